@@ -1,0 +1,184 @@
+"""What a stage leaves behind: a folder that is either finished, with a manifest, or not taken for finished.
+
+A stage builds in ``NAME.partial`` and the folder is renamed to ``NAME`` at the end, after ``manifest.json`` was written.
+A resumable stage (training) builds in place: its folder counts as unfinished until the manifest is there.
+"""
+
+import contextlib
+import hashlib
+import json
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt import __version__
+from nemo_adapt.errors import UserError
+
+MANIFEST = "manifest.json"
+STARTED = "started.json"
+WHOLE_FILE_BYTES = 64 << 20
+"""Files up to this size are hashed whole; larger ones by their size and evenly spaced samples."""
+SAMPLE_BYTES = 64 << 10
+SAMPLES = 64
+RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
+
+Inputs = Mapping[str, list[Path]]
+"""What a stage reads: a name -> files or folders."""
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, or of its size and 64 samples of 64 KiB where it is larger than 64 MiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        if size <= WHOLE_FILE_BYTES:
+            digest.update(stream.read())
+        else:
+            for sample in range(SAMPLES):
+                stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def input_hash(path: Path) -> str:
+    """Hash of a file, of a finished stage folder (its fingerprint), or of all files of any other folder."""
+    if path.is_file():
+        return file_hash(path)
+    if (path / MANIFEST).is_file():
+        return str(read_manifest(path)["fingerprint"])
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{file_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder, or an empty dictionary."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise UserError(f"{folder / MANIFEST} is damaged; delete {folder} and run again") from None
+
+
+def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
+    """One hash over everything that decides a stage's result."""
+    content = json.dumps([stage, config, hashes], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Stage:
+    """One stage about to run: knows what it reads, where it writes, and whether that was done already.
+
+    ``config`` is the part of the resolved configuration that decides the result; ``inputs`` are hashed at once.
+    """
+
+    def __init__(
+        self, name: str, out: Path, config: Mapping[str, Any], inputs: Inputs, resumable: bool = False
+    ) -> None:
+        self.name, self.out, self.config, self.resumable = name, out, dict(config), resumable
+        self.hashes = {key: {str(path): input_hash(path) for path in paths} for key, paths in inputs.items()}
+        contents = {key: list(hashes.values()) for key, hashes in self.hashes.items()}  # a moved file is the same file
+        self.fingerprint = fingerprint(name, self.config, contents)
+
+    @property
+    def finished(self) -> bool:
+        """True when ``out`` holds the result of exactly these inputs and this configuration."""
+        return read_manifest(self.out).get("fingerprint") == self.fingerprint
+
+    @property
+    def workplace(self) -> Path:
+        """The folder to build in."""
+        return self.out if self.resumable else self.out.with_name(self.out.name + ".partial")
+
+    def prepare(self) -> Path:
+        """Make the workplace: empty, or as an interrupted training left it. Returns it.
+
+        Raises ``UserError`` when a resumable folder was started with another configuration or other inputs.
+        """
+        place = self.workplace
+        if not self.resumable:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            return place
+        place.mkdir(parents=True, exist_ok=True)
+        started = place / STARTED
+        now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
+        if started.is_file():
+            before = json.loads(started.read_text(encoding="utf-8"))
+            if before["fingerprint"] != self.fingerprint:
+                changed = ", ".join(_changed(before["config"], self.config)) or "the inputs"
+                raise UserError(
+                    f"{place} was made with other settings ({changed}): choose another run.name, or delete the folder"
+                )
+        else:
+            write_json(started, now)
+        return place
+
+    def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
+        """Write the manifest and put the folder in its place."""
+        place = self.workplace
+        manifest = {
+            "stage": self.name,
+            "fingerprint": self.fingerprint,
+            "inputs": self.hashes,
+            "config": self.config,
+            "versions": versions(),
+            "seconds": round(seconds, 2),
+            **facts,
+        }
+        write_json(place / MANIFEST, manifest)
+        if place != self.out:
+            old = self.out.with_name(self.out.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.out.rename(old)
+            place.rename(self.out)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def run(stage: Stage, build: Callable[[Path], None]) -> None:
+    """Build a stage's folder with ``build(workplace)`` in this process and finish it."""
+    began = time.monotonic()
+    build(stage.prepare())
+    stage.finish(time.monotonic() - began, {"peak_memory_mib": peak_memory_mib()})
+
+
+def peak_memory_mib() -> int:
+    """Largest resident memory of this process and of its ended children so far, MiB."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) >> 10
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what its results depend on."""
+    found = {"python": platform.python_version(), "nemo_adapt": __version__}
+    for name in RECORDED_VERSIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ."""
+    names = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            names += _changed(old, new, f"{prefix}{key}.")
+        elif old != new:
+            names.append(f"{prefix}{key}")
+    return names

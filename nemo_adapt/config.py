@@ -1,0 +1,169 @@
+"""The schema of a run: one dataclass per section. Recipes (YAML) only choose values.
+
+A key that is not a field here is an error. ``MISSING`` fields have no default: a recipe or the command line sets them.
+"""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+
+@dataclass
+class RunConfig:
+    name: str = MISSING
+    """Name of the run; its folder is ``dir/name``."""
+    dir: str = "runs"
+    """Folder that holds the runs."""
+
+
+@dataclass
+class ModelConfig:
+    path: str = MISSING
+    """Hugging Face model folder: config.json, safetensors, tokenizer."""
+
+
+@dataclass
+class TokenizerConfig:
+    base: str = "${model.path}"
+    """Folder (or file) of the base tokenizer."""
+    text: list[str] = field(default_factory=list)
+    """Files or globs of target-language text to learn new tokens from."""
+    method: str = "continue"
+    """How new tokens are chosen: ``continue`` or ``union``."""
+    new_tokens: int = 10_000
+    """How many tokens to add; for ``union`` the size V' of the separately trained vocabulary; 0 keeps the base."""
+    guard: list[str] = field(default_factory=list)
+    """Files or globs of text whose segmentation must not change."""
+    guard_share: float = 0.005
+    """Largest share of guard tokens that may be segmented otherwise than by the base."""
+    parallel: dict[str, str] = field(default_factory=dict)
+    """Language -> file of line-aligned sentences, on which fertility is measured."""
+    reference: str = "en"
+    """The language of ``parallel`` whose base token count is the yardstick (1.0)."""
+
+
+@dataclass
+class DataConfig:
+    target: list[str] = field(default_factory=list)
+    """Files or globs of target-language text to train on."""
+    replay: list[str] = field(default_factory=list)
+    """Files or globs of source-language text mixed in against forgetting."""
+    replay_share: float = 0.1
+    """Share of training tokens drawn from the replay text, where there is any."""
+    workers: int = 0
+    """Tokenizing processes; 0 means one per core."""
+
+
+@dataclass
+class ConvertConfig:
+    chunk_mib: int = 64
+    """Largest piece of a table written at once, MiB."""
+
+
+@dataclass
+class ResizeConfig:
+    input: str = "subword_mean"
+    """Strategy for new rows of the embedding table (and of the output layer where they are tied)."""
+    output: str = "subword_mean"
+    """Strategy for new rows of an untied output layer."""
+    seed: int = 1234
+    """Seed of the strategies that draw random numbers."""
+    save: bool = False
+    """Write the resized checkpoint to disk; otherwise ``train`` resizes in memory as it starts."""
+    padded_vocab_multiple: int = 128
+    """The tables are padded to a multiple of this times TP."""
+
+
+@dataclass
+class ParallelConfig:
+    tp: int = 1
+    """Tensor-parallel ranks."""
+    pp: int = 1
+    """Pipeline-parallel stages."""
+    dp: int = 1
+    """Data-parallel copies, when the ranks are started here; under a launcher it follows from the world size."""
+    sequence: bool = False
+    """Sequence parallelism (needs tp > 1)."""
+
+
+@dataclass
+class PhaseConfig:
+    train: str = "all"
+    """What is trained."""
+    steps: int = 1000
+    """Optimizer steps."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+
+
+@dataclass
+class TrainConfig:
+    phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
+    """The phases, one after the other."""
+    seed: int = 1234
+    """Seed of data order and dropout."""
+    seq_length: int = 1024
+    """Tokens per sample."""
+    global_batch: int = 32
+    """Samples per optimizer step, over all data-parallel ranks."""
+    micro_batch: int = 1
+    """Samples per forward pass on one data-parallel rank."""
+    schedule: str = "cosine"
+    """Learning-rate decay after the warm-up: ``cosine``, ``linear`` or ``constant``."""
+    warmup_share: float = 0.02
+    """Share of a phase's steps over which the learning rate rises from 0."""
+    min_lr_share: float = 0.1
+    """Learning rate at the end of the decay, as a share of the peak."""
+    weight_decay: float = 0.1
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    clip_grad: float = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+    precision: str = "fp32"
+    """``fp32``, or ``bf16`` with fp32 master weights."""
+    distributed_optimizer: bool = True
+    """Shard optimizer state over data-parallel ranks."""
+    save_every: int = 500
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = 2
+    """Newest checkpoints kept on disk."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+
+
+@dataclass
+class ExportConfig:
+    dir: str = ""
+    """Where the Hugging Face folder is written; empty means ``export/`` of the run."""
+    shard_mib: int = 4096
+    """Largest safetensors file, MiB."""
+
+
+@dataclass
+class EvaluateConfig:
+    texts: dict[str, str] = field(default_factory=dict)
+    """Language -> file of held-out text for bits per byte."""
+    target: str = ""
+    """The language of ``texts`` that the run adapts to (named first in the report)."""
+    max_bytes: int = 0
+    """Score at most this many bytes of each text; 0 scores all."""
+    context: int = 0
+    """Window length in tokens; 0 means the training sequence length."""
+    batch: int = 16
+    """Windows per forward pass."""
+
+
+@dataclass
+class Config:
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
+    resize: ResizeConfig = field(default_factory=ResizeConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    recipe: str = ""
+    """Name of the recipe this config was composed from (set by the command line)."""

@@ -1,0 +1,75 @@
+"""Progress of long work: a live bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_EVERY_SECONDS = 10.0
+
+
+def say(message: str) -> None:
+    """One plain line to standard output, at once."""
+    print(message, flush=True)
+
+
+class Bar:
+    """``with Bar("tokenizing", total, "MB") as bar: bar.advance(1.5, "loss 2.3")``.
+
+    ``total`` and the amounts are in ``unit``. On a terminal it draws a live bar; elsewhere it prints a line every
+    10 seconds and one at the end. ``quiet`` (all ranks but the first) prints nothing.
+    """
+
+    def __init__(self, title: str, total: float, unit: str, quiet: bool = False) -> None:
+        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
+        self.done = 0.0
+        self.note = ""
+        self._live: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Bar":
+        self._began = self._said = time.monotonic()
+        if sys.stdout.isatty() and not self.quiet:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[amount]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._live = Progress(*columns, console=Console(file=sys.stdout))
+            self._live.start()
+            self._task = self._live.add_task(self.title, total=self.total, amount=self._amount(), note="")
+        return self
+
+    def advance(self, amount: float, note: str = "") -> None:
+        """Add ``amount`` to what is done; ``note`` is shown behind the bar."""
+        self.done += amount
+        self.note = note or self.note
+        if self._live:
+            self._live.update(self._task, completed=self.done, amount=self._amount(), note=self.note)
+        elif time.monotonic() - self._said >= LOG_EVERY_SECONDS:
+            self._line()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+        elif kind is None:
+            self._line()
+
+    def _amount(self) -> str:
+        def shown(x: float) -> str:
+            return f"{x:,.0f}" if self.total >= 100 else f"{x:.2f}"
+
+        return f"{shown(self.done)}/{shown(self.total)} {self.unit}"
+
+    def _line(self) -> None:
+        self._said = time.monotonic()
+        if not self.quiet:
+            seconds = self._said - self._began
+            rate = f"{self.done / seconds:,.1f} {self.unit}/s" if seconds > 0 else ""
+            say("  ".join(part for part in (f"{self.title}: {self._amount()}", rate, self.note) if part))

@@ -1,0 +1,74 @@
+"""Reading corpora: files or globs of plain text or JSON lines, streamed as documents.
+
+A document is one line of a ``.txt`` file or the ``text`` field of one line of a ``.jsonl`` file; ``.gz`` of both.
+"""
+
+import glob
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from nemo_adapt.errors import UserError
+
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+
+
+def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
+    """The files that ``patterns`` (paths or globs) name, sorted within a pattern, each once.
+
+    ``key`` is the configuration key that the patterns came from, for the error line. Raises ``UserError`` when a
+    pattern matches nothing or a file has a suffix that cannot be read.
+    """
+    files: dict[Path, None] = {}
+    for pattern in patterns:
+        matches = [str(pattern)] if Path(pattern).is_file() else sorted(glob.glob(str(pattern), recursive=True))
+        if not matches:
+            raise UserError(f"{key}: no file matches {str(pattern)!r}")
+        for match in matches:
+            if not match.endswith(SUFFIXES):
+                raise UserError(f"{key}: {match} is not one of {', '.join(SUFFIXES)}")
+            files[Path(match)] = None
+    return list(files)
+
+
+def documents(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield every non-empty document of ``paths``, without its line end.
+
+    Raises ``UserError`` for a file with no document in it, and for bytes that are not UTF-8 (file and line named).
+    """
+    for path in paths:
+        number = found = 0
+        with _open(path) as stream:
+            for number, raw in enumerate(stream, start=1):
+                document = _decode(raw, path, number)
+                if document:
+                    found += 1
+                    yield document
+        if not found:
+            raise UserError(f"{path}: the file is empty; give a file with one document a line")
+
+
+def total_bytes(paths: Iterable[Path]) -> int:
+    """Size of the files on disk (compressed where they are), for progress bars."""
+    return sum(path.stat().st_size for path in paths)
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _decode(raw: bytes, path: Path, number: int) -> str:
+    try:
+        line = raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: line {number} is not UTF-8 (byte {error.start} of the line); convert the file to UTF-8"
+        ) from None
+    if not path.name.endswith((".jsonl", ".jsonl.gz")) or not line.strip():
+        return line.strip()
+    try:
+        return str(json.loads(line)["text"]).strip()
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'{path}: line {number} is not a JSON object with a "text" field') from None

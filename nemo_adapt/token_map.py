@@ -1,0 +1,61 @@
+"""The token map: what each new token is and how the base tokenizer spelled it.
+
+Written by the tokenizer stage, read by resize (which rows to combine) and by evaluate (which tokens are new).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nemo_adapt.errors import UserError
+
+FILE_NAME = "token_map.json"
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """One token that the extended tokenizer has and the base has not."""
+
+    id: int
+    """Its id, and so its row in the embedding and output tables."""
+    token: str
+    """Its spelling inside the tokenizer (``▁ev``, ``Ġev``)."""
+    text: str
+    """The real text it stands for (`` ev``)."""
+    source_ids: list[int]
+    """The base tokenizer's ids that spell the same text in context; never empty."""
+    bytes: int
+    """UTF-8 length of ``text``."""
+    count: int
+    """How often it fires in the text it was learned from."""
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """``source_vocab`` base ids stay where they are; ``tokens`` follow with ids ``source_vocab, source_vocab+1, …``."""
+
+    source_vocab: int
+    tokens: list[NewToken]
+
+    @property
+    def target_vocab(self) -> int:
+        """Number of ids in the extended tokenizer (no padding)."""
+        return self.source_vocab + len(self.tokens)
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/token_map.json``."""
+        content = {"source_vocab": self.source_vocab, "tokens": [asdict(token) for token in self.tokens]}
+        (folder / FILE_NAME).write_text(json.dumps(content, ensure_ascii=False, indent=0), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TokenMap":
+        """Read ``folder/token_map.json``; ``UserError`` when it is missing or its ids are not consecutive."""
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: run the tokenizer stage first")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        tokens = [NewToken(**token) for token in content["tokens"]]
+        ids = [token.id for token in tokens]
+        if ids != list(range(content["source_vocab"], content["source_vocab"] + len(ids))):
+            raise UserError(f"{path}: new ids do not follow the {content['source_vocab']} base ids one by one")
+        return cls(content["source_vocab"], tokens)
