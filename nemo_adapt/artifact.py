@@ -1,6 +1,6 @@
 """What a stage leaves behind: a folder that is either finished, with a manifest, or not taken for finished.
 
-A stage builds in ``NAME.partial`` and the folder is renamed to ``NAME`` at the end, after ``manifest.json`` was written.
+A stage builds in ``NAME.partial``; the folder is renamed to ``NAME`` at the end, after ``manifest.json`` was written.
 A resumable stage (training) builds in place: its folder counts as unfinished until the manifest is there.
 """
 

@@ -44,14 +44,14 @@ class TokenizerConfig:
 
 @dataclass
 class DataConfig:
+    folder: str = ""
+    """A folder that recipes build their paths on, as ``${data.folder}``."""
     target: list[str] = field(default_factory=list)
     """Files or globs of target-language text to train on."""
     replay: list[str] = field(default_factory=list)
     """Files or globs of source-language text mixed in against forgetting."""
     replay_share: float = 0.1
     """Share of training tokens drawn from the replay text, where there is any."""
-    workers: int = 0
-    """Tokenizing processes; 0 means one per core."""
 
 
 @dataclass

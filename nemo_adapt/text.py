@@ -3,7 +3,6 @@
 A document is one line of a ``.txt`` file or the ``text`` field of one line of a ``.jsonl`` file; ``.gz`` of both.
 """
 
-import glob
 import gzip
 import json
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     """
     files: dict[Path, None] = {}
     for pattern in patterns:
-        matches = [str(pattern)] if Path(pattern).is_file() else sorted(glob.glob(str(pattern), recursive=True))
+        matches = [str(pattern)] if Path(pattern).is_file() else _matches(str(pattern))
         if not matches:
             raise UserError(f"{key}: no file matches {str(pattern)!r}")
         for match in matches:
@@ -53,6 +52,12 @@ def documents(paths: Iterable[Path]) -> Iterator[str]:
 def total_bytes(paths: Iterable[Path]) -> int:
     """Size of the files on disk (compressed where they are), for progress bars."""
     return sum(path.stat().st_size for path in paths)
+
+
+def _matches(pattern: str) -> list[str]:
+    """Files that a glob names: relative ones from here, absolute ones from the root."""
+    anchor = Path(Path(pattern).anchor or ".")
+    return sorted(str(path) for path in anchor.glob(pattern.removeprefix(anchor.anchor)) if path.is_file())
 
 
 def _open(path: Path) -> BinaryIO:

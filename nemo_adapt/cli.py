@@ -1,0 +1,97 @@
+"""The command line: ``nemo-adapt COMMAND recipe=NAME [key=value ...]``."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from nemo_adapt import __version__, pipeline, ranks, recipes
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+
+USAGE = """\
+usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
+
+commands:
+  run         all stages, here; finished ones are skipped
+  tokenizer   extend the base tokenizer with target-language tokens
+  data        tokenize target and replay text into Megatron datasets
+  convert     Hugging Face folder -> Megatron distributed checkpoint
+  resize      write the checkpoint with longer tables (train does it in memory)
+  train       continue pretraining
+  export      newest training checkpoint -> Hugging Face folder
+  evaluate    base against adapted: tables, plots, report
+  recipes     list the recipes
+
+recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
+  nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
+"""
+
+
+def main() -> None:
+    """Entry point: prints one line for the user's mistakes and exits with 2; 0 means done."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        raise SystemExit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        print(__version__)
+        return
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what our dependencies say to their developers is not for our users
+    # Hugging Face libraries must not ask the network for a folder that is here.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    for noisy in ("torch.distributed", "torch.distributed.elastic", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    try:
+        command(arguments[0], arguments[1:])
+    except UserError as error:
+        if not ranks.is_first():
+            time.sleep(1)  # where all ranks fail alike, the first says it and the launcher ends the others
+        print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def command(name: str, words: list[str]) -> None:
+    """Do one command."""
+    if name == "recipes":
+        print("\n".join(recipes.names()))
+        return
+    if name == "rank":  # started by ``ranks.launch``
+        pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
+        return
+    ranks.adopt_slurm()
+    stage = name if name == "run" else pipeline.stage_named(name)
+    config = configuration(words)
+    if stage == "run":
+        pipeline.run_all(config)
+        _say_result(config)
+    else:
+        pipeline.run_stage(config, stage)
+
+
+def configuration(words: list[str]) -> Config:
+    """The configuration that the words of a command line describe."""
+    odd = [word for word in words if "=" not in word]
+    if odd:
+        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
+    overrides = [word for word in words if not word.startswith("recipe=")]
+    return recipes.load(given[-1] if given else "blank", overrides)
+
+
+def _say_result(config: Config) -> None:
+    if not ranks.is_first():
+        return
+    from nemo_adapt.evaluate.report import headline, read_report
+
+    folder = pipeline.run_folder(config) / "evaluate"
+    print(f"\nreport: {folder / 'report.html'}")
+    for line in headline(read_report(folder)):
+        print(f"  {line}")

@@ -1,0 +1,94 @@
+"""The ``convert`` stage: a Hugging Face folder becomes a Megatron distributed checkpoint, streamed.
+
+One piece of one tensor is in memory at a time and no model is built. The tables keep their size: padding belongs to a
+layout and is added when the checkpoint is loaded.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from nemo_adapt import families
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.checkpoint import writer
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import Entry, Shape, hf_shapes
+from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.progress import Bar
+
+BUFFERS = ("rotary_emb.inv_freq",)
+"""Ends of names of tensors that old checkpoints carry and models compute."""
+
+
+def build(config: Config, inputs: Inputs, out: Path) -> None:
+    """Write the checkpoint of the model folder ``inputs["model"]`` into ``out``.
+
+    Raises ``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors.
+    """
+    folder = inputs["model"][0]
+    hf_config = read_config(folder)
+    family = families.of(hf_config)
+    shape = family.shape(hf_config)
+    table = family.entries(shape)
+    weights = HfWeights(folder)
+    check_tensors(weights, table, shape, folder)
+    pieces = list(_pieces(weights, table, shape.layers, config.convert.chunk_mib << 20))
+    total = sum(torch.Size(piece.size).numel() * piece.dtype.itemsize for piece in pieces)
+    with Bar("converting", total / 1e6, "MB") as bar:
+        writer.write(out, pieces, lambda size: bar.advance(size / 1e6))
+    weights.close()
+
+
+def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
+    """``UserError`` unless the folder holds exactly the tensors of the family's table, in the right shapes."""
+    wanted = hf_shapes(table, shape.layers)
+    missing = [name for name in wanted if name not in weights.tensors]
+    if missing:
+        raise UserError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}")
+    # A tied model may still store its output layer: it is the input table once more.
+    ignored = {"lm_head.weight"} if shape.tied else set()
+    unknown = [
+        name for name in weights.tensors if name not in wanted and name not in ignored and not name.endswith(BUFFERS)
+    ]
+    if unknown:
+        raise UserError(f"{folder}: {len(unknown)} tensors have no place in the model: {_some(unknown)}")
+    for name, size in wanted.items():
+        if weights.tensors[name].shape != size:
+            raise UserError(f"{folder}: tensor {name} is {weights.tensors[name].shape}, config.json says {size}")
+
+
+def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[writer.Piece]:
+    """All pieces of the checkpoint, each at most ``chunk_bytes`` (or one row)."""
+    for entry in table:
+        dtype = weights.tensors[entry.rows[0].name.format(layer=0)].dtype
+        row_bytes = torch.Size(entry.shape[1:]).numel() * dtype.itemsize
+        step = max(1, chunk_bytes // row_bytes)
+        whole = (layers, *entry.shape) if entry.stacked else entry.shape
+        for layer in range(layers if entry.stacked else 1):
+            for start in range(0, entry.shape[0], step):
+                size = (min(step, entry.shape[0] - start), *entry.shape[1:])
+                offset = (start, *(0 for _ in entry.shape[1:]))
+                yield writer.Piece(
+                    key=entry.key,
+                    tensor_size=whole,
+                    offset=(layer, *offset) if entry.stacked else offset,
+                    size=(1, *size) if entry.stacked else size,
+                    dtype=dtype,
+                    make=_maker(weights, entry, layer, start, size, dtype),
+                )
+
+
+def _maker(weights: HfWeights, entry: Entry, layer: int, start: int, size: tuple[int, ...], dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    def make() -> torch.Tensor:
+        piece = torch.empty(size, dtype=dtype)
+        for rows, at in entry.sources(start, start + size[0]):
+            weights.read(rows.name.format(layer=layer), rows.start, rows.stop, piece[at : at + rows.stop - rows.start])
+        return piece.unsqueeze(0) if entry.stacked else piece
+
+    return make
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,131 @@
+"""The end-of-document rule in one place: where a document starts and ends, and how many bytes each token stands for.
+
+Training sees ``[BOS] document EOS`` (BOS only where the tokenizer adds one by itself and it is not EOS too);
+scoring sees ``start document``, with ``start`` the BOS, or the EOS that stood before a document in training.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import adds_bos
+
+METASPACE = "▁"
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def start_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The id that a document follows when it is scored: BOS if there is one, else EOS; ``UserError`` if neither."""
+    return _first(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
+
+
+def end_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The id that ends a document in training: EOS if there is one, else BOS; ``UserError`` if neither."""
+    return _first(tokenizer, tokenizer.eos_token_id, tokenizer.bos_token_id)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text alone: no BOS, no EOS, and text that spells a special token stays text.
+
+    Uses all cores for a long list (``RAYON_NUM_THREADS``, ``TOKENIZERS_PARALLELISM``).
+    """
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return list(encoded["input_ids"])
+
+
+def training_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """The ids that training sees for each document: ``[BOS] ids EOS`` (the module's rule)."""
+    prefix, end = training_prefix(tokenizer), end_id(tokenizer)
+    return [[*prefix, *ids, end] for ids in encode(tokenizer, texts)]
+
+
+def training_prefix(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """``[BOS]`` where the tokenizer adds one by itself and it does not also end documents, else empty."""
+    bos = tokenizer.bos_token_id
+    return [bos] if bos != end_id(tokenizer) and adds_bos(tokenizer) else []
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The largest id plus one: the rows that a model's tables need."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
+    """By id: the UTF-8 bytes that the token contributes to a text; empty for special tokens and unused ids.
+
+    A byte-level token gives the bytes its characters stand for, ``<0xNN>`` the byte NN, ``▁`` a space.
+    """
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    kinds = _decoder_kinds(backend.get("decoder"))
+    added = {token["id"]: token["special"] for token in backend["added_tokens"]}
+    special = {number for number, is_special in added.items() if is_special} | set(tokenizer.all_special_ids)
+    special |= {tokenizer.get_vocab().get(backend["model"].get("unk_token"), -1)}
+    byte_of = _byte_alphabet() if "ByteLevel" in kinds else {}
+    contents = [b""] * vocabulary_size(tokenizer)
+    for token, number in tokenizer.get_vocab().items():
+        if number in special:
+            continue
+        if byte_of and number not in added:
+            contents[number] = b"".join(
+                bytes([byte_of[char]]) if char in byte_of else char.encode("utf-8") for char in token
+            )
+        elif byte_of:
+            contents[number] = token.encode("utf-8")
+        elif "ByteFallback" in kinds and (piece := BYTE_PIECE.fullmatch(token)):
+            contents[number] = bytes.fromhex(piece[1])
+        else:
+            contents[number] = token.replace(METASPACE, " ").encode("utf-8")
+    return contents
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
+    """By id: how many UTF-8 bytes the token contributes to a text (``token_contents``).
+
+    The sum over a document's ids is the document's length in bytes, plus ``added_bytes``.
+    """
+    return np.array([len(content) for content in token_contents(tokenizer)], dtype=np.int32)
+
+
+def added_bytes(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Bytes that the tokenizer itself puts before each document: 1 for SentencePiece's dummy space, else 0."""
+    counts = token_bytes(tokenizer)
+    return max(0, int(counts[encode(tokenizer, ["a"])[0]].sum()) - 1)
+
+
+def _first(tokenizer: PreTrainedTokenizerFast, *candidates: int | None) -> int:
+    for candidate in candidates:
+        if candidate is not None:
+            return candidate
+    raise UserError(
+        f"{tokenizer.name_or_path or 'the tokenizer'}: no BOS and no EOS token, so documents cannot be told apart; "
+        "set one in tokenizer_config.json"
+    )
+
+
+def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
+    """The types of a decoder of tokenizer.json and of those it is made of."""
+    if not decoder:
+        return set()
+    return {decoder["type"]}.union(*(_decoder_kinds(part) for part in decoder.get("decoders", [])))
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Character -> byte of byte-level BPE (GPT-2's table): printable Latin-1 is itself, the others follow from 256."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + index): byte for index, byte in enumerate(hidden)}

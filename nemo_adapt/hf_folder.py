@@ -1,0 +1,214 @@
+"""Hugging Face model folders: config.json and safetensors, read and written a range of rows at a time.
+
+The safetensors format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian header length, a
+JSON header ``{name: {dtype, shape, data_offsets}}``, then the raw tensors. Reading with ``pread`` keeps resident
+memory at the size of what was asked for, where a mapping would count the whole file.
+"""
+
+import json
+import math
+import os
+import shutil
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo_adapt.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+NOT_WEIGHTS = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
+"""Beginnings of the names of files that belong to the tokenizer."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies: its file, dtype, shape, and the offset of its first byte."""
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one row (one, for a vector)."""
+        return math.prod(self.shape[1:])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder; ``UserError`` when the folder or the file is missing or not JSON."""
+    if not folder.is_dir():
+        raise UserError(f"model folder {folder} does not exist")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+
+
+class HfWeights:
+    """The tensors of a model folder, found by their headers; nothing is loaded until ``read``.
+
+    Raises ``UserError`` for a folder without safetensors, a shard that the index names but is not there, and a file
+    that is shorter than its header says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.tensors: dict[str, StoredTensor] = {}
+        self._files: dict[Path, int] = {}
+        for file in _weight_files(folder):
+            self.tensors.update(_read_header(file))
+
+    def read(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
+        """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements)."""
+        stored = self.tensors[name]
+        row_bytes = stored.row_elements * stored.dtype.itemsize
+        target = _bytes_of(out)
+        if len(target) != (stop - start) * row_bytes or out.dtype != stored.dtype:
+            raise ValueError(f"{name}: {stop - start} rows of {stored} do not fill {tuple(out.shape)} {out.dtype}")
+        if stored.file not in self._files:
+            self._files[stored.file] = os.open(stored.file, os.O_RDONLY)
+        position = stored.offset + start * row_bytes
+        while len(target):
+            got = os.preadv(self._files[stored.file], [target], position)
+            if not got:
+                raise UserError(f"{stored.file}: the file ended inside tensor {name}; download it again")
+            target, position = target[got:], position + got
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+
+class HfWriter:
+    """Writes named tensors of known shapes into sharded safetensors files, rows in any order.
+
+    ``tensors``: name -> (shape, dtype) in the order in which they are laid out. ``close`` writes the index (where
+    there is more than one file) and makes everything durable.
+    """
+
+    def __init__(self, folder: Path, tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> None:
+        self.folder = folder
+        self.stored: dict[str, StoredTensor] = {}
+        self._descriptors: dict[Path, int] = {}
+        shards = _split(tensors, shard_bytes)
+        self.total_bytes = 0
+        for number, names in enumerate(shards, start=1):
+            file = folder / (SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors")
+            header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+            end = 0
+            for name in names:
+                shape, dtype = tensors[name]
+                begin, end = end, end + math.prod(shape) * dtype.itemsize
+                header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+            text = json.dumps(header, separators=(",", ":")).encode()
+            text += b" " * (-len(text) % 8)
+            descriptor = os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+            self._descriptors[file] = descriptor
+            _write_at(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
+            os.ftruncate(descriptor, 8 + len(text) + end)
+            for name in names:
+                shape, dtype = tensors[name]
+                offset = 8 + len(text) + header[name]["data_offsets"][0]
+                self.stored[name] = StoredTensor(file, dtype, shape, offset)
+            self.total_bytes += end
+
+    def write(self, name: str, start: int, rows: torch.Tensor) -> None:
+        """Write ``rows`` (dtype of the tensor) at row ``start`` of tensor ``name``."""
+        stored = self.stored[name]
+        if rows.dtype != stored.dtype:
+            raise ValueError(f"{name} is {stored.dtype}, not {rows.dtype}")
+        offset = stored.offset + start * stored.row_elements * stored.dtype.itemsize
+        _write_at(self._descriptors[stored.file], _bytes_of(rows.contiguous()), offset)
+
+    def close(self) -> None:
+        """Flush to disk, and write the index of a sharded folder."""
+        for descriptor in self._descriptors.values():
+            os.fsync(descriptor)
+            os.close(descriptor)
+        if len(self._descriptors) > 1:
+            weight_map = {name: stored.file.name for name, stored in self.stored.items()}
+            index = {"metadata": {"total_size": self.total_bytes}, "weight_map": weight_map}
+            (self.folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer files of ``source`` (all files whose names begin like a tokenizer's) into ``target``."""
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name.startswith(NOT_WEIGHTS) and file.name != "token_map.json":
+            shutil.copyfile(file, target / file.name)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise UserError(f"{index} names files that are not there: {', '.join(missing)}")
+        return [folder / name for name in names]
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    raise UserError(f"{folder} has no {SINGLE} and no {INDEX}: save the model with safetensors")
+
+
+def _read_header(file: Path) -> Iterable[tuple[str, StoredTensor]]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = stream.read(8)
+        count = struct.unpack("<Q", length)[0] if len(length) == 8 else size
+        if count > size - 8:
+            raise UserError(f"{file} is cut short or no safetensors file ({size} bytes); download it again")
+        try:
+            header = json.loads(stream.read(count))
+        except ValueError:
+            raise UserError(f"{file} is no safetensors file: its header cannot be read") from None
+    found = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in DTYPES:
+            raise UserError(f"{file}: tensor {name} is {entry['dtype']}; only {', '.join(DTYPES)} can be converted")
+        begin, end = entry["data_offsets"]
+        if 8 + count + end > size:
+            raise UserError(
+                f"{file} is cut short: {size} bytes, but tensor {name} ends at {8 + count + end}; download it again"
+            )
+        found.append((name, StoredTensor(file, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + count + begin)))
+    return found
+
+
+def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> list[list[str]]:
+    """Names in order, cut where a file would grow over ``shard_bytes``."""
+    shards: list[list[str]] = [[]]
+    used = 0
+    for name, (shape, dtype) in tensors.items():
+        size = math.prod(shape) * dtype.itemsize
+        if shards[-1] and used + size > shard_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(name)
+        used += size
+    return shards
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous CPU tensor."""
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    while len(data):
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written

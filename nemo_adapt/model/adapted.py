@@ -1,0 +1,36 @@
+"""The adapted model as train and resize build it: this rank's part, weights from the converted checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt import families
+from nemo_adapt.config import Config
+from nemo_adapt.families.family import Shape
+from nemo_adapt.hf_folder import read_config
+from nemo_adapt.model.build import build_model
+from nemo_adapt.resize.load import load_resized
+from nemo_adapt.token_map import TokenMap
+from nemo_adapt.vocab import padded_rows, target_rows
+
+
+def adapted_shape(model_folder: Path, token_map: TokenMap) -> Shape:
+    """Shape of the adapted model: the base's with as many rows as the extended tokenizer."""
+    hf_config = read_config(model_folder)
+    base = families.of(hf_config).shape(hf_config)
+    return replace(base, vocab=target_rows(base, token_map))
+
+
+def build_adapted(config: Config, shape: Shape) -> Any:
+    """This rank's part of the adapted model, weights not set."""
+    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
+    return build_model(shape, config.parallel, config.train.precision, shape.vocab, padded)
+
+
+def load_adapted(config: Config, model_folder: Path, checkpoint: Path, tokenizer: Path) -> tuple[Any, Shape]:
+    """Build the adapted model and fill it from ``checkpoint``, tables resized; returns it with its shape."""
+    token_map = TokenMap.load(tokenizer)
+    shape = adapted_shape(model_folder, token_map)
+    model = build_adapted(config, shape)
+    load_resized(model, checkpoint, token_map, config.resize)
+    return model, shape
