@@ -1,5 +1,6 @@
 """The command line: ``nemo-adapt COMMAND recipe=NAME [key=value ...]``."""
 
+import json
 import logging
 import os
 import sys
@@ -89,9 +90,9 @@ def configuration(words: list[str]) -> Config:
 def _say_result(config: Config) -> None:
     if not ranks.is_first():
         return
-    from nemo_adapt.evaluate.report import headline, read_report
+    from nemo_adapt.evaluate.report import headline
 
     folder = pipeline.run_folder(config) / "evaluate"
     print(f"\nreport: {folder / 'report.html'}")
-    for line in headline(read_report(folder)):
+    for line in headline(json.loads((folder / "report.json").read_text(encoding="utf-8"))):
         print(f"  {line}")

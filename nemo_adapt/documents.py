@@ -101,6 +101,16 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
     return np.array([len(content) for content in token_contents(tokenizer)], dtype=np.int32)
 
 
+def training_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
+    """By id: like ``token_bytes``, but the end of a document takes back what the tokenizer put before it.
+
+    The sum over the ids of whole documents, as training sees them, is their exact length in bytes.
+    """
+    counts = token_bytes(tokenizer)
+    counts[end_id(tokenizer)] = -added_bytes(tokenizer)
+    return counts
+
+
 def added_bytes(tokenizer: PreTrainedTokenizerFast) -> int:
     """Bytes that the tokenizer itself puts before each document: 1 for SentencePiece's dummy space, else 0."""
     counts = token_bytes(tokenizer)

@@ -43,7 +43,7 @@ def newest_checkpoint(train: Path) -> Path:
 
 
 def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, shard_bytes: int) -> None:
-    """Write ``checkpoint`` as a Hugging Face folder like ``base`` (its config.json), with the tokenizer's vocabulary."""
+    """Write ``checkpoint`` as a Hugging Face folder like ``base`` (config.json), with the tokenizer's vocabulary."""
     hf_config = read_config(base)
     family = families.of(hf_config)
     shape = family.shape(hf_config)

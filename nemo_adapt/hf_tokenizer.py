@@ -6,6 +6,7 @@ that gives sentencepiece's own ids; transformers' guess for such a folder drops 
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,11 @@ def load(folder: Path) -> Any:
         backend = Tokenizer.from_str(json.dumps(sentencepiece_json(proto, settings.get("add_bos_token", True))))
         specials = sentencepiece_specials(proto)
     elif files.config is not None:
-        read_json(files.json)
+        read_backend(files.json)
         try:
             return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except (ValueError, OSError, KeyError, TypeError) as error:
-            raise UserError(f"{folder}: the tokenizer cannot be loaded: {one_line(error)}") from None
+            raise UserError(f"{files.config}: the tokenizer cannot be loaded: {one_line(error)}") from None
     else:
         backend = read_backend(files.json)
         specials = usual_specials(token.content for token in backend.get_added_tokens_decoder().values())
@@ -231,10 +232,21 @@ def _normalizer(proto: Any) -> dict[str, Any] | None:
         steps.append({"type": "Replace", "pattern": {"Regex": rf"\A +|[ {SPACE}]+\z"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     if spec.add_dummy_prefix:
-        steps.append({"type": "Prepend", "prepend": space})
+        steps.append(_dummy_prefix(space, [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]))
     if spec.escape_whitespaces:
         steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
     return {"type": "Sequence", "normalizers": steps} if steps else None
+
+
+def _dummy_prefix(space: str, user_defined: list[str]) -> dict[str, Any]:
+    """The step that puts a space in front of a text.
+
+    User-defined pieces go through the normalizer too before they are looked for, and must come out as they are.
+    """
+    if not user_defined:
+        return {"type": "Prepend", "prepend": space}
+    names = "|".join(re.escape(piece) for piece in user_defined)
+    return {"type": "Replace", "pattern": {"Regex": rf"\A(?!(?:{names})?\z)"}, "content": space}
 
 
 def _decoder(proto: Any) -> dict[str, Any]:

@@ -60,11 +60,10 @@ def read(path: Path) -> Config:
 
 def typed(config: Any) -> Config:
     """The dataclass tree of a composed configuration, interpolations resolved, every mandatory value there."""
-    missing = {
-        key for key in ("run.name", "model.path") if OmegaConf.is_missing(config[key.split(".")[0]], key.split(".")[1])
-    }
+    mandatory = (("run", "name"), ("model", "path"))
+    missing = [f"{part}.{key}" for part, key in mandatory if OmegaConf.is_missing(config[part], key)]
     if missing:
-        raise UserError(f"no value for {', '.join(sorted(missing))}: set it in the recipe or on the command line")
+        raise UserError(f"no value for {', '.join(missing)}: set it in the recipe or on the command line")
     return cast(Config, OmegaConf.to_object(config))
 
 

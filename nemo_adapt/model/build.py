@@ -23,8 +23,8 @@ from nemo_adapt.model.layers import CoreAttention, Norm
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def start_parallel(parallel: ParallelConfig) -> int:
-    """Join the process group, lay TP, PP and DP over the ranks and return the data-parallel size.
+def start_parallel(parallel: ParallelConfig, seed: int) -> int:
+    """Join the process group, lay TP, PP and DP over the ranks, seed them, and return the data-parallel size.
 
     Raises ``UserError`` when the world size is no multiple of ``tp * pp``.
     """
@@ -38,6 +38,7 @@ def start_parallel(parallel: ParallelConfig) -> int:
         )
     parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(parallel.tp, parallel.pp)
+    devices.seed_everything(seed)
     return world_size // (parallel.tp * parallel.pp)
 
 
@@ -76,8 +77,11 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, precision: str) -
         activation_func=F.silu,
         attention_dropout=0.0,
         hidden_dropout=0.0,
-        use_cpu_initialization=not devices.on_gpu(),
-        perform_initialization=False,  # every weight is loaded
+        # Every weight is loaded. Megatron still has to go through its initialization: there it marks the weights that
+        # are cut over TP, and without the mark they are left out of the gradient norm.
+        init_method=_leave,
+        output_layer_init_method=_leave,
+        embedding_init_method=_leave,
         # The fused kernels below need a GPU and, mostly, Transformer Engine or apex.
         bias_activation_fusion=False,
         bias_dropout_fusion=False,
@@ -86,6 +90,10 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, precision: str) -
         gradient_accumulation_fusion=False,
         **shape.transformer,
     )
+
+
+def _leave(weight: torch.Tensor) -> None:
+    """An initialization that does nothing."""
 
 
 def layer_spec(config: TransformerConfig) -> Any:

@@ -12,6 +12,6 @@ from nemo_adapt.model.build import start_parallel
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the adapted model, before any training, as a ``torch_dist`` checkpoint into ``out``. Runs on every rank."""
-    start_parallel(config.parallel)
+    start_parallel(config.parallel, config.resize.seed)
     model, _ = load_adapted(config, inputs["model"][0], inputs["checkpoint"][0], inputs["tokenizer"][0])
     dist_checkpointing.save({"model": model.sharded_state_dict()}, str(out))

@@ -33,8 +33,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """
     train = config.train
     check_train(train)
-    dp_size = start_parallel(config.parallel)
-    devices.seed_everything(train.seed)
+    dp_size = start_parallel(config.parallel, train.seed)
     layout = BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
     layout.check()
     trainer, progress = _start(config, inputs, out)
@@ -44,7 +43,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     vocab = documents.vocabulary_size(tokenizer)
     dataset = training_set(_mix(config, inputs), steps * train.global_batch, train, vocab, out / "cache")
     device = devices.best_device()
-    token_bytes = torch.from_numpy(documents.token_bytes(tokenizer)).to(device)
+    token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(device)
     with Metrics(out, progress, steps, train.log_every, quiet=not first) as metrics:
         while progress["step"] < steps:
             step = progress["step"]

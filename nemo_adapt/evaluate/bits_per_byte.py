@@ -1,0 +1,161 @@
+"""Bits per byte: how well a model predicts a text, comparable between models with different tokenizers.
+
+The protocol, to be redone by hand:
+
+- A document is one line of the text. ``t1 .. tn`` are its ids, without BOS and EOS; ``x = [start, t1, .., tn]``, where
+  start is the tokenizer's BOS, or its EOS where there is no BOS (``nemo_adapt.documents``).
+- Every ``ti`` is scored exactly once, with ``-ln softmax(logits of x up to t(i-1))[ti]`` nats. The end of the document
+  is not scored: it stands for no byte.
+- A window holds W tokens. The first one reads ``x[0:W]`` and scores ``t1 .. tW``. Window k reads
+  ``x[k*(W//2) : k*(W//2) + W]``, cut at the end of the document, and scores the tokens that the window before it did
+  not reach; each of them follows at least half a window of text. Positions count from 0 in every window.
+- bits per byte = (sum of nats over all documents) / ln 2 / (sum of the documents' UTF-8 bytes), line ends not counted.
+
+So for one document that fits into a window, with ``model`` and ``tokenizer`` of transformers::
+
+    ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+    logits = model(torch.tensor([[start, *ids[:-1]]])).logits[0]
+    nats = torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum")
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nemo_adapt import documents
+from nemo_adapt.progress import Bar
+from nemo_adapt.text import documents as read_documents
+
+LOGITS_PER_PASS = 1 << 28
+"""Most logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""
+RESAMPLES = 1000
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Score:
+    """A text under one model, document by document."""
+
+    nats: NDArray[np.float64]
+    bytes: NDArray[np.int64]
+    tokens: int
+    unknown: int
+    """Tokens that stand for text the tokenizer cannot spell: where there are many, bits per byte flatters the model."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per UTF-8 byte over the whole text."""
+        return float(self.nats.sum() / np.log(2) / self.bytes.sum())
+
+
+@dataclass(frozen=True)
+class Window:
+    """Inputs ``x[begin:end]`` of a document; the last ``scored`` of the ``end - begin`` predictions count."""
+
+    document: int
+    begin: int
+    end: int
+    scored: int
+
+
+def read_text(path: Path, max_bytes: int = 0) -> list[str]:
+    """The documents of a held-out text: whole ones, from the first, up to ``max_bytes`` UTF-8 bytes (0: all).
+
+    The first document is always taken. ``UserError`` for an empty file or one that is not UTF-8.
+    """
+    taken: list[str] = []
+    size = 0
+    for document in read_documents([path]):
+        size += len(document.encode("utf-8"))
+        if taken and 0 < max_bytes < size:
+            break
+        taken.append(document)
+    return taken
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    window: int,
+    batch: int,
+    title: str = "bits per byte",
+) -> Score:
+    """Score ``texts`` (documents) by the module's protocol with windows of ``window`` tokens, ``batch`` to a pass.
+
+    The model's vocabulary must hold all of the tokenizer's ids (``models.inspect`` checks). ``title`` stands before the
+    progress bar.
+    """
+    encoded = documents.encode(tokenizer, texts)
+    start = documents.start_id(tokenizer)
+    sequences = [np.array([start, *ids], dtype=np.int64) for ids in encoded]
+    nats = np.zeros(len(texts))
+    tokens = sum(map(len, encoded))
+    with Bar(title, tokens, "tokens") as bar:
+        for group in _batches(sequences, window, batch, model.config.get_text_config().vocab_size):
+            for item, value in zip(group, _window_nats(model, sequences, group), strict=True):
+                nats[item.document] += value
+            bar.advance(sum(item.scored for item in group))
+    sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.int64)
+    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
+    return Score(nats, sizes, tokens, unknown)
+
+
+def windows(document: int, tokens: int, window: int) -> list[Window]:
+    """The windows in which a document of ``tokens`` tokens is scored (the module's protocol)."""
+    found, begin, done = [], 0, 0
+    while done < tokens:
+        end = min(begin + window, tokens)
+        found.append(Window(document, begin, end, end - done))
+        begin, done = begin + max(1, window // 2), end
+    return found
+
+
+def interval(nats: NDArray[np.float64], sizes: NDArray[np.int64]) -> tuple[float, float]:
+    """95% bootstrap interval of bits per byte, documents drawn with replacement (percentiles of 1000 resamples).
+
+    Give the difference of two models' nats for the interval of their difference on the same documents.
+    """
+    generator = np.random.default_rng(0)
+    drawn = (generator.integers(len(nats), size=len(nats)) for _ in range(RESAMPLES))
+    low, high = np.percentile([nats[rows].sum() / sizes[rows].sum() for rows in drawn], [2.5, 97.5]) / np.log(2)
+    return float(low), float(high)
+
+
+def _batches(
+    sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int
+) -> Iterator[list[Window]]:
+    """All windows in groups of similar length, the longest first."""
+    todo = [item for number, ids in enumerate(sequences) for item in windows(number, len(ids) - 1, window)]
+    todo.sort(key=lambda item: item.begin - item.end)
+    while todo:
+        rows = max(1, min(batch, LOGITS_PER_PASS // (vocabulary * (todo[0].end - todo[0].begin))))
+        yield todo[:rows]
+        todo = todo[rows:]
+
+
+def _window_nats(
+    model: PreTrainedModel, sequences: Sequence[NDArray[np.int64]], group: Sequence[Window]
+) -> list[float]:
+    """The nats of each window's scored tokens, from one forward pass padded on the right."""
+    length = max(item.end - item.begin for item in group)
+    inputs, mask = torch.zeros(2, len(group), length, dtype=torch.long)
+    targets = torch.full((len(group), length), IGNORED)
+    for row, item in enumerate(group):
+        ids, size = torch.from_numpy(sequences[item.document]), item.end - item.begin
+        inputs[row, :size] = ids[item.begin : item.end]
+        mask[row, :size] = 1
+        targets[row, size - item.scored : size] = ids[item.end - item.scored + 1 : item.end + 1]
+    device = model.device
+    logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device), use_cache=False).logits
+    losses = functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten().to(device), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(len(group), length).double().sum(dim=1).tolist()

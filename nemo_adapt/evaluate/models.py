@@ -1,0 +1,100 @@
+"""The models under test: plain transformers on local safetensors folders."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from nemo_adapt import documents, hf_folder, hf_tokenizer
+from nemo_adapt.config import Config
+from nemo_adapt.devices import best_device
+from nemo_adapt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that has been checked but not loaded, and its tokenizer."""
+
+    folder: Path
+    tokenizer: PreTrainedTokenizerFast
+    settings: PretrainedConfig
+
+    @property
+    def positions(self) -> int | None:
+        """Most tokens the model can read at once; ``None`` where its config names no limit."""
+        return getattr(self.settings, "max_position_embeddings", None)
+
+
+def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
+    """Read the config and the tokenizer of a model, without its weights.
+
+    Raises ``UserError`` for a folder without config.json or safetensors, an architecture that transformers does not
+    know, and a tokenizer with ids for which the model has no row.
+    """
+    hf_folder.read_config(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} has no safetensors file: other kinds of weights are not loaded")
+    try:
+        settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: transformers cannot read config.json: {_first_line(error)}") from None
+    tokenizer = hf_tokenizer.load(tokenizer_path)
+    needed = documents.vocabulary_size(tokenizer)
+    if settings.vocab_size < needed:
+        raise UserError(
+            f"model {folder} has {settings.vocab_size} vocabulary rows but tokenizer {tokenizer_path} has ids up to "
+            f"{needed - 1}: they do not belong together"
+        )
+    return Candidate(folder, tokenizer, settings)
+
+
+def load(candidate: Candidate) -> PreTrainedModel:
+    """Load a model to score with: float32 on a CPU, the checkpoint's own precision on an accelerator.
+
+    Generation is greedy whatever the folder's generation_config.json says. ``UserError`` when weights are missing or
+    do not fit the config.
+    """
+    device = best_device()
+    logging.disable_progress_bar()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            candidate.folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32 if device.type == "cpu" else "auto",
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{candidate.folder}: the model cannot be loaded: {_first_line(error)}") from None
+    if info["missing_keys"]:
+        raise UserError(f"{candidate.folder} has no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
+    end = documents.end_id(candidate.tokenizer)
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)
+    return model.to(device).eval()
+
+
+def context_window(config: Config, candidates: Iterable[Candidate]) -> int:
+    """Tokens per window, the same for all models: ``evaluate.context``, or the training length where all can read it.
+
+    ``UserError`` when ``evaluate.context`` is more than a model can read.
+    """
+    limits = [candidate.positions for candidate in candidates if candidate.positions]
+    asked = config.evaluate.context
+    if asked and asked > min(limits, default=asked):
+        raise UserError(f"evaluate.context={asked}: the model reads at most {min(limits)} tokens at once")
+    return asked or min(config.train.seq_length, *limits)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,33 @@
+"""Fixtures for all tests."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.rank_pool import RankPool
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Callable[[int], RankPool]]:
+    """``ranks(2)``: the pool of two ranks, started when first used."""
+    pools: dict[int, RankPool] = {}
+
+    def pool(size: int) -> RankPool:
+        return pools.setdefault(size, RankPool(size))
+
+    yield pool
+    for each in pools.values():
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real text, tokenizers and a small trained model; the test is skipped where they are not."""
+    folder = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
+    folder = folder if folder.is_absolute() else REPOSITORY / folder
+    if not folder.is_dir():
+        pytest.skip("no real data here: set NEMO_ADAPT_DATA")
+    return folder

@@ -1,0 +1,84 @@
+"""A pool of gloo ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+START_SECONDS = 120.0
+"""Time for all ranks to import Megatron, on a busy machine."""
+
+
+class RankPool:
+    """``size`` processes joined by gloo; they find each other through a fresh file, so no port can be taken."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._workers: list[tuple[Any, Connection]] = []
+
+    def run(self, body: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> list[Any]:
+        """``body(rank, *arguments)`` on every rank; the answers in rank order.
+
+        ``body`` is a function of a module (spawned processes find it by name). If a rank raises or gives no answer in
+        ``timeout`` seconds, the pool is thrown away and an error tells which rank and why.
+        """
+        if not self._workers:
+            self._start()
+            timeout += START_SECONDS
+        for _, pipe in self._workers:
+            pipe.send((body, arguments))
+        until = time.monotonic() + timeout
+        answers = [pipe.recv() if pipe.poll(max(0.0, until - time.monotonic())) else None for _, pipe in self._workers]
+        wrong = [
+            f"rank {rank}: " + ("no answer in time" if answer is None else answer[1])
+            for rank, answer in enumerate(answers)
+            if answer is None or not answer[0]
+        ]
+        if wrong:
+            self.close()
+            raise RuntimeError("\n".join(wrong))
+        return [answer[1] for answer in answers if answer]
+
+    def close(self) -> None:
+        """End the processes."""
+        for process, _ in self._workers:
+            process.kill()
+            process.join()
+        self._workers = []
+
+    def _start(self) -> None:
+        context, meeting = mp.get_context("spawn"), Path(mkdtemp()) / "rendezvous"
+        for rank in range(self.size):
+            here, there = context.Pipe()
+            # Not a daemon: saving a checkpoint starts processes of its own.
+            process = context.Process(target=_serve, args=(there, rank, self.size, str(meeting)))
+            process.start()
+            there.close()
+            self._workers.append((process, here))
+
+
+def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+    from nemo_adapt import devices
+
+    devices.prepare_megatron()
+    while True:
+        try:
+            body, arguments = pipe.recv()
+        except EOFError:  # the tests are over, or were killed
+            return
+        try:
+            answer = (True, body(rank, *arguments))
+        except Exception:
+            answer = (False, traceback.format_exc())
+        pipe.send(answer)

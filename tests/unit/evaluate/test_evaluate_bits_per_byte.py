@@ -1,0 +1,135 @@
+"""Bits per byte against a loop that scores one token at a time, and against what can be computed on paper."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluate_tiny import ALL, SENTENCES, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nemo_adapt import documents
+from nemo_adapt.errors import UserError
+from nemo_adapt.evaluate import bits_per_byte
+
+DATA = Path(os.environ.get("NEMO_ADAPT_DATA", Path(__file__).parents[3] / "../shared/data"))
+
+
+@torch.inference_mode()
+def one_token_at_a_time(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], start: int, window: int
+) -> float:
+    """The protocol by hand: each token after the part of its document that its window shows."""
+    nats = 0.0
+    for text in texts:
+        ids = [start, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+        for place in range(1, len(ids)):
+            begin = 0
+            while begin + window < place:
+                begin += window // 2
+            logits = model(torch.tensor([ids[begin:place]])).logits[0, -1]
+            nats -= torch.log_softmax(logits.double(), -1)[ids[place]].item()
+    return nats / math.log(2) / sum(len(text.encode("utf-8")) for text in texts)
+
+
+@pytest.mark.parametrize("window", [8, 9, 64])
+@pytest.mark.parametrize("maker", [byte_level_tokenizer, sentencepiece_tokenizer])
+def test_agrees_with_a_loop_by_hand(maker: Callable[[], PreTrainedTokenizerFast], window: int) -> None:
+    tokenizer = maker()
+    model = tiny_llama(documents.vocabulary_size(tokenizer))
+    texts = [*ALL, " ".join(ALL[:2])]
+    assert max(map(len, documents.encode(tokenizer, texts))) > 64
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    expected = one_token_at_a_time(model, tokenizer, texts, start, window)
+    score = bits_per_byte.score(model, tokenizer, texts, window, batch=3)
+    assert score.bits_per_byte == pytest.approx(expected, abs=1e-6, rel=1e-6)
+    assert score.tokens == sum(map(len, documents.encode(tokenizer, texts)))
+
+
+def test_context_changes_the_result() -> None:
+    """So that agreement above is no accident: a shorter window must give another number."""
+    tokenizer = byte_level_tokenizer()
+    model = tiny_llama(documents.vocabulary_size(tokenizer))
+    short, long = (bits_per_byte.score(model, tokenizer, ALL, window, 4).bits_per_byte for window in (8, 64))
+    assert abs(short - long) > 1e-3
+
+
+def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_token() -> None:
+    tokenizer = byte_level_tokenizer()
+    model = tiny_llama(512)
+    torch.nn.init.zeros_(model.lm_head.weight)
+    score = bits_per_byte.score(model, tokenizer, ALL, 16, 4)
+    size = sum(len(text.encode("utf-8")) for text in ALL)
+    assert score.bits_per_byte == pytest.approx(9 * score.tokens / size, rel=1e-6)
+    assert score.bytes.sum() == size
+
+
+def test_small_passes_for_large_vocabularies_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level_tokenizer()
+    model = tiny_llama(documents.vocabulary_size(tokenizer))
+    expected = bits_per_byte.score(model, tokenizer, ALL, 32, 16).nats
+    monkeypatch.setattr(bits_per_byte, "LOGITS_PER_PASS", 1)
+    np.testing.assert_allclose(bits_per_byte.score(model, tokenizer, ALL, 32, 16).nats, expected, rtol=1e-5)
+
+
+def test_unknown_tokens_are_counted() -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.unk_token = "a"
+    model = tiny_llama(documents.vocabulary_size(tokenizer))
+    assert bits_per_byte.score(model, tokenizer, ["a b", "c"], 16, 4).unknown == 1
+
+
+@given(tokens=st.integers(0, 200), window=st.integers(1, 40))
+def test_windows_score_each_token_once_after_half_a_window(tokens: int, window: int) -> None:
+    found = bits_per_byte.windows(0, tokens, window)
+    scored = [place for item in found for place in range(item.end - item.scored + 1, item.end + 1)]
+    assert scored == list(range(1, tokens + 1))
+    for item in found:
+        assert 0 < item.end - item.begin <= window
+        first = item.end - item.scored + 1
+        assert item.begin == 0 or first - item.begin >= window / 2
+
+
+def test_interval_holds_the_value_and_narrows_with_more_documents() -> None:
+    generator = np.random.default_rng(1)
+    sizes = generator.integers(20, 200, size=2000)
+    nats = sizes * math.log(2) * generator.uniform(1, 3, size=2000)
+    value = nats.sum() / math.log(2) / sizes.sum()
+    few, many = (bits_per_byte.interval(nats[:n], sizes[:n]) for n in (50, 2000))
+    assert many[0] < value < many[1]
+    assert many[1] - many[0] < few[1] - few[0]
+    assert bits_per_byte.interval(nats, sizes) == many
+
+
+def test_text_is_cut_after_whole_documents(tmp_path: Path) -> None:
+    path = tmp_path / "tr.txt"
+    path.write_text("\n".join(SENTENCES["tr"]) + "\n", encoding="utf-8")
+    sizes = np.cumsum([len(text.encode("utf-8")) for text in SENTENCES["tr"]])
+    assert bits_per_byte.read_text(path) == SENTENCES["tr"]
+    assert bits_per_byte.read_text(path, int(sizes[1])) == SENTENCES["tr"][:2]
+    assert bits_per_byte.read_text(path, int(sizes[2]) - 1) == SENTENCES["tr"][:2]
+    assert bits_per_byte.read_text(path, 1) == SENTENCES["tr"][:1]
+    path.write_text("\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"tr\.txt: the file is empty"):
+        bits_per_byte.read_text(path)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason="NEMO_ADAPT_DATA is not there")
+def test_real_model_on_real_text() -> None:
+    from nemo_adapt.evaluate import models
+
+    folder = DATA / "weights/stories260K"
+    candidate = models.inspect(folder, folder)
+    model = models.load(candidate)
+    found = {
+        language: bits_per_byte.score(model, candidate.tokenizer, texts, 512, 32).bits_per_byte
+        for language in ("tr", "en")
+        if (texts := bits_per_byte.read_text(DATA / f"text/{language}.heldout.txt", 100_000))
+    }
+    assert found == pytest.approx({"tr": 12.82, "en": 3.07}, abs=0.01)

@@ -1,0 +1,71 @@
+"""The end-of-document rule and the byte counts of tokens."""
+
+from collections.abc import Callable
+
+import pytest
+from evaluate_tiny import byte_level_tokenizer, sentencepiece_tokenizer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from nemo_adapt import documents
+from nemo_adapt.errors import UserError
+
+MAKERS = {"byte-level": byte_level_tokenizer, "sentencepiece": sentencepiece_tokenizer}
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
+@given(texts=st.lists(TEXT, min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_byte_of_every_text_is_counted(maker: Callable[[], PreTrainedTokenizerFast], texts: list[str]) -> None:
+    tokenizer = maker()
+    counts, added = documents.token_bytes(tokenizer), documents.added_bytes(tokenizer)
+    for text, ids in zip(texts, documents.encode(tokenizer, texts), strict=True):
+        spelled = text if not added else " " + text.replace(documents.METASPACE, " ")
+        assert counts[ids].sum() == len(spelled.encode("utf-8"))
+        contents = documents.token_contents(tokenizer)
+        assert b"".join(contents[number] for number in ids) == spelled.encode("utf-8")
+
+
+@pytest.mark.parametrize(("maker", "added"), [(byte_level_tokenizer, 0), (sentencepiece_tokenizer, 1)])
+def test_space_that_the_tokenizer_adds_is_known(maker: Callable[[], PreTrainedTokenizerFast], added: int) -> None:
+    assert documents.added_bytes(maker()) == added
+
+
+def test_special_tokens_stand_for_no_byte_and_other_added_tokens_for_their_text() -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.add_tokens(["     ", "ğ"])
+    counts = documents.token_bytes(tokenizer)
+    assert counts[tokenizer.eos_token_id] == 0
+    assert counts[tokenizer.convert_tokens_to_ids(["     ", "ğ"])].tolist() == [5, 2]
+
+
+def test_text_that_spells_a_special_token_is_text() -> None:
+    tokenizer = byte_level_tokenizer()
+    text = f"a {tokenizer.eos_token} b"
+    ids = documents.encode(tokenizer, [text])[0]
+    assert tokenizer.eos_token_id not in ids
+    assert documents.token_bytes(tokenizer)[ids].sum() == len(text)
+
+
+def test_documents_in_training_start_with_bos_only_where_the_tokenizer_adds_one() -> None:
+    llama_like, gpt_like = sentencepiece_tokenizer(), byte_level_tokenizer()
+    bos, eos = llama_like.bos_token_id, llama_like.eos_token_id
+    plain = documents.encode(llama_like, ["bir", "iki"])
+    assert documents.training_ids(llama_like, ["bir", "iki"]) == [[bos, *ids, eos] for ids in plain]
+    assert documents.start_id(llama_like) == bos
+    plain = documents.encode(gpt_like, ["bir"])
+    assert documents.training_ids(gpt_like, ["bir"]) == [[*plain[0], gpt_like.eos_token_id]]
+    assert documents.start_id(gpt_like) == documents.end_id(gpt_like) == gpt_like.eos_token_id
+    assert documents.encode(gpt_like, []) == []
+
+
+def test_bos_stands_in_for_a_missing_eos_and_neither_is_an_error() -> None:
+    tokenizer = byte_level_tokenizer()
+    end, tokenizer.eos_token = tokenizer.eos_token_id, None
+    tokenizer.bos_token = "<|end|>"
+    assert documents.start_id(tokenizer) == documents.end_id(tokenizer) == end
+    tokenizer.bos_token = None
+    with pytest.raises(UserError, match="no BOS and no EOS"):
+        documents.end_id(tokenizer)

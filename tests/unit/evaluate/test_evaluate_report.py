@@ -1,0 +1,236 @@
+"""The stage from folders to pages: contents, escaping, missing parts, bad input."""
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
+
+from nemo_adapt import documents
+from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.evaluate import models, samples
+from nemo_adapt.evaluate.report import headline
+from nemo_adapt.evaluate.stage import build
+from nemo_adapt.token_map import NewToken, TokenMap
+
+EVIL = "<script>alert('x')</script> & [link](http://example.org) | çok güzel bir gün"
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(models, "best_device", lambda: torch.device("cpu"))
+
+
+def make_inputs(root: Path, full: bool = True) -> dict[str, list[Path]]:
+    """Models, texts and, when ``full``, what the tokenizer and train stages leave."""
+    base, adapted = byte_level_tokenizer(270), byte_level_tokenizer(330)
+    inputs = {
+        "base": [save_model(root / "base", base)],
+        "base_tokenizer": [root / "base"],
+        "adapted": [save_model(root / "adapted", adapted, seed=1)],
+    }
+    for language, sentences in SENTENCES.items():
+        (root / f"{language}.txt").write_text("\n".join([*sentences, EVIL]), encoding="utf-8")
+        inputs[f"texts.{language}"] = [root / f"{language}.txt"]
+    if full:
+        inputs |= {"tokenizer": [_tokenizer_folder(root / "tokenizer", base, adapted)]}
+        inputs |= {"train": [_train_folder(root / "train")]}
+    return inputs
+
+
+def _tokenizer_folder(folder: Path, base: Any, adapted: Any) -> Path:
+    folder.mkdir()
+    names = adapted.convert_ids_to_tokens(range(len(base), len(adapted)))
+    tokens = [NewToken(number, name, name, [1], 1, 1) for number, name in enumerate(names, start=len(base))]
+    TokenMap(len(base), tokens).save(folder)
+    rows = [
+        {"tokenizer": kind, "text": "parallel", "language": language, "sentences": 10, "words": 80, "bytes": 640}
+        | {"tokens": tokens, "tokens_per_word": 1.0, "bytes_per_token": 640 / tokens, "tokens_vs_reference": 1.0}
+        for language, counts in {"tr": (612, 243), "en": (200, 201)}.items()
+        for kind, tokens in zip(("base", "extended"), counts, strict=True)
+    ]
+    (folder / "fertility.json").write_text(json.dumps(rows))
+    (folder / "learn.json").write_text(
+        json.dumps({"method": "continue", "learned_tokens": 1234, "guard": {"dropped": 17}, "list": [1]})
+    )
+    return folder
+
+
+def _train_folder(folder: Path) -> Path:
+    folder.mkdir()
+    rows = [
+        {"step": step, "tokens": step * 100, "bytes": step * 300, "loss": 3.0, "bits_per_byte": 4.0 - step / 100}
+        for step in (10, 20, 30, 20, 30)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = {"steps": 30, "tokens": 3000, "bytes": 9000, "seconds": 12.5, "tokens_per_second": 240.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def make_config() -> Config:
+    config = Config()
+    config.run.name = "tiny <i>run</i>"
+    config.train.phases = [PhaseConfig("new_rows", 10), PhaseConfig("all", 20)]
+    config.evaluate.target = "tr"
+    config.evaluate.batch = 4
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    (root / "out").mkdir()
+    build(make_config(), make_inputs(root), root / "out")
+    return root / "out"
+
+
+def test_report_json_holds_what_other_tools_read(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    assert report["bits_per_byte"].keys() == {"base", "adapted"}
+    for side, values in report["bits_per_byte"].items():
+        assert list(values) == ["tr", "en"]
+        for language, value in values.items():
+            fact = report["scores"][side][language]
+            assert fact["low"] < value < fact["high"]
+    assert len(report["fertility"]) == 4
+    assert report["training"]["tokens"] == 3000
+    assert report["window"] == 64
+    assert [sample["language"] for sample in report["samples"]] == ["tr", "tr", "tr", "en"]
+    assert [item["language"] for item in report["continuations"]] == ["tr", "en"]
+    assert report["headline"] == headline(report)
+
+
+def test_headline_is_three_lines_with_the_numbers(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    report["bits_per_byte"] = {"base": {"tr": 12.5, "en": 3.0}, "adapted": {"tr": 2.36, "en": 3.05}}
+    report["change"]["tr"]["share"], report["change"]["en"]["share"] = -0.811, 0.0167
+    assert headline(report) == [
+        "tokens per sentence in tr: 61.2 -> 24.3 (2.5 times fewer)",
+        "bits per byte tr: 12.50 -> 2.36 (-81.1%)",
+        "bits per byte en: 3.00 -> 3.05 (+1.7%, English gate holds)",
+    ]
+    report["change"]["en"]["share"] = 0.051
+    assert "English gate fails" in headline(report)[2]
+    report["reference"] = "de"
+    assert headline(report)[2] == "trained on: 3,000 tokens (0.0 MB)"
+    report["training"] = {}
+    assert headline(report)[2].startswith("scored on: 10 documents")
+
+
+def test_page_is_self_contained_and_escapes(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "<i>run" not in page
+    assert html.escape("tiny <i>run</i>") in page
+    links = re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|@import""", page)
+    assert links and all(target.startswith("data:image/png;base64,") for target, _ in links)
+    assert page.count("data:image/png") == 3
+    assert 'lang="tr" dir="auto"' in page and 'name="viewport"' in page
+    assert "fresh" in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert "learned tokens" in page and "1,234" in page and "guard dropped" in page
+
+
+def test_markdown_links_its_plots_and_keeps_its_tables_whole(finished: Path) -> None:
+    text = (finished / "report.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert pictures == ["plots/tokens.png", "plots/training.png", "plots/bits_per_byte.png"]
+    assert all((finished / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+    assert "<script" not in text.replace("\\<", "")
+    assert text.count("```") == 2
+
+
+def test_parts_without_data_are_left_out(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    build(make_config(), make_inputs(tmp_path, full=False), out)
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["fertility"] == [] and report["training"] == {}
+    assert len(report["headline"]) == 3 and report["headline"][0].startswith("tokens per document in tr: ")
+    assert [path.name for path in (out / "plots").iterdir()] == ["bits_per_byte.png"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Training" not in page and "<h2>Tokenizer" not in page and "<h2>Result" in page
+    assert "## Training" not in (out / "report.md").read_text(encoding="utf-8")
+
+
+def test_pieces_spell_the_sentence_and_show_parts_of_characters_as_bytes() -> None:
+    tokenizer = byte_level_tokenizer(257)
+    found = samples.pieces(tokenizer, "a ğ", {documents.encode(tokenizer, ["a"])[0][0]})
+    assert [(piece.text, piece.is_bytes) for piece in found] == [("a", False), (" ", False), ("C4", True), ("9F", True)]
+    assert [piece.is_new for piece in found] == [True, False, False, False]
+    found = samples.pieces(sentencepiece_tokenizer(), "bir bir", ())
+    assert [piece.text for piece in found] == ["bir", " bir"]
+    assert samples.pieces(sentencepiece_tokenizer(), "ev", ())[0].text == samples.LONE_SPACE
+
+
+def test_samples_are_of_medium_length_and_always_the_same() -> None:
+    texts = ["x" * length for length in (5, 90, 100, 110, 100, 2000)]
+    assert samples.choose(texts, 3) == ["x" * 100, "x" * 90, "x" * 110]
+    assert samples.prompt("one two three four five six seven") == "one two three"
+    assert samples.prompt("word") == "word"
+
+
+def test_continuation_stays_within_the_window() -> None:
+    from evaluate_tiny import tiny_llama
+
+    tokenizer = byte_level_tokenizer()
+    model = tiny_llama(documents.vocabulary_size(tokenizer))
+    assert samples.continuation(model, tokenizer, "Bugün", 12).tokens <= 12
+    assert samples.continuation(model, tokenizer, "Bugün hava çok güzel", 4) == samples.Continuation("", 0, 0)
+
+
+def test_bad_input_is_named_in_one_line(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path, full=False)
+    out = tmp_path / "out"
+
+    def message(config: Config | None = None, **changed: list[Path]) -> str:
+        with pytest.raises(UserError) as caught:
+            build(
+                config or make_config(), inputs | {key.replace("__", "."): path for key, path in changed.items()}, out
+            )
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    assert "empty.txt: the file is empty" in message(texts__tr=[empty])
+
+    big = byte_level_tokenizer(400)
+    small = save_model(tmp_path / "small", big, vocabulary=300)
+    found = message(adapted=[small])
+    assert str(small) in found and "300 vocabulary rows" in found and f"up to {len(big) - 1}" in found
+
+    (tmp_path / "nothing").mkdir()
+    assert "config.json" in message(base=[tmp_path / "nothing"])
+    (small / "model.safetensors").rename(small / "model.bin")
+    assert "no safetensors" in message(adapted=[small])
+
+    config = make_config()
+    config.evaluate.target = "xx"
+    assert "'xx' is not a language of evaluate.texts (tr, en)" in message(config)
+    config = make_config()
+    config.evaluate.context = 1000
+    assert "at most 64 tokens" in message(config)
+    with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
+        build(make_config(), {key: value for key, value in inputs.items() if "texts" not in key}, out)
+
+
+def test_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save_model(tmp_path / "model", byte_level_tokenizer())
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    save_file({name: value for name, value in weights.items() if name != "model.norm.weight"}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"no weights for model\.norm\.weight"):
+        models.load(models.inspect(folder, folder))
+    (folder / "config.json").write_text('{"model_type": "unheard_of"}')
+    with pytest.raises(UserError, match=r"cannot read config\.json"):
+        models.inspect(folder, folder)

@@ -1,0 +1,105 @@
+"""The learner does what sentencepiece will do; spellings are judged rightly."""
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemo_adapt.tokenizer.learn import learn
+from nemo_adapt.tokenizer.pieces import BYTE_ALPHABET, Rules, is_whole, token_bytes
+
+
+def encode(word, ranks):
+    """SentencePiece's rule, written down plainly: join the best-scoring neighbours, the leftmost where equal."""
+    tokens = list(word)
+    while True:
+        options = [(ranks[a + b], i) for i, (a, b) in enumerate(itertools.pairwise(tokens)) if a + b in ranks]
+        if not options:
+            return tokens
+        at = min(options)[1]
+        tokens[at : at + 2] = [tokens[at] + tokens[at + 1]]
+
+
+def saved(words, ranks, candidate):
+    """Joins that would make ``candidate`` in the words as encoded, counted without overlap checks."""
+    total = 0
+    for word, count in words.items():
+        tokens = encode(word, ranks)
+        total += count * sum(a + b == candidate for a, b in itertools.pairwise(tokens))
+    return total
+
+
+WORDS = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1, max_size=25)
+BASE = st.lists(st.text("abcd", min_size=2, max_size=3), max_size=4, unique=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(words=WORDS, merging=BASE)
+def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
+    ranks = {piece: i for i, piece in enumerate(merging)}
+    start = [(encode(word, ranks), count) for word, count in words.items()]
+    chosen = learn(start, merging, {}, 12, lambda token: True)
+    assert len(set(chosen)) == len(chosen) and not set(chosen) & set(merging)
+    for token in chosen:
+        candidates = {a + b for word in words for a, b in itertools.pairwise(encode(word, ranks))}
+        best = max(saved(words, ranks, candidate) for candidate in candidates)
+        assert saved(words, ranks, token) == best >= 2
+        ranks[token] = len(ranks)
+
+
+def test_it_stops_when_nothing_saves_two_tokens():
+    assert learn([("ab", 1), ("cd", 1)], [], {}, 10, lambda token: True) == []
+    assert learn([("ab", 2), ("cd", 1)], [], {}, 10, lambda token: True) == ["ab"]
+
+
+def test_missing_characters_come_first_and_are_worth_the_tokens_they_save():
+    words = [("aक", 5), ("aख", 3), ("aग", 1), ("bb", 9)]
+    chosen = learn(words, [], {"क": 3, "ख": 3, "ग": 3}, 10, lambda token: True)
+    assert chosen == ["क", "bb", "ख", "aक", "aख", "ग"]
+
+
+def test_forbidden_tokens_are_never_chosen():
+    assert learn([("abc", 9)], [], {}, 9, lambda token: token != "ab") == ["bc", "abc"]
+
+
+def test_a_base_piece_that_becomes_possible_is_joined_at_once():
+    words = [(("a", "bc", "d"), 5), (("a", "bc", "x"), 9)]
+    assert learn(words, ["bc", "abcd"], {}, 2, lambda token: True) == ["abc", "abcx"]
+
+
+def test_junk_is_refused():
+    rules = Rules(byte_level=False)
+    for junk in ("<0x41>", "x<0xE2", "a\x07", "\u200bx\x00", "▁", "▁▁ev", "a▁b", "a" * 33, "\ufffea"):
+        assert not rules.allow(junk), junk
+    for good in ("▁ev", "ler", "का", "क्\u200dष", "ır.", "'nın", "2.5"):
+        assert rules.allow(good), good
+
+
+def test_the_base_trainer_settings_are_kept():
+    llama = Rules(False, split_scripts=True, split_numbers=True, split_digits=True)
+    for refused in ("▁19", "2'de", "aक", "evи"):
+        assert not llama.allow(refused), refused
+    for good in ("▁1", "५", "ev.", "▁हैं", "かな漢字"):
+        assert llama.allow(good), good
+    assert Rules(False, True, True, False).allow("▁1990")
+    assert not Rules(False, True, True, False).allow("1990da")
+
+
+@given(st.text(max_size=20))
+def test_byte_spelling_is_the_text(text):
+    spelling = {byte: character for character, byte in BYTE_ALPHABET.items()}
+    token = "".join(spelling[byte] for byte in text.encode())
+    assert token_bytes(token, True) == text.encode()
+    assert is_whole(token, True)
+
+
+def test_broken_characters_are_allowed_only_as_steps():
+    spelling = {byte: character for character, byte in BYTE_ALPHABET.items()}
+
+    def token(raw):
+        return "".join(spelling[byte] for byte in raw)
+
+    rules = Rules(byte_level=True)
+    hindi = " क".encode()
+    assert rules.allow(token(hindi)) and rules.allow(token(hindi[:3])) and rules.allow(token(hindi[2:]))
+    assert not rules.allow(token("कि".encode()[:-1])) and not rules.allow(token("कि".encode()[1:]))

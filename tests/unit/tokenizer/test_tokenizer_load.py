@@ -1,0 +1,112 @@
+"""Any base as a fast tokenizer: sentencepiece's own ids, special tokens, clear errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sentencepiece
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizer_samples import byte_level_base, english, sentencepiece_base, target
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.errors import UserError
+
+VARIANTS = {
+    "llama": {},
+    "no_prefix": {"add_dummy_prefix": False},
+    "collapse_spaces": {"remove_extra_whitespaces": True, "allow_whitespace_only_pieces": False},
+    "nfkc": {"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True},
+    "no_bytes": {"byte_fallback": False, "vocab_size": 100},
+    "user_defined": {"user_defined_symbols": ["<sep>", "▁▁▁▁", "x+y"]},
+    "user_defined_no_prefix": {"user_defined_symbols": ["<sep>", "▁▁"], "add_dummy_prefix": False},
+}
+TEXT = st.text(st.sampled_from("thesold ▁,.é中\n\t😀किﬁ" + "  "), max_size=24)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def both(request, tmp_path_factory):
+    folder = sentencepiece_base(tmp_path_factory.mktemp("base") / request.param, **VARIANTS[request.param])
+    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    return model, hf_tokenizer.load(folder)
+
+
+def test_a_sentencepiece_model_gives_sentencepiece_ids(both):
+    model, fast = both
+    for line in [*english(50), *target(50), "", " ", "  the  old ", "a <sep>  b<sep>", "<sep>", "x+y the x+y"]:
+        ids = fast(line)["input_ids"]
+        if line != "<sep>":  # alone, the symbol gets no space in front
+            assert ids == [model.bos_id(), *model.encode(line)], line
+        if model.unk_id() not in ids:  # sentencepiece shows the unknown as ⁇
+            assert fast.decode(model.encode(line)) == model.decode(model.encode(line)), line
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXT)
+def test_any_text_gives_sentencepiece_ids(both, text):
+    model, fast = both
+    assert fast(text, add_special_tokens=False)["input_ids"] == model.encode(text)
+
+
+def test_special_tokens_and_bos(tmp_path):
+    fast = hf_tokenizer.load(sentencepiece_base(tmp_path))
+    assert (fast.bos_token, fast.eos_token, fast.unk_token) == ("<s>", "</s>", "<unk>")
+    assert hf_tokenizer.adds_bos(fast)
+    assert fast("the")["input_ids"][0] == fast.bos_token_id
+    assert set(fast("the")) == {"input_ids", "attention_mask"}
+
+
+def test_settings_beside_a_sentencepiece_model_are_kept(tmp_path):
+    folder = sentencepiece_base(tmp_path)
+    config = {"add_bos_token": False, "chat_template": "{{ messages }}", "pad_token": {"content": "</s>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    fast = hf_tokenizer.load(folder)
+    assert not hf_tokenizer.adds_bos(fast)
+    assert (fast.chat_template, fast.pad_token) == ("{{ messages }}", "</s>")
+
+
+def test_a_tokenizer_json_alone_gets_its_special_tokens(tmp_path):
+    folder = byte_level_base(tmp_path)
+    for path in (folder, folder / "tokenizer.json"):
+        fast = hf_tokenizer.load(path)
+        assert (fast.bos_token, fast.eos_token, fast.pad_token) == ("<|endoftext|>", "<|endoftext|>", "<|pad|>")
+        assert not hf_tokenizer.adds_bos(fast)
+        assert fast.decode(fast("the çiçek")["input_ids"]) == "the çiçek"
+
+
+def test_a_tokenizer_json_with_settings_is_taken_as_it_is(tmp_path):
+    folder = byte_level_base(tmp_path)
+    config = {"tokenizer_class": "LlamaTokenizer", "eos_token": "<|pad|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    bare = hf_tokenizer.load(folder / "tokenizer.json")
+    fast = hf_tokenizer.load(folder)
+    assert fast.eos_token == "<|pad|>"
+    assert [fast(line)["input_ids"] for line in english(30)] == [bare(line)["input_ids"] for line in english(30)]
+
+
+def test_bad_files_are_named(tmp_path):
+    def message(path: Path) -> str:
+        with pytest.raises(UserError) as error:
+            hf_tokenizer.load(path)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "has no tokenizer" in message(tmp_path)
+    assert "does not exist" in message(tmp_path / "nowhere")
+    model = sentencepiece_base(tmp_path / "cut") / "tokenizer.model"
+    model.write_bytes(model.read_bytes()[:-7])
+    assert str(model) in message(model.parent)
+    model.write_bytes(b"")
+    assert str(model) in message(model.parent)
+    model.write_bytes(b"<html>not found</html>")
+    assert str(model) in message(model.parent)
+    unigram = sentencepiece_base(tmp_path / "unigram", model_type="unigram", vocab_size=300) / "tokenizer.model"
+    assert "Unigram" in message(unigram)
+    for content in ("{", "[]", "{}", '{"model": 3}'):
+        file = tmp_path / "cut" / "tokenizer.json"
+        file.write_text(content)
+        assert str(file) in message(file.parent)
+        (file.parent / "tokenizer_config.json").write_text("{}")
+        assert str(file) in message(file.parent)
+        (file.parent / "tokenizer_config.json").unlink()

@@ -1,0 +1,133 @@
+"""Real bases and text: the ids of sentencepiece on every line, no mojibake, shorter than the union, guard kept."""
+
+import json
+import shutil
+from collections import Counter
+from itertools import islice
+
+import pytest
+import sentencepiece
+from tokenizer_samples import DATA, extend, needs_data, write
+from transformers import AutoTokenizer
+
+from nemo_adapt import hf_tokenizer, text
+from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokenizer.base import bare, encode_words, read
+
+pytestmark = [needs_data, pytest.mark.data]
+LINES = 4000
+"""Lines learned from: enough for 2,000 tokens."""
+LLAMA2, STORIES, GPT2 = "tokenizers/llama2", "weights/stories260K", "tokenizers/gpt2"
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Language -> the first lines of its training text."""
+    folder = tmp_path_factory.mktemp("train")
+
+    def part(language):
+        documents = text.documents([DATA / f"text/{language}.train.txt"])
+        return write(folder / f"{language}.txt", list(islice(documents, LINES)))
+
+    return {language: part(language) for language in ("tr", "hi", "en")}
+
+
+@pytest.fixture(scope="module")
+def extended(train, tmp_path_factory):
+    """``extended(base, language)``: the folder of the base extended by 2,000 tokens, made once."""
+    folder = tmp_path_factory.mktemp("extended")
+
+    def make(base, language):
+        out = folder / f"{base.replace('/', '-')}-{language}"
+        return out if out.exists() else extend(DATA / base, out, [train[language]], 2000)
+
+    return make
+
+
+def heldout(language):
+    return (DATA / f"text/{language}.heldout.txt").read_text(encoding="utf-8").split("\n")
+
+
+def ids(tokenizer, lines):
+    return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch(lines, add_special_tokens=False)]
+
+
+@pytest.mark.parametrize("language", ["tr", "hi"])
+@pytest.mark.parametrize("base", [LLAMA2, STORIES])
+def test_ids_are_sentencepieces_on_every_held_out_line(base, language, extended):
+    out = extended(base, language)
+    fast = AutoTokenizer.from_pretrained(str(out))
+    model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
+    source = sentencepiece.SentencePieceProcessor(model_file=str(DATA / base / "tokenizer.model"))
+    assert fast.is_fast and fast("a")["input_ids"][0] == fast.bos_token_id
+    size = source.vocab_size()
+    for text_language in ("tr", "en", "hi"):
+        lines = heldout(text_language)
+        found = ids(fast, lines)
+        assert sum(a != b for a, b in zip(found, model.encode(lines), strict=True)) == 0
+        untouched = [(line, i) for line, i in zip(lines, found, strict=True) if all(x < size for x in i)]
+        assert all(source.encode(line) == i for line, i in untouched)
+        assert all(
+            fast.decode(i) == source.decode(source.encode(line))
+            for line, i in zip(lines[::60], found[::60], strict=True)
+        )
+
+
+@pytest.mark.parametrize(("base", "language"), [(LLAMA2, "tr"), (LLAMA2, "hi"), (GPT2, "tr"), (GPT2, "hi")])
+def test_tokens_are_reachable_and_spelled_by_the_base(base, language, extended):
+    out = extended(base, language)
+    new = TokenMap.load(out)
+    assert len(new.tokens) == 2000 or (base == GPT2 and len(new.tokens) > 1000)  # its regex cuts Hindi words short
+    source = read(DATA / base)
+    anchor = source.fast("the", add_special_tokens=False)["input_ids"]
+    own = encode_words(bare(read(out).content), [token.token for token in new.tokens])
+    unreachable = [token.token for token, i in zip(new.tokens, own, strict=True) if not token.count and i != [token.id]]
+    assert unreachable == []
+    broken = [token.text for token in new.tokens if "\ufffd" in token.text]
+    assert len(broken) < (60 if base == GPT2 and language == "hi" else 1)  # steps towards whole characters
+    for token in new.tokens:
+        if token.text not in broken:
+            assert source.fast.decode(anchor + token.source_ids) == "the" + token.text
+            assert token.bytes == len(token.text.encode())
+
+
+@pytest.mark.parametrize("language", ["tr", "hi"])
+def test_gpt2_round_trips(language, extended):
+    fast, base = AutoTokenizer.from_pretrained(str(extended(GPT2, language))), hf_tokenizer.load(DATA / GPT2)
+    lines = heldout(language)[:1500] + heldout("en")[:300]
+    now, before = ids(fast, lines), ids(base, lines)
+    assert [fast.decode(i) for i in now] == lines
+    assert sum(map(len, now)) < 0.75 * sum(map(len, before))
+    assert all(i == j for i, j in zip(now, before, strict=True) if all(x < len(base) for x in i))
+    assert fast.eos_token_id == 50256
+
+
+def test_continue_needs_fewer_tokens_than_union(train, tmp_path):
+    base = DATA / LLAMA2
+    union = extend(base, tmp_path / "union", [train["tr"]], 3000, method="union")
+    count = len(TokenMap.load(union).tokens)
+    lines = heldout("tr")
+    tokens = {"union": sum(map(len, ids(hf_tokenizer.load(union), lines)))}
+    same = extend(base, tmp_path / "continue", [train["tr"]], count)
+    assert sum(map(len, ids(hf_tokenizer.load(same), lines))) < 0.95 * tokens["union"]
+
+
+def test_the_guard_holds_on_english(train, tmp_path):
+    lines = list(islice(text.documents([train["en"]]), 2000))
+    guard = write(tmp_path / "guard.txt", lines)
+    out = extend(DATA / LLAMA2, tmp_path / "out", [train["tr"]], 2000, guard=[guard], guard_share=0.001)
+    report = json.loads((out / "learn.json").read_text())
+    assert report["added"] == 2000 and report["guard"]["dropped"] > 0
+    before, after = hf_tokenizer.load(DATA / LLAMA2), hf_tokenizer.load(out)
+    pairs = list(zip(ids(before, lines), ids(after, lines), strict=True))
+    changed = sum((Counter(old) - Counter(new)).total() for old, new in pairs)
+    assert changed <= 0.001 * sum(len(old) for old, _ in pairs)
+
+
+def test_a_model_folder_serves_as_base(train, tmp_path):
+    base = tmp_path / "model"
+    base.mkdir()
+    for name in ("config.json", "tokenizer.model"):
+        shutil.copyfile(DATA / STORIES / name, base / name)
+    out = extend(base, tmp_path / "out", [train["tr"]], 50)
+    assert len(hf_tokenizer.load(out)) == 562

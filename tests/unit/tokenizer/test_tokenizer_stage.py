@@ -1,0 +1,225 @@
+"""The stage on small synthetic bases: ids, spellings, guard, methods, files, errors."""
+
+import json
+from collections import Counter
+
+import pytest
+import sentencepiece
+from tokenizer_samples import byte_level_base, english, extend, lines, sentencepiece_base, target, write
+from transformers import AutoTokenizer
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.errors import UserError
+from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokenizer.base import bare, encode_words, read
+
+GUARDED = ["golden", "evening", "ruler", "level", "never", "eleven", "derive", "mode", "killer", "seven"]
+KINDS = {"sentencepiece": sentencepiece_base, "byte_level": byte_level_base}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    return {"target": write(folder / "target.txt", target()), "en": write(folder / "en.txt", english())}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request, text, tmp_path_factory):
+    """A base folder and the folder of its extension by up to 150 tokens."""
+    folder = tmp_path_factory.mktemp(request.param)
+    base = KINDS[request.param](folder / "base")
+    parallel = {"xx": text["target"], "en": text["en"]}
+    return base, extend(base, folder / "extended", [text["target"]], 150, parallel=parallel)
+
+
+def ids(tokenizer, line):
+    return tokenizer(line, add_special_tokens=False)["input_ids"]
+
+
+def test_ids_of_the_base_stay_and_new_ones_follow(pair):
+    base, extended = (hf_tokenizer.load(folder) for folder in pair)
+    new = TokenMap.load(pair[1])
+    assert new.source_vocab == len(base) and new.target_vocab == len(extended)
+    before, after = base.get_vocab(), extended.get_vocab()
+    assert {token: after[token] for token in before} == before
+    assert {token.token: token.id for token in new.tokens} == {token: after[token] for token in after.keys() - before}
+    assert len(new.tokens) > 60
+    for role in ("bos_token", "eos_token", "pad_token"):
+        assert getattr(base, role) == getattr(extended, role)
+
+
+def test_text_without_new_tokens_is_segmented_as_before(pair):
+    base, extended = (hf_tokenizer.load(folder) for folder in pair)
+    size, same = len(base), 0
+    for line in [*english(), *target(50), "", "  two  spaces ", "<|endoftext|><s>the", "\t\n"]:
+        now = extended(line)["input_ids"]
+        if all(i < size for i in now):
+            assert now == base(line)["input_ids"], line
+            same += 1
+        assert extended.decode(now, skip_special_tokens=True) == base.decode(
+            base(line)["input_ids"], skip_special_tokens=True
+        )
+    assert same > 200
+
+
+def test_transformers_loads_the_folder_as_it_stands(pair, tmp_path):
+    ours = hf_tokenizer.load(pair[1])
+    auto = AutoTokenizer.from_pretrained(str(pair[1]))
+    assert auto.is_fast
+    for name in ("tokenizer.json", "tokenizer_config.json"):  # as in a model folder
+        (tmp_path / name).write_bytes((pair[1] / name).read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    model = AutoTokenizer.from_pretrained(str(tmp_path))
+    for line in [*target(80), *english(20), " a  b "]:
+        assert auto(line)["input_ids"] == model(line)["input_ids"] == ours(line)["input_ids"]
+
+
+def test_the_token_map_spells_the_text(pair):
+    base = hf_tokenizer.load(pair[0])
+    model = bare(read(pair[0]).content)
+    for token in TokenMap.load(pair[1]).tokens:
+        assert token.source_ids and max(token.source_ids) < len(base)
+        assert token.bytes == len(token.text.encode()) or "\ufffd" in token.text
+        assert token.count >= 0
+        if "\ufffd" not in token.text:
+            # behind another token, so that the decoder takes no leading space for the dummy prefix
+            anchor = ids(base, "the")
+            assert base.decode(anchor + token.source_ids) == "the" + token.text
+        assert token.source_ids == model.encode(token.token).ids
+
+
+def test_every_new_token_can_be_reached(pair):
+    extended = read(pair[1])
+    new = TokenMap.load(pair[1]).tokens
+    own = encode_words(bare(extended.content), [token.token for token in new])
+    assert [token.id for token, found in zip(new, own, strict=True) if not token.count and found != [token.id]] == []
+    learned = json.loads((pair[1] / "learn.json").read_text())
+    assert learned["unreachable"]["left"] == 0 and learned["added"] == len(new)
+    assert learned["lines_unlike_sentencepiece"] == 0
+
+
+def test_fertility_has_a_row_for_each_tokenizer_and_text(pair):
+    rows = {(row["tokenizer"], row["language"]): row for row in json.loads((pair[1] / "fertility.json").read_text())}
+    assert set(rows) == {(name, language) for name in ("base", "extended") for language in ("xx", "en")}
+    assert rows["base", "en"]["tokens_vs_reference"] == 1.0
+    row, fast = rows["extended", "xx"], hf_tokenizer.load(pair[1])
+    assert row["tokens"] == sum(len(ids(fast, line)) for line in target())
+    assert row["words"] == sum(len(line.split()) for line in target()) and row["sentences"] == 600
+    assert row["bytes"] == sum(len(line.encode()) for line in target()) and row["text"] == "target.txt"
+    assert row["tokens"] < 0.5 * rows["base", "xx"]["tokens"]
+
+
+def test_sentencepiece_reads_the_extended_model(text, tmp_path):
+    out = extend(sentencepiece_base(tmp_path / "base"), tmp_path / "out", [text["target"]], 100)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
+    fast = hf_tokenizer.load(out)
+    assert model.vocab_size() == len(fast)
+    for line in [*target(), *english(), "   ev  çiçekler   ", "", "😀 घर"]:
+        assert ids(fast, line) == model.encode(line)
+        assert fast.decode(model.encode(line)) == model.decode(model.encode(line))
+
+
+def test_added_tokens_beyond_the_model_keep_their_ids(text, tmp_path):
+    base = sentencepiece_base(tmp_path / "base")
+    fast = hf_tokenizer.load(base)
+    fast.add_special_tokens({"pad_token": "<pad>"})
+    fast.add_tokens(["<tool>"])
+    fast.chat_template = "{{ messages }}"
+    fast.save_pretrained(base)
+    out = extend(base, tmp_path / "out", [text["target"]], 60)
+    again = AutoTokenizer.from_pretrained(str(out))
+    size = len(fast)
+    assert TokenMap.load(out).source_vocab == size == 352
+    assert again.convert_tokens_to_ids(["<pad>", "<tool>"]) == [350, 351]
+    assert again.chat_template == "{{ messages }}" and again.pad_token == "<pad>"
+    assert 351 in again("the <tool> evler")["input_ids"] and max(again("evler çiçekler")["input_ids"]) >= size
+    model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
+    assert [ids(again, line) for line in target(60)] == [model.encode(line) for line in target(60)]
+
+
+def test_a_sentencepiece_json_without_its_model_can_be_extended(text, tmp_path):
+    base = sentencepiece_base(tmp_path / "base")
+    hf_tokenizer.load(base).save_pretrained(tmp_path / "json")
+    (tmp_path / "json" / "tokenizer.model").unlink(missing_ok=True)
+    out = extend(tmp_path / "json", tmp_path / "out", [text["target"]], 60)
+    assert json.loads((out / "learn.json").read_text())["added"] == 60
+    assert not (out / "tokenizer.model").exists()
+
+
+def test_no_new_tokens_saves_the_base(tmp_path):
+    for name, make in KINDS.items():
+        base = make(tmp_path / name)
+        out = extend(base, tmp_path / f"{name}_out", [], 0)
+        assert TokenMap.load(out).tokens == []
+        before, after = hf_tokenizer.load(base), AutoTokenizer.from_pretrained(str(out))
+        assert len(before) == len(after)
+        assert [before(line)["input_ids"] for line in english(40)] == [after(line)["input_ids"] for line in english(40)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_guard_is_respected_and_refilled(kind, text, tmp_path):
+    base = KINDS[kind](tmp_path / "base")
+    held_words = lines(GUARDED, ["", "s", "."], 300, seed=3)
+    guarded = write(tmp_path / "guard.txt", held_words)
+    texts = [text["target"], guarded]  # also trained on, so that many tokens disturb it
+    outs = [
+        extend(base, tmp_path / str(share), texts, 60, guard=[guarded], guard_share=share) for share in (1.0, 0.01, 0.0)
+    ]
+    source = hf_tokenizer.load(base)
+    shares = []
+    for out in outs:
+        extended = hf_tokenizer.load(out)
+        total = sum(len(ids(source, line)) for line in held_words)
+        changed = [Counter(ids(source, line)) - Counter(ids(extended, line)) for line in held_words]
+        shares.append(sum(count.total() for count in changed) / total)
+        report = json.loads((out / "learn.json").read_text())["guard"]
+        assert report["tokens"] == total and report["changed_after"] / total == pytest.approx(shares[-1], abs=0.01)
+    assert shares[0] > 0.3 and shares[1] <= 0.01 and shares[2] == 0.0
+    held = outs[1]
+    report = json.loads((held / "learn.json").read_text())
+    assert report["added"] == 60 and report["guard"]["changed_before"] > report["guard"]["changed_after"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_union_appends_what_the_base_lacks(kind, text, tmp_path):
+    base = KINDS[kind](tmp_path / "base")
+    out = extend(base, tmp_path / "union", [text["target"]], 400 if kind == "byte_level" else 120, method="union")
+    new = TokenMap.load(out)
+    assert 0 < len(new.tokens) < 400
+    before = hf_tokenizer.load(base)
+    assert all(token.token not in before.get_vocab() for token in new.tokens)
+    same = extend(base, tmp_path / "continue", [text["target"]], len(new.tokens))
+
+    def tokens(folder):
+        tokenizer = hf_tokenizer.load(folder)
+        return sum(len(ids(tokenizer, line)) for line in target())
+
+    assert tokens(same) <= tokens(out) < tokens(base)
+
+
+def test_asking_for_more_than_the_text_supports_is_said(text, tmp_path, capsys):
+    out = extend(sentencepiece_base(tmp_path / "base"), tmp_path / "out", [text["target"]], 50_000)
+    added = json.loads((out / "learn.json").read_text())["added"]
+    assert added == len(TokenMap.load(out).tokens) < 50_000
+    assert f"{added:,} of the 50,000 new tokens asked for: the text supports no more" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_clear_line(text, tmp_path):
+    base = sentencepiece_base(tmp_path / "base")
+
+    def message(base=base, files=(), count=0, **settings):
+        with pytest.raises(UserError) as error:
+            extend(base, tmp_path / f"out{count}", list(files), 10, **settings)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n  \n")
+    assert "tokenizer.text names no file" in message(count=1)
+    assert "empty.txt" in message(files=[empty], count=2)
+    assert "continue" in message(files=[text["target"]], method="continu", count=3)
+    word_piece = tmp_path / "tokenizer.json"
+    model = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}
+    word_piece.write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": {**model, "vocab": {"a": 0}}}))
+    assert "WordPiece" in message(base=word_piece, files=[text["target"]], count=4)
+    assert "union" in message(files=[text["target"]], method="union", count=5)  # 10 pieces do not hold the alphabet
