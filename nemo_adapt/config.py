@@ -68,8 +68,6 @@ class ResizeConfig:
     """Strategy for new rows of an untied output layer."""
     seed: int = 1234
     """Seed of the strategies that draw random numbers."""
-    save: bool = False
-    """Write the resized checkpoint to disk; otherwise ``train`` resizes in memory as it starts."""
     padded_vocab_multiple: int = 128
     """The tables are padded to a multiple of this times TP."""
 

@@ -57,7 +57,7 @@ def find(path: Path) -> TokenizerFiles:
     return TokenizerFiles(*found)
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path) -> PreTrainedTokenizerFast:
     """The ``PreTrainedTokenizerFast`` of a model folder, a ``tokenizer.json`` or a SentencePiece ``tokenizer.model``.
 
     Raises ``UserError`` when there is no tokenizer, a file is corrupt, or the SentencePiece model is not a BPE.

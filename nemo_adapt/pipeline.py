@@ -75,10 +75,11 @@ def run_folder(config: Config) -> Path:
 
 
 def run_all(config: Config) -> None:
-    """All stages in order; finished ones are skipped. The resized model is not written: training resizes in memory."""
-    steps = [step for step in road(config) if step.name != "resize" or config.resize.save]
+    """All stages in order; finished ones are skipped. ``resize`` is left to ``train``, which does it in memory."""
+    steps = [step for step in road(config) if step.name != "resize"]
     for step in steps:
         step.reads()  # a file that is missing for the last stage is said before the first
+    _check(config)
     claim(config)
     for step in steps:
         run_step(config, step)
@@ -86,10 +87,14 @@ def run_all(config: Config) -> None:
 
 def run_stage(config: Config, name: str) -> None:
     """One stage by its name (for ``data``, all sets)."""
+    steps = [step for step in road(config) if step.name == name]
+    for step in steps:
+        step.reads()
+        if step.on_ranks:
+            _check(config)
     claim(config)
-    for step in road(config):
-        if step.name == name:
-            run_step(config, step)
+    for step in steps:
+        run_step(config, step)
 
 
 def claim(config: Config) -> None:
@@ -152,6 +157,12 @@ def run_as_rank(config: Config, name: str) -> None:
         if step.name == name:
             stage = artifact.Stage(name, step.out, {}, {}, step.resumable)
             build(config, step, stage.workplace)
+
+
+def _check(config: Config) -> None:
+    from nemo_adapt.checks import check  # imports torch: not for a misspelt key
+
+    check(config)
 
 
 def _check_upstream(step: Step, inputs: Inputs) -> None:

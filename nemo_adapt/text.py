@@ -5,6 +5,7 @@ A document is one line of a ``.txt`` file or the ``text`` field of one line of a
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -39,12 +40,15 @@ def documents(paths: Iterable[Path]) -> Iterator[str]:
     """
     for path in paths:
         number = found = 0
-        with _open(path) as stream:
-            for number, raw in enumerate(stream, start=1):
-                document = _decode(raw, path, number)
-                if document:
-                    found += 1
-                    yield document
+        try:
+            with _open(path) as stream:
+                for number, raw in enumerate(stream, start=1):
+                    document = _decode(raw, path, number)
+                    if document:
+                        found += 1
+                        yield document
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raise UserError(f"{path} is not a gzip file, or is damaged (after line {number})") from None
         if not found:
             raise UserError(f"{path}: the file is empty; give a file with one document a line")
 
@@ -74,6 +78,9 @@ def _decode(raw: bytes, path: Path, number: int) -> str:
     if not path.name.endswith((".jsonl", ".jsonl.gz")) or not line.strip():
         return line.strip()
     try:
-        return str(json.loads(line)["text"]).strip()
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f'{path}: line {number} is not a JSON object with a "text" field') from None
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        raise UserError(f'{path}: line {number} is not a JSON object with a "text" field that is a string')
+    return str(record["text"]).strip()

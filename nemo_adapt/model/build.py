@@ -42,21 +42,6 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
     return world_size // (parallel.tp * parallel.pp)
 
 
-def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
-    """``UserError`` when TP or PP does not divide what it must."""
-    for what, number in (
-        ("attention heads", shape.heads),
-        ("key-value heads", shape.kv_heads),
-        ("FFN rows", shape.ffn),
-    ):
-        if number % parallel.tp:
-            raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")
-    if shape.layers % parallel.pp:
-        raise UserError(f"parallel.pp={parallel.pp} does not divide the model's {shape.layers} layers")
-    if parallel.sequence and parallel.tp == 1:
-        raise UserError("parallel.sequence=true needs parallel.tp of at least 2")
-
-
 def transformer_config(shape: Shape, parallel: ParallelConfig, precision: str) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
     dtype = DTYPES[precision]
@@ -113,7 +98,6 @@ def build_model(shape: Shape, parallel: ParallelConfig, precision: str, vocab: i
     ``vocab`` is the number of real tokens, ``padded`` (a multiple of TP) the rows of the tables. The logits of padded
     rows are minus infinity, so that they take no part in the softmax.
     """
-    check_layout(shape, parallel)
     config = transformer_config(shape, parallel, precision)
     last = parallel_state.is_pipeline_last_stage()
     model = GPTModel(

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from nemo_adapt.config import TrainConfig
-from nemo_adapt.errors import UserError
 
 Batch = dict[str, torch.Tensor]
 
@@ -27,14 +26,6 @@ class BatchLayout:
     def micro_batches(self) -> int:
         """Micro batches of one data-parallel rank in one step."""
         return self.global_batch // (self.micro_batch * self.dp_size)
-
-    def check(self) -> None:
-        """``UserError`` unless the global batch can be shared out evenly."""
-        if self.global_batch % (self.micro_batch * self.dp_size):
-            raise UserError(
-                f"train.global_batch={self.global_batch} is no multiple of train.micro_batch={self.micro_batch} x "
-                f"{self.dp_size} data-parallel ranks"
-            )
 
     def samples(self, step: int) -> list[list[int]]:
         """Sample numbers of this rank's micro batches in ``step`` (counted from 0)."""

@@ -9,10 +9,6 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt import devices
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.errors import UserError
-
-SCHEDULES = ("cosine", "linear", "constant")
-PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass
@@ -29,18 +25,6 @@ class Trainer:
         """The GPTModel inside the wrappers."""
         inner = self.model.module
         return getattr(inner, "module", inner)
-
-
-def check_train(train: TrainConfig) -> None:
-    """``UserError`` for settings that cannot be run."""
-    if train.schedule not in SCHEDULES:
-        raise UserError(f"train.schedule={train.schedule!r} is not one of {', '.join(SCHEDULES)}")
-    if train.precision not in PRECISIONS:
-        raise UserError(f"train.precision={train.precision!r} is not one of {', '.join(PRECISIONS)}")
-    if len(train.phases) != 1 or train.phases[0].train != "all":
-        raise UserError("train.phases must be one phase that trains 'all'; other phases are not supported yet")
-    if train.phases[0].steps < 1:
-        raise UserError(f"train.phases: steps={train.phases[0].steps} must be at least 1")
 
 
 def build_trainer(model: Any, train: TrainConfig) -> Trainer:

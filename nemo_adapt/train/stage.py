@@ -10,6 +10,7 @@ from megatron.core import parallel_state
 
 from nemo_adapt import devices, documents, hf_tokenizer
 from nemo_adapt.artifact import Inputs, write_json
+from nemo_adapt.checks import check_batch
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.model.adapted import adapted_shape, build_adapted, load_adapted
@@ -19,7 +20,7 @@ from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import checkpoints
 from nemo_adapt.train.batches import BatchLayout, batches, training_set
 from nemo_adapt.train.metrics import Metrics
-from nemo_adapt.train.setup import Trainer, build_trainer, check_train
+from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import train_step
 
 REPLAY = "data.replay"
@@ -32,10 +33,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     folder, its converted (or resized) checkpoint, the tokenizer, and the data sets.
     """
     train = config.train
-    check_train(train)
     dp_size = start_parallel(config.parallel, train.seed)
+    check_batch(train, dp_size)  # under a launcher it follows from the number of ranks
     layout = BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
-    layout.check()
     trainer, progress = _start(config, inputs, out)
     steps = train.phases[0].steps
     first = dist.get_rank() == 0

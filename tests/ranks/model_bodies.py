@@ -9,8 +9,9 @@ from helpers.folders import Folders
 from megatron.core import dist_checkpointing, parallel_state
 
 from nemo_adapt.config import Config
-from nemo_adapt.model.adapted import load_adapted
+from nemo_adapt.model.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.model.build import start_parallel
+from nemo_adapt.token_map import TokenMap
 
 
 def load(config: Config, folders: Folders) -> Any:
@@ -27,7 +28,10 @@ def save(rank: int, config: Config, folders: Folders, out: Path) -> None:
 
 def logits(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:
     """Logits [batch, seq, padded vocab] of ``ids`` [batch, seq], gathered over TP; None before the last stage."""
-    model = load(config, folders).eval()
+    return _forward(load(config, folders).eval(), ids)
+
+
+def _forward(model: Any, ids: torch.Tensor) -> torch.Tensor | None:
     positions = torch.arange(ids.shape[1]).expand_as(ids)
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
@@ -54,3 +58,14 @@ def tables(rank: int, config: Config, folders: Folders) -> dict[str, torch.Tenso
         weight = model.output_layer.weight
         found["output"] = (found["input"] if weight is None else weight).detach().clone()
     return found
+
+
+def trained_logits(
+    rank: int, config: Config, folders: Folders, checkpoint: Path, ids: torch.Tensor
+) -> torch.Tensor | None:
+    """Logits like ``logits``, of a training checkpoint."""
+    start_parallel(config.parallel, config.train.seed)
+    model = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer))).eval()
+    state = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(checkpoint))
+    model.load_state_dict(state["model"])
+    return _forward(model, ids)

@@ -94,7 +94,7 @@ def test_tokens_are_reachable_and_spelled_by_the_base(base, language, extended):
 @pytest.mark.parametrize("language", ["tr", "hi"])
 def test_gpt2_round_trips(language, extended):
     fast, base = AutoTokenizer.from_pretrained(str(extended(GPT2, language))), hf_tokenizer.load(DATA / GPT2)
-    lines = heldout(language)[:1500] + heldout("en")[:300]
+    lines = heldout(language)[:500] + heldout("en")[:200]
     now, before = ids(fast, lines), ids(base, lines)
     assert [fast.decode(i) for i in now] == lines
     assert sum(map(len, now)) < 0.75 * sum(map(len, before))
@@ -103,21 +103,21 @@ def test_gpt2_round_trips(language, extended):
 
 
 def test_continue_needs_fewer_tokens_than_union(train, tmp_path):
-    base = DATA / LLAMA2
-    union = extend(base, tmp_path / "union", [train["tr"]], 3000, method="union")
+    base = DATA / STORIES
+    union = extend(base, tmp_path / "union", [train["tr"]], 2000, method="union")
     count = len(TokenMap.load(union).tokens)
     lines = heldout("tr")
-    tokens = {"union": sum(map(len, ids(hf_tokenizer.load(union), lines)))}
+    tokens = sum(map(len, ids(hf_tokenizer.load(union), lines)))
     same = extend(base, tmp_path / "continue", [train["tr"]], count)
-    assert sum(map(len, ids(hf_tokenizer.load(same), lines))) < 0.95 * tokens["union"]
+    assert sum(map(len, ids(hf_tokenizer.load(same), lines))) < 0.97 * tokens
 
 
 def test_the_guard_holds_on_english(train, tmp_path):
     lines = list(islice(text.documents([train["en"]]), 2000))
     guard = write(tmp_path / "guard.txt", lines)
-    out = extend(DATA / LLAMA2, tmp_path / "out", [train["tr"]], 2000, guard=[guard], guard_share=0.001)
+    out = extend(DATA / LLAMA2, tmp_path / "out", [train["tr"]], 1000, guard=[guard], guard_share=0.001)
     report = json.loads((out / "learn.json").read_text())
-    assert report["added"] == 2000 and report["guard"]["dropped"] > 0
+    assert report["added"] == 1000 and report["guard"]["dropped"] > 0
     before, after = hf_tokenizer.load(DATA / LLAMA2), hf_tokenizer.load(out)
     pairs = list(zip(ids(before, lines), ids(after, lines), strict=True))
     changed = sum((Counter(old) - Counter(new)).total() for old, new in pairs)

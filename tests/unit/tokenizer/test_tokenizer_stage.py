@@ -146,6 +146,24 @@ def test_a_sentencepiece_json_without_its_model_can_be_extended(text, tmp_path):
     assert not (out / "tokenizer.model").exists()
 
 
+def test_the_pre_tokenizer_and_whole_word_lookup_of_a_byte_level_base_are_kept(text, tmp_path):
+    base = byte_level_base(tmp_path / "base")
+    content = json.loads((base / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": r" ?[\p{L}\p{M}]+|\p{N}{1,3}|\s+|."}, "behavior": "Isolated"}
+    bytes_only = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{**split, "invert": False}, bytes_only]}
+    content["model"]["ignore_merges"] = True  # as Llama-3
+    content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]  # as older files
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    out = extend(base, tmp_path / "out", [text["target"]], 150)
+    saved = json.loads((out / "tokenizer.json").read_text())
+    assert saved["pre_tokenizer"] == content["pre_tokenizer"] and saved["model"]["ignore_merges"]
+    assert [token["id"] for token in saved["added_tokens"]] == [token["id"] for token in content["added_tokens"]]
+    fast = AutoTokenizer.from_pretrained(str(out))
+    assert fast.tokenize("क्षेत्र123") == [*fast.tokenize("क्षेत्र"), *fast.tokenize("123")]
+    assert any(token.text == " क्षेत्र" for token in TokenMap.load(out).tokens)
+
+
 def test_no_new_tokens_saves_the_base(tmp_path):
     for name, make in KINDS.items():
         base = make(tmp_path / name)

@@ -15,12 +15,14 @@ from nemo_adapt.tokenizer.stage import build
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT / os.environ.get("NEMO_ADAPT_DATA", "../shared/data")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="NEMO_ADAPT_DATA names no folder")
-ENGLISH = """
-the old house near the river was sold to a young man who works in the city and sings in the evening
-""".split()
-STEMS = """
-ev kış çiçek güneş yağmur öğret şehir ağaç घर पानी किताब नदी सूरज क्षेत्र
-""".split()
+ENGLISH = [
+    *("the", "old", "house", "near", "the", "river", "was", "sold", "to", "a", "young", "man"),
+    *("who", "works", "in", "the", "city", "and", "sings", "in", "the", "evening"),
+]
+STEMS = [
+    *("ev", "kış", "çiçek", "güneş", "yağmur", "öğret", "şehir", "ağaç"),
+    *("घर", "पानी", "किताब", "नदी", "सूरज", "क्षेत्र"),
+]
 ENDS = ["", "ler", "de", "den", "lerin", "ımız", "ों", "में", "की", "."]
 
 

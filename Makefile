@@ -1,0 +1,38 @@
+# Every target makes its own set-up: `make demo` and `make test` work on a machine with nothing but Python 3.11.
+PYTHON ?= python3
+# The tested CPU build. It goes in first: otherwise pip takes a CUDA build and gigabytes with it.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: install demo test lint bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv || { echo "no venv module: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# A small English model is pretrained, then adapted to Turkish on two tensor-parallel ranks.
+demo: $(STAMP)
+	$(BIN)/python -m nemo_adapt.smallworld runs/smallworld
+	$(BIN)/nemo-adapt run recipe=demo_base
+	$(BIN)/nemo-adapt run recipe=demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,159 @@
+"""The base tokenizer as the stage works on it: its JSON, its kind, and its bare model."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import SPACE
+from nemo_adapt.tokenizer.pieces import BYTES_OF
+
+MAX_TYPES = 2_000_000
+"""Distinct words kept while counting; beyond, the rarest half is forgotten (memory: about 1 GB)."""
+BATCH = 50_000
+"""Words encoded in one call."""
+RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
+
+
+@dataclass
+class Base:
+    """A base tokenizer that can be extended.
+
+    ``content`` is its ``tokenizer.json``, in which every added token also stands in the model's vocabulary (otherwise
+    the library would give added tokens other ids once the vocabulary grows). ``proto`` is the SentencePiece model
+    where there is one, ``byte_level`` tells the two kinds apart.
+    """
+
+    path: Path
+    fast: Any
+    content: dict[str, Any]
+    proto: Any
+    byte_level: bool
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Token string -> id."""
+        return self.content["model"]["vocab"]
+
+    @cached_property
+    def model(self) -> Tokenizer:
+        """The bare model, which encodes words in the inner spelling."""
+        return bare(self.content)
+
+    @cached_property
+    def size(self) -> int:
+        """The first id that is free."""
+        return max(self.vocab.values()) + 1
+
+    @property
+    def merging(self) -> list[str]:
+        """The pieces that SentencePiece joins whenever their parts meet, first the best; empty for byte-level BPE."""
+        if self.proto is None:
+            return []
+        normal = [piece for piece in self.proto.pieces if piece.type == hf_tokenizer.NORMAL]
+        return [piece.piece for piece in sorted(normal, key=lambda piece: -piece.score)]
+
+
+def read(path: Path) -> Base:
+    """Read a base tokenizer; ``UserError`` for a missing or damaged file and for a kind that cannot be extended."""
+    fast = hf_tokenizer.load(path)
+    files = hf_tokenizer.find(path)
+    content = json.loads(fast.backend_tokenizer.to_str())
+    model = content["model"]
+    if model["type"] != "BPE":
+        raise UserError(
+            f"{path} is a {model['type']} tokenizer: only BPE (SentencePiece or byte-level) can be extended"
+        )
+    byte_level = _ends_in_byte_level(content["pre_tokenizer"])
+    if not byte_level and not model["byte_fallback"] and SPACE not in model["vocab"]:
+        raise UserError(f"{path} is a character-level BPE: only SentencePiece and byte-level BPE can be extended")
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        raise UserError(f"{path} marks word parts with a prefix or suffix: such a BPE cannot be extended")
+    model["vocab"].update({token["content"]: token["id"] for token in content["added_tokens"]})
+    proto = None if byte_level or files.model is None else hf_tokenizer.read_sentencepiece(files.model)
+    if proto is not None and any(model["vocab"].get(piece.piece) != i for i, piece in enumerate(proto.pieces)):
+        raise UserError(f"{path}: tokenizer.json and tokenizer.model give pieces different ids; remove one of them")
+    return Base(path, fast, content, proto, byte_level)
+
+
+def _ends_in_byte_level(pre_tokenizer: dict[str, Any] | None) -> bool:
+    while pre_tokenizer is not None and pre_tokenizer["type"] == "Sequence":
+        pre_tokenizer = pre_tokenizer["pretokenizers"][-1]
+    return pre_tokenizer is not None and pre_tokenizer["type"] == "ByteLevel"
+
+
+def bare(content: dict[str, Any]) -> Tokenizer:
+    """The model of a ``tokenizer.json`` alone, which encodes words in the tokenizer's inner spelling."""
+    dropped: dict[str, Any] = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
+    return Tokenizer.from_str(json.dumps({**content, **dropped, "added_tokens": []}))
+
+
+def count_words(base: Base, lines: Iterable[str]) -> Counter[str]:
+    """Count the words of ``lines`` in the tokenizer's inner spelling (``▁ev``, ``Ġev``).
+
+    A word is what the base's normalizer and pre-tokenizer make of a line, and for SentencePiece, which has no
+    pre-tokenizer, a run of spaces with what follows up to the next space. Added tokens in the text are left out.
+    """
+    normalizer, pre_tokenizer = base.fast.backend_tokenizer.normalizer, base.fast.backend_tokenizer.pre_tokenizer
+    added = re.compile("|".join(re.escape(token["content"]) for token in base.content["added_tokens"]) or r"(?!)")
+    words: Counter[str] = Counter()
+    for line in lines:
+        for part in added.split(line):
+            text = normalizer.normalize_str(part) if normalizer else part
+            pieces = [word for word, _ in pre_tokenizer.pre_tokenize_str(text)] if pre_tokenizer else [text]
+            if base.byte_level:
+                words.update(pieces)
+            else:
+                for piece in pieces:
+                    words.update(RUN.findall(piece))
+        if len(words) > MAX_TYPES:
+            words = Counter(dict(words.most_common(MAX_TYPES // 2)))
+    return words
+
+
+def encode_words(model: Tokenizer, words: Sequence[str]) -> Iterator[list[int]]:
+    """The ids of each word (inner spelling) under a bare model."""
+    for start in range(0, len(words), BATCH):
+        for encoding in model.encode_batch_fast(list(words[start : start + BATCH]), add_special_tokens=False):
+            yield encoding.ids
+
+
+def segment(base: Base, model: Tokenizer, words: Sequence[str]) -> Iterator[list[str]]:
+    """The tokens of each word; characters that are spelled with byte pieces, or unknown, stand as themselves."""
+    names = {i: name for name, i in model.get_vocab().items()}
+    if base.byte_level:
+        yield from ([names[i] for i in ids] for ids in encode_words(model, words))
+        return
+    unknown = base.content["model"]["unk_token"]
+    for word, ids in zip(words, encode_words(model, words), strict=True):
+        tokens = [names[i] for i in ids]
+        if any(token in BYTES_OF or token == unknown for token in tokens):
+            tokens = _with_characters(tokens, word, unknown)
+        yield tokens
+
+
+def _with_characters(tokens: list[str], word: str, unknown: str | None) -> list[str]:
+    """Byte pieces and unknowns replaced by the characters of ``word`` that they stand for."""
+    result: list[str] = []
+    at = 0
+    for i, token in enumerate(tokens):
+        if token in BYTES_OF:
+            starts = BYTES_OF[token][0] & 0xC0 != 0x80  # not a continuation byte: a character begins
+            fresh = [word[at]] if starts else []
+        elif token == unknown:
+            following = next((other for other in tokens[i + 1 :] if other not in BYTES_OF), None)
+            end = len(word) if following is None else word.index(following, at + 1)
+            fresh = list(word[at:end])
+        else:
+            fresh = [token]
+        result += fresh
+        at += sum(map(len, fresh))
+    return result

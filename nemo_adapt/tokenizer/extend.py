@@ -1,0 +1,94 @@
+"""The extended tokenizer: the base's own files with new tokens behind the old ones."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.tokenizer.base import Base
+
+COPIED = ("special_tokens_map.json", "chat_template.jinja")
+"""Files of the base folder that stay as they are."""
+BACKEND_KEYS = (
+    "add_bos_token",
+    "add_eos_token",
+    "add_prefix_space",
+    "auto_map",
+    "backend",
+    "from_slow",
+    "is_local",
+    "legacy",
+    "sp_model_kwargs",
+    "tokenizer_file",
+    "vocab_file",
+)
+"""Settings that would make a loader rebuild what tokenizer.json already says."""
+
+
+def extended_json(base: Base, new: Sequence[str]) -> dict[str, Any]:
+    """The base's ``tokenizer.json`` with the tokens ``new`` behind its own, in this order of priority.
+
+    Every split of a new token into two known ones becomes a merge, so that the joined token decides, as in
+    SentencePiece, and not the pair that it was learned from. With a SentencePiece base the merges of all pieces are
+    made anew, because base pieces can now also be joined from new ones. Those of a byte-level base stay as they are.
+    """
+    size = base.size
+    vocab = {**base.vocab, **{token: size + i for i, token in enumerate(new)}}
+    if base.proto is not None:
+        normal = [piece for piece in extended_proto(base, new).pieces if piece.type == hf_tokenizer.NORMAL]
+        merges = hf_tokenizer.merges([piece.piece for piece in normal], [piece.score for piece in normal])
+    else:
+        known = vocab.keys() - {token["content"] for token in base.content["added_tokens"]}
+        added = [list(pair) for token in new for pair in hf_tokenizer.splits(token, known)]
+        merges = [*base.content["model"]["merges"], *added]
+    return {**base.content, "model": {**base.content["model"], "vocab": vocab, "merges": merges}}
+
+
+def extended_proto(base: Base, new: Sequence[str]) -> Any:
+    """The SentencePiece model with ``new`` as its last pieces, scored below all others, each below the one before.
+
+    Ids between the model's pieces and the new ones belong to tokens that ``tokenizer.json`` adds; they get pieces of
+    their own, so that ids agree.
+    """
+    proto = sentencepiece_pb2.ModelProto()
+    proto.CopyFrom(base.proto)
+    added = {token["id"]: token for token in base.content["added_tokens"]}
+    for i in range(len(proto.pieces), base.size):
+        token = added.get(i, {"content": f"<unused{i}>", "special": True})
+        kind = hf_tokenizer.CONTROL if token["special"] else hf_tokenizer.USER_DEFINED
+        proto.pieces.add(piece=token["content"], score=0.0, type=kind)
+    score = np.float32(min(piece.score for piece in proto.pieces))
+    for token in new:
+        score = np.nextafter(score, np.float32(-np.inf))  # scores are float32: a difference of 1 is lost near -1e9
+        proto.pieces.add(piece=token, score=float(score), type=hf_tokenizer.NORMAL)
+    proto.trainer_spec.vocab_size = len(proto.pieces)
+    return proto
+
+
+def save(base: Base, new: Sequence[str], out: Path) -> Any:
+    """Write the extended tokenizer's folder and return it loaded from there."""
+    (out / "tokenizer.json").write_text(json.dumps(extended_json(base, new), ensure_ascii=False), encoding="utf-8")
+    (out / "tokenizer_config.json").write_text(
+        json.dumps(_config(base), ensure_ascii=False, indent=2), encoding="utf-8"
+    )
+    if base.proto is not None:
+        (out / "tokenizer.model").write_bytes(extended_proto(base, new).SerializeToString())
+    for name in COPIED:
+        if (base.path / name).is_file():
+            shutil.copyfile(base.path / name, out / name)
+    return hf_tokenizer.load(out)
+
+
+def _config(base: Base) -> dict[str, Any]:
+    """``tokenizer_config.json``: the base's, made to load ``tokenizer.json`` as it stands."""
+    files = hf_tokenizer.find(base.path)
+    config = hf_tokenizer.read_json(files.config) if files.config is not None else {}
+    kept = {key: value for key, value in config.items() if key not in BACKEND_KEYS}
+    roles = {role: getattr(base.fast, role) for role in hf_tokenizer.SPECIAL_NAMES}
+    specials = {role: name for role, name in roles.items() if name is not None}
+    return {**hf_tokenizer.wrapper_settings(specials), **kept, "tokenizer_class": "PreTrainedTokenizerFast"}

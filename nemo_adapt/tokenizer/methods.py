@@ -1,0 +1,110 @@
+"""Ways to choose new tokens. A method proposes; ``select`` reviews, drops and asks again."""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
+from tokenizers import Tokenizer, pre_tokenizers, trainers
+from tokenizers.models import BPE
+
+from nemo_adapt import text
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import NORMAL, SPACE, one_line
+from nemo_adapt.progress import Bar
+from nemo_adapt.registry import Registry
+from nemo_adapt.tokenizer.base import Base, bare, segment
+from nemo_adapt.tokenizer.extend import extended_json
+from nemo_adapt.tokenizer.learn import learn
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a method has to go by."""
+
+    base: Base
+    files: list[Path]
+    """The training text."""
+    words: Counter[str]
+    """Its words, in the base's inner spelling."""
+    allow: Callable[[str], bool]
+    """Whether a token may be proposed."""
+    asked: int
+    """``tokenizer.new_tokens``."""
+
+
+Method = Callable[[Request, list[str], int], list[str]]
+"""``method(request, kept, wanted)``: up to ``wanted`` tokens to put behind those kept so far, the best first."""
+
+METHODS: Registry[Method] = Registry("tokenizer method")
+
+
+@METHODS.register("continue")
+def continue_bpe(request: Request, kept: list[str], wanted: int) -> list[str]:
+    """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989)."""
+    base = request.base
+    content = extended_json(base, kept)
+    vocab = content["model"]["vocab"]
+    words = list(request.words)
+    segments = list(segment(base, bare(content), words))
+    characters = {token for tokens in segments for token in tokens if token not in vocab and request.allow(token)}
+    spelled = {character: len(character.encode()) for character in characters}
+    with Bar("learning tokens", wanted, "tokens") as bar:
+        counted = zip(segments, (request.words[word] for word in words), strict=True)
+        return learn(counted, [*base.merging, *kept], spelled, wanted, request.allow, bar.advance)
+
+
+@METHODS.register("union")
+def union(request: Request, kept: list[str], wanted: int) -> list[str]:
+    """Train a vocabulary of ``asked`` tokens on the text alone; propose what the base lacks (arXiv 2406.14670)."""
+    if kept:
+        return []
+    train = _train_byte_level if request.base.byte_level else _train_sentencepiece
+    return [token for token in train(request) if request.allow(token)][:wanted]
+
+
+def _train_byte_level(request: Request) -> list[str]:
+    tokenizer = Tokenizer(BPE())
+    backend = request.base.fast.backend_tokenizer
+    if backend.normalizer is not None:
+        tokenizer.normalizer = backend.normalizer
+    tokenizer.pre_tokenizer = backend.pre_tokenizer
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=request.asked, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(text.documents(request.files), trainer)
+    vocab = tokenizer.get_vocab()
+    return sorted(vocab, key=lambda token: vocab[token])
+
+
+def _train_sentencepiece(request: Request) -> list[str]:
+    """The pieces of a SentencePiece BPE trained with the base's own settings on splitting and normalization."""
+    model = io.BytesIO()
+    spec = request.base.proto.trainer_spec if request.base.proto is not None else sentencepiece_pb2.TrainerSpec()
+    copied = ("split_by_unicode_script", "split_by_number", "split_by_whitespace", "split_digits")
+    settings = {name: getattr(spec, name) for name in copied}
+
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=_lines(request),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=request.asked,
+            normalization_rule_name="identity",
+            minloglevel=2,
+            **settings,
+        )
+    except RuntimeError as error:
+        raise UserError(f"tokenizer.method=union, tokenizer.new_tokens={request.asked}: {one_line(error)}") from None
+    proto = sentencepiece_pb2.ModelProto()
+    proto.ParseFromString(model.getvalue())
+    return [piece.piece for piece in proto.pieces if piece.type == NORMAL]
+
+
+def _lines(request: Request) -> Iterator[str]:
+    """The text as the base normalizes it, with plain spaces."""
+    normalizer = request.base.fast.backend_tokenizer.normalizer
+    for line in text.documents(request.files):
+        yield (normalizer.normalize_str(line) if normalizer else line).replace(SPACE, " ").strip()

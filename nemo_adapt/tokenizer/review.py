@@ -1,0 +1,101 @@
+"""What a list of new tokens does to texts: which fire, which can never fire, which disturb the guard text."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from nemo_adapt.hf_tokenizer import splits
+from nemo_adapt.tokenizer.base import Base, bare, encode_words
+from nemo_adapt.tokenizer.extend import extended_json
+from nemo_adapt.tokenizer.pieces import is_whole
+
+
+@dataclass
+class Guard:
+    """The guard text as words of the base, and how much of it may change."""
+
+    words: Counter[str]
+    share: float
+
+
+@dataclass
+class Review:
+    """The findings on one list of new tokens."""
+
+    fires: Counter[str]
+    """Token -> how often it fires in the training text."""
+    unreachable: set[str]
+    """Tokens that neither a training word nor their own spelling yields, and useless steps of broken characters."""
+    touching: set[str]
+    """Tokens that fire in the guard text."""
+    disturbing: set[str]
+    """Those of them to drop so that the guard text changes no more than it may."""
+    guard_tokens: int
+    """Tokens of the guard text under the base."""
+    guard_changed: int
+    """Those of them that the extended tokenizer does not give."""
+
+
+def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) -> Review:
+    """Encode the training words and the guard's with the base extended by ``new``."""
+    model, before = bare(extended_json(base, new)), base.model
+    name = dict(enumerate(new, start=base.size))
+    fires: Counter[str] = Counter()
+    for ids, count in zip(encode_words(model, list(words)), words.values(), strict=True):
+        for i in ids:
+            if i in name:
+                fires[name[i]] += count
+    spelled = {token: len(ids) for token, ids in zip(new, encode_words(before, new), strict=True)}
+    silent = [token for token in new if token not in fires]
+    unreachable = {
+        token
+        for token, ids in zip(silent, encode_words(model, silent), strict=True)
+        if [name.get(i) for i in ids] != [token]
+    }
+    if base.byte_level:
+        unreachable |= _useless_steps(base, new)
+    costs, tokens, changed = _guard_costs(model, before, name, spelled, guard.words)
+    gains = {token: fires[token] * (spelled[token] - 1) for token in costs}
+    excess = changed - guard.share * tokens
+    return Review(fires, unreachable, set(costs), _worst(costs, gains, excess), tokens, changed)
+
+
+def _useless_steps(base: Base, new: Sequence[str]) -> set[str]:
+    """New tokens of broken characters which no new token of whole characters is joined from."""
+    broken = {token for token in new if not is_whole(token, True)}
+    known = set(base.vocab) | set(new)
+    used: set[str] = set()
+    for token in reversed(new):  # a step comes before what it leads to
+        if token not in broken or token in used:
+            used.update(part for pair in splits(token, known) for part in pair)
+    return broken - used
+
+
+def _guard_costs(
+    model: Tokenizer, before: Tokenizer, name: dict[int, str], spelled: dict[str, int], words: Counter[str]
+) -> tuple[Counter[str], int, int]:
+    """New token -> guard tokens that it displaces; and the guard's tokens under the base, and those displaced."""
+    costs: Counter[str] = Counter()
+    total = changed = 0
+    texts = list(words)
+    for word, old, now in zip(texts, encode_words(before, texts), encode_words(model, texts), strict=True):
+        total += len(old) * words[word]
+        if old != now:
+            changed += sum((Counter(old) - Counter(now)).values()) * words[word]
+            for i in now:
+                if i in name:
+                    costs[name[i]] += spelled[name[i]] * words[word]
+    return costs, total, changed
+
+
+def _worst(costs: Counter[str], gains: dict[str, int], excess: float) -> set[str]:
+    """The tokens with most cost for their gain whose costs together make up the excess."""
+    worst: set[str] = set()
+    for token in sorted(costs, key=lambda token: (gains[token] / costs[token], token)):
+        if excess <= 0:
+            break
+        worst.add(token)
+        excess -= costs[token]
+    return worst

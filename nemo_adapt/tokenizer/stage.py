@@ -1,0 +1,128 @@
+"""The stage: base tokenizer and text in; extended tokenizer, token map and fertility table out."""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from nemo_adapt import text
+from nemo_adapt.artifact import Inputs, write_json
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import Bar, say
+from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.tokenizer import extend, fertility
+from nemo_adapt.tokenizer.base import Base, count_words, encode_words, read
+from nemo_adapt.tokenizer.methods import METHODS, Request
+from nemo_adapt.tokenizer.pieces import Rules, token_bytes
+from nemo_adapt.tokenizer.review import Guard
+from nemo_adapt.tokenizer.select import Selection, select
+
+CHECKED_LINES = 2000
+"""Lines of the training text on which the fast tokenizer is compared with sentencepiece."""
+
+
+def build(config: Config, inputs: Inputs, out: Path) -> None:
+    """Write the extended tokenizer's folder into ``out``, with token_map.json, fertility.json and learn.json.
+
+    ``inputs``: ``base`` (one folder or file), ``text``, ``guard`` (files), and ``parallel.LANG`` (one file each).
+    ``tokenizer.new_tokens=0`` saves the base with an empty map. Raises ``UserError`` for a base that cannot be read
+    or extended and for text that is missing or empty.
+    """
+    settings = config.tokenizer
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "read"):
+        base = read(inputs["base"][0])
+    chosen = Selection(report={"asked": 0, "added": 0})
+    if settings.new_tokens > 0:
+        method = METHODS.get(settings.method)
+        files = inputs.get("text", [])
+        if not files:
+            raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
+        with _timed(seconds, "count"):
+            words = _count(base, files, "counting words")
+            guard = Guard(_count(base, inputs.get("guard", []), "counting guard words"), settings.guard_share)
+        with _timed(seconds, "select"):
+            request = Request(base, files, words, partial(_allowed, _rules(base), base.vocab), settings.new_tokens)
+            chosen = select(method, request, guard)
+        _say_shortfall(settings.method, chosen)
+    with _timed(seconds, "save"):
+        tokenizer = extend.save(base, chosen.tokens, out)
+        TokenMap(base.size, _new_tokens(base, chosen)).save(out)
+    with _timed(seconds, "measure"):
+        texts = {
+            key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")
+        }
+        rows = fertility.table({"base": base.fast, "extended": tokenizer}, texts, settings.reference)
+        write_json(out / "fertility.json", rows)
+        differing = _differing(tokenizer, out, inputs.get("text", [])) if base.proto is not None else 0
+    report = {"method": settings.method, **chosen.report, "lines_unlike_sentencepiece": differing, "seconds": seconds}
+    write_json(out / "learn.json", report)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[step] = round(time.monotonic() - began, 3)
+
+
+def _count(base: Base, files: list[Path], title: str) -> Counter[str]:
+    """The words of some files in the base's inner spelling."""
+    if not files:
+        return Counter()
+    with Bar(title, sum(1 for _ in text.documents(files)), "lines") as bar:
+        return count_words(base, _advancing(bar, text.documents(files)))
+
+
+def _advancing(bar: Bar, lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        bar.advance(1)
+
+
+def _rules(base: Base) -> Rules:
+    """What new tokens may look like: the base's own trainer settings where it states them."""
+    if base.proto is None:
+        return Rules(base.byte_level)
+    spec = base.proto.trainer_spec
+    return Rules(False, spec.split_by_unicode_script, spec.split_by_number, spec.split_digits)
+
+
+def _allowed(rules: Rules, vocab: dict[str, int], token: str) -> bool:
+    return token not in vocab and rules.allow(token)
+
+
+def _say_shortfall(method: str, chosen: Selection) -> None:
+    guard = chosen.report["guard"]
+    asked, added = chosen.report["asked"], chosen.report["added"]
+    if method == "continue" and added < asked:
+        under = " under the guard" if guard["dropped"] else ""
+        say(f"tokenizer: {added:,} of the {asked:,} new tokens asked for: the text supports no more{under}")
+    if guard["tokens"]:
+        share = guard["changed_after"] / guard["tokens"]
+        say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of it is segmented anew")
+
+
+def _new_tokens(base: Base, chosen: Selection) -> list[NewToken]:
+    """The token map's rows: each token spelled by the base's bare model, so that no space is put in front."""
+    spellings = encode_words(base.model, chosen.tokens)
+    rows = []
+    for i, (token, source_ids) in enumerate(zip(chosen.tokens, spellings, strict=True), start=base.size):
+        raw = token_bytes(token, base.byte_level)
+        rows.append(NewToken(i, token, raw.decode(errors="replace"), list(source_ids), len(raw), chosen.fires[token]))
+    return rows
+
+
+def _differing(tokenizer: Any, out: Path, files: list[Path]) -> int:
+    """Lines of text whose ids in the fast tokenizer are not sentencepiece's."""
+    model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
+    lines = list(itertools.islice(text.documents(files), CHECKED_LINES))
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(lines, add_special_tokens=False)
+    return sum(encoding.ids != model.encode(line) for encoding, line in zip(encoded, lines, strict=True))

@@ -1,0 +1,157 @@
+"""The whole road in one command, at TP=2: what it leaves behind, what a second run does, what a kill does."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from helpers.command import nemo_adapt
+from helpers.folders import Folders
+from ranks import model_bodies
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nemo_adapt import recipes
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.token_map import TokenMap
+
+STAGES = ["tokenizer", "data (target)", "data (replay)", "convert", "train", "export", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def finished(world, short):
+    """A finished run's folder, and what the command said."""
+    answer = nemo_adapt("run", *short, "run.name=whole", "train.phases=[{steps: 8, lr: 1e-3}]", cwd=world)
+    assert answer.code == 0, answer.err
+    return world / "runs" / "whole", answer
+
+
+def test_every_stage_leaves_its_folder_and_manifest(finished):
+    run, answer = finished
+    for stage in STAGES:
+        assert f"[{stage}] done in" in answer.out
+    for folder in ("tokenizer", "data/target", "data/replay", "convert", "train", "export", "evaluate"):
+        manifest = json.loads((run / folder / "manifest.json").read_text())
+        assert manifest["seconds"] >= 0 and manifest["versions"]["megatron-core"], folder
+    assert not list(run.rglob("*.partial"))
+    assert (run / "evaluate" / "report.html").stat().st_size > 50_000
+    assert len(list((run / "evaluate" / "plots").glob("*.png"))) >= 3
+    lines = answer.out.rstrip().splitlines()
+    assert "report.html" in lines[-4] and len([line for line in lines[-3:] if line.strip()]) == 3
+
+
+def test_the_report_says_what_contracts_promise(finished):
+    run, _ = finished
+    report = json.loads((run / "evaluate" / "report.json").read_text())
+    for model in ("base", "adapted"):
+        assert set(report["bits_per_byte"][model]) == {"tr", "en"}
+    assert {"tokens", "bytes", "seconds", "tokens_per_second"} <= set(report["training"])
+    row = report["fertility"][0]
+    assert {"tokenizer", "text", "language", "sentences", "words", "bytes", "tokens", "tokens_per_word"} <= set(row)
+    fertility = json.loads((run / "tokenizer" / "fertility.json").read_text())
+    tokens = {(row["tokenizer"], row["language"]): row["tokens"] for row in fertility}
+    assert tokens["extended", "tr"] < 0.8 * tokens["base", "tr"]
+
+
+def test_training_counted_its_bytes(finished):
+    run, _ = finished
+    metrics = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in metrics] == [2, 4, 6, 8]
+    assert metrics[-1]["tokens"] == 8 * 8 * 64 and metrics[-1]["loss"] < metrics[0]["loss"]
+    counts = [json.loads((run / "data" / name / "counts.json").read_text()) for name in ("target", "replay")]
+    low, high = sorted(count["bytes"] / count["tokens"] for count in counts)
+    assert 0.95 * low < metrics[-1]["bytes"] / metrics[-1]["tokens"] < 1.05 * high
+
+
+def test_the_exported_folder_is_the_trained_model(finished, ranks, world):
+    """transformers' logits on the exported folder equal Megatron's, at TP=2, on the last checkpoint."""
+    run, _ = finished
+    tokenizer = AutoTokenizer.from_pretrained(run / "export")
+    model = AutoModelForCausalLM.from_pretrained(run / "export", dtype=torch.float32)
+    token_map = TokenMap.load(run / "tokenizer")
+    assert len(tokenizer) == model.config.vocab_size == token_map.target_vocab == len(model.lm_head.weight)
+    ids = tokenizer("Selma çarşıya gitti ve bir elma aldı.", return_tensors="pt").input_ids
+    assert (ids >= token_map.source_vocab).any()
+    with torch.no_grad():
+        reference = model(ids).logits
+    config = recipes.read(run / "config.yaml")
+    checkpoint = run / "train" / "checkpoints" / "iter_0000008"
+    folders = Folders(world / "runs/smallworld/base", run / "convert", run / "tokenizer")
+    ours = ranks(2).run(model_bodies.trained_logits, config, folders, checkpoint, ids)[0]
+    torch.testing.assert_close(ours[..., : token_map.target_vocab], reference, rtol=0, atol=1e-4)
+
+
+def test_padded_rows_stay_behind(finished):
+    run, _ = finished
+    rows = TokenMap.load(run / "tokenizer").target_vocab
+    padded = Checkpoint(run / "train" / "checkpoints" / "iter_0000008").sizes["embedding.word_embeddings.weight"][0]
+    assert padded % 256 == 0 and padded > rows
+    assert json.loads((run / "export" / "config.json").read_text())["vocab_size"] == rows
+
+
+def test_bits_per_byte_by_transformers_alone(finished, world):
+    """A loop over the documents, written from the report's protocol, gives the report's number."""
+    run, _ = finished
+    report = json.loads((run / "evaluate" / "report.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(run / "export")
+    model = AutoModelForCausalLM.from_pretrained(run / "export", dtype=torch.float32)
+    nats = size = 0.0
+    for line in (world / "runs/smallworld/text/tr.heldout.txt").read_text(encoding="utf-8").splitlines():
+        if size + len(line.encode()) > 2000:
+            break
+        ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logits = model(torch.tensor([[tokenizer.bos_token_id, *ids[:-1]]])).logits[0]
+        nats += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum"))
+        size += len(line.encode())
+    assert abs(nats / math.log(2) / size - report["bits_per_byte"]["adapted"]["tr"]) < 1e-3
+
+
+def test_a_second_run_skips_everything(finished, world, short):
+    answer = nemo_adapt("run", *short, "run.name=whole", "train.phases=[{steps: 8, lr: 1e-3}]", cwd=world)
+    assert answer.code == 0
+    assert [line for line in answer.out.splitlines() if line.startswith("[")] == [
+        f"[{stage}] finished before, skipped" for stage in STAGES
+    ]
+
+
+def test_a_killed_training_goes_on_where_it_was(finished, world, short):
+    """Kill everything after a checkpoint; the same command finishes, and its losses are the unbroken run's."""
+    run, _ = finished
+    words = [*short, "run.name=killed", "train.phases=[{steps: 8, lr: 1e-3}]", "train.save_every=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nemo_adapt", "run", *words],
+        cwd=world, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    folder = world / "runs" / "killed" / "train"
+    until = time.monotonic() + 200
+    while not (folder / "checkpoints" / "iter_0000004" / ".metadata").is_file():
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    subprocess.run(["pkill", "-9", "-f", "run.name=killed|runs/killed"], check=False)
+    process.wait()
+    assert not (folder / "manifest.json").exists()
+    answer = nemo_adapt("run", *words, cwd=world)
+    assert answer.code == 0, answer.err
+    assert "training goes on from iter_" in answer.out and "[tokenizer] finished before" in answer.out
+    records = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+               for place in (folder, run / "train")]  # fmt: skip
+    assert [record["step"] for record in records[0]] == [2, 4, 6, 8]
+    for broken, whole in zip(*records, strict=True):
+        assert broken["loss"] == whole["loss"]
+
+
+def test_each_stage_is_a_command(world, short):
+    words = [*short, "run.name=staged", "train.phases=[{steps: 2, lr: 1e-3}]"]
+    early = nemo_adapt("export", *words, cwd=world)
+    assert early.code == 2 and "run the tokenizer stage before export" in early.err
+    for stage in ("tokenizer", "data", "convert", "resize", "train", "export", "evaluate"):
+        answer = nemo_adapt(stage, *words, cwd=world)
+        assert answer.code == 0 and "done in" in answer.out, answer.err
+    resized = Checkpoint(world / "runs" / "staged" / "resize")
+    assert resized.sizes["embedding.word_embeddings.weight"][0] % 256 == 0

@@ -1,0 +1,29 @@
+"""Run the command line as a user does, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def nemo_adapt(*words: str, cwd: Path, timeout: float = 300.0) -> Answer:
+    """``nemo-adapt WORDS`` in ``cwd``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nemo_adapt", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)

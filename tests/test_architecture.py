@@ -1,0 +1,89 @@
+"""The structure of the package, held in place: import directions, device words, file lengths, one order of stages."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "nemo_adapt"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 300
+
+STAGES = {"tokenizer", "data", "convert", "resize", "train", "export", "evaluate"}
+"""Modules or packages that are stages: they meet through folders on disk, never through imports."""
+MAY_IMPORT = {
+    "train": {"resize"},  # nemo_adapt.model.adapted resizes in memory with the resize library
+    "model": {"resize"},
+    "smallworld": set(),
+    "pipeline": {"evaluate"},
+    "cli": {"evaluate"},  # the headline of the report
+}
+HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece"}
+LIGHT = {"cli", "pipeline", "config", "recipes", "errors", "registry", "text", "progress", "artifact", "ranks"}
+"""What a misspelt command touches: it answers without waiting for torch."""
+
+
+def room_of(path: Path) -> str:
+    """The first part of a file's place in the package: ``train`` for train/step.py, ``cli`` for cli.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path, top_level_only: bool = False) -> set[str]:
+    """Full names of what a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_checks_see_the_package():
+    assert len(FILES) > 30
+    assert {room_of(path) for path in FILES} >= STAGES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_stages_do_not_import_each_other(path):
+    room = room_of(path)
+    own = {f"nemo_adapt.{name}" for name in STAGES - {room} - MAY_IMPORT.get(room, set())}
+    wrong = {name for name in imports_of(path) if any(name == other or name.startswith(f"{other}.") for other in own)}
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_device_file_names_devices(path):
+    text = path.read_text(encoding="utf-8")
+    if path.name != "devices.py":
+        assert not re.search(r"""["'](cuda|nccl|gloo)["':]|torch\.cuda""", text)
+        assert not re.search(r"^\s*(setattr\(\s*megatron|megatron\.[\w.]+ = )", text, re.M)
+
+
+def test_strategies_know_no_device_group_or_file():
+    for path in (PACKAGE / "resize" / "strategies").glob("*.py"):
+        roots = {name.split(".")[0] for name in imports_of(path)}
+        assert not roots & {"torch", "megatron", "pathlib", "os"}, path.name
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT))
+def test_the_command_line_starts_light(name):
+    roots = {imported.split(".")[0] for imported in imports_of(PACKAGE / f"{name}.py", top_level_only=True)}
+    assert not roots & HEAVY
+
+
+def test_only_the_pipeline_knows_the_order():
+    named = [
+        path.name
+        for path in FILES
+        if sum(f'"{stage}"' in path.read_text(encoding="utf-8") for stage in STAGES) >= len(STAGES) - 1
+    ]
+    assert named == ["pipeline.py"]

@@ -1,0 +1,96 @@
+"""A stage's folder is finished or not taken for finished; it is skipped exactly when nothing changed."""
+
+import json
+
+import pytest
+
+from nemo_adapt import artifact
+from nemo_adapt.artifact import Stage
+from nemo_adapt.errors import UserError
+
+
+@pytest.fixture
+def source(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("one\n")
+    return file
+
+
+def write_result(folder):
+    (folder / "result").write_text("done")
+
+
+def test_a_finished_stage_is_known_and_has_a_manifest(tmp_path, source):
+    stage = Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]})
+    assert not stage.finished
+    artifact.run(stage, write_result)
+    assert stage.finished and not stage.workplace.exists()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["config"] == {"a": 1} and manifest["versions"]["python"] and manifest["peak_memory_mib"] > 0
+    assert str(source) in manifest["inputs"]["text"]
+
+
+def test_another_configuration_or_input_is_not_finished(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
+    assert not Stage("data", tmp_path / "out", {"a": 2}, {"text": [source]}).finished
+    source.write_text("two\n")
+    assert not Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
+
+
+def test_a_moved_input_is_the_same_input(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), write_result)
+    moved = source.rename(tmp_path / "moved.txt")
+    assert Stage("data", tmp_path / "out", {}, {"text": [moved]}).finished
+
+
+def test_a_failing_stage_leaves_the_old_result(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
+
+    def fail(folder):
+        write_result(folder)
+        raise RuntimeError("power cut")
+
+    again = Stage("data", tmp_path / "out", {"a": 2}, {"text": [source]})
+    with pytest.raises(RuntimeError):
+        artifact.run(again, fail)
+    assert not again.finished
+    assert Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
+
+
+def test_an_upstream_folder_counts_by_its_fingerprint(tmp_path, source):
+    upstream = Stage("tokenizer", tmp_path / "up", {"a": 1}, {"text": [source]})
+    artifact.run(upstream, write_result)
+    downstream = Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]})
+    artifact.run(downstream, write_result)
+    artifact.run(Stage("tokenizer", tmp_path / "up", {"a": 2}, {"text": [source]}), write_result)
+    assert not Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]}).finished
+
+
+def test_a_resumable_stage_goes_on_in_place_and_refuses_other_settings(tmp_path, source):
+    def stage(lr):
+        return Stage("train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, resumable=True)
+
+    write_result(stage(1).prepare())
+    assert (stage(1).prepare() / "result").is_file() and not stage(1).finished
+    with pytest.raises(UserError, match=r"made with other settings \(train\.lr\)"):
+        stage(2).prepare()
+    stage(1).finish(1.0, {})
+    assert stage(1).finished
+
+
+def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifact, "WHOLE_FILE_BYTES", 1000)
+    monkeypatch.setattr(artifact, "SAMPLE_BYTES", 10)
+    file = tmp_path / "big"
+    file.write_bytes(bytes(5000))
+    before = artifact.file_hash(file)
+    file.write_bytes(bytes(4999) + b"x")
+    assert artifact.file_hash(file) != before
+    file.write_bytes(bytes(5001))
+    assert artifact.file_hash(file) != before
+
+
+def test_a_damaged_manifest_is_said(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        artifact.read_manifest(tmp_path)

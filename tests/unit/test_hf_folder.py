@@ -1,0 +1,89 @@
+"""Safetensors read and written by rows; broken folders are named."""
+
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_folder import INDEX, SINGLE, HfWeights, HfWriter, read_config
+
+TENSORS = {
+    "a": torch.arange(12, dtype=torch.float32).view(4, 3),
+    "b": torch.arange(6, dtype=torch.bfloat16).view(2, 3),
+    "norm": torch.ones(5, dtype=torch.float16),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_file(TENSORS, tmp_path / SINGLE, metadata={"format": "pt"})
+    return tmp_path
+
+
+def test_rows_are_read_where_they_lie(folder):
+    weights = HfWeights(folder)
+    out = torch.empty(2, 3)
+    weights.read("a", 1, 3, out)
+    assert torch.equal(out, TENSORS["a"][1:3])
+    assert weights.tensors["norm"].shape == (5,) and weights.tensors["b"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shard_bytes", [1 << 20, 40])
+def test_written_files_are_what_safetensors_reads(tmp_path, shard_bytes):
+    writer = HfWriter(tmp_path, {name: (tuple(t.shape), t.dtype) for name, t in TENSORS.items()}, shard_bytes)
+    for name, tensor in TENSORS.items():
+        for row in reversed(range(len(tensor))):
+            writer.write(name, row, tensor[row : row + 1])
+    writer.close()
+    files = sorted(tmp_path.glob("*.safetensors"))
+    found = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    assert (tmp_path / INDEX).is_file() == (len(files) > 1) == (shard_bytes == 40)
+    if len(files) > 1:
+        index = json.loads((tmp_path / INDEX).read_text())
+        assert set(index["weight_map"]) == set(TENSORS)
+        assert index["metadata"]["total_size"] == sum(t.nbytes for t in TENSORS.values())
+    assert HfWeights(tmp_path).tensors.keys() == TENSORS.keys()
+
+
+def test_a_file_cut_short_is_named(folder):
+    whole = (folder / SINGLE).read_bytes()
+    for keep in (3, 50, len(whole) - 1):
+        (folder / SINGLE).write_bytes(whole[:keep])
+        with pytest.raises(UserError, match=r"model\.safetensors is cut short"):
+            HfWeights(folder)
+
+
+def test_what_is_no_safetensors_file_is_named(folder):
+    (folder / SINGLE).write_bytes(struct.pack("<Q", 20) + b"this is no header {{" + bytes(10))
+    with pytest.raises(UserError, match="no safetensors file"):
+        HfWeights(folder)
+    (folder / SINGLE).unlink()
+    with pytest.raises(UserError, match="save the model with safetensors"):
+        HfWeights(folder)
+
+
+def test_a_missing_shard_is_named(folder):
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(UserError, match="model-00001-of-00002"):
+        HfWeights(folder)
+
+
+def test_an_unreadable_dtype_is_named(folder):
+    save_file({"q": torch.ones(2, dtype=torch.int8)}, folder / SINGLE)
+    with pytest.raises(UserError, match="tensor q is I8"):
+        HfWeights(folder)
+
+
+def test_folders_without_a_model(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_config(tmp_path / "none")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_config(tmp_path)

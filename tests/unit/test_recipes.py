@@ -1,0 +1,66 @@
+"""Every recipe composes into the typed configuration; mistakes get one line that names the nearest key."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_adapt import pipeline, recipes
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+
+NEEDED = ["run.name=x", "model.path=y"]
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_composes(name):
+    config = recipes.load(name, NEEDED if name == "blank" else [])
+    assert isinstance(config, Config) and config.recipe == name
+    assert [step.name for step in pipeline.road(config)]
+
+
+def test_recipes_are_there():
+    assert {"blank", "demo", "demo_base", "stories260k_tr"} <= set(recipes.names())
+
+
+def test_a_saved_configuration_reads_back_the_same(tmp_path):
+    config = recipes.load("blank", [*NEEDED, "train.phases=[{steps: 3, lr: 0.1}]"])
+    (tmp_path / "config.yaml").write_text(recipes.to_yaml(config), encoding="utf-8")
+    assert recipes.read(tmp_path / "config.yaml") == config
+    assert config.train.phases[0].steps == 3
+
+
+def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("defaults: [stories260k_tr, _self_]\ntokenizer:\n  new_tokens: 7\n", encoding="utf-8")
+    config = recipes.load(str(own), ["parallel.tp=1"])
+    assert (config.tokenizer.new_tokens, config.parallel.tp, config.recipe) == (7, 1, "mine")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["tokenizer.new_token=5"], "unknown key 'tokenizer.new_token'. Did you mean 'tokenizer.new_tokens'?"),
+        (["train.phases=[{step: 3}]"], "unknown key 'step'. Did you mean 'steps'?"),
+        (["tokenizer.new_tokens=many"], "tokenizer.new_tokens: Value 'many'"),
+        (["paralel.tp=2"], "unknown key 'paralel'. Did you mean 'parallel'?"),
+    ],
+)
+def test_mistakes_in_keys_and_values(overrides, says):
+    with pytest.raises(UserError) as error:
+        recipes.load("blank", [*NEEDED, *overrides])
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_mistakes_in_recipe_names(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'stories260k_tr'"):
+        recipes.load("stories260k", [])
+    with pytest.raises(UserError, match="does not exist"):
+        recipes.load(str(tmp_path / "none.yaml"), [])
+    with pytest.raises(UserError, match=r"no value for run\.name"):
+        recipes.load("blank", ["model.path=y"])
+
+
+def test_sections_are_plain_values():
+    config = recipes.load("blank", NEEDED)
+    found = recipes.section(config, "resize.input", "parallel")
+    assert found["resize.input"] == "subword_mean" and found["parallel"]["tp"] == 1
+    assert not OmegaConf.is_config(found["parallel"])
