@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -50,10 +49,11 @@ def main() -> None:
     try:
         command(arguments[0], arguments[1:])
     except UserError as error:
-        if not ranks.is_first():
-            time.sleep(1)  # where all ranks fail alike, the first says it and the launcher ends the others
-        print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None
+        if arguments[0] == "rank":
+            ranks.report(error)  # all ranks may fail alike: the process that started them says it once
+        else:
+            print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(ranks.USER_ERROR) from None
     except KeyboardInterrupt:
         print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None

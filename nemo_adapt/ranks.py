@@ -1,11 +1,15 @@
 """Processes that work together: started here by torchrun's launcher, or already there (torchrun, Slurm)."""
 
+import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
 
+USER_ERROR = 2
+"""Exit code for the user's mistakes."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -29,7 +33,8 @@ def is_first() -> bool:
 def launch(count: int, arguments: list[str]) -> None:
     """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
 
-    A rank that fails has printed why; ``SystemExit`` with its exit code follows, and the others are ended.
+    When one fails, the others are ended. Raises its ``UserError`` here; for anything else, which the rank has printed
+    with its traceback, ``SystemExit``.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -38,6 +43,7 @@ def launch(count: int, arguments: list[str]) -> None:
 
     os.environ.setdefault("OMP_NUM_THREADS", str(cores_per_rank(count)))
     config = LaunchConfig(
+        run_id="nemo_adapt",
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=count,
@@ -50,14 +56,20 @@ def launch(count: int, arguments: list[str]) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        raise SystemExit(code if 0 < code < 128 else 1) from None
+        failure = error.get_first_failure()[1]
+        if failure.exitcode == USER_ERROR and failure.message:
+            raise UserError(failure.message) from None
+        raise SystemExit(1) from None
+
+
+def report(error: UserError) -> None:
+    """In a rank that ``launch`` started: leave the error's line where the launcher finds it."""
+    path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
+    path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
 
 
 def wait_for_first(folder: Path, fingerprint: str, timeout_seconds: float = 12 * 3600) -> None:
     """Wait until the first rank has finished a stage's folder (seen through the shared file system)."""
-    import time
-
     from nemo_adapt.artifact import read_manifest
 
     until = time.monotonic() + timeout_seconds

@@ -26,8 +26,8 @@ def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: Resi
     Kept rows are copied bit by bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
     use the input's strategy. Raises ``UserError`` when the token map was made for another vocabulary.
     """
-    load_all_but_tables(model, checkpoint)
     opened = Checkpoint(checkpoint)
+    load_all_but_tables(model, checkpoint)
     group = parallel_state.get_tensor_model_parallel_group()
     for key, weight, strategy in _tables(model, config):
         plan, kept = _plan(strategy, token_map, opened.sizes[key][0], checkpoint)

@@ -9,7 +9,7 @@ from nemo_adapt.smallworld.make import make
 def world(tmp_path_factory):
     """A folder with ``runs/smallworld`` in it: little text and a tiny untrained English model."""
     place = tmp_path_factory.mktemp("world")
-    make(place / "runs" / "smallworld", documents=1500, vocab=400, hidden=96, layers=2)
+    make(place / "runs" / "smallworld", documents=1500, vocab=400, hidden=192, layers=2)
     return place
 
 

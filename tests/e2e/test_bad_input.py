@@ -74,13 +74,21 @@ LATE_CASES = {
 
 
 @pytest.mark.parametrize(("words", "says"), LATE_CASES.values(), ids=list(LATE_CASES))
-def test_mistakes_in_training(place, short, words, says):
-    """Said once although every rank meets them, and before the ranks are started where that can be known."""
-    for stage in ("tokenizer", "data", "convert"):
-        assert nemo_adapt(stage, *short, "run.name=late", cwd=place).code == 0
-    answer = nemo_adapt("train", *short, "run.name=late", *words, cwd=place)
+def test_what_cannot_be_trained_is_said_before_anything_starts(place, short, words, says):
+    answer = nemo_adapt("run", *short, "run.name=late", *words, cwd=place)
     assert_one_line(answer, says)
-    assert not (place / "runs" / "late" / "train" / "manifest.json").exists()
+    assert not (place / "runs" / "late").exists()
+
+
+def test_what_only_the_ranks_find_is_said_once(place, short):
+    """A damaged checkpoint of the stage before: both ranks meet it, one line comes out, nothing looks finished."""
+    words = [*short, "run.name=ranks"]
+    for stage in ("tokenizer", "data", "convert"):
+        assert nemo_adapt(stage, *words, cwd=place).code == 0
+    (place / "runs" / "ranks" / "convert" / ".metadata").unlink()
+    answer = nemo_adapt("train", *words, cwd=place)
+    assert_one_line(answer, "convert is not a complete Megatron checkpoint")
+    assert not (place / "runs" / "ranks" / "train" / "manifest.json").exists()
 
 
 def test_a_run_folder_of_another_recipe(place, short):

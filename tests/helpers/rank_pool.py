@@ -1,5 +1,6 @@
 """A pool of gloo ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
 
+import itertools
 import os
 import time
 import traceback
@@ -68,17 +69,20 @@ class RankPool:
 def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
     from nemo_adapt import devices
 
     devices.prepare_megatron()
-    while True:
+    for call in itertools.count():
         try:
             body, arguments = pipe.recv()
         except EOFError:  # the tests are over, or were killed
             return
+        # A process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
+        dist.init_process_group("gloo", init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
         try:
             answer = (True, body(rank, *arguments))
         except Exception:
             answer = (False, traceback.format_exc())
+        if answer[0]:
+            dist.destroy_process_group()
         pipe.send(answer)
