@@ -2,10 +2,10 @@
 
     python benchmarks/stories260k.py [--quick]
 
-Runs the recipe `stories260k_tr` (data: the folder in NEMO_ADAPT_DATA, default ../shared/data), then, with transformers alone,
-computes the exported folder's bits per byte with a plain loop and compares its logits with Megatron's at TP=2 on the last
-checkpoint. The peer is a plain transformers loop with naively appended tokens, which reached 2.41 bits per byte in Turkish
-and 3.00 in English in 3 minutes on two cores (best of 5 minutes: 2.33 and 2.94). `--quick` trains 20 steps.
+Runs the recipe `stories260k_tr` (data: the folder in NEMO_ADAPT_DATA, default ../shared/data). Then, with transformers
+alone, computes the exported folder's bits per byte with a plain loop, and compares its logits with Megatron's at TP=2 on
+the last checkpoint. The peer is a plain transformers loop with naively appended tokens, which reached 2.41 bits per byte
+in Turkish and 3.00 in English in 3 minutes on two cores (2.33 and 2.94 in 5). `--quick` trains 20 steps.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def megatron_logits(folder: str) -> None:
     from megatron.core import dist_checkpointing, parallel_state
 
     from nemo_adapt.export import newest_checkpoint
-    from nemo_adapt.model.adapted import adapted_shape, build_adapted
     from nemo_adapt.model.build import start_parallel
+    from nemo_adapt.resize.adapted import adapted_shape, build_adapted
     from nemo_adapt.token_map import TokenMap
 
     run = Path(folder)
@@ -108,7 +108,9 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(run / "export")
         model = AutoModelForCausalLM.from_pretrained(run / "export", dtype=torch.float32).eval()
         ids = tokenizer(TEXT, return_tensors="pt").input_ids
-        print(f"\nlogits, transformers against Megatron at TP=2: {logits_difference(run, model, ids):.1e} (at most 1e-4)")
+        print(
+            f"\nlogits, transformers against Megatron at TP=2: {logits_difference(run, model, ids):.1e} (at most 1e-4)"
+        )
         texts = {language: Path(path) for language, path in recipes.read(run / "config.yaml").evaluate.texts.items()}
         for language, path in texts.items():
             plain = plain_bits_per_byte(model, tokenizer, path, CHECK_DOCUMENTS)
@@ -118,7 +120,8 @@ def main() -> None:
         training = report["training"]
         for language, peer in PEER.items():
             after = bits["adapted"][language]
-            print(f"bits per byte, {language}: {bits['base'][language]:.3f} -> {after:.3f} ({after / peer:.3f} of the peer)")
+            before = bits["base"][language]
+            print(f"bits per byte, {language}: {before:.3f} -> {after:.3f} ({after / peer:.3f} of the peer)")
         print(
             f"summary: tr {bits['adapted']['tr']:.3f}, en {bits['adapted']['en']:.3f} bits per byte after "
             f"{training['seconds']:.0f} s and {training['tokens']:,} tokens of training at TP=2 "

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import adds_bos
 
@@ -75,7 +76,7 @@ def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
     added = {token["id"]: token["special"] for token in backend["added_tokens"]}
     special = {number for number, is_special in added.items() if is_special} | set(tokenizer.all_special_ids)
     special |= {tokenizer.get_vocab().get(backend["model"].get("unk_token"), -1)}
-    byte_of = _byte_alphabet() if "ByteLevel" in kinds else {}
+    byte_of = BYTE_OF if "ByteLevel" in kinds else {}
     contents = [b""] * vocabulary_size(tokenizer)
     for token, number in tokenizer.get_vocab().items():
         if number in special:
@@ -132,10 +133,3 @@ def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
     if not decoder:
         return set()
     return {decoder["type"]}.union(*(_decoder_kinds(part) for part in decoder.get("decoders", [])))
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Character -> byte of byte-level BPE (GPT-2's table): printable Latin-1 is itself, the others follow from 256."""
-    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + index): byte for index, byte in enumerate(hidden)}

@@ -13,10 +13,8 @@ MAX_LINES = 300
 STAGES = {"tokenizer", "data", "convert", "resize", "train", "export", "evaluate"}
 """Modules or packages that are stages: they meet through folders on disk, never through imports."""
 MAY_IMPORT = {
-    "train": {"resize"},  # nemo_adapt.model.adapted resizes in memory with the resize library
-    "model": {"resize"},
-    "smallworld": set(),
-    "pipeline": {"evaluate"},
+    "train": {"resize"},  # it resizes in memory, with the resize library
+    "checks": {"resize"},  # the names of the strategies
     "cli": {"evaluate"},  # the headline of the report
 }
 HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece"}

@@ -6,8 +6,8 @@ from megatron.core import dist_checkpointing
 
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
-from nemo_adapt.model.adapted import load_adapted
 from nemo_adapt.model.build import start_parallel
+from nemo_adapt.resize.adapted import load_adapted
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

@@ -5,6 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
+from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.hf_tokenizer import SPACE
 
 MAX_CHARACTERS = 32
@@ -16,20 +17,10 @@ ONE_SCRIPT = {"CJK": "HAN", "HIRAGANA": "HAN", "KATAKANA": "HAN", "KATAKANA-HIRA
 """Scripts that SentencePiece keeps together."""
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's character for each byte: printable Latin-1 stands for itself, the rest follow from U+0100 on."""
-    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(0x100 + i): byte for i, byte in enumerate(hidden)}
-
-
-BYTE_ALPHABET = _byte_alphabet()
-
-
 def token_bytes(token: str, byte_level: bool) -> bytes:
     """The UTF-8 bytes that a token stands for (a part of a character's bytes, for some byte-level tokens)."""
     if byte_level:
-        return bytes(BYTE_ALPHABET[character] for character in token)
+        return bytes(BYTE_OF[character] for character in token)
     return token.replace(SPACE, " ").encode()
 
 

@@ -13,9 +13,9 @@ from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.checks import check_batch
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.model.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.progress import say
+from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import checkpoints
 from nemo_adapt.train.batches import BatchLayout, batches, training_set

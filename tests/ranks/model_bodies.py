@@ -9,8 +9,8 @@ from helpers.folders import Folders
 from megatron.core import dist_checkpointing, parallel_state
 
 from nemo_adapt.config import Config
-from nemo_adapt.model.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.model.build import start_parallel
+from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.token_map import TokenMap
 
 

@@ -5,8 +5,9 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.tokenizer.learn import learn
-from nemo_adapt.tokenizer.pieces import BYTE_ALPHABET, Rules, is_whole, token_bytes
+from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes
 
 
 def encode(word, ranks):
@@ -87,14 +88,14 @@ def test_the_base_trainer_settings_are_kept():
 
 @given(st.text(max_size=20))
 def test_byte_spelling_is_the_text(text):
-    spelling = {byte: character for character, byte in BYTE_ALPHABET.items()}
+    spelling = {byte: character for character, byte in BYTE_OF.items()}
     token = "".join(spelling[byte] for byte in text.encode())
     assert token_bytes(token, True) == text.encode()
     assert is_whole(token, True)
 
 
 def test_broken_characters_are_allowed_only_as_steps():
-    spelling = {byte: character for character, byte in BYTE_ALPHABET.items()}
+    spelling = {byte: character for character, byte in BYTE_OF.items()}
 
     def token(raw):
         return "".join(spelling[byte] for byte in raw)
