@@ -3,9 +3,9 @@
     python benchmarks/stories260k.py [--quick]
 
 Runs the recipe `stories260k_tr` (data: the folder in NEMO_ADAPT_DATA, default ../shared/data). Then, with transformers
-alone, computes the exported folder's bits per byte with a plain loop, and compares its logits with Megatron's at TP=2 on
-the last checkpoint. The peer is a plain transformers loop with naively appended tokens, which reached 2.41 bits per byte
-in Turkish and 3.00 in English in 3 minutes on two cores (2.33 and 2.94 in 5). `--quick` trains 20 steps.
+alone, computes the exported folder's bits per byte with a plain loop, and compares its logits with Megatron's at TP=2
+on the last checkpoint. The peer is a plain transformers loop with naively appended tokens, which reached 2.41 bits per
+byte in Turkish and 3.00 in English in 3 minutes on two cores (2.33 and 2.94 in 5). `--quick` trains 20 steps.
 """
 
 import argparse
