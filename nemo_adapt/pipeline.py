@@ -128,22 +128,27 @@ def run_step(config: Config, step: Step) -> None:
         if first:
             say(f"[{title}] finished before, skipped")
         return
-    if not first and not step.on_ranks:
-        ranks.wait_for_first(step.out, stage.fingerprint)
-        return
-    began = time.monotonic()
     if first:
-        say(f"[{title}]")
-        stage.prepare()
+        _do(config, step, stage, title)
+        return
+    if step.on_ranks:
+        build(config, step, stage.workplace)
+    ranks.wait_for_first(step.out, stage.fingerprint)
+
+
+def _do(config: Config, step: Step, stage: artifact.Stage, title: str) -> None:
+    """The first rank's part, or the only one's: build the stage and finish its folder."""
+    began = time.monotonic()
+    say(f"[{title}]")
+    stage.prepare()
     if step.on_ranks and not ranks.already_started():
         layout = config.parallel
         ranks.launch(layout.tp * layout.pp * layout.dp, ["rank", step.name, str(run_folder(config) / "config.yaml")])
     else:
         build(config, step, stage.workplace)
-    if first:
-        seconds = time.monotonic() - began
-        stage.finish(seconds, {"peak_memory_mib": artifact.peak_memory_mib()})
-        say(f"[{title}] done in {seconds:.1f} s")
+    seconds = time.monotonic() - began
+    stage.finish(seconds, {"peak_memory_mib": artifact.peak_memory_mib()})
+    say(f"[{title}] done in {seconds:.1f} s")
 
 
 def build(config: Config, step: Step, workplace: Path) -> None:

@@ -146,6 +146,20 @@ def test_a_killed_training_goes_on_where_it_was(finished, world, short):
         assert broken["loss"] == whole["loss"]
 
 
+def test_ranks_that_a_launcher_started_walk_together(world, short):
+    """Under torchrun every rank runs the same command; what is done once is done by the first."""
+    words = ["run", *short, "run.name=launched", "train.phases=[{steps: 2, lr: 1e-3}]"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "nemo_adapt", *words], cwd=world, capture_output=True, text=True, timeout=300
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("[") and "done in" not in line] == [
+        f"[{stage}]" for stage in STAGES
+    ]
+    assert (world / "runs" / "launched" / "evaluate" / "manifest.json").is_file()
+
+
 def test_each_stage_is_a_command(world, short):
     words = [*short, "run.name=staged", "train.phases=[{steps: 2, lr: 1e-3}]"]
     early = nemo_adapt("export", *words, cwd=world)
