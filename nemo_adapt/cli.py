@@ -10,6 +10,7 @@ from pathlib import Path
 from nemo_adapt import __version__, pipeline, ranks, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.run_folder import RunFolder
 
 USAGE = """\
 usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
@@ -68,7 +69,7 @@ def command(name: str, words: list[str]) -> None:
         pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
         return
     ranks.adopt_slurm()
-    stage = name if name == "run" else pipeline.stage_named(name)
+    stage = pipeline.stage_named(name)
     config = configuration(words)
     if stage == "run":
         pipeline.run_all(config)
@@ -92,7 +93,7 @@ def _say_result(config: Config) -> None:
         return
     from nemo_adapt.evaluate.report import headline
 
-    folder = pipeline.run_folder(config) / "evaluate"
+    folder = RunFolder.of(config)["evaluate"]
     print(f"\nreport: {folder / 'report.html'}")
     for line in headline(json.loads((folder / "report.json").read_text(encoding="utf-8"))):
         print(f"  {line}")

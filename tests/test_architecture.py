@@ -18,7 +18,21 @@ MAY_IMPORT = {
     "cli": {"evaluate"},  # the headline of the report
 }
 HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece"}
-LIGHT = {"cli", "pipeline", "config", "recipes", "errors", "registry", "text", "progress", "artifact", "ranks"}
+LIGHT = {
+    "cli",
+    "pipeline",
+    "steps",
+    "reads",
+    "run_folder",
+    "config",
+    "recipes",
+    "errors",
+    "registry",
+    "text",
+    "progress",
+    "artifact",
+    "ranks",
+}
 """What a misspelt command touches: it answers without waiting for torch."""
 
 

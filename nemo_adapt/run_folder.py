@@ -1,0 +1,45 @@
+"""The folder of a run: where each stage's result lies, and whose run it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_adapt import ranks, recipes
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/NAME``, laid out as docs/architecture.md says."""
+
+    root: Path
+    export_to: str = ""
+    """``export.dir``, where the exported model is wanted elsewhere."""
+
+    @classmethod
+    def of(cls, config: Config) -> "RunFolder":
+        """The folder of a configuration's run."""
+        return cls(Path(config.run.dir) / config.run.name, config.export.dir)
+
+    def __getitem__(self, result: str) -> Path:
+        """Where a stage's result lies: ``tokenizer``, ``data/target``, ``convert``, ``train``, ``export``, …"""
+        return Path(self.export_to) if result == "export" and self.export_to else self.root / result
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, as YAML."""
+        return self.root / "config.yaml"
+
+
+def claim(run: RunFolder, config: Config) -> None:
+    """Make the folder this configuration's, and save it there; ``UserError`` if another recipe made the folder."""
+    if run.config.is_file():
+        before = recipes.read(run.config).recipe
+        if before != config.recipe:
+            raise UserError(
+                f"{run.root} was made with recipe {before!r}, not {config.recipe!r}: choose another run.name, "
+                "or delete the folder"
+            )
+    if ranks.is_first():
+        run.root.mkdir(parents=True, exist_ok=True)
+        run.config.write_text(recipes.to_yaml(config), encoding="utf-8")

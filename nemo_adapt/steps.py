@@ -1,0 +1,103 @@
+"""Running one stage of a run: here or on ranks, unless its result is there already."""
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_adapt import artifact, ranks, recipes
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
+from nemo_adapt.run_folder import RunFolder
+
+NOT_DECIDING = {"train": ("save_every", "keep", "log_every", "micro_batch")}
+"""Settings that a finished or interrupted stage does not depend on."""
+MADE_BY = {"checkpoint": "convert", "adapted": "export", "data.target": "data", "data.replay": "data"}
+"""Inputs that are results of a stage with another name."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage: the module whose ``build(config, inputs, out)`` does it, what it reads, and its result's name."""
+
+    name: str
+    module: str
+    reads: Callable[[Config, RunFolder], Inputs]
+    result: str
+    decided_by: tuple[str, ...] = ()
+    """Sections or keys of the configuration that decide the result."""
+    on_ranks: bool = False
+    """Runs on all ranks of the layout."""
+    resumable: bool = False
+    """Builds in place and goes on where it was interrupted."""
+
+    @property
+    def title(self) -> str:
+        """What the log calls it."""
+        return f"{self.name} ({self.result.rpartition('/')[2]})" if "/" in self.result else self.name
+
+
+def run_step(config: Config, step: Step) -> None:
+    """Run one stage unless it is finished. Of ranks that a launcher started, the first does what is done once."""
+    run = RunFolder.of(config)
+    inputs = step.reads(config, run)
+    _check_earlier(step, inputs, run)
+    stage = artifact.Stage(step.name, run[step.result], _deciding(config, step), inputs, step.resumable)
+    first = ranks.is_first()
+    if stage.finished:
+        if first:
+            say(f"[{step.title}] finished before, skipped")
+        return
+    if first:
+        _do(config, step, stage, inputs)
+        return
+    if step.on_ranks:
+        build(config, step, stage, inputs)
+    ranks.wait_for_first(stage.out, stage.fingerprint)
+
+
+def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
+    """Call the stage's function."""
+    importlib.import_module(step.module).build(config, inputs, stage.workplace)
+
+
+def build_as_rank(config: Config, step: Step) -> None:
+    """What each rank that ``run_step`` started does: its part, in the workplace made ready for it."""
+    run = RunFolder.of(config)
+    build(config, step, artifact.Stage(step.name, run[step.result], {}, {}, step.resumable), step.reads(config, run))
+
+
+def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
+    """Build the stage and finish its folder."""
+    began = time.monotonic()
+    say(f"[{step.title}]")
+    stage.prepare()
+    if step.on_ranks and not ranks.already_started():
+        layout = config.parallel
+        ranks.launch(layout.tp * layout.pp * layout.dp, ["rank", step.name, str(RunFolder.of(config).config)])
+    else:
+        build(config, step, stage, inputs)
+    seconds = time.monotonic() - began
+    stage.finish(seconds, {"peak_memory_mib": artifact.peak_memory_mib()})
+    say(f"[{step.title}] done in {seconds:.1f} s")
+
+
+def _deciding(config: Config, step: Step) -> dict[str, Any]:
+    """The part of the configuration that decides a stage's result."""
+    found = recipes.section(config, *step.decided_by)
+    for section, keys in NOT_DECIDING.items():
+        for key in keys if section in found else ():
+            found[section].pop(key)
+    return found
+
+
+def _check_earlier(step: Step, inputs: Inputs, run: RunFolder) -> None:
+    """``UserError`` when an input is another stage's result that is not there yet."""
+    for key, paths in inputs.items():
+        for path in paths:
+            ours = path.is_relative_to(run.root) or path == run["export"]
+            if ours and not (path / artifact.MANIFEST).is_file():
+                raise UserError(f"{path} is not finished: run the {MADE_BY.get(key, key)} stage before {step.name}")

@@ -1,0 +1,49 @@
+"""What the README tells a user to type is understood; what it links to is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nemo_adapt import pipeline, recipes
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line[11:] for line in README.replace("\\\n", " ").splitlines() if line.startswith("nemo-adapt ")]
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_compose(command):
+    verb, *words = shlex.split(command)
+    assert pipeline.stage_named(verb) == verb
+    recipe = next(word.partition("=")[2] for word in words if word.startswith("recipe="))
+    config = recipes.load(recipe, [word for word in words if not word.startswith("recipe=")])
+    assert config.model.path and config.evaluate.texts
+
+
+def test_make_targets_exist():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"^make ([\w-]+)", README, re.M)):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith("http"):
+            assert ((REPOSITORY / page).parent / link).exists(), link
+
+
+def test_the_tree_names_what_is_there():
+    tree = README.split("```\nnemo_adapt/\n")[1].split("```")[0]
+    for line in tree.splitlines():
+        indent = REPOSITORY / "nemo_adapt" if line.startswith("  ") else REPOSITORY
+        for name in re.findall(r"[\w/]+(?:\.\w+|/)(?= |$)", line.split("    ")[0] + " "):
+            assert (indent / name).exists(), name
