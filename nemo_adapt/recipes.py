@@ -44,7 +44,7 @@ def load(recipe: str, overrides: list[str]) -> Config:
     search = f"hydra.searchpath=[file://{recipes_folder()}]"
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-            chosen = compose(path.stem, [search, *overrides, f"recipe={path.stem}"])
+            chosen = compose(path.stem, [search, *map(_opened, overrides), f"recipe={path.stem}"])
         return typed(chosen)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from None
@@ -80,6 +80,12 @@ def section(config: Config, *names: str) -> dict[str, Any]:
         value = OmegaConf.select(tree, name)
         found[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     return found
+
+
+def _opened(override: str) -> str:
+    """An override that may name a new key of a dictionary (``evaluate.texts.tr=...``) in Hydra's grammar for it."""
+    tables = ("evaluate.texts.", "tokenizer.parallel.")
+    return f"++{override}" if override.startswith(tables) else override
 
 
 def _explain(error: Exception) -> str:

@@ -28,6 +28,12 @@ def test_a_saved_configuration_reads_back_the_same(tmp_path):
     assert config.train.phases[0].steps == 3
 
 
+def test_languages_are_added_and_replaced_by_name():
+    config = recipes.load("stories260k_tr", ["evaluate.texts.hi=h.txt", "evaluate.texts.tr=t.txt"])
+    assert config.evaluate.texts["hi"] == "h.txt" and config.evaluate.texts["tr"] == "t.txt"
+    assert set(config.evaluate.texts) == {"tr", "en", "hi"}
+
+
 def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
     own = tmp_path / "mine.yaml"
     own.write_text("defaults: [stories260k_tr, _self_]\ntokenizer:\n  new_tokens: 7\n", encoding="utf-8")
