@@ -56,7 +56,10 @@ class Bar:
             self._line()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None:
+            self.done = self.total  # totals are estimates; what has ended is done
         if self._live:
+            self._live.update(self._task, completed=self.done, amount=self._amount())
             self._live.stop()
         elif kind is None:
             self._line()

@@ -22,6 +22,7 @@ SHORT = [
     "train.micro_batch=8",
     "train.log_every=2",
     "evaluate.max_bytes=2000",
+    "evaluate.context=512",
     "export.shard_mib=1",
 ]
 
