@@ -100,10 +100,15 @@ class Stage:
     def prepare(self) -> Path:
         """Make the workplace: empty, or as an interrupted training left it. Returns it.
 
-        Raises ``UserError`` when a resumable folder was started with another configuration or other inputs.
+        Raises ``UserError`` when a resumable folder was started with another configuration or other inputs, and when
+        something that is not ours stands where the result belongs.
         """
         place = self.workplace
         if not self.resumable:
+            if self.out.exists() and not (self.out / MANIFEST).is_file():
+                raise UserError(
+                    f"{self.out} exists and is no result of nemo-adapt: name another folder, or move it away"
+                )
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             return place
