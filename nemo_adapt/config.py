@@ -36,6 +36,9 @@ class TokenizerConfig:
     """Files or globs of text whose segmentation must not change."""
     guard_share: float = 0.005
     """Largest share of guard tokens that may be segmented otherwise than by the base."""
+    keep_marks: str = "auto"
+    """Whether vowel signs and other combining marks stay with their letters in a byte-level base: ``true``, ``false``,
+    or ``auto``, which measures both on the text."""
     parallel: dict[str, str] = field(default_factory=dict)
     """Language -> file of line-aligned sentences, on which fertility is measured."""
     reference: str = "en"

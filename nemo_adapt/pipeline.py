@@ -7,11 +7,10 @@ from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.steps import Step, build_as_rank, run_step
 
-TOKENIZER = ("tokenizer.method", "tokenizer.new_tokens", "tokenizer.guard_share", "tokenizer.reference")
 ROWS = ("resize.input", "resize.output", "resize.seed")
 
 ROAD = (
-    Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", TOKENIZER),
+    Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer",)),
     Step("data", "nemo_adapt.data.stage", reads.target, "data/target"),
     Step("data", "nemo_adapt.data.stage", reads.replay, "data/replay"),
     Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",)),

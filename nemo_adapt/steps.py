@@ -13,7 +13,10 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
 
-NOT_DECIDING = {"train": ("save_every", "keep", "log_every", "micro_batch")}
+NOT_DECIDING = {
+    "tokenizer": ("base", "text", "guard", "parallel"),  # what lies there decides, and is hashed as an input
+    "train": ("save_every", "keep", "log_every", "micro_batch"),
+}
 """Settings that a finished or interrupted stage does not depend on."""
 MADE_BY = {"checkpoint": "convert", "adapted": "export", "data.target": "data", "data.replay": "data"}
 """Inputs that are results of a stage with another name."""

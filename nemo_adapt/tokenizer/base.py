@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
+from nemo_adapt.hf_tokenizer.unigram import NEVER
 from nemo_adapt.tokenizer.pieces import BYTES_OF
 
 MAX_TYPES = 2_000_000
@@ -39,9 +40,23 @@ class Base:
     byte_level: bool
 
     @property
+    def unigram(self) -> bool:
+        """Whether it cuts words by the best path of scores (SentencePiece Unigram), and not by merges."""
+        return self.content["model"]["type"] == "Unigram"
+
+    @cached_property
     def vocab(self) -> dict[str, int]:
         """Token string -> id."""
-        return self.content["model"]["vocab"]
+        vocab = self.content["model"]["vocab"]
+        return {token: i for i, (token, _) in enumerate(vocab)} if self.unigram else vocab
+
+    @cached_property
+    def unknown(self) -> str | None:
+        """The token for characters that have none, where there is one."""
+        model = self.content["model"]
+        if not self.unigram:
+            return model["unk_token"]
+        return None if model["unk_id"] is None else model["vocab"][model["unk_id"]][0]
 
     @cached_property
     def model(self) -> Tokenizer:
@@ -55,8 +70,8 @@ class Base:
 
     @property
     def merging(self) -> list[str]:
-        """The pieces that SentencePiece joins whenever their parts meet, first the best; empty for byte-level BPE."""
-        if self.proto is None:
+        """The pieces that SentencePiece joins whenever their parts meet, first the best; only its BPE has any."""
+        if self.proto is None or self.unigram:
             return []
         normal = [piece for piece in self.proto.pieces if piece.type == hf_tokenizer.NORMAL]
         return [piece.piece for piece in sorted(normal, key=lambda piece: -piece.score)]
@@ -68,20 +83,38 @@ def read(path: Path) -> Base:
     files = hf_tokenizer.find(path)
     content = json.loads(fast.backend_tokenizer.to_str())
     model = content["model"]
-    if model["type"] != "BPE":
+    if model["type"] not in ("BPE", "Unigram"):
         raise UserError(
-            f"{path} is a {model['type']} tokenizer: only BPE (SentencePiece or byte-level) can be extended"
+            f"{path} is a {model['type']} tokenizer: only BPE (SentencePiece or byte-level) and SentencePiece Unigram "
+            "can be extended"
         )
     byte_level = _ends_in_byte_level(content["pre_tokenizer"])
+    if model["type"] == "Unigram":
+        if byte_level:
+            raise UserError(f"{path} is a byte-level Unigram tokenizer: only SentencePiece's can be extended")
+        _add_to_scores(model["vocab"], content["added_tokens"])
+    else:
+        _check_merges(path, model, byte_level)
+        model["vocab"].update({token["content"]: token["id"] for token in content["added_tokens"]})
+    proto = None if byte_level or files.model is None else hf_tokenizer.read_sentencepiece(files.model)
+    base = Base(path, fast, content, proto, byte_level)
+    if proto is not None and any(base.vocab.get(piece.piece) != i for i, piece in enumerate(proto.pieces)):
+        raise UserError(f"{path}: tokenizer.json and tokenizer.model give pieces different ids; remove one of them")
+    return base
+
+
+def _check_merges(path: Path, model: dict[str, Any], byte_level: bool) -> None:
     if not byte_level and not model["byte_fallback"] and SPACE not in model["vocab"]:
         raise UserError(f"{path} is a character-level BPE: only SentencePiece and byte-level BPE can be extended")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise UserError(f"{path} marks word parts with a prefix or suffix: such a BPE cannot be extended")
-    model["vocab"].update({token["content"]: token["id"] for token in content["added_tokens"]})
-    proto = None if byte_level or files.model is None else hf_tokenizer.read_sentencepiece(files.model)
-    if proto is not None and any(model["vocab"].get(piece.piece) != i for i, piece in enumerate(proto.pieces)):
-        raise UserError(f"{path}: tokenizer.json and tokenizer.model give pieces different ids; remove one of them")
-    return Base(path, fast, content, proto, byte_level)
+
+
+def _add_to_scores(vocab: list[list[Any]], added_tokens: list[dict[str, Any]]) -> None:
+    """Put the added tokens that stand behind a Unigram model's own pieces into its list, whose places are the ids."""
+    names = {token["id"]: token["content"] for token in added_tokens}
+    for i in range(len(vocab), max(names, default=-1) + 1):
+        vocab.append([names.get(i, f"<unused{i}>"), NEVER])
 
 
 def _ends_in_byte_level(pre_tokenizer: dict[str, Any] | None) -> bool:
@@ -132,7 +165,7 @@ def segment(base: Base, model: Tokenizer, words: Sequence[str]) -> Iterator[list
     if base.byte_level:
         yield from ([names[i] for i in ids] for ids in encode_words(model, words))
         return
-    unknown = base.content["model"]["unk_token"]
+    unknown = base.unknown
     for word, ids in zip(words, encode_words(model, words), strict=True):
         tokens = [names[i] for i in ids]
         if any(token in BYTES_OF or token == unknown for token in tokens):

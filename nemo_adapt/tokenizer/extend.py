@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.unigram_scores import new_scores
 
 COPIED = ("special_tokens_map.json", "chat_template.jinja")
 """Files of the base folder that stay as they are."""
@@ -35,8 +36,13 @@ def extended_json(base: Base, new: Sequence[str]) -> dict[str, Any]:
 
     Every split of a new token into two known ones becomes a merge, so that the joined token decides, as in
     SentencePiece, and not the pair that it was learned from. With a SentencePiece base the merges of all pieces are
-    made anew, because base pieces can now also be joined from new ones. Those of a byte-level base stay as they are.
+    made anew, because base pieces can now also be joined from new ones. Other given merges stay as they are. A Unigram
+    base gets scores instead (``new_scores``).
     """
+    model = base.content["model"]
+    if base.unigram:
+        scored = zip(new, new_scores(base, new), strict=True)
+        return {**base.content, "model": {**model, "vocab": [*model["vocab"], *map(list, scored)]}}
     size = base.size
     vocab = {**base.vocab, **{token: size + i for i, token in enumerate(new)}}
     if base.proto is not None:
@@ -45,15 +51,16 @@ def extended_json(base: Base, new: Sequence[str]) -> dict[str, Any]:
     else:
         known = vocab.keys() - {token["content"] for token in base.content["added_tokens"]}
         added = [list(pair) for token in new for pair in hf_tokenizer.splits(token, known)]
-        merges = [*base.content["model"]["merges"], *added]
-    return {**base.content, "model": {**base.content["model"], "vocab": vocab, "merges": merges}}
+        merges = [*model["merges"], *added]
+    return {**base.content, "model": {**model, "vocab": vocab, "merges": merges}}
 
 
 def extended_proto(base: Base, new: Sequence[str]) -> Any:
-    """The SentencePiece model with ``new`` as its last pieces, scored below all others, each below the one before.
+    """The SentencePiece model with ``new`` as its last pieces.
 
-    Ids between the model's pieces and the new ones belong to tokens that ``tokenizer.json`` adds; they get pieces of
-    their own, so that ids agree.
+    In a BPE they are scored below all others, each below the one before; in a Unigram as ``new_scores`` says. Ids
+    between the model's pieces and the new ones belong to tokens that ``tokenizer.json`` adds; they get pieces of their
+    own, so that ids agree.
     """
     proto = sentencepiece_pb2.ModelProto()
     proto.CopyFrom(base.proto)
@@ -62,12 +69,18 @@ def extended_proto(base: Base, new: Sequence[str]) -> Any:
         token = added.get(i, {"content": f"<unused{i}>", "special": True})
         kind = hf_tokenizer.CONTROL if token["special"] else hf_tokenizer.USER_DEFINED
         proto.pieces.add(piece=token["content"], score=0.0, type=kind)
-    score = np.float32(min(piece.score for piece in proto.pieces))
-    for token in new:
-        score = np.nextafter(score, np.float32(-np.inf))  # scores are float32: a difference of 1 is lost near -1e9
-        proto.pieces.add(piece=token, score=float(score), type=hf_tokenizer.NORMAL)
+    for token, score in zip(new, new_scores(base, new) if base.unigram else _below(proto, len(new)), strict=True):
+        proto.pieces.add(piece=token, score=score, type=hf_tokenizer.NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
     return proto
+
+
+def _below(proto: Any, count: int) -> Iterator[float]:
+    """Scores under those of all pieces, each under the one before."""
+    score = np.float32(min(piece.score for piece in proto.pieces))
+    for _ in range(count):
+        score = np.nextafter(score, np.float32(-np.inf))  # scores are float32: a difference of 1 is lost near -1e9
+        yield float(score)
 
 
 def save(base: Base, new: Sequence[str], out: Path) -> Any:

@@ -47,7 +47,7 @@ def continue_bpe(request: Request, kept: list[str], wanted: int) -> list[str]:
     """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989)."""
     base = request.base
     content = extended_json(base, kept)
-    vocab = content["model"]["vocab"]
+    vocab = base.vocab.keys() | set(kept)
     words = list(request.words)
     segments = list(segment(base, bare(content), words))
     characters = {token for tokens in segments for token in tokens if token not in vocab and request.allow(token)}

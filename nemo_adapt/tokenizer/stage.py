@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.token_map import NewToken, TokenMap
-from nemo_adapt.tokenizer import extend, fertility
+from nemo_adapt.tokenizer import extend, fertility, marks
 from nemo_adapt.tokenizer.base import Base, count_words, encode_words, read
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules, token_bytes
 from nemo_adapt.tokenizer.review import Guard
 from nemo_adapt.tokenizer.select import Selection, select
+from nemo_adapt.tokenizer.unigram_scores import is_run
 
 CHECKED_LINES = 2000
 """Lines of the training text on which the fast tokenizer is compared with sentencepiece."""
@@ -38,31 +39,41 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     settings = config.tokenizer
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        base = read(inputs["base"][0])
+        original = base = read(inputs["base"][0])
+    marks_report: dict[str, Any] = {}
     chosen = Selection(report={"asked": 0, "added": 0})
     if settings.new_tokens > 0:
         method = METHODS.get(settings.method)
         files = inputs.get("text", [])
         if not files:
             raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
+        with _timed(seconds, "marks"):
+            sample = list(itertools.islice(text.documents(files), marks.SAMPLE_LINES))
+            base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, files))
         with _timed(seconds, "count"):
             words = _count(base, files, "counting words")
             guard = Guard(_count(base, inputs.get("guard", []), "counting guard words"), settings.guard_share)
         with _timed(seconds, "select"):
-            request = Request(base, files, words, partial(_allowed, _rules(base), base.vocab), settings.new_tokens)
+            request = Request(base, files, words, partial(_allowed, _rules(base), base), settings.new_tokens)
             chosen = select(method, request, guard)
         _say_shortfall(settings.method, chosen)
     with _timed(seconds, "save"):
         tokenizer = extend.save(base, chosen.tokens, out)
-        TokenMap(base.size, _new_tokens(base, chosen)).save(out)
+        TokenMap(base.size, _new_tokens(base, original, chosen)).save(out)
     with _timed(seconds, "measure"):
         texts = {
             key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")
         }
-        rows = fertility.table({"base": base.fast, "extended": tokenizer}, texts, settings.reference)
+        rows = fertility.table({"base": original.fast, "extended": tokenizer}, texts, settings.reference)
         write_json(out / "fertility.json", rows)
         differing = _differing(tokenizer, out, inputs.get("text", [])) if base.proto is not None else 0
-    report = {"method": settings.method, **chosen.report, "lines_unlike_sentencepiece": differing, "seconds": seconds}
+    report = {
+        "method": settings.method,
+        **chosen.report,
+        "keep_marks": marks_report,
+        "lines_unlike_sentencepiece": differing,
+        "seconds": seconds,
+    }
     write_json(out / "learn.json", report)
 
 
@@ -95,8 +106,14 @@ def _rules(base: Base) -> Rules:
     return Rules(False, spec.split_by_unicode_script, spec.split_by_number, spec.split_digits)
 
 
-def _allowed(rules: Rules, vocab: dict[str, int], token: str) -> bool:
-    return token not in vocab and rules.allow(token)
+def _allowed(rules: Rules, base: Base, token: str) -> bool:
+    return token not in base.vocab and rules.allow(token) and not (base.unigram and is_run(token))
+
+
+def _propose(files: list[Path], base: Base, words: Counter[str], count: int) -> list[str]:
+    """What ``continue`` would add first, unreviewed: for measuring."""
+    request = Request(base, files, words, partial(_allowed, _rules(base), base), count)
+    return METHODS.get("continue")(request, [], count)
 
 
 def _say_shortfall(method: str, chosen: Selection) -> None:
@@ -110,9 +127,15 @@ def _say_shortfall(method: str, chosen: Selection) -> None:
         say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of it is segmented anew")
 
 
-def _new_tokens(base: Base, chosen: Selection) -> list[NewToken]:
-    """The token map's rows: each token spelled by the base's bare model, so that no space is put in front."""
-    spellings = encode_words(base.model, chosen.tokens)
+def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]:
+    """The token map's rows.
+
+    Each token is spelled by the base's bare model, so that no space is put in front; where marks are kept now, the
+    original split regex comes first, because there the base still cuts.
+    """
+    spellings: Iterable[list[int]] = encode_words(base.model, chosen.tokens)
+    if base is not original:
+        spellings = marks.spellings(original, chosen.tokens)
     rows = []
     for i, (token, source_ids) in enumerate(zip(chosen.tokens, spellings, strict=True), start=base.size):
         raw = token_bytes(token, base.byte_level)

@@ -12,6 +12,7 @@ from tokenizer_samples import byte_level_base, english, sentencepiece_base, targ
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
 
+UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False}
 VARIANTS = {
     "llama": {},
     "no_prefix": {"add_dummy_prefix": False},
@@ -20,6 +21,9 @@ VARIANTS = {
     "no_bytes": {"byte_fallback": False, "vocab_size": 100},
     "user_defined": {"user_defined_symbols": ["<sep>", "▁▁▁▁", "x+y"]},
     "user_defined_no_prefix": {"user_defined_symbols": ["<sep>", "▁▁"], "add_dummy_prefix": False},
+    "unigram": UNIGRAM,
+    "unigram_no_bytes": {**UNIGRAM, "byte_fallback": False},
+    "unigram_nfkc": {**UNIGRAM, "normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True},
 }
 TEXT = st.text(st.sampled_from("thesold ▁,.é中\n\t😀किﬁ" + "  "), max_size=24)
 
@@ -101,8 +105,9 @@ def test_bad_files_are_named(tmp_path):
     assert str(model) in message(model.parent)
     model.write_bytes(b"<html>not found</html>")
     assert str(model) in message(model.parent)
-    unigram = sentencepiece_base(tmp_path / "unigram", model_type="unigram", vocab_size=300) / "tokenizer.model"
-    assert "Unigram" in message(unigram)
+    for kind in ("word", "char"):
+        other = sentencepiece_base(tmp_path / kind, model_type=kind, vocab_size=300, hard_vocab_limit=False)
+        assert f"SentencePiece {kind}" in message(other / "tokenizer.model")
     for content in ("{", "[]", "{}", '{"model": 3}'):
         file = tmp_path / "cut" / "tokenizer.json"
         file.write_text(content)

@@ -1,0 +1,134 @@
+"""SentencePiece model files: reading them, and all of their ``tokenizer.json`` but the model itself."""
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer.files import one_line
+
+SPACE = "▁"
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+"""Kinds of SentencePiece pieces (``ModelProto.SentencePiece.Type``)."""
+UNIGRAM, BPE = 1, 2
+"""Kinds of SentencePiece models (``TrainerSpec.ModelType``) that can be read."""
+OTHER_TYPES = {3: "word", 4: "character"}
+
+
+def read_sentencepiece(path: Path) -> Any:
+    """The ``ModelProto`` of a SentencePiece BPE or Unigram model.
+
+    Raises ``UserError`` when the file is damaged, is of another type, or uses a feature that has no fast counterpart.
+    """
+    proto = sentencepiece_pb2.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except (DecodeError, OSError) as error:
+        raise UserError(
+            f"{path} is neither a SentencePiece model nor a tiktoken rank file (corrupt?): {one_line(error)}; "
+            "fetch it again"
+        ) from None
+    if not proto.pieces:
+        raise UserError(f"{path} is not a SentencePiece model: it holds no pieces; fetch it again")
+    kind = proto.trainer_spec.model_type
+    if kind not in (UNIGRAM, BPE):
+        raise UserError(
+            f"{path} is a SentencePiece {OTHER_TYPES.get(kind, kind)} model: only BPE and Unigram are supported"
+        )
+    if proto.trainer_spec.treat_whitespace_as_suffix:
+        raise UserError(f"{path}: whitespace as suffix is not supported")
+    if kind == BPE and any(piece.type == UNUSED for piece in proto.pieces):
+        raise UserError(f"{path}: unused pieces in a BPE model are not supported")
+    return proto
+
+
+def sentencepiece_specials(proto: Any) -> dict[str, str]:
+    """The control pieces' roles, as the model's own trainer settings give them."""
+    spec = proto.trainer_spec
+    ids = {"bos_token": spec.bos_id, "eos_token": spec.eos_id, "unk_token": spec.unk_id, "pad_token": spec.pad_id}
+    return {role: proto.pieces[i].piece for role, i in ids.items() if 0 <= i < len(proto.pieces)}
+
+
+def sentencepiece_json(proto: Any, model: Mapping[str, Any], add_bos: bool = True) -> dict[str, Any]:
+    """The ``tokenizer.json`` around ``model`` that encodes and decodes as sentencepiece does with this model."""
+    specials = sentencepiece_specials(proto)
+    bos = specials.get("bos_token")
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            added_token(i, piece.piece, special=piece.type != USER_DEFINED)
+            for i, piece in enumerate(proto.pieces)
+            if piece.type in (UNKNOWN, CONTROL, USER_DEFINED)
+        ],
+        "normalizer": _normalizer(proto),
+        "pre_tokenizer": None,
+        "post_processor": prepend_bos(bos, proto.trainer_spec.bos_id) if bos is not None and add_bos else None,
+        "decoder": _decoder(proto),
+        "model": model,
+    }
+
+
+def added_token(i: int, content: str, special: bool) -> dict[str, Any]:
+    """An entry of a ``tokenizer.json``'s added tokens."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not special, "special": special}
+    return {"id": i, "content": content, **flags}
+
+
+def _normalizer(proto: Any) -> dict[str, Any] | None:
+    spec = proto.normalizer_spec
+    space = SPACE if spec.escape_whitespaces else " "
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    if spec.remove_extra_whitespaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": rf"\A +|[ {SPACE}]+\z"}, "content": ""})
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    if spec.add_dummy_prefix:
+        steps.append(_dummy_prefix(space, [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]))
+    if spec.escape_whitespaces:
+        steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
+    return {"type": "Sequence", "normalizers": steps} if steps else None
+
+
+def _dummy_prefix(space: str, user_defined: list[str]) -> dict[str, Any]:
+    """The step that puts a space in front of a text.
+
+    User-defined pieces go through the normalizer too before they are looked for, and must come out as they are.
+    """
+    if not user_defined:
+        return {"type": "Prepend", "prepend": space}
+    names = "|".join(re.escape(piece) for piece in user_defined)
+    return {"type": "Replace", "pattern": {"Regex": rf"\A(?!(?:{names})?\z)"}, "content": space}
+
+
+def _decoder(proto: Any) -> dict[str, Any]:
+    spec = proto.normalizer_spec
+    steps: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    if spec.add_dummy_prefix or spec.remove_extra_whitespaces:
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return {"type": "Sequence", "decoders": steps}
+
+
+def prepend_bos(bos: str, i: int) -> dict[str, Any]:
+    """The post-processor that puts the token ``bos`` with id ``i`` in front of every text."""
+    first = {"SpecialToken": {"id": bos, "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    second = [{"SpecialToken": {"id": bos, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, text],
+        "pair": [first, text, *second],
+        "special_tokens": {bos: {"id": bos, "ids": [i], "tokens": [bos]}},
+    }

@@ -1,0 +1,147 @@
+"""Combining marks: vowel signs and viramas that the split regexes of byte-level bases cut off from their letters.
+
+GPT-2, Llama-3 and Qwen take a word for a run of ``\\p{L}``. The vowel signs of Hindi or Tamil are ``\\p{M}``, so a word
+ends before each of them, and no token can grow over it. Kept marks follow the letter that they stand on, together with
+the joiners ZWNJ and ZWJ; where no letter stands before them (emoji, keycaps), the split stays what it was.
+"""
+
+import copy
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.tokenizer.base import Base, count_words, encode_words
+from nemo_adapt.tokenizer.extend import extended_json
+from nemo_adapt.tokenizer.pieces import token_bytes
+
+CHOICES = ("auto", "true", "false")
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace("{1,3}", "")
+LETTERS, WITH_MARKS = r"\p{L}+", r"\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*"
+KEPT = {pattern: pattern.replace(LETTERS, WITH_MARKS) for pattern in (GPT2, LLAMA3, QWEN2)}
+KEPT |= {kept: kept for kept in KEPT.values()}
+"""Known split regexes -> the same with marks kept."""
+JOINERS = "\u200c\u200d"
+TRIED = 1000
+"""New tokens learned to measure a way of splitting: with so few, the better way is as clear as with ten thousand."""
+
+SAMPLE_LINES = 50_000
+"""Lines of the text that the ways are measured on."""
+OPTIONAL = 0.5
+"""A text in which this share of marked words also stands without its marks is taken to be written mostly without."""
+
+Propose = Callable[[Base, Counter[str], int], list[str]]
+"""``propose(base, words, count)``: up to ``count`` new tokens."""
+
+
+def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tuple[Base, dict[str, Any]]:
+    """The base that splits words as ``tokenizer.keep_marks`` asks, and a report.
+
+    ``auto`` learns a few tokens from ``lines`` both ways and takes the way that then needs fewer tokens for them.
+    Raises ``UserError`` for an unknown value, and for ``true`` where the base's split regex is not known.
+    """
+    asked = asked.lower()
+    if asked not in CHOICES:
+        raise UserError(f"tokenizer.keep_marks={asked}: choose one of {', '.join(CHOICES)}")
+    report: dict[str, Any] = {"asked": asked, "kept": False}
+    if not base.byte_level or asked == "false":
+        return base, report
+    kept = keeping(base)
+    if kept is None:
+        if asked == "true":
+            raise UserError(
+                f"{base.path}: tokenizer.keep_marks=true needs the split regex of GPT-2, Llama-3 or Qwen; this "
+                "tokenizer has another"
+            )
+        return base, report
+    if asked == "true":
+        return kept, {**report, "kept": True}
+    words = {False: count_words(base, lines), True: count_words(kept, lines)}
+    if words[False] == words[True]:
+        return base, report
+    text, share = as_often_written(words[True])
+    tokens = {
+        way: needed(chosen, propose(chosen, words[way], TRIED), text) for way, chosen in ((False, base), (True, kept))
+    }
+    better = tokens[True] < tokens[False]
+    found = {"tokens_split": tokens[False], "tokens_kept": tokens[True], "optional_share": round(share, 4)}
+    return kept if better else base, {**report, "kept": better, **found}
+
+
+def as_often_written(words: Counter[str]) -> tuple[Counter[str], float]:
+    """Words (byte-level spelling, marks kept) as plain text, without the marks that writers leave out elsewhere.
+
+    Arabic is written with and without its vowel marks, and mostly without; a collection of vocalised text should not
+    decide for both. A marked word that the text also has bare is optional. Optional words count as the bare ones, and
+    where most marked words are optional, all do. The share of marked words that are optional comes second.
+    """
+    plain = {token_bytes(word, True).decode(errors="replace"): count for word, count in words.items()}
+    bare = {word: "".join(character for character in word if not is_mark(character)) for word in plain}
+    marked = {word: count for word, count in plain.items() if bare[word] != word}
+    optional = {word for word in marked if bare[word] in plain}
+    share = sum(marked[word] for word in optional) / max(sum(marked.values()), 1)
+    text: Counter[str] = Counter()
+    for word, count in plain.items():
+        text[bare[word] if word in optional or share > OPTIONAL else word] += count
+    return text, share
+
+
+def spellings(original: Base, new: Sequence[str]) -> Iterator[list[int]]:
+    """The ids that ``original``, with its own split regex, spells each new token with."""
+    split, model = original.fast.backend_tokenizer.pre_tokenizer, original.model
+    for token in new:
+        try:
+            words = [word for word, _ in split.pre_tokenize_str(token_bytes(token, True).decode())]
+        except UnicodeDecodeError:
+            words = [token]  # a part of a character stays one piece
+        yield [i for ids in encode_words(model, words) for i in ids]
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character is a combining mark or a joiner."""
+    return character in JOINERS or unicodedata.category(character)[0] == "M"
+
+
+def needed(base: Base, new: Sequence[str], words: Counter[str]) -> int:
+    """Tokens that plain words need under ``base`` with ``new`` tokens."""
+    tokenizer = Tokenizer.from_str(json.dumps(extended_json(base, new)))
+    encoded = tokenizer.encode_batch_fast(list(words), add_special_tokens=False)
+    return sum(len(found.ids) * count for found, count in zip(encoded, words.values(), strict=True))
+
+
+def keeping(base: Base) -> Base | None:
+    """``base`` with marks kept to their letters; ``None`` where its split regex is not a known one."""
+    split = _rewritten(base.content["pre_tokenizer"])
+    if split is None:
+        return None
+    fast = copy.deepcopy(base.fast)
+    content = {**base.content, "pre_tokenizer": split}
+    fast.backend_tokenizer.pre_tokenizer = Tokenizer.from_str(json.dumps(content)).pre_tokenizer
+    return replace(base, fast=fast, content=content)
+
+
+def _rewritten(pre_tokenizer: dict[str, Any]) -> dict[str, Any] | None:
+    """A pre-tokenizer with its one known regex exchanged, or ``None``."""
+    if pre_tokenizer["type"] == "Sequence":
+        parts = pre_tokenizer["pretokenizers"]
+        changed = [_rewritten(part) for part in parts]
+        if sum(part is not None for part in changed) != 1:
+            return None
+        return {**pre_tokenizer, "pretokenizers": [new or old for new, old in zip(changed, parts, strict=True)]}
+    if pre_tokenizer["type"] == "Split" and (regex := pre_tokenizer["pattern"].get("Regex")) in KEPT:
+        return {**pre_tokenizer, "pattern": {"Regex": KEPT[regex]}}
+    # With a prefix space ByteLevel would put one before every part that a Split hands on, not before the text alone.
+    if pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer["use_regex"] and not pre_tokenizer["add_prefix_space"]:
+        split = {"type": "Split", "pattern": {"Regex": KEPT[GPT2]}, "behavior": "Isolated", "invert": False}
+        return {"type": "Sequence", "pretokenizers": [split, {**pre_tokenizer, "use_regex": False}]}
+    return None
