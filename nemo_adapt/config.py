@@ -28,6 +28,10 @@ class TokenizerConfig:
     """Folder (or file) of the base tokenizer."""
     text: list[str] = field(default_factory=list)
     """Files or globs of target-language text to learn new tokens from."""
+    sample_documents: int = 0
+    """Learn from this many documents of ``text``, drawn at random; 0 takes all."""
+    sample_seed: int = 1234
+    """Seed of that draw."""
     method: str = "continue"
     """How new tokens are chosen: ``continue`` or ``union``."""
     new_tokens: int = 10_000
@@ -49,6 +53,8 @@ class TokenizerConfig:
 class DataConfig:
     folder: str = ""
     """A folder that recipes build their paths on, as ``${data.folder}``."""
+    text_field: str = "text"
+    """Where the text is in every corpus: the field of ``.jsonl`` lines, the column of ``.parquet`` files."""
     target: list[str] = field(default_factory=list)
     """Files or globs of target-language text to train on."""
     replay: list[str] = field(default_factory=list)

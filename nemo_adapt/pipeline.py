@@ -1,5 +1,7 @@
 """The order of the stages. The only file that knows it."""
 
+from collections.abc import Iterable
+
 from nemo_adapt import reads
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -7,17 +9,18 @@ from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.steps import Step, build_as_rank, run_step
 
+TEXT = "data.text_field"
 ROWS = ("resize.input", "resize.output", "resize.seed")
 
 ROAD = (
-    Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer",)),
-    Step("data", "nemo_adapt.data.stage", reads.target, "data/target"),
-    Step("data", "nemo_adapt.data.stage", reads.replay, "data/replay"),
+    Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
+    Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),
+    Step("data", "nemo_adapt.data.stage", reads.replay, "data/replay", (TEXT,)),
     Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",)),
     Step("resize", "nemo_adapt.resize.stage", reads.converted, "resize", (*ROWS, "train.precision", "parallel"), True),
     Step("train", "nemo_adapt.train.stage", reads.training, "train", (*ROWS, "train", "data.replay_share"), True, True),
     Step("export", "nemo_adapt.export", reads.trained, "export", ("export.shard_mib",)),
-    Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", ("evaluate", "train.seq_length")),
+    Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", ("evaluate", "train.seq_length", TEXT)),
 )
 
 
@@ -48,10 +51,10 @@ def run_as_rank(config: Config, name: str) -> None:
             build_as_rank(config, step)
 
 
-def stage_named(name: str) -> str:
-    """``name`` if it is a stage; ``UserError`` with the nearest one otherwise."""
-    known = ["run", *names()]
-    if name not in known:
+def stage_named(name: str, others: Iterable[str] = ()) -> str:
+    """``name`` if it is a stage or ``run``; ``UserError`` with the nearest one, or of ``others``, otherwise."""
+    known = ["run", *names(), *others]
+    if name not in ("run", *names()):
         raise UserError(f"unknown command {name!r}.{nearest(name, known)} Commands: {', '.join(known)}")
     return name
 

@@ -1,18 +1,23 @@
-"""Reading corpora: files or globs of plain text or JSON lines, streamed as documents.
+"""Reading corpora: files or globs of plain text, JSON lines or Parquet, streamed as documents.
 
-A document is one line of a ``.txt`` file or the ``text`` field of one line of a ``.jsonl`` file; ``.gz`` of both.
+A document is one line of a ``.txt`` file, the ``text`` field of one line of a ``.jsonl`` file (both also ``.gz`` and
+``.zst``), or one row of a ``.parquet`` file's ``text`` column; another field or column can be named.
 """
 
-import gzip
+import hashlib
+import heapq
 import json
-import zlib
+import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.text_files import Part, Seen, ignore, read
 
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+WORTH_CUTTING = 0.25
+"""A file larger than this part of one process's share is cut; the others are read whole."""
 
 
 def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
@@ -33,24 +38,77 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     return list(files)
 
 
-def documents(paths: Iterable[Path]) -> Iterator[str]:
+def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:
     """Yield every non-empty document of ``paths``, without its line end.
 
-    Raises ``UserError`` for a file with no document in it, and for bytes that are not UTF-8 (file and line named).
+    Raises ``UserError`` for a file with no document in it, and for what cannot be read (``text_files.read``).
     """
     for path in paths:
-        number = found = 0
-        try:
-            with _open(path) as stream:
-                for number, raw in enumerate(stream, start=1):
-                    document = _decode(raw, path, number)
-                    if document:
-                        found += 1
-                        yield document
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise UserError(f"{path} is not a gzip file, or is damaged (after line {number})") from None
-        if not found:
-            raise UserError(f"{path}: the file is empty; give a file with one document a line")
+        yield from part_documents(Part(path), field)
+
+
+def part_documents(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
+    """``text_files.read``, and ``UserError`` for a whole file with no document in it."""
+    found = False
+    for document in read(part, field, seen):
+        found = True
+        yield document
+    if not found and part.of == 1:
+        raise UserError(f"{part.path}: the file is empty; give a file with at least one document")
+
+
+def shares(paths: Iterable[Path], processes: int) -> list[list[Part]]:
+    """What each of ``processes`` reads so that all have about as many bytes: whole files, and parts of large ones."""
+    sizes = {path: path.stat().st_size for path in paths}
+    large = WORTH_CUTTING * sum(sizes.values()) / processes
+    dealt: list[list[Part]] = [[] for _ in range(processes)]
+    loads = [0] * processes
+    for path in sorted(sizes, key=lambda path: -sizes[path]):
+        if sizes[path] > large and processes > 1:
+            for index in range(processes):
+                dealt[index].append(Part(path, index, processes))
+        else:
+            lightest = loads.index(min(loads))
+            dealt[lightest].append(Part(path))
+            loads[lightest] += sizes[path]
+    return [parts for parts in dealt if parts]
+
+
+def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) -> int:
+    """Write ``count`` documents, drawn by ``seed``, to ``out`` (a ``.jsonl.zst``); returns how many there were to draw.
+
+    Those with the smallest keyed hash of their text are taken, in the order in which they are read, so the choice
+    depends on the documents alone: not on the names, the number or the order of the files. One pass; drawn documents
+    wait on disk, memory holds two numbers for each.
+    """
+    import zstandard
+
+    key = str(seed).encode()
+    drawn: list[tuple[int, int, int]] = []  # a heap, the largest hash first: -hash, place and length in the spool
+    total = place = 0
+    with tempfile.TemporaryFile(dir=out.parent) as spool:
+        for document in documents(paths, field):
+            total += 1
+            raw = document.encode()
+            order = -int.from_bytes(hashlib.blake2b(raw, digest_size=8, key=key).digest(), "big")
+            if len(drawn) == count and order <= drawn[0][0]:
+                continue
+            entry = (order, place, len(raw))
+            heapq.heappush(drawn, entry) if len(drawn) < count else heapq.heapreplace(drawn, entry)
+            place += spool.write(raw)
+        with zstandard.open(out, "wb") as stream:
+            for _, start, length in sorted(drawn, key=lambda entry: entry[1]):
+                spool.seek(start)
+                record = {field: spool.read(length).decode()}
+                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    return total
+
+
+def batches(stream: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The documents of a stream, ``size`` at a time."""
+    remaining = iter(stream)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def total_bytes(paths: Iterable[Path]) -> int:
@@ -62,25 +120,3 @@ def _matches(pattern: str) -> list[str]:
     """Files that a glob names: relative ones from here, absolute ones from the root."""
     anchor = Path(Path(pattern).anchor or ".")
     return sorted(str(path) for path in anchor.glob(pattern.removeprefix(anchor.anchor)) if path.is_file())
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
-
-
-def _decode(raw: bytes, path: Path, number: int) -> str:
-    try:
-        line = raw.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: line {number} is not UTF-8 (byte {error.start} of the line); convert the file to UTF-8"
-        ) from None
-    if not path.name.endswith((".jsonl", ".jsonl.gz")) or not line.strip():
-        return line.strip()
-    try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise UserError(f'{path}: line {number} is not a JSON object with a "text" field that is a string')
-    return str(record["text"]).strip()

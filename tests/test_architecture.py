@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "checks": {"resize"},  # the names of the strategies
     "cli": {"evaluate"},  # the headline of the report
 }
-HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece"}
+HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
 LIGHT = {
     "cli",
     "pipeline",
@@ -29,6 +29,7 @@ LIGHT = {
     "errors",
     "registry",
     "text",
+    "text_files",
     "progress",
     "artifact",
     "ranks",

@@ -3,8 +3,6 @@
 Every document is kept whole, with the end-of-document rule of ``nemo_adapt.documents``.
 """
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +31,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     builder = IndexedDatasetBuilder(str(out / f"{name}.bin"), dtype=dtype)
     counts = {"documents": 0, "tokens": 0, "bytes": 0}
     with Bar(f"tokenizing {name}", text.total_bytes(files) / 1e6, "MB") as bar:
-        for batch in _batches(text.documents(files)):
+        for batch in text.batches(text.documents(files, config.data.text_field), BATCH):
             for ids in documents.training_ids(tokenizer, batch):
                 builder.add_document(np.array(ids, dtype=dtype), [len(ids)])
                 counts["tokens"] += len(ids)
@@ -43,8 +41,3 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             bar.advance(size / 1e6)
     builder.finalize(str(out / f"{name}.idx"))
     write_json(out / "counts.json", counts)
-
-
-def _batches(stream: Iterator[str]) -> Iterator[list[str]]:
-    while batch := list(islice(stream, BATCH)):
-        yield batch

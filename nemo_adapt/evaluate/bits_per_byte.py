@@ -64,14 +64,14 @@ class Window:
     scored: int
 
 
-def read_text(path: Path, max_bytes: int = 0) -> list[str]:
+def read_text(path: Path, max_bytes: int = 0, field: str = "text") -> list[str]:
     """The documents of a held-out text: whole ones, from the first, up to ``max_bytes`` UTF-8 bytes (0: all).
 
     The first document is always taken. ``UserError`` for an empty file or one that is not UTF-8.
     """
     taken: list[str] = []
     size = 0
-    for document in read_documents([path]):
+    for document in read_documents([path], field):
         size += len(document.encode("utf-8"))
         if taken and 0 < max_bytes < size:
             break

@@ -29,7 +29,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """
     files = {key.removeprefix(TEXT_KEY): paths[0] for key, paths in inputs.items() if key.startswith(TEXT_KEY)}
     order = _languages(config, files)
-    texts = {language: read_text(files[language], config.evaluate.max_bytes) for language in order}
+    settings, field = config.evaluate, config.data.text_field
+    texts = {language: read_text(files[language], settings.max_bytes, field) for language in order}
     counts = {config.tokenizer.reference: REFERENCE_SAMPLES, order[0]: TARGET_SAMPLES}
     chosen = {key: samples.choose(texts[key], counts[key]) for key in order if key in counts}
     prompts = {language: samples.prompt(sentences[0]) for language, sentences in chosen.items()}

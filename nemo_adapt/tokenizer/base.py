@@ -1,9 +1,7 @@
 """The base tokenizer as the stage works on it: its JSON, its kind, and its bare model."""
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +15,8 @@ from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.hf_tokenizer.unigram import NEVER
 from nemo_adapt.tokenizer.pieces import BYTES_OF
 
-MAX_TYPES = 2_000_000
-"""Distinct words kept while counting; beyond, the rarest half is forgotten (memory: about 1 GB)."""
 BATCH = 50_000
 """Words encoded in one call."""
-RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 
 
 @dataclass
@@ -127,29 +122,6 @@ def bare(content: dict[str, Any]) -> Tokenizer:
     """The model of a ``tokenizer.json`` alone, which encodes words in the tokenizer's inner spelling."""
     dropped: dict[str, Any] = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
     return Tokenizer.from_str(json.dumps({**content, **dropped, "added_tokens": []}))
-
-
-def count_words(base: Base, lines: Iterable[str]) -> Counter[str]:
-    """Count the words of ``lines`` in the tokenizer's inner spelling (``▁ev``, ``Ġev``).
-
-    A word is what the base's normalizer and pre-tokenizer make of a line, and for SentencePiece, which has no
-    pre-tokenizer, a run of spaces with what follows up to the next space. Added tokens in the text are left out.
-    """
-    normalizer, pre_tokenizer = base.fast.backend_tokenizer.normalizer, base.fast.backend_tokenizer.pre_tokenizer
-    added = re.compile("|".join(re.escape(token["content"]) for token in base.content["added_tokens"]) or r"(?!)")
-    words: Counter[str] = Counter()
-    for line in lines:
-        for part in added.split(line):
-            text = normalizer.normalize_str(part) if normalizer else part
-            pieces = [word for word, _ in pre_tokenizer.pre_tokenize_str(text)] if pre_tokenizer else [text]
-            if base.byte_level:
-                words.update(pieces)
-            else:
-                for piece in pieces:
-                    words.update(RUN.findall(piece))
-        if len(words) > MAX_TYPES:
-            words = Counter(dict(words.most_common(MAX_TYPES // 2)))
-    return words
 
 
 def encode_words(model: Tokenizer, words: Sequence[str]) -> Iterator[list[int]]:

@@ -16,9 +16,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.tokenizer.base import Base, count_words, encode_words
+from nemo_adapt.tokenizer.base import Base, encode_words
 from nemo_adapt.tokenizer.extend import extended_json
 from nemo_adapt.tokenizer.pieces import token_bytes
+from nemo_adapt.tokenizer.words import count_lines
 
 CHOICES = ("auto", "true", "false")
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -66,7 +67,7 @@ def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tu
         return base, report
     if asked == "true":
         return kept, {**report, "kept": True}
-    words = {False: count_words(base, lines), True: count_words(kept, lines)}
+    words = {False: count_lines(base, lines), True: count_lines(kept, lines)}
     if words[False] == words[True]:
         return base, report
     text, share = as_often_written(words[True])

@@ -34,6 +34,8 @@ class Request:
     """Whether a token may be proposed."""
     asked: int
     """``tokenizer.new_tokens``."""
+    field: str = "text"
+    """JSON field or Parquet column of ``files``."""
 
 
 Method = Callable[[Request, list[str], int], list[str]]
@@ -74,7 +76,7 @@ def _train_byte_level(request: Request) -> list[str]:
     tokenizer.pre_tokenizer = backend.pre_tokenizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=request.asked, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(text.documents(request.files), trainer)
+    tokenizer.train_from_iterator(text.documents(request.files, request.field), trainer)
     vocab = tokenizer.get_vocab()
     return sorted(vocab, key=lambda token: vocab[token])
 
@@ -106,5 +108,5 @@ def _train_sentencepiece(request: Request) -> list[str]:
 def _lines(request: Request) -> Iterator[str]:
     """The text as the base normalizes it, with plain spaces."""
     normalizer = request.base.fast.backend_tokenizer.normalizer
-    for line in text.documents(request.files):
+    for line in text.documents(request.files, request.field):
         yield (normalizer.normalize_str(line) if normalizer else line).replace(SPACE, " ").strip()

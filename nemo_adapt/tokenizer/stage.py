@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,19 +10,20 @@ from typing import Any
 
 import sentencepiece
 
-from nemo_adapt import text
+from nemo_adapt import fertility, text
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import Bar, say
+from nemo_adapt.progress import say
 from nemo_adapt.token_map import NewToken, TokenMap
-from nemo_adapt.tokenizer import extend, fertility, marks
-from nemo_adapt.tokenizer.base import Base, count_words, encode_words, read
+from nemo_adapt.tokenizer import extend, marks, script
+from nemo_adapt.tokenizer.base import Base, encode_words, read
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules, token_bytes
 from nemo_adapt.tokenizer.review import Guard
 from nemo_adapt.tokenizer.select import Selection, select
 from nemo_adapt.tokenizer.unigram_scores import is_run
+from nemo_adapt.tokenizer.words import count_words
 
 CHECKED_LINES = 2000
 """Lines of the training text on which the fast tokenizer is compared with sentencepiece."""
@@ -48,13 +48,18 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         if not files:
             raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
         with _timed(seconds, "marks"):
-            sample = list(itertools.islice(text.documents(files), marks.SAMPLE_LINES))
+            sample = list(itertools.islice(text.documents(files, config.data.text_field), marks.SAMPLE_LINES))
             base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, files))
         with _timed(seconds, "count"):
-            words = _count(base, files, "counting words")
-            guard = Guard(_count(base, inputs.get("guard", []), "counting guard words"), settings.guard_share)
+            field = config.data.text_field
+            files = _drawn(files, config, out)
+            words, pieces = count_words(base, files, field, "counting words")
+            guarded, guard_pieces = count_words(base, inputs.get("guard", []), field, "counting guard words")
+            guard = Guard(guarded, settings.guard_share)
+            script.warn(pieces, script.target_texts(inputs, settings.reference), guard_pieces, field)
         with _timed(seconds, "select"):
-            request = Request(base, files, words, partial(_allowed, _rules(base), base), settings.new_tokens)
+            allowed = partial(_allowed, _rules(base), base)
+            request = Request(base, files, words, allowed, settings.new_tokens, field)
             chosen = select(method, request, guard)
         _say_shortfall(settings.method, chosen)
     with _timed(seconds, "save"):
@@ -64,9 +69,11 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         texts = {
             key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")
         }
-        rows = fertility.table({"base": original.fast, "extended": tokenizer}, texts, settings.reference)
+        field = config.data.text_field
+        rows = fertility.table({"base": original.fast, "extended": tokenizer}, texts, settings.reference, field)
         write_json(out / "fertility.json", rows)
-        differing = _differing(tokenizer, out, inputs.get("text", [])) if base.proto is not None else 0
+        lines = text.documents(inputs.get("text", []), field)
+        differing = _differing(tokenizer, out, lines) if base.proto is not None else 0
     report = {
         "method": settings.method,
         **chosen.report,
@@ -84,18 +91,15 @@ def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = round(time.monotonic() - began, 3)
 
 
-def _count(base: Base, files: list[Path], title: str) -> Counter[str]:
-    """The words of some files in the base's inner spelling."""
-    if not files:
-        return Counter()
-    with Bar(title, sum(1 for _ in text.documents(files)), "lines") as bar:
-        return count_words(base, _advancing(bar, text.documents(files)))
-
-
-def _advancing(bar: Bar, lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        yield line
-        bar.advance(1)
+def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
+    """The files to learn from: those given, or one with the documents drawn from them, which stays in the folder."""
+    settings, field = config.tokenizer, config.data.text_field
+    if not settings.sample_documents:
+        return files
+    drawn = out / "sample.jsonl.zst"
+    there = text.sample(files, field, settings.sample_documents, settings.sample_seed, drawn)
+    say(f"tokenizer: learning from {min(there, settings.sample_documents):,} of {there:,} documents")
+    return [drawn]
 
 
 def _rules(base: Base) -> Rules:
@@ -143,9 +147,9 @@ def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]
     return rows
 
 
-def _differing(tokenizer: Any, out: Path, files: list[Path]) -> int:
+def _differing(tokenizer: Any, out: Path, documents: Iterator[str]) -> int:
     """Lines of text whose ids in the fast tokenizer are not sentencepiece's."""
     model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
-    lines = list(itertools.islice(text.documents(files), CHECKED_LINES))
+    lines = list(itertools.islice(documents, CHECKED_LINES))
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(lines, add_special_tokens=False)
     return sum(encoding.ids != model.encode(line) for encoding, line in zip(encoded, lines, strict=True))

@@ -1,11 +1,30 @@
 """Corpora are streamed as documents; what cannot be read is named by file and line."""
 
 import gzip
+import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from nemo_adapt import text
 from nemo_adapt.errors import UserError
+from nemo_adapt.text_files import Part, read
+
+LINES = [f"satır {i} çok güzel{'x' * (i % 70)}" for i in range(5000)]
+
+
+def write_all_kinds(folder, lines, field="text"):
+    """The same documents in every kind of file."""
+    plain = "".join(f"{line}\n" for line in lines).encode()
+    records = "".join(json.dumps({"id": 1, field: line}) + "\n" for line in lines).encode()
+    for name, content in (("a.txt", plain), ("a.jsonl", records)):
+        (folder / name).write_bytes(content)
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        (folder / f"{name}.zst").write_bytes(zstandard.compress(content))
+    pq.write_table(pa.table({"id": [1] * len(lines), field: lines}), folder / "a.parquet", row_group_size=700)
+    return [folder / f"a{suffix}" for suffix in text.SUFFIXES]
 
 
 def test_lines_records_and_compressed_files(tmp_path):
@@ -54,3 +73,109 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "a.pdf").write_text("x")
     with pytest.raises(UserError, match=r"a\.pdf is not one of \.txt"):
         text.expand([str(tmp_path / "a.pdf")], "data.target")
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_every_kind_of_file_gives_the_same_documents_in_any_number_of_parts(tmp_path, parts):
+    for path in write_all_kinds(tmp_path, LINES):
+        seen = []
+        found = [list(read(Part(path, index, parts), seen=seen.append)) for index in range(parts)]
+        assert sorted(line for part in found for line in part) == sorted(LINES), path
+        assert parts == 1 or all(len(part) > 500 for part in found), path
+        assert sum(seen) == pytest.approx(path.stat().st_size, rel=0.02), path
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_plain_files_are_cut_between_lines_wherever_the_bytes_fall(tmp_path, size):
+    (tmp_path / "a.txt").write_bytes(b"a\nbb\n\nccc\nd")
+    found = [line for index in range(size) for line in read(Part(tmp_path / "a.txt", index, size))]
+    assert found == ["a", "bb", "ccc", "d"]
+
+
+def test_the_field_can_be_named(tmp_path):
+    for path in write_all_kinds(tmp_path, LINES[:5], field="content"):
+        assert list(text.documents([path], "content")) == LINES[:5]
+
+
+def test_missing_values_of_a_column_are_left_out(tmp_path):
+    pq.write_table(pa.table({"text": ["bir", None, " ", "iki"]}), tmp_path / "a.parquet")
+    assert list(text.documents([tmp_path / "a.parquet"])) == ["bir", "iki"]
+
+
+def test_zstd_frames_follow_each_other(tmp_path):
+    (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(b"bir\ni") + zstandard.compress(b"ki\n"))
+    assert list(text.documents([tmp_path / "a.txt.zst"])) == ["bir", "iki"]
+
+
+def damaged(tmp_path, name, change):
+    write_all_kinds(tmp_path, LINES)
+    path = tmp_path / name
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("a.txt.zst", lambda raw: b"plain text\n", "is not a zstd file, or is damaged (after line 0)"),
+        ("a.txt.zst", lambda raw: raw[:-20], "is not a zstd file, or is damaged"),
+        ("a.txt.zst", lambda raw: b"", "is not a zstd file"),
+        ("a.jsonl.gz", lambda raw: raw[:-200], "is not a gzip file, or is damaged"),
+        ("a.parquet", lambda raw: raw[:-20], "is not a Parquet file, or is damaged"),
+        ("a.parquet", lambda raw: raw[:50] + bytes(400) + raw[450:], "is not a Parquet file, or is damaged"),
+        ("a.parquet", lambda raw: b"", "is not a Parquet file, or is damaged"),
+    ],
+)
+def test_damaged_files(tmp_path, name, change, says):
+    path = damaged(tmp_path, name, change)
+    with pytest.raises(UserError) as error:
+        list(text.documents([path]))
+    assert says in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_columns_that_hold_no_text(tmp_path):
+    pq.write_table(pa.table({"content": ["bir"], "n": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet has no column 'text', only content, n: .*data\.text_field"):
+        list(text.documents([tmp_path / "a.parquet"]))
+    with pytest.raises(UserError, match="column 'n' holds int64, not strings"):
+        list(text.documents([tmp_path / "a.parquet"], "n"))
+
+
+def test_a_part_names_the_line_of_the_whole_file(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"good\n" * 900 + b"b\xffd\n" + b"good\n" * 99)
+    with pytest.raises(UserError, match="line 901 is not UTF-8"):
+        list(read(Part(tmp_path / "a.txt", 2, 3)))
+
+
+def test_shares_are_even_and_cut_large_files_only(tmp_path):
+    sizes = [100_000, *[2_000] * 30, 1]
+    paths = [tmp_path / f"{i}.txt" for i in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_bytes(b"x" * size)
+    dealt = text.shares(paths, 4)
+    loads = [sum(part.path.stat().st_size / part.of for part in parts) for parts in dealt]
+    assert max(loads) - min(loads) <= 2_001
+    assert sorted({part.path for parts in dealt for part in parts}) == sorted(paths)
+    assert {part.of for parts in dealt for part in parts if part.path != paths[0]} == {1}
+
+
+def drawn(paths, tmp_path, count, seed):
+    there = text.sample(paths, "text", count, seed, tmp_path / "out.jsonl.zst")
+    return there, list(text.documents([tmp_path / "out.jsonl.zst"]))
+
+
+def test_a_sample_depends_on_the_documents_and_the_seed_alone(tmp_path):
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    paths[0].write_text("\n".join(LINES[:2000]))
+    paths[1].write_text("\n".join(LINES[2000:]))
+    there, first = drawn(paths, tmp_path, 300, 1)
+    assert there == 5000 and len(first) == 300 and set(first) < set(LINES)
+    assert sorted(drawn(paths[::-1], tmp_path, 300, 1)[1]) == sorted(first)
+    assert len(set(drawn(paths, tmp_path, 300, 2)[1]) & set(first)) < 60
+    assert set(drawn(paths, tmp_path, 100, 1)[1]) < set(first)
+    assert 80 < sum(int(line.split()[1]) < 2000 for line in first) < 160
+
+
+def test_a_sample_larger_than_the_text_is_the_text(tmp_path):
+    (tmp_path / "a.txt").write_text("bir\niki\nbir\n")
+    assert drawn([tmp_path / "a.txt"], tmp_path, 10, 1) == (3, ["bir", "iki", "bir"])

@@ -1,0 +1,216 @@
+"""One corpus file, or a share of it, as documents: text lines, JSON lines or Parquet; plain, gzip or zstd; streamed."""
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from nemo_adapt.errors import UserError
+
+GROUP = 1024
+"""Lines or rows that are read together, and dealt together to the parts of a compressed file."""
+ZSTD_READ = 1 << 17
+"""Compressed bytes read at once."""
+ZSTD_WINDOW = 1 << 31
+"""Largest window that ``zstd --long`` writes."""
+
+Seen = Callable[[float], None]
+"""Called with bytes of the file on disk as they are done with, for progress bars."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of ``of`` disjoint shares of a file that together make the whole: what one process reads."""
+
+    path: Path
+    index: int = 0
+    of: int = 1
+
+
+class Damaged(Exception):
+    """A compressed or binary file that cannot be read on; the text says what it should be."""
+
+
+def ignore(amount: float) -> None:
+    """The ``Seen`` that nobody watches."""
+
+
+def read(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
+    """Yield the non-empty documents of a part, without line ends and outer spaces.
+
+    Plain files are cut at the first line after a byte offset, Parquet between row groups; a compressed file is read
+    from the start by each of its parts, which keep every ``of``-th group of lines. ``field`` is the JSON field or
+    Parquet column. Raises ``UserError`` for a damaged file, and names the line that is not UTF-8 or has no ``field``.
+    """
+    reader = _parquet if part.path.suffix == ".parquet" else _lines
+    yield from reader(part, field, seen)
+
+
+def _lines(part: Part, field: str, seen: Seen) -> Iterator[str]:
+    path, number = part.path, 0
+    raw_lines = RAW_LINES.get(path.suffix, _plain)
+    parse = _record if ".jsonl" in path.suffixes[-2:] else _line
+    with path.open("rb") as file:
+        try:
+            for at, raw in raw_lines(file, part, seen):
+                number = at
+                document = parse(raw, field)
+                if document:
+                    yield document
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raise UserError(f"{path} is not a gzip file, or is damaged (after line {number})") from None
+        except Damaged as error:
+            raise UserError(f"{path} is not {error}, or is damaged (after line {number})") from None
+        except _Unreadable as error:
+            raise UserError(f"{path}: line {_before(part) + number} {error}") from None
+
+
+class _Unreadable(Exception):
+    """What is wrong with one line."""
+
+
+def _line(raw: bytes, field: str) -> str:
+    try:
+        return raw.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise _Unreadable(f"is not UTF-8 (byte {error.start} of the line); convert the file to UTF-8") from None
+
+
+def _record(raw: bytes, field: str) -> str:
+    line = _line(raw, field)
+    if not line:
+        return line
+    try:
+        document = json.loads(line)[field]
+    except (ValueError, KeyError, TypeError, IndexError):
+        document = None
+    if not isinstance(document, str):
+        raise _Unreadable(
+            f'is not a JSON object with a "{field}" field that is a string (data.text_field names the field)'
+        )
+    return document.strip()
+
+
+Numbered = Iterator[tuple[int, bytes]]
+
+
+def _plain(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
+    """The lines that begin in the part's range of bytes, numbered from the first of them."""
+    position, end = _range(part)
+    if position:
+        file.seek(position - 1)
+        position += len(file.readline()) - 1  # the line that began before belongs to the part before
+    reported = position
+    for number, raw in enumerate(file, start=1):
+        if position >= end:
+            break
+        position += len(raw)
+        yield number, raw
+        if not number % GROUP:
+            seen(position - reported)
+            reported = position
+    seen(max(0, min(position, end) - reported))
+
+
+def _range(part: Part) -> tuple[int, int]:
+    size = part.path.stat().st_size
+    return size * part.index // part.of, size * (part.index + 1) // part.of
+
+
+def _before(part: Part) -> int:
+    """Lines of the file that begin before the part, for error lines."""
+    start = 0 if part.path.suffix in RAW_LINES else _range(part)[0]
+    if not start:
+        return 0
+    with part.path.open("rb") as file:
+        blocks = iter(lambda: file.read(min(1 << 20, start - 1 - file.tell())), b"")
+        return 1 + sum(block.count(b"\n") for block in blocks)
+
+
+def _gzip(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
+    return _dealt(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, seen)
+
+
+def _zstd(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
+    return _dealt(_zstd_lines(file), file, part, seen)
+
+
+RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], Numbered]] = {".gz": _gzip, ".zst": _zstd}
+
+
+def _dealt(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> Numbered:
+    """Every ``of``-th group of lines of a compressed stream."""
+    reported = 0
+    for number, raw in enumerate(lines, start=1):
+        if not number % GROUP:
+            position = file.tell()
+            seen((position - reported) / part.of)
+            reported = position
+        if number // GROUP % part.of == part.index:
+            yield number, raw
+    seen((os.fstat(file.fileno()).st_size - reported) / part.of)
+
+
+def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
+    rest = b""
+    for block in _zstd_blocks(file):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Decompressed blocks, frame after frame; zstandard's own reader takes a file that was cut off for a whole one."""
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    frame = decompressor.decompressobj()
+    inside = True
+    try:
+        while raw := file.read(ZSTD_READ):
+            while raw:
+                if frame.eof:
+                    frame = decompressor.decompressobj()
+                yield frame.decompress(raw)
+                raw, inside = frame.unused_data, not frame.eof
+    except zstandard.ZstdError:
+        raise Damaged("a zstd file") from None
+    if inside:
+        raise Damaged("a zstd file")
+
+
+def _parquet(part: Part, field: str, seen: Seen) -> Iterator[str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = part.path
+    try:
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+            _check_column(path, file.schema_arrow, field)
+            groups = range(part.index, file.num_row_groups, part.of)
+            share = path.stat().st_size / max(1, file.metadata.num_rows)
+            for batch in file.iter_batches(GROUP, list(groups), [field]) if groups else ():
+                yield from (text for value in batch.column(0).to_pylist() if value and (text := value.strip()))
+                seen(share * batch.num_rows)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is not a Parquet file, or is damaged: {reason}") from None
+
+
+def _check_column(path: Path, schema: Any, field: str) -> None:
+    import pyarrow
+
+    if field not in schema.names:
+        raise UserError(
+            f"{path} has no column {field!r}, only {', '.join(schema.names)}: name the one with the text in "
+            "data.text_field"
+        )
+    kind = schema.field(field).type
+    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        raise UserError(f"{path}: column {field!r} holds {kind}, not strings; name another in data.text_field")

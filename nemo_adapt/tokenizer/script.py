@@ -1,0 +1,84 @@
+"""Is this the text that was meant? The scripts of a corpus against those of the target language."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+from nemo_adapt import text
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.progress import say
+
+LOOKED_AT = 50_000
+"""The most frequent pieces of a corpus, of which the shares are taken."""
+SENTENCES = 1000
+"""Sentences of a parallel text that tell its script."""
+ENOUGH = 0.5
+"""Smallest share of letters in the expected script that raises no question."""
+MINOR = 0.05
+"""A script with a smaller share of the letters is taken for names and quotations."""
+
+
+@cache
+def script_of(character: str) -> str:
+    """The script of a letter as the first word of its Unicode name (``LATIN``, ``DEVANAGARI``), else empty."""
+    return unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
+
+
+def shares(pieces: Mapping[str, int]) -> dict[str, float]:
+    """Script -> its share of the letters of counted pieces of text (the most frequent ones), the largest first."""
+    letters: Counter[str] = Counter()
+    for piece, count in Counter(pieces).most_common(LOOKED_AT):
+        for character in piece:
+            letters[script_of(character)] += count
+    del letters[""]
+    return {script: count / letters.total() for script, count in letters.most_common()}
+
+
+def target_texts(inputs: Inputs, reference: str) -> list[Path]:
+    """The parallel texts that are not of the reference language."""
+    prefix = "parallel."
+    return [
+        path
+        for key, paths in inputs.items()
+        if key.startswith(prefix) and key.removeprefix(prefix) != reference
+        for path in paths
+    ]
+
+
+def warn(corpus: Mapping[str, int], target: list[Path], guard: Mapping[str, int], field: str) -> None:
+    """Say so, with the shares, when less than half of the corpus's letters are in the scripts of the target texts.
+
+    Without target texts: when most letters are in the guard's script although the corpus has another one too, which is
+    then likely to be the language that was meant (a Turkish corpus with an English guard has only one script).
+    """
+    found = shares(corpus)
+    if not found:
+        return
+    if target:
+        expected = {script for path in target for script in _main_scripts(path, field)}
+        share = sum(found.get(script, 0.0) for script in expected)
+        if expected and share < ENOUGH:
+            say(
+                f"warning: only {share:.1%} of the letters of tokenizer.text are {_titles(expected)}, the script of "
+                f"tokenizer.parallel; {next(iter(found)).title()} has {max(found.values()):.1%}"
+            )
+        return
+    of_guard = next(iter(shares(guard)), "")
+    others = {script: share for script, share in found.items() if script != of_guard and share >= MINOR}
+    if found.get(of_guard, 0.0) > ENOUGH and others:
+        say(
+            f"warning: {found[of_guard]:.1%} of the letters of tokenizer.text are {of_guard.title()}, the guard's "
+            f"script, and only {max(others.values()):.1%} are {_titles({next(iter(others))})}"
+        )
+
+
+def _main_scripts(path: Path, field: str) -> list[str]:
+    sentences = islice(text.documents([path], field), SENTENCES)
+    return [script for script, share in shares(Counter(sentences)).items() if share >= MINOR]
+
+
+def _titles(scripts: set[str]) -> str:
+    return " or ".join(script.title() for script in sorted(scripts))

@@ -1,0 +1,132 @@
+"""The words of a corpus in a base tokenizer's inner spelling (``▁ev``, ``Ġev``), counted.
+
+A word is what the base's normalizer and pre-tokenizer make of a line, and for SentencePiece, which has no
+pre-tokenizer, a run of spaces with what follows up to the next space. Tokenizers are slow at that, so the text is
+counted first in pieces between single spaces, which no base joins, and each distinct piece is spelled once.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from nemo_adapt import text
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import SPACE
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, count_chunks
+
+RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
+BYTE_LEVEL_SPACE = "Ġ"
+GUARD = "a"
+"""A first word, so that what follows is spelled as it is inside a line."""
+TOGETHER = 512
+"""Pieces that are spelled in one call."""
+COMPARED = 500
+"""Documents on which it is measured whether this base really keeps the pieces apart."""
+
+Spell = Callable[[str], list[str]]
+
+
+def count_words(
+    base: Base, files: list[Path], field: str, title: str, processes: int = 0
+) -> tuple[Counter[str], Counter[str]]:
+    """Count the words of ``files``, each read once; also returns the counts of plain pieces, as they stand in the text.
+
+    ``field`` is the JSON field or Parquet column. Memory grows with the distinct words, not with the text. Raises
+    ``UserError`` for text that cannot be read or holds nothing.
+    """
+    if not files:
+        return Counter(), Counter()
+    chunks = count_chunks(files, field, added_pattern(base), title, processes)
+    if not chunks.first:
+        raise UserError(f"no words in {', '.join(map(str, files))}")
+    if keeps_apart(base, list(islice(text.documents(files, field), COMPARED))):
+        words = spell_chunks(base, chunks)
+    else:
+        words = count_lines(base, text.documents(files, field))
+    words = Counter(dict(sorted(words.items())))  # the order decides ties: it must not hang on which process was first
+    return words, chunks.later + chunks.first
+
+
+def added_pattern(base: Base) -> str:
+    """A pattern for the base's added tokens, which are no words; empty if it has none."""
+    contents = sorted((token["content"] for token in base.content["added_tokens"]), key=len, reverse=True)
+    return "|".join(map(re.escape, contents))
+
+
+def speller(base: Base) -> Spell:
+    """The function from text without added tokens to its words."""
+    normalizer, pre_tokenizer = base.fast.backend_tokenizer.normalizer, base.fast.backend_tokenizer.pre_tokenizer
+
+    def spell(part: str) -> list[str]:
+        normal = normalizer.normalize_str(part) if normalizer else part
+        pieces = [word for word, _ in pre_tokenizer.pre_tokenize_str(normal)] if pre_tokenizer else [normal]
+        return pieces if base.byte_level else [word for piece in pieces for word in RUN.findall(piece)]
+
+    return spell
+
+
+def count_lines(base: Base, lines: Iterable[str]) -> Counter[str]:
+    """Count the words of ``lines``, each line spelled as a whole: the slow way, which holds for any base."""
+    spell, added = speller(base), re.compile(added_pattern(base) or r"(?!)")
+    words: Counter[str] = Counter()
+    for line in lines:
+        for part in added.split(line):
+            words.update(spell(part))
+        if len(words) > MAX_TYPES:
+            words = Counter(dict(words.most_common(MAX_TYPES // 2)))
+    return words
+
+
+def keeps_apart(base: Base, lines: list[str]) -> bool:
+    """Whether these lines give the same counts cut into pieces and whole."""
+    chunks, added = Chunks(), re.compile(added_pattern(base) or r"(?!)")
+    for line in lines:
+        for part in filter(None, added.split(line)):
+            chunks.take(part)
+    return spell_chunks(base, chunks) == count_lines(base, lines)
+
+
+def spell_chunks(base: Base, chunks: Chunks) -> Counter[str]:
+    """The words of counted pieces, with their counts."""
+    spell = speller(base)
+    words: Counter[str] = Counter()
+    for piece, count in chunks.first.items():
+        for word in spell(piece):
+            words[word] += count
+    mark = BYTE_LEVEL_SPACE if base.byte_level else SPACE
+    for pieces in _together(chunks.later):
+        for piece, spelled in zip(pieces, _spell_later(spell, mark, pieces), strict=True):
+            count = chunks.later[piece]
+            for word in spelled:
+                words[word] += count
+    return words
+
+
+def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Pieces that can be spelled in one call; those with spaces of their own, which join the next one's, alone."""
+    simple: list[str] = []
+    for piece in pieces:
+        if SPACE in piece or piece.split() != [piece]:
+            yield [piece]
+        else:
+            simple.append(piece)
+    yield from text.batches(simple, TOGETHER)
+
+
+def _spell_later(spell: Spell, mark: str, pieces: Sequence[str]) -> list[list[str]]:
+    """The words of pieces with a space in front: one call for all where the words show which piece they are of."""
+    _, *words = spell(" ".join((GUARD, *pieces)))
+    if len(pieces) == 1:
+        return [words]
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith(mark) or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    if len(groups) == len(pieces):
+        return groups
+    half = len(pieces) // 2
+    return _spell_later(spell, mark, pieces[:half]) + _spell_later(spell, mark, pieces[half:])

@@ -1,0 +1,92 @@
+"""Words are counted in pieces and in processes, and the counts are those of counting line by line."""
+
+import random
+
+import pytest
+import tokenizer_samples as samples
+from tokenizer_samples import DATA, needs_data
+
+from nemo_adapt import text
+from nemo_adapt.errors import UserError
+from nemo_adapt.tokenizer import script
+from nemo_adapt.tokenizer.base import read
+from nemo_adapt.tokenizer.chunks import Chunks
+from nemo_adapt.tokenizer.words import count_lines, count_words, keeps_apart, spell_chunks
+
+ODD = [
+    "a  b",
+    " c",
+    "tab\there",
+    "no\u00a0break",
+    "x <s> y<s>z",
+    "12 345 '67",
+    "it 's  ",
+    "\u0301 a",
+    "one\n two",
+    "▁ ▁▁x",
+]
+
+
+@pytest.fixture(scope="module", params=["sentencepiece", "byte-level"])
+def base(request, tmp_path_factory):
+    make = {"sentencepiece": samples.sentencepiece_base, "byte-level": samples.byte_level_base}[request.param]
+    return read(make(tmp_path_factory.mktemp("base")))
+
+
+def odd_lines(count):
+    draw = random.Random(3)
+    return [" ".join(draw.choices([*ODD, *samples.ENGLISH, *samples.STEMS], k=6)) for _ in range(count)]
+
+
+def test_pieces_and_processes_count_as_lines_do(base, tmp_path):
+    path = samples.write(tmp_path / "a.txt", odd_lines(3000))
+    lines = count_lines(base, text.documents([path]))
+    alone, pieces = count_words(base, [path], "text", "counting", processes=1)
+    together, _ = count_words(base, [path], "text", "counting", processes=2)
+    assert alone == lines and together == lines
+    assert list(alone) == list(together)
+    assert pieces["house"] > 0
+
+
+def test_each_odd_line_by_itself(base):
+    for line in odd_lines(300):
+        assert keeps_apart(base, [line]), line
+
+
+def test_a_base_that_joins_pieces_is_noticed(base, monkeypatch):
+    joined = Chunks()
+    joined.take("the old house")
+    assert sum(spell_chunks(base, joined).values()) >= 3
+    monkeypatch.setattr(Chunks, "take", lambda self, line: self.first.update([line[:-1]]))
+    assert not keeps_apart(base, ["the old house"])
+
+
+def test_an_error_in_a_process_is_the_users(base, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"good\n" * 1000 + b"b\xffd\n")
+    with pytest.raises(UserError, match="line 1001 is not UTF-8"):
+        count_words(base, [tmp_path / "a.txt"], "text", "counting", processes=2)
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["llama2", "mistral-v1", "gpt2"])
+@pytest.mark.parametrize("language", ["tr", "hi"])
+def test_real_text(name, language):
+    base = read(DATA / "tokenizers" / name)
+    path = DATA / f"text/{language}.heldout.txt"
+    assert count_words(base, [path], "text", "counting", 1)[0] == count_lines(base, text.documents([path]))
+
+
+WARNINGS = {
+    "the target's script": (["çok güzel bir gün"], ["iyi bir ev"], [], ""),
+    "another script than the parallel text's": (["a fine day", "घर"], ["पानी और नदी"], [], "only 20.0% of the letters"),
+    "the guard's script, with another": (["a fine day in town", "घर"], [], ["the house"], "Latin, the guard's script"),
+    "the guard's script alone": (["çok güzel bir gün"], [], ["the house"], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("corpus", "target", "guard", "says"), WARNINGS.values(), ids=list(WARNINGS))
+def test_a_corpus_in_another_script_is_warned_of(tmp_path, capsys, corpus, target, guard, says):
+    files = [samples.write(tmp_path / "target.txt", target)] if target else []
+    script.warn(dict.fromkeys(corpus, 1), files, dict.fromkeys(guard, 1), "text")
+    said = capsys.readouterr().out
+    assert says in said and bool(said) == bool(says)
