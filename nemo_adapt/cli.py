@@ -1,5 +1,6 @@
 """The command line: ``nemo-adapt COMMAND recipe=NAME [key=value ...]``."""
 
+import importlib
 import json
 import logging
 import os
@@ -25,10 +26,15 @@ commands:
   export      newest training checkpoint -> Hugging Face folder
   evaluate    base against adapted: tables, plots, report
   recipes     list the recipes
+  fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
   nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
 """
+
+
+BESIDE = {"fertility": "nemo_adapt.fertility_command"}
+"""Commands that are no stage of a run: the module whose ``main(words)`` does each."""
 
 
 def main() -> None:
@@ -68,8 +74,11 @@ def command(name: str, words: list[str]) -> None:
     if name == "rank":  # started by ``ranks.launch``
         pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
         return
+    if name in BESIDE:
+        importlib.import_module(BESIDE[name]).main(words)
+        return
     ranks.adopt_slurm()
-    stage = pipeline.stage_named(name)
+    stage = pipeline.stage_named(name, BESIDE)
     config = configuration(words)
     if stage == "run":
         pipeline.run_all(config)

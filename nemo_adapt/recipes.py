@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
@@ -17,6 +18,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
 ConfigStore.instance().store(name="schema", node=Config)
+T = TypeVar("T")
 
 
 def recipes_folder() -> Path:
@@ -58,6 +60,23 @@ def read(path: Path) -> Config:
         raise UserError(f"{path}: {_explain(error)}") from None
 
 
+def parse(schema: type[T], words: list[str]) -> T:
+    """The settings of a command that is no stage: ``schema`` (a dataclass) with ``key=value`` words (Hydra's grammar).
+
+    Raises ``UserError`` as ``load`` does.
+    """
+    odd = [word for word in words if "=" not in word]
+    if odd:
+        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    config = OmegaConf.structured(schema)
+    try:
+        for word in OverridesParser.create().parse_overrides(words):
+            OmegaConf.update(config, word.key_or_group, word.value())
+        return cast(T, OmegaConf.to_object(config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, schema)) from None
+
+
 def typed(config: Any) -> Config:
     """The dataclass tree of a composed configuration, interpolations resolved, every mandatory value there."""
     mandatory = (("run", "name"), ("model", "path"))
@@ -88,14 +107,14 @@ def _opened(override: str) -> str:
     return f"++{override}" if override.startswith(tables) else override
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, schema: type = Config) -> str:
     """One line for a composition error, with the nearest known key where a key was misspelt."""
     chain = list(_causes(error))
     for cause in chain:
         key = str(getattr(cause, "full_key", None) or "")
         if key and "not in" in str(cause):
             unnumbered = re.sub(r"\[\d+\]", "", key)
-            known = _known_keys()
+            known = _known_keys(schema)
             leaves = [name.rpartition(".")[2] for name in known]  # inside a list only the last part is known
             return f"unknown key {key!r}.{nearest(unnumbered, known) or nearest(unnumbered, leaves)}"
         if isinstance(cause, InterpolationToMissingValueError):
@@ -111,8 +130,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _known_keys() -> list[str]:
-    """All dotted keys of the schema; those of list entries without their numbers."""
+def _known_keys(schema: type) -> list[str]:
+    """All dotted keys of a schema; those of list entries without their numbers."""
 
     def walk(schema: Any, prefix: str) -> Iterator[str]:
         for entry in fields(schema):
@@ -121,4 +140,4 @@ def _known_keys() -> list[str]:
             if is_dataclass(inner):
                 yield from walk(inner, f"{prefix}{entry.name}.")
 
-    return list(walk(Config, ""))
+    return list(walk(schema, ""))
