@@ -47,6 +47,10 @@ class TokenizerConfig:
     """Language -> file of line-aligned sentences, on which fertility is measured."""
     reference: str = "en"
     """The language of ``parallel`` whose base token count is the yardstick (1.0)."""
+    target_disparity: float = 0.0
+    """Stop at so many times the reference's tokens on ``parallel``, with ``new_tokens`` as the limit; 0: do not."""
+    sweep: list[int] = field(default_factory=list)
+    """Sizes at which fertility on ``parallel`` is measured, in one learning run: sweep.json and sweep.png."""
 
 
 @dataclass

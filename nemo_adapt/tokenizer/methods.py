@@ -16,9 +16,11 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import NORMAL, SPACE, one_line
 from nemo_adapt.progress import Bar
 from nemo_adapt.registry import Registry
-from nemo_adapt.tokenizer.base import Base, bare, segment
-from nemo_adapt.tokenizer.extend import extended_json
+from nemo_adapt.tokenizer.base import Base, segment
 from nemo_adapt.tokenizer.learn import learn
+
+MAX_LEARNED = 1_000_000
+"""Word types learned from; rarer ones are left out (memory: about 1 GB, and what occurs once there saves nothing)."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +40,33 @@ class Request:
     """JSON field or Parquet column of ``files``."""
 
 
-Method = Callable[[Request, list[str], int], list[str]]
-"""``method(request, kept, wanted)``: up to ``wanted`` tokens to put behind those kept so far, the best first."""
+Method = Callable[[Request, int], list[str]]
+"""``method(request, wanted)``: up to ``wanted`` tokens, the best first. The first of more are those of fewer."""
 
 METHODS: Registry[Method] = Registry("tokenizer method")
 
 
 @METHODS.register("continue")
-def continue_bpe(request: Request, kept: list[str], wanted: int) -> list[str]:
+def continue_bpe(request: Request, wanted: int) -> list[str]:
     """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989)."""
     base = request.base
-    content = extended_json(base, kept)
-    vocab = base.vocab.keys() | set(kept)
-    words = list(request.words)
-    segments = list(segment(base, bare(content), words))
-    characters = {token for tokens in segments for token in tokens if token not in vocab and request.allow(token)}
+    words = learned_from(request.words)
+    segments = list(segment(base, base.model, words))
+    characters = {token for tokens in segments for token in tokens if token not in base.vocab and request.allow(token)}
     spelled = {character: len(character.encode()) for character in characters}
     with Bar("learning tokens", wanted, "tokens") as bar:
         counted = zip(segments, (request.words[word] for word in words), strict=True)
-        return learn(counted, [*base.merging, *kept], spelled, wanted, request.allow, bar.advance)
+        return list(learn(counted, base.merging, spelled, wanted, request.allow, bar.advance))
+
+
+def learned_from(words: Counter[str]) -> list[str]:
+    """The words that tokens are learned from: all, or the most frequent where there are very many."""
+    return list(words) if len(words) <= MAX_LEARNED else [word for word, _ in words.most_common(MAX_LEARNED)]
 
 
 @METHODS.register("union")
-def union(request: Request, kept: list[str], wanted: int) -> list[str]:
+def union(request: Request, wanted: int) -> list[str]:
     """Train a vocabulary of ``asked`` tokens on the text alone; propose what the base lacks (arXiv 2406.14670)."""
-    if kept:
-        return []
     train = _train_byte_level if request.base.byte_level else _train_sentencepiece
     return [token for token in train(request) if request.allow(token)][:wanted]
 

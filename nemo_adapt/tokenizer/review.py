@@ -26,6 +26,8 @@ class Review:
 
     fires: Counter[str]
     """Token -> how often it fires in the training text."""
+    tokens: int
+    """Tokens of the training text under the extended tokenizer."""
     unreachable: set[str]
     """Tokens that neither a training word nor their own spelling yields, and useless steps of broken characters."""
     touching: set[str]
@@ -42,11 +44,11 @@ def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) ->
     """Encode the training words and the guard's with the base extended by ``new``."""
     model, before = bare(extended_json(base, new)), base.model
     name = dict(enumerate(new, start=base.size))
-    fires: Counter[str] = Counter()
+    by_id: Counter[int] = Counter()
     for ids, count in zip(encode_words(model, list(words)), words.values(), strict=True):
         for i in ids:
-            if i in name:
-                fires[name[i]] += count
+            by_id[i] += count
+    fires = Counter({name[i]: count for i, count in by_id.items() if i in name})
     spelled = {token: len(ids) for token, ids in zip(new, encode_words(before, new), strict=True)}
     silent = [token for token in new if token not in fires]
     unreachable = {
@@ -59,7 +61,7 @@ def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) ->
     costs, tokens, changed = _guard_costs(model, before, name, spelled, guard.words)
     gains = {token: fires[token] * (spelled[token] - 1) for token in costs}
     excess = changed - guard.share * tokens
-    return Review(fires, unreachable, set(costs), _worst(costs, gains, excess), tokens, changed)
+    return Review(fires, by_id.total(), unreachable, set(costs), _worst(costs, gains, excess), tokens, changed)
 
 
 def _useless_steps(base: Base, new: Sequence[str]) -> set[str]:

@@ -1,16 +1,21 @@
-"""Choosing the new tokens: propose, review, drop, and ask again for as many."""
+"""Choosing the new tokens: learn more than asked, review by encoding, drop, move up."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.methods import Method, Request
 from nemo_adapt.tokenizer.review import Guard, Review, review
 
-ROUNDS = 8
-"""Rounds of proposing; later drops are not refilled."""
-SPARE = 3
-"""In later rounds this many times what is still wanted is proposed, as some of it will be dropped again."""
+LEARNINGS = 3
+"""Times the tokens are learned at most: what the guard forbids is made up for by other ways to join words."""
+FEW = 0.002
+"""Learning again is worth it when the guard has dropped more than this share of what is asked."""
+SPARE = 0.1
+"""This share more than asked is learned, and ``SPARE_LEAST`` at least, to move up where tokens are dropped."""
+SPARE_LEAST = 100
 
 
 @dataclass
@@ -23,48 +28,110 @@ class Selection:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-def select(method: Method, request: Request, guard: Guard) -> Selection:
-    """Choose up to ``request.asked`` tokens, all reachable, that leave the guard text as it may be left."""
-    kept: list[str] = []
-    unreachable: set[str] = set()
-    disturbing: set[str] = set()
-    first: Review | None = None
-    rounds = 0
-    while True:
-        proposed: list[str] = []
-        wanted = request.asked - len(kept)
-        if rounds < ROUNDS and wanted > 0:
-            rounds += 1
-            proposed = method(_without(request, unreachable | disturbing), kept, wanted * (1 if rounds == 1 else SPARE))
-        kept = kept + proposed
-        found = review(request.base, kept, request.words, guard)
-        first = first or found
-        worst = found.disturbing
-        if worst and rounds > 1:  # the guard has no room left: what is proposed instead must leave it alone
-            worst = worst | (found.touching & set(proposed))
-        dropped = found.unreachable | worst
-        unreachable |= found.unreachable
-        disturbing |= worst
-        if dropped:
-            kept = [token for token in kept if token not in dropped]
-        elif len(kept) > request.asked:
-            kept = kept[: request.asked]
-        elif not proposed or len(kept) == request.asked:
+@dataclass
+class Settled:
+    """So many tokens of an order as were asked, all reachable, within the guard's share."""
+
+    tokens: list[str]
+    first: Review
+    """Of the tokens before any was dropped."""
+    last: Review
+    """Of the tokens that are left."""
+    unreachable: set[str]
+    disturbing: set[str]
+
+
+@dataclass
+class Learned:
+    """What was learned, the best first: any number of tokens up to ``asked`` can be settled from it."""
+
+    request: Request
+    guard: Guard
+    order: list[str]
+    learnings: int
+    unreachable: set[str]
+    """Tokens that were dropped on the way because nothing encodes to them."""
+    banned: set[str]
+    """Tokens that were dropped on the way for the guard text."""
+    guard_changed: int
+    """Guard tokens that the tokens learned first would have changed."""
+    settled: dict[int, Settled]
+    """Size -> what was settled for it."""
+
+    def settle(self, size: int) -> Settled:
+        """The tokenizer that asking for ``size`` gives; for the guard's sake its drops are those of ``asked``."""
+        if size not in self.settled:
+            self.settled[size] = settle(self.request.base, self.order, size, self.request.words, self.guard)
+        return self.settled[size]
+
+    def tokens(self, size: int) -> list[str]:
+        """The tokens of :meth:`settle`."""
+        return self.settle(size).tokens
+
+
+def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
+    """Learn ``request.asked`` tokens and some to spare, again as long as the guard forbids many of them."""
+    learned = Learned(request, guard, [], 0, set(), set(), 0, {})
+    while learned.learnings < LEARNINGS:
+        learned.order = method(_without(request, learned.banned), request.asked + _spare(request.asked))
+        settled = settle(request.base, learned.order, request.asked, request.words, guard)
+        learned.settled = {request.asked: settled}
+        learned.guard_changed = learned.guard_changed or settled.first.guard_changed
+        learned.learnings += 1
+        learned.unreachable |= settled.unreachable
+        learned.banned |= settled.disturbing
+        fresh, full = len(settled.disturbing), len(settled.tokens) == request.asked
+        if not fresh or (full and fresh <= request.asked * FEW):
             break
+    return learned
+
+
+def select(learned: Learned, size: int) -> Selection:
+    """The first ``size`` tokens of what was learned, all reachable, that leave the guard text as it may be left."""
+    settled = learned.settle(size)
+    tokens, found = settled.tokens, settled.last
+    steps = sum(not found.fires[token] for token in tokens)
+    dropped = learned.unreachable | settled.unreachable
     report = {
-        "asked": request.asked,
-        "added": len(kept),
-        "rounds": rounds,
-        "unreachable": {"found": len(unreachable), "dropped": len(unreachable), "left": len(found.unreachable)},
+        "asked": size,
+        "added": len(tokens),
+        "learnings": learned.learnings,
+        "unreachable": {"found": len(dropped), "dropped": len(dropped), "left": len(found.unreachable)},
+        "steps_only": {"tokens": steps, "share": round(steps / len(tokens), 4) if tokens else 0.0},
+        "training_tokens": found.tokens,
         "guard": {
             "tokens": found.guard_tokens,
-            "changed_before": first.guard_changed,
+            "changed_before": learned.guard_changed,
             "changed_after": found.guard_changed,
-            "allowed_share": guard.share,
-            "dropped": len(disturbing),
+            "allowed_share": learned.guard.share,
+            "dropped": len(learned.banned | settled.disturbing),
         },
     }
-    return Selection(kept, found.fires, report)
+    return Selection(tokens, found.fires, report)
+
+
+def settle(base: Base, order: Sequence[str], asked: int, words: Counter[str], guard: Guard) -> Settled:
+    """The first ``asked`` tokens of ``order`` less those that must be dropped, for which later ones move up."""
+    first: Review | None = None
+    unreachable: set[str] = set()
+    disturbing: set[str] = set()
+    before: set[str] = set()
+    while True:
+        tokens = [token for token in order if token not in unreachable and token not in disturbing][:asked]
+        found = review(base, tokens, words, guard)
+        worst = found.disturbing
+        if worst and first is not None:  # the guard has no room left: what moves up must leave it alone
+            worst = worst | (found.touching - before)
+        first = first or found
+        if not found.unreachable and not worst:
+            return Settled(tokens, first, found, unreachable, disturbing)
+        before = set(tokens)
+        unreachable |= found.unreachable
+        disturbing |= worst
+
+
+def _spare(asked: int) -> int:
+    return max(SPARE_LEAST, int(asked * SPARE))
 
 
 def _without(request: Request, banned: set[str]) -> Request:

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,16 @@ import sentencepiece
 
 from nemo_adapt import fertility, text
 from nemo_adapt.artifact import Inputs, write_json
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, TokenizerConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.token_map import NewToken, TokenMap
-from nemo_adapt.tokenizer import extend, marks, script
+from nemo_adapt.tokenizer import extend, marks, script, sweep
 from nemo_adapt.tokenizer.base import Base, encode_words, read
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules, token_bytes
 from nemo_adapt.tokenizer.review import Guard
-from nemo_adapt.tokenizer.select import Selection, select
+from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
 from nemo_adapt.tokenizer.unigram_scores import is_run
 from nemo_adapt.tokenizer.words import count_words
 
@@ -48,6 +48,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         files = inputs.get("text", [])
         if not files:
             raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
+        _check_sizes(settings, _parallel(inputs))
         with _timed(seconds, "marks"):
             sample = list(itertools.islice(text.documents(files, config.data.text_field), marks.SAMPLE_LINES))
             base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, files))
@@ -58,19 +59,21 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             guarded, guard_pieces = count_words(base, inputs.get("guard", []), field, "counting guard words")
             guard = Guard(guarded, settings.guard_share)
             script.warn(pieces, script.target_texts(inputs, settings.reference), guard_pieces, field)
-        with _timed(seconds, "select"):
+        with _timed(seconds, "learn"):
+            most = max([settings.new_tokens, *settings.sweep])
             allowed = partial(_allowed, _rules(base), base)
-            request = Request(base, files, words, allowed, settings.new_tokens, field)
-            chosen = select(method, request, guard)
+            learned = learn_order(method, Request(base, files, words, allowed, most, field), guard)
+        with _timed(seconds, "select"):
+            size, target = _measured_sizes(settings, learned, _parallel(inputs), out)
+            chosen = select(learned, size)
+            chosen.report |= target
         _say_shortfall(settings.method, chosen)
     with _timed(seconds, "save"):
         tokenizer = extend.save(base, chosen.tokens, out)
         TokenMap(base.size, _new_tokens(base, original, chosen)).save(out)
     with _timed(seconds, "measure"):
-        texts = {
-            key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")
-        }
         field = config.data.text_field
+        texts = _parallel(inputs)
         rows = fertility.table({"base": original.fast, "extended": tokenizer}, texts, settings.reference, field)
         write_json(out / "fertility.json", rows)
         lines = text.documents(inputs.get("text", []), field)
@@ -103,12 +106,65 @@ def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
     return [drawn]
 
 
+def _parallel(inputs: Inputs) -> dict[str, Path]:
+    """Language -> file of parallel text."""
+    return {key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")}
+
+
+def _check_sizes(settings: TokenizerConfig, parallel: Mapping[str, Path]) -> None:
+    """``UserError`` for settings of the sweep and the target that cannot be met."""
+    if settings.target_disparity < 0 or any(size < 1 for size in settings.sweep):
+        raise UserError("tokenizer.target_disparity must be 0 (off) or above, and sizes of tokenizer.sweep above 0")
+    for key in ("target_disparity", "sweep"):
+        if getattr(settings, key) and settings.method != "continue":
+            raise UserError(f"tokenizer.{key} needs tokenizer.method=continue: other vocabularies do not nest")
+        if getattr(settings, key) and not parallel:
+            raise UserError(f"tokenizer.{key} is measured on parallel text: name it in tokenizer.parallel")
+    if settings.target_disparity and (settings.reference not in parallel or len(parallel) < 2):
+        raise UserError(
+            f"tokenizer.target_disparity needs tokenizer.parallel to hold {settings.reference} (tokenizer.reference) "
+            "and the target language"
+        )
+
+
+def _measured_sizes(
+    settings: TokenizerConfig, learned: Learned, parallel: Mapping[str, Path], out: Path
+) -> tuple[int, dict[str, Any]]:
+    """The number of tokens to take, and what the report says of it; writes the sweep where one is asked for."""
+    if not settings.sweep and not settings.target_disparity:
+        return settings.new_tokens, {}
+    base = learned.request.base
+    field = learned.request.field
+    words = {
+        language: count_words(base, [path], field, f"counting {language}")[0] for language, path in parallel.items()
+    }
+    sizes = {language: _bytes(path, field) for language, path in parallel.items()}
+    yard = sweep.yardstick(base, words, sizes, settings.reference)
+    if settings.sweep:
+        rows = sweep.table(yard, settings.sweep, learned.tokens)
+        write_json(out / "sweep.json", rows)
+        sweep.plot(out / "sweep.png", rows, settings.reference)
+    if not settings.target_disparity:
+        return settings.new_tokens, {}
+    found = sweep.reach(yard, settings.reference, settings.target_disparity, settings.new_tokens, learned.tokens)
+    done = "reached with" if found.met else "not reached: the limit is"
+    say(
+        f"tokenizer: {settings.target_disparity:g} times the tokens of {settings.reference} {done} "
+        f"{found.size:,} new tokens ({found.language}: {found.disparity:.3f})"
+    )
+    target = {"asked": settings.target_disparity, "language": found.language, "limit": settings.new_tokens}
+    return found.size, {"target": {**target, "reached": found.met, "disparity": round(found.disparity, 4)}}
+
+
+def _bytes(path: Path, field: str) -> int:
+    return sum(len(line.encode()) for line in text.documents([path], field))
+
+
 def _rules(base: Base) -> Rules:
-    """What new tokens may look like: the base's own trainer settings where it states them."""
+    """What new tokens may look like: caps, and the scripts that the base's trainer kept apart."""
     if base.proto is None:
         return Rules(base.byte_level)
-    spec = base.proto.trainer_spec
-    return Rules(False, spec.split_by_unicode_script, spec.split_by_number, spec.split_digits)
+    return Rules(False, base.proto.trainer_spec.split_by_unicode_script)
 
 
 def _allowed(rules: Rules, base: Base, token: str) -> bool:
@@ -118,7 +174,7 @@ def _allowed(rules: Rules, base: Base, token: str) -> bool:
 def _propose(files: list[Path], base: Base, words: Counter[str], count: int) -> list[str]:
     """What ``continue`` would add first, unreviewed: for measuring."""
     request = Request(base, files, words, partial(_allowed, _rules(base), base), count)
-    return METHODS.get("continue")(request, [], count)
+    return METHODS.get("continue")(request, count)
 
 
 def _say_shortfall(method: str, chosen: Selection) -> None:

@@ -1,11 +1,13 @@
 """The learner does what sentencepiece will do; spellings are judged rightly."""
 
 import itertools
+from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.byte_level import BYTE_OF
+from nemo_adapt.tokenizer import methods
 from nemo_adapt.tokenizer.learn import learn
 from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes
 
@@ -39,7 +41,7 @@ BASE = st.lists(st.text("abcd", min_size=2, max_size=3), max_size=4, unique=True
 def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
     ranks = {piece: i for i, piece in enumerate(merging)}
     start = [(encode(word, ranks), count) for word, count in words.items()]
-    chosen = learn(start, merging, {}, 12, lambda token: True)
+    chosen = list(learn(start, merging, {}, 12, lambda token: True))
     assert len(set(chosen)) == len(chosen) and not set(chosen) & set(merging)
     for token in chosen:
         candidates = {a + b for word in words for a, b in itertools.pairwise(encode(word, ranks))}
@@ -49,23 +51,46 @@ def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
 
 
 def test_it_stops_when_nothing_saves_two_tokens():
-    assert learn([("ab", 1), ("cd", 1)], [], {}, 10, lambda token: True) == []
-    assert learn([("ab", 2), ("cd", 1)], [], {}, 10, lambda token: True) == ["ab"]
+    assert list(learn([("ab", 1), ("cd", 1)], [], {}, 10, lambda token: True)) == []
+    assert list(learn([("ab", 2), ("cd", 1)], [], {}, 10, lambda token: True)) == ["ab"]
 
 
 def test_missing_characters_come_first_and_are_worth_the_tokens_they_save():
     words = [("aक", 5), ("aख", 3), ("aग", 1), ("bb", 9)]
-    chosen = learn(words, [], {"क": 3, "ख": 3, "ग": 3}, 10, lambda token: True)
+    chosen = list(learn(words, [], {"क": 3, "ख": 3, "ग": 3}, 10, lambda token: True))
     assert chosen == ["क", "bb", "ख", "aक", "aख", "ग"]
 
 
 def test_forbidden_tokens_are_never_chosen():
-    assert learn([("abc", 9)], [], {}, 9, lambda token: token != "ab") == ["bc", "abc"]
+    assert list(learn([("abc", 9)], [], {}, 9, lambda token: token != "ab")) == ["bc", "abc"]
 
 
 def test_a_base_piece_that_becomes_possible_is_joined_at_once():
     words = [(("a", "bc", "d"), 5), (("a", "bc", "x"), 9)]
-    assert learn(words, ["bc", "abcd"], {}, 2, lambda token: True) == ["abc", "abcx"]
+    assert list(learn(words, ["bc", "abcd"], {}, 2, lambda token: True)) == ["abc", "abcx"]
+
+
+def test_of_two_that_save_the_same_the_one_of_more_words_comes_first():
+    words = [(["a", "b"], 6), (["c", "d", "x"], 2), (["c", "d", "y"], 2), (["c", "d", "z"], 2)]
+    assert list(learn(words, [], {}, 2, lambda token: True)) == ["cd", "ab"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=WORDS, few=st.integers(0, 6))
+def test_the_first_of_many_are_those_of_few_and_counts_are_what_they_saved(words, few):
+    start = [(list(word), count) for word, count in words.items()]
+    many = learn(start, [], {}, 12, lambda token: True)
+    assert list(learn(start, [], {}, few, lambda token: True)) == list(many)[:few]
+    ranks: dict[str, int] = {}
+    for token, count in many.items():
+        assert saved(words, ranks, token) == count
+        ranks[token] = len(ranks)
+
+
+def test_very_many_words_are_cut_to_the_most_frequent(monkeypatch):
+    monkeypatch.setattr(methods, "MAX_LEARNED", 2)
+    assert methods.learned_from(Counter(a=1, b=5, c=3)) == ["b", "c"]
+    assert methods.learned_from(Counter(a=1, b=5)) == ["a", "b"]
 
 
 def test_junk_is_refused():
@@ -76,14 +101,33 @@ def test_junk_is_refused():
         assert rules.allow(good), good
 
 
-def test_the_base_trainer_settings_are_kept():
-    llama = Rules(False, split_scripts=True, split_numbers=True, split_digits=True)
-    for refused in ("▁19", "2'de", "aक", "evи"):
-        assert not llama.allow(refused), refused
-    for good in ("▁1", "५", "ev.", "▁हैं", "かな漢字"):
+@given(st.text("0123456789५٣", min_size=4, max_size=9), st.sampled_from(["", "▁", "▁a", "'"]))
+def test_long_numbers_are_never_tokens(digits, before):
+    rules = Rules(byte_level=False)
+    assert not rules.allow(before + digits) and not rules.allow(before + ".".join(digits))
+    assert rules.allow(before + digits[:3])
+
+
+@given(st.text("!-=.*,;", min_size=4, max_size=9), st.sampled_from(["", "▁", "ev"]))
+def test_runs_of_signs_are_never_tokens(signs, before):
+    rules = Rules(byte_level=False)
+    assert not rules.allow(before + signs) and not rules.allow(before + signs + "ev")
+    assert rules.allow(before + signs[:3])
+
+
+def test_optional_vowel_marks_are_rationed_and_those_of_indic_scripts_are_not():
+    rules = Rules(byte_level=False, split_scripts=True)
+    assert rules.allow("▁كتب") and rules.allow("▁كتاباً") and rules.allow("بٌ.")
+    assert not rules.allow("▁كِتَاب") and not rules.allow("שָׁל")
+    assert rules.allow("▁किताबों") and rules.allow("ிற்கு")
+
+
+def test_scripts_stay_apart_where_the_base_trainer_kept_them_apart():
+    llama = Rules(False, split_scripts=True)
+    for refused in ("aक", "evи"):
+        assert not llama.allow(refused) and Rules(False).allow(refused), refused
+    for good in ("▁1", "५", "ev.", "▁हैं", "かな漢字", "▁19", "2'de"):
         assert llama.allow(good), good
-    assert Rules(False, True, True, False).allow("▁1990")
-    assert not Rules(False, True, True, False).allow("1990da")
 
 
 @given(st.text(max_size=20))

@@ -94,12 +94,15 @@ def extend(
     guard: list[Path] = (),  # type: ignore[assignment]
     guard_share: float = 0.005,
     parallel: dict[str, Path] | None = None,
+    **settings: object,
 ) -> Path:
     """Run the stage into the new folder ``out``."""
     config = Config()
     config.tokenizer.new_tokens = new_tokens
     config.tokenizer.method = method
     config.tokenizer.guard_share = guard_share
+    for key, value in settings.items():
+        setattr(config.tokenizer, key, value)
     inputs = {"base": [base], "text": list(text), "guard": list(guard)}
     inputs |= {f"parallel.{language}": [path] for language, path in (parallel or {}).items()}
     out.mkdir(parents=True)

@@ -1,0 +1,140 @@
+"""Size against fertility: parallel text at many sizes of one learned order, and the size that meets a target."""
+
+import bisect
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from nemo_adapt.tokenizer.base import Base, bare, encode_words
+from nemo_adapt.tokenizer.extend import extended_json
+
+Row = dict[str, Any]
+Settle = Callable[[int], list[str]]
+"""The tokens that one gets by asking for so many."""
+COLORS = ("#0b7f79", "#b4552d", "#4a5fa5", "#8a6d1f", "#7a3b69", "#5c6670")
+INK, FAINT = "#1f2933", "#d5dbe1"
+SIZE_INCHES, DPI = (5.4, 3.1), 150
+"""As the plots of the report."""
+STEP = 1.01
+"""Growth of the size where the one found by bisection just misses the target."""
+
+
+@dataclass
+class Yardstick:
+    """The parallel text as words of the base, its bytes, and the reference's tokens under the base (0: not there)."""
+
+    base: Base
+    words: Mapping[str, Counter[str]]
+    sizes: Mapping[str, int]
+    reference: int
+
+    def tokens(self, new: Sequence[str]) -> dict[str, int]:
+        """Language -> tokens under the base extended by ``new``."""
+        model = bare(extended_json(self.base, new))
+        return {language: _tokens(model, words) for language, words in self.words.items()}
+
+
+def yardstick(base: Base, words: Mapping[str, Counter[str]], sizes: Mapping[str, int], reference: str) -> Yardstick:
+    """What sizes are measured with; ``words`` and ``sizes`` (bytes of UTF-8) by language."""
+    there = reference in words
+    return Yardstick(base, words, sizes, _tokens(base.model, words[reference]) if there else 0)
+
+
+def _tokens(model: Any, words: Counter[str]) -> int:
+    encoded = encode_words(model, list(words))
+    return sum(len(ids) * count for ids, count in zip(encoded, words.values(), strict=True))
+
+
+def table(yard: Yardstick, sizes: Sequence[int], settle: Settle) -> list[Row]:
+    """A row per size and language, the base (0 new tokens) first.
+
+    Every size is what asking for it alone would give: ``settle`` reviews and fills up for that size. Where there are
+    fewer tokens than a size, the row says how many there were.
+    """
+    rows: list[Row] = []
+    done: set[int] = set()
+    for size in [0, *sorted(set(sizes))]:
+        new = settle(size) if size else []
+        if len(new) in done:
+            continue
+        done.add(len(new))
+        rows += [
+            {
+                "new_tokens": len(new),
+                "language": language,
+                "tokens": tokens,
+                "tokens_vs_reference": round(tokens / yard.reference, 4) if yard.reference else None,
+                "bytes_per_token": round(yard.sizes[language] / tokens, 4),
+            }
+            for language, tokens in yard.tokens(new).items()
+        ]
+    return rows
+
+
+@dataclass
+class Reached:
+    """The size asked for where a target was met, the language and its disparity; or that it was not met."""
+
+    size: int
+    language: str
+    disparity: float
+    met: bool
+
+
+def reach(yard: Yardstick, reference: str, target: float, limit: int, settle: Settle) -> Reached:
+    """The fewest tokens, up to ``limit``, with which a language needs ``target`` times the reference's base tokens.
+
+    The language is the one that ``limit`` tokens shorten most. More tokens only shorten text, but for single ones
+    that the encoder takes another way round, so sizes are bisected, and the one found is checked as it will be.
+    """
+    most = settle(limit)
+    before, after = yard.tokens([]), yard.tokens(most)
+    languages = [language for language in before if language != reference]
+    language = min(languages, key=lambda language: (after[language] / before[language], language))
+    allowed = target * yard.reference
+    if after[language] > allowed:
+        return Reached(limit, language, after[language] / yard.reference, False)
+
+    def short(size: int) -> bool:
+        return yard.tokens(most[:size])[language] <= allowed
+
+    size = bisect.bisect_left(range(len(most)), True, key=short)
+    while size < len(most):
+        tokens = settle(size) if size else []
+        if (found := yard.tokens(tokens)[language]) <= allowed:
+            return Reached(size, language, found / yard.reference, True)
+        size = max(size + 1, int(size * STEP))
+    return Reached(limit, language, after[language] / yard.reference, True)
+
+
+def plot(path: Path, rows: Sequence[Row], reference: str) -> None:
+    """The curves: tokens over the reference's base tokens (bytes per token where there is none) by new tokens."""
+    compared = rows[0]["tokens_vs_reference"] is not None
+    key = "tokens_vs_reference" if compared else "bytes_per_token"
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    if compared:
+        axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+    for i, language in enumerate(dict.fromkeys(row["language"] for row in rows)):
+        points = [(row["new_tokens"], row[key]) for row in rows if row["language"] == language]
+        color = COLORS[i % len(COLORS)]
+        axes.plot(*zip(*points, strict=True), color=color, linewidth=1.8, marker="o", markersize=4, label=language)
+        axes.annotate(f"{points[-1][1]:.2f}", points[-1], (6, 0), textcoords="offset points", color=INK, va="center")
+    ticks = sorted({row["new_tokens"] for row in rows})
+    axes.set_xscale("symlog", linthresh=ticks[min(1, len(ticks) - 1)] or 1)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45 if len(ticks) > 6 else 0)
+    axes.minorticks_off()
+    axes.margins(x=0.1)
+    axes.set_xlabel("new tokens", fontsize=10, color=INK)
+    axes.set_ylabel(f"tokens over {reference} (base)" if compared else "bytes per token", fontsize=10, color=INK)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9, length=0)
+    axes.legend(frameon=False, fontsize=10, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
+    figure.savefig(path, dpi=DPI)
