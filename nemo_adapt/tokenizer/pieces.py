@@ -17,7 +17,7 @@ BYTE_LITERAL = re.compile(r"<0x[0-9A-Fa-f]{0,2}>?")
 MOST = {"number": 3, "vowel mark": 1}
 """How many characters of a kind a new token may hold: digits as the regexes of Llama-3 and its kind group them; vowel
 marks of Arabic and Hebrew because most text goes without them, so that fully marked words would fill the vocabulary
-(ten thousand Arabic tokens from partly marked text: 5% fewer tokens on the UDHR)."""
+(ten thousand Arabic tokens from partly marked text: 4% fewer tokens on the UDHR)."""
 MAX_RUN = 3
 """Longest run of punctuation and symbols in a new token."""
 SCRIPTLESS = {"inherited", "number", "vowel mark", "common"}
