@@ -33,10 +33,7 @@ class Settled:
     """So many tokens of an order as were asked, all reachable, within the guard's share."""
 
     tokens: list[str]
-    first: Review
-    """Of the tokens before any was dropped."""
-    last: Review
-    """Of the tokens that are left."""
+    found: Review
     unreachable: set[str]
     disturbing: set[str]
 
@@ -49,8 +46,6 @@ class Learned:
     guard: Guard
     order: list[str]
     learnings: int
-    unreachable: set[str]
-    """Tokens that were dropped on the way because nothing encodes to them."""
     banned: set[str]
     """Tokens that were dropped on the way for the guard text."""
     guard_changed: int
@@ -71,32 +66,32 @@ class Learned:
 
 def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
     """Learn ``request.asked`` tokens and some to spare, again as long as the guard forbids many of them."""
-    learned = Learned(request, guard, [], 0, set(), set(), 0, {})
-    while learned.learnings < LEARNINGS:
-        learned.order = method(_without(request, learned.banned), request.asked + _spare(request.asked))
-        settled = settle(request.base, learned.order, request.asked, request.words, guard)
-        learned.settled = {request.asked: settled}
-        learned.guard_changed = learned.guard_changed or settled.first.guard_changed
+    learned = Learned(request, guard, [], 0, set(), 0, {})
+    spare = max(SPARE_LEAST, int(request.asked * SPARE))
+    while True:
+        learned.order = method(_without(request, learned.banned), request.asked + spare)
         learned.learnings += 1
-        learned.unreachable |= settled.unreachable
-        learned.banned |= settled.disturbing
-        fresh, full = len(settled.disturbing), len(settled.tokens) == request.asked
-        if not fresh or (full and fresh <= request.asked * FEW):
-            break
-    return learned
+        if not guard.words:
+            return learned
+        found = review(request.base, learned.order[: request.asked], request.words, guard)
+        learned.guard_changed = learned.guard_changed or found.guard_changed
+        if learned.learnings == LEARNINGS or len(found.disturbing) <= request.asked * FEW:
+            return learned
+        learned.banned |= found.disturbing
+        spare = max(spare, len(found.disturbing))
 
 
 def select(learned: Learned, size: int) -> Selection:
     """The first ``size`` tokens of what was learned, all reachable, that leave the guard text as it may be left."""
     settled = learned.settle(size)
-    tokens, found = settled.tokens, settled.last
+    tokens, found = settled.tokens, settled.found
     steps = sum(not found.fires[token] for token in tokens)
-    dropped = learned.unreachable | settled.unreachable
+    dropped = len(settled.unreachable)
     report = {
         "asked": size,
         "added": len(tokens),
         "learnings": learned.learnings,
-        "unreachable": {"found": len(dropped), "dropped": len(dropped), "left": len(found.unreachable)},
+        "unreachable": {"found": dropped, "dropped": dropped, "left": len(found.unreachable)},
         "steps_only": {"tokens": steps, "share": round(steps / len(tokens), 4) if tokens else 0.0},
         "training_tokens": found.tokens,
         "guard": {
@@ -112,26 +107,25 @@ def select(learned: Learned, size: int) -> Selection:
 
 def settle(base: Base, order: Sequence[str], asked: int, words: Counter[str], guard: Guard) -> Settled:
     """The first ``asked`` tokens of ``order`` less those that must be dropped, for which later ones move up."""
-    first: Review | None = None
     unreachable: set[str] = set()
     disturbing: set[str] = set()
     before: set[str] = set()
+    tokens = list(order[:asked])
     while True:
-        tokens = [token for token in order if token not in unreachable and token not in disturbing][:asked]
         found = review(base, tokens, words, guard)
         worst = found.disturbing
-        if worst and first is not None:  # the guard has no room left: what moves up must leave it alone
+        if disturbing:  # the guard has no room left: what moves up must leave it alone
             worst = worst | (found.touching - before)
-        first = first or found
-        if not found.unreachable and not worst:
-            return Settled(tokens, first, found, unreachable, disturbing)
-        before = set(tokens)
-        unreachable |= found.unreachable
-        disturbing |= worst
-
-
-def _spare(asked: int) -> int:
-    return max(SPARE_LEAST, int(asked * SPARE))
+        if found.unreachable or worst:
+            before = before or set(tokens)
+            unreachable |= found.unreachable
+            disturbing |= worst
+            # all that could move up at once, so that few rounds are needed
+            tokens = [token for token in order if token not in unreachable and token not in disturbing]
+        elif len(tokens) > asked:
+            tokens = tokens[:asked]
+        else:
+            return Settled(tokens, found, unreachable, disturbing)
 
 
 def _without(request: Request, banned: set[str]) -> Request:
