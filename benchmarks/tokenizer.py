@@ -1,0 +1,223 @@
+"""Learning new tokens: nemo_adapt against sentencepiece and transformers, seconds and memory on the same text.
+
+    python benchmarks/tokenizer.py [--quick] [--mb N] [--tokens N] [--keep FOLDER]
+
+The corpus (200 MB, `--quick` 20 MB) is made by repeating the words of real Turkish text and changing letters in some of
+them, at such a rate that distinct words grow with the text as `types = K * words ** 0.7` (Heaps' law, K from the real
+text); the exponent that the real text itself shows is printed beside the one reached. Without real data the words are the
+small world's. Each contestant runs in its own process, one after the other, and its peak resident memory is read at its
+end (for nemo_adapt its own plus as much as its largest child's for every core: an upper bound of what it held at once):
+
+- `nemo_adapt`: the tokenizer stage on a Llama-2-like base (the real one where there is data), counting to saved folder;
+- `sentencepiece`: SentencePieceTrainer, BPE, as many pieces as the stage adds plus the alphabet, all cores;
+- `transformers`: `train_new_from_iterator` of the same base, same size.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from nemo_adapt import text
+from nemo_adapt.artifact import versions
+from nemo_adapt.tokenizer.chunks import cores
+
+DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
+HEAPS = 0.7
+"""Exponent aimed at: the share of fresh words at the n-th word is proportional to n ** (HEAPS - 1)."""
+LINE_WORDS = 14
+ALPHABET = "abcçdefgğhıijklmnoöprsştuüvyz"
+CONTESTANTS = ("nemo_adapt", "sentencepiece", "transformers")
+
+
+def real_words() -> list[str]:
+    """The words of real text in order; the small world's where there is none."""
+    path = DATA / "text/tr.train.txt"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").split()
+    from nemo_adapt.smallworld.make import make
+
+    with tempfile.TemporaryDirectory() as place:
+        make(Path(place))
+        return (Path(place) / "text/tr.train.txt").read_text(encoding="utf-8").split()
+
+
+def heaps_exponent(words: list[str]) -> float:
+    """The slope of log types over log words between a tenth of a text and all of it."""
+    tenth = len(words) // 10
+    return math.log10(len(set(words)) / len(set(words[:tenth]))) / math.log10(len(words) / tenth)
+
+
+def make_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, float]:
+    """Write the corpus; returns its facts. Fresh words are words of the text with one to three letters changed."""
+    draw = random.Random(1)
+    scale = len(set(words)) / len(words) ** HEAPS
+    types: set[str] = set()
+    pool = list(words)
+    count = size = 0
+    tenth: tuple[int, int] = (0, 0)
+    with path.open("w", encoding="utf-8") as out:
+        while size < megabytes * 1e6:
+            line = [pool[int(draw.random() * len(pool))] for _ in range(LINE_WORDS)]
+            due = scale * count**HEAPS - len(types)
+            for place in range(min(LINE_WORDS, max(0, int(due)))):
+                line[place] = changed(line[place], draw)
+                pool.append(line[place])  # fresh words come again, as in real text
+            types.update(line)
+            count += LINE_WORDS
+            written = " ".join(line) + "\n"
+            size += len(written.encode())
+            out.write(written)
+            if not tenth[0] and size >= megabytes * 1e5:
+                tenth = (count, len(types))
+    exponent = math.log(len(types) / tenth[1]) / math.log(count / tenth[0])
+    return {"bytes": size, "words": count, "types": len(types), "heaps_exponent": round(exponent, 3)}
+
+
+def changed(word: str, draw: random.Random) -> str:
+    letters = list(word)
+    for _ in range(draw.randint(1, 3)):
+        letters[int(draw.random() * len(letters))] = draw.choice(ALPHABET)
+    return "".join(letters)
+
+
+def write_base(folder: Path) -> Path:
+    """The base tokenizer: Llama-2's, or one trained like it on the small world's English."""
+    real = DATA / "tokenizers/llama2"
+    if real.is_dir():
+        return real
+    import sentencepiece
+
+    lines = [" ".join(islice(iter(real_words()[i : i + 12]), 12)) for i in range(0, 20_000, 12)]
+    folder.mkdir()
+    with (folder / "tokenizer.model").open("wb") as out:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(lines), model_writer=out, model_type="bpe", vocab_size=500, byte_fallback=True,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True, minloglevel=2,
+        )  # fmt: skip
+    return folder
+
+
+def run_nemo_adapt(corpus: Path, base: Path, tokens: int, out: Path) -> dict[str, object]:
+    from nemo_adapt.config import Config
+    from nemo_adapt.tokenizer.stage import build
+
+    config = Config()
+    config.tokenizer.new_tokens = tokens
+    out.mkdir()
+    build(config, {"base": [base], "text": [corpus]}, out)
+    report = json.loads((out / "learn.json").read_text())
+    return {"added": report["added"], "steps": report["seconds"]}
+
+
+def run_sentencepiece(corpus: Path, base: Path, tokens: int, out: Path) -> dict[str, object]:
+    import sentencepiece
+
+    alphabet = {character for line in islice(lines_of(corpus), 200_000) for character in line}
+    sentencepiece.SentencePieceTrainer.Train(
+        input=str(corpus), model_prefix=str(out), model_type="bpe", vocab_size=tokens + len(alphabet) + 260,
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+        character_coverage=1.0, num_threads=os.cpu_count() or 1, train_extremely_large_corpus=True,
+        input_sentence_size=0, max_sentence_length=1 << 20, minloglevel=2,
+    )  # fmt: skip
+    return {"vocab": sentencepiece.SentencePieceProcessor(model_file=f"{out}.model").get_piece_size()}
+
+
+def run_transformers(corpus: Path, base: Path, tokens: int, out: Path) -> dict[str, object]:
+    from tokenizers.pre_tokenizers import Split
+
+    from nemo_adapt import hf_tokenizer
+
+    tokenizer = hf_tokenizer.load(base)
+    # A Llama-2 tokenizer has no pre-tokenizer: whole lines would be words, and memory would grow without bound.
+    tokenizer.backend_tokenizer.pre_tokenizer = Split(hf_tokenizer.SPACE, "merged_with_next")
+    trained = tokenizer.train_new_from_iterator(text.batches(lines_of(corpus), 1000), tokens + 600)
+    return {"vocab": len(trained)}
+
+
+def lines_of(corpus: Path) -> Iterator[str]:
+    with corpus.open(encoding="utf-8") as stream:
+        yield from stream
+
+
+def child(name: str, arguments: argparse.Namespace) -> None:
+    """Run one contestant in this process and print its facts as the last line."""
+    run = {"nemo_adapt": run_nemo_adapt, "sentencepiece": run_sentencepiece, "transformers": run_transformers}[name]
+    began = time.monotonic()
+    facts = run(Path(arguments.corpus), Path(arguments.base), arguments.tokens, Path(arguments.out))
+    peak = [resource.getrusage(kind).ru_maxrss / 1024 for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = round(time.monotonic() - began, 1)
+    total = peak[0] + peak[1] * (cores() if name == "nemo_adapt" else 0)
+    print(json.dumps({"seconds": seconds, "mib": round(total), "largest_child_mib": round(peak[1]), **facts}))
+
+
+def contest(name: str, corpus: Path, base: Path, tokens: int, place: Path, limit: float) -> dict[str, object] | None:
+    """One contestant's facts; ``None`` where it did not finish in ``limit`` seconds or failed."""
+    words = ["--child", name, "--corpus", corpus, "--base", base, "--tokens", tokens, "--out", place / f"out_{name}"]
+    command = [sys.executable, __file__, *map(str, words)]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+        if done.returncode == 0:
+            return json.loads(done.stdout.splitlines()[-1])
+        print(f"{name} failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+        return None
+    print(f"{name} did not finish in {limit:.0f} s")
+    return None
+
+
+def main() -> None:
+    """Make the corpus, let each contestant learn, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="20 MB and 2,000 tokens")
+    parser.add_argument("--mb", type=float, default=None, help="size of the corpus in MB (default 200)")
+    parser.add_argument("--tokens", type=int, default=None, help="new tokens (default 10,000)")
+    parser.add_argument("--limit", type=float, default=7200, help="seconds that one contestant may take")
+    parser.add_argument("--keep", help="folder for the corpus; used again if it is there")
+    for hidden in ("--child", "--corpus", "--base", "--out"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child, arguments)
+        return
+    megabytes = arguments.mb or (20 if arguments.quick else 200)
+    tokens = arguments.tokens or (2_000 if arguments.quick else 10_000)
+    with tempfile.TemporaryDirectory(dir=arguments.keep) as folder:
+        place = Path(folder)
+        words = real_words()
+        corpus = place / "corpus.txt"
+        facts = make_corpus(corpus, megabytes, words)
+        print(
+            f"corpus: {facts['bytes'] / 1e6:.0f} MB, {facts['words']:,} words, {facts['types']:,} types, "
+            f"Heaps exponent {facts['heaps_exponent']} (the real text's own: {heaps_exponent(words):.3f})"
+        )
+        base = write_base(place / "base")
+        found = {name: contest(name, corpus, base, tokens, place, arguments.limit) for name in CONTESTANTS}
+    print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    for name, facts_of in found.items():
+        print(f"{name}: {json.dumps(facts_of)}")
+    ours = found["nemo_adapt"]
+    if ours is None:
+        raise SystemExit("nemo_adapt did not finish")
+    ratios = [
+        f"{name} {other['seconds'] / ours['seconds']:.2f}x the time, {other['mib'] / ours['mib']:.2f}x the memory"
+        for name, other in found.items()
+        if other is not None and name != "nemo_adapt"
+    ]
+    print(
+        f"summary: {megabytes:.0f} MB, {tokens:,} tokens: nemo_adapt {ours['seconds']} s and "
+        f"{ours['mib']} MiB; {'; '.join(ratios)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
