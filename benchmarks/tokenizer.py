@@ -2,11 +2,11 @@
 
     python benchmarks/tokenizer.py [--quick] [--mb N] [--tokens N] [--keep FOLDER]
 
-The corpus (200 MB, `--quick` 20 MB) is made by repeating the words of real Turkish text and changing letters in some of
-them, at such a rate that distinct words grow with the text as `types = K * words ** 0.7` (Heaps' law, K from the real
-text); the exponent that the real text itself shows is printed beside the one reached. Without real data the words are the
-small world's. Each contestant runs in its own process, one after the other, and its peak resident memory is read at its
-end (for nemo_adapt its own plus as much as its largest child's for every core: an upper bound of what it held at once):
+The corpus (200 MB, `--quick` 20 MB) is made by repeating the words of real Turkish text and changing letters in some,
+at such a rate that distinct words grow with the text as `types = K * words ** 0.7` (Heaps' law, K from the real text);
+the exponent that the real text itself shows is printed beside the one reached. Without real data the words are the
+small world's. Each contestant runs in its own process, one after the other; its peak resident memory is read at its end
+(for nemo_adapt its own plus as much as its largest child's for every core: an upper bound of what it held at once):
 
 - `nemo_adapt`: the tokenizer stage on a Llama-2-like base (the real one where there is data), counting to saved folder;
 - `sentencepiece`: SentencePieceTrainer, BPE, as many pieces as the stage adds plus the alphabet, all cores;

@@ -1,5 +1,6 @@
 """Words are counted in pieces and in processes, and the counts are those of counting line by line."""
 
+import json
 import random
 
 import pytest
@@ -7,10 +8,12 @@ import tokenizer_samples as samples
 from tokenizer_samples import DATA, needs_data
 
 from nemo_adapt import text
+from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer import script
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.chunks import Chunks
+from nemo_adapt.tokenizer.stage import build
 from nemo_adapt.tokenizer.words import count_lines, count_words, keeps_apart, spell_chunks
 
 ODD = [
@@ -90,3 +93,20 @@ def test_a_corpus_in_another_script_is_warned_of(tmp_path, capsys, corpus, targe
     script.warn(dict.fromkeys(corpus, 1), files, dict.fromkeys(guard, 1), "text")
     said = capsys.readouterr().out
     assert says in said and bool(said) == bool(says)
+
+
+def test_the_stage_learns_from_a_sample_of_named_fields_and_warns(tmp_path, capsys):
+    records = [json.dumps({"content": line}) for line in samples.target()]
+    corpus = samples.write(tmp_path / "a.jsonl", records)
+    tamil = samples.write(tmp_path / "ta.txt", ["வணக்கம் நண்பா"])
+    config = Config()
+    config.data.text_field = "content"
+    config.tokenizer.new_tokens, config.tokenizer.sample_documents = 20, 300
+    inputs = {"base": [samples.byte_level_base(tmp_path / "base")], "text": [corpus], "parallel.ta": [tamil]}
+    (tmp_path / "out").mkdir()
+    build(config, inputs, tmp_path / "out")
+    drawn = list(text.documents([tmp_path / "out" / "sample.jsonl.zst"], "content"))
+    said = capsys.readouterr().out
+    assert len(drawn) == 300 and "learning from 300 of 600 documents" in said
+    assert "warning: only 0.0% of the letters of tokenizer.text are Tamil" in said
+    assert json.loads((tmp_path / "out" / "learn.json").read_text())["added"] == 20
