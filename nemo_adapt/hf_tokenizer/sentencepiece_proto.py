@@ -68,7 +68,7 @@ def sentencepiece_json(proto: Any, model: Mapping[str, Any], add_bos: bool = Tru
             if piece.type in (UNKNOWN, CONTROL, USER_DEFINED)
         ],
         "normalizer": _normalizer(proto),
-        "pre_tokenizer": None,
+        "pre_tokenizer": _pre_tokenizer(model),
         "post_processor": prepend_bos(bos, proto.trainer_spec.bos_id) if bos is not None and add_bos else None,
         "decoder": _decoder(proto),
         "model": model,
@@ -79,6 +79,14 @@ def added_token(i: int, content: str, special: bool) -> dict[str, Any]:
     """An entry of a ``tokenizer.json``'s added tokens."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not special, "special": special}
     return {"id": i, "content": content, **flags}
+
+
+def _pre_tokenizer(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None but for Unigram with byte pieces, which the fast library would find in a text that spells ``<0x41>``."""
+    if model["type"] != "Unigram" or not model["byte_fallback"]:
+        return None
+    pattern = {"Regex": "<(?=0x[0-9A-F]{2}>)"}
+    return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
 
 
 def _normalizer(proto: Any) -> dict[str, Any] | None:

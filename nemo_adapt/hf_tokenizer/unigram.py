@@ -7,10 +7,10 @@ from nemo_adapt.hf_tokenizer.sentencepiece_proto import BYTE, NORMAL, UNKNOWN
 UNKNOWN_PENALTY = 10.0
 """A character that no piece holds scores this much below the worst piece (sentencepiece, ``kUnkPenalty``)."""
 NEVER = -1e4
-"""Score of what stands for no text by its own spelling: control, unknown and byte pieces.
+"""Score of what stands for no text by its own spelling: control, unknown, unused and byte pieces.
 
 sentencepiece leaves them out of its lattice. The fast library looks every entry of the vocabulary up in the text, and
-their own score of 0 would let the letters ``<0x41>`` win over all ordinary pieces.
+their own score of 0 would let them win over all ordinary pieces.
 """
 
 

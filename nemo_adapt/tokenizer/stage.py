@@ -23,7 +23,7 @@ from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules, token_bytes
 from nemo_adapt.tokenizer.review import Guard
 from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
-from nemo_adapt.tokenizer.unigram_scores import is_run
+from nemo_adapt.tokenizer.unigram_scores import repeats
 from nemo_adapt.tokenizer.words import count_words
 
 CHECKED_LINES = 2000
@@ -50,7 +50,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
         _check_sizes(settings, _parallel(inputs))
         with _timed(seconds, "marks"):
-            sample = list(itertools.islice(text.documents(files, config.data.text_field), marks.SAMPLE_LINES))
+            sample = marks.sample(text.documents(files, config.data.text_field))
             base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, files))
         with _timed(seconds, "count"):
             field = config.data.text_field
@@ -168,7 +168,7 @@ def _rules(base: Base) -> Rules:
 
 
 def _allowed(rules: Rules, base: Base, token: str) -> bool:
-    return token not in base.vocab and rules.allow(token) and not (base.unigram and is_run(token))
+    return token not in base.vocab and rules.allow(token) and not (base.unigram and repeats(token))
 
 
 def _propose(files: list[Path], base: Base, words: Counter[str], count: int) -> list[str]:

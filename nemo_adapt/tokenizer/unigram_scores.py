@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.hf_tokenizer.unigram import NEVER, UNKNOWN_PENALTY
 from nemo_adapt.tokenizer.base import Base, segment
 
@@ -40,7 +39,9 @@ def new_scores(base: Base, new: Sequence[str]) -> list[float]:
     return result
 
 
-def is_run(token: str) -> bool:
-    """Whether a token repeats one character: five dots are ``..|...`` and ``...|..``, a tie that no score breaks."""
-    body = token.removeprefix(SPACE)
-    return len(body) > 1 and len(set(body)) == 1
+def repeats(token: str) -> bool:
+    """Whether a token is made of one part twice, the second at most one character short: ``...``, ``haha``, ``ere``.
+
+    Among five dots ``..|...`` and ``...|..`` are the same pieces: a tie that no score breaks.
+    """
+    return len(token) > 1 and any(token[part:] == token[:-part] for part in range(1, (len(token) + 1) // 2 + 1))

@@ -1,0 +1,140 @@
+"""Marks kept to their letters: what is split otherwise, what is not, and how the way is chosen."""
+
+import json
+
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizer_samples import DATA, byte_level_base, english, extend, needs_data, target, write
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer.tiktoken_ranks import LLAMA3
+from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokenizer import marks
+
+SPLITS = {
+    name: (Split(Regex(pattern), "isolated"), Split(Regex(marks.KEPT[pattern]), "isolated"))
+    for name, pattern in (("gpt2", marks.GPT2), ("llama3", marks.LLAMA3), ("qwen2", marks.QWEN2))
+}
+MARKED_LETTER = regex.compile(r"\p{L}\p{M}")
+ARABIC = {"كتاب": "كِتَاب", "قلم": "قَلَم", "بيت": "بَيْت", "شمس": "شَمْس", "قمر": "قَمَر", "باب": "بَاب"}
+
+
+def open_lines(name):
+    return (DATA / name).read_text(encoding="utf-8").split("\n")
+
+
+def words(split, line):
+    return [word for word, _ in split.pre_tokenize_str(line)]
+
+
+@pytest.mark.parametrize("name", SPLITS)
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from("'sS t12 \n\téش中"), max_size=40))
+def test_text_without_marks_is_split_as_before(name, text):
+    before, after = SPLITS[name]
+    plain = "".join(character for character in text if not marks.is_mark(character))
+    assert words(before, plain) == words(after, plain)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("text", ["❤️ 👨\u200d👩\u200d👧 1️⃣", "x 🏳️\u200d🌈.", " \u0301", "3\u0301 +\u200d"])
+def test_marks_that_follow_no_letter_are_split_as_before(name, text):
+    before, after = SPLITS[name]
+    assert words(before, text) == words(after, text)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_words_with_marks_stay_whole(name):
+    line = "किताब क्\u200dष தமிழ் cafe\u0301 می\u200cخواهم"
+    assert words(SPLITS[name][1], line)[:1] == ["किताब"]
+    assert [word.strip() for word in words(SPLITS[name][1], line)] == line.split()
+
+
+def test_the_table_knows_the_regex_of_the_rank_file():
+    assert LLAMA3.split == marks.LLAMA3
+
+
+@needs_data
+@pytest.mark.data
+def test_english_is_split_as_before():
+    lines = [*open_lines("text/en.heldout.txt"), *open_lines("text/en.train.txt")[::8]]
+    text = "\n".join([*lines, *open_lines("parallel/flores200-dev/en.txt")])
+    for before, after in SPLITS.values():
+        assert words(before, text) == words(after, text)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return byte_level_base(tmp_path_factory.mktemp("base"))
+
+
+def kept(base, tmp_path, lines, **settings):
+    out = extend(
+        base, tmp_path / f"out{len(list(tmp_path.iterdir()))}", [write(tmp_path / "text.txt", lines)], 80, **settings
+    )
+    return out, json.loads((out / "learn.json").read_text())["keep_marks"]
+
+
+def test_auto_takes_the_way_that_needs_fewer_tokens(base, tmp_path):
+    _, hindi = kept(base, tmp_path, target())
+    assert hindi["kept"] and hindi["tokens_kept"] < hindi["tokens_split"] and hindi["optional_share"] < 0.5
+    assert kept(base, tmp_path, english())[1] == {"asked": "auto", "kept": False}
+    names = list(ARABIC)
+    mixed = [" ".join(ARABIC[name] if (i + k) % 3 else name for k, name in enumerate(names)) for i in range(200)]
+    _, arabic = kept(base, tmp_path, mixed)
+    assert not arabic["kept"] and arabic["optional_share"] == 1.0 and arabic["tokens_split"] <= arabic["tokens_kept"]
+
+
+def test_the_choice_can_be_given(base, tmp_path):
+    split, report = kept(base, tmp_path, target(), keep_marks="False")  # as Hydra writes false
+    assert report == {"asked": "false", "kept": False}
+    whole, report = kept(base, tmp_path, target(), keep_marks="true")
+    assert report == {"asked": "true", "kept": True}
+    before = json.loads((base / "tokenizer.json").read_text())
+    assert json.loads((split / "tokenizer.json").read_text())["pre_tokenizer"] == before["pre_tokenizer"]
+    assert not any(MARKED_LETTER.search(token.text) for token in TokenMap.load(split).tokens)
+    assert any(MARKED_LETTER.search(token.text) for token in TokenMap.load(whole).tokens)
+    _, again = kept(whole, tmp_path, target(), keep_marks="true")  # the new regex is a known one as well
+    assert again["kept"]
+    original = hf_tokenizer.load(base)
+    for token in TokenMap.load(whole).tokens:
+        if "\ufffd" not in token.text:
+            assert original(token.text)["input_ids"] == token.source_ids
+            assert original.decode(token.source_ids) == token.text
+
+
+def test_an_unknown_regex_stays_and_cannot_be_rewritten(base, tmp_path):
+    content = json.loads((base / "tokenizer.json").read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = True
+    (tmp_path / "prefix").mkdir()
+    (tmp_path / "prefix/tokenizer.json").write_text(json.dumps(content))
+    assert kept(tmp_path / "prefix", tmp_path, target())[1] == {"asked": "auto", "kept": False}
+    with pytest.raises(UserError, match="keep_marks=true needs the split regex of"):
+        kept(tmp_path / "prefix", tmp_path, target(), keep_marks="true")
+    with pytest.raises(UserError, match="keep_marks=maybe: choose one of auto, true, false"):
+        kept(base, tmp_path, target(), keep_marks="maybe")
+
+
+@needs_data
+@pytest.mark.data
+def test_gpt2_tamil_grows_over_its_marks(tmp_path):
+    lines = open_lines("text/ta.train.txt")[::16]
+    out = extend(DATA / "tokenizers/gpt2", tmp_path / "out", [write(tmp_path / "ta.txt", lines)], 400)
+    assert json.loads((out / "learn.json").read_text())["keep_marks"]["kept"]
+    source, now = hf_tokenizer.load(DATA / "tokenizers/gpt2"), hf_tokenizer.load(out)
+    new = TokenMap.load(out).tokens
+    whole = [token for token in new if "\ufffd" not in token.text]
+    assert len(whole) > 350
+    for token in whole:
+        assert source.decode(token.source_ids) == now.decode([token.id]) == token.text
+        assert source(token.text)["input_ids"] == token.source_ids
+    assert sum(MARKED_LETTER.search(token.text) is not None for token in whole) > 100
+    parallel = open_lines("parallel/flores200-dev/en.txt")[:300]
+    size, after = len(source), [now(line)["input_ids"] for line in parallel]
+    same = [ids == source(line)["input_ids"] for line, ids in zip(parallel, after, strict=True) if max(ids) < size]
+    assert all(same) and len(same) > 280
