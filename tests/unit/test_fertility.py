@@ -20,7 +20,7 @@ MEASURED = {
     "gpt2": {"ar": 4.3683, "hi": 7.4423, "tr": 2.4167, "ta": 15.4258, "sw": 2.1290},
 }
 """Tokens on flores200-dev over the same tokenizer's English tokens. On dev and devtest together (not kept here) they
-are at most 0.01 away from these, but for GPT-2's Tamil (15.48)."""
+are at most 0.015 away from these, but for GPT-2's Tamil (15.48)."""
 
 
 @pytest.fixture(scope="module")
