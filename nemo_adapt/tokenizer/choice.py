@@ -1,0 +1,157 @@
+"""Which tokens are added: from settings and text to a reviewed selection."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt import text
+from nemo_adapt.artifact import Inputs, write_json
+from nemo_adapt.config import Config, TokenizerConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
+from nemo_adapt.tokenizer import marks, script, sweep
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.clock import Clock
+from nemo_adapt.tokenizer.methods import METHODS, Request
+from nemo_adapt.tokenizer.pieces import Rules
+from nemo_adapt.tokenizer.review import Guard
+from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
+from nemo_adapt.tokenizer.unigram_scores import repeats
+from nemo_adapt.tokenizer.words import count_words
+
+
+@dataclass
+class Choice:
+    """What was chosen, and the base that it goes with: the original, or the one that keeps marks to their letters."""
+
+    base: Base
+    selection: Selection = field(default_factory=lambda: Selection(report={"asked": 0, "added": 0}))
+    marks: dict[str, Any] = field(default_factory=dict)
+
+
+def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clock: Clock) -> Choice:
+    """Choose ``tokenizer.new_tokens`` tokens for ``original``; sample and sweep, where asked for, go into ``out``."""
+    settings, text_field = config.tokenizer, config.data.text_field
+    if settings.new_tokens == 0:
+        return Choice(original)
+    method, files, parallel = METHODS.get(settings.method), inputs.get("text", []), parallel_texts(inputs)
+    if not files:
+        raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
+    _check_sizes(settings, parallel)
+    with clock.time("marks"):
+        sample = marks.sample(text.documents(files, text_field))
+        base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, files))
+        if marks_report.get("kept"):
+            say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
+    with clock.time("count"):
+        files = _drawn(files, config, out)
+        words, pieces = count_words(base, files, text_field, "counting words")
+        guarded, guard_pieces = count_words(base, inputs.get("guard", []), text_field, "counting guard words")
+        script.warn(pieces, script.target_texts(inputs, settings.reference), guard_pieces, text_field)
+    with clock.time("learn"):
+        most = max([settings.new_tokens, *settings.sweep])
+        request = Request(base, files, words, partial(_allowed, _rules(base), base), most, text_field)
+        learned = learn_order(method, request, Guard(guarded, settings.guard_share))
+    with clock.time("select"):
+        size, target = _measured_sizes(settings, learned, parallel, out)
+        chosen = select(learned, size)
+        chosen.report |= target
+    _say_shortfall(settings.method, chosen)
+    return Choice(base, chosen, marks_report)
+
+
+def parallel_texts(inputs: Inputs) -> dict[str, Path]:
+    """Language -> file of parallel text."""
+    return {key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")}
+
+
+def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
+    """The files to learn from: those given, or one with the documents drawn from them, which stays in the folder."""
+    settings, text_field = config.tokenizer, config.data.text_field
+    if not settings.sample_documents:
+        return files
+    drawn = out / "sample.jsonl.zst"
+    there = text.sample(files, text_field, settings.sample_documents, settings.sample_seed, drawn)
+    say(f"tokenizer: learning from {min(there, settings.sample_documents):,} of {there:,} documents")
+    return [drawn]
+
+
+def _check_sizes(settings: TokenizerConfig, parallel: Mapping[str, Path]) -> None:
+    """``UserError`` for settings of the sweep and the target that cannot be met."""
+    if settings.target_disparity < 0 or any(size < 1 for size in settings.sweep):
+        raise UserError("tokenizer.target_disparity must be 0 (off) or above, and sizes of tokenizer.sweep above 0")
+    for key in ("target_disparity", "sweep"):
+        if getattr(settings, key) and settings.method != "continue":
+            raise UserError(f"tokenizer.{key} needs tokenizer.method=continue: other vocabularies do not nest")
+        if getattr(settings, key) and not parallel:
+            raise UserError(f"tokenizer.{key} is measured on parallel text: name it in tokenizer.parallel")
+    if settings.target_disparity and (settings.reference not in parallel or len(parallel) < 2):
+        raise UserError(
+            f"tokenizer.target_disparity needs tokenizer.parallel to hold {settings.reference} (tokenizer.reference) "
+            "and the target language"
+        )
+
+
+def _measured_sizes(
+    settings: TokenizerConfig, learned: Learned, parallel: Mapping[str, Path], out: Path
+) -> tuple[int, dict[str, Any]]:
+    """The number of tokens to take, and what the report says of it; writes the sweep where one is asked for."""
+    if not settings.sweep and not settings.target_disparity:
+        return settings.new_tokens, {}
+    base = learned.request.base
+    text_field = learned.request.field
+    words = {
+        language: count_words(base, [path], text_field, f"counting {language}")[0]
+        for language, path in parallel.items()
+    }
+    sizes = {language: _bytes(path, text_field) for language, path in parallel.items()}
+    yard = sweep.yardstick(base, words, sizes, settings.reference)
+    if settings.sweep:
+        rows = sweep.table(yard, settings.sweep, learned.tokens)
+        write_json(out / "sweep.json", rows)
+        sweep.plot(out / "sweep.png", rows, settings.reference)
+    if not settings.target_disparity:
+        return settings.new_tokens, {}
+    found = sweep.reach(yard, settings.reference, settings.target_disparity, settings.new_tokens, learned.tokens)
+    done = "reached with" if found.met else "not reached: the limit is"
+    say(
+        f"tokenizer: {settings.target_disparity:g} times the tokens of {settings.reference} {done} "
+        f"{found.size:,} new tokens ({found.language}: {found.disparity:.3f})"
+    )
+    target = {"asked": settings.target_disparity, "language": found.language, "limit": settings.new_tokens}
+    return found.size, {"target": {**target, "reached": found.met, "disparity": round(found.disparity, 4)}}
+
+
+def _bytes(path: Path, text_field: str) -> int:
+    return sum(len(line.encode()) for line in text.documents([path], text_field))
+
+
+def _rules(base: Base) -> Rules:
+    """What new tokens may look like: caps, and the scripts that the base's trainer kept apart."""
+    if base.proto is None:
+        return Rules(base.byte_level)
+    return Rules(False, base.proto.trainer_spec.split_by_unicode_script)
+
+
+def _allowed(rules: Rules, base: Base, token: str) -> bool:
+    return token not in base.vocab and rules.allow(token) and not (base.unigram and repeats(token))
+
+
+def _propose(files: list[Path], base: Base, words: Counter[str], count: int) -> list[str]:
+    """What ``continue`` would add first, unreviewed: for measuring."""
+    request = Request(base, files, words, partial(_allowed, _rules(base), base), count)
+    return METHODS.get("continue")(request, count)
+
+
+def _say_shortfall(method: str, chosen: Selection) -> None:
+    guard = chosen.report["guard"]
+    asked, added = chosen.report["asked"], chosen.report["added"]
+    if method == "continue" and added < asked:
+        under = " under the guard" if guard["dropped"] else ""
+        say(f"tokenizer: {added:,} of the {asked:,} new tokens asked for: the text supports no more{under}")
+    if guard["tokens"]:
+        share = guard["changed_after"] / guard["tokens"]
+        say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of it is segmented anew")
