@@ -1,5 +1,6 @@
 """A pool of gloo ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
 
+import gc
 import itertools
 import os
 import time
@@ -69,6 +70,8 @@ class RankPool:
 def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     torch.set_num_threads(1)
+    from megatron.core import parallel_state
+
     from nemo_adapt import devices
 
     devices.prepare_megatron()
@@ -84,5 +87,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         except Exception:
             answer = (False, traceback.format_exc())
         if answer[0]:
+            parallel_state.destroy_model_parallel()  # it holds the groups, and so their threads
             dist.destroy_process_group()
+            gc.collect()
         pipe.send(answer)
