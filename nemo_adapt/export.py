@@ -11,7 +11,7 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.artifact import Inputs
-from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.reader import Checkpoint, complete
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, hf_shapes
@@ -36,10 +36,10 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 def newest_checkpoint(train: Path) -> Path:
     """The last complete checkpoint of a training folder; ``UserError`` if it has none."""
-    complete = sorted(path.parent for path in (train / "checkpoints").glob("iter_*/.metadata"))
-    if not complete:
+    found = complete(train / "checkpoints")
+    if not found:
         raise UserError(f"{train} has no checkpoint: run the train stage first")
-    return complete[-1]
+    return found[-1]
 
 
 def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, shard_bytes: int) -> None:

@@ -12,6 +12,11 @@ from torch.distributed.checkpoint.planner_helpers import create_read_items_for_c
 from nemo_adapt.errors import UserError
 
 
+def complete(folder: Path) -> list[Path]:
+    """The complete checkpoints ``iter_*`` of a folder, oldest first; one that is still being saved is ``*.partial``."""
+    return sorted(path.parent for path in folder.glob("iter_*/.metadata") if path.parent.suffix != ".partial")
+
+
 class Checkpoint:
     """An opened checkpoint folder: ``sizes`` and ``dtypes`` by key, and ``read`` for any box of any tensor.
 

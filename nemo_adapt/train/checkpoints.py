@@ -7,6 +7,7 @@ from typing import Any
 import torch.distributed as dist
 from megatron.core import dist_checkpointing
 
+from nemo_adapt.checkpoint.reader import complete
 from nemo_adapt.train.setup import Trainer
 
 SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
@@ -32,11 +33,6 @@ def save(folder: Path, trainer: Trainer, progress: dict[str, Any], keep: int) ->
         for old in complete(folder)[: -max(1, keep)]:
             shutil.rmtree(old)
     dist.barrier()
-
-
-def complete(folder: Path) -> list[Path]:
-    """The complete checkpoints of a folder, oldest first."""
-    return sorted(path.parent for path in folder.glob("iter_*/.metadata") if path.parent.suffix != ".partial")
 
 
 def load(checkpoint: Path, trainer: Trainer) -> dict[str, Any]:

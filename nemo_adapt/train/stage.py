@@ -10,6 +10,7 @@ from megatron.core import parallel_state
 
 from nemo_adapt import devices, documents, hf_tokenizer
 from nemo_adapt.artifact import Inputs, write_json
+from nemo_adapt.checkpoint.reader import complete
 from nemo_adapt.checks import check_batch
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -30,7 +31,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Train into ``out``: ``checkpoints/iter_*``, ``metrics.jsonl``, ``tensorboard/``, ``summary.json``.
 
     Runs on every rank. Goes on from the newest complete checkpoint in ``out`` if there is one. Inputs: the base model
-    folder, its converted (or resized) checkpoint, the tokenizer, and the data sets.
+    folder, its converted checkpoint, the tokenizer, and the data sets.
     """
     train = config.train
     dp_size = start_parallel(config.parallel, train.seed)
@@ -63,7 +64,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 def _start(config: Config, inputs: Inputs, out: Path) -> tuple[Trainer, dict[str, Any]]:
     """The trainer, new or as the last checkpoint left it, and how far it has come."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    saved = checkpoints.complete(out / "checkpoints")
+    saved = complete(out / "checkpoints")
     if saved:
         shape = adapted_shape(model_folder, TokenMap.load(tokenizer))
         trainer = build_trainer(build_adapted(config, shape), config.train)
