@@ -148,11 +148,13 @@ class Stage:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def run(stage: Stage, build: Callable[[Path], None]) -> None:
-    """Build a stage's folder with ``build(workplace)`` in this process and finish it."""
+def run(stage: Stage, build: Callable[[Path], None]) -> float:
+    """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
     build(stage.prepare())
-    stage.finish(time.monotonic() - began, {"peak_memory_mib": peak_memory_mib()})
+    seconds = time.monotonic() - began
+    stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
+    return seconds
 
 
 def peak_memory_mib() -> int:

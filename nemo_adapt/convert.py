@@ -4,7 +4,7 @@ One piece of one tensor is in memory at a time and no model is built. The tables
 layout and is added when the checkpoint is loaded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -80,7 +80,9 @@ def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: in
                 )
 
 
-def _maker(weights: HfWeights, entry: Entry, layer: int, start: int, size: tuple[int, ...], dtype: torch.dtype):  # type: ignore[no-untyped-def]
+def _maker(
+    weights: HfWeights, entry: Entry, layer: int, start: int, size: tuple[int, ...], dtype: torch.dtype
+) -> Callable[[], torch.Tensor]:
     def make() -> torch.Tensor:
         piece = torch.empty(size, dtype=dtype)
         for rows, at in entry.sources(start, start + size[0]):

@@ -23,7 +23,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-NOT_WEIGHTS = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
+TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
 """Beginnings of the names of files that belong to the tokenizer."""
 
 
@@ -146,7 +146,7 @@ class HfWriter:
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy the tokenizer files of ``source`` (all files whose names begin like a tokenizer's) into ``target``."""
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.name.startswith(NOT_WEIGHTS) and file.name != "token_map.json":
+        if file.is_file() and file.name.startswith(TOKENIZER_FILES):
             shutil.copyfile(file, target / file.name)
 
 

@@ -1,9 +1,9 @@
 """Running one stage of a run: here or on ranks, unless its result is there already."""
 
 import importlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nemo_adapt import artifact, ranks, recipes
@@ -75,16 +75,17 @@ def build_as_rank(config: Config, step: Step) -> None:
 
 def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Build the stage and finish its folder."""
-    began = time.monotonic()
+
+    def body(workplace: Path) -> None:
+        if step.on_ranks and not ranks.already_started():
+            layout = config.parallel
+            arguments = ["rank", step.name, str(RunFolder.of(config).config)]
+            ranks.launch(layout.tp * layout.pp * layout.dp, arguments)
+        else:
+            build(config, step, stage, inputs)
+
     say(f"[{step.title}]")
-    stage.prepare()
-    if step.on_ranks and not ranks.already_started():
-        layout = config.parallel
-        ranks.launch(layout.tp * layout.pp * layout.dp, ["rank", step.name, str(RunFolder.of(config).config)])
-    else:
-        build(config, step, stage, inputs)
-    seconds = time.monotonic() - began
-    stage.finish(seconds, {"peak_memory_mib": artifact.peak_memory_mib()})
+    seconds = artifact.run(stage, body)
     say(f"[{step.title}] done in {seconds:.1f} s")
 
 
