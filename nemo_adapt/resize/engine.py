@@ -39,6 +39,8 @@ def _make_new(
 ) -> None:
     """Make rows ``first`` to ``last`` of the plan at ``target[shift + row]``."""
     mean = std = None
+    if plan.noise and plan.noise.kind not in ("unit", "diagonal"):
+        raise NotImplementedError(plan.noise.kind)
     if plan.mean_share or plan.noise:
         mean, std = (value.float() for value in source.mean_and_std(kept))
     portions = _portions(plan, first, last, source.chunk())
@@ -52,7 +54,9 @@ def _make_new(
             made += plan.mean_share * mean
         _add_products(made, rows, part.indptr, places, part.data)
         if plan.noise and std is not None:
-            made += plan.noise * std * gaussian(seed, range(kept + begin, kept + end), target.shape[1]).to(made.device)
+            spread = std if plan.noise.kind == "diagonal" else 1.0
+            drawn = gaussian(seed, range(kept + begin, kept + end), target.shape[1]).to(made.device)
+            made += plan.noise.scale * spread * drawn
         target[shift + begin : shift + end] = made.to(target.dtype)
 
 

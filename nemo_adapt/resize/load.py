@@ -13,7 +13,7 @@ from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.resize.engine import resize_shard
-from nemo_adapt.resize.plan import RowPlan, strategies
+from nemo_adapt.resize.plan import INPUT, OUTPUT, Materials, RowPlan, strategies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
 
@@ -29,8 +29,8 @@ def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: Resi
     opened = Checkpoint(checkpoint)
     load_all_but_tables(model, checkpoint)
     group = parallel_state.get_tensor_model_parallel_group()
-    for key, weight, strategy in _tables(model, config):
-        plan, kept = _plan(strategy, token_map, opened.sizes[key][0], checkpoint)
+    for key, weight, table in _tables(model):
+        plan, kept = _plan(config, table, token_map, opened.sizes[key][0], checkpoint)
         source = _source_shard(opened, key, weight, group)
         rows = weight.shape[0]
         start = parallel_state.get_tensor_model_parallel_rank() * rows
@@ -53,19 +53,21 @@ def load_all_but_tables(model: Any, checkpoint: Path) -> None:
         raise ValueError(f"{checkpoint}: not loaded {absent}, unexpected {answer.unexpected_keys}")
 
 
-def _tables(model: Any, config: ResizeConfig) -> list[tuple[str, torch.nn.Parameter, str]]:
-    """This rank's tables: checkpoint key, parameter, strategy. A tied last stage holds a copy of the input table."""
+def _tables(model: Any) -> list[tuple[str, torch.nn.Parameter, str]]:
+    """This rank's tables: checkpoint key, parameter, and which one; a tied last stage holds a copy of the first."""
     found = []
     if model.pre_process:
-        found.append((EMBEDDING, model.embedding.word_embeddings.weight, config.input))
+        found.append((EMBEDDING, model.embedding.word_embeddings.weight, INPUT))
     if model.post_process and not (model.share_embeddings_and_output_weights and model.pre_process):
         tied = model.share_embeddings_and_output_weights
-        key, strategy = (EMBEDDING, config.input) if tied else (OUTPUT_LAYER, config.output)
-        found.append((key, model.output_layer.weight, strategy))
+        key, table = (EMBEDDING, INPUT) if tied else (OUTPUT_LAYER, OUTPUT)
+        found.append((key, model.output_layer.weight, table))
     return found
 
 
-def _plan(strategy: str, token_map: TokenMap, source_rows: int, checkpoint: Path) -> tuple[RowPlan, int]:
+def _plan(
+    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, checkpoint: Path
+) -> tuple[RowPlan, int]:
     """The plan for the new rows, and how many source rows are kept."""
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype="float32")), source_rows
@@ -74,7 +76,8 @@ def _plan(strategy: str, token_map: TokenMap, source_rows: int, checkpoint: Path
             f"the tokenizer has {token_map.source_vocab} base tokens, but the model in {checkpoint} only "
             f"{source_rows} rows: tokenizer.base and model.path do not belong together"
         )
-    plan = strategies.get(strategy)(token_map)
+    name = config.input if table == INPUT else config.output
+    plan = strategies.get(name).plan(Materials(token_map, table, config.seed))
     return plan, token_map.source_vocab
 
 

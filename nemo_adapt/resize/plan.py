@@ -1,24 +1,40 @@
-"""What a strategy answers: how each new row is made of source rows. It knows no device, process group or file."""
+"""What a strategy is given and what it answers. It knows no device, process group or file of a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.registry import Registry
 from nemo_adapt.token_map import TokenMap
 
+INPUT, OUTPUT = "input", "output"
+"""The two tables: embedding and output layer."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Normal noise in new rows: ``scale`` times numbers of unit variance (``unit``), of each column's standard
+    deviation in the source table (``diagonal``), or of its full covariance (``covariance``)."""
+
+    kind: str
+    scale: float = 1.0
+
 
 @dataclass(frozen=True)
 class RowPlan:
-    """New rows = ``combination @ source + mean_share * mean(source) + noise * std(source) * gaussian``.
+    """New rows = ``combination @ source + mean_share * mean(source) + noise``, then scaled to a norm if one is set.
 
-    ``combination`` is [new rows, source rows]; mean and standard deviation are taken per column over all source rows.
+    ``combination`` is [new rows, source rows], float32; mean and covariance are taken over all source rows.
+    ``norm_of`` [source rows] are weights: every new row gets the weighted mean of the source rows' Euclidean norms.
     """
 
     combination: csr_matrix
     mean_share: float = 0.0
-    noise: float = 0.0
+    noise: Noise | None = None
+    norm_of: npt.NDArray[np.float64] | None = None
 
     @property
     def new_rows(self) -> int:
@@ -26,11 +42,41 @@ class RowPlan:
         return int(self.combination.shape[0])
 
 
-Strategy = Callable[[TokenMap], RowPlan]
+@dataclass(frozen=True)
+class Materials:
+    """What a strategy may look at."""
+
+    token_map: TokenMap
+    table: str = INPUT
+    """``input`` (also for tied models) or ``output``."""
+    seed: int = 0
+    initializer_range: float = 0.02
+    """Standard deviation with which the base model's tables were initialized (``config.json``; 0.02 is Llama's)."""
+
+    def nothing_from_rows(self) -> csr_matrix:
+        """The combination of a strategy that looks at no single source row."""
+        return csr_matrix((len(self.token_map.tokens), self.token_map.source_vocab), dtype="float32")
+
+
+MakePlan = Callable[[Materials], RowPlan]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy's function, and the names of what it needs made from text or files beforehand."""
+
+    plan: MakePlan
+    needs: tuple[str, ...] = ()
+
 
 strategies: Registry[Strategy] = Registry("resize strategy")
 
 
-def nothing_from_rows(token_map: TokenMap) -> csr_matrix:
-    """The combination of a strategy that looks at no single source row."""
-    return csr_matrix((len(token_map.tokens), token_map.source_vocab), dtype="float32")
+def strategy(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakePlan], MakePlan]:
+    """Decorator: enter a function as the strategy ``name``."""
+
+    def enter(plan: MakePlan) -> MakePlan:
+        strategies.register(name)(Strategy(plan, needs))
+        return plan
+
+    return enter

@@ -10,14 +10,14 @@ import torch.distributed as dist
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt.resize import table
 from nemo_adapt.resize.engine import resize_shard
-from nemo_adapt.resize.plan import RowPlan, strategies
+from nemo_adapt.resize.plan import Materials, RowPlan, strategies
 from nemo_adapt.token_map import NewToken, TokenMap
 
 
 def plan_for(spelled: list[list[int]], source_vocab: int) -> RowPlan:
     """The subword-mean plan of tokens spelled by the given pieces."""
     tokens = [NewToken(source_vocab + i, "t", "t", ids, 1, 1) for i, ids in enumerate(spelled)]
-    return strategies.get("subword_mean")(TokenMap(source_vocab, tokens))
+    return strategies.get("subword_mean").plan(Materials(TokenMap(source_vocab, tokens)))
 
 
 def resize_alone(source: torch.Tensor, plan: RowPlan, padded: int) -> torch.Tensor:

@@ -1,10 +1,9 @@
 """New rows are drawn around the mean of all source rows, with each column's own spread."""
 
-from nemo_adapt.resize.plan import RowPlan, nothing_from_rows, strategies
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.resize.plan import Materials, Noise, RowPlan, strategy
 
 
-@strategies.register("normal")
-def normal(token_map: TokenMap) -> RowPlan:
+@strategy("normal")
+def normal(materials: Materials) -> RowPlan:
     """Mean plus diagonal Gaussian noise of the source table's standard deviation."""
-    return RowPlan(nothing_from_rows(token_map), mean_share=1.0, noise=1.0)
+    return RowPlan(materials.nothing_from_rows(), mean_share=1.0, noise=Noise("diagonal"))

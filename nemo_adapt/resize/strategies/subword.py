@@ -3,13 +3,13 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from nemo_adapt.resize.plan import RowPlan, strategies
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 
 
-@strategies.register("subword_mean")
-def subword_mean(token_map: TokenMap) -> RowPlan:
+@strategy("subword_mean")
+def subword_mean(materials: Materials) -> RowPlan:
     """The plain average of the pieces; a piece that occurs twice counts twice."""
+    token_map = materials.token_map
     counts = np.array([len(token.source_ids) for token in token_map.tokens], dtype=np.int64)
     ends = np.concatenate([[0], np.cumsum(counts)])
     columns = np.array([piece for token in token_map.tokens for piece in token.source_ids], dtype=np.int64)
