@@ -13,9 +13,10 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.text_files import Part, Seen, ignore, read
+from nemo_adapt.text_files import END, Part, Seen, blocks, ignore, read
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+BLANK = b" \t\r\n"
 WORTH_CUTTING = 0.25
 """A file larger than this part of one process's share is cut; the others are read whole."""
 
@@ -53,6 +54,19 @@ def part_documents(part: Part, field: str = "text", seen: Seen = ignore) -> Iter
     for document in read(part, field, seen):
         found = True
         yield document
+    _check_found(part, found)
+
+
+def part_blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[bytes]:
+    """``text_files.blocks``, and ``UserError`` for a whole file with no document in it."""
+    found = False
+    for block in blocks(part, field, seen):
+        found = found or bool(block.strip(END + BLANK))
+        yield block
+    _check_found(part, found)
+
+
+def _check_found(part: Part, found: bool) -> None:
     if not found and part.of == 1:
         raise UserError(f"{part.path}: the file is empty; give a file with at least one document")
 

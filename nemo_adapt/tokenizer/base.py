@@ -1,7 +1,6 @@
 """The base tokenizer as the stage works on it: its JSON, its kind, and its bare model."""
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +12,7 @@ from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.hf_tokenizer.unigram import NEVER
-from nemo_adapt.tokenizer.pieces import BYTES_OF
-
-BATCH = 50_000
-"""Words encoded in one call."""
+from nemo_adapt.tokenizer.encode import bare
 
 
 @dataclass
@@ -116,49 +112,3 @@ def _ends_in_byte_level(pre_tokenizer: dict[str, Any] | None) -> bool:
     while pre_tokenizer is not None and pre_tokenizer["type"] == "Sequence":
         pre_tokenizer = pre_tokenizer["pretokenizers"][-1]
     return pre_tokenizer is not None and pre_tokenizer["type"] == "ByteLevel"
-
-
-def bare(content: dict[str, Any]) -> Tokenizer:
-    """The model of a ``tokenizer.json`` alone, which encodes words in the tokenizer's inner spelling."""
-    dropped: dict[str, Any] = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
-    return Tokenizer.from_str(json.dumps({**content, **dropped, "added_tokens": []}))
-
-
-def encode_words(model: Tokenizer, words: Sequence[str]) -> Iterator[list[int]]:
-    """The ids of each word (inner spelling) under a bare model."""
-    for start in range(0, len(words), BATCH):
-        for encoding in model.encode_batch_fast(list(words[start : start + BATCH]), add_special_tokens=False):
-            yield encoding.ids
-
-
-def segment(base: Base, model: Tokenizer, words: Sequence[str]) -> Iterator[list[str]]:
-    """The tokens of each word; characters that are spelled with byte pieces, or unknown, stand as themselves."""
-    names = {i: name for name, i in model.get_vocab().items()}
-    if base.byte_level:
-        yield from ([names[i] for i in ids] for ids in encode_words(model, words))
-        return
-    unknown = base.unknown
-    for word, ids in zip(words, encode_words(model, words), strict=True):
-        tokens = [names[i] for i in ids]
-        if any(token in BYTES_OF or token == unknown for token in tokens):
-            tokens = _with_characters(tokens, word, unknown)
-        yield tokens
-
-
-def _with_characters(tokens: list[str], word: str, unknown: str | None) -> list[str]:
-    """Byte pieces and unknowns replaced by the characters of ``word`` that they stand for."""
-    result: list[str] = []
-    at = 0
-    for i, token in enumerate(tokens):
-        if token in BYTES_OF:
-            starts = BYTES_OF[token][0] & 0xC0 != 0x80  # not a continuation byte: a character begins
-            fresh = [word[at]] if starts else []
-        elif token == unknown:
-            following = next((other for other in tokens[i + 1 :] if other not in BYTES_OF), None)
-            end = len(word) if following is None else word.index(following, at + 1)
-            fresh = list(word[at:end])
-        else:
-            fresh = [token]
-        result += fresh
-        at += sum(map(len, fresh))
-    return result

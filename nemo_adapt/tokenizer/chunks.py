@@ -7,22 +7,23 @@ import multiprocessing
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from nemo_adapt import text
-from nemo_adapt.progress import Bar
+from nemo_adapt.progress import Bar, say
 from nemo_adapt.text_files import Part, Seen, ignore
+from nemo_adapt.tokenizer.counts import Counts, Pieces, odd_bytes
 
-MAX_TYPES = 2_000_000
-"""Distinct pieces that a process keeps while counting; beyond, the rarest half is forgotten (about 300 MB)."""
+KEPT_TYPES = 1_000_000
+"""Distinct pieces that are learned from, the most frequent; in 1 GB of text those behind occur twice at most."""
+MAX_TYPES = 8_000_000
+"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (about 600 MB)."""
 ALONE_BYTES = 8 << 20
 """Text up to this size is counted in this process: starting others takes longer."""
-PER_CHECK = 256
-"""Documents between two looks at the number of types."""
 MARK = "▁"
 """SentencePiece's own sign for a space: in a text it is one more space."""
 SAFE_CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
@@ -40,55 +41,55 @@ class Chunks:
 
     def take(self, line: str) -> None:
         """Count the pieces of one line."""
-        pieces = line.split(" ")
-        if (
-            MARK in line or pieces != line.split()
-        ):  # other white space, or several in a row: slower, but cuts only where it is safe
-            pieces = SAFE_CUT.split(line)
+        pieces = SAFE_CUT.split(line)
         self.first[pieces[0]] += 1
-        if len(pieces) > 1:
-            self.later.update(pieces[1:])
-
-    def merge(self, other: "Chunks") -> None:
-        """Add what another process counted."""
-        self.first.update(other.first)
-        self.later.update(other.later)
-
-    def prune(self) -> None:
-        """Forget the rarest half of what has grown beyond ``MAX_TYPES``."""
-        for counts in (self.first, self.later):
-            if len(counts) > MAX_TYPES:
-                kept = counts.most_common(MAX_TYPES // 2)
-                counts.clear()
-                counts.update(dict(kept))
+        self.later.update(pieces[1:])
 
 
-def count_chunks(files: list[Path], field: str, added: str, title: str, processes: int = 0) -> Chunks:
+def count_chunks(files: list[Path], field: str, added: Sequence[str], title: str, processes: int = 0) -> Chunks:
     """Count the pieces of ``files`` in ``processes`` (0: one per core); the text is read once.
 
-    ``added`` is a pattern at whose matches lines are cut first, and which are not counted. The counts are the same for
-    any number of processes, unless types had to be forgotten. Raises ``UserError`` for text that cannot be read.
+    Lines are cut at the texts of ``added`` first, which are not counted. The result is the same for any number of
+    processes, unless one saw more than ``MAX_TYPES``. Raises ``UserError`` for text that cannot be read.
     """
     alone = not processes and text.total_bytes(files) <= ALONE_BYTES
     shares = text.shares(files, 1 if alone else processes or cores())
     with Bar(title, text.total_bytes(files) / 1e6, "MB") as bar:
         if len(shares) == 1:
-            return count_share(shares[0], field, added, lambda amount: bar.advance(amount / 1e6))
-        return _in_processes(shares, field, added, bar)
+            counts = count_share(shares[0], field, added, lambda amount: bar.advance(amount / 1e6))
+        else:
+            counts = _in_processes(shares, field, added, bar)
+    kept = counts.most_frequent(KEPT_TYPES)
+    if len(kept) < counts.size:
+        share = kept.counts.sum() / counts.total()
+        say(f"{title}: {len(kept):,} of {counts.size:,} distinct pieces are kept, {share:.1%} of the text")
+    found = list(zip(counts.texts(kept), kept.counts.tolist(), kept.later.tolist(), strict=True))
+    return Chunks(
+        Counter({piece: count for piece, count, later in found if not later}),
+        Counter({piece: count for piece, count, later in found if later}),
+    )
 
 
-def count_share(parts: Iterable[Part], field: str, added: str, seen: Seen = ignore) -> Chunks:
+def count_share(parts: Iterable[Part], field: str, added: Sequence[str], seen: Seen = ignore) -> Counts:
     """Count the pieces of some parts of files in this process."""
-    chunks = Chunks()
-    split = re.compile(added).split if added else None
-    documents = (document for part in parts for document in text.part_documents(part, field, seen))
-    for number, document in enumerate(documents):
-        for line in split(document) if split else (document,):
-            if line:
-                chunks.take(line)
-        if not number % PER_CHECK:
-            chunks.prune()
-    return chunks
+    counts, odd = Counts(), odd_bytes(added)
+    split = added_pattern(added).split
+    for part in parts:
+        for block in text.part_blocks(part, field, seen):
+            chunks = Chunks()
+            for document in counts.count(block, odd):
+                for line in split(document.decode().strip()):
+                    if line:
+                        chunks.take(line)
+            counts.add(chunks.first, False)
+            counts.add(chunks.later, True)
+            counts = counts.pruned(MAX_TYPES)
+    return counts
+
+
+def added_pattern(added: Sequence[str]) -> re.Pattern[str]:
+    """What matches any of the texts ``added``, of several the longest; nothing if there are none."""
+    return re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
 
 
 def cores() -> int:
@@ -111,14 +112,15 @@ def _see(amount: float) -> None:
         _shared.value += amount
 
 
-def _counted(parts: list[Part], field: str, added: str) -> Chunks:
-    return count_share(parts, field, added, _see)
+def _counted(parts: list[Part], field: str, added: Sequence[str]) -> tuple[Pieces, bytes]:
+    counts = count_share(parts, field, added, _see)
+    return counts.pieces(), counts.text[: counts.length].tobytes()
 
 
-def _in_processes(shares: list[list[Part]], field: str, added: str, bar: Bar) -> Chunks:
+def _in_processes(shares: list[list[Part]], field: str, added: Sequence[str], bar: Bar) -> Counts:
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
     shared = context.Value("d", 0.0)
-    chunks = Chunks()
+    counts = Counts()
     with ProcessPoolExecutor(len(shares), context, _start, (shared,)) as pool:
         futures = [pool.submit(_counted, parts, field, added) for parts in shares]
         pending = set(futures)
@@ -126,6 +128,5 @@ def _in_processes(shares: list[list[Part]], field: str, added: str, bar: Bar) ->
             done, pending = wait(pending, 0.2, FIRST_EXCEPTION)
             bar.advance(shared.value / 1e6 - bar.done)
             for future in done:
-                chunks.merge(future.result())
-                chunks.prune()
-    return chunks
+                counts.merge(*future.result())
+    return counts

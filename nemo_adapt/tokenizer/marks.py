@@ -17,7 +17,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.tokenizer.base import Base, encode_words
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json
 from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.words import count_lines
@@ -112,7 +113,7 @@ def spellings(original: Base, new: Sequence[str]) -> Iterator[list[int]]:
             words = [word for word, _ in split.pre_tokenize_str(token_bytes(token, True).decode())]
         except UnicodeDecodeError:
             words = [token]  # a part of a character stays one piece
-        yield [i for ids in encode_words(model, words) for i in ids]
+        yield encode_words(model, words).ids.tolist()
 
 
 def is_mark(character: str) -> bool:

@@ -16,11 +16,9 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import NORMAL, SPACE, one_line
 from nemo_adapt.progress import Bar
 from nemo_adapt.registry import Registry
-from nemo_adapt.tokenizer.base import Base, segment
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.encode import segment
 from nemo_adapt.tokenizer.learn import learn
-
-MAX_LEARNED = 1_000_000
-"""Word types learned from; rarer ones are left out (memory: about 1 GB, and what occurs once there saves nothing)."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,13 @@ METHODS: Registry[Method] = Registry("tokenizer method")
 def continue_bpe(request: Request, wanted: int) -> list[str]:
     """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989)."""
     base = request.base
-    words = learned_from(request.words)
-    segments = list(segment(base, base.model, words))
-    characters = {token for tokens in segments for token in tokens if token not in base.vocab and request.allow(token)}
-    spelled = {character: len(character.encode()) for character in characters}
+    words = list(request.words)
+    segments = segment(base.model, words, base.byte_level, base.unknown)
+    lacking = (string for string in segments.strings if string and string not in base.vocab)
+    spelled = {character: len(character.encode()) for character in lacking if request.allow(character)}
+    counts = list(request.words.values())
     with Bar("learning tokens", wanted, "tokens") as bar:
-        counted = zip(segments, (request.words[word] for word in words), strict=True)
-        return list(learn(counted, base.merging, spelled, wanted, request.allow, bar.advance))
-
-
-def learned_from(words: Counter[str]) -> list[str]:
-    """The words that tokens are learned from: all, or the most frequent where there are very many."""
-    return list(words) if len(words) <= MAX_LEARNED else [word for word, _ in words.most_common(MAX_LEARNED)]
+        return list(learn(segments, counts, base.merging, spelled, wanted, request.allow, bar.advance))
 
 
 @METHODS.register("union")

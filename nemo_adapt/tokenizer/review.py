@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from nemo_adapt.hf_tokenizer import splits
-from nemo_adapt.tokenizer.base import Base, bare, encode_words
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.extend import extended_json
 from nemo_adapt.tokenizer.pieces import is_whole
 
@@ -44,16 +46,16 @@ def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) ->
     """Encode the training words and the guard's with the base extended by ``new``."""
     model, before = bare(extended_json(base, new)), base.model
     name = dict(enumerate(new, start=base.size))
-    by_id: Counter[int] = Counter()
-    for ids, count in zip(encode_words(model, list(words)), words.values(), strict=True):
-        for i in ids:
-            by_id[i] += count
-    fires = Counter({name[i]: count for i, count in by_id.items() if i in name})
-    spelled = {token: len(ids) for token, ids in zip(new, encode_words(before, new), strict=True)}
+    encoded = encode_words(model, list(words))
+    counts = np.array(list(words.values()), np.int64)
+    # float64 counts are exact up to 2**53
+    by_id = np.bincount(encoded.ids, np.repeat(counts, encoded.lengths), base.size + len(new)).astype(np.int64)
+    fires = Counter({token: count for token, count in zip(new, by_id[base.size :].tolist(), strict=True) if count})
+    spelled = dict(zip(new, encode_words(before, new).lengths.tolist(), strict=True))
     silent = [token for token in new if token not in fires]
     unreachable = {
         token
-        for token, ids in zip(silent, encode_words(model, silent), strict=True)
+        for token, ids in zip(silent, encode_words(model, silent).lists(), strict=True)
         if [name.get(i) for i in ids] != [token]
     }
     if base.byte_level:
@@ -61,7 +63,7 @@ def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) ->
     costs, tokens, changed = _guard_costs(model, before, name, spelled, guard.words)
     gains = {token: fires[token] * (spelled[token] - 1) for token in costs}
     excess = changed - guard.share * tokens
-    return Review(fires, by_id.total(), unreachable, set(costs), _worst(costs, gains, excess), tokens, changed)
+    return Review(fires, int(by_id.sum()), unreachable, set(costs), _worst(costs, gains, excess), tokens, changed)
 
 
 def _useless_steps(base: Base, new: Sequence[str]) -> set[str]:
@@ -82,7 +84,8 @@ def _guard_costs(
     costs: Counter[str] = Counter()
     total = changed = 0
     texts = list(words)
-    for word, old, now in zip(texts, encode_words(before, texts), encode_words(model, texts), strict=True):
+    both = encode_words(before, texts).lists(), encode_words(model, texts).lists()
+    for word, old, now in zip(texts, *both, strict=True):
         total += len(old) * words[word]
         if old != now:
             changed += sum((Counter(old) - Counter(now)).values()) * words[word]

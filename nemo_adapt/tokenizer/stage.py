@@ -12,9 +12,10 @@ from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.token_map import NewToken, TokenMap
 from nemo_adapt.tokenizer import extend, marks
-from nemo_adapt.tokenizer.base import Base, encode_words, read
+from nemo_adapt.tokenizer.base import Base, read
 from nemo_adapt.tokenizer.choice import choose_tokens, parallel_texts
 from nemo_adapt.tokenizer.clock import Clock
+from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.select import Selection
 
@@ -59,7 +60,7 @@ def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]
     Each token is spelled by the base's bare model, so that no space is put in front; where marks are kept now, the
     original split regex comes first, because there the base still cuts.
     """
-    spellings: Iterable[list[int]] = encode_words(base.model, chosen.tokens)
+    spellings: Iterable[list[int]] = encode_words(base.model, chosen.tokens).lists()
     if base is not original:
         spellings = marks.spellings(original, chosen.tokens)
     rows = []

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from nemo_adapt.tokenizer.base import Base, bare, encode_words
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.extend import extended_json
 
 Row = dict[str, Any]
@@ -45,8 +47,7 @@ def yardstick(base: Base, words: Mapping[str, Counter[str]], sizes: Mapping[str,
 
 
 def _tokens(model: Any, words: Counter[str]) -> int:
-    encoded = encode_words(model, list(words))
-    return sum(len(ids) * count for ids, count in zip(encoded, words.values(), strict=True))
+    return int(encode_words(model, list(words)).lengths @ np.array(list(words.values())))
 
 
 def table(yard: Yardstick, sizes: Sequence[int], settle: Settle) -> list[Row]:

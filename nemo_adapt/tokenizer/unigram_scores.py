@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nemo_adapt.hf_tokenizer.unigram import NEVER, UNKNOWN_PENALTY
-from nemo_adapt.tokenizer.base import Base, segment
+from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.encode import segment
 
 MARGIN = 0.5
 """What each saved piece adds. sentencepiece sums float32 scores from the start of a line, and near -10,000 such numbers
@@ -31,7 +32,7 @@ def new_scores(base: Base, new: Sequence[str]) -> list[float]:
     unknown = min(score for score in scores.values() if score > NEVER) - UNKNOWN_PENALTY
     held = set().union(*scores)
     result = []
-    for i, pieces in enumerate(segment(base, base.model, new)):
+    for i, pieces in enumerate(segment(base.model, new, False, base.unknown).words()):
         lacking = [piece for piece in pieces if piece not in scores]  # spelled with bytes, or unknown
         spelled = sum(scores.get(piece, 0.0) for piece in pieces) + unknown * sum(piece in held for piece in lacking)
         own = math.modf((i + 1) * GOLDEN)[0] / 2

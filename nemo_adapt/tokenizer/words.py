@@ -5,6 +5,7 @@ pre-tokenizer, a run of spaces with what follows up to the next space. Tokenizer
 counted first in pieces between single spaces, which no base joins, and each distinct piece is spelled once.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from nemo_adapt import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.tokenizer.base import Base
-from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, count_chunks
+from nemo_adapt.tokenizer.chunks import KEPT_TYPES, Chunks, added_pattern, count_chunks
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 BYTE_LEVEL_SPACE = "Ġ"
@@ -39,21 +40,19 @@ def count_words(
     """
     if not files:
         return Counter(), Counter()
-    chunks = count_chunks(files, field, added_pattern(base), title, processes)
+    chunks = count_chunks(files, field, added_texts(base), title, processes)
     if not chunks.first:
         raise UserError(f"no words in {', '.join(map(str, files))}")
     if keeps_apart(base, list(islice(text.documents(files, field), COMPARED))):
         words = spell_chunks(base, chunks)
     else:
         words = count_lines(base, text.documents(files, field))
-    words = Counter(dict(sorted(words.items())))  # the order decides ties: it must not hang on which process was first
     return words, chunks.later + chunks.first
 
 
-def added_pattern(base: Base) -> str:
-    """A pattern for the base's added tokens, which are no words; empty if it has none."""
-    contents = sorted((token["content"] for token in base.content["added_tokens"]), key=len, reverse=True)
-    return "|".join(map(re.escape, contents))
+def added_texts(base: Base) -> list[str]:
+    """The base's added tokens, which are no words."""
+    return [token["content"] for token in base.content["added_tokens"]]
 
 
 def speller(base: Base) -> Spell:
@@ -70,19 +69,19 @@ def speller(base: Base) -> Spell:
 
 def count_lines(base: Base, lines: Iterable[str]) -> Counter[str]:
     """Count the words of ``lines``, each line spelled as a whole: the slow way, which holds for any base."""
-    spell, added = speller(base), re.compile(added_pattern(base) or r"(?!)")
+    spell, added = speller(base), added_pattern(added_texts(base))
     words: Counter[str] = Counter()
     for line in lines:
         for part in added.split(line):
             words.update(spell(part))
-        if len(words) > MAX_TYPES:
-            words = Counter(dict(words.most_common(MAX_TYPES // 2)))
+        if len(words) > 2 * KEPT_TYPES:
+            words = Counter(dict(words.most_common(KEPT_TYPES)))
     return words
 
 
 def keeps_apart(base: Base, lines: list[str]) -> bool:
     """Whether these lines give the same counts cut into pieces and whole."""
-    chunks, added = Chunks(), re.compile(added_pattern(base) or r"(?!)")
+    chunks, added = Chunks(), added_pattern(added_texts(base))
     for line in lines:
         for part in filter(None, added.split(line)):
             chunks.take(part)
@@ -92,17 +91,15 @@ def keeps_apart(base: Base, lines: list[str]) -> bool:
 def spell_chunks(base: Base, chunks: Chunks) -> Counter[str]:
     """The words of counted pieces, with their counts."""
     spell = speller(base)
-    words: Counter[str] = Counter()
+    words: dict[str, int] = {}  # a Counter takes twice as long to meet a new word
     for piece, count in chunks.first.items():
         for word in spell(piece):
-            words[word] += count
+            words[word] = words.get(word, 0) + count
     mark = BYTE_LEVEL_SPACE if base.byte_level else SPACE
     for pieces in _together(chunks.later):
-        for piece, spelled in zip(pieces, _spell_later(spell, mark, pieces), strict=True):
-            count = chunks.later[piece]
-            for word in spelled:
-                words[word] += count
-    return words
+        for piece, word in zip(*_spell_later(spell, mark, pieces), strict=True):
+            words[word] = words.get(word, 0) + chunks.later[piece]
+    return Counter(words)
 
 
 def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
@@ -116,17 +113,18 @@ def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
     yield from text.batches(simple, TOGETHER)
 
 
-def _spell_later(spell: Spell, mark: str, pieces: Sequence[str]) -> list[list[str]]:
-    """The words of pieces with a space in front: one call for all where the words show which piece they are of."""
+def _spell_later(spell: Spell, mark: str, pieces: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of pieces with a space in front, and the piece that each word is of.
+
+    One call for all, where the words show which piece they are of: each piece's first begins with ``mark``.
+    """
     _, *words = spell(" ".join((GUARD, *pieces)))
     if len(pieces) == 1:
-        return [words]
-    groups: list[list[str]] = []
-    for word in words:
-        if word.startswith(mark) or not groups:
-            groups.append([])
-        groups[-1].append(word)
-    if len(groups) == len(pieces):
-        return groups
+        return [pieces[0]] * len(words), words
+    begins = [word.startswith(mark) for word in words]
+    if sum(begins) == len(pieces) and begins[0]:
+        number = itertools.accumulate(begins)
+        return [pieces[i - 1] for i in number], words
     half = len(pieces) // 2
-    return _spell_later(spell, mark, pieces[:half]) + _spell_later(spell, mark, pieces[half:])
+    before, after = _spell_later(spell, mark, pieces[:half]), _spell_later(spell, mark, pieces[half:])
+    return before[0] + after[0], before[1] + after[1]

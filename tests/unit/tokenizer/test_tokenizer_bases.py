@@ -19,7 +19,8 @@ from nemo_adapt import hf_tokenizer, text
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.tiktoken_ranks import LLAMA3, RankKind, ranks_json, read_ranks
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.tokenizer.base import bare, encode_words, read
+from nemo_adapt.tokenizer.base import read
+from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.unigram_scores import repeats
 
 UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False, "vocab_size": 400}
@@ -65,7 +66,7 @@ def test_any_ranks_give_tiktokens_ids(longer, words):
     tokens = [bytes([byte]) for byte in range(256)] + [token.encode() for token in longer]
     ranks = {token: rank for rank, token in enumerate(tokens)}
     model = bare(ranks_json(ranks, RankKind(r"\p{L}+", ("<s>",), "<s>", "<s>"), {}))
-    assert list(encode_words(model, words)) == [reference(ranks)(word.encode()) for word in words]
+    assert list(encode_words(model, words).lists()) == [reference(ranks)(word.encode()) for word in words]
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_a_unigram_base_is_extended_in_both_formats(unigram):
         if all(i < size for i in found):
             assert found == before.encode(line)
     for token in new.tokens:
-        assert list(encode_words(bare(read(out).content), [token.token])) == [[token.id]]
+        assert list(encode_words(bare(read(out).content), [token.token]).lists()) == [[token.id]]
     learned = json.loads((out / "learn.json").read_text())
     assert learned["unreachable"]["left"] == 0 and learned["lines_unlike_sentencepiece"] == 0
     assert sum(map(len, model.encode(target()))) < 0.7 * sum(map(len, before.encode(target())))

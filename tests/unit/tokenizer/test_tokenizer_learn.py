@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.byte_level import BYTE_OF
-from nemo_adapt.tokenizer import methods
-from nemo_adapt.tokenizer.learn import learn
+from nemo_adapt.tokenizer.learn import Segments, learn
 from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes
 
 
@@ -32,6 +31,11 @@ def saved(words, ranks, candidate):
     return total
 
 
+def learned(words, *rest):
+    """``learn`` on (tokens, count) pairs."""
+    return learn(Segments.of([tokens for tokens, _ in words]), [count for _, count in words], *rest)
+
+
 WORDS = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1, max_size=25)
 BASE = st.lists(st.text("abcd", min_size=2, max_size=3), max_size=4, unique=True)
 
@@ -41,7 +45,7 @@ BASE = st.lists(st.text("abcd", min_size=2, max_size=3), max_size=4, unique=True
 def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
     ranks = {piece: i for i, piece in enumerate(merging)}
     start = [(encode(word, ranks), count) for word, count in words.items()]
-    chosen = list(learn(start, merging, {}, 12, lambda token: True))
+    chosen = list(learned(start, merging, {}, 12, lambda token: True))
     assert len(set(chosen)) == len(chosen) and not set(chosen) & set(merging)
     for token in chosen:
         candidates = {a + b for word in words for a, b in itertools.pairwise(encode(word, ranks))}
@@ -50,47 +54,57 @@ def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
         ranks[token] = len(ranks)
 
 
+@settings(max_examples=150, deadline=None)
+@given(words=WORDS, spelled=st.dictionaries(st.sampled_from("bcd"), st.integers(2, 4)))
+def test_missing_characters_are_learned_as_they_save(words, spelled):
+    ranks: dict[str, int] = {}
+    for token, count in learned(
+        [(list(word), n) for word, n in words.items()], [], spelled, 15, lambda _: True
+    ).items():
+        lacking = set(spelled) - set(ranks)
+        candidates = {a + b for word in words for a, b in itertools.pairwise(encode(word, ranks))}
+        saves = {join: saved(words, ranks, join) for join in candidates if not lacking & set(join)}
+        uses = Counter(letter for word, n in words.items() for letter in list(word) * n)
+        saves |= {letter: uses[letter] * (spelled[letter] - 1) for letter in lacking}
+        assert count == saves[token] == max(saves.values()) >= 2
+        ranks[token] = len(ranks)
+
+
 def test_it_stops_when_nothing_saves_two_tokens():
-    assert list(learn([("ab", 1), ("cd", 1)], [], {}, 10, lambda token: True)) == []
-    assert list(learn([("ab", 2), ("cd", 1)], [], {}, 10, lambda token: True)) == ["ab"]
+    assert list(learned([("ab", 1), ("cd", 1)], [], {}, 10, lambda token: True)) == []
+    assert list(learned([("ab", 2), ("cd", 1)], [], {}, 10, lambda token: True)) == ["ab"]
 
 
 def test_missing_characters_come_first_and_are_worth_the_tokens_they_save():
     words = [("aक", 5), ("aख", 3), ("aग", 1), ("bb", 9)]
-    chosen = list(learn(words, [], {"क": 3, "ख": 3, "ग": 3}, 10, lambda token: True))
+    chosen = list(learned(words, [], {"क": 3, "ख": 3, "ग": 3}, 10, lambda token: True))
     assert chosen == ["क", "bb", "ख", "aक", "aख", "ग"]
 
 
 def test_forbidden_tokens_are_never_chosen():
-    assert list(learn([("abc", 9)], [], {}, 9, lambda token: token != "ab")) == ["bc", "abc"]
+    assert list(learned([("abc", 9)], [], {}, 9, lambda token: token != "ab")) == ["bc", "abc"]
 
 
 def test_a_base_piece_that_becomes_possible_is_joined_at_once():
     words = [(("a", "bc", "d"), 5), (("a", "bc", "x"), 9)]
-    assert list(learn(words, ["bc", "abcd"], {}, 2, lambda token: True)) == ["abc", "abcx"]
+    assert list(learned(words, ["bc", "abcd"], {}, 2, lambda token: True)) == ["abc", "abcx"]
 
 
 def test_of_two_that_save_the_same_the_one_of_more_words_comes_first():
     words = [(["a", "b"], 6), (["c", "d", "x"], 2), (["c", "d", "y"], 2), (["c", "d", "z"], 2)]
-    assert list(learn(words, [], {}, 2, lambda token: True)) == ["cd", "ab"]
+    assert list(learned(words, [], {}, 2, lambda token: True)) == ["cd", "ab"]
 
 
 @settings(max_examples=60, deadline=None)
 @given(words=WORDS, few=st.integers(0, 6))
 def test_the_first_of_many_are_those_of_few_and_counts_are_what_they_saved(words, few):
     start = [(list(word), count) for word, count in words.items()]
-    many = learn(start, [], {}, 12, lambda token: True)
-    assert list(learn(start, [], {}, few, lambda token: True)) == list(many)[:few]
+    many = learned(start, [], {}, 12, lambda token: True)
+    assert list(learned(start, [], {}, few, lambda token: True)) == list(many)[:few]
     ranks: dict[str, int] = {}
     for token, count in many.items():
         assert saved(words, ranks, token) == count
         ranks[token] = len(ranks)
-
-
-def test_very_many_words_are_cut_to_the_most_frequent(monkeypatch):
-    monkeypatch.setattr(methods, "MAX_LEARNED", 2)
-    assert methods.learned_from(Counter(a=1, b=5, c=3)) == ["b", "c"]
-    assert methods.learned_from(Counter(a=1, b=5)) == ["a", "b"]
 
 
 def test_junk_is_refused():

@@ -1,0 +1,281 @@
+"""The state of learning, and what is done to it for every choice: compiled functions over two tables.
+
+Strings (tokens and candidates) are numbered from 1; ``0`` means none, for strings and for positions. All words lie
+behind one another, a token to a position. A candidate is the string that a token makes with its right neighbour (a
+character that is no token yet is its own candidate); all positions that make the same one hang in a list, so that
+they are found and counted however their parts are cut. Strings are told apart by 64-bit hashes: among ten million, two
+are the same by chance in one learning of 400,000.
+
+What belongs to a position or a string lies in one row, because most time goes into waiting for memory.
+"""
+
+import heapq
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+from numba.typed import List
+
+from nemo_adapt.compiled import compiled
+
+MIN_COUNT = 2
+"""A token must save this many tokens in the training text."""
+FACTOR = np.int64(-7046029254386353131)
+"""Of the polynomial hash: odd, so that powers of it never become 0 (2**64 over the golden ratio, signed)."""
+
+TOKEN, LEFT, RIGHT, WORD, JOIN, BEFORE, AFTER = range(7)
+"""Columns of a position: the token that stands there, its neighbours, the word; the candidate that begins there, and
+the neighbours in the list of that candidate's positions."""
+COUNT, PLACES, FIRST, RANK, SPELLED, WAITS, HASH, POWER, NEXT, PART, OTHER_PART = range(11)
+"""Columns of a string: ``COUNT`` the tokens that it would save, ``PLACES`` at how many positions, ``FIRST`` of which;
+``RANK`` its place in the order of joining (0: not joined, ``FORBIDDEN``: never will be); ``SPELLED``, for a character
+that is no token yet, the tokens that spell it now; whether it ``WAITS`` in ``State.risen``; ``POWER``, which is
+``FACTOR`` to its length; ``NEXT`` of the strings in the same slot; the two strings that it was first joined from."""
+FORBIDDEN = -1
+STRINGS, RANKS, WAITING = range(3)
+"""Places in ``State.used``: strings and ranks given out, strings that wait in ``State.risen``."""
+
+
+class State(NamedTuple):
+    """All that changes while learning."""
+
+    positions: npt.NDArray[np.int32]
+    strings: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.int64]
+    """By word: how often it occurs."""
+    risen: npt.NDArray[np.int32]
+    """Strings whose count has risen since the last ``push_risen``."""
+    used: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.int32]
+    """By the last bits of a hash: the first string that has them."""
+    heap: Any
+    """(-count, -places, string), the best first; may be out of date."""
+
+
+def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, lengths: Any) -> State:
+    """A state of words with ``tokens`` (numbers of the known strings), ``lengths`` of them each.
+
+    ``codes`` are the characters of the known strings behind one another, ``ends`` where each ends.
+    """
+    last = np.cumsum(lengths)
+    size = int(last[-1]) + 1 if len(last) else 1
+    positions = np.zeros((size, 8), np.int32)  # 32 bytes, so that no position lies across two cache lines
+    positions[1:, TOKEN] = tokens
+    positions[1:, LEFT] = np.arange(size - 1)
+    positions[1 + last - lengths, LEFT] = 0
+    positions[1:, RIGHT] = np.arange(2, size + 1)
+    positions[last, RIGHT] = 0
+    positions[1:, WORD] = np.repeat(np.arange(len(last)), lengths)
+    # Every join makes at most two strings and takes a position away; memory that is never used is never taken.
+    most = 1 + len(ends) + 5 * size
+    state = State(
+        positions,
+        strings=np.zeros((most, 11), np.int64),
+        weights=np.zeros(len(last), np.int64),
+        risen=np.zeros(most, np.int32),
+        used=np.array([len(ends) + 1, 0, 0]),
+        slots=np.zeros(1 << size.bit_length(), np.int32),
+        heap=List.empty_list(types.UniTuple(types.int64, 3)),
+    )
+    _enter_strings(state, codes, ends)
+    return state
+
+
+@compiled
+def _enter_strings(state: State, codes: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64]) -> None:
+    begin = 0
+    for i in range(len(ends)):
+        value, power = np.int64(0), np.int64(1)
+        for at in range(begin, ends[i]):
+            value = value * FACTOR + _scattered(codes[at])
+            power *= FACTOR
+        begin = ends[i]
+        state.strings[i + 1, HASH], state.strings[i + 1, POWER] = value, power
+        _keep(state, i + 1)
+
+
+@compiled
+def _scattered(code: Any) -> Any:
+    """A character's own 64 bits (the finalizer of splitmix64, Steele et al. 2014)."""
+    bits = np.uint64(code) + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.int64(bits ^ (bits >> np.uint64(31)))
+
+
+@compiled
+def fill(state: State) -> None:
+    """Count all candidates, and bring every word to the state in which an encoder leaves it."""
+    for at in range(1, len(state.positions)):
+        link(state, at)
+    for at in range(1, len(state.positions)):
+        if state.positions[at, LEFT] == 0 and state.positions[at, RIGHT]:
+            encode(state, at)
+    push_risen(state)
+
+
+@compiled
+def best(state: State) -> int:
+    """The candidate that saves most (of equals the one in more places, then the older), or 0."""
+    while len(state.heap):
+        count, _, string = heapq.heappop(state.heap)
+        now = state.strings[string, COUNT]
+        if state.strings[string, RANK] or now < MIN_COUNT:
+            continue
+        if now == -count:
+            return string
+        if now < -count:
+            heapq.heappush(state.heap, (-now, -state.strings[string, PLACES], string))
+    return 0
+
+
+@compiled
+def choose(state: State, chosen: int) -> None:
+    """Make a candidate a token, and bring the words that hold it to their new state."""
+    state.used[RANKS] += 1
+    state.strings[chosen, RANK] = state.used[RANKS]
+    if state.strings[chosen, SPELLED]:
+        _complete(state, chosen)
+    while state.strings[chosen, FIRST]:
+        encode(state, _begin(state, state.strings[chosen, FIRST]))
+    push_risen(state)
+
+
+@compiled
+def _complete(state: State, character: int) -> None:
+    """A character becomes a token: its positions take part in candidates from now on."""
+    found = np.empty(state.strings[character, PLACES], np.int32)
+    for i in range(len(found)):
+        found[i] = state.strings[character, FIRST]
+        unlink(state, found[i])
+    state.strings[character, SPELLED] = 0
+    for at in found:
+        for changed in (at, state.positions[at, LEFT]):  # of two in a row, one comes up twice
+            if changed:
+                unlink(state, changed)
+                link(state, changed)
+    for at in found:
+        encode(state, _begin(state, at))
+
+
+@compiled
+def _begin(state: State, at: int) -> int:
+    """The first position of a word."""
+    while state.positions[at, LEFT]:
+        at = state.positions[at, LEFT]
+    return at
+
+
+@compiled
+def encode(state: State, begin: int) -> None:
+    """Join the word that begins at a position as an encoder does: the best-ranked first, leftmost of equals."""
+    while True:
+        least, found, at = 0, 0, begin
+        while at:
+            rank = state.strings[state.positions[at, JOIN], RANK]
+            if rank > 0 and (not found or rank < least):
+                least, found = rank, at
+            at = state.positions[at, RIGHT]
+        if not found:
+            return
+        merge(state, found)
+
+
+@compiled
+def merge(state: State, at: int) -> None:
+    """Join the token at a position with its right neighbour, whose position is given up."""
+    here = state.positions[at]
+    left, gone, joined = here[LEFT], here[RIGHT], here[JOIN]
+    after = state.positions[gone, RIGHT]
+    unlink(state, at)
+    unlink(state, gone)
+    if left:
+        unlink(state, left)
+    here[TOKEN], here[RIGHT] = joined, after
+    state.positions[gone, LEFT] = state.positions[gone, RIGHT] = 0
+    if after:
+        state.positions[after, LEFT] = at
+    link(state, at)
+    if left:
+        link(state, left)
+
+
+@compiled
+def link(state: State, at: int) -> None:
+    """Count the candidate that begins at a position."""
+    here = state.positions[at]
+    amount, right, string = state.weights[here[WORD]], here[RIGHT], np.int64(here[TOKEN])
+    spelled = state.strings[string, SPELLED]
+    if spelled:
+        amount *= spelled - 1
+    elif right == 0 or state.strings[state.positions[right, TOKEN], SPELLED]:
+        return
+    else:
+        string = _number(state, string, state.positions[right, TOKEN])
+    its = state.strings[string]
+    here[JOIN], here[BEFORE], here[AFTER] = string, 0, its[FIRST]
+    if its[FIRST]:
+        state.positions[its[FIRST], BEFORE] = at
+    its[FIRST] = at
+    its[COUNT] += amount
+    its[PLACES] += 1
+    if not its[WAITS]:
+        its[WAITS] = 1
+        state.risen[state.used[WAITING]] = string
+        state.used[WAITING] += 1
+
+
+@compiled
+def unlink(state: State, at: int) -> None:
+    """Count the candidate that begins at a position no longer."""
+    here = state.positions[at]
+    if here[JOIN] == 0:
+        return
+    its = state.strings[here[JOIN]]
+    its[COUNT] -= state.weights[here[WORD]] * (its[SPELLED] - 1 if its[SPELLED] else 1)
+    its[PLACES] -= 1
+    if here[BEFORE]:
+        state.positions[here[BEFORE], AFTER] = here[AFTER]
+    else:
+        its[FIRST] = here[AFTER]
+    if here[AFTER]:
+        state.positions[here[AFTER], BEFORE] = here[BEFORE]
+    here[JOIN] = 0
+
+
+@compiled
+def _number(state: State, left: Any, right: Any) -> Any:
+    """The number of two strings joined, a new one if need be."""
+    value = state.strings[left, HASH] * state.strings[right, POWER] + state.strings[right, HASH]
+    string = np.int64(state.slots[value & (len(state.slots) - 1)])
+    while string:
+        if state.strings[string, HASH] == value:
+            return string
+        string = state.strings[string, NEXT]
+    string = state.used[STRINGS]
+    state.used[STRINGS] += 1
+    state.strings[string, HASH] = value
+    state.strings[string, POWER] = state.strings[left, POWER] * state.strings[right, POWER]
+    state.strings[string, PART], state.strings[string, OTHER_PART] = left, right
+    _keep(state, string)
+    return string
+
+
+@compiled
+def _keep(state: State, string: int) -> None:
+    """Make a string known by its hash."""
+    slot = state.strings[string, HASH] & (len(state.slots) - 1)
+    state.strings[string, NEXT] = state.slots[slot]
+    state.slots[slot] = string
+
+
+@compiled
+def push_risen(state: State) -> None:
+    """Enter the candidates whose counts have risen into the heap."""
+    for string in state.risen[: state.used[WAITING]]:
+        its = state.strings[string]
+        its[WAITS] = 0
+        if its[COUNT] >= MIN_COUNT and not its[RANK]:
+            heapq.heappush(state.heap, (-its[COUNT], -its[PLACES], np.int64(string)))
+    state.used[WAITING] = 0

@@ -1,0 +1,77 @@
+"""The compiled table counts what plain Python counts."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemo_adapt.tokenizer.chunks import Chunks, added_pattern
+from nemo_adapt.tokenizer.counts import END, Counts, Pieces, odd_bytes
+
+ADDED = ["<s>", "  ", "a]", "xy"]
+LETTERS = st.sampled_from("abxy<s>]éğक்“→語😀") | st.sampled_from([" ", " ", "  "])
+ODD = [9, 10, 11, 12, 13, 28, 29, 30, 31, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C), 0x2028, 0x2029, 0x202F, 0x205F]
+SPACES = st.sampled_from([chr(code) for code in [*ODD, 0x3000, 0x2581, 0xFFFF, 0]])
+DOCUMENTS = st.lists(st.lists(LETTERS | LETTERS | LETTERS | SPACES, max_size=12).map("".join), max_size=12)
+
+
+def taken(documents):
+    """First and later pieces, counted one document after the other."""
+    chunks, split = Chunks(), added_pattern(ADDED).split
+    for document in documents:
+        for line in filter(None, split(document.strip())):
+            chunks.take(line)
+    return chunks.first, chunks.later
+
+
+def in_table(counts, pieces=None):
+    """What a table holds, as ``taken`` gives it."""
+    pieces = counts.pieces() if pieces is None else pieces
+    found = Counter(), Counter()
+    for piece, count, later in zip(counts.texts(pieces), pieces.counts.tolist(), pieces.later.tolist(), strict=True):
+        found[later][piece] += count
+    return found
+
+
+def counted(documents):
+    counts, chunks = Counts(), Chunks()
+    block = b"".join(document.encode() + bytes([END]) for document in documents)
+    for document in counts.count(block, odd_bytes(ADDED)):
+        for line in filter(None, added_pattern(ADDED).split(document.decode().strip())):
+            chunks.take(line)
+    counts.add(chunks.first, False)
+    counts.add(chunks.later, True)
+    return counts
+
+
+@settings(max_examples=400, deadline=None)
+@given(documents=DOCUMENTS)
+def test_blocks_count_as_documents_do(documents):
+    assert in_table(counted(documents)) == taken(documents)
+
+
+@settings(max_examples=50, deadline=None)
+@given(some=DOCUMENTS, others=DOCUMENTS)
+def test_tables_are_merged(some, others):
+    counts, other = counted(some), counted(others)
+    counts.merge(other.pieces(), other.text[: other.length].tobytes())
+    assert in_table(counts) == taken([*some, *others])
+    assert counts.total() == sum(sum(part.values()) for part in taken([*some, *others]))
+
+
+def test_plain_documents_are_counted_without_being_handed_back():
+    assert Counts().count(b"a b\xff\xff c\xff\xc4\x9f d\xff", odd_bytes()) == [b" c"]
+
+
+def test_a_table_grows_and_keeps_the_most_frequent():
+    words = {f"w{i}": 1 + i % 1000 for i in range(200_000)}
+    counts = Counts()
+    counts.add(words, True)
+    counts.add(words, True)
+    assert counts.size == 200_000 and in_table(counts)[1] == Counter({word: 2 * count for word, count in words.items()})
+    kept = counts.most_frequent(300)
+    assert len(kept) == 300 and set(kept.counts.tolist()) == {2000, 1998}
+    assert in_table(counts, Pieces(kept.rows[:5]))[1].total() == 10_000
+    few = counts.pruned(1000)
+    assert few.size == 500 and in_table(few) == in_table(counts, counts.most_frequent(500))
+    assert counts.pruned(200_000) is counts
