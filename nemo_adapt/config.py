@@ -68,6 +68,29 @@ class DataConfig:
 
 
 @dataclass
+class AuxiliaryConfig:
+    vectors: str = ""
+    """A ``.npz`` or ``.safetensors`` file with one vector for each target id (``focus``, ``omp``); empty: fastText
+    vectors are trained on ``data.target``."""
+    dictionary: str = ""
+    """The bilingual dictionary of ``wechsel``: a text file, one ``source<TAB>target`` pair of words a line."""
+    source_text: list[str] = field(default_factory=list)
+    """Files or globs of source-language text for the word vectors of ``wechsel``; empty: ``data.replay``."""
+    dims: int = 100
+    """Length of trained vectors."""
+    epochs: int = 3
+    """Passes over the text when vectors are trained."""
+    min_count: int = 10
+    """Tokens and words that occur less often get no vector of their own."""
+    buckets: int = 200_000
+    """Rows of the table into which character n-grams are hashed; with ``dims`` it decides the memory."""
+    max_words: int = 500_000
+    """Most frequent words of each language that get a vector of their own (``wechsel``)."""
+    seed: int = 1234
+    """Seed of the training of vectors."""
+
+
+@dataclass
 class ConvertConfig:
     chunk_mib: int = 64
     """Largest piece of a table written at once, MiB."""
@@ -83,6 +106,12 @@ class ResizeConfig:
     """Seed of the strategies that draw random numbers."""
     padded_vocab_multiple: int = 128
     """The tables are padded to a multiple of this times TP."""
+    omp_pieces: int = 64
+    """Most base rows that ``omp`` combines into a new one."""
+    wechsel_neighbours: int = 10
+    """Nearest base rows that ``wechsel`` combines into a new one."""
+    wechsel_temperature: float = 0.1
+    """Temperature of the softmax over their similarities; smaller prefers the nearest."""
 
 
 @dataclass
@@ -170,6 +199,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     resize: ResizeConfig = field(default_factory=ResizeConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)

@@ -10,12 +10,20 @@ from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.steps import Step, build_as_rank, run_step
 
 TEXT = "data.text_field"
-ROWS = ("resize.input", "resize.output", "resize.seed")
+ROWS = (
+    *("resize.input", "resize.output", "resize.seed"),
+    *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
+)
+VECTORS = ("auxiliary", TEXT)
 
 ROAD = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
     Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),
     Step("data", "nemo_adapt.data.stage", reads.replay, "data/replay", (TEXT,)),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
     Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",)),
     Step("resize", "nemo_adapt.resize.stage", reads.converted, "resize", (*ROWS, "train.precision", "parallel"), True),
     Step("train", "nemo_adapt.train.stage", reads.training, "train", (*ROWS, "train", "data.replay_share"), True, True),
@@ -25,8 +33,12 @@ ROAD = (
 
 
 def road(config: Config) -> list[Step]:
-    """The steps of a configuration's run: all but the replay set where there is no replay text."""
-    return [step for step in ROAD if step.result != "data/replay" or config.data.replay]
+    """The steps of a configuration's run: without the replay set where there is no replay text, and with that
+    auxiliary data alone that the strategies need."""
+    optional = {step.result for step in ROAD if step.name == "auxiliary"} | {"data/replay"}
+    wanted = {f"auxiliary/{kind}" for kind in reads.needs(config.resize)}
+    wanted |= {"data/replay"} if config.data.replay else set()
+    return [step for step in ROAD if step.result in wanted or step.result not in optional]
 
 
 def names() -> list[str]:

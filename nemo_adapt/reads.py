@@ -3,10 +3,11 @@
 A file that the user names and that is not there is an error here, before anything runs.
 """
 
+import importlib.util
 from pathlib import Path
 
 from nemo_adapt.artifact import Inputs
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.text import expand
@@ -32,14 +33,51 @@ def replay(config: Config, run: RunFolder) -> Inputs:
     return {"tokenizer": [run["tokenizer"]], "text": _files("data.replay", config.data.replay)}
 
 
+def piece_bytes(config: Config, run: RunFolder) -> Inputs:
+    """The extended tokenizer, which holds the base's tokens."""
+    return {"tokenizer": [run["tokenizer"]]}
+
+
+def meetings(config: Config, run: RunFolder) -> Inputs:
+    """Target text and the tokenizers that cut it."""
+    return {"base": [Path(config.tokenizer.base)], **target(config, run)}
+
+
+def vectors(config: Config, run: RunFolder) -> Inputs:
+    """The user's vectors, or target text to train them on."""
+    if config.auxiliary.vectors:
+        return {"tokenizer": [run["tokenizer"]], "vectors": [_file("auxiliary.vectors", config.auxiliary.vectors)]}
+    require_gensim(_strategies(config))
+    return target(config, run)
+
+
+def bilingual(config: Config, run: RunFolder) -> Inputs:
+    """The dictionary, and text of both languages."""
+    dictionary, source = config.auxiliary.dictionary, config.auxiliary.source_text or config.data.replay
+    if not dictionary:
+        raise UserError(
+            f"{_strategies(config)} needs a bilingual dictionary: give auxiliary.dictionary a text file with a source "
+            "and a target word, separated by a tab, on each line"
+        )
+    if not source:
+        raise UserError(f"{_strategies(config)} needs source-language text: give auxiliary.source_text files or globs")
+    require_gensim(_strategies(config))
+    return {
+        **target(config, run),
+        "dictionary": [_file("auxiliary.dictionary", dictionary)],
+        "source_text": expand(source, "auxiliary.source_text"),
+    }
+
+
 def model(config: Config, run: RunFolder) -> Inputs:
     """The base model."""
     return {"model": [Path(config.model.path)]}
 
 
 def converted(config: Config, run: RunFolder) -> Inputs:
-    """The base model, its checkpoint, and the extended tokenizer."""
-    return {**model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]]}
+    """The base model, its checkpoint, the extended tokenizer, and what the strategies need."""
+    needed = {f"auxiliary.{kind}": [run[f"auxiliary/{kind}"]] for kind in needs(config.resize)}
+    return {**model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]], **needed}
 
 
 def training(config: Config, run: RunFolder) -> Inputs:
@@ -65,6 +103,30 @@ def adapted(config: Config, run: RunFolder) -> Inputs:
         "train": [run["train"]],
         **_by_language("texts", "evaluate.texts", config.evaluate.texts),
     }
+
+
+def needs(resize: ResizeConfig) -> list[str]:
+    """Kinds of auxiliary data that the strategies of both tables need; ``UserError`` for an unknown strategy."""
+    from nemo_adapt.resize.supplies import needs_of  # imports torch: not for a misspelt key
+
+    return needs_of(resize)
+
+
+def require_gensim(wanted_by: str) -> None:
+    """``UserError`` where gensim, which trains vectors, is not installed."""
+    if importlib.util.find_spec("gensim") is None:
+        raise UserError(f"{wanted_by} trains fastText vectors with gensim: pip install 'nemo-adapt[focus]'")
+
+
+def _strategies(config: Config) -> str:
+    """How the strategies were chosen, for error lines."""
+    return f"resize.input={config.resize.input} resize.output={config.resize.output}"
+
+
+def _file(key: str, path: str) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"{key}: {path} does not exist")
+    return Path(path)
 
 
 def _files(key: str, patterns: list[str]) -> list[Path]:

@@ -15,11 +15,12 @@ from nemo_adapt.run_folder import RunFolder
 
 NOT_DECIDING = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # what lies there decides, and is hashed as an input
+    "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
     "train": ("save_every", "keep", "log_every", "micro_batch"),
 }
 """Settings that a finished or interrupted stage does not depend on."""
-MADE_BY = {"checkpoint": "convert", "adapted": "export", "data.target": "data", "data.replay": "data"}
-"""Inputs that are results of a stage with another name."""
+MADE_BY = {"checkpoint": "convert", "adapted": "export"}
+"""Inputs that are results of a stage with another name; those of a stage with several begin with its name and a dot."""
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,6 @@ def _check_earlier(step: Step, inputs: Inputs, run: RunFolder) -> None:
         for path in paths:
             ours = path.is_relative_to(run.root) or path == run["export"]
             if ours and not (path / artifact.MANIFEST).is_file():
-                raise UserError(f"{path} is not finished: run the {MADE_BY.get(key, key)} stage before {step.name}")
+                raise UserError(
+                    f"{path} is not finished: run the {MADE_BY.get(key, key.split('.')[0])} stage before {step.name}"
+                )

@@ -10,11 +10,12 @@ PACKAGE = Path(__file__).parent.parent / "nemo_adapt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 300
 
-STAGES = {"tokenizer", "data", "convert", "resize", "train", "export", "evaluate"}
+STAGES = {"tokenizer", "data", "auxiliary", "convert", "resize", "train", "export", "evaluate"}
 """Modules or packages that are stages: they meet through folders on disk, never through imports."""
 MAY_IMPORT = {
     "train": {"resize"},  # it resizes in memory, with the resize library
     "checks": {"resize"},  # the names of the strategies
+    "reads": {"resize"},  # what the strategies need
     "cli": {"evaluate"},  # the headline of the report
 }
 HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}

@@ -1,5 +1,6 @@
 """The adapted model as train and resize build it: this rank's part, weights from the converted checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.model.build import build_model
 from nemo_adapt.resize.load import load_resized
+from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import padded_rows, target_rows
 
@@ -27,10 +29,15 @@ def build_adapted(config: Config, shape: Shape) -> Any:
     return build_model(shape, config.parallel, config.train.precision, shape.vocab, padded)
 
 
-def load_adapted(config: Config, model_folder: Path, checkpoint: Path, tokenizer: Path) -> tuple[Any, Shape]:
-    """Build the adapted model and fill it from ``checkpoint``, tables resized; returns it with its shape."""
+def load_adapted(
+    config: Config, model_folder: Path, checkpoint: Path, tokenizer: Path, auxiliary: Mapping[str, Path] | None = None
+) -> tuple[Any, Shape]:
+    """Build the adapted model and fill it from ``checkpoint``, tables resized; returns it with its shape.
+
+    ``auxiliary``: kind -> folder of what the strategies need.
+    """
     token_map = TokenMap.load(tokenizer)
     shape = adapted_shape(model_folder, token_map)
     model = build_adapted(config, shape)
-    load_resized(model, checkpoint, token_map, config.resize)
+    load_resized(model, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
     return model, shape

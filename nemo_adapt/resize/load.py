@@ -7,20 +7,20 @@ import torch
 from megatron.core import dist_checkpointing, parallel_state
 from scipy.sparse import csr_matrix
 
-import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.resize.engine import resize_shard
-from nemo_adapt.resize.plan import INPUT, OUTPUT, Materials, RowPlan, strategies
+from nemo_adapt.resize.plan import INPUT, OUTPUT, RowPlan
+from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
 
 TABLES = (EMBEDDING, OUTPUT_LAYER)
 
 
-def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig) -> None:
+def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies) -> None:
     """Load ``checkpoint`` into ``model``, whose tables already have the target's padded size.
 
     Kept rows are copied bit by bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
@@ -30,7 +30,7 @@ def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: Resi
     load_all_but_tables(model, checkpoint)
     group = parallel_state.get_tensor_model_parallel_group()
     for key, weight, table in _tables(model):
-        plan, kept = _plan(config, table, token_map, opened.sizes[key][0], checkpoint)
+        plan, kept = _plan(config, table, token_map, opened.sizes[key][0], checkpoint, supplies)
         source = _source_shard(opened, key, weight, group)
         rows = weight.shape[0]
         start = parallel_state.get_tensor_model_parallel_rank() * rows
@@ -66,7 +66,7 @@ def _tables(model: Any) -> list[tuple[str, torch.nn.Parameter, str]]:
 
 
 def _plan(
-    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, checkpoint: Path
+    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, checkpoint: Path, supplies: Supplies
 ) -> tuple[RowPlan, int]:
     """The plan for the new rows, and how many source rows are kept."""
     if not token_map.tokens:
@@ -76,9 +76,7 @@ def _plan(
             f"the tokenizer has {token_map.source_vocab} base tokens, but the model in {checkpoint} only "
             f"{source_rows} rows: tokenizer.base and model.path do not belong together"
         )
-    name = config.input if table == INPUT else config.output
-    plan = strategies.get(name).plan(Materials(token_map, table, config.seed))
-    return plan, token_map.source_vocab
+    return supplies.plan(config, table, token_map), token_map.source_vocab
 
 
 def _source_shard(opened: Checkpoint, key: str, weight: torch.Tensor, group: Any) -> ShardedTable:

@@ -1,12 +1,14 @@
 """What a strategy is given and what it answers. It knows no device, process group or file of a model."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from nemo_adapt.config import ResizeConfig
 from nemo_adapt.registry import Registry
 from nemo_adapt.token_map import TokenMap
 
@@ -52,6 +54,10 @@ class Materials:
     seed: int = 0
     initializer_range: float = 0.02
     """Standard deviation with which the base model's tables were initialized (``config.json``; 0.02 is Llama's)."""
+    settings: ResizeConfig = field(default_factory=ResizeConfig)
+    """Numbers that some strategies have a choice of."""
+    auxiliary: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    """What the strategy's ``needs`` stand for: name -> arrays (``nemo_adapt.auxiliary`` says which)."""
 
     def nothing_from_rows(self) -> csr_matrix:
         """The combination of a strategy that looks at no single source row."""

@@ -17,6 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.progress import say
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
+from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import checkpoints
 from nemo_adapt.train.batches import BatchLayout, batches, training_set
@@ -72,7 +73,7 @@ def _start(config: Config, inputs: Inputs, out: Path) -> tuple[Trainer, dict[str
         if dist.get_rank() == 0:
             say(f"training goes on from {saved[-1].name}")
         return trainer, progress
-    model, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer)
+    model, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
     return build_trainer(model, config.train), {"step": 0, "tokens": 0, "bytes": 0, "seconds": 0.0}
 
 

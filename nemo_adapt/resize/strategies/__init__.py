@@ -1,5 +1,35 @@
 """The strategies. A new one is one file beside this one and one name here."""
 
-from nemo_adapt.resize.strategies import mean, normal, subword
+from nemo_adapt.resize.strategies import (
+    align,
+    calibrated,
+    focus,
+    mean,
+    multivariate_normal,
+    normal,
+    omp,
+    random_init,
+    random_token,
+    subword,
+    subword_weighted,
+    subword_weighted_position,
+    wechsel,
+    zero,
+)
 
-__all__ = ["mean", "normal", "subword"]
+__all__ = [
+    "align",
+    "calibrated",
+    "focus",
+    "mean",
+    "multivariate_normal",
+    "normal",
+    "omp",
+    "random_init",
+    "random_token",
+    "subword",
+    "subword_weighted",
+    "subword_weighted_position",
+    "wechsel",
+    "zero",
+]

@@ -1,0 +1,122 @@
+"""Vectors of base tokens and of new tokens in one space, by a bilingual dictionary (WECHSEL, arXiv 2112.06598)."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import orthogonal_procrustes
+
+from nemo_adapt import documents, hf_tokenizer
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.auxiliary import fasttext
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
+from nemo_adapt.token_map import TokenMap
+
+WORD = re.compile(r"\w+|[^\w\s]")
+"""Words and punctuation marks: what vectors are trained for."""
+
+Table = npt.NDArray[np.float32]
+
+
+def make(config: Config, inputs: Inputs) -> dict[str, Table]:
+    """``source`` [source vocab, dims] and ``target`` [new tokens, dims], float32; a zero row: the token has none.
+
+    Word vectors with character n-grams are trained on ``source_text`` and ``text``; the source's are turned onto the
+    target's by the orthogonal matrix that fits the dictionary's pairs best (Procrustes). ``UserError`` for a dictionary
+    that cannot be read or has no pair of words that both texts know.
+    """
+    folder = inputs["tokenizer"][0]
+    contents = documents.token_contents(hf_tokenizer.load(folder))
+    vocab, field = TokenMap.load(folder).source_vocab, config.data.text_field
+    pairs = read_dictionary(inputs["dictionary"][0])
+    words = fasttext.train("source words", inputs["source_text"], field, _words, config.auxiliary)
+    source = Words(words)
+    words = fasttext.train("target words", inputs["text"], field, _words, config.auxiliary)
+    target = Words(words)
+    turn = rotation(source, target, pairs, inputs["dictionary"][0])
+    turned = source.of_tokens(contents[:vocab]) @ turn
+    return {"source": turned.astype(np.float32), "target": target.of_tokens(contents[vocab:])}
+
+
+def _words(batch: list[str]) -> Iterable[list[str]]:
+    return map(WORD.findall, batch)
+
+
+class Words:
+    """Trained word vectors, and what they say of words and parts of words that they were not trained on."""
+
+    def __init__(self, vectors: Any) -> None:
+        self.vectors = vectors
+        self.trained = np.zeros(vectors.bucket, dtype=bool)
+        for buckets in vectors.buckets_word:
+            self.trained[buckets] = True
+
+    def of_tokens(self, contents: Sequence[bytes]) -> Table:
+        """A vector for each token's text, without outer spaces: [tokens, dims]."""
+        found = np.zeros((len(contents), self.vectors.vector_size), dtype=np.float32)
+        for row, content in enumerate(contents):
+            try:
+                found[row] = self.of_word(content.decode().strip())
+            except UnicodeDecodeError:  # a part of a character
+                continue
+        return found
+
+    def of_word(self, word: str) -> Table:
+        """The word's own vector, or the mean of its n-grams' that the text has; zero without any."""
+        from gensim.models.fasttext import ft_ngram_hashes
+
+        if word in self.vectors.key_to_index:
+            return self.vectors[word]
+        vectors = self.vectors
+        buckets = ft_ngram_hashes(word, vectors.min_n, vectors.max_n, vectors.bucket) if word else []
+        known = [bucket for bucket in buckets if self.trained[bucket]]
+        return vectors.vectors_ngrams[known].mean(axis=0) if known else np.zeros(vectors.vector_size, np.float32)
+
+
+def read_dictionary(path: Path) -> list[tuple[str, str]]:
+    """Pairs of a source and a target word, one a line, a tab or spaces between; ``UserError`` naming the line."""
+    pairs = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"auxiliary.dictionary: {path} is not UTF-8; convert it") from None
+    for number, line in enumerate(lines, start=1):
+        words = line.split("\t") if "\t" in line else line.split()
+        if not words:
+            continue
+        if len(words) != 2 or not all(word.strip() for word in words):
+            raise UserError(f"auxiliary.dictionary: {path}: line {number} is not a source and a target word")
+        pairs.append((words[0].strip(), words[1].strip()))
+    return pairs
+
+
+def rotation(source: Words, target: Words, pairs: list[tuple[str, str]], path: Path) -> npt.NDArray[np.float64]:
+    """The orthogonal matrix W [dims, dims] for which source vectors @ W are nearest the target's, over all pairs.
+
+    As in the authors' program each word is also looked up in lower case and as a title.
+    """
+    known = dict.fromkeys(
+        (first, second)
+        for pair in pairs
+        for first in _spellings(pair[0])
+        for second in _spellings(pair[1])
+        if first in source.vectors.key_to_index and second in target.vectors.key_to_index
+    )
+    if not known:
+        raise UserError(
+            f"auxiliary.dictionary: of the {len(pairs)} pairs in {path} none has both words in the texts "
+            "(source words first, target words second)"
+        )
+    say(f"dictionary: {len(known):,} pairs of words, of {len(pairs):,}, are known on both sides")
+    left = np.array([source.vectors[first] for first, _ in known], dtype=np.float64)
+    right = np.array([target.vectors[second] for _, second in known], dtype=np.float64)
+    return orthogonal_procrustes(left, right)[0]
+
+
+def _spellings(word: str) -> dict[str, None]:
+    return dict.fromkeys((word, word.lower(), word.title()))

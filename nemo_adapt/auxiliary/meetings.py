@@ -1,0 +1,98 @@
+"""Which base tokens stand where a new token stands, counted over the target text."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nemo_adapt import documents, hf_tokenizer, text
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import Bar, say
+from nemo_adapt.token_map import TokenMap
+
+BATCH = 1000
+"""Documents cut by the tokenizers at once."""
+PENDING = 4_000_000
+"""Meetings that wait to be added up: bounds the memory to some hundred MiB besides the result."""
+
+Integers = npt.NDArray[np.int64]
+
+
+def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
+    """Pairs of a new and a base token that meet: an occurrence of each shares at least one byte of the text.
+
+    ``new`` (number of the new token, 0 is the first) and ``piece`` (base id), sorted; ``meetings``, how often; and
+    ``bytes``, how many bytes they share in all. All int64, one entry for each pair. Documents that the two tokenizers
+    do not turn into as many bytes (text that the base writes as an unknown token) are left out, and counted in the log.
+    """
+    folder = inputs["tokenizer"][0]
+    base, target = hf_tokenizer.load(inputs["base"][0]), hf_tokenizer.load(folder)
+    token_map = TokenMap.load(folder)
+    sums, waiting, held = np.empty((3, 0), dtype=np.int64), [], 0
+    unlike = total = 0
+    files = inputs["text"]
+    with Bar("meetings of base and new tokens", text.total_bytes(files) / 1e6, "MB") as bar:
+        for batch in text.batches(text.documents(files, config.data.text_field), BATCH):
+            pairs = list(zip(_cut(base, batch), _cut(target, batch), strict=True))
+            same = [pair for pair in pairs if pair[0][1].sum() == pair[1][1].sum()]
+            total, unlike = total + len(pairs), unlike + len(pairs) - len(same)
+            found = shared(*_joined(same, 0), *_joined(same, 1), token_map.source_vocab)
+            waiting.append(found)
+            held += found.shape[1]
+            if held > PENDING:
+                sums, waiting, held = _added([sums, *waiting]), [], 0
+            bar.advance(sum(len(document.encode()) for document in batch) / 1e6)
+    if unlike == total:
+        raise UserError("no document is the same bytes in the base and the extended tokenizer: they do not fit")
+    if unlike:
+        say(f"left out {unlike:,} of {total:,} documents that the base cannot write without unknown tokens")
+    key, meetings, shared_bytes = _added([sums, *waiting])
+    new, piece = key // token_map.source_vocab, key % token_map.source_vocab
+    return {"new": new, "piece": piece, "meetings": meetings, "bytes": shared_bytes}
+
+
+Cut = tuple[Integers, Integers]
+"""A document's ids, and how many bytes each stands for."""
+
+
+def shared(base: Integers, base_sizes: Integers, target: Integers, target_sizes: Integers, vocab: int) -> Integers:
+    """Meetings in one text cut in two ways, new tokens alone: [3, meetings], of key, 1, and shared bytes.
+
+    The key is ``number of the new token * vocab + base id``. Between two neighbouring cuts of either tokenizer lies
+    one occurrence of each, so every such stretch is one meeting.
+    """
+    base_ends, target_ends = np.cumsum(base_sizes), np.cumsum(target_sizes)
+    ends = np.union1d(base_ends, target_ends)
+    starts = np.concatenate([[0], ends[:-1]])
+    starts, ends = starts[starts < ends], ends[starts < ends]  # tokens of no bytes at the very beginning
+    under = base[np.searchsorted(base_ends, starts, side="right")]
+    over = target[np.searchsorted(target_ends, starts, side="right")]
+    new = over >= vocab
+    return np.stack([(over[new] - vocab) * vocab + under[new], np.ones(new.sum(), np.int64), (ends - starts)[new]])
+
+
+def _cut(tokenizer: Any, batch: list[str]) -> Iterator[Cut]:
+    sizes = documents.token_bytes(tokenizer).astype(np.int64)
+    for ids in documents.encode(tokenizer, batch):
+        row = np.array(ids, dtype=np.int64)
+        yield row, sizes[row]
+
+
+def _joined(pairs: list[tuple[Cut, Cut]], side: int) -> Cut:
+    """The documents of one side as one text."""
+    empty = np.empty(0, dtype=np.int64)
+    ids = [pair[side][0] for pair in pairs] or [empty]
+    sizes = [pair[side][1] for pair in pairs] or [empty]
+    return np.concatenate(ids), np.concatenate(sizes)
+
+
+def _added(parts: list[Integers]) -> Integers:
+    """Meetings of the same pair added up, sorted by key."""
+    joined = np.concatenate(parts, axis=1)
+    keys, places = np.unique(joined[0], return_inverse=True)
+    sums = np.zeros((2, len(keys)), dtype=np.int64)
+    np.add.at(sums, (slice(None), places), joined[1:])
+    return np.concatenate([keys[None], sums])

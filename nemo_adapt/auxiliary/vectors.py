@@ -1,0 +1,66 @@
+"""One static vector for each target id: trained on the target text, or the user's own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nemo_adapt import documents, hf_tokenizer
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.auxiliary import fasttext
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.token_map import TokenMap
+
+
+def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
+    """``vectors`` [target vocab, dims], float32; a zero row means that the token has none.
+
+    From ``inputs["vectors"]`` where the user names a file, else trained on ``inputs["text"]`` as the extended tokenizer
+    cuts it (FOCUS, section 3); tokens that occur less than ``auxiliary.min_count`` times get none.
+    """
+    folder = inputs["tokenizer"][0]
+    if "vectors" in inputs:
+        return {"vectors": read(inputs["vectors"][0], TokenMap.load(folder).target_vocab)}
+    tokenizer = hf_tokenizer.load(folder)
+
+    def cut(batch: list[str]) -> Any:
+        return map(tokenizer.convert_ids_to_tokens, documents.encode(tokenizer, batch))
+
+    known = fasttext.train("token vectors", inputs["text"], config.data.text_field, cut, config.auxiliary)
+    found = np.zeros((TokenMap.load(folder).target_vocab, known.vector_size), dtype=np.float32)
+    for token, index in tokenizer.get_vocab().items():
+        if token in known.key_to_index:
+            found[index] = known[token]
+    return {"vectors": found}
+
+
+def read(path: Path, rows: int) -> npt.NDArray[np.float32]:
+    """The table in a ``.npz`` or ``.safetensors`` file: its only array, or the one called ``vectors``.
+
+    ``UserError`` where there is none of [rows, dims], or it holds NaN or infinity.
+    """
+    try:
+        tables = dict(np.load(path, allow_pickle=False)) if path.suffix == ".npz" else _safetensors(path)
+    except Exception as error:  # zip, header and value errors of two libraries
+        reason = " ".join(str(error).split())
+        raise UserError(f"auxiliary.vectors: {path} is not a .npz or .safetensors file of numbers: {reason}") from None
+    table = tables.get("vectors", next(iter(tables.values())) if len(tables) == 1 else None)
+    if table is None:
+        raise UserError(f"auxiliary.vectors: {path} holds {', '.join(tables)}: call the table 'vectors'")
+    if table.ndim != 2 or table.shape[0] != rows:
+        raise UserError(
+            f"auxiliary.vectors: {path} holds {list(table.shape)}, but the extended tokenizer has {rows} ids: "
+            "give one vector for each id"
+        )
+    wrong = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(wrong):
+        raise UserError(f"auxiliary.vectors: {path} holds NaN or infinity, first in row {wrong[0]}")
+    return table.astype(np.float32)
+
+
+def _safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    from safetensors.torch import load_file  # numpy's loader has no bfloat16
+
+    return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}

@@ -1,0 +1,37 @@
+"""Sparse combinations of source rows, as several strategies build them."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from nemo_adapt.token_map import NewToken, TokenMap
+
+Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""One new row: the source rows that it is made of, and their weights."""
+
+
+def combination(rows: Iterable[Row], source_vocab: int) -> csr_matrix:
+    """The matrix [new rows, source rows], float32, of ``rows``; their order within a row is kept."""
+    rows = list(rows)
+    ends = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows], dtype=np.int64)])
+    columns = np.concatenate([columns for columns, _ in rows] or [np.empty(0, dtype=np.int64)])
+    weights = np.concatenate([weights for _, weights in rows] or [np.empty(0)])
+    return csr_matrix((weights.astype(np.float32), columns, ends), shape=(len(rows), source_vocab))
+
+
+def pieces(token: NewToken, weights: Sequence[float] | npt.NDArray[np.float64] | None = None) -> Row:
+    """The pieces that spell a token, weighted in proportion to ``weights``; alike without, or where all are zero.
+
+    A piece that occurs twice counts twice.
+    """
+    columns = np.array(token.source_ids, dtype=np.int64)
+    shares = np.ones(len(columns)) if weights is None else np.asarray(weights, dtype=np.float64)
+    shares = shares if shares.any() else np.ones(len(columns))
+    return columns, shares / shares.sum()
+
+
+def from_pieces(token_map: TokenMap, row: Callable[[NewToken], Row] = pieces) -> csr_matrix:
+    """A combination with one row for each new token."""
+    return combination((row(token) for token in token_map.tokens), token_map.source_vocab)

@@ -1,0 +1,87 @@
+"""Orthogonal matching pursuit over an auxiliary table (arXiv 2506.06607, mergekit's ``tokensurgeon``).
+
+A new token's auxiliary vector is written as a combination of few base tokens' auxiliary vectors; the same coefficients
+then combine the base tokens' rows in the model. The auxiliary table is that of another model in the paper; here it is
+any table with a vector for each target id (``nemo_adapt.auxiliary.vectors``).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from nemo_adapt.resize.combine import Row, combination, pieces
+from nemo_adapt.resize.plan import Materials, RowPlan, strategy
+from nemo_adapt.resize.similarity import SCALE, fixed_point, known, rows_in_block
+
+Numbers = npt.NDArray[np.float64]
+DEPENDENT = 1e-6
+"""An atom whose part outside the chosen ones is this small a share of it adds nothing and gets no weight."""
+EXPLAINED = 1e-9
+"""A target of which this small a share is left is done: what is left is rounding."""
+
+
+@strategy("omp", needs=("vectors",))
+def omp(materials: Materials) -> RowPlan:
+    """Coefficients of ``resize.omp_pieces`` base tokens (the tool's default is 64), at most as many as dimensions.
+
+    They need not sum to 1. A new token without a vector is the mean of its pieces.
+    """
+    token_map = materials.token_map
+    vectors = materials.auxiliary["vectors"]["vectors"].astype(np.float64)
+    base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
+    there, asked = known(base), known(new)
+    rows: list[Row] = [pieces(token) for token in token_map.tokens]
+    most = min(materials.settings.omp_pieces, vectors.shape[1], len(there))
+    for start in range(0, len(asked), rows_in_block(len(there))):
+        part = asked[start : start + rows_in_block(len(there))]
+        chosen, weights = pursue(new[part], base[there], most)
+        for index, places, values in zip(part, chosen, weights, strict=True):
+            used = values != 0.0
+            if used.any():
+                rows[index] = there[places[used]], values[used]
+    return RowPlan(combination(rows, token_map.source_vocab))
+
+
+def pursue(targets: Numbers, atoms: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:
+    """For each target [m, d] the ``most`` atoms [n, d] chosen for it, [m, most], and their coefficients.
+
+    Each step takes the atom with the largest inner product with what is left of the target (Pati et al. 1993; like the
+    tool, without norming the atoms), then what is left is made orthogonal to all taken. Inner products are whole
+    numbers (``similarity``), all else is summed in a fixed order, so the choice does not depend on threads.
+    """
+    largest = float(np.abs(atoms).max(initial=0.0)) * np.sqrt(atoms.shape[1])
+    fixed = np.rint(atoms * (SCALE / largest if largest else 1.0)).T
+    count, dims = targets.shape
+    chosen = np.zeros((count, most), dtype=np.int64)
+    basis, upper, heights = np.zeros((count, most, dims)), np.zeros((count, most, most)), np.zeros((count, most))
+    left, sizes, everyone = targets.copy(), _norms(targets), np.arange(count)
+    for step in range(most):
+        scores = np.abs(fixed_point(left) @ fixed)
+        scores[everyone[:, None], chosen[:, :step]] = -1.0
+        chosen[:, step] = scores.argmax(axis=1)
+        atom = atoms[chosen[:, step]]
+        outside = atom.copy()
+        for _ in range(2):  # once more than in the textbook: rounding leaves a part inside
+            inside = np.einsum("mkd,md->mk", basis[:, :step], outside)
+            outside -= np.einsum("mkd,mk->md", basis[:, :step], inside)
+            upper[:, :step, step] += inside
+        length, whole = _norms(outside), _norms(atom)
+        new = length > DEPENDENT * whole
+        upper[:, step, step] = np.where(new, length, 1.0)
+        basis[:, step] = np.where(new[:, None], outside / np.where(new, length, 1.0)[:, None], 0.0)
+        heights[:, step] = np.einsum("md,md->m", basis[:, step], left)
+        left -= heights[:, step, None] * basis[:, step]
+        left[_norms(left) <= EXPLAINED * sizes] = 0.0
+    return chosen, _back_substitute(upper, heights)
+
+
+def _back_substitute(upper: Numbers, heights: Numbers) -> Numbers:
+    """Solve ``upper @ x = heights`` for each target."""
+    found = np.zeros_like(heights)
+    for step in reversed(range(heights.shape[1])):
+        rest = np.einsum("mk,mk->m", upper[:, step, step + 1 :], found[:, step + 1 :])
+        found[:, step] = (heights[:, step] - rest) / upper[:, step, step]
+    return found
+
+
+def _norms(vectors: Numbers) -> Numbers:
+    return np.sqrt(np.einsum("md,md->m", vectors, vectors))

@@ -1,0 +1,34 @@
+"""WECHSEL (Minixhofer, Paischer and Rekabsaz 2022, arXiv 2112.06598): rows of base tokens that mean the same.
+
+Both languages have static word vectors, brought into one space by a bilingual dictionary; tokens get theirs from
+character n-grams (``nemo_adapt.auxiliary.bilingual``). Base rows are kept here, the paper replaces all.
+"""
+
+import numpy as np
+
+from nemo_adapt.resize.combine import Row, combination, pieces
+from nemo_adapt.resize.plan import Materials, RowPlan, strategy
+from nemo_adapt.resize.similarity import cosines, known
+
+
+@strategy("wechsel", needs=("bilingual",))
+def wechsel(materials: Materials) -> RowPlan:
+    """Weights: softmax of cosine / ``wechsel_temperature`` over the ``wechsel_neighbours`` nearest base tokens.
+
+    The paper's settings are 0.1 and 10. A new token without a vector is the mean of its pieces (in the paper random).
+    Of neighbours that are equally near those with smaller ids are taken.
+    """
+    token_map, settings = materials.token_map, materials.settings
+    source, new = (materials.auxiliary["bilingual"][side] for side in ("source", "target"))
+    there, asked = known(source), known(new)
+    count = min(settings.wechsel_neighbours, len(there))
+    rows: list[Row] = [pieces(token) for token in token_map.tokens]
+    if count:
+        for start, block in cosines(new[asked], source[there]):
+            for index, similar in zip(asked[start : start + len(block)], block, strict=True):
+                cut = np.partition(similar, len(similar) - count)[len(similar) - count]
+                near = np.flatnonzero(similar >= cut)
+                near = near[np.lexsort((near, -similar[near]))][:count]
+                weights = np.exp((similar[near] - similar[near].max()) / settings.wechsel_temperature)
+                rows[index] = there[near], weights / weights.sum()
+    return RowPlan(combination(rows, token_map.source_vocab))
