@@ -107,9 +107,10 @@ def adapted(config: Config, run: RunFolder) -> Inputs:
 
 def needs(resize: ResizeConfig) -> list[str]:
     """Kinds of auxiliary data that the strategies of both tables need; ``UserError`` for an unknown strategy."""
-    from nemo_adapt.resize.supplies import needs_of  # imports torch: not for a misspelt key
+    import nemo_adapt.resize.strategies  # noqa: F401  (registers them; imports scipy: not for a misspelt key)
+    from nemo_adapt.resize.plan import needs_of
 
-    return needs_of(resize)
+    return needs_of(resize.input, resize.output)
 
 
 def require_gensim(wanted_by: str) -> None:

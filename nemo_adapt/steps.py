@@ -105,6 +105,5 @@ def _check_earlier(step: Step, inputs: Inputs, run: RunFolder) -> None:
         for path in paths:
             ours = path.is_relative_to(run.root) or path == run["export"]
             if ours and not (path / artifact.MANIFEST).is_file():
-                raise UserError(
-                    f"{path} is not finished: run the {MADE_BY.get(key, key.split('.')[0])} stage before {step.name}"
-                )
+                maker = MADE_BY.get(key, key.split(".")[0])
+                raise UserError(f"{path} is not finished: run the {maker} stage before {step.name}")

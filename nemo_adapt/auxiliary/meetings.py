@@ -30,13 +30,14 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
     """
     folder = inputs["tokenizer"][0]
     base, target = hf_tokenizer.load(inputs["base"][0]), hf_tokenizer.load(folder)
+    base_sizes, target_sizes = (documents.token_bytes(each).astype(np.int64) for each in (base, target))
     token_map = TokenMap.load(folder)
     sums, waiting, held = np.empty((3, 0), dtype=np.int64), [], 0
     unlike = total = 0
     files = inputs["text"]
     with Bar("meetings of base and new tokens", text.total_bytes(files) / 1e6, "MB") as bar:
         for batch in text.batches(text.documents(files, config.data.text_field), BATCH):
-            pairs = list(zip(_cut(base, batch), _cut(target, batch), strict=True))
+            pairs = list(zip(_cut(base, base_sizes, batch), _cut(target, target_sizes, batch), strict=True))
             same = [pair for pair in pairs if pair[0][1].sum() == pair[1][1].sum()]
             total, unlike = total + len(pairs), unlike + len(pairs) - len(same)
             found = shared(*_joined(same, 0), *_joined(same, 1), token_map.source_vocab)
@@ -74,8 +75,7 @@ def shared(base: Integers, base_sizes: Integers, target: Integers, target_sizes:
     return np.stack([(over[new] - vocab) * vocab + under[new], np.ones(new.sum(), np.int64), (ends - starts)[new]])
 
 
-def _cut(tokenizer: Any, batch: list[str]) -> Iterator[Cut]:
-    sizes = documents.token_bytes(tokenizer).astype(np.int64)
+def _cut(tokenizer: Any, sizes: Integers, batch: list[str]) -> Iterator[Cut]:
     for ids in documents.encode(tokenizer, batch):
         row = np.array(ids, dtype=np.int64)
         yield row, sizes[row]
@@ -93,6 +93,6 @@ def _added(parts: list[Integers]) -> Integers:
     """Meetings of the same pair added up, sorted by key."""
     joined = np.concatenate(parts, axis=1)
     keys, places = np.unique(joined[0], return_inverse=True)
-    sums = np.zeros((2, len(keys)), dtype=np.int64)
-    np.add.at(sums, (slice(None), places), joined[1:])
-    return np.concatenate([keys[None], sums])
+    sums = np.zeros((len(keys), 2), dtype=np.int64)
+    np.add.at(sums, places, joined[1:].T)
+    return np.concatenate([keys[None], sums.T])

@@ -1,14 +1,17 @@
 """The ``auxiliary`` stage: one kind of auxiliary data into ``NAME.npz``. NAME is the name of the folder."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.auxiliary import bilingual, meetings, piece_bytes, vectors
 from nemo_adapt.config import Config
 
-KINDS = {
+KINDS: dict[str, Callable[[Config, Inputs], Mapping[str, NDArray[Any]]]] = {
     "bilingual": bilingual.make,
     "meetings": meetings.make,
     "piece_bytes": piece_bytes.make,
@@ -20,4 +23,5 @@ KINDS = {
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write ``out/NAME.npz``: plain arrays, no pickled objects."""
     name = out.name.removesuffix(".partial")
-    np.savez(out / f"{name}.npz", **KINDS[name](config, inputs))
+    arrays: dict[str, Any] = dict(KINDS[name](config, inputs))
+    np.savez(out / f"{name}.npz", **arrays)

@@ -86,3 +86,8 @@ def strategy(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakePlan], Mak
         return plan
 
     return enter
+
+
+def needs_of(*names: str) -> list[str]:
+    """Kinds of auxiliary data that the strategies ``names`` need; ``UserError`` for an unknown one."""
+    return sorted({need for name in names for need in strategies.get(name).needs})

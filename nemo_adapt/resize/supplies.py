@@ -20,11 +20,6 @@ LLAMA_RANGE = 0.02
 """``initializer_range`` of a config.json that does not say: Llama's default in transformers."""
 
 
-def needs_of(config: ResizeConfig) -> list[str]:
-    """Kinds of auxiliary data for the strategies of both tables; ``UserError`` for an unknown strategy."""
-    return sorted({need for name in (config.input, config.output) for need in strategies.get(name).needs})
-
-
 def auxiliary_of(inputs: Inputs) -> dict[str, Path]:
     """The folders of auxiliary data among a stage's inputs, by kind."""
     return {name.removeprefix(PREFIX): paths[0] for name, paths in inputs.items() if name.startswith(PREFIX)}
