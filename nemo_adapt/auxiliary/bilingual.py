@@ -112,7 +112,7 @@ def rotation(source: Words, target: Words, pairs: list[tuple[str, str]], path: P
             f"auxiliary.dictionary: of the {len(pairs)} pairs in {path} none has both words in the texts "
             "(source words first, target words second)"
         )
-    say(f"dictionary: {len(known):,} pairs of words, of {len(pairs):,}, are known on both sides")
+    say(f"dictionary: {len(pairs):,} pairs, of which both texts know {len(known):,} spellings")
     left = np.array([source.vectors[first] for first, _ in known], dtype=np.float64)
     right = np.array([target.vectors[second] for _, second in known], dtype=np.float64)
     return orthogonal_procrustes(left, right)[0]

@@ -21,7 +21,7 @@ EXPLAINED = 1e-9
 
 @strategy("omp", needs=("vectors",))
 def omp(materials: Materials) -> RowPlan:
-    """Coefficients of ``resize.omp_pieces`` base tokens (the tool's default is 64), at most as many as dimensions.
+    """Coefficients of ``resize.omp_pieces`` base tokens, at most as many as the vectors have dimensions.
 
     They need not sum to 1. A new token without a vector is the mean of its pieces.
     """
@@ -31,8 +31,9 @@ def omp(materials: Materials) -> RowPlan:
     there, asked = known(base), known(new)
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
     most = min(materials.settings.omp_pieces, vectors.shape[1], len(there))
-    for start in range(0, len(asked), rows_in_block(len(there))):
-        part = asked[start : start + rows_in_block(len(there))]
+    step = rows_in_block(max(len(there), most * vectors.shape[1]))
+    for start in range(0, len(asked), step):
+        part = asked[start : start + step]
         chosen, weights = pursue(new[part], base[there], most)
         for index, places, values in zip(part, chosen, weights, strict=True):
             used = values != 0.0
