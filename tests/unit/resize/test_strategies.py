@@ -1,0 +1,377 @@
+"""Every strategy against a plain computation of what its docstring says."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
+from nemo_adapt.auxiliary.stage import KINDS
+from nemo_adapt.config import ResizeConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.resize import similarity
+from nemo_adapt.resize.plan import INPUT, OUTPUT, Materials, Noise, strategies
+from nemo_adapt.resize.strategies.focus import sparsemax
+from nemo_adapt.token_map import NewToken, TokenMap
+
+VOCAB = 12
+SIZES = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 7], dtype=np.int32)
+"""Bytes of the base's pieces; the first two are special tokens."""
+CHARACTERS = " aağşकह𝕏"
+PUBLISHED = [
+    "align",
+    "calibrated",
+    "focus",
+    "frequency_weighted",
+    "mean",
+    "multivariate_normal",
+    "normal",
+    "omp",
+    "random_init",
+    "random_token",
+    "subword_mean",
+    "subword_weighted",
+    "subword_weighted_position",
+    "wechsel",
+    "zero",
+]
+NEEDS_NO_ROW = {"zero", "mean", "normal", "multivariate_normal", "random_init"}
+
+
+@st.composite
+def token_maps(draw):
+    """New tokens whose text is as long in bytes as their pieces; some pieces repeat, some tokens have one."""
+    tokens = []
+    for index in range(draw(st.integers(1, 5))):
+        pieces = draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=5))
+        left, text = int(SIZES[pieces].sum()), ""
+        while left:
+            text += draw(st.sampled_from([char for char in CHARACTERS if len(char.encode()) <= left]))
+            left -= len(text[-1].encode())
+        tokens.append(NewToken(VOCAB + index, text, text, pieces, len(text.encode()), draw(st.integers(0, 9))))
+    return TokenMap(VOCAB, tokens)
+
+
+def auxiliary(token_map, seed=0):
+    """Random auxiliary data of every kind: some tokens have no vector and no meeting."""
+    random = np.random.default_rng(seed)
+    vectors = random.standard_normal((token_map.target_vocab, 6)).astype(np.float32)
+    vectors[random.random(token_map.target_vocab) < 0.2] = 0.0
+    met = random.integers(0, 5, (len(token_map.tokens), VOCAB)) * (random.random(len(token_map.tokens)) < 0.7)[:, None]
+    new, piece = np.nonzero(met)
+    counts = met[new, piece]
+    return {
+        "piece_bytes": {"bytes": SIZES},
+        "vectors": {"vectors": vectors},
+        "bilingual": {"source": vectors[:VOCAB], "target": vectors[VOCAB:]},
+        "meetings": {"new": new, "piece": piece, "meetings": counts, "bytes": counts * (1 + piece)},
+    }
+
+
+def plan_of(name, token_map, table=INPUT, given=None, **changed):
+    chosen = ResizeConfig(**changed)
+    given = auxiliary(token_map) if given is None else given
+    return strategies.get(name).plan(Materials(token_map, table, 7, 0.05, chosen, given))
+
+
+def dense(plan):
+    return plan.combination.toarray()
+
+
+def weighted(token, weights):
+    """One expected row."""
+    row = np.zeros(VOCAB)
+    for piece, weight in zip(token.source_ids, weights, strict=True):
+        row[piece] += weight / sum(weights)
+    return row
+
+
+def uniform(token):
+    return weighted(token, [1] * len(token.source_ids))
+
+
+def test_all_published_strategies_are_there_and_say_what_they_are():
+    assert set(PUBLISHED) <= set(strategies.names())
+    for name in strategies.names():
+        strategy = strategies.get(name)
+        assert strategy.plan.__doc__ and set(strategy.needs) <= set(KINDS), name
+    with pytest.raises(UserError, match="Did you mean 'subword_weighted'"):
+        strategies.get("subword_weihgted")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@settings(max_examples=20)
+@given(token_map=token_maps(), table=st.sampled_from([INPUT, OUTPUT]))
+def test_plans_are_whole_and_repeatable(name, token_map, table):
+    plan, again = plan_of(name, token_map, table), plan_of(name, token_map, table)
+    combination = plan.combination
+    assert combination.shape == (len(token_map.tokens), VOCAB) and combination.dtype == np.float32
+    assert np.isfinite(combination.data).all()
+    for part in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(combination, part), getattr(again.combination, part))
+    filled = np.diff(combination.indptr)
+    if name in NEEDS_NO_ROW:
+        assert not filled.any()
+    else:
+        assert filled.all()
+    if name not in {*NEEDS_NO_ROW, "omp"}:
+        np.testing.assert_allclose(combination.toarray().sum(1), 1.0, rtol=1e-6)
+        assert (combination.data >= 0).all()
+
+
+@given(token_map=token_maps())
+def test_subword_mean(token_map):
+    expected = [uniform(token) for token in token_map.tokens]
+    np.testing.assert_allclose(dense(plan_of("subword_mean", token_map)), expected, rtol=1e-6, atol=1e-7)
+
+
+def character_shares(token):
+    """By walking over the bytes of the text: each is a share of its character, and belongs to one piece."""
+    owners = [place for place, piece in enumerate(token.source_ids) for _ in range(SIZES[piece])]
+    shares = [0.0] * len(token.source_ids)
+    at = 0
+    for character in token.text:
+        for _ in character.encode():
+            shares[owners[at]] += 1 / len(character.encode())
+            at += 1
+    return shares if any(shares) else [1.0] * len(shares)
+
+
+@given(token_map=token_maps())
+def test_subword_weighted_counts_characters(token_map):
+    expected = [weighted(token, character_shares(token)) for token in token_map.tokens]
+    np.testing.assert_allclose(dense(plan_of("subword_weighted", token_map)), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_subword_weighted_of_a_part_of_a_character_counts_bytes():
+    """``text`` of such a token is the replacement character, whose bytes are not the token's."""
+    token_map = TokenMap(VOCAB, [NewToken(VOCAB, "x", "�", [2, 5, 2, 2], 5, 1)])
+    np.testing.assert_allclose(dense(plan_of("subword_weighted", token_map))[0, [2, 5]], [3 / 5, 2 / 5], rtol=1e-6)
+
+
+@given(token_map=token_maps(), table=st.sampled_from([INPUT, OUTPUT]))
+def test_subword_weighted_position_is_exponential(token_map, table):
+    sign = 2 if table == INPUT else -2
+    expected = [
+        weighted(token, [math.exp(sign * (place + 1)) for place in range(len(token.source_ids))])
+        for token in token_map.tokens
+    ]
+    got = dense(plan_of("subword_weighted_position", token_map, table))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+@given(token_map=token_maps())
+def test_calibrated_is_the_mean_at_the_target_languages_norm(token_map):
+    """Norms as the engine would use them: weighted by how often a piece spells target text."""
+    plan = plan_of("calibrated", token_map)
+    assert np.array_equal(dense(plan), dense(plan_of("subword_mean", token_map)))
+    norms = torch.arange(1.0, VOCAB + 1)
+    spelled = [
+        norms[piece].item() for token in token_map.tokens for _ in range(token.count) for piece in token.source_ids
+    ] or [norms[piece].item() for token in token_map.tokens for piece in token.source_ids]
+    expected = sum(spelled) / len(spelled)
+    assert plan.norm_of.shape == (VOCAB,)
+    assert float(plan.norm_of @ norms.numpy() / plan.norm_of.sum()) == pytest.approx(expected)
+    output = plan_of("calibrated", token_map, OUTPUT)
+    assert output.norm_of is None
+    assert np.array_equal(dense(output), dense(plan_of("subword_weighted", token_map, OUTPUT)))
+
+
+@pytest.mark.parametrize(("name", "counted"), [("frequency_weighted", "meetings"), ("align", "bytes")])
+@given(token_map=token_maps())
+def test_meetings_give_the_weights(name, counted, token_map):
+    given_ = auxiliary(token_map)
+    met = given_["meetings"]
+    counts = np.zeros((len(token_map.tokens), VOCAB))
+    for new, piece, count in zip(met["new"], met["piece"], met[counted], strict=True):
+        counts[new, piece] += count
+    expected = [
+        row / row.sum() if row.any() else uniform(token) for token, row in zip(token_map.tokens, counts, strict=True)
+    ]
+    np.testing.assert_allclose(dense(plan_of(name, token_map, given=given_)), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_without_any_meeting_or_vector_all_fall_back_on_the_pieces():
+    tokens = [NewToken(VOCAB, "a", "a", [3, 3, 5], 4, 1), NewToken(VOCAB + 1, "b", "b", [9], 4, 0)]
+    token_map = TokenMap(VOCAB, tokens)
+    nothing = np.zeros((VOCAB + 2, 4), dtype=np.float32)
+    none = np.empty(0, dtype=np.int64)
+    given_ = {
+        "vectors": {"vectors": nothing},
+        "bilingual": {"source": nothing[:VOCAB], "target": nothing[VOCAB:]},
+        "meetings": {"new": none, "piece": none, "meetings": none, "bytes": none},
+    }
+    for name in ("align", "frequency_weighted", "focus", "wechsel", "omp"):
+        np.testing.assert_allclose(dense(plan_of(name, token_map, given=given_)), [*map(uniform, tokens)], rtol=1e-6)
+
+
+def project(scores):
+    """Sparsemax by halving the interval of its threshold."""
+    low, high = scores.max() - 1.0, scores.max()
+    for _ in range(100):
+        middle = (low + high) / 2
+        if np.maximum(scores - middle, 0).sum() > 1:
+            low = middle
+        else:
+            high = middle
+    return np.maximum(scores - high, 0)
+
+
+@given(scores=st.lists(st.floats(-1, 1), min_size=1, max_size=40), first=st.sampled_from([1, 3, 1024]))
+def test_sparsemax_is_the_projection_on_the_simplex(scores, first):
+    from nemo_adapt.resize.strategies import focus
+
+    scores, before = np.array(scores), focus.FIRST_TRY
+    focus.FIRST_TRY = first
+    try:
+        places, weights = sparsemax(scores)
+    finally:
+        focus.FIRST_TRY = before
+    got = np.zeros(len(scores))
+    got[places] = weights
+    np.testing.assert_allclose(got, project(scores), atol=1e-9)
+
+
+def cosine(a, b):
+    return float(torch.nn.functional.cosine_similarity(torch.tensor(a).double(), torch.tensor(b).double(), dim=0))
+
+
+@settings(max_examples=30)
+@given(token_map=token_maps(), seed=st.integers(0, 50))
+def test_focus(token_map, seed):
+    given_ = auxiliary(token_map, seed)
+    vectors = given_["vectors"]["vectors"]
+    overlap = [piece for piece in range(VOCAB) if vectors[piece].any()]
+    for token, row in zip(token_map.tokens, dense(plan_of("focus", token_map, given=given_)), strict=True):
+        expected = uniform(token)
+        if vectors[token.id].any() and overlap:
+            expected = np.zeros(VOCAB)
+            expected[overlap] = project(np.array([cosine(vectors[token.id], vectors[piece]) for piece in overlap]))
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+@settings(max_examples=30)
+@given(token_map=token_maps(), seed=st.integers(0, 50), neighbours=st.integers(1, 15))
+def test_wechsel(token_map, seed, neighbours):
+    given_ = auxiliary(token_map, seed)
+    source, target = given_["bilingual"]["source"], given_["bilingual"]["target"]
+    plan = plan_of("wechsel", token_map, given=given_, wechsel_neighbours=neighbours, wechsel_temperature=0.3)
+    there = [piece for piece in range(VOCAB) if source[piece].any()]
+    for index, (token, row) in enumerate(zip(token_map.tokens, dense(plan), strict=True)):
+        expected = uniform(token)
+        if target[index].any() and there:
+            near = sorted(there, key=lambda piece: -cosine(target[index], source[piece]))[:neighbours]
+            weights = torch.softmax(torch.tensor([cosine(target[index], source[piece]) / 0.3 for piece in near]), 0)
+            expected = np.zeros(VOCAB)
+            expected[near] = weights.numpy()
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+def pursued(target, atoms, most):
+    """Orthogonal matching pursuit with a least-squares fit at every step."""
+    chosen, left, weights = [], target, np.empty(0)
+    for _ in range(most):
+        if np.linalg.norm(left) <= 1e-9 * np.linalg.norm(target):
+            break
+        scores = np.abs(atoms @ left)
+        scores[chosen] = -1
+        chosen.append(int(scores.argmax()))
+        weights = np.linalg.lstsq(atoms[chosen].T, target, rcond=None)[0]
+        left = target - atoms[chosen].T @ weights
+    row = np.zeros(len(atoms))
+    row[chosen] = weights
+    return row
+
+
+@settings(max_examples=30)
+@given(token_map=token_maps(), seed=st.integers(0, 50), most=st.integers(1, 8))
+def test_omp(token_map, seed, most):
+    given_ = auxiliary(token_map, seed)
+    vectors = given_["vectors"]["vectors"].astype(np.float64)
+    plan = plan_of("omp", token_map, given=given_, omp_pieces=most)
+    there = [piece for piece in range(VOCAB) if vectors[piece].any()]
+    for token, row in zip(token_map.tokens, dense(plan), strict=True):
+        expected = uniform(token)
+        if vectors[token.id].any() and there:
+            expected = np.zeros(VOCAB)
+            expected[there] = pursued(vectors[token.id], vectors[there], min(most, 6, len(there)))
+        np.testing.assert_allclose(row, expected, atol=1e-4)
+
+
+def test_omp_finds_a_combination_that_is_there():
+    """A vector made of two base vectors is written with those two, repeated and parallel atoms notwithstanding."""
+    base = np.random.default_rng(0).standard_normal((VOCAB, 8)).astype(np.float32)
+    base[5] = 2 * base[3]
+    vectors = np.concatenate([base, (3 * base[4] - base[9])[None]])
+    token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1], 1, 1)])
+    row = dense(plan_of("omp", token_map, given={"vectors": {"vectors": vectors}}, omp_pieces=8))[0]
+    np.testing.assert_allclose(row @ base, vectors[-1], atol=1e-5)
+    alone = dense(plan_of("omp", token_map, given={"vectors": {"vectors": vectors}}, omp_pieces=1))[0]
+    assert np.flatnonzero(alone).tolist() == [np.abs(base @ vectors[-1]).argmax()]
+
+
+@pytest.mark.parametrize("name", ["focus", "wechsel", "omp"])
+def test_plans_are_the_same_bits_in_blocks_of_any_size(monkeypatch, name):
+    """Other blocks are other matrix products, as other numbers of threads are."""
+    random = np.random.default_rng(3)
+    tokens = [NewToken(VOCAB + i, "a", "a", [1], 1, 1) for i in range(300)]
+    base = random.standard_normal((VOCAB, 50)).astype(np.float32)
+    new = random.standard_normal((300, 50)).astype(np.float32)
+    given_ = {
+        "vectors": {"vectors": np.concatenate([base, new])},
+        "bilingual": {"source": base, "target": new},
+    }
+    whole = plan_of(name, TokenMap(VOCAB, tokens), given=given_).combination
+    monkeypatch.setattr(similarity, "BLOCK_BYTES", 8 * VOCAB * 7)
+    parts = plan_of(name, TokenMap(VOCAB, tokens), given=given_).combination
+    for part in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(whole, part), getattr(parts, part))
+
+
+def test_similarities_do_not_depend_on_the_order_of_dimensions():
+    """They are exact sums; float32 or float64 sums would differ in their last bits."""
+    random = np.random.default_rng(0)
+    new, base = random.standard_normal((20, 300)), random.standard_normal((30, 300))
+    order = random.permutation(300)
+    one = similarity.fixed_point(new) @ similarity.fixed_point(base).T
+    other = similarity.fixed_point(new)[:, order] @ similarity.fixed_point(base)[:, order].T
+    assert np.array_equal(one, other)
+    expected = (
+        torch.nn.functional.normalize(torch.from_numpy(new)) @ torch.nn.functional.normalize(torch.from_numpy(base)).T
+    )
+    ((_, got),) = similarity.cosines(new, base)
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
+
+
+def test_random_token_depends_on_seed_and_id_alone():
+    tokens = [NewToken(5000 + i, "a", "a", [1], 1, 1) for i in range(3000)]
+
+    def drawn(tokens, seed):
+        combination = strategies.get("random_token").plan(Materials(TokenMap(5000, tokens), seed=seed)).combination
+        assert np.array_equal(combination.data, np.ones(len(tokens), dtype=np.float32))
+        return combination.indices
+
+    all_of_them = drawn(tokens, 1)
+    assert np.array_equal(drawn(tokens[1000:1100], 1), all_of_them[1000:1100])
+    assert (drawn(tokens, 2) != all_of_them).mean() > 0.99
+    # 3,000 draws of 5,000 rows: 1 - e^-0.6 = 45% of the rows are expected to be drawn, their mean is 2,500 +- 26.
+    assert 0.40 < len(set(all_of_them)) / 5000 < 0.50 and abs(all_of_them.mean() - 2499.5) < 130
+
+
+@pytest.mark.parametrize(
+    ("name", "mean_share", "noise"),
+    [
+        ("zero", 0.0, None),
+        ("mean", 1.0, None),
+        ("normal", 1.0, Noise("diagonal")),
+        ("multivariate_normal", 1.0, Noise("covariance", math.sqrt(1e-9))),
+        ("random_init", 0.0, Noise("unit", 0.05)),
+    ],
+)
+def test_strategies_that_look_at_no_single_row(name, mean_share, noise):
+    plan = plan_of(name, TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1], 1, 1)]))
+    assert plan.combination.nnz == 0 and plan.mean_share == mean_share and plan.noise == noise
+    assert plan.norm_of is None
