@@ -14,6 +14,8 @@ from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.resize.similarity import cosines, known
 
+Numbers = npt.NDArray[np.float64]
+
 
 @strategy("focus", needs=("vectors",))
 def focus(materials: Materials) -> RowPlan:
@@ -34,25 +36,25 @@ def focus(materials: Materials) -> RowPlan:
     return RowPlan(combination(rows, token_map.source_vocab))
 
 
-FIRST_TRY = 1024
-"""How many of the largest entries sparsemax looks at first; it takes more where they do not settle it."""
+SAMPLE = 64
+"""One in so many scores is looked at first: their threshold is below that of all, and few scores are above it."""
 
 
-def sparsemax(scores: npt.NDArray[np.float64]) -> Row:
+def sparsemax(scores: Numbers) -> Row:
     """The nearest point of the probability simplex (Martins and Astudillo 2016, arXiv 1602.02068, algorithm 1).
 
     Returns the places and values of its positive entries, places ascending.
     """
-    size = min(FIRST_TRY, len(scores))
-    while True:
-        cut = np.partition(scores, len(scores) - size)[len(scores) - size]
-        ordered = np.sort(scores[scores >= cut])[::-1]
-        sums = np.cumsum(ordered) - 1.0
-        counts = np.arange(1, len(ordered) + 1)
-        support = int(np.flatnonzero(counts * ordered > sums)[-1]) + 1
-        if support < len(ordered) or len(ordered) == len(scores):
-            break
-        size = min(4 * size, len(scores))
-    values = np.maximum(scores - sums[support - 1] / support, 0.0)
-    places = np.flatnonzero(values)
+    floor = max(_threshold(scores[::SAMPLE]), float(scores.max()) - 1.0)
+    values = scores - _threshold(scores[scores > floor])
+    places = np.flatnonzero(values > 0.0)
     return places, values[places] / values[places].sum()
+
+
+def _threshold(scores: Numbers) -> float:
+    """What is taken from every score so that the positive rest sums to 1."""
+    ordered = np.sort(scores)[::-1]
+    above = np.cumsum(ordered) - 1.0
+    counts = np.arange(1, len(ordered) + 1)
+    support = np.flatnonzero(counts * ordered > above)[-1]
+    return float(above[support] / counts[support])

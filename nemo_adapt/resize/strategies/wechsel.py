@@ -5,6 +5,7 @@ character n-grams (``nemo_adapt.auxiliary.bilingual``). Base rows are kept here,
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
@@ -26,9 +27,19 @@ def wechsel(materials: Materials) -> RowPlan:
     if count:
         for start, block in cosines(new[asked], source[there]):
             for index, similar in zip(asked[start : start + len(block)], block, strict=True):
-                cut = np.partition(similar, len(similar) - count)[len(similar) - count]
-                near = np.flatnonzero(similar >= cut)
-                near = near[np.lexsort((near, -similar[near]))][:count]
+                near = nearest(similar, count)
                 weights = np.exp((similar[near] - similar[near].max()) / settings.wechsel_temperature)
                 rows[index] = there[near], weights / weights.sum()
     return RowPlan(combination(rows, token_map.source_vocab))
+
+
+SAMPLE = 64
+"""One in so many is looked at first: few of all are as near as the ``count``-th nearest of these."""
+
+
+def nearest(similar: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Places of the ``count`` largest, the largest first; of equal ones the first."""
+    few = similar[::SAMPLE]
+    cut = np.partition(few, len(few) - count)[len(few) - count] if len(few) >= count else -np.inf
+    near = np.flatnonzero(similar >= cut)
+    return near[np.lexsort((near, -similar[near]))][:count]
