@@ -1,6 +1,6 @@
 """A tiny model with everything that loading it in Megatron needs, in folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
@@ -13,6 +13,8 @@ class Folders:
     model: Path
     checkpoint: Path
     tokenizer: Path
+    auxiliary: dict[str, Path] = field(default_factory=dict)
+    """Auxiliary data by kind, where the strategy needs some."""
 
 
 def folders_of(place: Path, tiny: TinyLlama, new: int = 0) -> Folders:

@@ -17,7 +17,7 @@ from nemo_adapt.token_map import TokenMap
 def load(config: Config, folders: Folders) -> Any:
     """The adapted model on this rank."""
     start_parallel(config.parallel, config.train.seed)
-    model, _ = load_adapted(config, folders.model, folders.checkpoint, folders.tokenizer)
+    model, _ = load_adapted(config, folders.model, folders.checkpoint, folders.tokenizer, folders.auxiliary)
     return model
 
 

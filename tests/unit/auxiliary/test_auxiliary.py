@@ -138,7 +138,8 @@ def test_token_vectors_are_the_same_in_another_process(made, tmp_path):
     """Python's string hash is not; gensim's own workers are not."""
     script = (
         "import sys, numpy as np; from pathlib import Path; from nemo_adapt.auxiliary import vectors;"
-        "from nemo_adapt.config import Config; c = Config(); a = c.auxiliary; a.dims, a.min_count, a.buckets = 8, 2, 500;"
+        "from nemo_adapt.config import Config; c = Config(); a = c.auxiliary;"
+        "a.dims, a.min_count, a.buckets = 8, 2, 500;"
         "found = vectors.make(c, {'tokenizer': [Path(sys.argv[1])], 'text': [Path(sys.argv[2])]});"
         "np.savez(sys.argv[3], **found)"
     )
@@ -183,7 +184,7 @@ def test_vectors_that_do_not_fit(tmp_path):
             vectors.read(written(**tables), 5)
         assert "\n" not in str(error.value)
     (tmp_path / "own.safetensors").write_bytes(b"no header")
-    with pytest.raises(UserError, match="is not a .npz or .safetensors file"):
+    with pytest.raises(UserError, match=r"is not a \.npz or \.safetensors file"):
         vectors.read(tmp_path / "own.safetensors", 5)
 
 
