@@ -44,9 +44,3 @@ def test_other_vectors_give_other_rows(ranks, folders, tmp_path):
     token_map = TokenMap.load(folders.tokenizer)
     other = replace(folders, auxiliary=make_auxiliary(tmp_path / "other", token_map, seed=1))
     assert not torch.equal(right, new_rows(ranks, other, "focus")["input"])
-
-
-def test_what_a_strategy_needs_and_is_not_there(ranks, folders):
-    says = r"resize\.input=focus needs auxiliary/vectors: run the auxiliary stage first"
-    with pytest.raises(RuntimeError, match=says):
-        new_rows(ranks, replace(folders, auxiliary={}), "focus")

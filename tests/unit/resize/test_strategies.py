@@ -16,6 +16,7 @@ from nemo_adapt.resize import similarity
 from nemo_adapt.resize.plan import INPUT, OUTPUT, Materials, Noise, strategies
 from nemo_adapt.resize.strategies.focus import sparsemax
 from nemo_adapt.resize.strategies.wechsel import nearest
+from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.token_map import NewToken, TokenMap
 
 quick = settings(max_examples=25, deadline=None)
@@ -122,6 +123,23 @@ def test_plans_are_whole_and_repeatable(name, token_map, table):
     if name not in {*NEEDS_NO_ROW, "omp"}:
         np.testing.assert_allclose(combination.toarray().sum(1), 1.0, rtol=1e-6)
         assert (combination.data >= 0).all()
+
+
+def test_what_a_strategy_needs_and_is_not_there(tmp_path):
+    token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1], 1, 1)])
+    for folders in ({}, {"vectors": tmp_path}):
+        with pytest.raises(UserError, match=r"resize\.input=focus needs auxiliary/vectors: run the auxiliary stage"):
+            Supplies(tmp_path, folders).plan(ResizeConfig(input="focus"), INPUT, token_map)
+
+
+def test_supplies_come_from_the_models_and_the_stages_folders(tmp_path):
+    token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1, 3], 1, 1)])
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "initializer_range": 0.3}')
+    plan = Supplies(tmp_path).plan(ResizeConfig(input="zero", output="random_init"), OUTPUT, token_map)
+    assert plan.noise == Noise("unit", 0.3)
+    np.savez(tmp_path / "piece_bytes.npz", bytes=SIZES)
+    plan = Supplies(tmp_path, {"piece_bytes": tmp_path}).plan(ResizeConfig(input="subword_weighted"), INPUT, token_map)
+    assert plan.combination.nnz == 2
 
 
 @quick
