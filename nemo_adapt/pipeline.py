@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from nemo_adapt import reads
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.steps import Step, build_as_rank, run_step
@@ -52,8 +53,11 @@ def run_all(config: Config) -> None:
 
 
 def run_stage(config: Config, name: str) -> None:
-    """One stage by its name (for ``data``, all sets)."""
-    _run(config, [step for step in road(config) if step.name == name])
+    """One stage by its name (for ``data`` and ``auxiliary``, all parts)."""
+    steps = [step for step in road(config) if step.name == name]
+    if not steps:
+        say(f"[{name}] nothing to do: the strategies need none of it")
+    _run(config, steps)
 
 
 def run_as_rank(config: Config, name: str) -> None:

@@ -70,6 +70,8 @@ LATE_CASES = {
     "a batch that cannot be shared out": (["train.micro_batch=3"], "no multiple of train.micro_batch=3"),
     "an unknown schedule": (["train.schedule=cosin"], "train.schedule='cosin' is not one of"),
     "an unknown strategy": (["resize.input=subword_men"], "Did you mean 'subword_mean'?"),
+    "a strategy without its dictionary": (["resize.input=wechsel"], "needs a bilingual dictionary: give auxiliary.dic"),
+    "vectors that are not there": (["resize.input=focus", "auxiliary.vectors=v.npz"], "auxiliary.vectors: v.npz does"),
 }  # fmt: skip
 
 
