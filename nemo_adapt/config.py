@@ -108,7 +108,7 @@ class ResizeConfig:
     """The tables are padded to a multiple of this times TP."""
     omp_pieces: int = 16
     """Most base rows that ``omp`` combines into a new one. The published tool takes 64 from tables with thousands of
-    columns; of fastText's 100, 64 fit noise (on stories260K rows of 6 times the largest norm of the base)."""
+    columns; of fastText's 100 dimensions so many fit noise, with large weights of both signs."""
     wechsel_neighbours: int = 10
     """Nearest base rows that ``wechsel`` combines into a new one."""
     wechsel_temperature: float = 0.1
