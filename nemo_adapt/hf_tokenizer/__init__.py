@@ -4,7 +4,7 @@
 """
 
 from nemo_adapt.hf_tokenizer.bpe import merges, splits
-from nemo_adapt.hf_tokenizer.files import TokenizerFiles, find, one_line, read_json
+from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, one_line, read_json
 from nemo_adapt.hf_tokenizer.load import SPECIAL_NAMES, adds_bos, load, wrapper_settings
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
     BPE,
@@ -19,6 +19,7 @@ from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
 __all__ = [
     "BPE",
     "CONTROL",
+    "FAIRSEQ",
     "NORMAL",
     "SPACE",
     "SPECIAL_NAMES",

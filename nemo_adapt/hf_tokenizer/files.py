@@ -7,6 +7,11 @@ from typing import Any
 
 from nemo_adapt.errors import UserError
 
+MODEL_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+"""What a SentencePiece model (or tiktoken ranks, for the first) is called: by Llama, T5, and XLM-R and XGLM."""
+FAIRSEQ = MODEL_NAMES[2]
+"""Models trained with fairseq put special tokens of their own before the pieces: ids are not those of the model."""
+
 
 @dataclass(frozen=True)
 class TokenizerFiles:
@@ -26,8 +31,8 @@ def find(path: Path) -> TokenizerFiles:
         raise UserError(
             f"tokenizer {path} does not exist: give a Hugging Face folder, tokenizer.json or tokenizer.model"
         )
-    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-    found = [path / name if (path / name).is_file() else None for name in names]
+    names = (("tokenizer.json",), MODEL_NAMES, ("tokenizer_config.json",))
+    found = [next((path / name for name in some if (path / name).is_file()), None) for some in names]
     if found[0] is None and found[1] is None:
         raise UserError(f"{path} has no tokenizer: it needs a tokenizer.json or a tokenizer.model")
     return TokenizerFiles(*found)

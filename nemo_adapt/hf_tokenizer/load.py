@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.bpe import bpe_model
-from nemo_adapt.hf_tokenizer.files import TokenizerFiles, find, one_line, read_json
+from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, one_line, read_json
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
     BPE,
     UNIGRAM,
@@ -61,6 +61,11 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
 
 def from_model(path: Path, config: Path | None, add_bos: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """The ``tokenizer.json`` for a SentencePiece model or tiktoken ranks, and the roles of its special tokens."""
+    if path.name == FAIRSEQ:
+        raise UserError(
+            f"{path}: models with this file number their tokens in another way than it does; save the tokenizer with "
+            "transformers once (AutoTokenizer.from_pretrained(...).save_pretrained(...)) to get a tokenizer.json"
+        )
     if is_ranks(path):
         ranks, kind = read_ranks(path)
         return ranks_json(ranks, kind, _names(config), add_bos), {"bos_token": kind.bos, "eos_token": kind.eos}

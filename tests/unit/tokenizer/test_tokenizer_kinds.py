@@ -1,0 +1,97 @@
+"""Bases as other models ship them: T5's and XGLM's file names and ids, GPT-2 with a prefix space, Gemma's JSON."""
+
+import json
+import shutil
+
+import pytest
+from tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.errors import UserError
+from nemo_adapt.token_map import TokenMap
+
+UNIGRAM = {"model_type": "unigram", "vocab_size": 58, "byte_fallback": False}
+FAIRSEQ_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+def xglm_folder(folder, alone=False):
+    """A folder as XGLM has it: the model's own pieces from id 4 on, words made up behind them."""
+    base = sentencepiece_base(folder, **UNIGRAM)
+    content = json.loads(hf_tokenizer.load(base).backend_tokenizer.to_str())
+    pieces = [*([name, 0.0] for name in FAIRSEQ_SPECIALS), *content["model"]["vocab"][3:]]
+    pieces += [[f"<madeupword{i}>", 0.0] for i in range(7)]
+    content["model"] |= {"vocab": pieces, "unk_id": 3}
+    blank = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    names = [*enumerate(FAIRSEQ_SPECIALS), *((len(pieces) - 7 + i, f"<madeupword{i}>") for i in range(7))]
+    content["added_tokens"] = [{"id": i, "content": name, **blank} for i, name in names]
+    content["post_processor"] = None
+    (base / "tokenizer.model").rename(base / "sentencepiece.bpe.model")
+    if not alone:
+        Tokenizer.from_str(json.dumps(content)).save(str(base / "tokenizer.json"))
+    return base
+
+
+def check_extended(base, out, count):
+    """Ids of text without new tokens stay, texts come back, new tokens are used; and how many there are."""
+    before, after = hf_tokenizer.load(base), AutoTokenizer.from_pretrained(str(out))
+    new = TokenMap.load(out)
+    assert len(new.tokens) == count and new.source_vocab == len(before) and len(after) == len(before) + count
+    size, lines = len(before), [*english(100), *target(200)]
+    saved = 0
+    for line in lines:
+        old, now = (tokenizer(line, add_special_tokens=False)["input_ids"] for tokenizer in (before, after))
+        assert old == now or max(now) >= size
+        if before.unk_token_id is None or before.unk_token_id not in old:
+            assert after.decode(now) == before.decode(old)
+        saved += len(old) - len(now)
+    assert saved > 1000
+    for token in new.tokens:
+        if before.unk_token_id not in token.source_ids:
+            assert before.decode(token.source_ids).strip() == token.text.strip()
+
+
+def test_t5s_name_for_the_model(tmp_path):
+    base = sentencepiece_base(tmp_path / "base", **UNIGRAM)
+    shutil.copytree(base, tmp_path / "t5")
+    (tmp_path / "t5/tokenizer.model").rename(tmp_path / "t5/spiece.model")
+    corpus = write(tmp_path / "a.txt", target())
+    outs = [extend(folder, tmp_path / f"{folder.name}_out", [corpus], 50) for folder in (base, tmp_path / "t5")]
+    assert (outs[0] / "tokenizer.model").read_bytes() == (outs[1] / "tokenizer.model").read_bytes()
+    check_extended(base, outs[1], 50)
+
+
+def test_xglms_ids_are_those_of_its_json(tmp_path):
+    base = xglm_folder(tmp_path / "xglm")
+    out = extend(base, tmp_path / "out", [write(tmp_path / "a.txt", target())], 50)
+    assert not (out / "tokenizer.model").exists()  # its numbers could not be those of the tokenizer
+    check_extended(base, out, 50)
+    assert hf_tokenizer.load(out).convert_tokens_to_ids("<madeupword6>") == len(hf_tokenizer.load(base)) - 1
+
+
+def test_xglms_model_alone_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"sentencepiece\.bpe\.model: .*save_pretrained"):
+        hf_tokenizer.load(xglm_folder(tmp_path / "xglm", alone=True))
+
+
+def test_a_byte_level_base_with_a_prefix_space(tmp_path):
+    base = byte_level_base(tmp_path / "base")
+    content = json.loads((base / "tokenizer.json").read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = True
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    assert hf_tokenizer.load(base)("the house")["input_ids"] == hf_tokenizer.load(base)(" the house")["input_ids"]
+    out = extend(base, tmp_path / "out", [write(tmp_path / "a.txt", target())], 60)
+    assert json.loads((out / "learn.json").read_text())["keep_marks"]["kept"] is False
+    check_extended(base, out, 60)
+
+
+def test_gemmas_json_with_spaces_replaced_and_no_prefix(tmp_path):
+    """Gemma has no dummy prefix, splits nothing, and has runs of spaces and <unused> tokens in its vocabulary."""
+    base = sentencepiece_base(tmp_path / "base", add_dummy_prefix=False, user_defined_symbols=["<unused0>", "▁▁"])
+    hf_tokenizer.load(base).save_pretrained(tmp_path / "gemma")
+    (tmp_path / "gemma/tokenizer.model").unlink(missing_ok=True)
+    out = extend(tmp_path / "gemma", tmp_path / "out", [write(tmp_path / "a.txt", target())], 60)
+    check_extended(tmp_path / "gemma", out, 60)
+    after = hf_tokenizer.load(out)
+    assert after.decode(after("a  b\n  çiçek", add_special_tokens=False)["input_ids"]) == "a  b\n  çiçek"
