@@ -2,12 +2,16 @@
 
     python benchmarks/vocabulary.py [--quick] [--bases llama2 gpt2 ...] [--languages tr hi ta ar]
 
-Learns from text/LANG.train.txt of the folder in NEMO_ADAPT_DATA (default ../shared/data), without guard, and measures
-on FLORES-200 dev: tokens over the base tokenizer's English tokens. The peer is `tokenizer.method=union` at V'=10,000,
-and `continue` at the union's own count. `--quick` does one base and one language with 1,000 tokens.
+Learns from text/LANG.train.txt of the folder in NEMO_ADAPT_DATA (default ../shared/data) and measures on FLORES-200
+dev: tokens over the base tokenizer's English tokens. The peer is `tokenizer.method=union` at V'=10,000, and `continue`
+at the union's own count. `guarded` is `continue` with text/en.train.txt as guard, and what English then takes. `unlike`:
+of all lines of text/ and of FLORES, in all languages, those whose ids in AutoTokenizer are not sentencepiece's (for
+bases that have its model), or that do not come back from their ids as from the base's. `--quick` does one base and one
+language with 1,000 tokens.
 """
 
 import argparse
+import functools
 import json
 import os
 import tempfile
@@ -15,21 +19,61 @@ import time
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
+from transformers import AutoTokenizer
+
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.tokenizer import stage
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
+COLUMNS = ("base", "language", "before", "continue", "English", "union (count)", "at that count", "guarded, English",
+           "steps only", "unlike", "s")  # fmt: skip
 BASES = ("llama2", "mistral-v1", "gpt2", "llama3")
 
 
-def extend(base: str, language: str, method: str, new_tokens: int) -> dict[str, Any]:
-    """One run of the tokenizer stage: its report and the two disparities."""
+@functools.cache
+def lines() -> list[str]:
+    """All text there is."""
+    files = [*sorted((DATA / "text").glob("*.txt")), *sorted((DATA / "parallel/flores200-dev").glob("*.txt"))]
+    return [line for file in files for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+@functools.cache
+def base_decoded(base: str) -> list[str]:
+    """All lines as the base gives them back."""
+    tokenizer = hf_tokenizer.load(DATA / "tokenizers" / base)
+    return tokenizer.backend_tokenizer.decode_batch(encoded(tokenizer), skip_special_tokens=False)
+
+
+def encoded(tokenizer: Any) -> list[list[int]]:
+    found = tokenizer.backend_tokenizer.encode_batch_fast(lines(), add_special_tokens=False)
+    return [encoding.ids for encoding in found]
+
+
+def unlike(folder: Path, base: str) -> int:
+    """Lines whose ids are not sentencepiece's, or that do not come back as the base's."""
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    ids = encoded(tokenizer)
+    wrong = [now != before for now, before in zip(
+        tokenizer.backend_tokenizer.decode_batch(ids, skip_special_tokens=False), base_decoded(base), strict=True
+    )]  # fmt: skip
+    if (folder / "tokenizer.model").exists():
+        model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        wrong = [bad or now != own for bad, now, own in zip(wrong, ids, model.encode(lines()), strict=True)]
+    return sum(wrong)
+
+
+def extend(
+    base: str, language: str, method: str, new_tokens: int, guarded: bool = False, compared: bool = False
+) -> dict[str, Any]:
+    """One run of the tokenizer stage: its report, the two disparities, and what the result does with all lines."""
     config = Config()
     config.tokenizer.new_tokens, config.tokenizer.method = new_tokens, method
     inputs = {
         "base": [DATA / "tokenizers" / base],
         "text": [DATA / "text" / f"{language}.train.txt"],
-        "guard": [],
+        "guard": [DATA / "text" / "en.train.txt"] if guarded else [],
         "parallel.en": [DATA / "parallel" / "flores200-dev" / "en.txt"],
         f"parallel.{language}": [DATA / "parallel" / "flores200-dev" / f"{language}.txt"],
     }
@@ -39,6 +83,7 @@ def extend(base: str, language: str, method: str, new_tokens: int) -> dict[str, 
         seconds = time.monotonic() - began
         report = json.loads((Path(place) / "learn.json").read_text(encoding="utf-8"))
         rows = json.loads((Path(place) / "fertility.json").read_text(encoding="utf-8"))
+        differing = unlike(Path(place), base) if compared else 0
     found = {(row["tokenizer"], row["language"]): row["tokens_vs_reference"] for row in rows}
     return {
         "before": found["base", language],
@@ -49,6 +94,7 @@ def extend(base: str, language: str, method: str, new_tokens: int) -> dict[str, 
         "steps_only": report.get("steps_only", {}).get("share", 0.0),
         "marks": report["keep_marks"]["kept"],
         "seconds": seconds,
+        "unlike": differing,
     }
 
 
@@ -62,20 +108,23 @@ def main() -> None:
     bases, languages, size = arguments.bases, arguments.languages, 10_000
     if arguments.quick:
         bases, languages, size = bases[:1], languages[:1], 1_000
-    print("| base | language | before | continue | English | union (count) | continue at that count | steps only | s |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"{len(lines()):,} lines are compared")
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|---" * len(COLUMNS) + "|")
     cases = [(base, language) for base in bases for language in languages]
     won = 0
     for base, language in cases:
-        ours = extend(base, language, "continue", size)
+        ours = extend(base, language, "continue", size, compared=True)
         union = extend(base, language, "union", size)
         same = extend(base, language, "continue", union["added"])
+        guarded = extend(base, language, "continue", size, guarded=True)
         won += same["after"] < union["after"]
         marks = ", marks kept" if ours["marks"] else ""
         row = (
             f"| {base} | {language} | {ours['before']:.3f} | {ours['after']:.3f} ({ours['added']:,}{marks}) | "
             f"{ours['english']:.4f} | {union['after']:.3f} ({union['added']:,}) | {same['after']:.3f} | "
-            f"{ours['steps_only']:.1%} | {ours['seconds']:.0f} |"
+            f"{guarded['after']:.3f}, {guarded['english']:.4f} | {ours['steps_only']:.1%} | "
+            f"{ours['unlike']} | {ours['seconds']:.0f} |"
         )
         print(row, flush=True)
         if ours["unreachable"]:
