@@ -5,9 +5,9 @@
 Learns from text/LANG.train.txt of the folder in NEMO_ADAPT_DATA (default ../shared/data) and measures on FLORES-200
 dev: tokens over the base tokenizer's English tokens. The peer is `tokenizer.method=union` at V'=10,000, and `continue`
 at the union's own count. `guarded` is `continue` with text/en.train.txt as guard, and what English then takes.
-`unlike`: of all lines of text/ and of FLORES, in all languages, those whose ids in AutoTokenizer are not sentencepiece's (for
-bases that have its model), or that do not come back from their ids as from the base's. `--quick` does one base and one
-language with 1,000 tokens.
+`unlike`: of all lines of text/ and of FLORES, in all languages, those whose ids in AutoTokenizer are not those of
+sentencepiece (for bases that have its model), or that do not come back from their ids as from the base's. `--quick`
+does one base and one language with 1,000 tokens.
 """
 
 import argparse

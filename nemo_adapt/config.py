@@ -32,6 +32,8 @@ class TokenizerConfig:
     """Learn from this many documents of ``text``, drawn at random; 0 takes all."""
     sample_seed: int = 1234
     """Seed of that draw."""
+    max_words: int = 500_000
+    """Distinct words of ``text`` that are learned from, the most frequent (memory: about 0.5 GB)."""
     method: str = "continue"
     """How new tokens are chosen: ``continue`` or ``union``."""
     new_tokens: int = 10_000

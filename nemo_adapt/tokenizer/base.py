@@ -87,11 +87,10 @@ def read(path: Path) -> Base:
     else:
         _check_merges(path, model, byte_level)
         model["vocab"].update({token["content"]: token["id"] for token in content["added_tokens"]})
-    of_pieces = files.model is not None and files.model.name != hf_tokenizer.FAIRSEQ
-    proto = hf_tokenizer.read_sentencepiece(files.model) if of_pieces and not byte_level else None
-    base = Base(path, fast, content, proto, byte_level)
-    if proto is not None and any(base.vocab.get(piece.piece) != i for i, piece in enumerate(proto.pieces)):
-        raise UserError(f"{path}: tokenizer.json and {files.model.name} give pieces different ids; remove one of them")
+    file = files.model if not byte_level and files.model and files.model.name != hf_tokenizer.FAIRSEQ else None
+    base = Base(path, fast, content, hf_tokenizer.read_sentencepiece(file) if file else None, byte_level)
+    if file and any(base.vocab.get(piece.piece) != i for i, piece in enumerate(base.proto.pieces)):
+        raise UserError(f"{path}: tokenizer.json and {file.name} give pieces different ids; remove one of them")
     return base
 
 

@@ -48,7 +48,7 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
             say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
     with clock.time("count"):
         files = _drawn(files, config, out)
-        words, pieces = count_words(base, files, text_field, "counting words")
+        words, pieces = count_words(base, files, text_field, "counting words", most=settings.max_words)
         guarded, guard_pieces = count_words(base, inputs.get("guard", []), text_field, "counting guard words")
         script.warn(pieces, script.target_texts(inputs, settings.reference), guard_pieces, text_field)
     with clock.time("learn"):

@@ -18,8 +18,6 @@ from nemo_adapt.progress import Bar, say
 from nemo_adapt.text_files import Part, Seen, ignore
 from nemo_adapt.tokenizer.counts import Counts, Pieces, odd_bytes
 
-KEPT_TYPES = 1_000_000
-"""Distinct pieces that are learned from, the most frequent; in 1 GB of text those behind occur twice at most."""
 MAX_TYPES = 8_000_000
 """Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (about 600 MB)."""
 ALONE_BYTES = 8 << 20
@@ -46,8 +44,10 @@ class Chunks:
         self.later.update(pieces[1:])
 
 
-def count_chunks(files: list[Path], field: str, added: Sequence[str], title: str, processes: int = 0) -> Chunks:
-    """Count the pieces of ``files`` in ``processes`` (0: one per core); the text is read once.
+def count_chunks(
+    files: list[Path], field: str, added: Sequence[str], title: str, most: int, processes: int = 0
+) -> Chunks:
+    """The ``most`` frequent pieces of ``files``, counted in ``processes`` (0: one per core); the text is read once.
 
     Lines are cut at the texts of ``added`` first, which are not counted. The result is the same for any number of
     processes, unless one saw more than ``MAX_TYPES``. Raises ``UserError`` for text that cannot be read.
@@ -59,10 +59,10 @@ def count_chunks(files: list[Path], field: str, added: Sequence[str], title: str
             counts = count_share(shares[0], field, added, lambda amount: bar.advance(amount / 1e6))
         else:
             counts = _in_processes(shares, field, added, bar)
-    kept = counts.most_frequent(KEPT_TYPES)
+    kept = counts.most_frequent(most)
     if len(kept) < counts.size:
         share = kept.counts.sum() / counts.total()
-        say(f"{title}: {len(kept):,} of {counts.size:,} distinct pieces are kept, {share:.1%} of the text")
+        say(f"{title}: the {len(kept):,} most frequent of {counts.size:,} distinct words, {share:.1%} of the text")
     found = list(zip(counts.texts(kept), kept.counts.tolist(), kept.later.tolist(), strict=True))
     return Chunks(
         Counter({piece: count for piece, count, later in found if not later}),

@@ -16,7 +16,7 @@ from nemo_adapt import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.tokenizer.base import Base
-from nemo_adapt.tokenizer.chunks import KEPT_TYPES, Chunks, added_pattern, count_chunks
+from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, added_pattern, count_chunks
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 BYTE_LEVEL_SPACE = "Ġ"
@@ -31,22 +31,22 @@ Spell = Callable[[str], list[str]]
 
 
 def count_words(
-    base: Base, files: list[Path], field: str, title: str, processes: int = 0
+    base: Base, files: list[Path], field: str, title: str, processes: int = 0, most: int = MAX_TYPES
 ) -> tuple[Counter[str], Counter[str]]:
     """Count the words of ``files``, each read once; also returns the counts of plain pieces, as they stand in the text.
 
-    ``field`` is the JSON field or Parquet column. Memory grows with the distinct words, not with the text. Raises
-    ``UserError`` for text that cannot be read or holds nothing.
+    ``field`` is the JSON field or Parquet column. Of more than ``most`` distinct pieces the most frequent count. Memory
+    grows with the distinct words, not with the text. ``UserError`` for text that cannot be read or holds nothing.
     """
     if not files:
         return Counter(), Counter()
-    chunks = count_chunks(files, field, added_texts(base), title, processes)
-    if not chunks.first:
+    chunks = count_chunks(files, field, added_texts(base), title, most, processes)
+    if not chunks.first and not chunks.later:
         raise UserError(f"no words in {', '.join(map(str, files))}")
     if keeps_apart(base, list(islice(text.documents(files, field), COMPARED))):
         words = spell_chunks(base, chunks)
     else:
-        words = count_lines(base, text.documents(files, field))
+        words = Counter(dict(count_lines(base, text.documents(files, field)).most_common(most)))
     return words, chunks.later + chunks.first
 
 
@@ -74,8 +74,8 @@ def count_lines(base: Base, lines: Iterable[str]) -> Counter[str]:
     for line in lines:
         for part in added.split(line):
             words.update(spell(part))
-        if len(words) > 2 * KEPT_TYPES:
-            words = Counter(dict(words.most_common(KEPT_TYPES)))
+        if len(words) > MAX_TYPES:
+            words = Counter(dict(words.most_common(MAX_TYPES // 2)))
     return words
 
 

@@ -51,6 +51,13 @@ def test_pieces_and_processes_count_as_lines_do(base, tmp_path):
     assert pieces["house"] > 0
 
 
+def test_the_most_frequent_words_are_learned_from(base, tmp_path, capsys):
+    path = samples.write(tmp_path / "a.txt", ["ev ev ev kış kış çiçek", "ev kış"] * 20)
+    words, pieces = count_words(base, [path], "text", "counting", most=3)
+    assert pieces == {"ev": 80, "kış": 60} and set(words.values()) <= {20, 40, 60, 80}
+    assert "the 3 most frequent of 4 distinct words, 87.5% of the text" in capsys.readouterr().out
+
+
 def test_each_odd_line_by_itself(base):
     for line in odd_lines(300):
         assert keeps_apart(base, [line]), line
