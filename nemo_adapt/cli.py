@@ -27,13 +27,14 @@ commands:
   evaluate    base against adapted: tables, plots, report
   recipes     list the recipes
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
+  resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
   nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
 """
 
 
-BESIDE = {"fertility": "nemo_adapt.fertility_command"}
+BESIDE = {"fertility": "nemo_adapt.fertility_command", "resize-hf": "nemo_adapt.resize.offline"}
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
 
 

@@ -3,8 +3,6 @@
 Padded rows stay behind: the tables of the folder have one row for each token of the tokenizer.
 """
 
-import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -15,7 +13,7 @@ from nemo_adapt.checkpoint.reader import Checkpoint, complete
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, hf_shapes
-from nemo_adapt.hf_folder import HfWriter, copy_tokenizer, read_config
+from nemo_adapt.hf_folder import HfWriter, complete_folder, read_config
 from nemo_adapt.progress import Bar
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
@@ -64,10 +62,7 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
             for layer in range(shape.layers if entry.stacked else 1):
                 _copy(opened, entry, layer, target, bar)
     target.close()
-    _write_config(hf_config, rows, opened.dtypes[table[0].key], out)
-    copy_tokenizer(tokenizer, out)
-    if (base / "generation_config.json").is_file():
-        shutil.copyfile(base / "generation_config.json", out / "generation_config.json")
+    complete_folder(out, base, tokenizer, rows, opened.dtypes[table[0].key])
 
 
 def _copy(opened: Checkpoint, entry: Entry, layer: int, target: HfWriter, bar: Bar) -> None:
@@ -84,10 +79,3 @@ def _copy(opened: Checkpoint, entry: Entry, layer: int, target: HfWriter, bar: B
         for rows, at in entry.sources(start, start + size[0]):
             target.write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
         bar.advance(size[0] * row_bytes / 1e6)
-
-
-def _write_config(hf_config: dict[str, object], rows: int, dtype: torch.dtype, out: Path) -> None:
-    """config.json of the base with the new vocabulary size, and the dtype in the spelling that it used."""
-    key = "dtype" if "dtype" in hf_config else "torch_dtype"
-    content = {**hf_config, "vocab_size": rows, key: str(dtype).removeprefix("torch.")}
-    (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

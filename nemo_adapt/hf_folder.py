@@ -143,11 +143,21 @@ class HfWriter:
             (self.folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer files of ``source`` (all files whose names begin like a tokenizer's) into ``target``."""
-    for file in sorted(source.iterdir()):
+def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype) -> None:
+    """Write what a model folder needs besides its weights.
+
+    That is config.json of ``base`` with ``rows`` as the vocabulary size and the dtype in the spelling that it used, its
+    generation config where it has one, and the tokenizer files (all files that begin like a tokenizer's).
+    """
+    hf_config = read_config(base)
+    key = "dtype" if "dtype" in hf_config else "torch_dtype"
+    content = {**hf_config, "vocab_size": rows, key: str(dtype).removeprefix("torch.")}
+    (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if (base / "generation_config.json").is_file():
+        shutil.copyfile(base / "generation_config.json", out / "generation_config.json")
+    for file in sorted(tokenizer.iterdir()):
         if file.is_file() and file.name.startswith(TOKENIZER_FILES):
-            shutil.copyfile(file, target / file.name)
+            shutil.copyfile(file, out / file.name)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -18,6 +18,8 @@ EMBEDDING = "embedding.word_embeddings.weight"
 """Megatron's key of the input table, [vocab, hidden]."""
 OUTPUT_LAYER = "output_layer.weight"
 """Megatron's key of the output table, [vocab, hidden]; absent where it is tied to the input table."""
+OUTPUT_BIAS = "output_layer.bias"
+"""Megatron's key of the output layer's bias, [vocab], in families that have one."""
 
 
 @dataclass(frozen=True)

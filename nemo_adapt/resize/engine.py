@@ -1,91 +1,178 @@
-"""Apply a row plan to a sharded table. The result does not depend on how the tables are cut.
+"""Apply a row plan to a source table, sharded or on disk. The result does not depend on how the tables are cut.
 
-Each rank makes the rows of its own target range: kept rows are copied, new rows are summed in float32 in the plan's
-order and rounded once, padded rows are zero. Ranks exchange only rows that are named, in bounded portions.
+Each process makes the rows of its own target range: kept rows are copied, new rows are summed in float32 in the plan's
+order and rounded once, padded rows are zero. Only rows that are named are exchanged, in bounded portions.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from nemo_adapt.resize.plan import RowPlan
-from nemo_adapt.resize.table import ShardedTable
+from nemo_adapt.errors import UserError
+from nemo_adapt.resize import statistics
+from nemo_adapt.resize.noise import Spread
+from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
+from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, most
 
 
-def resize_shard(source: ShardedTable, plan: RowPlan, kept: int, start: int, stop: int, seed: int) -> torch.Tensor:
-    """Rows ``start`` to ``stop`` of the target table: [stop - start, hidden], dtype and device of the source.
+class Resize:
+    """A source table, a plan, and the statistics that the plan needs; ``fill`` makes any range of the target table.
 
-    Target rows below ``kept`` are source rows; the plan's rows follow; rows after them are padding and zero.
-    A collective over the source table's group.
+    Target rows below ``kept`` are the source's rows; the plan's rows follow; rows after them are padding and zero.
+    Source rows from ``kept`` on (a base model's own padding) are outside everything. A collective over the source's
+    ranks, like ``fill``. ``UserError`` for a NaN or an infinity in the source, and for a plan that does not fit it;
+    ``where`` is what messages call the table.
     """
-    target = source.rows.new_zeros((stop - start, source.rows.shape[1]))
-    _copy_kept(source, target, start, min(stop, kept))
-    first = max(start, kept) - kept
-    last = min(stop - kept, plan.new_rows)
-    _make_new(source, plan, target, kept - start, first, max(first, last), seed, kept)
-    return target
+
+    def __init__(self, source: Source, plan: RowPlan, kept: int, seed: int, where: str = "the source table") -> None:
+        check_plan(plan, min(kept, source.total), where)
+        statistics.check_finite(source, kept, where)
+        self.source, self.plan, self.kept, self.seed = source, plan, kept, seed
+        moments = statistics.Moments(source, kept)
+        self.shares = torch.from_numpy(np.broadcast_to(plan.mean_share, plan.new_rows).astype(np.float32))
+        self.mean = moments.mean.float() if self.shares.any() else None
+        self.spread = Spread(plan.noise, moments) if plan.noise else None
+        self.norm = None if plan.norm_of is None else statistics.weighted_norm(source, kept, plan.norm_of)
+
+    def fill(self, out: torch.Tensor, start: int) -> None:
+        """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on."""
+        stop, end = start + len(out), self.kept + self.plan.new_rows
+        self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
+        first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
+        self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
+        out[max(0, end - start) :].zero_()
+
+    def _make(self, out: torch.Tensor, first: int, last: int) -> None:
+        """Rows ``first`` to ``last`` of the plan."""
+        plan = self.plan.combination
+        portions = list(_portions(plan.indptr, first, last, self.source.room))
+        step = max(1, BLOCK_BYTES * 2 // (4 * out.shape[1]))
+        room = torch.empty((2, step, out.shape[1]), device=out.device)
+        held_room = out.new_empty((step, out.shape[1]))
+        made = room[0, :0]
+        for number in range(most(self.source, len(portions))):
+            portion = portions[number] if number < len(portions) else NOTHING
+            entries = portion.entries(plan.indptr)
+            held, places = self.source.gather(plan.indices[entries].astype(np.int64))
+            begins = np.concatenate([[0], np.cumsum(portion.lengths)])
+            for at in range(0, len(portion.rows), step):
+                rows = portion.rows[at : at + step]
+                if portion.begins:
+                    made = self._start(rows, room[0])
+                terms = _Terms(held, places, plan.data[entries], begins[at:], portion.lengths[at : at + step])
+                terms.add_to(made, held_room, room[1])
+                if portion.ends:
+                    self._finish(made, rows)
+                    out.index_copy_(0, torch.from_numpy(rows - first).to(out.device), made.to(out.dtype))
+
+    def _start(self, rows: Numbers, room: torch.Tensor) -> torch.Tensor:
+        """What the plan's ``rows`` are before anything is added: their share of the mean."""
+        made = room[: len(rows)]
+        if self.mean is None:
+            return made.zero_()
+        return torch.mul(self.shares[torch.from_numpy(rows)].to(made.device)[:, None], self.mean, out=made)
+
+    def _finish(self, made: torch.Tensor, rows: Numbers) -> None:
+        """Noise, and the norm."""
+        if self.spread:
+            made += self.spread.rows(self.seed, (self.kept + rows).tolist(), made)
+        if self.norm is not None:
+            own = statistics.norms(made)
+            factors = torch.where(own > 0, self.norm / own, 0.0)
+            made.copy_(made.double() * factors[:, None])
 
 
-def _copy_kept(source: ShardedTable, target: torch.Tensor, start: int, stop: int) -> None:
-    step = source.chunk()
-    for begin in range(start, start + source.most(max(0, stop - start)), step):
-        wanted = np.arange(begin, max(begin, min(begin + step, stop)), dtype=np.int64)
-        rows = source.fetch(wanted)
-        if len(wanted):
-            target[begin - start : begin - start + len(wanted)] = rows
+@dataclass(frozen=True)
+class Portion:
+    """Rows of a plan, longest first, and how many terms of each are worked on, from the term ``skipped`` on."""
+
+    rows: Numbers
+    lengths: Numbers
+    skipped: int = 0
+    begins: bool = True
+    ends: bool = True
+
+    def entries(self, ends: Numbers) -> Numbers:
+        """Places of the terms in the plan's arrays, row after row."""
+        before = np.cumsum(self.lengths) - self.lengths
+        return np.repeat(ends[self.rows] + self.skipped - before, self.lengths) + np.arange(self.lengths.sum())
 
 
-def _make_new(
-    source: ShardedTable, plan: RowPlan, target: torch.Tensor, shift: int, first: int, last: int, seed: int, kept: int
-) -> None:
-    """Make rows ``first`` to ``last`` of the plan at ``target[shift + row]``."""
-    mean = std = None
-    if plan.noise and plan.noise.kind not in ("unit", "diagonal"):
-        raise NotImplementedError(plan.noise.kind)
-    if plan.mean_share or plan.noise:
-        mean, std = (value.float() for value in source.mean_and_std(kept))
-    portions = _portions(plan, first, last, source.chunk())
-    for portion in range(source.most(len(portions))):
-        begin, end = portions[portion] if portion < len(portions) else (last, last)
-        part = plan.combination[begin:end]
-        wanted, places = np.unique(part.indices, return_inverse=True)
-        rows = source.fetch(wanted.astype(np.int64)).float()
-        made = rows.new_zeros((end - begin, target.shape[1]))
-        if mean is not None:
-            made += plan.mean_share * mean
-        _add_products(made, rows, part.indptr, places, part.data)
-        if plan.noise and std is not None:
-            spread = std if plan.noise.kind == "diagonal" else 1.0
-            drawn = gaussian(seed, range(kept + begin, kept + end), target.shape[1]).to(made.device)
-            made += plan.noise.scale * spread * drawn
-        target[shift + begin : shift + end] = made.to(target.dtype)
+NOTHING = Portion(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
-def gaussian(seed: int, ids: range, columns: int) -> torch.Tensor:
-    """Standard normal numbers [len(ids), columns], float32; a row depends only on ``seed`` and its token id."""
-    rows = [np.random.Generator(np.random.Philox(key=[seed, token])).standard_normal(columns) for token in ids]
-    return torch.from_numpy(np.array(rows, dtype=np.float32).reshape(len(ids), columns))
+def _portions(ends: Numbers, first: int, last: int, room: int) -> Iterator[Portion]:
+    """Cut the plan's rows ``first`` to ``last`` so that no portion has more than ``room`` terms.
+
+    Rows are taken longest first, so that a portion is nearly a rectangle; a row that is longer goes through several.
+    """
+    lengths = np.diff(ends[first : last + 1]).astype(np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    lengths, rows = lengths[order], first + order
+    at = 0
+    while at < len(rows):
+        if lengths[at] > room:
+            for skipped in range(0, int(lengths[at]), room):
+                part = min(room, int(lengths[at]) - skipped)
+                is_last = skipped + part == lengths[at]
+                yield Portion(rows[at : at + 1], np.array([part]), skipped, skipped == 0, is_last)
+            at += 1
+            continue
+        end = at + int(np.searchsorted(np.cumsum(lengths[at:]), room, side="right"))
+        yield Portion(rows[at:end], lengths[at:end])
+        at = end
 
 
-def _add_products(
-    made: torch.Tensor, rows: torch.Tensor, ends: np.ndarray, places: np.ndarray, weights: np.ndarray
-) -> None:
-    """``made[i] += sum of weights * rows`` with the terms of each row added one by one, in the plan's order."""
-    lengths = np.diff(ends)
-    for term in range(int(lengths.max(initial=0))):
-        longer = np.flatnonzero(lengths > term)
-        entries = ends[longer] + term
-        index = torch.from_numpy(longer).to(made.device)
-        factors = torch.from_numpy(weights[entries].astype(np.float32)).to(made.device)
-        made[index] += factors[:, None] * rows[torch.from_numpy(places[entries]).to(made.device)]
+@dataclass(frozen=True)
+class _Terms:
+    """The terms of some rows: row i has ``lengths[i]`` of them (falling), from ``begins[i]`` on."""
+
+    held: torch.Tensor
+    places: Numbers
+    weights: np.ndarray
+    begins: Numbers
+    lengths: Numbers
+
+    def add_to(self, made: torch.Tensor, held_room: torch.Tensor, room: torch.Tensor) -> None:
+        """``made[i] += weight * row``, the terms of a row one by one, in the plan's order."""
+        for term in range(int(self.lengths.max(initial=0))):
+            count = int(np.searchsorted(-self.lengths, -term, side="left"))
+            entries = self.begins[:count] + term
+            index = torch.from_numpy(self.places[entries]).to(made.device)
+            rows = torch.index_select(self.held, 0, index, out=held_room[:count])
+            factors = torch.from_numpy(self.weights[entries].astype(np.float32)).to(made.device)
+            # Product and sum are rounded each, on every device: a fused operation is not.
+            made[:count] += torch.mul(rows, factors[:, None], out=room[:count])
 
 
-def _portions(plan: RowPlan, first: int, last: int, most_rows: int) -> list[tuple[int, int]]:
-    """Cut the plan's rows ``first`` to ``last`` so that no portion names or makes more than ``most_rows`` rows."""
-    ends = plan.combination.indptr
-    portions = []
-    while first < last:
-        by_terms = int(np.searchsorted(ends, ends[first] + most_rows, side="right")) - 1
-        end = max(first + 1, min(last, by_terms, first + most_rows))
-        portions.append((first, end))
-        first = end
-    return portions
+def bias_plan(plan: RowPlan) -> RowPlan:
+    """The plan for an output bias beside a table: the same combination, without noise and norm.
+
+    Rows that the plan does not make from source rows or their mean (random ones) get the mean of the biases.
+    """
+    empty = (np.diff(plan.combination.indptr) == 0) & (np.broadcast_to(plan.mean_share, plan.new_rows) == 0)
+    share = np.where(empty, 1.0, plan.mean_share).astype(np.float32)
+    return replace(plan, mean_share=share, noise=None, norm_of=None)
+
+
+def check_plan(plan: RowPlan, source_rows: int, where: str) -> None:
+    """``UserError`` unless the plan speaks of ``source_rows`` rows only, in finite numbers."""
+    names = plan.combination.indices
+    outside = np.flatnonzero((names < 0) | (names >= source_rows))
+    if len(outside):
+        row = int(np.searchsorted(plan.combination.indptr, outside[0], side="right")) - 1
+        raise UserError(
+            f"{where}: the plan makes new row {row} from source row {names[outside[0]]}, but there are only rows 0 to "
+            f"{source_rows - 1} ({len(outside)} such terms): the token map or the strategy belongs to another model"
+        )
+    weights = (plan.combination.data, np.asarray(plan.mean_share), [plan.noise.scale if plan.noise else 0.0])
+    if not all(np.isfinite(numbers).all() for numbers in weights):
+        raise UserError(f"{where}: the plan's weights hold NaN or infinity")
+    if plan.noise and plan.noise.kind not in NOISE_KINDS:
+        raise UserError(f"{where}: the plan's noise {plan.noise.kind!r} is none of {', '.join(NOISE_KINDS)}")
+    if plan.norm_of is not None:
+        fits = plan.norm_of.shape == (source_rows,) and np.isfinite(plan.norm_of).all()
+        if not fits or plan.norm_of.min() < 0 or not plan.norm_of.any():
+            raise UserError(f"{where}: the plan's norm weights must be {source_rows} numbers, none below 0, not all 0")

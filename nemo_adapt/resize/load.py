@@ -1,41 +1,59 @@
 """Fill a Megatron model from a converted checkpoint, its tables resized on the way (for ``resize`` and ``train``)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from megatron.core import dist_checkpointing, parallel_state
-from scipy.sparse import csr_matrix
 
+from nemo_adapt import ranks
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
-from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
-from nemo_adapt.resize.engine import resize_shard
-from nemo_adapt.resize.plan import INPUT, OUTPUT, RowPlan
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER
+from nemo_adapt.progress import say
+from nemo_adapt.resize.ask import plan_of, spare_rows
+from nemo_adapt.resize.engine import Resize, bias_plan
+from nemo_adapt.resize.noise import noise_seed
+from nemo_adapt.resize.plan import INPUT, OUTPUT
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
 
-TABLES = (EMBEDDING, OUTPUT_LAYER)
+TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
 
 
-def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies) -> None:
+@dataclass(frozen=True)
+class Held:
+    """A table, or an output bias, of which this rank holds a shard."""
+
+    key: str
+    """Its key in the checkpoint."""
+    shard: torch.nn.Parameter
+    table: str
+    """Whose strategy makes its rows: ``input`` or ``output``."""
+
+
+def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig) -> None:
     """Load ``checkpoint`` into ``model``, whose tables already have the target's padded size.
 
     Kept rows are copied bit by bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
-    use the input's strategy. Raises ``UserError`` when the token map was made for another vocabulary.
+    use the input's strategy; an output bias follows the output table's. Raises ``UserError`` when the token map was
+    made for another vocabulary, and for NaN in a table.
     """
     opened = Checkpoint(checkpoint)
     load_all_but_tables(model, checkpoint)
+    said = spare_rows(token_map, opened.sizes[EMBEDDING][0])
+    if said and ranks.is_first():
+        say(said)
     group = parallel_state.get_tensor_model_parallel_group()
-    for key, weight, table in _tables(model):
-        plan, kept = _plan(config, table, token_map, opened.sizes[key][0], checkpoint, supplies)
-        source = _source_shard(opened, key, weight, group)
-        rows = weight.shape[0]
-        start = parallel_state.get_tensor_model_parallel_rank() * rows
-        with torch.no_grad():
-            weight.copy_(resize_shard(source, plan, kept, start, start + rows, config.seed))
+    for held in tables_of(model):
+        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0])
+        if held.key == OUTPUT_BIAS:
+            plan = bias_plan(plan)
+        seed = noise_seed(config.seed, held.table)
+        shard = held.shard.detach().view(len(held.shard), -1)
+        source = source_shard(opened, held, group)
+        Resize(source, plan, kept, seed, f"{checkpoint}: {held.key}").fill(shard, group.rank() * len(shard))
 
 
 def load_all_but_tables(model: Any, checkpoint: Path) -> None:
@@ -53,35 +71,27 @@ def load_all_but_tables(model: Any, checkpoint: Path) -> None:
         raise ValueError(f"{checkpoint}: not loaded {absent}, unexpected {answer.unexpected_keys}")
 
 
-def _tables(model: Any) -> list[tuple[str, torch.nn.Parameter, str]]:
-    """This rank's tables: checkpoint key, parameter, and which one; a tied last stage holds a copy of the first."""
+def tables_of(model: Any) -> list[Held]:
+    """What this rank holds; a tied last stage holds a copy of the first's table."""
     found = []
     if model.pre_process:
-        found.append((EMBEDDING, model.embedding.word_embeddings.weight, INPUT))
-    if model.post_process and not (model.share_embeddings_and_output_weights and model.pre_process):
-        tied = model.share_embeddings_and_output_weights
-        key, table = (EMBEDDING, INPUT) if tied else (OUTPUT_LAYER, OUTPUT)
-        found.append((key, model.output_layer.weight, table))
+        found.append(Held(EMBEDDING, model.embedding.word_embeddings.weight, INPUT))
+    if not model.post_process:
+        return found
+    layer, tied = model.output_layer, model.share_embeddings_and_output_weights
+    if not (tied and model.pre_process):
+        found.append(Held(*((EMBEDDING, layer.weight, INPUT) if tied else (OUTPUT_LAYER, layer.weight, OUTPUT))))
+    if getattr(layer, "bias", None) is not None:
+        found.append(Held(OUTPUT_BIAS, layer.bias, INPUT if tied else OUTPUT))
     return found
 
 
-def _plan(
-    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, checkpoint: Path, supplies: Supplies
-) -> tuple[RowPlan, int]:
-    """The plan for the new rows, and how many source rows are kept."""
-    if not token_map.tokens:
-        return RowPlan(csr_matrix((0, source_rows), dtype="float32")), source_rows
-    if token_map.source_vocab > source_rows:
-        raise UserError(
-            f"the tokenizer has {token_map.source_vocab} base tokens, but the model in {checkpoint} only "
-            f"{source_rows} rows: tokenizer.base and model.path do not belong together"
-        )
-    return supplies.plan(config, table, token_map), token_map.source_vocab
+def source_shard(opened: Checkpoint, held: Held, group: Any) -> ShardedTable:
+    """This TP rank's even share of the checkpoint's table, in the model's dtype and on its device.
 
-
-def _source_shard(opened: Checkpoint, key: str, weight: torch.Tensor, group: Any) -> ShardedTable:
-    """This TP rank's even share of the checkpoint's table, in the model's dtype and on its device."""
-    total, size, rank = opened.sizes[key][0], group.size(), group.rank()
+    A bias is a table of one column.
+    """
+    total, size, rank = opened.sizes[held.key][0], group.size(), group.rank()
     bounds = tuple(total * part // size for part in range(size + 1))
-    rows = opened.rows(key, bounds[rank], bounds[rank + 1]).to(device=weight.device, dtype=weight.dtype)
-    return ShardedTable(rows, bounds, group if size > 1 else None)
+    rows = opened.rows(held.key, bounds[rank], bounds[rank + 1]).to(device=held.shard.device, dtype=held.shard.dtype)
+    return ShardedTable(rows.view(len(rows), -1), bounds, group if size > 1 else None)

@@ -14,6 +14,7 @@ from nemo_adapt.token_map import TokenMap
 
 INPUT, OUTPUT = "input", "output"
 """The two tables: embedding and output layer."""
+NOISE_KINDS = ("unit", "diagonal", "covariance")
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class RowPlan:
     """New rows = ``combination @ source + mean_share * mean(source) + noise``, then scaled to a norm if one is set.
 
     ``combination`` is [new rows, source rows], float32; mean and covariance are taken over all source rows.
-    ``norm_of`` [source rows] are weights: every new row gets the weighted mean of the source rows' Euclidean norms.
+    ``mean_share`` is one number, or one for each new row. ``norm_of`` [source rows] are weights, none below zero: every
+    new row gets the weighted mean of the source rows' Euclidean norms; a row of zeros has no direction and stays zero.
     """
 
     combination: csr_matrix
-    mean_share: float = 0.0
+    mean_share: float | npt.NDArray[np.float32] = 0.0
     noise: Noise | None = None
     norm_of: npt.NDArray[np.float64] | None = None
 

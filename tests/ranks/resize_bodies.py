@@ -1,4 +1,4 @@
-"""What ranks do in tests of the resize engine, without a model."""
+"""What ranks do in tests of the resize engine."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,45 +6,85 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from helpers.folders import Folders
 
-import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
+from nemo_adapt.config import Config
+from nemo_adapt.model.build import start_parallel
 from nemo_adapt.resize import table
-from nemo_adapt.resize.engine import resize_shard
-from nemo_adapt.resize.plan import Materials, RowPlan, strategies
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.resize.adapted import adapted_shape, build_adapted
+from nemo_adapt.resize.engine import Resize
+from nemo_adapt.resize.load import load_resized
+from nemo_adapt.resize.plan import RowPlan
+from nemo_adapt.token_map import TokenMap
+
+SEED = 7
 
 
-def plan_for(spelled: list[list[int]], source_vocab: int) -> RowPlan:
-    """The subword-mean plan of tokens spelled by the given pieces."""
-    tokens = [NewToken(source_vocab + i, "t", "t", ids, 1, 1) for i, ids in enumerate(spelled)]
-    return strategies.get("subword_mean").plan(Materials(TokenMap(source_vocab, tokens)))
-
-
-def resize_alone(source: torch.Tensor, plan: RowPlan, padded: int) -> torch.Tensor:
+def resize_alone(source: torch.Tensor, plan: RowPlan, kept: int, padded: int) -> torch.Tensor:
     """The whole resized table, in one process."""
-    alone = table.ShardedTable(source, (0, len(source)))
-    return resize_shard(alone, plan, len(source), 0, padded, seed=0)
+    made = torch.full((padded, source.shape[1]), torch.nan, dtype=source.dtype)
+    Resize(table.ShardedTable(source, (0, len(source))), plan, kept, SEED).fill(made, 0)
+    return made
 
 
 @dataclass(frozen=True)
 class Counting(table.ShardedTable):
-    """A table that notes how many rows its largest exchange asked for."""
+    """A table that notes how many rows each exchange asked for."""
 
-    largest: Any = None
+    asked: Any = None
 
-    def fetch(self, wanted: np.ndarray) -> torch.Tensor:
-        self.largest.append(len(wanted))
-        return super().fetch(wanted)
+    def _fetch(self, wanted: np.ndarray) -> torch.Tensor:
+        self.asked.append(len(wanted))
+        return super()._fetch(wanted)
 
 
 def resize_sharded(
-    rank: int, source: torch.Tensor, spelled: list[list[int]], padded: int, chunk: int, shift: int = 0
-) -> tuple[torch.Tensor, int]:
-    """This rank's half of the resized table, and the largest exchange; ``shift`` misplaces the rows on purpose."""
-    table.EXCHANGE_BYTES = chunk
-    bounds = (0, 20, 50)  # uneven on purpose
+    rank: int, source: torch.Tensor, plans: list[RowPlan], kept: int, padded: int, exchange: int, shift: int = 0
+) -> list[tuple[torch.Tensor, int]]:
+    """For each plan this rank's part of the resized table, and the largest exchange.
+
+    ``shift`` misplaces the rows on purpose.
+    """
+    table.EXCHANGE_BYTES = exchange
+    size = dist.get_world_size()
+    bounds = (0, *(max(1, len(source) * part // size - 3) for part in range(1, size)), len(source))  # uneven on purpose
     rows = source.roll(-shift, 0)[bounds[rank] : bounds[rank + 1]]
-    shard = Counting(rows, bounds, dist.group.WORLD, [])
-    half = padded // 2
-    made = resize_shard(shard, plan_for(spelled, 50), 50, rank * half, (rank + 1) * half, seed=0)
-    return made, max(shard.largest)
+    found = []
+    for plan in plans:
+        shard = Counting(rows, bounds, dist.group.WORLD, [])
+        made = torch.full((padded // size, source.shape[1]), torch.nan, dtype=source.dtype)
+        Resize(shard, plan, kept, SEED).fill(made, rank * len(made))
+        found.append((made, max(shard.asked, default=0)))
+    return found
+
+
+def error_of(rank: int, source: torch.Tensor, plan: RowPlan) -> str:
+    """What a rank says about a plan or a source that cannot be."""
+    try:
+        resize_sharded(rank, source, [plan], len(source), 64, 1 << 20)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def tables_by_strategy(
+    rank: int, config: Config, folders: Folders, names: list[str], with_bias: bool = False
+) -> dict[str, dict[str, torch.Tensor]]:
+    """For each strategy this rank's shards of the tables, and of an output bias that is put into the model."""
+    start_parallel(config.parallel, config.train.seed)
+    token_map = TokenMap.load(folders.tokenizer)
+    model = build_adapted(config, adapted_shape(folders.model, token_map))
+    held = {}
+    if model.pre_process:
+        held["input"] = model.embedding.word_embeddings.weight
+    if model.post_process:
+        weight = model.output_layer.weight
+        held["output"] = held["input"] if weight is None else weight
+        if with_bias:
+            held["bias"] = model.output_layer.bias = torch.nn.Parameter(held["output"].new_full(weight.shape[:1], 9.0))
+    found = {}
+    for name in names:
+        config.resize.input = config.resize.output = name
+        load_resized(model, folders.checkpoint, token_map, config.resize)
+        found[name] = {table: shard.detach().clone() for table, shard in held.items()}
+    return found

@@ -1,0 +1,59 @@
+"""Ask a strategy for its plan: what load and the offline command have in common, whatever holds the table."""
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
+from nemo_adapt.config import ResizeConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.resize.plan import INPUT, Materials, RowPlan, strategies
+from nemo_adapt.token_map import TokenMap
+
+PADDED_ROWS = 8192
+"""Rows beyond its tokens that a base model may have without suspicion: the largest usual multiple (128 x 64 ranks)."""
+PADDED_SHARE = 0.1
+"""The same as a share of its tokens."""
+
+
+def plan_of(config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int) -> tuple[RowPlan, int]:
+    """The plan for a table of ``source_rows`` rows, and how many of its rows are kept: those of the base's tokens.
+
+    Without new tokens all rows stay. Raises ``UserError`` for an unknown strategy and for what ``check_fit`` finds.
+    """
+    if not token_map.tokens:
+        return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows
+    check_fit(token_map, source_rows)
+    strategy = strategies.get(config.input if table == INPUT else config.output)
+    return strategy.plan(Materials(token_map, table, config.seed)), token_map.source_vocab
+
+
+def check_fit(token_map: TokenMap, source_rows: int) -> None:
+    """``UserError`` when the token map cannot be of the model that has ``source_rows`` rows.
+
+    A model may have more rows than tokens: many are padded. More than 8,192 and a tenth beyond its tokens are not
+    padding: such rows would be real ones, and be lost.
+    """
+    tokens = token_map.source_vocab
+    spare = source_rows - tokens
+    if spare < 0:
+        says = f"only {source_rows:,} rows"
+    elif spare > max(PADDED_ROWS, PADDED_SHARE * tokens):
+        says = f"{source_rows:,} rows, {spare:,} more than tokens, which is too many for padding"
+    else:
+        return
+    raise UserError(
+        f"the token map is of a base tokenizer with {tokens:,} tokens, but the model has {says}: "
+        "tokenizer.base and model.path do not belong together"
+    )
+
+
+def spare_rows(token_map: TokenMap, source_rows: int) -> str:
+    """What becomes of rows that the base model has beyond its tokens, as a line for the log; empty if it has none."""
+    spare = source_rows - token_map.source_vocab
+    if not token_map.tokens or spare <= 0:
+        return ""
+    reused = min(spare, len(token_map.tokens))
+    return (
+        f"the base model has {source_rows:,} rows for {token_map.source_vocab:,} tokens: {reused:,} spare rows are "
+        f"reused for new tokens, {spare - reused:,} trimmed"
+    )

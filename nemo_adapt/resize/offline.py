@@ -1,0 +1,149 @@
+"""``nemo-adapt resize-hf``: a Hugging Face model folder with longer tables, without Megatron, ranks or the model.
+
+    nemo-adapt resize-hf model=/models/llama tokenizer=runs/tr/tokenizer out=/models/llama-tr resize.input=subword_mean
+
+One process streams rows from the safetensors files through the engine that the ranks use, so the new rows are the
+same bits. ``tokenizer`` is a folder made by the tokenizer stage; ``resize.*`` are the keys of a recipe.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from nemo_adapt import artifact, families, recipes
+from nemo_adapt.config import ExportConfig, ResizeConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER, HfConfig
+from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
+from nemo_adapt.progress import Bar, say
+from nemo_adapt.resize.ask import plan_of, spare_rows
+from nemo_adapt.resize.engine import Resize, bias_plan
+from nemo_adapt.resize.noise import noise_seed
+from nemo_adapt.resize.plan import INPUT, OUTPUT, strategies
+from nemo_adapt.resize.stored import StoredTable
+from nemo_adapt.token_map import TokenMap
+from nemo_adapt.vocab import target_rows
+
+PIECE_BYTES = 8 << 20
+"""Rows written, or copied, at once."""
+TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
+"""Megatron's keys of what is resized."""
+
+
+@dataclass
+class OfflineConfig:
+    model: str = ""
+    """Hugging Face model folder."""
+    tokenizer: str = ""
+    """Folder of the extended tokenizer, with its token_map.json."""
+    out: str = ""
+    """Folder that is made."""
+    resize: ResizeConfig = field(default_factory=ResizeConfig)
+    """Strategies and seed, as in a recipe; nothing is padded."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """``export.shard_mib`` as in a recipe."""
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for missing words, and for all that ``resize_folder`` refuses."""
+    config = recipes.parse(OfflineConfig, words)
+    missing = [name for name in ("model", "tokenizer", "out") if not getattr(config, name)]
+    if missing:
+        raise UserError(
+            f"resize-hf: no value for {', '.join(missing)}: give {' '.join(f'{n}=FOLDER' for n in missing)}"
+        )
+    model, tokenizer = Path(config.model), Path(config.tokenizer)
+    read_config(model)  # a missing folder is said before anything is hashed
+    TokenMap.load(tokenizer)
+    inputs = {"model": [model], "tokenizer": [tokenizer]}
+    deciding = {"resize": asdict(config.resize), "shard_mib": config.export.shard_mib}
+    stage = artifact.Stage("resize-hf", Path(config.out), deciding, inputs)
+    if stage.finished:
+        say(f"{config.out} was finished before")
+        return
+    artifact.run(stage, lambda place: resize_folder(model, tokenizer, place, config.resize, config.export.shard_mib))
+    say(f"written to {config.out}")
+
+
+def resize_folder(model: Path, tokenizer: Path, out: Path, config: ResizeConfig, shard_mib: int) -> None:
+    """Write ``model`` with the vocabulary of ``tokenizer`` into the empty folder ``out``.
+
+    Tensors keep their dtypes; all but the tables are copied bit by bit. Memory holds a few portions of rows.
+    """
+    token_map, weights = TokenMap.load(tokenizer), HfWeights(model)
+    hf_config = read_config(model)
+    shape = families.of(hf_config).shape(hf_config)
+    rows = target_rows(shape, token_map)
+    resized, dropped = _tables(hf_config)
+    for name in (config.input, config.output):
+        if strategies.get(name).needs:
+            raise UserError(
+                f"strategy {name!r} needs {', '.join(strategies.get(name).needs)}: use it in a recipe's run"
+            )
+    for name in resized:
+        if name not in weights.tensors or weights.tensors[name].shape[0] != shape.vocab:
+            found = weights.tensors[name].shape if name in weights.tensors else "missing"
+            raise UserError(f"{model}: tensor {name} is {found}, config.json says {shape.vocab} rows")
+    sizes = {
+        name: ((rows, *stored.shape[1:]) if name in resized else stored.shape, stored.dtype)
+        for name, stored in weights.tensors.items()
+        if name not in dropped
+    }
+    if said := spare_rows(token_map, shape.vocab):
+        say(said)
+    target = HfWriter(out, sizes, shard_mib << 20)
+    with Bar("resizing", target.total_bytes / 1e6, "MB") as bar:
+        for name, (size, _) in sizes.items():
+            if name in resized:
+                _resize(weights, name, resized[name], shape.tied, token_map, config, target, rows, bar)
+            else:
+                _copy(weights, name, size[0] if size else 1, target, bar)
+    target.close()
+    weights.close()
+    embedding = next(name for name, key in resized.items() if key == EMBEDDING)
+    complete_folder(out, model, tokenizer, rows, sizes[embedding][1])
+
+
+def _tables(hf_config: HfConfig) -> tuple[dict[str, str], set[str]]:
+    """Hugging Face names of what is resized, with Megatron's keys, and of what a tied model stores needlessly."""
+    family = families.of(hf_config)
+    shape = family.shape(hf_config)
+
+    def names(tied: bool) -> dict[str, str]:
+        entries = family.entries(replace(shape, tied=tied))
+        return {entry.rows[0].name: entry.key for entry in entries if entry.key in TABLES}
+
+    return names(shape.tied), set(names(False)) - set(names(shape.tied))
+
+
+def _resize(
+    weights: HfWeights, name: str, key: str, tied: bool, token_map: TokenMap, config: ResizeConfig, target: HfWriter,
+    rows: int, bar: Bar,
+) -> None:  # fmt: skip
+    """Write the longer table ``name`` in portions."""
+    source = StoredTable(weights, name)
+    table = INPUT if tied or key == EMBEDDING else OUTPUT
+    plan, kept = plan_of(config, table, token_map, source.total)
+    if key == OUTPUT_BIAS:
+        plan = bias_plan(plan)
+    resize = Resize(source, plan, kept, noise_seed(config.seed, table), name)
+    row_bytes = source.like.shape[1] * source.like.element_size()
+    step = max(1, PIECE_BYTES // row_bytes)
+    for start in range(0, rows, step):
+        portion = source.like.new_empty((min(step, rows - start), source.like.shape[1]))
+        resize.fill(portion, start)
+        target.write(name, start, portion)
+        bar.advance(len(portion) * row_bytes / 1e6)
+
+
+def _copy(weights: HfWeights, name: str, rows: int, target: HfWriter, bar: Bar) -> None:
+    """Copy a tensor in pieces."""
+    stored = weights.tensors[name]
+    row_bytes = stored.row_elements * stored.dtype.itemsize
+    step = max(1, PIECE_BYTES // max(1, row_bytes))
+    for start in range(0, rows, step):
+        piece = torch.empty((min(step, rows - start), stored.row_elements), dtype=stored.dtype)
+        weights.read(name, start, start + len(piece), piece)
+        target.write(name, start, piece)
+        bar.advance(len(piece) * row_bytes / 1e6)

@@ -1,0 +1,135 @@
+"""Statistics of a source table's first rows: the same bits however the table is cut and whatever adds up.
+
+Every number is first rounded to a grid (a power of two) so coarse that no float64 sum of all of them has to round:
+then sums, matrix products and all-reduces are exact, and exact sums have no order (Demmel and Nguyen 2013, "Fast
+Reproducible Floating-Point Summation", with one bin). The grid of a mean is at most 2**-30 of a column's largest value,
+that of a covariance 2**-16, up to eight million rows.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.resize.table import EXCHANGE_BYTES, Source
+
+FLOAT64_BITS = 53
+"""Integers up to 2**53 are exact in float64."""
+NAMED = 10
+"""How many bad rows a message names."""
+
+
+def check_finite(source: Source, count: int, where: str) -> None:
+    """``UserError`` that names the rows below ``count`` with a NaN or an infinity, the first ten and how many."""
+    bad: list[int] = []
+    for first, rows in source.own(count):
+        low, high = torch.aminmax(rows)  # both are NaN where one value is
+        if not (math.isfinite(low) and math.isfinite(high)):
+            bad += (first + torch.nonzero(~torch.isfinite(rows).all(1))[:, 0]).tolist()
+    device = source.like.device
+    number = int(source.agree(torch.tensor([len(bad)], device=device)))
+    named: list[int] = []
+    for _ in range(min(number, NAMED)):
+        following = next((row for row in bad if not named or row > named[-1]), source.total)
+        named.append(-int(source.agree(torch.tensor([-following], device=device), largest=True)))
+    if number:
+        rest = ", …" if number > len(named) else ""
+        noun = "row holds" if number == 1 else "rows hold"
+        raise UserError(
+            f"{where}: {number} {noun} NaN or infinity: {', '.join(map(str, named))}{rest}; "
+            "repair the model or download it again"
+        )
+
+
+class Moments:
+    """Mean and spread of the columns over the first ``count`` rows, float64, each made when first asked for.
+
+    Asking is a collective: every rank asks for the same in the same order.
+    """
+
+    def __init__(self, source: Source, count: int) -> None:
+        self.source, self.count = source, count
+
+    @cached_property
+    def largest(self) -> torch.Tensor:
+        """Largest magnitude in each column."""
+        found = self.source.like.new_zeros(self.source.like.shape[1])
+        for _, rows in self.source.own(self.count):
+            low, high = torch.aminmax(rows, dim=0)
+            found = torch.maximum(found, torch.maximum(low.abs(), high.abs()))
+        return self.source.agree(found.double(), largest=True)
+
+    @cached_property
+    def mean(self) -> torch.Tensor:
+        """Mean of each column."""
+        return self._sums(self.largest, lambda rows: rows) / self.count
+
+    @cached_property
+    def std(self) -> torch.Tensor:
+        """Standard deviation of each column (over ``count``, not ``count - 1``)."""
+        squares = self._sums((self.largest + self.mean.abs()) ** 2, lambda rows: (rows - self.mean) ** 2)
+        return (squares / self.count).sqrt()
+
+    def covariance(self) -> torch.Tensor:
+        """Covariance of the columns (over ``count``), [columns, columns]."""
+        scale = _scale(self.largest + self.mean.abs(), _bits(self.count) // 2)
+        products = self.mean.new_zeros((len(self.mean), len(self.mean)))
+        for _, rows in self.source.own(self.count):
+            steps = torch.round((rows.double() - self.mean) * scale)
+            products.addmm_(steps.T, steps)
+        panel = max(1, EXCHANGE_BYTES // (8 * len(self.mean)))
+        for begin in range(0, len(self.mean), panel):  # what an all-reduce copies stays small
+            self.source.agree(products[begin : begin + panel])
+        return products.div_(scale[:, None]).div_(scale * self.count)
+
+    def _sums(self, bound: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Column sums of ``value(rows)``, which is at most ``bound``."""
+        scale = _scale(bound, _bits(self.count))
+        sums = torch.zeros_like(bound)
+        for _, rows in self.source.own(self.count):
+            sums += torch.round(value(rows.double()) * scale).sum(0)
+        return self.source.agree(sums) / scale
+
+
+def weighted_norm(source: Source, count: int, weights: npt.NDArray[np.float64]) -> float:
+    """Weighted mean of the Euclidean norms of the first ``count`` rows."""
+    found = [torch.zeros(0, dtype=torch.float64)]
+    for first, rows in source.own(count):
+        share = torch.from_numpy(weights[first : first + len(rows)])
+        found.append(share * norms(rows).cpu())
+    parts = torch.cat(found)[:, None].to(source.like.device)
+    largest = source.agree(parts.abs().sum(1).amax(0, keepdim=True) if len(parts) else parts.new_zeros(1), largest=True)
+    scale = _scale(largest, _bits(count))
+    return float(source.agree(torch.round(parts * scale).sum(0)) / scale) / math.fsum(weights)
+
+
+def norms(rows: torch.Tensor) -> torch.Tensor:
+    """Euclidean norm of each row, float64. Squares are added as a tree of fixed shape: a row's bits are its own."""
+    squares = rows.double() ** 2
+    width = squares.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        squares[:, : width - half] += squares[:, half:width]
+        width = half
+    return squares[:, 0].sqrt()
+
+
+def on_grid(values: torch.Tensor, bound: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``values`` (float64, at most ``bound``) as integers of at most ``bits`` bits, in place, and their scale."""
+    scale = _scale(bound, bits)
+    return values.mul_(scale).round_(), scale
+
+
+def _bits(count: int) -> int:
+    """Bits that an integer may have so that ``count`` of them add up exactly in float64."""
+    return FLOAT64_BITS - math.ceil(math.log2(max(count, 1)))
+
+
+def _scale(bound: torch.Tensor, bits: int) -> torch.Tensor:
+    """Powers of two that take numbers of at most ``bound`` to at most ``2**bits``."""
+    exponents = np.frexp(bound.cpu().numpy())[1]
+    return torch.from_numpy(np.ldexp(1.0, bits - exponents)).to(bound.device)

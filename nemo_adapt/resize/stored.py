@@ -1,0 +1,67 @@
+"""A source table in a safetensors file, read a few rows at a time by one process."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nemo_adapt.hf_folder import HfWeights
+from nemo_adapt.resize import table
+from nemo_adapt.resize.table import Numbers
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """The two-dimensional tensor ``name`` of a model folder (a vector counts as one column). See ``table.Source``."""
+
+    weights: HfWeights
+    name: str
+
+    @property
+    def total(self) -> int:
+        """Rows of the table."""
+        return self.weights.tensors[self.name].shape[0]
+
+    @property
+    def like(self) -> torch.Tensor:
+        """An empty tensor of the stored dtype, on the CPU."""
+        stored = self.weights.tensors[self.name]
+        return torch.empty((0, stored.row_elements), dtype=stored.dtype)
+
+    @property
+    def room(self) -> int:
+        """As many rows as are read at once."""
+        return self._rows_of(table.EXCHANGE_BYTES)
+
+    def own(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows below ``count``, block by block."""
+        step = self._rows_of(table.BLOCK_BYTES)
+        for begin in range(0, count, step):
+            yield begin, self._read(begin, min(begin + step, count))
+
+    def copy(self, start: int, out: torch.Tensor) -> None:
+        """Read a range of rows."""
+        self.weights.read(self.name, start, start + len(out), out)
+
+    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
+        """Read the distinct rows, neighbours together."""
+        distinct, places = np.unique(wanted, return_inverse=True)
+        held = self.like.new_empty((len(distinct), self.like.shape[1]))
+        cuts = np.flatnonzero(np.diff(distinct) != 1) + 1
+        for begin, end in zip([0, *cuts], [*cuts, len(distinct)], strict=True):
+            if end > begin:
+                self.weights.read(self.name, int(distinct[begin]), int(distinct[end - 1]) + 1, held[begin:end])
+        return held, places
+
+    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
+        """One process is of one mind."""
+        return value
+
+    def _read(self, start: int, stop: int) -> torch.Tensor:
+        out = self.like.new_empty((stop - start, self.like.shape[1]))
+        self.weights.read(self.name, start, stop, out)
+        return out
+
+    def _rows_of(self, size: int) -> int:
+        return max(1, size // (self.like.shape[1] * self.like.element_size()))
