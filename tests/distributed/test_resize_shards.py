@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.folders import Folders, folders_of
 from helpers.tiny import TinyLlama, converted, make_llama, make_token_map, tiny_config
-from ranks import model_bodies, resize_bodies
+from ranks import resize_bodies
 from safetensors.torch import load_file, save_file
 
 from nemo_adapt import families
@@ -141,17 +141,17 @@ def test_tables_are_drawn_apart_and_by_seed(tmp_path, ranks):
 
 @pytest.mark.parametrize(("new", "said"), [(NEW, "5 spare rows are reused for new tokens, 0 trimmed"),
                                            (2, "2 spare rows are reused for new tokens, 3 trimmed")])  # fmt: skip
-def test_rows_beyond_the_base_tokenizer_are_reused_or_trimmed(tmp_path, ranks, capfd, new, said):
+def test_rows_beyond_the_base_tokenizer_are_reused_or_trimmed(tmp_path, ranks, capsys, new, said):
     """And the folder that export writes, like the offline one, has as many rows as the tokenizer."""
     folders, rows = make_folders(tmp_path, "padded", new), TOKENS["padded"] + new
     (tmp_path / "saved").mkdir()
-    ranks(2).run(model_bodies.save, tiny_config(tp=2), folders, tmp_path / "saved")
-    assert capfd.readouterr().out.count(f"the base model has 256 rows for 251 tokens: {said}") == 1
+    heard = ranks(2).run(resize_bodies.save_and_listen, tiny_config(tp=2), folders, tmp_path / "saved")
+    assert f"the base model has 256 rows for 251 tokens: {said}" in heard[0] and not heard[1]
     (tmp_path / "export").mkdir()
     export_checkpoint(tmp_path / "saved", folders.model, folders.tokenizer, tmp_path / "export", 1 << 30)
     exported = load_file(tmp_path / "export" / "model.safetensors")
     stored = resized_offline(folders, tmp_path / "offline")
-    assert said in capfd.readouterr().out
+    assert said in capsys.readouterr().out
     assert exported.keys() == stored.keys()
     for name, tensor in stored.items():
         assert torch.equal(tensor, exported[name]), name
@@ -215,13 +215,14 @@ def test_the_command(tmp_path, capsys):
     from transformers import LlamaForCausalLM
 
     folders = make_folders(tmp_path, "untied")
+    (folders.tokenizer / "tokenizer.json").write_text("{}")
     words = words_of(folders, tmp_path / "out", "resize.input=mean", "export.shard_mib=1")
     offline.main(words)
     model, loaded = LlamaForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not loaded["missing_keys"] and not loaded["unexpected_keys"]
     new = model.get_input_embeddings().weight[256:]
     assert new.shape[0] == NEW and len(new.unique(dim=0)) == 1
-    assert (tmp_path / "out" / "generation_config.json").is_file() and (tmp_path / "out" / "token_map.json").is_file()
+    assert all((tmp_path / "out" / name).is_file() for name in ("generation_config.json", "tokenizer.json"))
     offline.main(words)
     assert "finished before" in capsys.readouterr().out
 

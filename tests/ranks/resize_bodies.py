@@ -1,12 +1,16 @@
 """What ranks do in tests of the resize engine."""
 
+import contextlib
+import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from helpers.folders import Folders
+from ranks import model_bodies
 
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
@@ -65,6 +69,13 @@ def error_of(rank: int, source: torch.Tensor, plan: RowPlan) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
+
+
+def save_and_listen(rank: int, config: Config, folders: Folders, out: Path) -> str:
+    """Save the resized model; what was printed meanwhile."""
+    with contextlib.redirect_stdout(io.StringIO()) as heard:
+        model_bodies.save(rank, config, folders, out)
+    return heard.getvalue()
 
 
 def tables_by_strategy(
