@@ -15,6 +15,7 @@ from nemo_adapt.resize import statistics
 from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, most
+from nemo_adapt.resize.threads import share_out
 
 
 class Resize:
@@ -48,24 +49,36 @@ class Resize:
         """Rows ``first`` to ``last`` of the plan."""
         plan = self.plan.combination
         portions = list(_portions(plan.indptr, first, last, self.source.room))
-        step = max(1, BLOCK_BYTES * 2 // (4 * out.shape[1]))
-        room = torch.empty((2, step, out.shape[1]), device=out.device)
-        held_room = out.new_empty((step, out.shape[1]))
-        made = room[0, :0]
+        carried = torch.empty((1, out.shape[1]), device=out.device)
         for number in range(most(self.source, len(portions))):
             portion = portions[number] if number < len(portions) else NOTHING
             entries = portion.entries(plan.indptr)
             held, places = self.source.gather(plan.indices[entries].astype(np.int64))
-            begins = np.concatenate([[0], np.cumsum(portion.lengths)])
-            for at in range(0, len(portion.rows), step):
-                rows = portion.rows[at : at + step]
-                if portion.begins:
-                    made = self._start(rows, room[0])
-                terms = _Terms(held, places, plan.data[entries], begins[at:], portion.lengths[at : at + step])
-                terms.add_to(made, held_room, room[1])
-                if portion.ends:
-                    self._finish(made, rows)
-                    out.index_copy_(0, torch.from_numpy(rows - first).to(out.device), made.to(out.dtype))
+            terms = Terms(held, places, plan.data[entries])
+            if portion.whole:
+                self._make_whole(out, first, portion, terms)
+                continue
+            made = self._start(portion.rows, carried) if portion.skipped == 0 else carried
+            terms.add_to(made, np.zeros(1, dtype=np.int64), portion.lengths, torch.empty_like(made))
+            if portion.ends:
+                self._finish(made, portion.rows)
+                out[portion.rows - first] = made.to(out.dtype)
+
+    def _make_whole(self, out: torch.Tensor, first: int, portion: "Portion", terms: "Terms") -> None:
+        """Make the rows of a portion, block by block."""
+        begins = np.cumsum(portion.lengths) - portion.lengths
+        step = max(1, BLOCK_BYTES * 2 // (4 * out.shape[1]))
+
+        def work(blocks: list[int]) -> None:
+            room = torch.empty((2, step, out.shape[1]), device=out.device)
+            for at in blocks:
+                rows, block = portion.rows[at : at + step], slice(at, at + step)
+                made = self._start(rows, room[0])
+                terms.add_to(made, begins[block], portion.lengths[block], room[1])
+                self._finish(made, rows)
+                out.index_copy_(0, torch.from_numpy(rows - first).to(out.device), made.to(out.dtype))
+
+        share_out(work, list(range(0, len(portion.rows), step)), out.device)
 
     def _start(self, rows: Numbers, room: torch.Tensor) -> torch.Tensor:
         """What the plan's ``rows`` are before anything is added: their share of the mean."""
@@ -91,8 +104,13 @@ class Portion:
     rows: Numbers
     lengths: Numbers
     skipped: int = 0
-    begins: bool = True
     ends: bool = True
+    """Whether there are no terms after these."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all terms of the rows."""
+        return self.skipped == 0 and self.ends
 
     def entries(self, ends: Numbers) -> Numbers:
         """Places of the terms in the plan's arrays, row after row."""
@@ -111,40 +129,39 @@ def _portions(ends: Numbers, first: int, last: int, room: int) -> Iterator[Porti
     lengths = np.diff(ends[first : last + 1]).astype(np.int64)
     order = np.argsort(-lengths, kind="stable")
     lengths, rows = lengths[order], first + order
+    before = np.concatenate([[0], np.cumsum(lengths)])
     at = 0
     while at < len(rows):
-        if lengths[at] > room:
-            for skipped in range(0, int(lengths[at]), room):
-                part = min(room, int(lengths[at]) - skipped)
-                is_last = skipped + part == lengths[at]
-                yield Portion(rows[at : at + 1], np.array([part]), skipped, skipped == 0, is_last)
-            at += 1
+        end = int(np.searchsorted(before, before[at] + room, side="right")) - 1
+        if end > at:
+            yield Portion(rows[at:end], lengths[at:end])
+            at = end
             continue
-        end = at + int(np.searchsorted(np.cumsum(lengths[at:]), room, side="right"))
-        yield Portion(rows[at:end], lengths[at:end])
-        at = end
+        for skipped in range(0, int(lengths[at]), room):
+            part = min(room, int(lengths[at]) - skipped)
+            yield Portion(rows[at : at + 1], np.array([part]), skipped, skipped + part == lengths[at])
+        at += 1
 
 
 @dataclass(frozen=True)
-class _Terms:
-    """The terms of some rows: row i has ``lengths[i]`` of them (falling), from ``begins[i]`` on."""
+class Terms:
+    """Terms of a portion: the source rows that are held, where among them each term's is, and its weight."""
 
     held: torch.Tensor
     places: Numbers
     weights: np.ndarray
-    begins: Numbers
-    lengths: Numbers
 
-    def add_to(self, made: torch.Tensor, held_room: torch.Tensor, room: torch.Tensor) -> None:
-        """``made[i] += weight * row``, the terms of a row one by one, in the plan's order."""
-        for term in range(int(self.lengths.max(initial=0))):
-            count = int(np.searchsorted(-self.lengths, -term, side="left"))
-            entries = self.begins[:count] + term
+    def add_to(self, made: torch.Tensor, begins: Numbers, lengths: Numbers, room: torch.Tensor) -> None:
+        """``made[i] += weight * row`` for ``lengths[i]`` (falling) terms from ``begins[i]`` on, one by one in order."""
+        taken = self.held.new_empty((len(made), made.shape[1]))
+        for term in range(int(lengths.max(initial=0))):
+            count = int(np.searchsorted(-lengths, -term, side="left"))
+            entries = begins[:count] + term
             index = torch.from_numpy(self.places[entries]).to(made.device)
-            rows = torch.index_select(self.held, 0, index, out=held_room[:count])
+            torch.index_select(self.held, 0, index, out=taken[:count])
             factors = torch.from_numpy(self.weights[entries].astype(np.float32)).to(made.device)
             # Product and sum are rounded each, on every device: a fused operation is not.
-            made[:count] += torch.mul(rows, factors[:, None], out=room[:count])
+            made[:count] += torch.mul(taken[:count], factors[:, None], out=room[:count])
 
 
 def bias_plan(plan: RowPlan) -> RowPlan:

@@ -9,6 +9,7 @@ import torch
 from nemo_adapt.resize import statistics
 from nemo_adapt.resize.plan import OUTPUT, Noise
 from nemo_adapt.resize.statistics import Moments
+from nemo_adapt.resize.threads import one_thread
 
 LARGEST_DRAW = 8.0
 """Standard normal numbers beyond this (one in 10**15) are cut off."""
@@ -56,14 +57,10 @@ def square_root(covariance: torch.Tensor) -> torch.Tensor:
 
     On the CPU with one thread, so that every rank of every layout has the same bits.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        matrix = covariance.cpu()
+    matrix = covariance.cpu()
+    with one_thread():
         root, failed = torch.linalg.cholesky_ex(matrix)
         if failed:
             values, vectors = torch.linalg.eigh(matrix)
             root = vectors * values.clamp_min(0.0).sqrt()
-    finally:
-        torch.set_num_threads(threads)
     return root.to(covariance.device)

@@ -16,6 +16,7 @@ import torch
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.resize.table import EXCHANGE_BYTES, Source
+from nemo_adapt.resize.threads import one_thread
 
 FLOAT64_BITS = 53
 """Integers up to 2**53 are exact in float64."""
@@ -26,10 +27,11 @@ NAMED = 10
 def check_finite(source: Source, count: int, where: str) -> None:
     """``UserError`` that names the rows below ``count`` with a NaN or an infinity, the first ten and how many."""
     bad: list[int] = []
-    for first, rows in source.own(count):
-        low, high = torch.aminmax(rows)  # both are NaN where one value is
-        if not (math.isfinite(low) and math.isfinite(high)):
-            bad += (first + torch.nonzero(~torch.isfinite(rows).all(1))[:, 0]).tolist()
+    with one_thread():
+        for first, rows in source.own(count):
+            low, high = torch.aminmax(rows)  # both are NaN where one value is
+            if not (math.isfinite(low) and math.isfinite(high)):
+                bad += (first + torch.nonzero(~torch.isfinite(rows).all(1))[:, 0]).tolist()
     device = source.like.device
     number = int(source.agree(torch.tensor([len(bad)], device=device)))
     named: list[int] = []

@@ -1,0 +1,332 @@
+"""Resizing a table: nemo_adapt against a plain copy, transformers and mergekit, seconds and memory on the same rows.
+
+    python benchmarks/resize.py [--quick] [--mergekit FOLDER_OF_ITS_VENV] [--keep FOLDER]
+
+A bf16 table of 32,000 x 4,096 grows to 48,000 rows (`--quick`: 8,000 x 1,024 to 12,000); a new token has 2 to 5 pieces,
+drawn evenly over the table, which is harder on caches and exchanges than text. Each contestant runs in its own process,
+one after the other, on tables in memory; seconds are the best of some calls in that process, memory is the peak of the
+first call beyond the old and the new table:
+
+- `copy`: the new table's bytes copied from the old one, some rows twice: what no resize can be faster than;
+- `nemo_adapt`: the strategy `subword_mean` by the engine, in one process and, each with half of the rows, on two ranks;
+- `nemo_adapt covariance`: new rows drawn with the table's mean and covariance, what transformers does;
+- `transformers`: `resize_token_embeddings` with `mean_resizing` of a model that has this one table.
+
+`shard of eight`: the last of eight shards of a 128,256 x 8,192 table that grows to 152,000, all of it new rows; of the
+source only the rows that they name are there. From disk to disk (only with `--mergekit` and real tokenizers in
+NEMO_ADAPT_DATA): `nemo-adapt resize-hf` and `mergekit-tokensurgeon` with its `subword` method, on the same folder.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from scipy.sparse import csr_matrix
+
+from nemo_adapt.artifact import versions
+from nemo_adapt.resize.engine import Resize
+from nemo_adapt.resize.plan import Noise, RowPlan
+from nemo_adapt.resize.table import Numbers, ShardedTable
+
+DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
+FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
+LARGE, LARGE_RANKS = (128_256, 152_000, 8_192), 8
+CALLS = 5
+"""Calls of a contestant in its process, of which the best counts (one where a call takes long)."""
+MIB = 1 << 20
+
+
+def table(rows: int, columns: int) -> torch.Tensor:
+    """Normal numbers in bf16, made a block at a time."""
+    made = torch.empty(rows, columns, dtype=torch.bfloat16)
+    draw = torch.Generator().manual_seed(0)
+    for block in made.split(1000):
+        block.copy_(torch.randn(block.shape, generator=draw) * 0.02)
+    return made
+
+
+def pieces(old: int, new: int) -> csr_matrix:
+    """A subword mean: 2 to 5 pieces a token, drawn evenly."""
+    draw = np.random.default_rng(0)
+    counts = draw.integers(2, 6, new)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    weights = np.repeat(1.0 / counts, counts).astype(np.float32)
+    return csr_matrix((weights, draw.integers(0, old, ends[-1]), ends), shape=(new, old))
+
+
+def status(key: str) -> float:
+    """VmRSS or VmHWM (its peak) of this process, MiB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) / 1024
+
+
+def measured(call: Callable[[], torch.Tensor], calls: int) -> dict[str, float]:
+    """Best seconds of some calls; peak of the first beyond what was there before and what the call returns."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before, seconds = status("VmRSS"), []
+    for number in range(calls):
+        began = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - began)
+        if number == 0:
+            extra = status("VmHWM") - before - result.numel() * result.element_size() / MIB
+        del result
+    return {"seconds": round(min(seconds), 3), "extra_mib": round(max(0.0, extra), 1), "calls": calls}
+
+
+def run_copy(old: int, new: int, columns: int) -> dict[str, float]:
+    source = table(old, columns)
+
+    def call() -> torch.Tensor:
+        made = torch.empty(new, columns, dtype=source.dtype)
+        made[:old] = source
+        made[old:] = source[: new - old]
+        return made
+
+    return measured(call, CALLS)
+
+
+def run_nemo_adapt(old: int, new: int, columns: int) -> dict[str, float]:
+    source = ShardedTable(table(old, columns), (0, old))
+    return measured(lambda: resized(source, RowPlan(pieces(old, new - old)), old, 0, new), CALLS)
+
+
+def run_covariance(old: int, new: int, columns: int) -> dict[str, float]:
+    source = ShardedTable(table(old, columns), (0, old))
+    plan = RowPlan(csr_matrix((new - old, old), dtype=np.float32), 1.0, Noise("covariance"))
+    return measured(lambda: resized(source, plan, old, 0, new), 1)
+
+
+def resized(source: ShardedTable, plan: RowPlan, kept: int, start: int, stop: int) -> torch.Tensor:
+    made = torch.empty(stop - start, source.like.shape[1], dtype=source.like.dtype)
+    Resize(source, plan, kept, 0).fill(made, start)
+    return made
+
+
+def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str) -> None:
+    """One of two ranks; the facts of both are added up by the parent."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    bounds = (0, old // 2, old)
+    source = ShardedTable(table(old, columns)[bounds[rank] : bounds[rank + 1]].clone(), bounds, dist.group.WORLD)
+    plan, half = RowPlan(pieces(old, new - old)), new // 2
+    resized(ShardedTable(source.rows[:64], (0, 64)), RowPlan(pieces(64, 8)), 64, 0, 72)  # libraries wake up
+
+    def call() -> torch.Tensor:
+        dist.barrier()
+        return resized(source, plan, old, rank * half, (rank + 1) * half)
+
+    Path(out, f"{rank}.json").write_text(json.dumps(measured(call, CALLS)))
+    dist.destroy_process_group()
+
+
+def run_two_ranks(old: int, new: int, columns: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as place:
+        torch.multiprocessing.spawn(run_rank, (f"{place}/meeting", old, new, columns, place), nprocs=2)
+        found = [json.loads(Path(place, f"{rank}.json").read_text()) for rank in range(2)]
+    return {key: max(one[key] for one in found) for key in found[0]}
+
+
+@dataclass(frozen=True)
+class NamedRows(ShardedTable):
+    """The rows that a plan names, and no others: what a rank would have fetched; row numbers are those of the table."""
+
+    names: Numbers | None = None
+
+    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
+        return self.rows, np.searchsorted(self.names, wanted)
+
+    def own(self, count: int):
+        yield from ShardedTable(self.rows, (0, len(self.rows))).own(len(self.rows))
+
+
+def run_shard(old: int, new: int, columns: int, plain: bool) -> dict[str, float]:
+    """The last of eight shards, or a copy of as many rows."""
+    rows = -(-new // (128 * LARGE_RANKS)) * 128
+    plan = RowPlan(pieces(old, new - old))
+    start = (LARGE_RANKS - 1) * rows
+    begin, end = plan.combination.indptr[[start - old, new - old]]
+    names = np.unique(plan.combination.indices[begin:end]).astype(np.int64)
+    held = table(len(names), columns)
+    source = NamedRows(held, (0, old), None, names)
+
+    def copy() -> torch.Tensor:
+        return torch.empty(rows, columns, dtype=held.dtype).copy_(held[:rows])
+
+    return measured(copy if plain else (lambda: resized(source, plan, old, start, start + rows)), 3)
+
+
+def run_transformers(old: int, new: int, columns: int) -> dict[str, float]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=old, hidden_size=columns, num_hidden_layers=0, intermediate_size=8, num_attention_heads=8,
+        tie_word_embeddings=True, dtype=torch.bfloat16,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(table(old, columns))
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+    def call() -> torch.Tensor:
+        model.resize_token_embeddings(new, mean_resizing=True)
+        weight = model.get_input_embeddings().weight
+        assert weight.shape == (new, columns) and weight.dtype == torch.bfloat16
+        return weight.detach()
+
+    return measured(call, 1)
+
+
+CONTESTANTS = {
+    "copy": run_copy,
+    "nemo_adapt": run_nemo_adapt,
+    "nemo_adapt on two ranks": run_two_ranks,
+    "nemo_adapt covariance": run_covariance,
+    "transformers": run_transformers,
+    "shard of eight: copy": lambda *size: run_shard(*size, plain=True),
+    "shard of eight: nemo_adapt": lambda *size: run_shard(*size, plain=False),
+}
+
+
+def contest(name: str, size: tuple[int, int, int], limit: float) -> dict[str, float] | None:
+    """One contestant's facts; ``None`` where it failed or did not finish in time."""
+    command = [sys.executable, __file__, "--child", name, "--size", *map(str, size)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        print(f"{name} did not finish in {limit:.0f} s", flush=True)
+        return None
+    if done.returncode:
+        print(f"{name} failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}", flush=True)
+        return None
+    facts = json.loads(done.stdout.splitlines()[-1])
+    print(f"{name}: {json.dumps(facts)}", flush=True)
+    return facts
+
+
+def from_disk_to_disk(mergekit: Path, place: Path, size: tuple[int, int, int], limit: float) -> list[str]:
+    """Both tools on one folder with an untied model of two tables; seconds and peak memory of the whole process."""
+    base, tokenizer, donor = write_folders(place, size)
+    ours = [sys.executable, "-m", "nemo_adapt", "resize-hf", f"model={base}", f"tokenizer={tokenizer}"]
+    theirs = [
+        mergekit / "bin/mergekit-tokensurgeon",
+        base,
+        donor,
+        place / "theirs",
+        "--approximation-method",
+        "subword",
+    ]
+    found = []
+    for name, command in (("resize-hf", [*ours, f"out={place / 'ours'}"]), ("mergekit-tokensurgeon", theirs)):
+        began = time.perf_counter()
+        try:
+            done = subprocess.run(
+                ["/usr/bin/env", "python3", "-c", WATCH, *map(str, command)],
+                capture_output=True, text=True, check=False, timeout=limit, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )  # fmt: skip
+            answer = f"{time.perf_counter() - began:.1f} s, {done.stdout.splitlines()[-1]} MiB"
+            if done.returncode:
+                answer = f"failed: {done.stderr.strip().splitlines()[-1:]}"
+        except subprocess.TimeoutExpired:
+            answer = f"not done in {limit:.0f} s"
+        print(f"disk to disk, {name}: {answer}", flush=True)
+        found.append(f"{name} {answer}")
+    return found
+
+
+WATCH = (
+    "import resource, subprocess, sys\n"
+    "code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode\n"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)\n"
+    "sys.exit(code)\n"
+)
+"""Runs a command and prints the peak memory of its largest process in MiB."""
+
+
+def write_folders(place: Path, size: tuple[int, int, int]) -> tuple[Path, Path, Path]:
+    """A Llama with a real tokenizer, that tokenizer extended, and, for mergekit, a model that has the extended one."""
+    import shutil
+
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from nemo_adapt.config import Config
+    from nemo_adapt.token_map import TokenMap
+    from nemo_adapt.tokenizer.stage import build
+
+    old, new, columns = 32_000, 32_000 + size[1] - size[0], size[2]
+    base, tokenizer, donor = place / "base", place / "tokenizer", place / "donor"
+    config = Config()
+    config.tokenizer.new_tokens = new - old
+    if not (tokenizer / "token_map.json").is_file():
+        tokenizer.mkdir()
+        build(config, {"base": [DATA / "tokenizers/llama2"], "text": [DATA / "text/tr.train.txt"]}, tokenizer)
+    new = TokenMap.load(tokenizer).target_vocab
+    for folder, rows, files in ((base, old, DATA / "tokenizers/llama2"), (donor, new, tokenizer)):
+        shape = LlamaConfig(
+            vocab_size=rows, hidden_size=columns, num_hidden_layers=1, intermediate_size=64, num_attention_heads=8,
+            num_key_value_heads=1, dtype=torch.bfloat16,
+        )  # fmt: skip
+        LlamaForCausalLM(shape).to(torch.bfloat16).save_pretrained(folder)
+        for file in files.iterdir():
+            if file.is_file() and not (folder / file.name).exists():
+                shutil.copyfile(file, folder / file.name)
+    return base, tokenizer, donor
+
+
+def main() -> None:
+    """Let each contestant resize, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="8,000 x 1,024 to 12,000, without the shard of eight")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds that one contestant may take")
+    parser.add_argument("--mergekit", type=Path, help="virtual environment in which mergekit is installed")
+    parser.add_argument(
+        "--keep", help="folder for the folders of the run from disk to disk; its tokenizer is used again"
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(CONTESTANTS[arguments.child](*arguments.size)))
+        return
+    size = QUICK if arguments.quick else FULL
+    print(f"table: {size[0]:,} x {size[2]:,} to {size[1]:,} rows, bf16, {size[1] * size[2] * 2 / MIB:.0f} MiB")
+    print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    found = {
+        name: contest(name, LARGE if name.startswith("shard") else size, arguments.limit)
+        for name in CONTESTANTS
+        if not (arguments.quick and name.startswith("shard"))
+    }
+    disk: list[str] = []
+    if arguments.mergekit and (DATA / "tokenizers/llama2").is_dir():
+        with tempfile.TemporaryDirectory() as place:
+            disk = from_disk_to_disk(arguments.mergekit, Path(arguments.keep or place), size, arguments.limit)
+    copy, ours = found["copy"], found["nemo_adapt"]
+    if copy is None or ours is None:
+        raise SystemExit("nemo_adapt did not finish")
+    says = [
+        f"{name} {facts['seconds']} s ({facts['seconds'] / copy['seconds']:.1f}x the copy, "
+        f"{facts['seconds'] / ours['seconds']:.1f}x nemo_adapt), {facts['extra_mib']} MiB extra"
+        for name, facts in found.items()
+        if facts is not None and not name.startswith("shard")
+    ]
+    parts = [found.get(f"shard of eight: {name}") for name in ("nemo_adapt", "copy")]
+    if parts[0] and parts[1]:
+        ratio = parts[0]["seconds"] / parts[1]["seconds"]
+        says.append(
+            f"shard of eight {parts[0]['seconds']} s ({ratio:.1f}x its copy), {parts[0]['extra_mib']} MiB extra"
+        )
+    print(f"summary: {'; '.join([*says, *disk])}")
+
+
+if __name__ == "__main__":
+    main()
