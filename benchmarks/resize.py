@@ -18,6 +18,7 @@ NEMO_ADAPT_DATA): `nemo-adapt resize-hf` and `mergekit-tokensurgeon` with its `s
 """
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -72,6 +73,7 @@ def status(key: str) -> float:
 
 def measured(call: Callable[[], torch.Tensor], calls: int) -> dict[str, float]:
     """Best seconds of some calls; peak of the first beyond what was there before and what the call returns."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before must not hide what is taken now
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before, seconds = status("VmRSS"), []
     for number in range(calls):
@@ -98,6 +100,7 @@ def run_copy(old: int, new: int, columns: int) -> dict[str, float]:
 
 def run_nemo_adapt(old: int, new: int, columns: int) -> dict[str, float]:
     source = ShardedTable(table(old, columns), (0, old))
+    wake_up(source)
     return measured(lambda: resized(source, RowPlan(pieces(old, new - old)), old, 0, new), CALLS)
 
 
@@ -105,6 +108,11 @@ def run_covariance(old: int, new: int, columns: int) -> dict[str, float]:
     source = ShardedTable(table(old, columns), (0, old))
     plan = RowPlan(csr_matrix((new - old, old), dtype=np.float32), 1.0, Noise("covariance"))
     return measured(lambda: resized(source, plan, old, 0, new), 1)
+
+
+def wake_up(source: ShardedTable) -> None:
+    """A tiny resize: what libraries load when first used is not the table's."""
+    resized(ShardedTable(source.rows[:64], (0, 64)), RowPlan(pieces(64, 8)), 64, 0, 72)
 
 
 def resized(source: ShardedTable, plan: RowPlan, kept: int, start: int, stop: int) -> torch.Tensor:
@@ -120,7 +128,7 @@ def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str
     bounds = (0, old // 2, old)
     source = ShardedTable(table(old, columns)[bounds[rank] : bounds[rank + 1]].clone(), bounds, dist.group.WORLD)
     plan, half = RowPlan(pieces(old, new - old)), new // 2
-    resized(ShardedTable(source.rows[:64], (0, 64)), RowPlan(pieces(64, 8)), 64, 0, 72)  # libraries wake up
+    wake_up(source)
 
     def call() -> torch.Tensor:
         dist.barrier()
@@ -146,7 +154,7 @@ class NamedRows(ShardedTable):
     def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
         return self.rows, np.searchsorted(self.names, wanted)
 
-    def own(self, count: int):
+    def own(self, count: int, block_bytes: int = 1 << 20):
         yield from ShardedTable(self.rows, (0, len(self.rows))).own(len(self.rows))
 
 
@@ -159,6 +167,7 @@ def run_shard(old: int, new: int, columns: int, plain: bool) -> dict[str, float]
     names = np.unique(plan.combination.indices[begin:end]).astype(np.int64)
     held = table(len(names), columns)
     source = NamedRows(held, (0, old), None, names)
+    wake_up(source)
 
     def copy() -> torch.Tensor:
         return torch.empty(rows, columns, dtype=held.dtype).copy_(held[:rows])
@@ -231,7 +240,7 @@ def from_disk_to_disk(mergekit: Path, place: Path, size: tuple[int, int, int], l
         began = time.perf_counter()
         try:
             done = subprocess.run(
-                ["/usr/bin/env", "python3", "-c", WATCH, *map(str, command)],
+                [sys.executable, "-c", WATCH, *map(str, command)],
                 capture_output=True, text=True, check=False, timeout=limit, env={**os.environ, "HF_HUB_OFFLINE": "1"},
             )  # fmt: skip
             answer = f"{time.perf_counter() - began:.1f} s, {done.stdout.splitlines()[-1]} MiB"

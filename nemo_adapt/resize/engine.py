@@ -59,7 +59,8 @@ class Resize:
                 self._make_whole(out, first, portion, terms)
                 continue
             made = self._start(portion.rows, carried) if portion.skipped == 0 else carried
-            terms.add_to(made, np.zeros(1, dtype=np.int64), portion.lengths, torch.empty_like(made))
+            taken = held.new_empty(made.shape)
+            terms.add_to(made, np.zeros(1, dtype=np.int64), portion.lengths, taken, torch.empty_like(made))
             if portion.ends:
                 self._finish(made, portion.rows)
                 out[portion.rows - first] = made.to(out.dtype)
@@ -71,12 +72,14 @@ class Resize:
 
         def work(blocks: list[int]) -> None:
             room = torch.empty((2, step, out.shape[1]), device=out.device)
+            taken = out.new_empty((step, out.shape[1]))  # what is used again and again takes no new memory
             for at in blocks:
                 rows, block = portion.rows[at : at + step], slice(at, at + step)
                 made = self._start(rows, room[0])
-                terms.add_to(made, begins[block], portion.lengths[block], room[1])
+                terms.add_to(made, begins[block], portion.lengths[block], taken, room[1])
                 self._finish(made, rows)
-                out.index_copy_(0, torch.from_numpy(rows - first).to(out.device), made.to(out.dtype))
+                rounded = taken[: len(rows)].copy_(made)
+                out.index_copy_(0, torch.from_numpy(rows - first).to(out.device), rounded)
 
         share_out(work, list(range(0, len(portion.rows), step)), out.device)
 
@@ -151,17 +154,21 @@ class Terms:
     places: Numbers
     weights: np.ndarray
 
-    def add_to(self, made: torch.Tensor, begins: Numbers, lengths: Numbers, room: torch.Tensor) -> None:
-        """``made[i] += weight * row`` for ``lengths[i]`` (falling) terms from ``begins[i]`` on, one by one in order."""
-        taken = self.held.new_empty((len(made), made.shape[1]))
+    def add_to(
+        self, made: torch.Tensor, begins: Numbers, lengths: Numbers, taken: torch.Tensor, room: torch.Tensor
+    ) -> None:
+        """``made[i] += weight * row`` for ``lengths[i]`` (falling) terms from ``begins[i]`` on, one by one in order.
+
+        ``taken`` and ``room`` are for source rows and products, each as large as ``made`` at least.
+        """
         for term in range(int(lengths.max(initial=0))):
             count = int(np.searchsorted(-lengths, -term, side="left"))
             entries = begins[:count] + term
             index = torch.from_numpy(self.places[entries]).to(made.device)
-            torch.index_select(self.held, 0, index, out=taken[:count])
+            products = room[:count].copy_(torch.index_select(self.held, 0, index, out=taken[:count]))
             factors = torch.from_numpy(self.weights[entries].astype(np.float32)).to(made.device)
             # Product and sum are rounded each, on every device: a fused operation is not.
-            made[:count] += torch.mul(taken[:count], factors[:, None], out=room[:count])
+            made[:count] += products.mul_(factors[:, None])
 
 
 def bias_plan(plan: RowPlan) -> RowPlan:

@@ -20,6 +20,8 @@ from nemo_adapt.resize.threads import one_thread
 
 FLOAT64_BITS = 53
 """Integers up to 2**53 are exact in float64."""
+PRODUCT_BYTES = 8 << 20
+"""Rows that enter a covariance at once: in smaller blocks, most of the time goes into reading the sum."""
 NAMED = 10
 """How many bad rows a message names."""
 
@@ -80,8 +82,8 @@ class Moments:
         """Covariance of the columns (over ``count``), [columns, columns]."""
         scale = _scale(self.largest + self.mean.abs(), _bits(self.count) // 2)
         products = self.mean.new_zeros((len(self.mean), len(self.mean)))
-        for _, rows in self.source.own(self.count):
-            steps = torch.round((rows.double() - self.mean) * scale)
+        for _, rows in self.source.own(self.count, PRODUCT_BYTES):
+            steps = rows.double().sub_(self.mean).mul_(scale).round_()
             products.addmm_(steps.T, steps)
         panel = max(1, EXCHANGE_BYTES // (8 * len(self.mean)))
         for begin in range(0, len(self.mean), panel):  # what an all-reduce copies stays small

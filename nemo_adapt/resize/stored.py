@@ -34,9 +34,9 @@ class StoredTable:
         """As many rows as are read at once."""
         return self._rows_of(table.EXCHANGE_BYTES)
 
-    def own(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def own(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """All rows below ``count``, block by block."""
-        step = self._rows_of(table.BLOCK_BYTES)
+        step = self._rows_of(block_bytes)
         for begin in range(0, count, step):
             yield begin, self._read(begin, min(begin + step, count))
 

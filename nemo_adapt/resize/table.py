@@ -39,7 +39,7 @@ class Source(Protocol):
         """Most rows that ``gather`` may be asked for at once."""
         ...
 
-    def own(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """This process's rows below row ``count`` in blocks: the number of a block's first row, and the rows."""
         ...
 
@@ -95,10 +95,10 @@ class ShardedTable:
         row_bytes = self.rows.shape[1] * self.rows.element_size()
         return max(1, EXCHANGE_BYTES // (row_bytes * (len(self.bounds) - 1)))
 
-    def own(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """This rank's rows below ``count``, block by block."""
         mine = self.rows[: max(0, count - self.first)]
-        step = max(1, BLOCK_BYTES // (mine.shape[1] * mine.element_size()))
+        step = max(1, block_bytes // (mine.shape[1] * mine.element_size()))
         for begin in range(0, len(mine), step):
             yield self.first + begin, mine[begin : begin + step]
 

@@ -44,5 +44,5 @@ PLANS = {
     "covariance noise": RowPlan(nothing(), mean_share=1.0, noise=Noise("covariance", 0.5)),
     "norm": RowPlan(mixture(), norm_of=NORM_OF),
     "everything": RowPlan(mixture(), 0.25, Noise("covariance", 0.1), NORM_OF),
-    "long rows": RowPlan(mixture(most=200)),
+    "long rows": RowPlan(mixture(most=60)),
 }
