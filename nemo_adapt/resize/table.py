@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-EXCHANGE_BYTES = 16 << 20
+EXCHANGE_BYTES = 8 << 20
 """Most bytes of rows that a rank receives, and most that it gives away, in one exchange."""
 BLOCK_BYTES = 1 << 20
 """Rows are worked on in blocks of this size, which stay in a core's cache."""
