@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.resize.plan import INPUT, Materials, RowPlan, strategies
+from nemo_adapt.resize.plan import RowPlan
+from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.token_map import TokenMap
 
 PADDED_ROWS = 8192
@@ -15,7 +15,9 @@ PADDED_SHARE = 0.1
 """The same as a share of its tokens."""
 
 
-def plan_of(config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int) -> tuple[RowPlan, int]:
+def plan_of(
+    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, supplies: Supplies
+) -> tuple[RowPlan, int]:
     """The plan for a table of ``source_rows`` rows, and how many of its rows are kept: those of the base's tokens.
 
     Without new tokens all rows stay. Raises ``UserError`` for an unknown strategy and for what ``check_fit`` finds.
@@ -23,8 +25,7 @@ def plan_of(config: ResizeConfig, table: str, token_map: TokenMap, source_rows: 
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows
     check_fit(token_map, source_rows)
-    strategy = strategies.get(config.input if table == INPUT else config.output)
-    return strategy.plan(Materials(token_map, table, config.seed)), token_map.source_vocab
+    return supplies.plan(config, table, token_map), token_map.source_vocab
 
 
 def check_fit(token_map: TokenMap, source_rows: int) -> None:

@@ -16,6 +16,7 @@ from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.plan import INPUT, OUTPUT
+from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
 
@@ -33,7 +34,7 @@ class Held:
     """Whose strategy makes its rows: ``input`` or ``output``."""
 
 
-def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig) -> None:
+def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies) -> None:
     """Load ``checkpoint`` into ``model``, whose tables already have the target's padded size.
 
     Kept rows are copied bit by bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
@@ -47,7 +48,7 @@ def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: Resi
         say(said)
     group = parallel_state.get_tensor_model_parallel_group()
     for held in tables_of(model):
-        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0])
+        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], supplies)
         if held.key == OUTPUT_BIAS:
             plan = bias_plan(plan)
         seed = noise_seed(config.seed, held.table)

@@ -22,6 +22,7 @@ from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.plan import INPUT, OUTPUT, strategies
 from nemo_adapt.resize.stored import StoredTable
+from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 
@@ -96,7 +97,7 @@ def resize_folder(model: Path, tokenizer: Path, out: Path, config: ResizeConfig,
     with Bar("resizing", target.total_bytes / 1e6, "MB") as bar:
         for name, (size, _) in sizes.items():
             if name in resized:
-                _resize(weights, name, resized[name], shape.tied, token_map, config, target, rows, bar)
+                _resize(weights, name, resized[name], shape.tied, token_map, config, Supplies(model), target, rows, bar)
             else:
                 _copy(weights, name, size[0] if size else 1, target, bar)
     target.close()
@@ -118,13 +119,13 @@ def _tables(hf_config: HfConfig) -> tuple[dict[str, str], set[str]]:
 
 
 def _resize(
-    weights: HfWeights, name: str, key: str, tied: bool, token_map: TokenMap, config: ResizeConfig, target: HfWriter,
-    rows: int, bar: Bar,
+    weights: HfWeights, name: str, key: str, tied: bool, token_map: TokenMap, config: ResizeConfig, supplies: Supplies,
+    target: HfWriter, rows: int, bar: Bar,
 ) -> None:  # fmt: skip
     """Write the longer table ``name`` in portions."""
     source = StoredTable(weights, name)
     table = INPUT if tied or key == EMBEDDING else OUTPUT
-    plan, kept = plan_of(config, table, token_map, source.total)
+    plan, kept = plan_of(config, table, token_map, source.total, supplies)
     if key == OUTPUT_BIAS:
         plan = bias_plan(plan)
     resize = Resize(source, plan, kept, noise_seed(config.seed, table), name)
