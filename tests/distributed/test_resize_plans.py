@@ -26,7 +26,7 @@ ROW = COLUMNS * 4
 
 
 def alone(plan, dtype=torch.float32):
-    return resize_bodies.resize_alone(source_table(dtype), plan, KEPT, PADDED)
+    return resize_bodies.resize_alone(source_table(dtype), plan, PADDED, KEPT)
 
 
 def new_rows(plan):
@@ -105,7 +105,7 @@ def test_noise_has_the_spread_that_it_says(kind):
     """4,000 draws: a standard deviation is known to 1.2%, a correlation to 0.016."""
     many = RowPlan(nothing(4000), mean_share=1.0, noise=Noise(kind, 0.5))
     source = source_table()
-    made = resize_bodies.resize_alone(source, many, KEPT, KEPT + 4000)[KEPT:].double().numpy()
+    made = resize_bodies.resize_alone(source, many, KEPT + 4000, KEPT)[KEPT:].double().numpy()
     real = source[:KEPT].double().numpy()
     cov = np.cov(real.T, bias=True)
     expected = {"unit": np.eye(COLUMNS), "diagonal": np.diag(np.diag(cov)), "covariance": cov}[kind] * 0.25
@@ -117,7 +117,7 @@ def test_noise_has_the_spread_that_it_says(kind):
 
 def test_noise_of_a_row_depends_on_its_id_alone():
     few, many = (RowPlan(nothing(number), noise=Noise("covariance")) for number in (3, 15))
-    a, b = (resize_bodies.resize_alone(source_table(), plan, KEPT, PADDED)[KEPT : KEPT + 3] for plan in (few, many))
+    a, b = (resize_bodies.resize_alone(source_table(), plan, PADDED, KEPT)[KEPT : KEPT + 3] for plan in (few, many))
     assert torch.equal(a, b) and len(a.unique(dim=0)) == 3
 
 
@@ -170,9 +170,9 @@ def test_biases_follow_the_combination():
     plan.combination.data[plan.combination.indptr[3] : plan.combination.indptr[4]] = 0  # terms, all zero: stays zero
     weights[3] = 0
     biases = torch.linspace(-1, 1, SOURCE)[:, None]
-    made = resize_bodies.resize_alone(biases, bias_plan(plan), KEPT, PADDED)[KEPT : KEPT + NEW, 0]
+    made = resize_bodies.resize_alone(biases, bias_plan(plan), PADDED, KEPT)[KEPT : KEPT + NEW, 0]
     np.testing.assert_allclose(made, weights @ biases[:KEPT, 0].numpy(), rtol=1e-5, atol=1e-6)
-    random = resize_bodies.resize_alone(biases, bias_plan(RowPlan(nothing(), noise=Noise("unit"))), KEPT, PADDED)
+    random = resize_bodies.resize_alone(biases, bias_plan(RowPlan(nothing(), noise=Noise("unit"))), PADDED, KEPT)
     np.testing.assert_allclose(random[KEPT : KEPT + NEW, 0], biases[:KEPT].mean(), rtol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_nan_in_padded_source_rows_harms_nobody():
     source = source_table()
     source[KEPT:] = torch.nan
     plan = PLANS["everything"]
-    assert torch.equal(resize_bodies.resize_alone(source, plan, KEPT, PADDED), alone(plan))
+    assert torch.equal(resize_bodies.resize_alone(source, plan, PADDED, KEPT), alone(plan))
 
 
 def test_another_seed_gives_other_noise():

@@ -25,10 +25,12 @@ from nemo_adapt.token_map import TokenMap
 SEED = 7
 
 
-def resize_alone(source: torch.Tensor, plan: RowPlan, kept: int, padded: int) -> torch.Tensor:
-    """The whole resized table, in one process."""
+def resize_alone(source: torch.Tensor, plan: RowPlan, padded: int, kept: int | None = None) -> torch.Tensor:
+    """The whole resized table, in one process; without ``kept`` all rows of the source stay."""
     made = torch.full((padded, source.shape[1]), torch.nan, dtype=source.dtype)
-    Resize(table.ShardedTable(source, (0, len(source))), plan, kept, SEED).fill(made, 0)
+    Resize(table.ShardedTable(source, (0, len(source))), plan, len(source) if kept is None else kept, SEED).fill(
+        made, 0
+    )
     return made
 
 
