@@ -4,10 +4,12 @@ from pathlib import Path
 
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt import families
-from nemo_adapt.config import Config, ParallelConfig, TrainConfig
+from nemo_adapt.choice import PROBED, Choice
+from nemo_adapt.config import Config, ParallelConfig, ProbeConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
+from nemo_adapt.phases import phases
 from nemo_adapt.resize.plan import strategies
 
 CHOICES = {"schedule": ("cosine", "linear", "constant"), "precision": ("fp32", "bf16")}
@@ -19,8 +21,24 @@ def check(config: Config) -> None:
     hf_config = read_config(Path(config.model.path))
     check_layout(families.of(hf_config).shape(hf_config), config.parallel)
     check_train(config.train, config.parallel)
-    for strategy in (config.resize.input, config.resize.output):
-        strategies.get(strategy)
+    phases(config)
+    check_probe(config.probe)
+    if config.resize.input != PROBED:
+        for strategy in (config.resize.input, config.resize.output):
+            strategies.get(strategy)
+
+
+def check_probe(probe: ProbeConfig) -> None:
+    """``UserError`` for a probe that cannot be run."""
+    for key in ("steps", "seeds"):
+        if getattr(probe, key) < 1:
+            raise UserError(f"probe.{key}={getattr(probe, key)} must be at least 1")
+    if not probe.strategies:
+        raise UserError("probe.strategies is empty: name at least one")
+    for name in probe.strategies:
+        choice = Choice.of(name)
+        for strategy in (choice.input, choice.output):
+            strategies.get(strategy)
 
 
 def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
@@ -40,10 +58,6 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
     for key, known in CHOICES.items():
         if getattr(train, key) not in known:
             raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
-    if len(train.phases) != 1 or train.phases[0].train != "all":
-        raise UserError("train.phases must be one phase that trains 'all'; other phases are not supported yet")
-    if train.phases[0].steps < 1:
-        raise UserError(f"train.phases: steps={train.phases[0].steps} must be at least 1")
     if parallel.sequence and train.seq_length % parallel.tp:
         raise UserError(f"train.seq_length={train.seq_length} is no multiple of parallel.tp={parallel.tp}")
     check_batch(train, parallel.dp)

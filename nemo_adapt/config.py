@@ -101,7 +101,8 @@ class ConvertConfig:
 @dataclass
 class ResizeConfig:
     input: str = "subword_mean"
-    """Strategy for new rows of the embedding table (and of the output layer where they are tied)."""
+    """Strategy for new rows of the embedding table (and of the output layer where they are tied); ``probed`` takes what
+    the probe chose, for both tables."""
     output: str = "subword_mean"
     """Strategy for new rows of an untied output layer."""
     seed: int = 1234
@@ -115,6 +116,24 @@ class ResizeConfig:
     """Nearest base rows that ``wechsel`` combines into a new one."""
     wechsel_temperature: float = 0.1
     """Temperature of the softmax over their similarities; smaller prefers the nearest."""
+    learned_share: float = 0.1
+    """Share of the training steps in which ``learned`` and ``warm_start`` train the tables alone (``phases``)."""
+    learned_lr: float = 1e-3
+    """Peak learning rate of those steps."""
+
+
+@dataclass
+class ProbeConfig:
+    strategies: list[str] = field(default_factory=lambda: ["mean", "normal", "subword_mean", "warm_start"])
+    """Strategies to try; ``A+B`` takes A for the input table and B for the output layer."""
+    seeds: int = 3
+    """Runs of each strategy, each with its own order of the data and its own random rows."""
+    steps: int = 50
+    """Steps of a run: the recipe's phases, shortened in proportion."""
+    at: list[int] = field(default_factory=lambda: [0, 10, 25])
+    """Steps after which a run is scored; the last step always is."""
+    max_bytes: int = 100_000
+    """Bytes of the target language's held-out text (``evaluate.texts``) that runs are scored on; 0 takes all."""
 
 
 @dataclass
@@ -132,7 +151,7 @@ class ParallelConfig:
 @dataclass
 class PhaseConfig:
     train: str = "all"
-    """What is trained."""
+    """What is trained: ``new_rows`` of both tables, ``embeddings`` (both tables) or ``all``. The rest does not move."""
     steps: int = 1000
     """Optimizer steps."""
     lr: float = 1e-4
@@ -142,7 +161,7 @@ class PhaseConfig:
 @dataclass
 class TrainConfig:
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
-    """The phases, one after the other."""
+    """The phases, one after the other: data goes on, optimizer and learning-rate schedule begin anew."""
     seed: int = 1234
     """Seed of data order and dropout."""
     seq_length: int = 1024
@@ -205,6 +224,7 @@ class Config:
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     resize: ResizeConfig = field(default_factory=ResizeConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -203,9 +203,21 @@ def _mend_distributed_optimizer(cls: Any) -> None:
     """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
 
     As shipped (megatron-core 0.16.1, distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and
-    after a load all parameters share one ``step`` tensor, so that it counts once per parameter per step.
+    after a load all parameters share one ``step`` tensor, so that it counts once per parameter per step. A rank that
+    trains nothing (a pipeline stage between the tables while only those are trained) has no ``step`` to save: what it
+    says there is not read, the first rank's is.
     """
-    get, load = cls._get_main_param_and_optimizer_states, cls.load_state_dict
+    get, load, save = cls._get_main_param_and_optimizer_states, cls.load_state_dict, cls.state_dict
+
+    def state_of_some_step(self: Any) -> Any:
+        state = self.optimizer.state
+        if state:
+            return save(self)
+        state["nothing"] = {"step": torch.tensor(0.0)}
+        try:
+            return save(self)
+        finally:
+            del state["nothing"]
 
     def get_without_step(self: Any, parameter: Any) -> Any:
         tensors = get(self, parameter)
@@ -230,3 +242,4 @@ def _mend_distributed_optimizer(cls: Any) -> None:
     cls._get_main_param_and_optimizer_states = get_without_step
     cls._set_main_param_and_optimizer_states = set_without_step
     cls.load_state_dict = load_with_own_steps
+    cls.state_dict = state_of_some_step

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.artifact import Inputs, write_json
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import models, samples
 from nemo_adapt.evaluate.bits_per_byte import Score, read_text, score
@@ -70,7 +70,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         tokenizer=_read_json(tokenizer_folder, "learn.json", {}),
     )
     write_json(out / "report.json", report)
-    render(report, _read_metrics(train_folder), config.train.phases, out)
+    phases = [PhaseConfig(**phase) for phase in report["training"].get("phases", [])]
+    render(report, _read_metrics(train_folder), phases, out)
 
 
 def _languages(config: Config, files: Mapping[str, Path]) -> list[str]:

@@ -13,8 +13,8 @@ from nemo_adapt.progress import Bar
 class Metrics:
     """Collects sums over steps and writes one record every ``every`` steps. Only the first rank's writes anything.
 
-    Record: ``step, tokens, bytes`` (consumed so far), ``loss`` (nats per token), ``bits_per_byte``, ``lr``,
-    ``grad_norm``, ``tokens_per_second``, ``seconds`` (of training so far).
+    Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per token),
+    ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``seconds`` (of training so far).
     """
 
     def __init__(self, folder: Path, progress: dict[str, Any], steps: int, every: int, quiet: bool) -> None:
@@ -63,6 +63,7 @@ class Metrics:
         seconds = progress["seconds"] - self._seconds_at_record
         record = {
             "step": progress["step"],
+            "phase": progress["phase"],
             "tokens": progress["tokens"],
             "bytes": progress["bytes"],
             "loss": self._nats / self._tokens,

@@ -19,7 +19,7 @@ MODELS = {"untied": TinyLlama(vocab=250), "tied": TinyLlama(tied=True, vocab=250
 
 def training_config(distributed_optimizer=True, **parallel):
     config = tiny_config(**parallel)
-    config.train.global_batch, config.train.micro_batch = 8, 2
+    config.train.global_batch, config.train.micro_batch, config.train.seq_length = 8, 2, training_bodies.SEQ
     config.train.distributed_optimizer = distributed_optimizer
     config.train.phases = [PhaseConfig(steps=5, lr=1e-2)]
     config.train.warmup_share = 0.4

@@ -10,7 +10,7 @@ import pytest
 from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
 
 from nemo_adapt import documents
-from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import models, samples
 from nemo_adapt.evaluate.report import headline
@@ -70,14 +70,14 @@ def _train_folder(folder: Path) -> Path:
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = {"steps": 30, "tokens": 3000, "bytes": 9000, "seconds": 12.5, "tokens_per_second": 240.0}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    phases = [{"train": "new_rows", "steps": 10, "lr": 1e-3}, {"train": "all", "steps": 20, "lr": 1e-4}]
+    (folder / "summary.json").write_text(json.dumps({**summary, "phases": phases}))
     return folder
 
 
 def make_config() -> Config:
     config = Config()
     config.run.name = "tiny <i>run</i>"
-    config.train.phases = [PhaseConfig("new_rows", 10), PhaseConfig("all", 20)]
     config.evaluate.target = "tr"
     config.evaluate.batch = 4
     return config

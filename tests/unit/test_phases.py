@@ -1,0 +1,59 @@
+"""The list of phases: a pure function of the configuration."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.phases import ends, phases, shortened, total
+
+
+def config_of(*plan, **resize):
+    config = Config()
+    config.train.phases = [PhaseConfig(*phase) for phase in plan]
+    for key, value in resize.items():
+        setattr(config.resize, key, value)
+    return config
+
+
+def test_most_strategies_leave_the_recipes_phases():
+    config = config_of(("embeddings", 10, 1e-3), ("all", 90, 1e-4))
+    assert phases(config) == config.train.phases
+    assert ends(phases(config)) == [10, 100]
+
+
+@pytest.mark.parametrize(("strategy", "trained"), [("learned", "new_rows"), ("warm_start", "embeddings")])
+def test_learned_rows_take_their_steps_from_the_first_phase(strategy, trained):
+    config = config_of(("all", 90, 1e-4), ("all", 10, 1e-5), input=strategy, learned_share=0.2, learned_lr=2e-3)
+    assert phases(config) == [
+        PhaseConfig(trained, 20, 2e-3),
+        PhaseConfig("all", 70, 1e-4),
+        PhaseConfig("all", 10, 1e-5),
+    ]
+    assert len(config.train.phases) == 2  # the recipe's own list is left alone
+
+
+MISTAKES = {
+    "unknown kind": (config_of(("new_row", 5)), "Did you mean 'new_rows'"),
+    "no phase": (config_of(), "train.phases is empty"),
+    "no steps": (config_of(("all", 0)), "steps=0 must be at least 1"),
+    "two first phases": (config_of(("all", 50), input="learned", output="warm_start"), "train different rows first"),
+    "nothing left": (config_of(("all", 5), ("all", 95), input="learned"), "leaves no step of the first phase: 5"),
+}
+
+
+@pytest.mark.parametrize(("config", "says"), MISTAKES.values(), ids=list(MISTAKES))
+def test_mistakes(config, says):
+    with pytest.raises(UserError, match=says):
+        phases(config)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=4), st.integers(1, 200))
+def test_shortened_phases_keep_the_total_and_the_order(steps, wanted):
+    plan = [PhaseConfig("all", count, lr) for lr, count in enumerate(steps, start=1)]
+    short = shortened(plan, wanted)
+    assert total(short) == wanted and all(phase.steps > 0 for phase in short)
+    assert [phase.lr for phase in short] == sorted(phase.lr for phase in short)
+    if wanted == total(plan):
+        assert short == plan
