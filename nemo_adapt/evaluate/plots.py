@@ -21,7 +21,7 @@ def paired_bars(
     intervals: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] | None = None,
 ) -> None:
     """Two bars, base and adapted, per key of ``values``; ``intervals`` (low, high) of both are drawn as error bars."""
-    figure, axes = _figure(ylabel=unit)
+    figure, axes = new_figure(ylabel=unit)
     top = max(max(pair) for pair in values.values())
     for side, name in enumerate(COLORS):
         places = [place + (side - 0.5) * 0.38 for place in range(len(values))]
@@ -45,7 +45,7 @@ def training_curve(
     path: Path, megabytes: Sequence[float], bits_per_byte: Sequence[float], phases: Mapping[str, float]
 ) -> None:
     """Training loss over the text seen; ``phases`` gives the megabytes at which each phase began."""
-    figure, axes = _figure(xlabel="text seen (MB)", ylabel="training loss (bits per byte)")
+    figure, axes = new_figure(xlabel="text seen (MB)", ylabel="training loss (bits per byte)")
     axes.plot(megabytes, bits_per_byte, color=COLORS["adapted"], linewidth=1.8)
     axes.set_xlim(0, megabytes[-1] * 1.02)
     axes.set_ylim(min(bits_per_byte) * 0.9, max(bits_per_byte) * 1.05)
@@ -66,8 +66,9 @@ def training_curve(
     figure.savefig(path, dpi=DPI)
 
 
-def _figure(ylabel: str, xlabel: str = "") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained", facecolor="white")
+def new_figure(ylabel: str, xlabel: str = "", size_inches: tuple[float, float] = SIZE_INCHES) -> tuple[Figure, Axes]:
+    """An empty figure in the style of all plots."""
+    figure = Figure(figsize=size_inches, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.set_ylabel(ylabel, fontsize=10, color=INK)
     axes.set_xlabel(xlabel, fontsize=10, color=INK)

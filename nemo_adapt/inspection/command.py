@@ -1,0 +1,219 @@
+"""``nemo-adapt inspect``: norms, neighbours and a flat view of new rows among the base's, for both tables.
+
+    nemo-adapt inspect run=runs/demo
+    nemo-adapt inspect base=/models/llama adapted=runs/demo/export 'tokens=[ev,geldi]' out=inspect
+
+Of a run, it looks at the exported folder, or before training at the ``resize`` stage's checkpoint.
+"""
+
+import csv
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt import artifact, documents, hf_tokenizer, recipes
+from nemo_adapt.artifact import write_json
+from nemo_adapt.errors import UserError
+from nemo_adapt.inspection import measures, tables
+from nemo_adapt.inspection.tables import Table
+from nemo_adapt.progress import say
+from nemo_adapt.registry import nearest
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.token_map import FILE_NAME, TokenMap
+
+LOG_WIDTH = 120
+"""Columns of the tables where there is no terminal."""
+Report = dict[str, Any]
+
+
+@dataclass
+class InspectConfig:
+    run: str = ""
+    """Folder of a run: stands for ``base``, ``adapted`` and ``tokenizer``."""
+    base: str = ""
+    """Hugging Face folder of the base model."""
+    adapted: str = ""
+    """Hugging Face folder of the adapted model."""
+    tokenizer: str = ""
+    """Folder of the extended tokenizer; empty means ``adapted``."""
+    tokens: list[str] = field(default_factory=list)
+    """Texts of new tokens to look at; empty means the most frequent ones."""
+    show: int = 12
+    """How many those are."""
+    neighbours: int = 5
+    """Base tokens named for each."""
+    out: str = ""
+    """Folder for the results; empty means ``inspect`` in the run, or here."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at."""
+
+    base: dict[str, Table]
+    adapted: dict[str, Table]
+    texts: list[str]
+    """By id of the extended tokenizer."""
+    kept: int
+    """Ids that are the base tokenizer's."""
+    frequent: list[int]
+    """New ids, the most frequent first."""
+    out: Path
+
+
+def main(words: list[str]) -> None:
+    """Inspect, print and write what the ``key=value`` words ask for; ``UserError`` for what cannot be read."""
+    config = recipes.parse(InspectConfig, words)
+    subject = _of_run(config) if config.run else _of_folders(config)
+    ids = chosen(subject, config)
+    report, views = {}, {}
+    for name, table in subject.adapted.items():
+        report[name] = inspect(subject, name, table, ids, config.neighbours)
+        views[name] = measures.flat(table, subject.kept, len(subject.texts))
+    show(report)
+    write(report, subject.out)
+    from nemo_adapt.inspection.plot import views as draw
+
+    draw(views, subject.out / "inspect.png")
+    say(f"written to {subject.out}")
+
+
+def inspect(subject: Subject, name: str, table: Table, ids: list[int], count: int) -> Report:
+    """One table: norms of base, kept and new rows, and the neighbours of ``ids`` among kept rows."""
+    base = measures.norms(subject.base[name], 0, subject.kept)
+    kept = measures.norms(table, 0, subject.kept)
+    new = measures.norms(table, subject.kept, len(subject.texts))
+    found = measures.neighbours(table, subject.kept, ids, count)
+    return {
+        "norms": {
+            kind: asdict(measures.describe(values, base))
+            for kind, values in (("base", base), ("kept", kept), ("new", new))
+        },
+        "neighbours": [
+            {
+                "id": row,
+                "token": subject.texts[row],
+                "norm": float(new[row - subject.kept]),
+                "nearest": [{"id": of, "token": subject.texts[of], "cosine": value} for of, value in near],
+            }
+            for row, near in zip(ids, found, strict=True)
+        ],
+    }
+
+
+def chosen(subject: Subject, config: InspectConfig) -> list[int]:
+    """Ids of the new tokens to look at; ``UserError`` for a text that is none, with the nearest one."""
+    if not config.tokens:
+        return subject.frequent[: config.show]
+    exact = {subject.texts[row]: row for row in reversed(subject.frequent)}
+    stripped = {text.strip(): row for text, row in exact.items()}
+    for text in config.tokens:
+        if text not in exact and text.strip() not in stripped:
+            raise UserError(f"tokens: {text!r} is no new token.{nearest(text, stripped)}")
+    return [exact[text] if text in exact else stripped[text.strip()] for text in config.tokens]
+
+
+def show(report: Report) -> None:
+    """Print the norms and the neighbours."""
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    for name, facts in report.items():
+        grid = Grid(title=f"{name} table: norms", title_justify="left", box=None, pad_edge=False)
+        for heading in ("rows", "count", "1%", "median", "99%", "outside base's 1-99%", "outside base's range"):
+            grid.add_column(heading, justify="left" if heading == "rows" else "right")
+        for kind, of in facts["norms"].items():
+            values = [f"{of[key]:.3f}" for key in ("low", "median", "high")]
+            grid.add_row(kind, f"{of['rows']:,}", *values, f"{of['unusual']:.1%}", f"{of['outside']:.1%}")
+        console.print(grid)
+        grid = Grid(
+            title=f"\n{name} table: nearest base tokens (cosine)", title_justify="left", box=None, pad_edge=False
+        )
+        for heading in ("new token", "norm", "nearest"):
+            grid.add_column(heading)
+        for row in facts["neighbours"]:
+            near = "  ".join(f"{of['token']!r} {of['cosine']:.2f}" for of in row["nearest"])
+            grid.add_row(repr(row["token"]), f"{row['norm']:.3f}", near)
+        console.print(grid, markup=False)
+        console.print()
+
+
+def write(report: Report, out: Path) -> None:
+    """Write ``inspect.json``, ``norms.csv`` and ``neighbours.csv``."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "inspect.json", report)
+    norms = [{"table": name, "of": kind, **of} for name, facts in report.items() for kind, of in facts["norms"].items()]
+    near = [
+        {"table": name, "id": row["id"], "token": row["token"], "norm": row["norm"], "neighbour": of["token"],
+         "neighbour_id": of["id"], "cosine": of["cosine"]}
+        for name, facts in report.items() for row in facts["neighbours"] for of in row["nearest"]
+    ]  # fmt: skip
+    for path, rows in ((out / "norms.csv", norms), (out / "neighbours.csv", near)):
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _of_run(config: InspectConfig) -> Subject:
+    """The subject of a run's folder: its exported model, or what ``resize`` made where there is none."""
+    root = Path(config.run)
+    if not (root / "config.yaml").is_file():
+        raise UserError(f"run: {root} is no folder of a run (no config.yaml)")
+    settings = recipes.read(root / "config.yaml")
+    run = RunFolder(root, settings.export.dir)
+    export, resized = run["export"], run["resize"]
+    if artifact.read_manifest(export):
+        adapted = tables.of_folder(export)
+    elif artifact.read_manifest(resized):
+        adapted = tables.of_checkpoint(resized)
+    else:
+        raise UserError(f"{root} has no adapted model yet: run the resize stage, or train and export")
+    base = config.base or settings.model.path
+    return _subject(
+        Path(base), adapted, Path(config.tokenizer or run["tokenizer"]), Path(config.out or root / "inspect")
+    )
+
+
+def _of_folders(config: InspectConfig) -> Subject:
+    if not config.base or not config.adapted:
+        raise UserError("name what to inspect: run=FOLDER, or base=FOLDER adapted=FOLDER")
+    tokenizer = Path(config.tokenizer or config.adapted)
+    return _subject(Path(config.base), tables.of_folder(Path(config.adapted)), tokenizer, Path(config.out or "inspect"))
+
+
+def _subject(base: Path, adapted: Mapping[str, Table], tokenizer: Path, out: Path) -> Subject:
+    """Check that base, adapted and tokenizer belong together."""
+    loaded = hf_tokenizer.load(tokenizer)
+    names = loaded.convert_ids_to_tokens(list(range(documents.vocabulary_size(loaded))))
+    contents = documents.token_contents(loaded)
+    texts = [_text(content, str(name)) for content, name in zip(contents, names, strict=True)]
+    before = tables.of_folder(base)
+    if (tokenizer / FILE_NAME).is_file():
+        token_map = TokenMap.load(tokenizer)
+        kept = token_map.source_vocab
+        frequent = [token.id for token in sorted(token_map.tokens, key=lambda token: -token.count)]
+    else:
+        kept = documents.vocabulary_size(hf_tokenizer.load(base))
+        frequent = list(range(kept, len(texts)))  # new ids were given in the order of learning, the frequent first
+    if not frequent:
+        raise UserError(f"{tokenizer} has no new tokens over {base}: there is nothing to inspect")
+    for name, table in adapted.items():
+        if name not in before or table.rows < len(texts) or before[name].rows < kept:
+            other = before[name].rows if name in before else "none"
+            raise UserError(
+                f"the {name} table has {table.rows} rows adapted and {other} in {base}, but the tokenizer has "
+                f"{len(texts)} and {kept} tokens: they do not belong together"
+            )
+    return Subject(before, dict(adapted), texts, kept, frequent, out)
+
+
+def _text(content: bytes, name: str) -> str:
+    """What a token stands for, or its name where that is nothing or no whole character."""
+    try:
+        return content.decode("utf-8") or name
+    except UnicodeDecodeError:
+        return name

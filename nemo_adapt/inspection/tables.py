@@ -1,0 +1,70 @@
+"""The two tables of a model on disk, read a block of rows at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from nemo_adapt import families
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
+from nemo_adapt.hf_folder import HfWeights, read_config
+
+NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}
+"""Megatron's key of a table -> what we call it. Tied models have only the first."""
+BLOCK_BYTES = 32 << 20
+"""Most bytes of float32 rows that are held at once."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ``rows`` x ``hidden`` numbers; ``read(start, stop)`` gives rows as they are stored."""
+
+    rows: int
+    hidden: int
+    read: Callable[[int, int], torch.Tensor]
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Rows ``start`` to ``stop`` in blocks: the number of a block's first row, and its rows in float32."""
+        step = max(1, BLOCK_BYTES // (4 * self.hidden))
+        for first in range(start, stop, step):
+            yield first, self.read(first, min(first + step, stop)).float()
+
+    def pick(self, ids: list[int]) -> torch.Tensor:
+        """Named rows, one read for each: [len(ids), hidden], float32."""
+        return torch.cat([self.read(row, row + 1) for row in ids]).float() if ids else torch.zeros(0, self.hidden)
+
+
+def of_folder(folder: Path) -> dict[str, Table]:
+    """``input`` and, where it is not tied, ``output`` of a Hugging Face folder; ``UserError`` as its readers raise."""
+    config = read_config(folder)
+    family = families.of(config)
+    weights = HfWeights(folder)
+    found = {}
+    for entry in family.entries(family.shape(config)):
+        if entry.key in NAMES:
+            found[NAMES[entry.key]] = _stored(weights, entry.rows[0].name)
+    return found
+
+
+def of_checkpoint(folder: Path) -> dict[str, Table]:
+    """The same of a Megatron checkpoint, padded rows included."""
+    opened = Checkpoint(folder)
+    return {
+        name: Table(opened.sizes[key][0], opened.sizes[key][1], partial(opened.rows, key))
+        for key, name in NAMES.items()
+        if key in opened.sizes
+    }
+
+
+def _stored(weights: HfWeights, name: str) -> Table:
+    tensor = weights.tensors[name]
+
+    def read(start: int, stop: int) -> torch.Tensor:
+        out = torch.empty((stop - start, tensor.row_elements), dtype=tensor.dtype)
+        weights.read(name, start, stop, out)
+        return out
+
+    return Table(tensor.shape[0], tensor.row_elements, read)
