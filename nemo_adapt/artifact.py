@@ -76,16 +76,22 @@ def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]
 class Stage:
     """One stage about to run: knows what it reads, where it writes, and whether that was done already.
 
-    ``config`` is the part of the resolved configuration that decides the result; ``inputs`` are hashed at once.
+    ``config`` is the part of the resolved configuration that decides the result; ``inputs`` are hashed at once. What a
+    resumable stage has done stays good when settings in ``grows`` change.
     """
 
     def __init__(
-        self, name: str, out: Path, config: Mapping[str, Any], inputs: Inputs, resumable: bool = False
+        self,
+        name: str,
+        out: Path,
+        config: Mapping[str, Any],
+        inputs: Inputs,
+        resumable: bool = False,
+        grows: tuple[str, ...] = (),
     ) -> None:
-        self.name, self.out, self.config, self.resumable = name, out, dict(config), resumable
+        self.name, self.out, self.config, self.resumable, self.grows = name, out, dict(config), resumable, grows
         self.hashes = {key: {str(path): input_hash(path) for path in paths} for key, paths in inputs.items()}
-        contents = {key: list(hashes.values()) for key, hashes in self.hashes.items()}  # a moved file is the same file
-        self.fingerprint = fingerprint(name, self.config, contents)
+        self.fingerprint = fingerprint(name, self.config, _contents(self.hashes))
 
     @property
     def finished(self) -> bool:
@@ -117,13 +123,18 @@ class Stage:
         now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
         if started.is_file():
             before = json.loads(started.read_text(encoding="utf-8"))
-            if before["fingerprint"] != self.fingerprint:
-                changed = ", ".join(_changed(before["config"], self.config)) or "the inputs"
+            changed = [name for name in _changed(before["config"], self.config) if name not in self.grows]
+            old, new = _contents(before["inputs"]), _contents(self.hashes)
+            kept = old.keys() & new.keys() if self.grows else old.keys() | new.keys()  # more to do may need more
+            if any(old.get(key) != new.get(key) for key in kept):
+                changed.append("the inputs")
+            if changed:
                 raise UserError(
-                    f"{place} was made with other settings ({changed}): choose another run.name, or delete the folder"
+                    f"{place} was made with other settings ({', '.join(changed)}): choose another run.name, or delete "
+                    "the folder"
                 )
-        else:
-            write_json(started, now)
+            (place / MANIFEST).unlink(missing_ok=True)  # it has grown since it was finished
+        write_json(started, now)
         return place
 
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
@@ -177,6 +188,11 @@ def write_json(path: Path, content: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
     temporary.replace(path)
+
+
+def _contents(hashes: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Hashes of inputs without their paths: a moved file is the same file."""
+    return {key: list(of.values()) for key, of in hashes.items()}
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

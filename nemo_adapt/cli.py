@@ -21,6 +21,7 @@ commands:
   tokenizer   extend the base tokenizer with target-language tokens
   data        tokenize target and replay text into Megatron datasets
   convert     Hugging Face folder -> Megatron distributed checkpoint
+  probe       short training runs of many strategies; choose one for resize.input=probed
   resize      write the checkpoint with longer tables (train does it in memory)
   train       continue pretraining
   export      newest training checkpoint -> Hugging Face folder
@@ -28,13 +29,18 @@ commands:
   recipes     list the recipes
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
+  inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
   nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
 """
 
 
-BESIDE = {"fertility": "nemo_adapt.fertility_command", "resize-hf": "nemo_adapt.resize.offline"}
+BESIDE = {
+    "fertility": "nemo_adapt.fertility_command",
+    "inspect": "nemo_adapt.inspection.command",
+    "resize-hf": "nemo_adapt.resize.offline",
+}
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
 
 
@@ -86,6 +92,8 @@ def command(name: str, words: list[str]) -> None:
         _say_result(config)
     else:
         pipeline.run_stage(config, stage)
+        if stage == "probe":
+            _say_probe(config)
 
 
 def configuration(words: list[str]) -> Config:
@@ -107,3 +115,13 @@ def _say_result(config: Config) -> None:
     print(f"\nreport: {folder / 'report.html'}")
     for line in headline(json.loads((folder / "report.json").read_text(encoding="utf-8"))):
         print(f"  {line}")
+
+
+def _say_probe(config: Config) -> None:
+    if not ranks.is_first():
+        return
+    from nemo_adapt.probe.report import show
+
+    folder = RunFolder.of(config)["probe"]
+    show(json.loads((folder / "probe.json").read_text(encoding="utf-8")))
+    print(f"table and plot: {folder}; to train with the choice: resize.input=probed")

@@ -122,9 +122,12 @@ class ResizeConfig:
     """Peak learning rate of those steps."""
 
 
+PROBED_BY_DEFAULT = ("random_init", "mean", "subword_mean", "subword_weighted", "calibrated", "warm_start")
+
+
 @dataclass
 class ProbeConfig:
-    strategies: list[str] = field(default_factory=lambda: ["mean", "normal", "subword_mean", "warm_start"])
+    strategies: list[str] = field(default_factory=lambda: list(PROBED_BY_DEFAULT))
     """Strategies to try; ``A+B`` takes A for the input table and B for the output layer."""
     seeds: int = 3
     """Runs of each strategy, each with its own order of the data and its own random rows."""

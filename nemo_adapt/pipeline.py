@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from nemo_adapt import reads
+from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
@@ -16,6 +17,9 @@ ROWS = (
     *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
 )
 VECTORS = ("auxiliary", TEXT)
+LEARNED = ("resize.learned_share", "resize.learned_lr")
+PROBE = (*ROWS[2:], *LEARNED, "train", "data.replay_share", "probe", "evaluate.target", "evaluate.context", TEXT)
+PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
@@ -26,18 +30,30 @@ ROAD = (
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
     Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",)),
-    Step("resize", "nemo_adapt.resize.stage", reads.converted, "resize", (*ROWS, "train.precision", "parallel"), True),
-    Step("train", "nemo_adapt.train.stage", reads.training, "train", (*ROWS, "train", "data.replay_share"), True, True),
+    Step("probe", "nemo_adapt.probe.stage", reads.probing, "probe", PROBE, True, True, PROBE_GROWS),
+    Step("resize", "nemo_adapt.resize.stage", reads.resizing, "resize", (*ROWS, "train.precision", "parallel"), True),
+    Step(
+        "train",
+        "nemo_adapt.train.stage",
+        reads.training,
+        "train",
+        (*ROWS, *LEARNED, "train", "data.replay_share"),
+        True,
+        True,
+    ),
     Step("export", "nemo_adapt.export", reads.trained, "export", ("export.shard_mib",)),
     Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", ("evaluate", "train.seq_length", TEXT)),
 )
 
+BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
+"""Stages that a command runs with its own, so that it can be tried before anything else was run."""
 
-def road(config: Config) -> list[Step]:
+
+def road(config: Config, probes: bool = False) -> list[Step]:
     """The steps of a configuration's run: without the replay set where there is no replay text, and with that
-    auxiliary data alone that the strategies need."""
+    auxiliary data alone that the strategies need (``probes``: those of the probe)."""
     optional = {step.result for step in ROAD if step.name == "auxiliary"} | {"data/replay"}
-    wanted = {f"auxiliary/{kind}" for kind in reads.needs(config.resize)}
+    wanted = {f"auxiliary/{kind}" for kind in reads.needs(config, probes)}
     wanted |= {"data/replay"} if config.data.replay else set()
     return [step for step in ROAD if step.result in wanted or step.result not in optional]
 
@@ -48,13 +64,18 @@ def names() -> list[str]:
 
 
 def run_all(config: Config) -> None:
-    """All stages in order; finished ones are skipped. ``resize`` is left to ``train``, which does it in memory."""
-    _run(config, [step for step in road(config) if step.name != "resize"])
+    """All stages in order; finished ones are skipped. ``resize`` is left to ``train``, which does it in memory.
+
+    ``probe`` is left out unless ``resize.input=probed`` asks for its choice.
+    """
+    left_out = {"resize"} if config.resize.input == PROBED else {"resize", "probe"}
+    _run(config, [step for step in road(config) if step.name not in left_out])
 
 
 def run_stage(config: Config, name: str) -> None:
-    """One stage by its name (for ``data`` and ``auxiliary``, all parts)."""
-    steps = [step for step in road(config) if step.name == name]
+    """One stage by its name (for ``data`` and ``auxiliary``, all parts); before ``probe``, those that it stands on."""
+    wanted = {name, *BEFORE.get(name, ())}
+    steps = [step for step in road(config, probes=name == "probe") if step.name in wanted]
     if not steps:
         say(f"[{name}] nothing to do: the strategies need none of it")
     _run(config, steps)

@@ -7,7 +7,8 @@ import importlib.util
 from pathlib import Path
 
 from nemo_adapt.artifact import Inputs
-from nemo_adapt.config import Config, ResizeConfig
+from nemo_adapt.choice import PROBED, Choice
+from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.text import expand
@@ -47,21 +48,22 @@ def vectors(config: Config, run: RunFolder) -> Inputs:
     """The user's vectors, or target text to train them on."""
     if config.auxiliary.vectors:
         return {"tokenizer": [run["tokenizer"]], "vectors": [_file("auxiliary.vectors", config.auxiliary.vectors)]}
-    require_gensim(_strategies(config))
+    require_gensim(_strategies(config, "vectors"))
     return target(config, run)
 
 
 def bilingual(config: Config, run: RunFolder) -> Inputs:
     """The dictionary, and text of both languages."""
+    wanted_by = _strategies(config, "bilingual")
     dictionary, source = config.auxiliary.dictionary, config.auxiliary.source_text or config.data.replay
     if not dictionary:
         raise UserError(
-            f"{_strategies(config)} needs a bilingual dictionary: give auxiliary.dictionary a text file with a source "
+            f"{wanted_by} needs a bilingual dictionary: give auxiliary.dictionary a text file with a source "
             "and a target word, separated by a tab, on each line"
         )
     if not source:
-        raise UserError(f"{_strategies(config)} needs source-language text: give auxiliary.source_text files or globs")
-    require_gensim(_strategies(config))
+        raise UserError(f"{wanted_by} needs source-language text: give auxiliary.source_text files or globs")
+    require_gensim(wanted_by)
     return {
         **target(config, run),
         "dictionary": [_file("auxiliary.dictionary", dictionary)],
@@ -74,18 +76,24 @@ def model(config: Config, run: RunFolder) -> Inputs:
     return {"model": [Path(config.model.path)]}
 
 
-def converted(config: Config, run: RunFolder) -> Inputs:
-    """The base model, its checkpoint, the extended tokenizer, and what the strategies need."""
-    needed = {f"auxiliary.{kind}": [run[f"auxiliary/{kind}"]] for kind in needs(config.resize)}
-    return {**model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]], **needed}
+def resizing(config: Config, run: RunFolder) -> Inputs:
+    """The base model, its checkpoint, the extended tokenizer, and the probe's choice where that is wanted."""
+    choice = {"probe": [run["probe"]]} if config.resize.input == PROBED else {}
+    return {**_converted(config, run), **choice}
 
 
 def training(config: Config, run: RunFolder) -> Inputs:
     """All that, and the data."""
-    sets = {"data.target": [run["data/target"]]}
-    if config.data.replay:
-        sets["data.replay"] = [run["data/replay"]]
-    return {**converted(config, run), **sets}
+    return {**resizing(config, run), **_data(config, run)}
+
+
+def probing(config: Config, run: RunFolder) -> Inputs:
+    """What training reads but for the choice, and held-out text in the target language."""
+    texts, target = config.evaluate.texts, config.evaluate.target
+    if target not in texts:
+        raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts: the probe scores that text")
+    held_out = expand([texts[target]], f"evaluate.texts.{target}")
+    return {**_converted(config, run, probes=True), **_data(config, run), "text": held_out}
 
 
 def trained(config: Config, run: RunFolder) -> Inputs:
@@ -105,12 +113,16 @@ def adapted(config: Config, run: RunFolder) -> Inputs:
     }
 
 
-def needs(resize: ResizeConfig) -> list[str]:
-    """Kinds of auxiliary data that the strategies of both tables need; ``UserError`` for an unknown strategy."""
+def needs(config: Config, probes: bool = False) -> list[str]:
+    """Kinds of auxiliary data that the strategies of both tables need, or, where the probe runs or its choice is taken,
+    those of all that it tries; ``UserError`` for an unknown strategy."""
     import nemo_adapt.resize.strategies  # noqa: F401  (registers them; imports scipy: not for a misspelt key)
     from nemo_adapt.resize.plan import needs_of
 
-    return needs_of(resize.input, resize.output)
+    if not probes and config.resize.input != PROBED:
+        return needs_of(config.resize.input, config.resize.output)
+    choices = map(Choice.of, config.probe.strategies)
+    return needs_of(*(name for choice in choices for name in (choice.input, choice.output)))
 
 
 def require_gensim(wanted_by: str) -> None:
@@ -119,15 +131,28 @@ def require_gensim(wanted_by: str) -> None:
         raise UserError(f"{wanted_by} trains fastText vectors with gensim: pip install 'nemo-adapt[focus]'")
 
 
-def _strategies(config: Config) -> str:
-    """How the strategies were chosen, for error lines."""
-    return f"resize.input={config.resize.input} resize.output={config.resize.output}"
+def _strategies(config: Config, kind: str) -> str:
+    """How the strategies that need this kind of auxiliary data were chosen, for error lines."""
+    if config.resize.input != PROBED and kind in needs(config):
+        return f"resize.input={config.resize.input} resize.output={config.resize.output}"
+    return f"probe.strategies=[{','.join(config.probe.strategies)}]"
 
 
 def _file(key: str, path: str) -> Path:
     if not Path(path).is_file():
         raise UserError(f"{key}: {path} does not exist")
     return Path(path)
+
+
+def _converted(config: Config, run: RunFolder, probes: bool = False) -> Inputs:
+    """The base model, its checkpoint, the extended tokenizer, and what the strategies need."""
+    needed = {f"auxiliary.{kind}": [run[f"auxiliary/{kind}"]] for kind in needs(config, probes)}
+    return {**model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]], **needed}
+
+
+def _data(config: Config, run: RunFolder) -> Inputs:
+    sets = {"data.target": [run["data/target"]]}
+    return {**sets, "data.replay": [run["data/replay"]]} if config.data.replay else sets
 
 
 def _files(key: str, patterns: list[str]) -> list[Path]:

@@ -37,6 +37,8 @@ class Step:
     """Runs on all ranks of the layout."""
     resumable: bool = False
     """Builds in place and goes on where it was interrupted."""
+    grows: tuple[str, ...] = ()
+    """Settings with which a resumable stage may go on although they have changed."""
 
     @property
     def title(self) -> str:
@@ -49,7 +51,7 @@ def run_step(config: Config, step: Step) -> None:
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
     _check_earlier(step, inputs, run)
-    stage = artifact.Stage(step.name, run[step.result], _deciding(config, step), inputs, step.resumable)
+    stage = artifact.Stage(step.name, run[step.result], _deciding(config, step), inputs, step.resumable, step.grows)
     first = ranks.is_first()
     if stage.finished:
         if first:

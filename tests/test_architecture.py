@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "checks": {"resize"},  # the names of the strategies
     "reads": {"resize"},  # what the strategies need
     "cli": {"evaluate"},  # the headline of the report
+    "inspection": {"evaluate"},  # the style of the plots
+    "probe": {"resize", "train", "evaluate"},  # it is short trainings, scored as the report scores
 }
 HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
 LIGHT = {
@@ -24,6 +26,7 @@ LIGHT = {
     "pipeline",
     "steps",
     "reads",
+    "choice",
     "run_folder",
     "config",
     "recipes",

@@ -93,19 +93,25 @@ def score(
     The model's vocabulary must hold all of the tokenizer's ids (``models.inspect`` checks). ``title`` stands before the
     progress bar.
     """
-    encoded = documents.encode(tokenizer, texts)
-    start = documents.start_id(tokenizer)
-    sequences = [np.array([start, *ids], dtype=np.int64) for ids in encoded]
+    sequences = scored_sequences(tokenizer, texts)
     nats = np.zeros(len(texts))
-    tokens = sum(map(len, encoded))
+    tokens = sum(len(ids) - 1 for ids in sequences)
     with Bar(title, tokens, "tokens") as bar:
-        for group in _batches(sequences, window, batch, model.config.get_text_config().vocab_size):
+        for group in batches(sequences, window, batch, model.config.get_text_config().vocab_size):
             for item, value in zip(group, _window_nats(model, sequences, group), strict=True):
                 nats[item.document] += value
             bar.advance(sum(item.scored for item in group))
     sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.int64)
-    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
+    unknown = sum(
+        int((ids[1:] == tokenizer.unk_token_id).sum()) for ids in sequences if tokenizer.unk_token_id is not None
+    )
     return Score(nats, sizes, tokens, unknown)
+
+
+def scored_sequences(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    """``x`` of each document: the start token and the document's ids (the module's protocol)."""
+    start = documents.start_id(tokenizer)
+    return [np.array([start, *ids], dtype=np.int64) for ids in documents.encode(tokenizer, texts)]
 
 
 def windows(document: int, tokens: int, window: int) -> list[Window]:
@@ -129,9 +135,7 @@ def interval(nats: NDArray[np.float64], sizes: NDArray[np.int64]) -> tuple[float
     return float(low), float(high)
 
 
-def _batches(
-    sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int
-) -> Iterator[list[Window]]:
+def batches(sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int) -> Iterator[list[Window]]:
     """All windows in groups of similar length, the longest first."""
     todo = [item for number, ids in enumerate(sequences) for item in windows(number, len(ids) - 1, window)]
     todo.sort(key=lambda item: item.begin - item.end)
@@ -141,21 +145,34 @@ def _batches(
         todo = todo[rows:]
 
 
-def _window_nats(
-    model: PreTrainedModel, sequences: Sequence[NDArray[np.int64]], group: Sequence[Window]
-) -> list[float]:
-    """The nats of each window's scored tokens, from one forward pass padded on the right."""
-    length = max(item.end - item.begin for item in group)
-    inputs, mask = torch.zeros(2, len(group), length, dtype=torch.long)
+def padded(
+    sequences: Sequence[NDArray[np.int64]], group: Sequence[Window], multiple: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input ids and targets of some windows, each [windows, tokens], padded on the right.
+
+    Targets that do not count are ``IGNORED``. The number of tokens is a multiple of ``multiple``.
+    """
+    length = -(-max(item.end - item.begin for item in group) // multiple) * multiple
+    inputs = torch.zeros(len(group), length, dtype=torch.long)
     targets = torch.full((len(group), length), IGNORED)
     for row, item in enumerate(group):
         ids, size = torch.from_numpy(sequences[item.document]), item.end - item.begin
         inputs[row, :size] = ids[item.begin : item.end]
-        mask[row, :size] = 1
         targets[row, size - item.scored : size] = ids[item.end - item.scored + 1 : item.end + 1]
+    return inputs, targets
+
+
+def _window_nats(
+    model: PreTrainedModel, sequences: Sequence[NDArray[np.int64]], group: Sequence[Window]
+) -> list[float]:
+    """The nats of each window's scored tokens, from one forward pass (causal: what stands behind changes nothing)."""
+    inputs, targets = padded(sequences, group)
+    mask = torch.zeros_like(inputs)
+    for row, item in enumerate(group):
+        mask[row, : item.end - item.begin] = 1
     device = model.device
     logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device), use_cache=False).logits
     losses = functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten().to(device), ignore_index=IGNORED, reduction="none"
     )
-    return losses.view(len(group), length).double().sum(dim=1).tolist()
+    return losses.view(*targets.shape).double().sum(dim=1).tolist()

@@ -5,6 +5,7 @@ from pathlib import Path
 from megatron.core import dist_checkpointing
 
 from nemo_adapt.artifact import Inputs
+from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.resize.adapted import load_adapted
@@ -13,6 +14,7 @@ from nemo_adapt.resize.supplies import auxiliary_of
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the adapted model, before any training, as a ``torch_dist`` checkpoint into ``out``. Runs on every rank."""
+    config = with_choice(config, inputs)
     start_parallel(config.parallel, config.resize.seed)
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
     model, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))

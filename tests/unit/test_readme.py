@@ -9,7 +9,14 @@ import pytest
 from nemo_adapt import pipeline, recipes
 
 REPOSITORY = Path(__file__).parent.parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/add-a-strategy.md", "docs/strategies.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/add-a-strategy.md",
+    "docs/probe.md",
+    "docs/strategies.md",
+]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line[11:] for line in README.replace("\\\n", " ").splitlines() if line.startswith("nemo-adapt ")]
 

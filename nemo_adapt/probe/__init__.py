@@ -1,0 +1,1 @@
+"""The ``probe``: short training runs that choose a resize strategy."""

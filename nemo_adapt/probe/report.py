@@ -1,0 +1,99 @@
+"""What a probe found: means and spreads over seeds, as a table on the terminal, JSON, CSV, Markdown and a plot."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo_adapt.artifact import write_json
+from nemo_adapt.errors import UserError
+
+Result = dict[str, Any]
+LOG_WIDTH = 120
+"""Columns of the table where there is no terminal."""
+
+
+def collect(runs: Sequence[Result], points: Sequence[int], language: str, size: int) -> Result:
+    """The content of probe.json: rows by strategy, the best first, the runs, and the ``chosen`` strategy.
+
+    A row's ``mean`` and ``spread`` (sample standard deviation over seeds, 0 for one seed) are by step, and ``None``
+    where a seed's training broke off. The best has the lowest mean after the last step. ``UserError`` if none has one.
+    """
+    rows = []
+    for name in dict.fromkeys(run["strategy"] for run in runs):
+        own = [run["bits_per_byte"] for run in runs if run["strategy"] == name]
+        values = {str(at): [run[str(at)] for run in own] for at in points}
+        whole = {at: None not in found for at, found in values.items()}
+        rows.append(
+            {
+                "strategy": name,
+                "seeds": len(own),
+                "mean": {at: float(np.mean(found)) if whole[at] else None for at, found in values.items()},
+                "spread": {at: _spread(found) if whole[at] else None for at, found in values.items()},
+            }
+        )
+    last = str(points[-1])
+    rows.sort(key=lambda row: np.inf if row["mean"][last] is None else row["mean"][last])
+    if not rows or rows[0]["mean"][last] is None:
+        raise UserError(
+            "probe: no strategy came to the last step with a loss that is a number; lower the learning rate"
+        )
+    facts = {"language": language, "bytes": size, "points": list(points), "chosen": rows[0]["strategy"]}
+    return {**facts, "rows": rows, "runs": list(runs)}
+
+
+def write(result: Result, out: Path) -> None:
+    """Write ``probe.json``, ``probe.csv``, ``probe.md`` and ``probe.png`` into ``out``."""
+    from nemo_adapt.probe.plot import curves
+
+    write_json(out / "probe.json", result)
+    with (out / "probe.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["strategy", "seed", *(f"step {at}" for at in result["points"])])
+        for run in result["runs"]:
+            writer.writerow([run["strategy"], run["seed"], *(run["bits_per_byte"][str(at)] for at in result["points"])])
+    (out / "probe.md").write_text(markdown(result), encoding="utf-8")
+    curves(result, out / "probe.png")
+
+
+def markdown(result: Result) -> str:
+    """The table in Markdown."""
+    headings = ["strategy", *(f"after {at} steps" for at in result["points"])]
+    lines = [headings, ["---", *("---:" for _ in result["points"])], *_cells(result)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def show(result: Result) -> None:
+    """Print the table and the choice."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False)
+    grid.add_column("strategy")
+    for at in result["points"]:
+        grid.add_column(f"after {at}", justify="right")
+    for cells in _cells(result):
+        grid.add_row(*cells)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(grid)
+    print(f"bits per byte on {result['bytes']:,} held-out bytes ({result['language']}); best: {result['chosen']}")
+
+
+def _cells(result: Result) -> list[list[str]]:
+    """Strategy, then mean and spread by step."""
+    return [
+        [row["strategy"], *(_shown(row["mean"][str(at)], row["spread"][str(at)]) for at in result["points"])]
+        for row in result["rows"]
+    ]
+
+
+def _shown(mean: float | None, spread: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.3f} ± {spread:.3f}" if spread else f"{mean:.3f}"
+
+
+def _spread(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

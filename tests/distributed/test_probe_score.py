@@ -1,0 +1,42 @@
+"""Bits per byte on the ranks are those of the evaluation, at every layout."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.bytes_tokenizer import save_tokenizer
+from helpers.folders import folders_of
+from helpers.tiny import TinyLlama, tiny_config
+from ranks import probe_bodies
+from transformers import LlamaForCausalLM
+
+from nemo_adapt.evaluate import bits_per_byte
+
+TEXTS = ["Kedi uyuyor ve yagmur yagiyor.", "Su.", "Bugun hava cok guzel, yarin da guzel olacak.", "Ev."]
+LAYOUTS = [{}, {"tp": 2}, {"tp": 2, "sequence": True}, {"pp": 2}, {"dp": 2}]
+WINDOW = 13  # odd, so that sequence parallelism has to pad
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def reference(request, tmp_path_factory):
+    """A model, the sequences that are scored, and the evaluation's nats."""
+    tiny = TinyLlama(request.param, vocab=257)
+    folders = folders_of(tmp_path_factory.mktemp("score"), tiny)
+    tokenizer = save_tokenizer(folders.model)
+    model = LlamaForCausalLM.from_pretrained(folders.model, dtype=torch.float32)
+    score = bits_per_byte.score(model, tokenizer, TEXTS, WINDOW, 3)
+    return folders, bits_per_byte.scored_sequences(tokenizer, TEXTS), float(score.nats.sum())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_nats_equal_the_evaluations(reference, ranks, layout):
+    folders, sequences, expected = reference
+    size = layout.get("tp", 1) * layout.get("pp", 1) * layout.get("dp", 1)
+    for found in ranks(size).run(probe_bodies.nats, tiny_config(**layout), folders, sequences, WINDOW, 3):
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_window_that_is_scored_twice_would_be_seen(reference, ranks):
+    """Sabotage: one more document changes the sum by far more than the tolerance."""
+    folders, sequences, expected = reference
+    more = [*sequences, np.array(sequences[1])]
+    assert ranks(1).run(probe_bodies.nats, tiny_config(), folders, more, WINDOW, 3)[0] > expected * 1.001

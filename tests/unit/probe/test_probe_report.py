@@ -1,0 +1,87 @@
+"""Means, spreads, order and choice of a probe's runs; names of strategies for two tables."""
+
+import csv
+import json
+
+import pytest
+
+from nemo_adapt import steps
+from nemo_adapt.artifact import Stage
+from nemo_adapt.choice import Choice, with_choice
+from nemo_adapt.config import Config, ProbeConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.pipeline import ROAD
+from nemo_adapt.probe import report
+from nemo_adapt.probe.stage import points
+
+
+def run(strategy, seed, *bits):
+    return {"strategy": strategy, "seed": seed, "bits_per_byte": dict(zip(("0", "50"), bits, strict=True))}
+
+
+RUNS = [
+    run("mean", 0, 5.0, 3.0),
+    run("mean", 1, 5.0, 3.2),
+    run("zero+mean", 0, 6.0, 2.0),
+    run("zero+mean", 1, 6.0, 2.4),
+    run("bad", 0, 4.0, None),
+    run("bad", 1, 4.0, 1.0),
+]
+
+
+def test_the_lowest_mean_at_the_end_is_chosen(tmp_path):
+    result = report.collect(RUNS, [0, 50], "tr", 1000)
+    assert [row["strategy"] for row in result["rows"]] == ["zero+mean", "mean", "bad"]
+    assert result["chosen"] == "zero+mean"
+    best = result["rows"][0]
+    assert best["mean"]["50"] == pytest.approx(2.2) and best["spread"]["50"] == pytest.approx(0.2 * 2**0.5)
+    assert result["rows"][2]["mean"] == {"0": 4.0, "50": None}
+    report.write(result, tmp_path)
+    assert json.loads((tmp_path / "probe.json").read_text()) == result
+    rows = list(csv.reader((tmp_path / "probe.csv").open()))
+    assert rows[0] == ["strategy", "seed", "step 0", "step 50"] and rows[1] == ["mean", "0", "5.0", "3.0"]
+    assert "| zero+mean | 6.000 | 2.200 ± 0.283 |" in (tmp_path / "probe.md").read_text()
+    assert (tmp_path / "probe.png").stat().st_size > 5000
+
+
+def test_nothing_can_be_chosen_where_all_broke_off():
+    with pytest.raises(UserError, match="lower the learning rate"):
+        report.collect(RUNS[4:5], [0, 50], "tr", 1000)
+
+
+def test_points():
+    assert points(ProbeConfig(steps=50, at=[0, 10, 25])) == [0, 10, 25, 50]
+    assert points(ProbeConfig(steps=4, at=[10, 2, 0, 4])) == [0, 2, 4]
+
+
+def test_the_choice_is_what_training_reads(tmp_path):
+    assert Choice.of("mean").name == "mean" and Choice.of("a+b") == Choice("a", "b")
+    assert Choice("a", "b").name == "a+b"
+    Choice.of("zero+mean").save(tmp_path)
+    config = Config()
+    assert with_choice(config, {}) is config
+    config.resize.input = "probed"
+    found = with_choice(config, {"probe": [tmp_path]})
+    assert (found.resize.input, found.resize.output) == ("zero", "mean") and config.resize.input == "probed"
+    with pytest.raises(UserError, match="run the probe stage first"):
+        with_choice(config, {"probe": [tmp_path / "nowhere"]})
+
+
+def test_a_probe_may_grow_but_not_change(tmp_path):
+    step = next(step for step in ROAD if step.name == "probe")
+    config = Config()
+
+    def stage():
+        return Stage(step.name, tmp_path / "probe", steps._deciding(config, step), {}, step.resumable, step.grows)
+
+    first = stage()
+    first.prepare()
+    first.finish(1.0, {})
+    assert stage().finished
+    config.probe.strategies = ["mean"]
+    assert not stage().finished
+    stage().prepare()
+    assert not first.finished  # its manifest is gone until it has grown
+    config.probe.steps = 7
+    with pytest.raises(UserError, match=r"other settings \(probe.steps\)"):
+        stage().prepare()
