@@ -115,8 +115,9 @@ def _explain(error: Exception, schema: type = Config) -> str:
         if key and "not in" in str(cause):
             unnumbered = re.sub(r"\[\d+\]", "", key)
             known = _known_keys(schema)
-            leaves = [name.rpartition(".")[2] for name in known]  # inside a list only the last part is known
-            return f"unknown key {key!r}.{nearest(unnumbered, known) or nearest(unnumbered, leaves)}"
+            if "." not in key:  # inside a list only the last part is known
+                known = [name.rpartition(".")[2] for name in known]
+            return f"unknown key {key!r}.{nearest(unnumbered, known)}"
         if isinstance(cause, InterpolationToMissingValueError):
             return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
     keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
