@@ -260,7 +260,7 @@ def test_the_road_makes_what_the_strategies_need_and_no_more(tmp_path):
     assert kinds(input="focus", output="omp") == {"auxiliary/vectors"}
     assert kinds(input="calibrated", output="align") == {"auxiliary/piece_bytes", "auxiliary/meetings"}
     config = config_for(tmp_path, input="align")
-    handed = reads.converted(config, RunFolder.of(config))
+    handed = reads.resizing(config, RunFolder.of(config))
     assert handed["auxiliary.meetings"] == [RunFolder.of(config)["auxiliary/meetings"]]
 
 
