@@ -84,6 +84,15 @@ def make_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, flo
     return {"bytes": size, "words": count, "types": len(types), "heaps_exponent": round(exponent, 3)}
 
 
+def kept_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, float]:
+    """The corpus, made unless it is there; its facts are kept beside it."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(make_corpus(path, megabytes, words)))
+    return json.loads(beside.read_text())
+
+
 def changed(word: str, draw: random.Random) -> str:
     letters = list(word)
     for _ in range(draw.randint(1, 3)):
@@ -182,7 +191,7 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=None, help="size of the corpus in MB (default 200)")
     parser.add_argument("--tokens", type=int, default=None, help="new tokens (default 10,000)")
     parser.add_argument("--limit", type=float, default=7200, help="seconds that one contestant may take")
-    parser.add_argument("--keep", help="folder for the corpus; used again if it is there")
+    parser.add_argument("--keep", help="folder where the corpus stays, to be used again")
     for hidden in ("--child", "--corpus", "--base", "--out"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -191,11 +200,11 @@ def main() -> None:
         return
     megabytes = arguments.mb or (20 if arguments.quick else 200)
     tokens = arguments.tokens or (2_000 if arguments.quick else 10_000)
-    with tempfile.TemporaryDirectory(dir=arguments.keep) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         words = real_words()
-        corpus = place / "corpus.txt"
-        facts = make_corpus(corpus, megabytes, words)
+        corpus = Path(arguments.keep or place) / f"corpus_{megabytes:.0f}.txt"
+        facts = kept_corpus(corpus, megabytes, words)
         print(
             f"corpus: {facts['bytes'] / 1e6:.0f} MB, {facts['words']:,} words, {facts['types']:,} types, "
             f"Heaps exponent {facts['heaps_exponent']} (the real text's own: {heaps_exponent(words):.3f})"

@@ -75,7 +75,8 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
             except UnicodeDecodeError:
                 for _ in read(part, field):
                     pass  # which line it is in will be said there
-            yield raw.replace(b"\r\n", b"\n").replace(b"\n", END) + END
+            lines = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
+            yield lines.replace(b"\n", END) + END
             position += len(raw)
             seen(len(raw))
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -18,8 +18,8 @@ from nemo_adapt.progress import Bar, say
 from nemo_adapt.text_files import Part, Seen, ignore
 from nemo_adapt.tokenizer.counts import Counts, Pieces, odd_bytes
 
-MAX_TYPES = 8_000_000
-"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (about 600 MB)."""
+MAX_TYPES = 4_000_000
+"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (about 300 MB)."""
 ALONE_BYTES = 8 << 20
 """Text up to this size is counted in this process: starting others takes longer."""
 MARK = "▁"
@@ -118,14 +118,24 @@ def _counted(parts: list[Part], field: str, added: Sequence[str]) -> tuple[Piece
 
 
 def _in_processes(shares: list[list[Part]], field: str, added: Sequence[str], bar: Bar) -> Counts:
+    """The first share is counted here, because its table stays; each other one in a process of its own."""
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
     shared = context.Value("d", 0.0)
-    counts = Counts()
-    with ProcessPoolExecutor(len(shares), context, _start, (shared,)) as pool:
-        futures = [pool.submit(_counted, parts, field, added) for parts in shares]
-        pending = set(futures)
+    _start(shared)
+
+    def seen(amount: float) -> None:
+        _see(amount)
+        bar.advance(shared.value / 1e6 - bar.done)
+        for future in others:
+            if future.done() and future.exception():
+                future.result()  # an error elsewhere ends the counting here
+
+    with ProcessPoolExecutor(len(shares) - 1, context, _start, (shared,)) as pool:
+        others = [pool.submit(_counted, parts, field, added) for parts in shares[1:]]
+        counts = count_share(shares[0], field, added, seen)
+        pending = set(others)
         while pending:
-            done, pending = wait(pending, 0.2, FIRST_EXCEPTION)
+            done, pending = wait(pending, 0.2, FIRST_COMPLETED)
             bar.advance(shared.value / 1e6 - bar.done)
             for future in done:
                 counts.merge(*future.result())

@@ -25,8 +25,12 @@ BEGIN = 24
 LONGEST = 1 << (BEGIN - 1)
 """Longer pieces, in bytes, are left out; the sum of all texts may be half a terabyte."""
 SMALL = 1 << 16
-MAY, MUST = 1, 2
-"""What a byte says of its document: it may not be plain (another byte decides), or it is not."""
+PLAIN, MAY, MUST, BETWEEN, LAST = range(5)
+"""Kinds of bytes: of plain documents; of such that may not be (other bytes decide), or are not; space and end."""
+BASIS, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+"""Of the hash FNV-1a."""
+LATER_BASIS = np.uint64(0xCBF29CE584222325)
+"""For pieces that followed a space: another bit is set, not in the byte that the first byte of the text meets."""
 ODD_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000▁"
 """White space other than the space, but for U+2000 to U+200A; and SentencePiece's own sign for it."""
 
@@ -45,7 +49,10 @@ class Counts:
     text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(SMALL, np.uint8))
 
     def count(self, block: bytes, odd: npt.NDArray[np.uint8]) -> list[bytes]:
-        """Count the plain documents of a block; returns the others. ``odd`` is made by :func:`odd_bytes`."""
+        """Count the plain documents of a block, which ends with ``END``; returns the others.
+
+        ``odd`` is made by :func:`odd_bytes`.
+        """
         found = np.empty((len(block) // 2 + 1, 3), np.int64)
         others = np.empty((len(block) // 2 + 1, 2), np.int64)
         data = np.frombuffer(block, np.uint8)
@@ -85,11 +92,13 @@ class Counts:
         return Pieces(rows[np.lexsort((rows[:, HASH], -rows[:, COUNT]))[:most]])
 
     def pruned(self, most: int) -> "Counts":
-        """This table, or with more than ``most`` pieces one with the more frequent half of so many."""
+        """This table, or of more than ``most`` pieces one without the rarest: half of ``most`` are left, or fewer."""
         if self.size <= most:
             return self
+        rows = self.pieces().rows
+        enough = np.partition(rows[:, COUNT], -(most // 2))[-(most // 2)]
         kept = Counts()
-        kept.merge(self.most_frequent(most // 2), self.text[: self.length].tobytes())
+        kept.merge(Pieces(rows[rows[:, COUNT] > enough]), self.text[: self.length].tobytes())
         return kept
 
     def texts(self, pieces: "Pieces") -> list[str]:
@@ -152,6 +161,7 @@ def odd_bytes(also: Iterable[str] = ()) -> npt.NDArray[np.uint8]:
         rare = [byte for byte in text.encode() if not chr(byte).isalnum() and byte != SPACE]
         if text.strip(" "):  # several spaces in a row are odd by themselves
             odd[rare[-1] if rare else text.encode()[0]] = MUST
+    odd[SPACE], odd[END] = BETWEEN, LAST
     return odd
 
 
@@ -161,34 +171,35 @@ def _find(data: Any, odd: Any, found: Any, others: Any) -> tuple[int, int]:
 
     Hashes are made here, and looked up all together afterwards, so that waits for memory overlap.
     """
-    begin = pieces = rest = 0
-    while begin < len(data):
-        end, plain, after_space = begin, True, True
-        while end < len(data) and data[end] != END:
-            byte = data[end]
-            if byte == SPACE:
-                plain = plain and not after_space
-                after_space = True
-            else:
-                after_space = False
-                if odd[byte] and (odd[byte] == MUST or _odd_space(data, end)):
-                    plain = False
-            end += 1
-        if end > begin:
-            if plain and not after_space:
-                start, later = begin, 0
-                for at in range(begin, end + 1):
-                    if at == end or data[at] == SPACE:
-                        if at - start < LONGEST:
-                            found[pieces, COUNT] = 1
-                            found[pieces, PLACE] = start << BEGIN | (at - start) << 1 | later
-                            found[pieces, HASH] = _hash(data, start, at, later)
-                            pieces += 1
-                        start, later = at + 1, 1
-            else:
-                others[rest, 0], others[rest, 1] = begin, end
-                rest += 1
-        begin = end + 1
+    begin = start = pieces = before = rest = 0  # before: pieces of the documents before this one
+    later, plain, after_space = 0, True, True
+    value = BASIS
+    for at in range(len(data)):
+        byte = data[at]
+        kind = odd[byte]
+        if kind == PLAIN:
+            value = (value ^ np.uint64(byte)) * PRIME
+            after_space = False
+            continue
+        if kind == MAY or kind == MUST:
+            plain = plain and kind == MAY and not _odd_space(data, at)
+            value = (value ^ np.uint64(byte)) * PRIME
+            after_space = False
+            continue
+        if at > begin:
+            plain = plain and not after_space
+            if at - start < LONGEST:
+                found[pieces, HASH], found[pieces, COUNT] = _scattered(value), 1
+                found[pieces, PLACE] = start << BEGIN | (at - start) << 1 | later
+                pieces += 1
+        elif kind == BETWEEN:
+            plain = False  # it begins with a space
+        start, later, value, after_space = at + 1, 1, LATER_BASIS, True
+        if kind == LAST:
+            if not plain:
+                others[rest, 0], others[rest, 1] = begin, at
+                rest, pieces = rest + 1, before
+            begin, before, later, value, plain = at + 1, pieces, 0, BASIS, True
     return pieces, rest
 
 
@@ -210,10 +221,16 @@ def _odd_space(data: Any, at: int) -> bool:
 
 @compiled
 def _hash(data: Any, begin: int, end: int, later: int) -> Any:
-    """64 bits of a piece: FNV-1a, scattered by splitmix64's finalizer; never 0."""
-    value = np.uint64(0xCBF29CE484222325) ^ np.uint64(later << 32)  # above the byte that comes first
+    """64 bits of a piece: FNV-1a, scattered; never 0."""
+    value = LATER_BASIS if later else BASIS
     for at in range(begin, end):
-        value = (value ^ np.uint64(data[at])) * np.uint64(0x100000001B3)
+        value = (value ^ np.uint64(data[at])) * PRIME
+    return _scattered(value)
+
+
+@compiled
+def _scattered(value: Any) -> Any:
+    """The finalizer of splitmix64 (Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.int64(value ^ (value >> np.uint64(31))) or 1
