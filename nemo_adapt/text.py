@@ -7,18 +7,21 @@ A document is one line of a ``.txt`` file, the ``text`` field of one line of a `
 import hashlib
 import heapq
 import json
+import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.text_files import END, Part, Seen, blocks, ignore, read
+from nemo_adapt.text_files import END, RAW_LINES, Part, Seen, blocks, ignore, read
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BLANK = b" \t\r\n"
 WORTH_CUTTING = 0.25
 """A file larger than this part of one process's share is cut; the others are read whole."""
+PIECES = 8
+"""Parts that a process has to read, if it has one large file to read with others."""
 
 
 def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
@@ -71,21 +74,20 @@ def _check_found(part: Part, found: bool) -> None:
         raise UserError(f"{part.path}: the file is empty; give a file with at least one document")
 
 
-def shares(paths: Iterable[Path], processes: int) -> list[list[Part]]:
-    """What each of ``processes`` reads so that all have about as many bytes: whole files, and parts of large ones."""
+def parts(paths: Iterable[Path], processes: int) -> list[Part]:
+    """What ``processes`` may read at the same time: whole files and parts of large ones, the largest first.
+
+    The processes take one after the other, and so have about as much to do. A compressed file has to be read from its
+    beginning for each of its parts: it is cut into as few as there are processes, others into smaller ones.
+    """
     sizes = {path: path.stat().st_size for path in paths}
-    large = WORTH_CUTTING * sum(sizes.values()) / processes
-    dealt: list[list[Part]] = [[] for _ in range(processes)]
-    loads = [0] * processes
-    for path in sorted(sizes, key=lambda path: -sizes[path]):
-        if sizes[path] > large and processes > 1:
-            for index in range(processes):
-                dealt[index].append(Part(path, index, processes))
-        else:
-            lightest = loads.index(min(loads))
-            dealt[lightest].append(Part(path))
-            loads[lightest] += sizes[path]
-    return [parts for parts in dealt if parts]
+    share = sum(sizes.values()) / processes
+    found: list[tuple[float, Part]] = []
+    for path, size in sizes.items():
+        pieces = math.ceil(PIECES * size / share) if processes > 1 and size > WORTH_CUTTING * share else 1
+        count = min(pieces, processes) if path.suffix in RAW_LINES else pieces
+        found += [(size / count, Part(path, index, count)) for index in range(count)]
+    return [part for _, part in sorted(found, key=lambda entry: -entry[0])]
 
 
 def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) -> int:

@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -53,12 +53,13 @@ def count_chunks(
     processes, unless one saw more than ``MAX_TYPES``. Raises ``UserError`` for text that cannot be read.
     """
     alone = not processes and text.total_bytes(files) <= ALONE_BYTES
-    shares = text.shares(files, 1 if alone else processes or cores())
+    processes = 1 if alone else processes or cores()
+    parts = text.parts(files, processes)
     with Bar(title, text.total_bytes(files) / 1e6, "MB") as bar:
-        if len(shares) == 1:
-            counts = count_share(shares[0], field, added, lambda amount: bar.advance(amount / 1e6))
+        if processes == 1:
+            counts = count_parts(parts, field, added, lambda amount: bar.advance(amount / 1e6))
         else:
-            counts = _in_processes(shares, field, added, bar)
+            counts = _in_processes(min(processes, len(parts)), parts, field, added, bar)
     kept = counts.most_frequent(most)
     if len(kept) < counts.size:
         share = kept.counts.sum() / counts.total()
@@ -70,7 +71,7 @@ def count_chunks(
     )
 
 
-def count_share(parts: Iterable[Part], field: str, added: Sequence[str], seen: Seen = ignore) -> Counts:
+def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], seen: Seen = ignore) -> Counts:
     """Count the pieces of some parts of files in this process."""
     counts, odd = Counts(), odd_bytes(added)
     split = added_pattern(added).split
@@ -97,46 +98,62 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_shared: "Synchronized[float] | None" = None
-"""In a counting process: bytes read by all of them."""
+@dataclass(frozen=True)
+class Common:
+    """What the counting processes share."""
+
+    taken: "Synchronized[int]"
+    """Parts that some process has taken."""
+    bytes: "Synchronized[float]"
+    """Bytes that have been read."""
+
+    def take(self, parts: Sequence[Part]) -> Iterator[Part]:
+        """The parts that nobody else has taken, one at a time."""
+        while True:
+            with self.taken.get_lock():
+                number = self.taken.value
+                self.taken.value += 1
+            if number >= len(parts):
+                return
+            yield parts[number]
+
+    def see(self, amount: float) -> None:
+        """Note that so many bytes have been read."""
+        with self.bytes.get_lock():
+            self.bytes.value += amount
 
 
-def _start(shared: "Synchronized[float]") -> None:
-    global _shared
-    _shared = shared
+_common: Common | None = None
+"""In a counting process: shared memory has to be handed over when it starts."""
 
 
-def _see(amount: float) -> None:
-    assert _shared is not None
-    with _shared.get_lock():
-        _shared.value += amount
+def _start(common: Common) -> None:
+    global _common
+    _common = common
 
 
 def _counted(parts: list[Part], field: str, added: Sequence[str]) -> tuple[Pieces, bytes]:
-    counts = count_share(parts, field, added, _see)
+    assert _common is not None
+    counts = count_parts(_common.take(parts), field, added, _common.see)
     return counts.pieces(), counts.text[: counts.length].tobytes()
 
 
-def _in_processes(shares: list[list[Part]], field: str, added: Sequence[str], bar: Bar) -> Counts:
-    """The first share is counted here, because its table stays; each other one in a process of its own."""
+def _in_processes(processes: int, parts: list[Part], field: str, added: Sequence[str], bar: Bar) -> Counts:
+    """This process counts too, because its table stays; all take parts until there are none."""
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
-    shared = context.Value("d", 0.0)
-    _start(shared)
+    common = Common(context.Value("i", 0), context.Value("d", 0.0))
 
     def seen(amount: float) -> None:
-        _see(amount)
-        bar.advance(shared.value / 1e6 - bar.done)
+        common.see(amount)
+        bar.advance(common.bytes.value / 1e6 - bar.done)
         for future in others:
             if future.done() and future.exception():
                 future.result()  # an error elsewhere ends the counting here
 
-    with ProcessPoolExecutor(len(shares) - 1, context, _start, (shared,)) as pool:
-        others = [pool.submit(_counted, parts, field, added) for parts in shares[1:]]
-        counts = count_share(shares[0], field, added, seen)
-        pending = set(others)
-        while pending:
-            done, pending = wait(pending, 0.2, FIRST_COMPLETED)
-            bar.advance(shared.value / 1e6 - bar.done)
-            for future in done:
-                counts.merge(*future.result())
+    with ProcessPoolExecutor(processes - 1, context, _start, (common,)) as pool:
+        others = [pool.submit(_counted, parts, field, added) for _ in range(processes - 1)]
+        counts = count_parts(common.take(parts), field, added, seen)
+        for future in as_completed(others):
+            bar.advance(common.bytes.value / 1e6 - bar.done)
+            counts.merge(*future.result())
     return counts

@@ -71,10 +71,14 @@ class Counts:
         _hash_all(found, data)
         self._take(found[lengths < LONGEST], data, len(data))
 
-    def pieces(self) -> "Pieces":
-        """All pieces, in no order."""
-        taken = self.slots[:, HASH] != 0
-        return Pieces(np.column_stack((self.slots[taken], self.places[taken])))
+    def pieces(self, least: int = 1) -> "Pieces":
+        """All pieces that occurred ``least`` times, in no order."""
+        rows = np.empty((self.size, 3), np.int64)
+        return Pieces(rows[: _pick(self.slots, self.places, least, rows)])
+
+    def _frequency(self, rank: int) -> int:
+        """How often the piece of this rank occurred."""
+        return int(np.partition(self.slots[:, COUNT], -rank)[-rank])
 
     def total(self) -> int:
         """How many pieces were counted."""
@@ -86,19 +90,15 @@ class Counts:
 
     def most_frequent(self, most: int) -> "Pieces":
         """The ``most`` most frequent pieces, first the most frequent; of equals the smaller hash."""
-        rows = self.pieces().rows
-        if len(rows) > most:
-            rows = rows[rows[:, COUNT] >= np.partition(rows[:, COUNT], -most)[-most]]
+        rows = self.pieces(self._frequency(most) if self.size > most else 1).rows
         return Pieces(rows[np.lexsort((rows[:, HASH], -rows[:, COUNT]))[:most]])
 
     def pruned(self, most: int) -> "Counts":
         """This table, or of more than ``most`` pieces one without the rarest: half of ``most`` are left, or fewer."""
         if self.size <= most:
             return self
-        rows = self.pieces().rows
-        enough = np.partition(rows[:, COUNT], -(most // 2))[-(most // 2)]
         kept = Counts()
-        kept.merge(Pieces(rows[rows[:, COUNT] > enough]), self.text[: self.length].tobytes())
+        kept.merge(self.pieces(self._frequency(most // 2) + 1), self.text[: self.length].tobytes())
         return kept
 
     def texts(self, pieces: "Pieces") -> list[str]:
@@ -181,14 +181,14 @@ def _find(data: Any, odd: Any, found: Any, others: Any) -> tuple[int, int]:
             value = (value ^ np.uint64(byte)) * PRIME
             after_space = False
             continue
-        if kind == MAY or kind == MUST:
+        if kind in (MAY, MUST):
             plain = plain and kind == MAY and not _odd_space(data, at)
             value = (value ^ np.uint64(byte)) * PRIME
             after_space = False
             continue
         if at > begin:
             plain = plain and not after_space
-            if at - start < LONGEST:
+            if 0 < at - start < LONGEST:
                 found[pieces, HASH], found[pieces, COUNT] = _scattered(value), 1
                 found[pieces, PLACE] = start << BEGIN | (at - start) << 1 | later
                 pieces += 1
@@ -259,6 +259,21 @@ def _enter(found: Any, source: Any, slots: Any, places: Any, text: Any, size: in
             places[slot] = length << BEGIN | found[i, PLACE] & (2 * LONGEST - 1)
             size, length = size + 1, length + bytes_
     return size, length
+
+
+@compiled
+def _pick(slots: Any, places: Any, least: int, rows: Any) -> int:
+    """The pieces with a count of ``least`` or more; returns how many."""
+    found = 0
+    for slot in range(len(slots)):
+        if slots[slot, HASH] and slots[slot, COUNT] >= least:
+            rows[found, HASH], rows[found, COUNT], rows[found, PLACE] = (
+                slots[slot, HASH],
+                slots[slot, COUNT],
+                places[slot],
+            )
+            found += 1
+    return found
 
 
 @compiled

@@ -147,16 +147,19 @@ def test_a_part_names_the_line_of_the_whole_file(tmp_path):
         list(read(Part(tmp_path / "a.txt", 2, 3)))
 
 
-def test_shares_are_even_and_cut_large_files_only(tmp_path):
+def test_parts_cut_large_files_only_and_begin_with_the_largest(tmp_path):
     sizes = [100_000, *[2_000] * 30, 1]
     paths = [tmp_path / f"{i}.txt" for i in range(len(sizes))]
     for path, size in zip(paths, sizes, strict=True):
         path.write_bytes(b"x" * size)
-    dealt = text.shares(paths, 4)
-    loads = [sum(part.path.stat().st_size / part.of for part in parts) for parts in dealt]
-    assert max(loads) - min(loads) <= 2_001
-    assert sorted({part.path for parts in dealt for part in parts}) == sorted(paths)
-    assert {part.of for parts in dealt for part in parts if part.path != paths[0]} == {1}
+    parts = text.parts(paths, 4)
+    of_large = [part.index for part in parts if part.path == paths[0]]
+    assert of_large == list(range(20))  # 5,000 bytes each: an eighth of a process's 40,000
+    assert parts[20:] == [Part(path) for path in paths[1:]] and {part.of for part in parts[:20]} == {20}
+    assert text.parts(paths, 1) == [Part(path) for path in paths]
+    packed = tmp_path / "a.txt.gz"
+    packed.write_bytes(b"x" * 200_000)
+    assert text.parts([packed], 4) == [Part(packed, index, 4) for index in range(4)]
 
 
 def drawn(paths, tmp_path, count, seed):

@@ -59,6 +59,12 @@ def test_tables_are_merged(some, others):
     assert counts.total() == sum(sum(part.values()) for part in taken([*some, *others]))
 
 
+def test_nothing_but_spaces_fits_into_the_room_for_pieces():
+    spaces = b" " * 100_000 + b"\xff"
+    counts = Counts()
+    assert counts.count(spaces * 3, odd_bytes()) == [spaces[:-1]] * 3 and counts.size == 0
+
+
 def test_plain_documents_are_counted_without_being_handed_back():
     assert Counts().count(b"a b\xff\xff c\xff\xc4\x9f d\xff", odd_bytes()) == [b" c"]
 
