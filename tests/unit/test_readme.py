@@ -16,6 +16,7 @@ PAGES = [
     "docs/add-a-strategy.md",
     "docs/probe.md",
     "docs/strategies.md",
+    "docs/tokenizer.md",
 ]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line[11:] for line in README.replace("\\\n", " ").splitlines() if line.startswith("nemo-adapt ")]
