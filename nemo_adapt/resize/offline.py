@@ -20,9 +20,9 @@ from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
-from nemo_adapt.resize.plan import INPUT, OUTPUT, strategies
+from nemo_adapt.resize.plan import INPUT, OUTPUT, needs_of
 from nemo_adapt.resize.stored import StoredTable
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.supplies import PREFIX, Supplies
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 
@@ -40,6 +40,8 @@ class OfflineConfig:
     """Folder of the extended tokenizer, with its token_map.json."""
     out: str = ""
     """Folder that is made."""
+    auxiliary: str = ""
+    """The folder ``auxiliary/`` of a run, for strategies that need what it holds."""
     resize: ResizeConfig = field(default_factory=ResizeConfig)
     """Strategies and seed, as in a recipe; nothing is padded."""
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -58,30 +60,38 @@ def main(words: list[str]) -> None:
     read_config(model)  # a missing folder is said before anything is hashed
     TokenMap.load(tokenizer)
     inputs = {"model": [model], "tokenizer": [tokenizer]}
+    needs = needs_of(config.resize.input, config.resize.output)
+    if needs and not config.auxiliary:
+        raise UserError(
+            f"resize-hf: resize.input={config.resize.input}, resize.output={config.resize.output} need "
+            f"{', '.join(needs)}: give auxiliary=RUN/auxiliary of a run that made it (nemo-adapt auxiliary recipe=...)"
+        )
+    auxiliary = {need: Path(config.auxiliary) / need for need in needs}
+    inputs |= {PREFIX + need: [folder] for need, folder in auxiliary.items()}
+    for folder in auxiliary.values():
+        if not folder.is_dir():
+            raise UserError(f"resize-hf: {folder} does not exist: run the auxiliary stage with the same strategies")
     deciding = {"resize": asdict(config.resize), "shard_mib": config.export.shard_mib}
     stage = artifact.Stage("resize-hf", Path(config.out), deciding, inputs)
     if stage.finished:
         say(f"{config.out} was finished before")
         return
-    artifact.run(stage, lambda place: resize_folder(model, tokenizer, place, config.resize, config.export.shard_mib))
+    supplies = Supplies(model, auxiliary)
+    artifact.run(stage, lambda place: resize_folder(supplies, tokenizer, place, config.resize, config.export.shard_mib))
     say(f"written to {config.out}")
 
 
-def resize_folder(model: Path, tokenizer: Path, out: Path, config: ResizeConfig, shard_mib: int) -> None:
-    """Write ``model`` with the vocabulary of ``tokenizer`` into the empty folder ``out``.
+def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: ResizeConfig, shard_mib: int) -> None:
+    """Write the model of ``supplies`` with the vocabulary of ``tokenizer`` into the empty folder ``out``.
 
     Tensors keep their dtypes; all but the tables are copied bit by bit. Memory holds a few portions of rows.
     """
+    model = supplies.model_folder
     token_map, weights = TokenMap.load(tokenizer), HfWeights(model)
     hf_config = read_config(model)
     shape = families.of(hf_config).shape(hf_config)
     rows = target_rows(shape, token_map)
     resized, dropped = _tables(hf_config)
-    for name in (config.input, config.output):
-        if strategies.get(name).needs:
-            raise UserError(
-                f"strategy {name!r} needs {', '.join(strategies.get(name).needs)}: use it in a recipe's run"
-            )
     for name in resized:
         if name not in weights.tensors or weights.tensors[name].shape[0] != shape.vocab:
             found = weights.tensors[name].shape if name in weights.tensors else "missing"
@@ -97,7 +107,7 @@ def resize_folder(model: Path, tokenizer: Path, out: Path, config: ResizeConfig,
     with Bar("resizing", target.total_bytes / 1e6, "MB") as bar:
         for name, (size, _) in sizes.items():
             if name in resized:
-                _resize(weights, name, resized[name], shape.tied, token_map, config, Supplies(model), target, rows, bar)
+                _resize(weights, name, resized[name], shape.tied, token_map, config, supplies, target, rows, bar)
             else:
                 _copy(weights, name, size[0] if size else 1, target, bar)
     target.close()

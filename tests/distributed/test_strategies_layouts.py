@@ -8,7 +8,10 @@ from helpers.auxiliary import make_auxiliary
 from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import model_bodies
+from safetensors.torch import load_file
 
+from nemo_adapt.errors import UserError
+from nemo_adapt.resize import offline
 from nemo_adapt.token_map import TokenMap
 
 NEW = 45
@@ -30,12 +33,46 @@ def new_rows(ranks, folders, strategy, **layout):
     return {name: torch.cat([shard[name] for shard in shards])[256 : 256 + NEW] for name in ("input", "output")}
 
 
+def offline_words(folders, out):
+    return [f"model={folders.model}", f"tokenizer={folders.tokenizer}", f"out={out}"]
+
+
+def offline_rows(folders, strategy, out):
+    """New rows of both tables, made by the command that needs no ranks."""
+    kinds = [f"auxiliary={next(iter(folders.auxiliary.values())).parent}"]
+    words = [
+        f"model={folders.model}",
+        f"tokenizer={folders.tokenizer}",
+        f"out={out}",
+        f"resize.seed={tiny_config().resize.seed}",
+    ]
+    offline.main([*words, *kinds, f"resize.input={strategy}", f"resize.output={strategy}"])
+    tensors = load_file(out / "model.safetensors")
+    return {"input": tensors["model.embed_tokens.weight"][256:], "output": tensors["lm_head.weight"][256:]}
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_same_bits_on_two_ranks(ranks, folders, strategy):
+def test_same_bits_on_two_ranks_and_offline(ranks, folders, strategy, tmp_path):
     one, two = new_rows(ranks, folders, strategy), new_rows(ranks, folders, strategy, tp=2)
+    alone = offline_rows(folders, strategy, tmp_path / "out")
     for name, rows in one.items():
         assert torch.isfinite(rows).all() and rows.any(1).all()
         assert torch.equal(two[name], rows), name
+        assert torch.equal(alone[name], rows), name
+
+
+def test_offline_says_what_it_lacks(folders, tmp_path):
+    words = [
+        f"model={folders.model}",
+        f"tokenizer={folders.tokenizer}",
+        f"out={tmp_path / 'out'}",
+        "resize.input=focus",
+    ]
+    with pytest.raises(UserError, match=r"need vectors: give auxiliary=RUN/auxiliary"):
+        offline.main(words)
+    with pytest.raises(UserError, match=r"nowhere/vectors does not exist"):
+        offline.main([*words, f"auxiliary={tmp_path / 'nowhere'}"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_vectors_give_other_rows(ranks, folders, tmp_path):
