@@ -1,12 +1,12 @@
 """Learning new tokens: nemo_adapt against sentencepiece and transformers, seconds and memory on the same text.
 
-    python benchmarks/tokenizer.py [--quick] [--mb N] [--tokens N] [--keep FOLDER]
+    python benchmarks/tokenizer.py [--quick] [--mb N] [--tokens N] [--keep FOLDER] [--contestants A B]
 
 The corpus (200 MB, `--quick` 20 MB) is made by repeating the words of real Turkish text and changing letters in some,
 at such a rate that distinct words grow with the text as `types = K * words ** 0.7` (Heaps' law, K from the real text);
 the exponent that the real text itself shows is printed beside the one reached. Without real data the words are the
 small world's. Each contestant runs in its own process, one after the other; its peak resident memory is read at its end
-(for nemo_adapt its own plus as much as its largest child's for every core: an upper bound of what it held at once):
+(for nemo_adapt its own plus as much as its largest child's for every other core, an upper bound):
 
 - `nemo_adapt`: the tokenizer stage on a Llama-2-like base (the real one where there is data), counting to saved folder;
 - `sentencepiece`: SentencePieceTrainer, BPE, as many pieces as the stage adds plus the alphabet, all cores;
@@ -166,7 +166,7 @@ def child(name: str, arguments: argparse.Namespace) -> None:
     facts = run(Path(arguments.corpus), Path(arguments.base), arguments.tokens, Path(arguments.out))
     peak = [resource.getrusage(kind).ru_maxrss / 1024 for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = round(time.monotonic() - began, 1)
-    total = peak[0] + peak[1] * (cores() if name == "nemo_adapt" else 0)
+    total = peak[0] + peak[1] * (cores() - 1 if name == "nemo_adapt" else 0)
     print(json.dumps({"seconds": seconds, "mib": round(total), "largest_child_mib": round(peak[1]), **facts}))
 
 
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=None, help="size of the corpus in MB (default 200)")
     parser.add_argument("--tokens", type=int, default=None, help="new tokens (default 10,000)")
     parser.add_argument("--limit", type=float, default=7200, help="seconds that one contestant may take")
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument("--keep", help="folder where the corpus stays, to be used again")
     for hidden in ("--child", "--corpus", "--base", "--out"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -210,11 +211,11 @@ def main() -> None:
             f"Heaps exponent {facts['heaps_exponent']} (the real text's own: {heaps_exponent(words):.3f})"
         )
         base = write_base(place / "base")
-        found = {name: contest(name, corpus, base, tokens, place, arguments.limit) for name in CONTESTANTS}
+        found = {name: contest(name, corpus, base, tokens, place, arguments.limit) for name in arguments.contestants}
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name, facts_of in found.items():
         print(f"{name}: {json.dumps(facts_of)}")
-    ours = found["nemo_adapt"]
+    ours = found.get("nemo_adapt")
     if ours is None:
         raise SystemExit("nemo_adapt did not finish")
     ratios = [
