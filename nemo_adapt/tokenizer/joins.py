@@ -27,11 +27,13 @@ FACTOR = np.int64(-7046029254386353131)
 TOKEN, LEFT, RIGHT, WORD, JOIN, BEFORE, AFTER = range(7)
 """Columns of a position: the token that stands there, its neighbours, the word; the candidate that begins there, and
 the neighbours in the list of that candidate's positions."""
-COUNT, PLACES, FIRST, RANK, SPELLED, WAITS, HASH, POWER, NEXT, PART, OTHER_PART = range(11)
+COUNT, PLACES, FIRST, RANK, SPELLED, WAITS, HASH, POWER, NEXT, PART, OTHER_PART, EVER = range(12)
 """Columns of a string: ``COUNT`` the tokens that it would save, ``PLACES`` at how many positions, ``FIRST`` of which;
 ``RANK`` its place in the order of joining (0: not joined, ``FORBIDDEN``: never will be); ``SPELLED``, for a character
 that is no token yet, the tokens that spell it now; whether it ``WAITS`` in ``State.risen``; ``POWER``, which is
-``FACTOR`` to its length; ``NEXT`` of the strings in the same slot; the two strings that it was first joined from."""
+``FACTOR`` to its length; ``NEXT`` of the strings in the same slot; the two strings that it was first joined from. At
+how many positions it was ``EVER`` counted decides between candidates that save the same: Tamil gets 0.2% shorter so
+than by ``PLACES``."""
 FORBIDDEN = -1
 STRINGS, RANKS, WAITING = range(3)
 """Places in ``State.used``: strings and ranks given out, strings that wait in ``State.risen``."""
@@ -50,7 +52,7 @@ class State(NamedTuple):
     slots: npt.NDArray[np.int32]
     """By the last bits of a hash: the first string that has them."""
     heap: Any
-    """(-count, -places, string), the best first; may be out of date."""
+    """(-count, -ever, string), the best first; may be out of date."""
 
 
 def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, lengths: Any) -> State:
@@ -71,7 +73,7 @@ def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, le
     most = 1 + len(ends) + 5 * size
     state = State(
         positions,
-        strings=np.zeros((most, 11), np.int64),
+        strings=np.zeros((most, 12), np.int64),
         weights=np.zeros(len(last), np.int64),
         risen=np.zeros(most, np.int32),
         used=np.array([len(ends) + 1, 0, 0]),
@@ -117,7 +119,7 @@ def fill(state: State) -> None:
 
 @compiled
 def best(state: State) -> int:
-    """The candidate that saves most (of equals the one in more places, then the older), or 0."""
+    """The candidate that saves most (of equals the one of more places, then the older), or 0."""
     while len(state.heap):
         count, _, string = heapq.heappop(state.heap)
         now = state.strings[string, COUNT]
@@ -126,7 +128,7 @@ def best(state: State) -> int:
         if now == -count:
             return string
         if now < -count:
-            heapq.heappush(state.heap, (-now, -state.strings[string, PLACES], string))
+            heapq.heappush(state.heap, (-now, -state.strings[string, EVER], string))
     return 0
 
 
@@ -220,6 +222,7 @@ def link(state: State, at: int) -> None:
     its[FIRST] = at
     its[COUNT] += amount
     its[PLACES] += 1
+    its[EVER] += 1
     if not its[WAITS]:
         its[WAITS] = 1
         state.risen[state.used[WAITING]] = string
@@ -277,5 +280,5 @@ def push_risen(state: State) -> None:
         its = state.strings[string]
         its[WAITS] = 0
         if its[COUNT] >= MIN_COUNT and not its[RANK]:
-            heapq.heappush(state.heap, (-its[COUNT], -its[PLACES], np.int64(string)))
+            heapq.heappush(state.heap, (-its[COUNT], -its[EVER], np.int64(string)))
     state.used[WAITING] = 0
