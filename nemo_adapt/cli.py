@@ -20,6 +20,7 @@ commands:
   run         all stages, here; finished ones are skipped
   tokenizer   extend the base tokenizer with target-language tokens
   data        tokenize target and replay text into Megatron datasets
+  auxiliary   token vectors, alignments: for strategies that need them
   convert     Hugging Face folder -> Megatron distributed checkpoint
   probe       short training runs of many strategies; choose one for resize.input=probed
   resize      write the checkpoint with longer tables (train does it in memory)
