@@ -47,7 +47,7 @@ class Chunks:
 def count_chunks(
     files: list[Path], field: str, added: Sequence[str], title: str, most: int, processes: int = 0
 ) -> Chunks:
-    """The ``most`` frequent pieces of ``files``, counted in ``processes`` (0: one per core); the text is read once.
+    """The most frequent pieces of ``files``, ``most`` of them, counted in ``processes`` (0: one per core); the text is read once.
 
     Lines are cut at the texts of ``added`` first, which are not counted. The result is the same for any number of
     processes, unless one saw more than ``MAX_TYPES``. Raises ``UserError`` for text that cannot be read.

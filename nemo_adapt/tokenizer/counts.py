@@ -157,10 +157,11 @@ def odd_bytes(also: Iterable[str] = ()) -> npt.NDArray[np.uint8]:
         raw = space.encode()
         odd[raw[0]] = max(odd[raw[0]], MUST if len(raw) == 1 else MAY)
     for text in also:
-        # The last byte that is neither letter nor space, if any: fewer documents then look as if they held the text.
-        rare = [byte for byte in text.encode() if not chr(byte).isalnum() and byte != SPACE]
-        if text.strip(" "):  # several spaces in a row are odd by themselves
-            odd[rare[-1] if rare else text.encode()[0]] = MUST
+        visible = text.replace(" ", "").encode()
+        # The last byte that is no letter, if any: fewer documents then look as if they held the text.
+        rare = [byte for byte in visible if not chr(byte).isalnum()]
+        if visible:  # several spaces in a row are odd by themselves
+            odd[rare[-1] if rare else visible[0]] = MUST
     odd[SPACE], odd[END] = BETWEEN, LAST
     return odd
 

@@ -17,6 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, added_pattern, count_chunks
+from nemo_adapt.tokenizer.encode import SEPARATOR
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 BYTE_LEVEL_SPACE = "Ġ"
@@ -47,6 +48,8 @@ def count_words(
         words = spell_chunks(base, chunks)
     else:
         words = Counter(dict(count_lines(base, text.documents(files, field)).most_common(most)))
+    for word in [word for word in words if SEPARATOR in word]:
+        del words[word]  # it is no character, and words are encoded with it between them
     return words, chunks.later + chunks.first
 
 

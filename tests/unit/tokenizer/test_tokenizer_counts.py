@@ -2,13 +2,13 @@
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.tokenizer.chunks import Chunks, added_pattern
 from nemo_adapt.tokenizer.counts import END, Counts, Pieces, odd_bytes
 
-ADDED = ["<s>", "  ", "a]", "xy"]
+ADDED = ["<s>", "  ", "a]", "xy", " bb"]
 LETTERS = st.sampled_from("abxy<s>]éğक்“→語😀") | st.sampled_from([" ", " ", "  "])
 ODD = [9, 10, 11, 12, 13, 28, 29, 30, 31, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C), 0x2028, 0x2029, 0x202F, 0x205F]
 SPACES = st.sampled_from([chr(code) for code in [*ODD, 0x3000, 0x2581, 0xFFFF, 0]])
@@ -46,6 +46,7 @@ def counted(documents):
 
 @settings(max_examples=400, deadline=None)
 @given(documents=DOCUMENTS)
+@example(documents=["a bb c", "<s>a", "b a]b", "xxy"])
 def test_blocks_count_as_documents_do(documents):
     assert in_table(counted(documents)) == taken(documents)
 
