@@ -33,7 +33,7 @@ class TokenizerConfig:
     sample_seed: int = 1234
     """Seed of that draw."""
     max_words: int = 500_000
-    """Distinct words of ``text`` that are learned from, the most frequent (memory: about 0.5 GB)."""
+    """Distinct words of ``text`` that are learned from, the most frequent."""
     method: str = "continue"
     """How new tokens are chosen: ``continue`` or ``union``."""
     new_tokens: int = 10_000

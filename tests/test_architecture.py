@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "inspection": {"evaluate"},  # the style of the plots
     "probe": {"resize", "train", "evaluate"},  # it is short trainings, scored as the report scores
 }
-HEAVY = {"torch", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
+HEAVY = {"torch", "numba", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
 LIGHT = {
     "cli",
     "pipeline",

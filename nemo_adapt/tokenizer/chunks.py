@@ -19,7 +19,7 @@ from nemo_adapt.text_files import Part, Seen, ignore
 from nemo_adapt.tokenizer.counts import Counts, Pieces, odd_bytes
 
 MAX_TYPES = 4_000_000
-"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (about 300 MB)."""
+"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (a table of 300 MB)."""
 ALONE_BYTES = 8 << 20
 """Text up to this size is counted in this process: starting others takes longer."""
 MARK = "▁"
@@ -47,7 +47,7 @@ class Chunks:
 def count_chunks(
     files: list[Path], field: str, added: Sequence[str], title: str, most: int, processes: int = 0
 ) -> Chunks:
-    """The most frequent pieces of ``files``, ``most`` of them, counted in ``processes`` (0: one per core); the text is read once.
+    """The ``most`` pieces of ``files`` that are most frequent, counted in ``processes`` (0: one per core) in one pass.
 
     Lines are cut at the texts of ``added`` first, which are not counted. The result is the same for any number of
     processes, unless one saw more than ``MAX_TYPES``. Raises ``UserError`` for text that cannot be read.

@@ -17,21 +17,3 @@ from nemo_adapt.resize.strategies import (
     wechsel,
     zero,
 )
-
-__all__ = [
-    "align",
-    "calibrated",
-    "focus",
-    "learned",
-    "mean",
-    "multivariate_normal",
-    "normal",
-    "omp",
-    "random_init",
-    "random_token",
-    "subword",
-    "subword_weighted",
-    "subword_weighted_position",
-    "wechsel",
-    "zero",
-]
