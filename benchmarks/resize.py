@@ -1,6 +1,6 @@
-"""Resizing a table: nemo_adapt against a plain copy, transformers and mergekit, seconds and memory on the same rows.
+"""Resizing a table: nemo_adapt against a plain copy and transformers, seconds and memory on the same rows.
 
-    python benchmarks/resize.py [--quick] [--mergekit FOLDER_OF_ITS_VENV] [--keep FOLDER]
+    python benchmarks/resize.py [--quick] [--contestants A B]
 
 A bf16 table of 32,000 x 4,096 grows to 48,000 rows (`--quick`: 8,000 x 1,024 to 12,000); a new token has 2 to 5 pieces,
 drawn evenly over the table, which is harder on caches and exchanges than text. Each contestant runs in its own process,
@@ -13,8 +13,7 @@ first call beyond the old and the new table:
 - `transformers`: `resize_token_embeddings` with `mean_resizing` of a model that has this one table.
 
 `shard of eight`: the last of eight shards of a 128,256 x 8,192 table that grows to 152,000, all of it new rows; of the
-source only the rows that they name are there. From disk to disk (only with `--mergekit` and real tokenizers in
-NEMO_ADAPT_DATA): `nemo-adapt resize-hf` and `mergekit-tokensurgeon` with its `subword` method, on the same folder.
+source only the rows that they name are there.
 """
 
 import argparse
@@ -39,7 +38,6 @@ from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.plan import Noise, RowPlan
 from nemo_adapt.resize.table import Numbers, ShardedTable
 
-DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
 FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
 LARGE, LARGE_RANKS = (128_256, 152_000, 8_192), 8
 CALLS = 5
@@ -223,84 +221,12 @@ def contest(name: str, size: tuple[int, int, int], limit: float) -> dict[str, fl
     return facts
 
 
-def from_disk_to_disk(mergekit: Path, place: Path, size: tuple[int, int, int], limit: float) -> list[str]:
-    """Both tools on one folder with an untied model of two tables; seconds and peak memory of the whole process."""
-    base, tokenizer, donor = write_folders(place, size)
-    ours = [sys.executable, "-m", "nemo_adapt", "resize-hf", f"model={base}", f"tokenizer={tokenizer}"]
-    theirs = [
-        mergekit / "bin/mergekit-tokensurgeon",
-        base,
-        donor,
-        place / "theirs",
-        "--approximation-method",
-        "subword",
-    ]
-    found = []
-    for name, command in (("resize-hf", [*ours, f"out={place / 'ours'}"]), ("mergekit-tokensurgeon", theirs)):
-        began = time.perf_counter()
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", WATCH, *map(str, command)],
-                capture_output=True, text=True, check=False, timeout=limit, env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            )  # fmt: skip
-            answer = f"{time.perf_counter() - began:.1f} s, {done.stdout.splitlines()[-1]} MiB"
-            if done.returncode:
-                answer = f"failed: {done.stderr.strip().splitlines()[-1:]}"
-        except subprocess.TimeoutExpired:
-            answer = f"not done in {limit:.0f} s"
-        print(f"disk to disk, {name}: {answer}", flush=True)
-        found.append(f"{name} {answer}")
-    return found
-
-
-WATCH = (
-    "import resource, subprocess, sys\n"
-    "code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode\n"
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)\n"
-    "sys.exit(code)\n"
-)
-"""Runs a command and prints the peak memory of its largest process in MiB."""
-
-
-def write_folders(place: Path, size: tuple[int, int, int]) -> tuple[Path, Path, Path]:
-    """A Llama with a real tokenizer, that tokenizer extended, and, for mergekit, a model that has the extended one."""
-    import shutil
-
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from nemo_adapt.config import Config
-    from nemo_adapt.token_map import TokenMap
-    from nemo_adapt.tokenizer.stage import build
-
-    old, new, columns = 32_000, 32_000 + size[1] - size[0], size[2]
-    base, tokenizer, donor = place / "base", place / "tokenizer", place / "donor"
-    config = Config()
-    config.tokenizer.new_tokens = new - old
-    if not (tokenizer / "token_map.json").is_file():
-        tokenizer.mkdir()
-        build(config, {"base": [DATA / "tokenizers/llama2"], "text": [DATA / "text/tr.train.txt"]}, tokenizer)
-    new = TokenMap.load(tokenizer).target_vocab
-    for folder, rows, files in ((base, old, DATA / "tokenizers/llama2"), (donor, new, tokenizer)):
-        shape = LlamaConfig(
-            vocab_size=rows, hidden_size=columns, num_hidden_layers=1, intermediate_size=64, num_attention_heads=8,
-            num_key_value_heads=1, dtype=torch.bfloat16,
-        )  # fmt: skip
-        LlamaForCausalLM(shape).to(torch.bfloat16).save_pretrained(folder)
-        for file in files.iterdir():
-            if file.is_file() and not (folder / file.name).exists():
-                shutil.copyfile(file, folder / file.name)
-    return base, tokenizer, donor
-
-
 def main() -> None:
     """Let each contestant resize, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="8,000 x 1,024 to 12,000, without the shard of eight")
     parser.add_argument("--limit", type=float, default=3600, help="seconds that one contestant may take")
-    parser.add_argument("--mergekit", type=Path, help="virtual environment in which mergekit is installed")
-    parser.add_argument(
-        "--keep", help="folder for the folders of the run from disk to disk; its tokenizer is used again"
-    )
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -312,16 +238,12 @@ def main() -> None:
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     found = {
         name: contest(name, LARGE if name.startswith("shard") else size, arguments.limit)
-        for name in CONTESTANTS
+        for name in arguments.contestants
         if not (arguments.quick and name.startswith("shard"))
     }
-    disk: list[str] = []
-    if arguments.mergekit and (DATA / "tokenizers/llama2").is_dir():
-        with tempfile.TemporaryDirectory() as place:
-            disk = from_disk_to_disk(arguments.mergekit, Path(arguments.keep or place), size, arguments.limit)
-    copy, ours = found["copy"], found["nemo_adapt"]
+    copy, ours = found.get("copy"), found.get("nemo_adapt")
     if copy is None or ours is None:
-        raise SystemExit("nemo_adapt did not finish")
+        raise SystemExit("copy and nemo_adapt have to finish, for the ratios")
     says = [
         f"{name} {facts['seconds']} s ({facts['seconds'] / copy['seconds']:.1f}x the copy, "
         f"{facts['seconds'] / ours['seconds']:.1f}x nemo_adapt), {facts['extra_mib']} MiB extra"
@@ -334,7 +256,7 @@ def main() -> None:
         says.append(
             f"shard of eight {parts[0]['seconds']} s ({ratio:.1f}x its copy), {parts[0]['extra_mib']} MiB extra"
         )
-    print(f"summary: {'; '.join([*says, *disk])}")
+    print(f"summary: {'; '.join(says)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Learning new tokens: nemo_adapt against sentencepiece and transformers, seconds and memory on the same text.
 
-    python benchmarks/tokenizer.py [--quick] [--mb N] [--tokens N] [--keep FOLDER] [--contestants A B]
+    python benchmarks/tokenizer.py [--quick] [--mb N] [--tokens N] [--max-words N] [--keep FOLDER] [--contestants A B]
 
 The corpus (200 MB, `--quick` 20 MB) is made by repeating the words of real Turkish text and changing letters in some,
 at such a rate that distinct words grow with the text as `types = K * words ** 0.7` (Heaps' law, K from the real text);
@@ -9,12 +9,14 @@ small world's. Each contestant runs in its own process, one after the other; its
 (for nemo_adapt its own plus as much as its largest child's for every other core, an upper bound):
 
 - `nemo_adapt`: the tokenizer stage on a Llama-2-like base (the real one where there is data), counting to saved folder;
+  `heldout_tokens` are those of the real held-out text with the result (`--max-words`: `tokenizer.max_words`);
 - `sentencepiece`: SentencePieceTrainer, BPE, as many pieces as the stage adds plus the alphabet, all cores;
 - `transformers`: `train_new_from_iterator` of the same base, same size.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import math
 import os
@@ -117,16 +119,29 @@ def write_base(folder: Path) -> Path:
     return folder
 
 
-def run_nemo_adapt(corpus: Path, base: Path, tokens: int, out: Path) -> dict[str, object]:
+def run_nemo_adapt(corpus: Path, base: Path, tokens: int, out: Path, max_words: int | None) -> dict[str, object]:
     from nemo_adapt.config import Config
     from nemo_adapt.tokenizer.stage import build
 
     config = Config()
     config.tokenizer.new_tokens = tokens
+    config.tokenizer.max_words = max_words or config.tokenizer.max_words
     out.mkdir()
     build(config, {"base": [base], "text": [corpus]}, out)
     report = json.loads((out / "learn.json").read_text())
     return {"added": report["added"], "steps": report["seconds"]}
+
+
+def heldout_tokens(folder: Path) -> int | None:
+    """Tokens of the real held-out text, where there is data."""
+    from nemo_adapt import hf_tokenizer
+
+    path = DATA / "text/tr.heldout.txt"
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines()
+    encoded = hf_tokenizer.load(folder).backend_tokenizer.encode_batch_fast(lines, add_special_tokens=False)
+    return sum(len(encoding.ids) for encoding in encoded)
 
 
 def run_sentencepiece(corpus: Path, base: Path, tokens: int, out: Path) -> dict[str, object]:
@@ -161,19 +176,21 @@ def lines_of(corpus: Path) -> Iterator[str]:
 
 def child(name: str, arguments: argparse.Namespace) -> None:
     """Run one contestant in this process and print its facts as the last line."""
-    run = {"nemo_adapt": run_nemo_adapt, "sentencepiece": run_sentencepiece, "transformers": run_transformers}[name]
+    ours = functools.partial(run_nemo_adapt, max_words=arguments.max_words)
+    run = {"nemo_adapt": ours, "sentencepiece": run_sentencepiece, "transformers": run_transformers}[name]
     began = time.monotonic()
     facts = run(Path(arguments.corpus), Path(arguments.base), arguments.tokens, Path(arguments.out))
     peak = [resource.getrusage(kind).ru_maxrss / 1024 for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = round(time.monotonic() - began, 1)
     total = peak[0] + peak[1] * (cores() - 1 if name == "nemo_adapt" else 0)
+    if name == "nemo_adapt":
+        facts["heldout_tokens"] = heldout_tokens(Path(arguments.out))
     print(json.dumps({"seconds": seconds, "mib": round(total), "largest_child_mib": round(peak[1]), **facts}))
 
 
-def contest(name: str, corpus: Path, base: Path, tokens: int, place: Path, limit: float) -> dict[str, object] | None:
+def contest(name: str, given: dict[str, object], limit: float) -> dict[str, object] | None:
     """One contestant's facts; ``None`` where it did not finish in ``limit`` seconds or failed."""
-    words = ["--child", name, "--corpus", corpus, "--base", base, "--tokens", tokens, "--out", place / f"out_{name}"]
-    command = [sys.executable, __file__, *map(str, words)]
+    command = [sys.executable, __file__, f"--child={name}", *(f"--{key}={value}" for key, value in given.items())]
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
         if done.returncode == 0:
@@ -190,6 +207,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 MB and 2,000 tokens")
     parser.add_argument("--mb", type=float, default=None, help="size of the corpus in MB (default 200)")
     parser.add_argument("--tokens", type=int, default=None, help="new tokens (default 10,000)")
+    parser.add_argument("--max-words", type=int, default=None, help="tokenizer.max_words of nemo_adapt")
     parser.add_argument("--limit", type=float, default=7200, help="seconds that one contestant may take")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument("--keep", help="folder where the corpus stays, to be used again")
@@ -210,8 +228,13 @@ def main() -> None:
             f"corpus: {facts['bytes'] / 1e6:.0f} MB, {facts['words']:,} words, {facts['types']:,} types, "
             f"Heaps exponent {facts['heaps_exponent']} (the real text's own: {heaps_exponent(words):.3f})"
         )
-        base = write_base(place / "base")
-        found = {name: contest(name, corpus, base, tokens, place, arguments.limit) for name in arguments.contestants}
+        given = {"corpus": corpus, "base": write_base(place / "base"), "tokens": tokens}
+        if arguments.max_words:
+            given["max-words"] = arguments.max_words
+        found = {
+            name: contest(name, {**given, "out": place / f"out_{name}"}, arguments.limit)
+            for name in arguments.contestants
+        }
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name, facts_of in found.items():
         print(f"{name}: {json.dumps(facts_of)}")

@@ -1,13 +1,14 @@
 """How short text gets: new tokens on real bases and languages, against the union of vocabularies.
 
-    python benchmarks/vocabulary.py [--quick] [--bases llama2 gpt2 ...] [--languages tr hi ta ar]
+    python benchmarks/vocabulary.py [--quick] [--bases llama2 gpt2 ...] [--languages tr hi ta ar] [--words 20000 ...]
 
 Learns from text/LANG.train.txt of the folder in NEMO_ADAPT_DATA (default ../shared/data) and measures on FLORES-200
 dev: tokens over the base tokenizer's English tokens. The peer is `tokenizer.method=union` at V'=10,000, and `continue`
 at the union's own count. `guarded` is `continue` with text/en.train.txt as guard, and what English then takes.
 `unlike`: of all lines of text/ and of FLORES, in all languages, those whose ids in AutoTokenizer are not those of
 sentencepiece (for bases that have its model), or that do not come back from their ids as from the base's. `--quick`
-does one base and one language with 1,000 tokens.
+does one base and one language with 1,000 tokens. `--words`: instead, `continue` alone, learned from so many of the most
+frequent words (`tokenizer.max_words`); how much of the text they are is said above each line.
 """
 
 import argparse
@@ -65,10 +66,17 @@ def unlike(folder: Path, base: str) -> int:
 
 
 def extend(
-    base: str, language: str, method: str, new_tokens: int, guarded: bool = False, compared: bool = False
+    base: str,
+    language: str,
+    method: str,
+    new_tokens: int,
+    guarded: bool = False,
+    compared: bool = False,
+    words: int = 0,
 ) -> dict[str, Any]:
     """One run of the tokenizer stage: its report, the two disparities, and what the result does with all lines."""
     config = Config()
+    config.tokenizer.max_words = words or config.tokenizer.max_words
     config.tokenizer.new_tokens, config.tokenizer.method = new_tokens, method
     inputs = {
         "base": [DATA / "tokenizers" / base],
@@ -98,20 +106,33 @@ def extend(
     }
 
 
+def of_words(cases: list[tuple[str, str]], size: int, words: list[int]) -> None:
+    """Print what learning from the most frequent words alone costs."""
+    for base, language in cases:
+        for most in words:
+            ours = extend(base, language, "continue", size, words=most)
+            print(f"{base}, {language}, {most:,} words: {ours['after']:.4f} ({ours['added']:,} tokens)", flush=True)
+
+
 def main() -> None:
     """Print one line for each base and language."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--bases", nargs="+", default=BASES)
     parser.add_argument("--languages", nargs="+", default=["tr", "hi", "ta", "ar"])
+    parser.add_argument("--tokens", type=int, default=10_000)
+    parser.add_argument("--words", nargs="+", type=int, default=[])
     arguments = parser.parse_args()
-    bases, languages, size = arguments.bases, arguments.languages, 10_000
+    bases, languages, size = arguments.bases, arguments.languages, arguments.tokens
     if arguments.quick:
         bases, languages, size = bases[:1], languages[:1], 1_000
+    cases = [(base, language) for base in bases for language in languages]
+    if arguments.words:
+        of_words(cases, size, arguments.words)
+        return
     print(f"{len(lines()):,} lines are compared")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|---" * len(COLUMNS) + "|")
-    cases = [(base, language) for base in bases for language in languages]
     won = 0
     for base, language in cases:
         ours = extend(base, language, "continue", size, compared=True)

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
+from numba.core.cgutils import unpack_tuple
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -14,3 +17,28 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return cast(Function, numba.njit(nogil=True)(function))
+
+
+def _prefetch(_: Any, array: Any, row: Any) -> Any:
+    """In compiled functions: begin to load ``array[row]`` into the cache, where it is needed soon.
+
+    ``row`` is an int64, and is not checked. The processor's own instruction, by LLVM's ``llvm.prefetch``.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        of = context.make_array(signature.args[0])(context, builder, values[0])
+        integer, flag = ir.IntType(64), ir.IntType(32)
+        address = builder.add(
+            builder.ptrtoint(of.data, integer), builder.mul(values[1], unpack_tuple(builder, of.strides)[0])
+        )
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        # To be written to, kept in all caches, data: https://llvm.org/docs/LangRef.html#llvm-prefetch-intrinsic
+        builder.call(instruction, [builder.inttoptr(address, pointer), flag(1), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return numba.types.void(array, row), emit
+
+
+prefetch: Any = intrinsic(_prefetch)

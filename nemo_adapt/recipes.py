@@ -116,7 +116,9 @@ def _explain(error: Exception, schema: type = Config) -> str:
             unnumbered = re.sub(r"\[\d+\]", "", key)
             known = _known_keys(schema)
             if "." not in key:  # inside a list only the last part is known
-                known = [name.rpartition(".")[2] for name in known]
+                whole = [name for name in known if name.endswith(f".{key}")]
+                known = whole or [name.rpartition(".")[2] for name in known]
+                unnumbered = whole[0] if whole else unnumbered
             return f"unknown key {key!r}.{nearest(unnumbered, known)}"
         if isinstance(cause, InterpolationToMissingValueError):
             return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"

@@ -32,8 +32,7 @@ COUNT, PLACES, FIRST, RANK, SPELLED, WAITS, HASH, POWER, NEXT, PART, OTHER_PART,
 ``RANK`` its place in the order of joining (0: not joined, ``FORBIDDEN``: never will be); ``SPELLED``, for a character
 that is no token yet, the tokens that spell it now; whether it ``WAITS`` in ``State.risen``; ``POWER``, which is
 ``FACTOR`` to its length; ``NEXT`` of the strings in the same slot; the two strings that it was first joined from. At
-how many positions it was ``EVER`` counted decides between candidates that save the same: Tamil gets 0.2% shorter so
-than by ``PLACES``."""
+how many positions it was ``EVER`` counted decides between candidates that save the same."""
 FORBIDDEN = -1
 STRINGS, RANKS, WAITING = range(3)
 """Places in ``State.used``: strings and ranks given out, strings that wait in ``State.risen``."""
