@@ -7,7 +7,7 @@ from nemo_adapt import families
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ParallelConfig, ProbeConfig, TrainConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Shape
+from nemo_adapt.families.family import WHOLE, Shape
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.phases import phases
 from nemo_adapt.resize.plan import strategies
@@ -43,10 +43,13 @@ def check_probe(probe: ProbeConfig) -> None:
 
 def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
     """``UserError`` when TP or PP does not divide what it must."""
-    heads = (("attention heads", shape.heads), ("key-value heads", shape.kv_heads), ("FFN rows", shape.ffn))
-    for what, number in heads:
+    for what, number in (("attention heads", shape.heads), ("FFN rows", shape.ffn)):
         if number % parallel.tp:
             raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")
+    # Ranks can share a key-value head, but not where one norm goes over all of them.
+    shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm != WHOLE
+    if shape.kv_heads % parallel.tp and not shared:
+        raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {shape.kv_heads} key-value heads")
     if shape.layers % parallel.pp:
         raise UserError(f"parallel.pp={parallel.pp} does not divide the model's {shape.layers} layers")
     if parallel.sequence and parallel.tp == 1:

@@ -15,11 +15,8 @@ from nemo_adapt.checkpoint import writer
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Shape, hf_shapes
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HEAD, HfWeights, read_config
 from nemo_adapt.progress import Bar
-
-BUFFERS = ("rotary_emb.inv_freq",)
-"""Ends of names of tensors that old checkpoints carry and models compute."""
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -32,7 +29,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     family = families.of(hf_config)
     shape = family.shape(hf_config)
     table = family.entries(shape)
-    weights = HfWeights(folder)
+    weights = HfWeights(folder, family.prefix, family.computed)
     check_tensors(weights, table, shape, folder)
     pieces = list(_pieces(weights, table, shape.layers, config.convert.chunk_mib << 20))
     total = sum(torch.Size(piece.size).numel() * piece.dtype.itemsize for piece in pieces)
@@ -48,10 +45,8 @@ def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: 
     if missing:
         raise UserError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}")
     # A tied model may still store its output layer: it is the input table once more.
-    ignored = {"lm_head.weight"} if shape.tied else set()
-    unknown = [
-        name for name in weights.tensors if name not in wanted and name not in ignored and not name.endswith(BUFFERS)
-    ]
+    ignored = {HEAD} if shape.tied else set()
+    unknown = [name for name in weights.tensors if name not in wanted and name not in ignored]
     if unknown:
         raise UserError(f"{folder}: {len(unknown)} tensors have no place in the model: {_some(unknown)}")
     for name, size in wanted.items():
@@ -86,7 +81,8 @@ def _maker(
     def make() -> torch.Tensor:
         piece = torch.empty(size, dtype=dtype)
         for rows, at in entry.sources(start, start + size[0]):
-            weights.read(rows.name.format(layer=layer), rows.start, rows.stop, piece[at : at + rows.stop - rows.start])
+            read = weights.read_columns if rows.turned else weights.read
+            read(rows.name.format(layer=layer), rows.start, rows.stop, piece[at : at + rows.stop - rows.start])
         return piece.unsqueeze(0) if entry.stacked else piece
 
     return make

@@ -77,5 +77,6 @@ def _copy(opened: Checkpoint, entry: Entry, layer: int, target: HfWriter, bar: B
         else:
             piece = opened.read(entry.key, offset, size)
         for rows, at in entry.sources(start, start + size[0]):
-            target.write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
+            write = target.write_columns if rows.turned else target.write
+            write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
         bar.advance(size[0] * row_bytes / 1e6)

@@ -23,6 +23,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+HEAD = "lm_head.weight"
+"""The output table, which has no prefix."""
 TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
 """Beginnings of the names of files that belong to the tokenizer."""
 
@@ -58,15 +60,21 @@ def read_config(folder: Path) -> dict[str, Any]:
 class HfWeights:
     """The tensors of a model folder, found by their headers; nothing is loaded until ``read``.
 
-    Raises ``UserError`` for a folder without safetensors, a shard that the index names but is not there, and a file
-    that is shorter than its header says.
+    ``prefix`` is put before the names that lack it, where no name of the folder has it; tensors whose names end with
+    one of ``ignored`` are left out. Raises ``UserError`` for a folder without safetensors, a shard that the index names
+    but is not there, a file that is shorter than its header says, and dtypes that no weight has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "", ignored: tuple[str, ...] = ()) -> None:
         self.tensors: dict[str, StoredTensor] = {}
         self._files: dict[Path, int] = {}
+        self._turned: tuple[str, torch.Tensor] | None = None
         for file in _weight_files(folder):
-            self.tensors.update(_read_header(file))
+            self.tensors.update(_read_header(file, ignored))
+        if prefix and not any(name.startswith(prefix) for name in self.tensors):
+            bare, self.tensors = self.tensors, {}
+            for name, stored in bare.items():
+                self.tensors[name if name == HEAD else prefix + name] = stored
 
     def read(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
         """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements)."""
@@ -83,6 +91,15 @@ class HfWeights:
             if not got:
                 raise UserError(f"{stored.file}: the file ended inside tensor {name}; download it again")
             target, position = target[got:], position + got
+
+    def read_columns(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
+        """Copy columns ``start`` to ``stop`` of a matrix into the rows of ``out``; the whole matrix is read once."""
+        if self._turned is None or self._turned[0] != name:
+            stored = self.tensors[name]
+            whole = torch.empty(stored.shape, dtype=stored.dtype)
+            self.read(name, 0, stored.shape[0], whole)
+            self._turned = name, whole
+        out.copy_(self._turned[1][:, start:stop].T)
 
     def close(self) -> None:
         """Close the files."""
@@ -132,6 +149,13 @@ class HfWriter:
         offset = stored.offset + start * stored.row_elements * stored.dtype.itemsize
         _write_at(self._descriptors[stored.file], _bytes_of(rows.contiguous()), offset)
 
+    def write_columns(self, name: str, start: int, columns: torch.Tensor) -> None:
+        """Write the rows of ``columns`` as columns of tensor ``name``, from column ``start`` on."""
+        stored = self.stored[name]
+        descriptor, size = self._descriptors[stored.file], stored.dtype.itemsize
+        for number, row in enumerate(columns.T.contiguous()):
+            _write_at(descriptor, _bytes_of(row), stored.offset + (number * stored.shape[1] + start) * size)
+
     def close(self) -> None:
         """Flush to disk, and write the index of a sharded folder."""
         for descriptor in self._descriptors.values():
@@ -173,7 +197,7 @@ def _weight_files(folder: Path) -> list[Path]:
     raise UserError(f"{folder} has no {SINGLE} and no {INDEX}: save the model with safetensors")
 
 
-def _read_header(file: Path) -> Iterable[tuple[str, StoredTensor]]:
+def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[str, StoredTensor]]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = stream.read(8)
@@ -186,7 +210,7 @@ def _read_header(file: Path) -> Iterable[tuple[str, StoredTensor]]:
             raise UserError(f"{file} is no safetensors file: its header cannot be read") from None
     found = []
     for name, entry in header.items():
-        if name == "__metadata__":
+        if name == "__metadata__" or name.endswith(ignored):
             continue
         if entry["dtype"] not in DTYPES:
             raise UserError(f"{file}: tensor {name} is {entry['dtype']}; only {', '.join(DTYPES)} can be converted")

@@ -1,12 +1,12 @@
 """A model family is a table: which Hugging Face tensor becomes which Megatron tensor, and with which settings.
 
 Every Megatron tensor is written as an ordered list of row ranges of Hugging Face tensors. Renaming is one whole
-range, interleaving QKV by group and concatenating gate and up are several. The list reads in both directions, so that
-import and export cannot disagree.
+range, interleaving QKV by group and concatenating gate and up are several; of a matrix that is stored the other way
+round they are ranges of columns. The list reads in both directions, so that import and export cannot disagree.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nemo_adapt.errors import UserError
@@ -20,15 +20,21 @@ OUTPUT_LAYER = "output_layer.weight"
 """Megatron's key of the output table, [vocab, hidden]; absent where it is tied to the input table."""
 OUTPUT_BIAS = "output_layer.bias"
 """Megatron's key of the output layer's bias, [vocab], in families that have one."""
+BEFORE, AFTER, AROUND = "before", "after", "around"
+HEAD, WHOLE = "head", "whole"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows ``start`` to ``stop`` of the Hugging Face tensor ``name`` (``{layer}`` stands for the layer number)."""
+    """Rows ``start`` to ``stop`` of the Hugging Face tensor ``name`` (``{layer}`` stands for the layer number).
+
+    ``turned``: the tensor is stored transposed, and these are its columns.
+    """
 
     name: str
     start: int
     stop: int
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,9 @@ class Entry:
         for rows in self.rows:
             begin, end = max(start, first), min(stop, first + rows.stop - rows.start)
             if begin < end:
-                part = Rows(rows.name, rows.start + begin - first, rows.start + end - first)
-                found.append((part, begin - start))
+                found.append(
+                    (replace(rows, start=rows.start + begin - first, stop=rows.start + end - first), begin - start)
+                )
             first += rows.stop - rows.start
         return found
 
@@ -73,9 +80,46 @@ class Shape:
     max_positions: int
     tied: bool
     norm_epsilon: float
-    rotary_base: float
+    rotary: "Rotary | None" = None
+    """Rotary positions; ``None``: a learned table of ``max_positions`` rows."""
+    activation: str = "silu"
+    """``silu``, ``gelu`` or ``gelu_tanh``."""
+    windows: tuple[int, ...] = ()
+    """By layer: how many positions a token sees, itself included; 0: all. Empty: all in every layer."""
+    attention_scale: float | None = None
+    """What scores are multiplied by; ``None``: 1 / sqrt(head_dim)."""
+    attention_cap: float = 0.0
+    """Attention scores x become cap * tanh(x / cap); 0: they stay."""
+    logit_cap: float = 0.0
+    """The same for logits."""
+    embedding_scale: float = 1.0
+    """What rows of the input table are multiplied by when looked up."""
+    norms: str = BEFORE
+    """Where a layer's norms stand: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND``."""
+    qk_norm: str = ""
+    """Norm of queries and keys: none, ``HEAD`` (each head by itself) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
     """Further keyword arguments of ``TransformerConfig``."""
+
+    @property
+    def query_rows(self) -> int:
+        """Rows of the query projection."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_rows(self) -> int:
+        """Rows of the key projection, and of the value projection."""
+        return self.kv_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions: ``base`` (theta), the ``share`` of each head's columns that is turned, and their scaling."""
+
+    base: float
+    share: float = 1.0
+    scaling: Mapping[str, float] = field(default_factory=dict)
+    """Empty, ``{"linear": factor}``, or the four numbers of Llama 3 (see ``model.rotary``)."""
 
 
 @dataclass(frozen=True)
@@ -87,28 +131,10 @@ class Family:
     """Values of ``architectures`` in config.json."""
     shape: Callable[[HfConfig], Shape]
     entries: Callable[[Shape], list[Entry]]
-
-
-def one(key: str, name: str, *shape: int, stacked: bool = True) -> Entry:
-    """A Megatron tensor that is one Hugging Face tensor under another name."""
-    return Entry(key, shape, (Rows(name, 0, shape[0]),), stacked)
-
-
-def joined(key: str, names: tuple[str, ...], rows: int, columns: int) -> Entry:
-    """A Megatron tensor made of equally tall Hugging Face tensors, one below the other (gate and up)."""
-    return Entry(key, (rows * len(names), columns), tuple(Rows(name, 0, rows) for name in names))
-
-
-def grouped_qkv(key: str, names: tuple[str, str, str], shape: Shape) -> Entry:
-    """Query, key and value projections as Megatron stores them: per KV group its query heads, its key, its value."""
-    query, key_name, value = names
-    size, heads = shape.head_dim, shape.heads // shape.kv_heads
-    rows: list[Rows] = []
-    for group in range(shape.kv_heads):
-        rows.append(Rows(query, group * heads * size, (group + 1) * heads * size))
-        rows.append(Rows(key_name, group * size, (group + 1) * size))
-        rows.append(Rows(value, group * size, (group + 1) * size))
-    return Entry(key, ((shape.heads + 2 * shape.kv_heads) * size, shape.hidden), tuple(rows))
+    prefix: str = ""
+    """What tensor names begin with; published files may leave it out."""
+    computed: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    """Ends of names of tensors that old checkpoints carry and models compute."""
 
 
 def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...]]:
@@ -118,8 +144,8 @@ def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...
         for entry in entries:
             for rows in entry.rows:
                 name = rows.name.format(layer=layer)
-                tall = max(rows.stop, shapes.get(name, (0,))[0])
-                shapes[name] = (tall, *entry.shape[1:])
+                tall = max(rows.stop, shapes.get(name, (0,))[-1 if rows.turned else 0])
+                shapes[name] = (*entry.shape[1:], tall) if rows.turned else (tall, *entry.shape[1:])
     return shapes
 
 

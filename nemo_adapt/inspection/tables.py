@@ -41,7 +41,7 @@ def of_folder(folder: Path) -> dict[str, Table]:
     """``input`` and, where it is not tied, ``output`` of a Hugging Face folder; ``UserError`` as its readers raise."""
     config = read_config(folder)
     family = families.of(config)
-    weights = HfWeights(folder)
+    weights = HfWeights(folder, family.prefix, family.computed)
     found = {}
     for entry in family.entries(family.shape(config)):
         if entry.key in NAMES:

@@ -1,5 +1,6 @@
 """A GPTModel from a family's ``Shape``, as this rank's part of the chosen layout."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,16 +12,21 @@ from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_local_spec,
     get_gpt_layer_with_transformer_engine_spec,
 )
-from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer import ModuleSpec, TransformerConfig
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 from nemo_adapt import devices
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Shape
-from nemo_adapt.model.layers import CoreAttention, Norm
+from nemo_adapt.families.family import AFTER, BEFORE, HEAD, WHOLE, Rotary, Shape
+from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, WholeNorm
+from nemo_adapt.model.rotary import inverse_frequencies
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True}))}
+"""For queries, and for keys."""
 
 
 def start_parallel(parallel: ParallelConfig, seed: int) -> int:
@@ -59,7 +65,9 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, precision: str) -
         params_dtype=dtype,
         pipeline_dtype=dtype,
         bf16=precision == "bf16",
-        activation_func=F.silu,
+        activation_func=ACTIVATIONS[shape.activation],
+        softmax_scale=shape.attention_scale,
+        qk_layernorm=shape.qk_norm == HEAD,
         attention_dropout=0.0,
         hidden_dropout=0.0,
         # Every weight is loaded. Megatron still has to go through its initialization: there it marks the weights that
@@ -81,14 +89,18 @@ def _leave(weight: torch.Tensor) -> None:
     """An initialization that does nothing."""
 
 
-def layer_spec(config: TransformerConfig) -> Any:
-    """Transformer Engine's layers where it is installed, else Megatron's with our attention and norms."""
-    if devices.has_transformer_engine():
-        return get_gpt_layer_with_transformer_engine_spec()
+def layer_spec(shape: Shape, config: TransformerConfig) -> Any:
+    """Transformer Engine's layers where it is installed and has what the model needs, else Megatron's with ours."""
+    plain = shape.norms == BEFORE and shape.qk_norm != WHOLE and not shape.attention_cap
+    if devices.has_transformer_engine() and plain and not shape.windows:
+        return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
-    spec.submodules.self_attention.submodules.core_attention = CoreAttention
-    spec.submodules.input_layernorm = Norm
-    spec.submodules.pre_mlp_layernorm = Norm
+    layer, attention = spec.submodules, spec.submodules.self_attention.submodules
+    attention.core_attention = partial(CoreAttention, windows=shape.windows, cap=shape.attention_cap)
+    attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
+    layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
+    if shape.norms != BEFORE:
+        attention.linear_proj = layer.mlp.submodules.linear_fc2 = ProjectionThenNorm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 
 
@@ -99,33 +111,50 @@ def build_model(shape: Shape, parallel: ParallelConfig, precision: str, vocab: i
     rows are minus infinity, so that they take no part in the softmax.
     """
     config = transformer_config(shape, parallel, precision)
-    last = parallel_state.is_pipeline_last_stage()
+    rotary = shape.rotary or Rotary(10000.0)  # Megatron asks for it even where positions are learned
     model = GPTModel(
         config=config,
-        transformer_layer_spec=layer_spec(config),
+        transformer_layer_spec=layer_spec(shape, config),
         vocab_size=padded,
         max_sequence_length=shape.max_positions,
         pre_process=parallel_state.is_pipeline_first_stage(),
-        post_process=last,
-        position_embedding_type="rope",
-        rotary_base=int(shape.rotary_base) if float(shape.rotary_base).is_integer() else shape.rotary_base,
+        post_process=parallel_state.is_pipeline_last_stage(),
+        position_embedding_type="rope" if shape.rotary else "learned_absolute",
+        rotary_percent=rotary.share,
+        rotary_base=int(rotary.base) if float(rotary.base).is_integer() else rotary.base,
         share_embeddings_and_output_weights=shape.tied,
         parallel_output=True,
     ).to(devices.best_device())
-    if last:
+    if shape.rotary and shape.rotary.scaling:
+        turning = model.rotary_pos_emb
+        turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
+    if model.pre_process and shape.embedding_scale != 1.0:
+        model.embedding.register_forward_hook(_scale(shape.embedding_scale))
+    if model.post_process:
         first_row = parallel_state.get_tensor_model_parallel_rank() * (padded // parallel.tp)
-        model.output_layer.register_forward_hook(_mask_padded_logits(vocab, padded, first_row))
+        model.output_layer.register_forward_hook(_finish_logits(vocab, padded, first_row, shape.logit_cap))
     return model
 
 
-def _mask_padded_logits(vocab: int, padded: int, first_row: int) -> Any:
-    """A forward hook of the output layer: logits of padded rows become minus infinity.
+def _scale(factor: float) -> Any:
+    """A forward hook of the embedding: rows times ``factor``, which is rounded to their dtype first, as in Gemma."""
+
+    def scale(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * torch.tensor(factor, dtype=output.dtype, device=output.device)
+
+    return scale
+
+
+def _finish_logits(vocab: int, padded: int, first_row: int, cap: float) -> Any:
+    """A forward hook of the output layer: logits are capped (0: not), those of padded rows become minus infinity.
 
     Works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP.
     """
 
-    def mask(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
+    def finish(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
         logits, bias = output
+        if cap:
+            logits = cap * torch.tanh(logits / cap)
         width = logits.shape[-1]
         real = vocab if width == padded else vocab - first_row
         if real < width:
@@ -133,4 +162,4 @@ def _mask_padded_logits(vocab: int, padded: int, first_row: int) -> Any:
             logits = logits.masked_fill(is_padding, float("-inf"))
         return logits, bias
 
-    return mask
+    return finish

@@ -4,15 +4,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel import (
+    RowParallelLinear,
+    copy_to_tensor_model_parallel_region,
+    reduce_from_tensor_model_parallel_region,
+    set_tensor_model_parallel_attributes,
+)
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 
 
 class CoreAttention(MegatronModule):
     """Causal attention by ``scaled_dot_product_attention``: flash kernels on a GPU, fast on a CPU, GQA without copies.
 
-    Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py).
-    Always causal: a decoder-only model needs no other mask, and none is built.
+    Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), and
+    ``windows`` and ``cap`` as ``Shape`` has them. No other mask than the causal one is needed, and without a window
+    none is built.
     """
 
     def __init__(
@@ -23,10 +32,14 @@ class CoreAttention(MegatronModule):
         attention_type: str,
         attention_dropout: float | None = None,
         softmax_scale: float | None = None,
+        windows: tuple[int, ...] = (),
+        cap: float = 0.0,
         **unused: Any,
     ) -> None:
         super().__init__(config=config)
         self.softmax_scale = softmax_scale
+        self.window = windows[layer_number - 1] if windows else 0  # layers are counted from 1, over all stages
+        self.cap = cap
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
 
     def forward(
@@ -39,16 +52,46 @@ class CoreAttention(MegatronModule):
     ) -> torch.Tensor:
         """``query`` [seq, batch, heads, dim], ``key`` and ``value`` with fewer heads -> [seq, batch, heads * dim]."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
-        out = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            is_causal=True,
-            enable_gqa=key.shape[1] != query.shape[1],
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=self.softmax_scale,
-        )
+        slides = 0 < self.window < query.shape[2]
+        dropout = self.dropout if self.training else 0.0
+        if self.cap:
+            visible = _visible(query.shape[2], self.window, query.device)
+            out = _capped_attention(query, key, value, visible, self.softmax_scale, self.cap, dropout)
+        else:
+            out = F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=_visible(query.shape[2], self.window, query.device) if slides else None,
+                is_causal=not slides,
+                enable_gqa=key.shape[1] != query.shape[1],
+                dropout_p=dropout,
+                scale=self.softmax_scale,
+            )
         return out.permute(2, 0, 1, 3).flatten(2)
+
+
+def _capped_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    visible: torch.Tensor,
+    scale: float | None,
+    cap: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Attention written out, as no kernel of torch caps scores; memory grows with the square of the sequence."""
+    key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
+    scores = query @ key.transpose(2, 3) * (scale or query.shape[3] ** -0.5)
+    scores = (cap * torch.tanh(scores / cap)).masked_fill(~visible, float("-inf"))
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return F.dropout(weights, dropout) @ value
+
+
+def _visible(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Which positions (columns) each position (row) sees: itself, and those before it, ``window`` in all (0: all)."""
+    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return seen.triu(1 - window) if window else seen
 
 
 class Norm(torch.nn.Module):
@@ -71,7 +114,49 @@ class Norm(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., hidden] -> the same shape and dtype."""
-        weight = self.weight + self.shift if self.shift else self.weight
-        if self.bias is None:
-            return F.rms_norm(hidden, (hidden.shape[-1],), weight, self.eps)
-        return F.layer_norm(hidden, (hidden.shape[-1],), weight, self.bias, self.eps)
+        if self.bias is not None:
+            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight + self.shift, self.bias, self.eps)
+        if self.shift:  # 1 + weight is rounded once, at the end, as in transformers' Gemma
+            weight = self.weight.float() + self.shift
+            return F.rms_norm(hidden.float(), (hidden.shape[-1],), weight, self.eps).to(hidden.dtype)
+        return F.rms_norm(hidden, (hidden.shape[-1],), self.weight, self.eps)
+
+
+class WholeNorm(MegatronModule):
+    """RMSNorm over all heads of a position together, cut over TP as the heads are (OLMo 2's of queries and keys)."""
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float, kv: bool = False) -> None:
+        super().__init__(config=config)
+        self.eps, ranks = eps, parallel_state.get_tensor_model_parallel_world_size()
+        heads = config.num_query_groups if kv else config.num_attention_heads
+        self.size = heads * hidden_size
+        self.weight = torch.nn.Parameter(torch.ones(self.size // ranks, dtype=config.params_dtype))
+        set_tensor_model_parallel_attributes(self.weight, is_parallel=True, dim=0, stride=1)
+
+    def forward(self, heads: torch.Tensor) -> torch.Tensor:
+        """[seq, batch, this rank's heads, head dim] -> the same shape and dtype."""
+        wide = heads.flatten(2).float()
+        squares = wide.square().sum(dim=-1, keepdim=True)
+        squares = copy_to_tensor_model_parallel_region(reduce_from_tensor_model_parallel_region(squares))
+        normed = wide * torch.rsqrt(squares / self.size + self.eps) * self.weight.float()
+        return normed.to(heads.dtype).view_as(heads)
+
+    def sharded_state_dict(
+        self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None
+    ) -> Any:
+        """The weight is cut over TP in dimension 0."""
+        state = self.state_dict(prefix="", keep_vars=True)
+        return make_sharded_tensors_for_checkpoint(state, prefix, {"weight": 0}, sharded_offsets)
+
+
+class ProjectionThenNorm(RowParallelLinear):
+    """A projection whose output is normed before it joins the residual stream (Gemma 2, OLMo 2)."""
+
+    def __init__(self, input_size: int, output_size: int, *, config: TransformerConfig, **options: Any) -> None:
+        super().__init__(input_size, output_size, config=config, **options)
+        self.post_layernorm = Norm(config, output_size, config.layernorm_epsilon)
+
+    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """[seq, batch, this rank's input] -> [seq, batch, output], and no bias."""
+        out, bias = super().forward(hidden)
+        return self.post_layernorm(out if bias is None else out + bias), None

@@ -17,6 +17,9 @@ from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, most
 from nemo_adapt.resize.threads import share_out
 
+MANY = 1 << 18
+"""Terms worked on together where they name few source rows (similarity's plans): 8 MiB of numbers about them."""
+
 
 class Resize:
     """A source table, a plan, and the statistics that the plan needs; ``fill`` makes any range of the target table.
@@ -48,7 +51,10 @@ class Resize:
     def _make(self, out: torch.Tensor, first: int, last: int) -> None:
         """Rows ``first`` to ``last`` of the plan."""
         plan = self.plan.combination
-        portions = list(_portions(plan.indptr, first, last, self.source.room))
+        room = self.source.room
+        if len(np.unique(plan.indices[plan.indptr[first] : plan.indptr[last]])) <= room:
+            room = max(room, MANY)  # however many terms there are, the rows that they name fit in
+        portions = list(_portions(plan.indptr, first, last, room))
         carried = torch.empty((1, out.shape[1]), device=out.device)
         for number in range(most(self.source, len(portions))):
             portion = portions[number] if number < len(portions) else NOTHING

@@ -87,9 +87,9 @@ def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: Resize
     Tensors keep their dtypes; all but the tables are copied bit by bit. Memory holds a few portions of rows.
     """
     model = supplies.model_folder
-    token_map, weights = TokenMap.load(tokenizer), HfWeights(model)
-    hf_config = read_config(model)
-    shape = families.of(hf_config).shape(hf_config)
+    token_map, hf_config = TokenMap.load(tokenizer), read_config(model)
+    family = families.of(hf_config)
+    shape, weights = family.shape(hf_config), HfWeights(model, family.prefix, family.computed)
     rows = target_rows(shape, token_map)
     resized, dropped = _tables(hf_config)
     for name in resized:

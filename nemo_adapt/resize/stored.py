@@ -10,6 +10,9 @@ from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize import table
 from nemo_adapt.resize.table import Numbers
 
+HELD_BYTES = 32 << 20
+"""Source rows held at once."""
+
 
 @dataclass(frozen=True)
 class StoredTable:
@@ -32,7 +35,7 @@ class StoredTable:
     @property
     def room(self) -> int:
         """As many rows as are read at once."""
-        return self._rows_of(table.EXCHANGE_BYTES)
+        return self._rows_of(HELD_BYTES)
 
     def own(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """All rows below ``count``, block by block."""

@@ -17,7 +17,8 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
-from nemo_adapt.families.family import OUTPUT_BIAS, Family, one
+from nemo_adapt.families.entries import one
+from nemo_adapt.families.family import OUTPUT_BIAS, Family
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.resize import offline
 from nemo_adapt.resize.plan import strategies

@@ -28,10 +28,10 @@ def save(rank: int, config: Config, folders: Folders, out: Path) -> None:
 
 def logits(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:
     """Logits [batch, seq, padded vocab] of ``ids`` [batch, seq], gathered over TP; None before the last stage."""
-    return _forward(load(config, folders).eval(), ids)
+    return forward(load(config, folders).eval(), ids)
 
 
-def _forward(model: Any, ids: torch.Tensor) -> torch.Tensor | None:
+def forward(model: Any, ids: torch.Tensor) -> torch.Tensor | None:
     positions = torch.arange(ids.shape[1]).expand_as(ids)
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
@@ -68,4 +68,4 @@ def trained_logits(
     model = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer))).eval()
     state = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(checkpoint))
     model.load_state_dict(state["model"])
-    return _forward(model, ids)
+    return forward(model, ids)

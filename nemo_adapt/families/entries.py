@@ -1,0 +1,79 @@
+"""Rows of the tables: what the entries of decoder-only models are put together from.
+
+Megatron's keys are those of its Transformer Engine layers, with or without that library; those of norms behind
+attention and MLP are Megatron-Bridge's (``post_layernorm``).
+"""
+
+from collections.abc import Mapping, Sequence
+
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER, Entry, Rows, Shape
+
+LAYER = "model.layers.{layer}"
+MEGATRON = "decoder.layers"
+ATTENTION, PROJECTION = f"{MEGATRON}.self_attention.linear_qkv", f"{MEGATRON}.self_attention.linear_proj"
+FC1, FC2 = f"{MEGATRON}.mlp.linear_fc1", f"{MEGATRON}.mlp.linear_fc2"
+QUERY_NORM, KEY_NORM = f"{MEGATRON}.self_attention.q_layernorm.weight", f"{MEGATRON}.self_attention.k_layernorm.weight"
+BEFORE_ATTENTION, AFTER_ATTENTION = f"{ATTENTION}.layer_norm_weight", f"{PROJECTION}.post_layernorm.weight"
+BEFORE_MLP, AFTER_MLP = f"{FC1}.layer_norm_weight", f"{FC2}.post_layernorm.weight"
+NORMS_BEFORE = {BEFORE_ATTENTION: "input_layernorm", BEFORE_MLP: "post_attention_layernorm"}
+QKV = tuple(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")
+GATE_UP = tuple(f"{LAYER}.mlp.{name}_proj.weight" for name in ("gate", "up"))
+
+Place = tuple[str, int]
+"""A Hugging Face tensor and the row at which something begins in it."""
+
+
+def one(key: str, name: str, *shape: int, stacked: bool = True, turned: bool = False) -> Entry:
+    """A Megatron tensor that is one Hugging Face tensor under another name."""
+    return Entry(key, shape, (Rows(name, 0, shape[0], turned),), stacked)
+
+
+def joined(key: str, names: Sequence[str], rows: int, columns: int) -> Entry:
+    """A Megatron tensor made of equally tall Hugging Face tensors, one below the other (gate and up)."""
+    return Entry(key, (rows * len(names), columns), tuple(Rows(name, 0, rows) for name in names))
+
+
+def grouped_qkv(
+    key: str, places: Sequence[Place], shape: Shape, columns: Sequence[int] = (), turned: bool = False
+) -> Entry:
+    """Query, key and value projections as Megatron stores them: per KV group its query heads, its key, its value.
+
+    ``places`` are those of query, key and value; ``columns`` is empty for a bias.
+    """
+    size, heads = shape.head_dim, shape.heads // shape.kv_heads
+    rows = tuple(
+        Rows(name, first + group * tall, first + (group + 1) * tall, turned)
+        for group in range(shape.kv_heads)
+        for (name, first), tall in zip(places, (heads * size, size, size), strict=True)
+    )
+    return Entry(key, (shape.query_rows + 2 * shape.kv_rows, *columns), rows)
+
+
+def llama_like(
+    shape: Shape, norms: Mapping[str, str] = NORMS_BEFORE, qkv: Entry | None = None, fc1: Entry | None = None
+) -> list[Entry]:
+    """The table of models with Llama's names; ``qkv`` and ``fc1`` where they are stored otherwise.
+
+    ``norms``: Megatron's key -> the name of the layer's norm.
+    """
+    hidden, ffn = shape.hidden, shape.ffn
+    table = [
+        one(EMBEDDING, "model.embed_tokens.weight", shape.vocab, hidden, stacked=False),
+        *(one(key, f"{LAYER}.{name}.weight", hidden) for key, name in norms.items()),
+        qkv or grouped_qkv(f"{ATTENTION}.weight", [(f"{name}.weight", 0) for name in QKV], shape, [hidden]),
+        one(f"{PROJECTION}.weight", f"{LAYER}.self_attn.o_proj.weight", hidden, shape.query_rows),
+        fc1 or joined(f"{FC1}.weight", GATE_UP, ffn, hidden),
+        one(f"{FC2}.weight", f"{LAYER}.mlp.down_proj.weight", hidden, ffn),
+        one("decoder.final_layernorm.weight", "model.norm.weight", hidden, stacked=False),
+    ]
+    if not shape.tied:
+        table.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
+    return table
+
+
+def qk_norms(query_rows: int, key_rows: int) -> list[Entry]:
+    """The norms of queries and keys, with so many weights."""
+    return [
+        one(QUERY_NORM, f"{LAYER}.self_attn.q_norm.weight", query_rows),
+        one(KEY_NORM, f"{LAYER}.self_attn.k_norm.weight", key_rows),
+    ]

@@ -1,0 +1,33 @@
+"""Phi-3: Llama's layers with queries, keys and values in one tensor, and gate and up in another."""
+
+from nemo_adapt.families import entries, settings
+from nemo_adapt.families.entries import ATTENTION, FC1, LAYER
+from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
+
+COVERED = {
+    "hidden_act": ("silu",),
+    "attention_dropout": (0.0, 0, None),
+    "embd_pdrop": (0.0, 0, None),
+    "resid_pdrop": (0.0, 0, None),
+}
+
+
+def shape(config: HfConfig) -> Shape:
+    """Megatron's settings for a Phi-3 config.json; long-context files (``longrope``) are refused."""
+    require(config, "Phi-3", COVERED)
+    windows = settings.windows(config, [True] * config["num_hidden_layers"], default=0)
+    return settings.llama_like(config, "Phi-3", windows=windows, norm_epsilon=config.get("rms_norm_eps", 1e-5))
+
+
+def table(shape: Shape) -> list[Entry]:
+    """Llama's table; gate and up are one tensor as Megatron stores them."""
+    qkv, hidden = f"{LAYER}.self_attn.qkv_proj.weight", shape.hidden
+    places = [(qkv, 0), (qkv, shape.query_rows), (qkv, shape.query_rows + shape.kv_rows)]
+    return entries.llama_like(
+        shape,
+        qkv=entries.grouped_qkv(f"{ATTENTION}.weight", places, shape, [hidden]),
+        fc1=entries.one(f"{FC1}.weight", f"{LAYER}.mlp.gate_up_proj.weight", 2 * shape.ffn, hidden),
+    )
+
+
+PHI3 = Family("phi3", ("Phi3ForCausalLM",), shape, table)

@@ -1,0 +1,43 @@
+"""Qwen 2, 2.5 (biases of queries, keys and values) and 3 (norms of each head's queries and keys)."""
+
+from nemo_adapt.families import entries, settings
+from nemo_adapt.families.family import HEAD, Entry, Family, HfConfig, Shape, require
+
+COVERED = {"hidden_act": ("silu",), "attention_dropout": (0.0, 0, None)}
+
+
+def windows(config: HfConfig) -> tuple[int, ...]:
+    """Layers from ``max_window_layers`` on slide where ``use_sliding_window`` is set."""
+    if not config.get("use_sliding_window"):
+        return ()
+    first = config.get("max_window_layers", 28)  # transformers' default
+    return settings.windows(config, [layer >= first for layer in range(config["num_hidden_layers"])])
+
+
+def shape_2(config: HfConfig) -> Shape:
+    """Megatron's settings for a Qwen2 config.json."""
+    require(config, "Qwen2", COVERED)
+    transformer = {**settings.RMS_GATED, "add_qkv_bias": True}
+    return settings.llama_like(config, "Qwen2", windows=windows(config), transformer=transformer)
+
+
+def entries_2(shape: Shape) -> list[Entry]:
+    """Llama's table, and the biases."""
+    biases = [(f"{name}.bias", 0) for name in entries.QKV]
+    return [*entries.llama_like(shape), entries.grouped_qkv(f"{entries.ATTENTION}.bias", biases, shape)]
+
+
+def shape_3(config: HfConfig) -> Shape:
+    """Megatron's settings for a Qwen3 config.json; heads have 128 columns unless it says otherwise."""
+    require(config, "Qwen3", {**COVERED, "attention_bias": (False, None)})
+    head_dim = config.get("head_dim") or 128
+    return settings.llama_like(config, "Qwen3", windows=windows(config), head_dim=head_dim, qk_norm=HEAD)
+
+
+def entries_3(shape: Shape) -> list[Entry]:
+    """Llama's table, and the norms."""
+    return [*entries.llama_like(shape), *entries.qk_norms(shape.head_dim, shape.head_dim)]
+
+
+QWEN2 = Family("qwen2", ("Qwen2ForCausalLM",), shape_2, entries_2)
+QWEN3 = Family("qwen3", ("Qwen3ForCausalLM",), shape_3, entries_3)

@@ -1,0 +1,63 @@
+"""Reading a config.json: what models with Llama's settings have in common, as transformers 4 and 5 spell it."""
+
+from typing import Any
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import HfConfig, Rotary, Shape
+
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_linear": False}
+"""``TransformerConfig`` of a layer with RMSNorm, a gated MLP and no biases."""
+
+
+def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
+    """The shape that Llama's settings describe; ``changed`` are fields of ``Shape`` in which the family differs."""
+    heads = config["num_attention_heads"]
+    fields: dict[str, Any] = {
+        "layers": config["num_hidden_layers"],
+        "hidden": config["hidden_size"],
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+        "ffn": config["intermediate_size"],
+        "vocab": config["vocab_size"],
+        "max_positions": config.get("max_position_embeddings", 2048),
+        "tied": bool(config.get("tie_word_embeddings", False)),
+        "norm_epsilon": config.get("rms_norm_eps", 1e-6),
+        "rotary": rotary(config, family),
+        "transformer": RMS_GATED,
+    }
+    return Shape(**{**fields, **changed})
+
+
+def rotary(config: HfConfig, family: str) -> Rotary:
+    """Rotary positions: ``rope_parameters`` of transformers 5, or ``rope_theta`` and ``rope_scaling`` of 4."""
+    settings = {
+        "rope_theta": config.get("rope_theta", 10000.0),
+        "partial_rotary_factor": config.get("partial_rotary_factor", 1.0),
+        **(config.get("rope_scaling") or {}),
+        **(config.get("rope_parameters") or {}),
+    }
+    kind = settings.get("rope_type") or settings.get("type") or "default"
+    scaling: dict[str, float] = {}
+    if kind == "linear":
+        scaling = {"linear": settings["factor"]}
+    elif kind == "llama3":
+        scaling = {name: settings[name] for name in LLAMA3}
+    elif kind != "default":
+        raise UserError(
+            f"config.json: rope scaling {kind!r} is not covered for {family} models "
+            "(covered: 'default', 'linear', 'llama3')"
+        )
+    return Rotary(settings["rope_theta"], settings["partial_rotary_factor"] or 1.0, scaling)
+
+
+def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple[int, ...]:
+    """``Shape.windows``: ``sliding`` says which layers slide, unless ``layer_types`` (transformers 5) says it.
+
+    ``default`` is the family's window where config.json has none.
+    """
+    size = config.get("sliding_window", default) or 0
+    kinds = config.get("layer_types")
+    slides = [kind == "sliding_attention" for kind in kinds] if kinds else sliding
+    return tuple(size if each else 0 for each in slides) if size and any(slides) else ()

@@ -1,0 +1,68 @@
+"""Every family: the same bits back, transformers' logits and transformers' gradients, at every layout."""
+
+import json
+
+import pytest
+import torch
+from helpers import zoo
+from helpers.folders import Folders
+from helpers.tiny import converted, make_token_map, tiny_config
+from ranks import family_bodies
+from safetensors.torch import load_file
+
+from nemo_adapt import families
+from nemo_adapt.export import export_checkpoint
+
+LAYOUTS = {
+    "one rank": {},
+    "TP 2": {"tp": 2},
+    "TP 2 with sequence parallelism": {"tp": 2, "sequence": True},
+    "TP 4": {"tp": 4},
+    "PP 2": {"pp": 2},
+}
+IDS = torch.randint(3, zoo.VOCAB, (2, 33), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", params=zoo.ZOO)
+def model(request, tmp_path_factory):
+    """A family's model in folders, with what transformers says of it."""
+    place = tmp_path_factory.mktemp("family")
+    folder = zoo.make(place / "model", request.param)
+    make_token_map(place / "tokenizer", zoo.VOCAB, 0)
+    folders = Folders(folder, converted(folder, place / "convert"), place / "tokenizer")
+    return folders, *zoo.reference(folder, IDS)
+
+
+def exported(folders, checkpoint, out):
+    out.mkdir()
+    export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, shard_bytes=1 << 30)
+    return load_file(out / "model.safetensors")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bits_logits_and_gradients(model, layout, ranks, tmp_path):
+    folders, logits, gradients = model
+    parallel = LAYOUTS[layout]
+    saved, found = tmp_path / "saved", tmp_path / "gradients"
+    saved.mkdir()
+    found.mkdir()
+    pool = ranks(parallel.get("tp", 1) * parallel.get("pp", 1))
+    ours = pool.run(family_bodies.logits_and_gradients, tiny_config(**parallel), folders, IDS, saved, found)[-1]
+    torch.testing.assert_close(ours[..., : zoo.VOCAB], logits, rtol=0, atol=1e-5)
+    assert (ours[..., zoo.VOCAB :] == float("-inf")).all()
+
+    before, after = load_file(folders.model / "model.safetensors"), exported(folders, saved, tmp_path / "out")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype and torch.equal(tensor, after[name]), name
+
+    ours = exported(folders, found, tmp_path / "out_gradients")
+    assert ours.keys() == before.keys()
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name in ours:
+        torch.testing.assert_close(ours[name], gradients[name], rtol=0, atol=1e-4 * largest, msg=name)
+
+
+def test_every_family_is_in_the_zoo():
+    kinds = {json.loads(zoo.ZOO[name]().to_json_string(use_diff=False))["model_type"] for name in zoo.ZOO}
+    assert kinds == set(families.names())

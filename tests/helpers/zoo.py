@@ -1,0 +1,98 @@
+"""A tiny random model of every family, as transformers makes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+VOCAB = 250
+"""Divides by no TP and no multiple: padded rows are there."""
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+def common(kind: type[PreTrainedConfig], **changed: object) -> PreTrainedConfig:
+    """Settings that Llama's descendants share."""
+    settings = {
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    return kind(**{**settings, **changed})
+
+
+ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
+    "llama": lambda: common(LlamaConfig),
+    "llama with one key-value head": lambda: common(LlamaConfig, num_key_value_heads=1, tie_word_embeddings=True),
+    "llama 3.1's rope": lambda: common(LlamaConfig, rope_parameters=LLAMA3_ROPE),
+    "llama, rope stretched": lambda: common(
+        LlamaConfig, rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
+    ),
+    "mistral": lambda: common(MistralConfig, sliding_window=8, head_dim=16),
+    "qwen2": lambda: common(Qwen2Config, tie_word_embeddings=True),
+    "qwen2 with a window": lambda: common(Qwen2Config, use_sliding_window=True, sliding_window=8, max_window_layers=1),
+    "qwen3": lambda: common(Qwen3Config, head_dim=16),
+    "gemma": lambda: common(GemmaConfig, head_dim=16, num_key_value_heads=1, tie_word_embeddings=True),
+    "gemma2": lambda: common(
+        Gemma2Config, head_dim=16, tie_word_embeddings=True, sliding_window=8, query_pre_attn_scalar=24,
+        attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+    ),
+    "phi3": lambda: common(Phi3Config, sliding_window=8),
+    "phi3, half turned": lambda: common(
+        Phi3Config, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+    ),
+    "olmo2": lambda: common(Olmo2Config, num_key_value_heads=4),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
+        attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
+    ),
+}  # fmt: skip
+"""Name -> its configuration; the name begins with the family's."""
+
+
+def make(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
+    """The model as a Hugging Face folder; norms and biases are random too, so that mixing them up shows."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(ZOO[name]())
+    with torch.no_grad():
+        for tensor_name, parameter in model.named_parameters():
+            # Zero-centered norms add the one themselves.
+            middle = 1.0 if parameter.dim() == 1 and "gemma" not in name and "bias" not in tensor_name else 0.0
+            parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
+    model.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def reference(folder: Path, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """transformers' logits of ``ids`` [batch, seq + 1] but the last, and the gradients of the mean loss, by name."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").train()
+    logits = model(ids[:, :-1]).logits
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+    return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}

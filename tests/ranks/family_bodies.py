@@ -1,0 +1,36 @@
+"""What ranks do in tests of the families: logits, and gradients written as a checkpoint of the weights' shape."""
+
+from pathlib import Path
+
+import torch
+from helpers.folders import Folders
+from megatron.core import dist_checkpointing
+from ranks.model_bodies import forward, load
+
+from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.train.batches import BatchLayout
+from nemo_adapt.train.setup import build_trainer
+from nemo_adapt.train.step import forward_backward
+
+
+def logits_and_gradients(
+    rank: int, config: Config, folders: Folders, ids: torch.Tensor, saved: Path, gradients: Path
+) -> torch.Tensor | None:
+    """Logits of ``ids`` [batch, seq + 1] but the last; saves the loaded weights and the gradients of the mean loss."""
+    config.train.distributed_optimizer = False  # every rank keeps whole gradients
+    model = load(config, folders)
+    state = model.sharded_state_dict()
+    dist_checkpointing.save({"model": state}, str(saved))
+    found = forward(model.eval(), ids[:, :-1])
+    trainer = build_trainer(model.train(), config.train, PhaseConfig(steps=1, lr=1e-3), 0)
+    trainer.model.zero_grad_buffer()
+    positions = torch.arange(ids.shape[1] - 1).expand(len(ids), -1)
+    batch = {"tokens": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
+    token_bytes = torch.ones(int(ids.max()) + 1, dtype=torch.int32)
+    layout = BatchLayout(len(ids), len(ids), 1, 0)
+    forward_backward(trainer.model, iter([batch]), layout, ids.shape[1] - 1, token_bytes, forward_only=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.main_grad)
+    dist_checkpointing.save({"model": model.sharded_state_dict()}, str(gradients))
+    return found
