@@ -128,6 +128,8 @@ def build_model(shape: Shape, parallel: ParallelConfig, precision: str, vocab: i
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
+    if model.pre_process and not shape.rotary:
+        model.embedding.position_embeddings.to(config.params_dtype)  # Megatron leaves it float32
     if model.pre_process and shape.embedding_scale != 1.0:
         model.embedding.register_forward_hook(_scale(shape.embedding_scale))
     if model.post_process:

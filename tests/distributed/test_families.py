@@ -7,8 +7,9 @@ import torch
 from helpers import zoo
 from helpers.folders import Folders
 from helpers.tiny import converted, make_token_map, tiny_config
-from ranks import family_bodies
-from safetensors.torch import load_file
+from ranks import family_bodies, model_bodies
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from nemo_adapt import families
 from nemo_adapt.export import export_checkpoint
@@ -61,6 +62,32 @@ def test_bits_logits_and_gradients(model, layout, ranks, tmp_path):
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     for name in ours:
         torch.testing.assert_close(ours[name], gradients[name], rtol=0, atol=1e-4 * largest, msg=name)
+
+
+def test_bf16_is_as_exact_as_transformers(model, ranks):
+    """Both round to 8 bits of mantissa on the way, at places of their own: neither may be much further off."""
+    folders, logits, _ = model
+    theirs = AutoModelForCausalLM.from_pretrained(folders.model, dtype=torch.bfloat16, attn_implementation="eager")
+    with torch.no_grad():
+        their_error = (theirs(IDS[:, :-1]).logits.float() - logits).abs().max()
+    config = tiny_config()
+    config.train.precision = "bf16"
+    ours = ranks(1).run(model_bodies.logits, config, folders, IDS[:, :-1])[0]
+    assert ours.dtype == torch.bfloat16
+    assert (ours[..., : zoo.VOCAB].float() - logits).abs().max() < 1.5 * their_error
+
+
+def test_published_gpt2_files_have_shorter_names(tmp_path):
+    """They leave out ``transformer.`` and carry attention masks."""
+    folder = zoo.make(tmp_path / "model", "gpt2")
+    tensors = load_file(folder / "model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 64, 64, dtype=torch.bool)
+    save_file(bare, folder / "model.safetensors", {"format": "pt"})
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
+    folders = Folders(folder, converted(folder, tmp_path / "convert"), tmp_path / "tokenizer")
+    after = exported(folders, folders.checkpoint, tmp_path / "out")
+    assert after.keys() == tensors.keys() and all(torch.equal(after[name], tensors[name]) for name in tensors)
 
 
 def test_every_family_is_in_the_zoo():

@@ -96,3 +96,8 @@ def reference(folder: Path, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, 
     logits = model(ids[:, :-1]).logits
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
     return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def architectures(name: str) -> list[str]:
+    """What config.json says of the model's class."""
+    return [type(AutoModelForCausalLM.from_config(ZOO[name]())).__name__]

@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 from helpers.folders import Folders
 from megatron.core import dist_checkpointing
-from ranks.model_bodies import forward, load
+from ranks.model_bodies import forward, load, logits
 
+from nemo_adapt import families
 from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.families.family import Family
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
@@ -34,3 +36,22 @@ def logits_and_gradients(
             parameter.copy_(parameter.main_grad)
     dist_checkpointing.save({"model": model.sharded_state_dict()}, str(gradients))
     return found
+
+
+def family_of(code: str, name: str) -> Family:
+    """The family that a page's code makes."""
+    made: dict[str, Family] = {}
+    exec(compile(code, "docs/add-a-model.md", "exec"), made)
+    return made[name]
+
+
+def logits_with(
+    rank: int, code: str, name: str, config: Config, folders: Folders, ids: torch.Tensor
+) -> torch.Tensor | None:
+    """Logits of a model whose family is not one of ours."""
+    ours = families.FAMILIES
+    families.FAMILIES = (*ours, family_of(code, name))
+    try:
+        return logits(rank, config, folders, ids)
+    finally:
+        families.FAMILIES = ours
