@@ -32,7 +32,7 @@ from pathlib import Path
 
 from nemo_adapt import text
 from nemo_adapt.artifact import versions
-from nemo_adapt.tokenizer.chunks import cores
+from nemo_adapt.workers import cores
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
 HEAPS = 0.7

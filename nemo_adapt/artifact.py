@@ -5,13 +5,14 @@ A resumable stage (training) builds in place: its folder counts as unfinished un
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class Stage:
     """One stage about to run: knows what it reads, where it writes, and whether that was done already.
 
     ``config`` is the part of the resolved configuration that decides the result; ``inputs`` are hashed at once. What a
-    resumable stage has done stays good when settings in ``grows`` change.
+    resumable stage has done stays good when settings in ``grows`` change. A stage that ``keeps`` goes on in its
+    workplace with what an interrupted one left, unless inputs or settings have changed.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Stage:
         inputs: Inputs,
         resumable: bool = False,
         grows: tuple[str, ...] = (),
+        keeps: bool = False,
     ) -> None:
-        self.name, self.out, self.config, self.resumable, self.grows = name, out, dict(config), resumable, grows
+        self.name, self.out, self.config = name, out, dict(config)
+        self.resumable, self.grows, self.keeps = resumable, grows, keeps
         self.hashes = {key: {str(path): input_hash(path) for path in paths} for key, paths in inputs.items()}
         self.fingerprint = fingerprint(name, self.config, _contents(self.hashes))
 
@@ -115,8 +119,13 @@ class Stage:
                 raise UserError(
                     f"{self.out} exists and is no result of nemo-adapt: name another folder, or move it away"
                 )
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
+            left = place / STARTED
+            same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint
+            if not (self.keeps and same):
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
+            if self.keeps:
+                write_json(left, {"fingerprint": self.fingerprint})
             return place
         place.mkdir(parents=True, exist_ok=True)
         started = place / STARTED
@@ -151,6 +160,7 @@ class Stage:
         }
         write_json(place / MANIFEST, manifest)
         if place != self.out:
+            (place / STARTED).unlink(missing_ok=True)
             old = self.out.with_name(self.out.name + ".old")
             shutil.rmtree(old, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
@@ -162,10 +172,34 @@ class Stage:
 def run(stage: Stage, build: Callable[[Path], None]) -> float:
     """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
-    build(stage.prepare())
-    seconds = time.monotonic() - began
-    stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
+    with alone(stage.out):
+        build(stage.prepare())
+        seconds = time.monotonic() - began
+        stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
     return seconds
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """While it lasts no other process can make the same folder; ``UserError`` if one is at it.
+
+    The lock goes with the process that holds it, however that ends. File systems without locks are trusted.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_name(f".{out.name}.lock")
+    with path.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{out} is being made by another process: wait until it has ended, or name another"
+            ) from None
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def peak_memory_mib() -> int:

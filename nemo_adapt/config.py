@@ -95,7 +95,9 @@ class AuxiliaryConfig:
 @dataclass
 class ConvertConfig:
     chunk_mib: int = 64
-    """Largest piece of a table written at once, MiB."""
+    """Largest piece of a tensor held at once by a process, MiB."""
+    processes: int = 0
+    """Processes that share the work; 0: one per core. No more than there are files of a GiB."""
 
 
 @dataclass
@@ -202,6 +204,11 @@ class ExportConfig:
     """Where the Hugging Face folder is written; empty means ``export/`` of the run."""
     shard_mib: int = 4096
     """Largest safetensors file, MiB."""
+    processes: int = 0
+    """Processes that share the work; 0: one per core, or one for a small model."""
+    pad_vocab_to: int = 1
+    """Zero rows are put behind the tables up to a multiple of this (some inference engines ask for 64); the generation
+    config forbids them."""
 
 
 @dataclass

@@ -1,41 +1,84 @@
 """The ``convert`` stage: a Hugging Face folder becomes a Megatron distributed checkpoint, streamed.
 
-One piece of one tensor is in memory at a time and no model is built. The tables keep their size: padding belongs to a
-layout and is added when the checkpoint is loaded.
+One piece of one tensor is in memory at a time and no model is built; several processes share the files. The tables
+keep their size: padding belongs to a layout and is added when the checkpoint is loaded.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from nemo_adapt import families
-from nemo_adapt.artifact import Inputs
+from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Shape, hf_shapes
 from nemo_adapt.hf_folder import HEAD, HfWeights, read_config
 from nemo_adapt.progress import Bar
+from nemo_adapt.workers import Seen, common, cores, team
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder as the files of the checkpoint that it becomes. Every process makes its own, and the same one."""
+
+    weights: HfWeights
+    files: list[list[writer.Piece]]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(piece.bytes for pieces in self.files for piece in pieces)
+
+    @classmethod
+    def of(cls, folder: Path, chunk_bytes: int) -> "Source":
+        """``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors."""
+        hf_config = read_config(folder)
+        family = families.of(hf_config)
+        shape = family.shape(hf_config)
+        table = family.entries(shape)
+        weights = HfWeights(folder, family.prefix, family.computed)
+        check_tensors(weights, table, shape, folder)
+        return cls(weights, writer.files(list(_pieces(weights, table, shape.layers, chunk_bytes))))
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
-    """Write the checkpoint of the model folder ``inputs["model"]`` into ``out``.
+    """Write the checkpoint of the model folder ``inputs["model"]`` into ``out``, with ``convert.processes`` processes.
 
-    Raises ``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors.
+    Files that an interrupted conversion left there are kept. ``convert.json`` says what each process read, and its
+    peak memory. Raises ``UserError`` as ``Source.of`` does.
     """
-    folder = inputs["model"][0]
-    hf_config = read_config(folder)
-    family = families.of(hf_config)
-    shape = family.shape(hf_config)
-    table = family.entries(shape)
-    weights = HfWeights(folder, family.prefix, family.computed)
-    check_tensors(weights, table, shape, folder)
-    pieces = list(_pieces(weights, table, shape.layers, config.convert.chunk_mib << 20))
-    total = sum(torch.Size(piece.size).numel() * piece.dtype.itemsize for piece in pieces)
-    with Bar("converting", total / 1e6, "MB") as bar:
-        writer.write(out, pieces, lambda size: bar.advance(size / 1e6))
-    weights.close()
+    folder, chunk_bytes = inputs["model"][0], config.convert.chunk_mib << 20
+    source = Source.of(folder, chunk_bytes)
+    processes = min(config.convert.processes or cores(), len(source.files))
+    with Bar("converting", source.bytes / 1e6, "MB") as bar:
+        if processes == 1:
+            facts = [write_files(source, out, range(len(source.files)), lambda size: bar.advance(size / 1e6))]
+        else:
+            with team(processes - 1, bar) as others:
+                others.submit(_write_share, folder, chunk_bytes, out)
+                mine = others.common.numbers(len(source.files))
+                facts = [write_files(source, out, mine, lambda size: others.see(size / 1e6))]
+                facts += [future.result() for future in others.others]
+    writer.finish(out, source.files)
+    write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
+
+
+def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
+    """Write some of the files in this process; what it read, and its peak memory."""
+    for number in numbers:
+        writer.write_file(out, number, source.files[number], seen)
+    source.weights.close()
+    return {"bytes_read": source.weights.bytes_read, "peak_mib": peak_memory_mib()}
+
+
+def _write_share(folder: Path, chunk_bytes: int, out: Path) -> dict[str, int]:
+    """What another process does."""
+    source, shared = Source.of(folder, chunk_bytes), common()
+    return write_files(source, out, shared.numbers(len(source.files)), lambda size: shared.see(size / 1e6))
 
 
 def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:

@@ -1,35 +1,40 @@
 """The ``export`` stage: a Megatron checkpoint and the extended tokenizer become a Hugging Face folder, streamed.
 
-Padded rows stay behind: the tables of the folder have one row for each token of the tokenizer.
+Padded rows stay behind: the tables of the folder have one row for each token of the tokenizer. Several processes share
+the work; a piece of one tensor is in memory at a time; what is written is compared with the checkpoint at the end.
 """
 
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from nemo_adapt import families
-from nemo_adapt.artifact import Inputs
+from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint.reader import Checkpoint, complete
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, hf_shapes
-from nemo_adapt.hf_folder import HfWriter, complete_folder, read_config
+from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
 from nemo_adapt.progress import Bar
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.vocab import target_rows
+from nemo_adapt.vocab import padded_rows, target_rows
+from nemo_adapt.workers import Seen, common, cores, team
 
 PIECE_BYTES = 64 << 20
 """Most bytes read from the checkpoint at once."""
+SHARED_BYTES = 1 << 30
+"""A smaller model is exported by this process alone: starting others takes longer."""
+DONE = ".exported"
+"""Folder of notes about the jobs that are done."""
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
-    """Export the newest training checkpoint in ``inputs["train"]`` with the tokenizer in ``inputs["tokenizer"]``.
-
-    The folder gets safetensors (sharded with an index where larger than ``export.shard_mib``), config.json with the
-    new vocabulary size and dtype, the base's generation config, and the tokenizer. Dtypes are those of the checkpoint.
-    """
+    """Export the newest training checkpoint in ``inputs["train"]`` with the tokenizer in ``inputs["tokenizer"]``."""
     base, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    export_checkpoint(newest_checkpoint(inputs["train"][0]), base, tokenizer, out, config.export.shard_mib << 20)
+    export_checkpoint(newest_checkpoint(inputs["train"][0]), base, tokenizer, out, config.export)
 
 
 def newest_checkpoint(train: Path) -> Path:
@@ -40,43 +45,126 @@ def newest_checkpoint(train: Path) -> Path:
     return found[-1]
 
 
-def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, shard_bytes: int) -> None:
-    """Write ``checkpoint`` as a Hugging Face folder like ``base`` (config.json), with the tokenizer's vocabulary."""
-    hf_config = read_config(base)
-    family = families.of(hf_config)
-    shape = family.shape(hf_config)
-    rows = target_rows(shape, TokenMap.load(tokenizer))
-    grown = family.shape({**hf_config, "vocab_size": rows})
-    table = family.entries(grown)
-    opened = Checkpoint(checkpoint)
-    dtype_of = {
-        rows.name.format(layer=layer): opened.dtypes[entry.key]
-        for entry in table
-        for rows in entry.rows
-        for layer in range(shape.layers)
-    }
-    tensors = {name: (size, dtype_of[name]) for name, size in hf_shapes(table, shape.layers).items()}
-    target = HfWriter(out, tensors, shard_bytes)
-    with Bar("exporting", target.total_bytes / 1e6, "MB") as bar:
-        for entry in table:
-            for layer in range(shape.layers if entry.stacked else 1):
-                _copy(opened, entry, layer, target, bar)
-    target.close()
-    complete_folder(out, base, tokenizer, rows, opened.dtypes[table[0].key])
+@dataclass(frozen=True)
+class Work:
+    """What is exported where. Every process makes its own, and the same one."""
+
+    checkpoint: Checkpoint
+    target: HfWriter
+    jobs: list[list[tuple[Entry, int]]]
+    """Tensors (with the layer) that are exported together."""
+    tokens: int
+    """Rows of the folder's tables that are tokens."""
+    rows: int
+    """Rows of the folder's tables, with those of ``export.pad_vocab_to``."""
+    dtype: torch.dtype
+    """Of the input table."""
+
+    @classmethod
+    def of(cls, checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> "Work":
+        """Lay out the folder ``out`` for ``checkpoint``, a model like ``base`` with the tokenizer's vocabulary."""
+        hf_config = read_config(base)
+        family = families.of(hf_config)
+        shape = family.shape(hf_config)
+        shape = replace(shape, vocab=target_rows(shape, TokenMap.load(tokenizer)))
+        rows = padded_rows(shape.vocab, config.pad_vocab_to, 1)
+        opened, table = Checkpoint(checkpoint), family.entries(shape)
+        dtype_of = {
+            part.name.format(layer=layer): opened.dtypes[entry.key]
+            for entry in table
+            for part in entry.rows
+            for layer in range(shape.layers)
+        }
+        sizes = hf_shapes(family.entries(replace(shape, vocab=rows)), shape.layers)
+        tensors = {name: (size, dtype_of[name]) for name, size in sizes.items()}
+        jobs = [[(entry, 0)] for entry in table if not entry.stacked]
+        jobs += [[(entry, layer) for entry in table if entry.stacked] for layer in range(shape.layers)]
+        target = HfWriter(out, tensors, config.shard_mib << 20)
+        return cls(opened, target, jobs, shape.vocab, rows, opened.dtypes[table[0].key])
 
 
-def _copy(opened: Checkpoint, entry: Entry, layer: int, target: HfWriter, bar: Bar) -> None:
+def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> None:
+    """Write ``checkpoint`` as a Hugging Face folder like ``base`` (config.json), with the tokenizer's vocabulary.
+
+    The folder gets safetensors (sharded with an index where larger than ``config.shard_mib``), config.json with the new
+    vocabulary size and dtype, the base's generation config, and the tokenizer. Dtypes are those of the checkpoint. What
+    an interrupted export left in ``out`` is kept. ``export.json`` says what each process read, and its peak memory.
+    """
+    places = (checkpoint, base, tokenizer, out, config)
+    work = Work.of(*places)
+    (out / DONE).mkdir(exist_ok=True)
+    processes = config.processes or (cores() if work.target.total_bytes >= SHARED_BYTES else 1)
+    with Bar("exporting", work.target.total_bytes / 1e6, "MB") as bar:
+        if processes == 1:
+            facts = [write_jobs(work, range(len(work.jobs)), lambda size: bar.advance(size / 1e6))]
+        else:
+            with team(processes - 1, bar) as others:
+                others.submit(_write_share, *places)
+                mine = others.common.numbers(len(work.jobs))
+                facts = [write_jobs(work, mine, lambda size: others.see(size / 1e6))]
+                facts += [future.result() for future in others.others]
+    work.target.close()
+    compare_samples(work, out)
+    complete_folder(out, base, tokenizer, work.rows, work.dtype, work.tokens)
+    write_json(out / "export.json", {"bytes": work.target.total_bytes, "processes": facts})
+    for note in (out / DONE).iterdir():
+        note.unlink()
+    (out / DONE).rmdir()
+
+
+def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
+    """Do some of the jobs in this process; what it read, and its peak memory."""
+    for number in numbers:
+        note = work.target.folder / DONE / str(number)
+        for entry, layer in work.jobs[number]:
+            if note.is_file():
+                seen(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize)
+            else:
+                _copy(work, entry, layer, seen)
+        work.target.flush()
+        note.touch()
+    return {"bytes_read": work.checkpoint.bytes_read, "peak_mib": peak_memory_mib()}
+
+
+def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> dict[str, int]:
+    """What another process does."""
+    work, shared = Work.of(checkpoint, base, tokenizer, out, config), common()
+    return write_jobs(work, shared.numbers(len(work.jobs)), lambda size: shared.see(size / 1e6))
+
+
+def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
     """Copy one layer's part of a Megatron tensor into the Hugging Face tensors that it is made of."""
-    row_bytes = torch.Size(entry.shape[1:]).numel() * opened.dtypes[entry.key].itemsize
+    row_bytes = torch.Size(entry.shape[1:]).numel() * work.checkpoint.dtypes[entry.key].itemsize
     step = max(1, PIECE_BYTES // row_bytes)
     for start in range(0, entry.shape[0], step):
-        size = (min(step, entry.shape[0] - start), *entry.shape[1:])
-        offset = (start, *(0 for _ in entry.shape[1:]))
-        if entry.stacked:
-            piece = opened.read(entry.key, (layer, *offset), (1, *size))[0]
-        else:
-            piece = opened.read(entry.key, offset, size)
-        for rows, at in entry.sources(start, start + size[0]):
-            write = target.write_columns if rows.turned else target.write
+        stop = min(start + step, entry.shape[0])
+        piece = _read(work.checkpoint, entry, layer, start, stop)
+        for rows, at in entry.sources(start, stop):
+            write = work.target.write_columns if rows.turned else work.target.write
             write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
-        bar.advance(size[0] * row_bytes / 1e6)
+        seen((stop - start) * row_bytes)
+
+
+def _read(checkpoint: Checkpoint, entry: Entry, layer: int, start: int, stop: int) -> torch.Tensor:
+    """Rows of one layer's part of a Megatron tensor."""
+    size, offset = (stop - start, *entry.shape[1:]), (start, *(0 for _ in entry.shape[1:]))
+    if entry.stacked:
+        return checkpoint.read(entry.key, (layer, *offset), (1, *size))[0]
+    return checkpoint.read(entry.key, offset, size)
+
+
+def compare_samples(work: Work, out: Path) -> None:
+    """Read a row of every tensor back from ``out`` and from the checkpoint; ``UserError`` if they differ."""
+    weights = HfWeights(out)
+    for entry, layer in (pair for job in work.jobs for pair in job):
+        row = zlib.crc32(f"{entry.key} {layer}".encode()) % entry.shape[0]
+        expected = _read(work.checkpoint, entry, layer, row, row + 1)
+        ((source, _),) = entry.sources(row, row + 1)
+        found, name = torch.empty_like(expected), source.name.format(layer=layer)
+        read = weights.read_columns if source.turned else weights.read
+        read(name, source.start, source.stop, found)
+        if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
+            raise UserError(
+                f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"
+            )
+    weights.close()

@@ -69,6 +69,7 @@ class HfWeights:
         self.tensors: dict[str, StoredTensor] = {}
         self._files: dict[Path, int] = {}
         self._turned: tuple[str, torch.Tensor] | None = None
+        self.bytes_read = 0
         for file in _weight_files(folder):
             self.tensors.update(_read_header(file, ignored))
         if prefix and not any(name.startswith(prefix) for name in self.tensors):
@@ -91,6 +92,7 @@ class HfWeights:
             if not got:
                 raise UserError(f"{stored.file}: the file ended inside tensor {name}; download it again")
             target, position = target[got:], position + got
+            self.bytes_read += got
 
     def read_columns(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
         """Copy columns ``start`` to ``stop`` of a matrix into the rows of ``out``; the whole matrix is read once."""
@@ -111,8 +113,9 @@ class HfWeights:
 class HfWriter:
     """Writes named tensors of known shapes into sharded safetensors files, rows in any order.
 
-    ``tensors``: name -> (shape, dtype) in the order in which they are laid out. ``close`` writes the index (where
-    there is more than one file) and makes everything durable.
+    ``tensors``: name -> (shape, dtype) in the order in which they are laid out. What is not written is zero. Several
+    processes may open the same folder and write different rows; what stands in its files stays. One of them, at the
+    end, calls ``close``.
     """
 
     def __init__(self, folder: Path, tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> None:
@@ -131,7 +134,7 @@ class HfWriter:
                 header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
             text = json.dumps(header, separators=(",", ":")).encode()
             text += b" " * (-len(text) % 8)
-            descriptor = os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+            descriptor = os.open(file, os.O_CREAT | os.O_WRONLY, 0o644)
             self._descriptors[file] = descriptor
             _write_at(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
             os.ftruncate(descriptor, 8 + len(text) + end)
@@ -156,10 +159,15 @@ class HfWriter:
         for number, row in enumerate(columns.T.contiguous()):
             _write_at(descriptor, _bytes_of(row), stored.offset + (number * stored.shape[1] + start) * size)
 
-    def close(self) -> None:
-        """Flush to disk, and write the index of a sharded folder."""
+    def flush(self) -> None:
+        """Make what was written durable."""
         for descriptor in self._descriptors.values():
             os.fsync(descriptor)
+
+    def close(self) -> None:
+        """Flush to disk, close the files, and write the index of a folder of several files."""
+        self.flush()
+        for descriptor in self._descriptors.values():
             os.close(descriptor)
         if len(self._descriptors) > 1:
             weight_map = {name: stored.file.name for name, stored in self.stored.items()}
@@ -167,18 +175,23 @@ class HfWriter:
             (self.folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype) -> None:
+def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype, tokens: int) -> None:
     """Write what a model folder needs besides its weights.
 
     That is config.json of ``base`` with ``rows`` as the vocabulary size and the dtype in the spelling that it used, its
-    generation config where it has one, and the tokenizer files (all files that begin like a tokenizer's).
+    generation config where it has one, and the tokenizer files (all files that begin like a tokenizer's). Rows from
+    ``tokens`` on are padding: the generation config forbids them.
     """
     hf_config = read_config(base)
     key = "dtype" if "dtype" in hf_config else "torch_dtype"
     content = {**hf_config, "vocab_size": rows, key: str(dtype).removeprefix("torch.")}
     (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if (base / "generation_config.json").is_file():
-        shutil.copyfile(base / "generation_config.json", out / "generation_config.json")
+    given, padded = base / "generation_config.json", list(range(tokens, rows))
+    generation = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
+    if padded:
+        generation["suppress_tokens"] = [*(generation.get("suppress_tokens") or []), *padded]
+    if generation:
+        (out / given.name).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     for file in sorted(tokenizer.iterdir()):
         if file.is_file() and file.name.startswith(TOKENIZER_FILES):
             shutil.copyfile(file, out / file.name)

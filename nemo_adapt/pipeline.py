@@ -18,6 +18,7 @@ ROWS = (
 )
 VECTORS = ("auxiliary", TEXT)
 LEARNED = ("resize.learned_share", "resize.learned_lr")
+TRAINED = (*ROWS, *LEARNED, "train", "data.replay_share")
 PROBE = (*ROWS[2:], *LEARNED, "train", "data.replay_share", "probe", "evaluate.target", "evaluate.context", TEXT)
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
@@ -29,19 +30,27 @@ ROAD = (
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
-    Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",)),
-    Step("probe", "nemo_adapt.probe.stage", reads.probing, "probe", PROBE, True, True, PROBE_GROWS),
-    Step("resize", "nemo_adapt.resize.stage", reads.resizing, "resize", (*ROWS, "train.precision", "parallel"), True),
+    Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",), keeps=True),
     Step(
-        "train",
-        "nemo_adapt.train.stage",
-        reads.training,
-        "train",
-        (*ROWS, *LEARNED, "train", "data.replay_share"),
-        True,
-        True,
+        "probe",
+        "nemo_adapt.probe.stage",
+        reads.probing,
+        "probe",
+        PROBE,
+        on_ranks=True,
+        resumable=True,
+        grows=PROBE_GROWS,
     ),
-    Step("export", "nemo_adapt.export", reads.trained, "export", ("export.shard_mib",)),
+    Step(
+        "resize",
+        "nemo_adapt.resize.stage",
+        reads.resizing,
+        "resize",
+        (*ROWS, "train.precision", "parallel"),
+        on_ranks=True,
+    ),
+    Step("train", "nemo_adapt.train.stage", reads.training, "train", TRAINED, on_ranks=True, resumable=True),
+    Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps=True),
     Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", ("evaluate", "train.seq_length", TEXT)),
 )
 

@@ -16,6 +16,8 @@ from nemo_adapt.run_folder import RunFolder
 NOT_DECIDING = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # what lies there decides, and is hashed as an input
     "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
+    "convert": ("processes",),
+    "export": ("dir", "processes"),
     "train": ("save_every", "keep", "log_every", "micro_batch"),
 }
 """Settings that a finished or interrupted stage does not depend on."""
@@ -39,6 +41,8 @@ class Step:
     """Builds in place and goes on where it was interrupted."""
     grows: tuple[str, ...] = ()
     """Settings with which a resumable stage may go on although they have changed."""
+    keeps: bool = False
+    """What an interrupted stage has written beside its result is kept, if nothing has changed since."""
 
     @property
     def title(self) -> str:
@@ -51,7 +55,9 @@ def run_step(config: Config, step: Step) -> None:
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
     _check_earlier(step, inputs, run)
-    stage = artifact.Stage(step.name, run[step.result], _deciding(config, step), inputs, step.resumable, step.grows)
+    stage = artifact.Stage(
+        step.name, run[step.result], _deciding(config, step), inputs, step.resumable, step.grows, step.keeps
+    )
     first = ranks.is_first()
     if stage.finished:
         if first:

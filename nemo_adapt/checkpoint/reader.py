@@ -36,6 +36,7 @@ class Checkpoint:
             if isinstance(entry, TensorStorageMetadata)
         }
         self.sizes = {key: tuple(entry.size) for key, entry in self._tensors.items()}
+        self.bytes_read = 0
         self.dtypes = {key: entry.properties.dtype for key, entry in self._tensors.items()}
 
     def read(self, key: str, offset: tuple[int, ...], size: tuple[int, ...]) -> torch.Tensor:
@@ -46,6 +47,7 @@ class Checkpoint:
         if sum(item.lengths.numel() for item in items) != out.numel():
             raise UserError(f"{self.folder}: tensor {key} {self.sizes[key]} has no box {size} at {offset}")
         self._reader.read_data(LoadPlan(items), _Into(out)).wait()
+        self.bytes_read += out.numel() * out.element_size()
         return out
 
     def rows(self, key: str, start: int, stop: int) -> torch.Tensor:

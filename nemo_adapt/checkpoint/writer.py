@@ -1,25 +1,23 @@
-"""Write a ``torch_dist`` checkpoint lazily: each piece is made when it is written and freed at once."""
+"""Write a ``torch_dist`` checkpoint lazily: each piece is made when it is written and freed at once.
+
+The format is PyTorch's distributed checkpoint (torch/distributed/checkpoint/filesystem.py) with Megatron's
+``common.pt`` and ``metadata.json`` beside it.
+"""
 
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
-from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat, _write_item
+from torch.distributed.checkpoint.filesystem import FileSystemWriter, _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
-from torch.distributed.checkpoint.planner import (
-    SavePlan,
-    SavePlanner,
-    TensorWriteData,
-    WriteItem,
-    WriteItemType,
-)
-from torch.futures import Future
+from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.storage import WriteResult
+
+from nemo_adapt.artifact import write_json
 
 BACKEND = {
     "sharded_backend": "torch_dist",
@@ -41,66 +39,77 @@ class Piece:
     dtype: torch.dtype
     make: Callable[[], torch.Tensor]
 
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return torch.Size(self.size).numel() * self.dtype.itemsize
 
-def write(folder: Path, pieces: list[Piece], done: Callable[[int], None] = lambda size: None) -> None:
-    """Write ``pieces`` as a checkpoint that ``megatron.core.dist_checkpointing.load`` reads at any TP and PP.
 
-    ``done`` is called with the bytes of each piece written. Raises ``ValueError`` when the pieces do not cover their
-    tensors exactly once.
+FILE_BYTES = 1 << 30
+"""Size of one file: what one process writes, and what an interrupted work does again at most."""
+
+
+def files(pieces: list[Piece]) -> list[list[Piece]]:
+    """The pieces in order, cut into files of about ``FILE_BYTES``; each is written by one process.
+
+    Raises ``ValueError`` when the pieces do not cover their tensors exactly once.
     """
     _check_cover(pieces)
-    dcp.save({}, storage_writer=_PieceWriter(folder, done), planner=_PiecePlanner(pieces), no_dist=True)
+    found: list[list[Piece]] = [[]]
+    size = 0
+    for piece in pieces:
+        if found[-1] and size + piece.bytes > FILE_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(piece)
+        size += piece.bytes
+    return found
+
+
+def write_file(folder: Path, number: int, pieces: list[Piece], done: Callable[[float], None]) -> None:
+    """Write one file unless it is there already, with a note beside it of where each piece lies.
+
+    One piece is in memory at a time. The file gets its name when it is whole, so that an interrupted work goes on with
+    the next. ``done`` is called with the bytes of each piece.
+    """
+    name, note = f"__{number}_0.distcp", _note(folder, number)
+    if note.is_file():
+        done(sum(piece.bytes for piece in pieces))
+        return
+    lies = []
+    unfinished = folder / f"{name}.tmp"
+    with unfinished.open("wb", buffering=1 << 20) as stream:
+        for piece in pieces:
+            begin = stream.tell()
+            torch.save(piece.make(), stream)
+            lies.append([begin, stream.tell() - begin])
+            done(piece.bytes)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(folder / name)
+    write_json(note, lies)
+
+
+def finish(folder: Path, files: list[list[Piece]]) -> None:
+    """Make the written files a checkpoint that ``megatron.core.dist_checkpointing.load`` reads at any TP and PP."""
+    results, notes = [], []
+    for number, pieces in enumerate(files):
+        notes.append(_note(folder, number))
+        lies = json.loads(notes[-1].read_text(encoding="utf-8"))
+        for piece, (offset, length) in zip(pieces, lies, strict=True):
+            where = _StorageInfo(f"__{number}_0.distcp", offset, length)
+            results.append(WriteResult(_write_item_of(piece).index, length, where))
+    items = [_write_item_of(piece) for pieces in files for piece in pieces]
+    _, metadata = create_default_global_save_plan([SavePlan(items)])
     torch.save({}, folder / "common.pt")
     (folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
+    FileSystemWriter(folder).finish(metadata, [results])
+    for note in notes:
+        note.unlink()
 
 
-class _PiecePlanner(SavePlanner):
-    """A save plan made of pieces; ``resolve_data`` makes the piece that is about to be written."""
-
-    def __init__(self, pieces: list[Piece]) -> None:
-        self.pieces = {(piece.key, piece.offset): piece for piece in pieces}
-
-    def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
-        """Nothing to set up: the pieces are the plan."""
-
-    def create_local_plan(self) -> SavePlan:
-        """One write item a piece."""
-        return SavePlan([_write_item_of(piece) for piece in self.pieces.values()])
-
-    def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Any]:
-        """DCP's own joining of plans, with the metadata that follows."""
-        return create_default_global_save_plan(all_plans)
-
-    def finish_plan(self, new_plan: SavePlan) -> SavePlan:
-        """The plan is final as it is."""
-        return new_plan
-
-    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
-        """Make the tensor of one item."""
-        return self.pieces[(write_item.index.fqn, tuple(write_item.index.offset))].make()
-
-
-class _PieceWriter(FileSystemWriter):
-    """DCP's file writer, but with one piece in memory: the stock one keeps tensors until their file is closed."""
-
-    def __init__(self, folder: Path, done: Callable[[int], None]) -> None:
-        super().__init__(folder, single_file_per_rank=True)
-        self.done = done
-
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[Any]:
-        """Write the items one after the other into one file."""
-        name = f"{plan.storage_data.prefix}0.distcp"
-        results = []
-        with (Path(self.path) / name).open("wb", buffering=1 << 20) as stream:
-            for item in plan.items:
-                data = planner.resolve_data(item)
-                results.append(_write_item(self.transforms, stream, data, item, name, SerializationFormat.TORCH_SAVE))
-                self.done(data.numel() * data.element_size())
-            stream.flush()
-            os.fsync(stream.fileno())
-        future: Future[Any] = Future()
-        future.set_result(results)
-        return future
+def _note(folder: Path, number: int) -> Path:
+    return folder / f"__{number}_0.json"
 
 
 def _write_item_of(piece: Piece) -> WriteItem:

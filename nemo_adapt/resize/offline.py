@@ -113,7 +113,7 @@ def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: Resize
     target.close()
     weights.close()
     embedding = next(name for name, key in resized.items() if key == EMBEDDING)
-    complete_folder(out, model, tokenizer, rows, sizes[embedding][1])
+    complete_folder(out, model, tokenizer, rows, sizes[embedding][1], rows)
 
 
 def _tables(hf_config: HfConfig) -> tuple[dict[str, str], set[str]]:

@@ -3,20 +3,18 @@
 Only light imports: the processes that count start with this module.
 """
 
-import multiprocessing
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from nemo_adapt import text
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.text_files import Part, Seen, ignore
 from nemo_adapt.tokenizer.counts import Counts, Pieces, odd_bytes
+from nemo_adapt.workers import common, cores, team
 
 MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (a table of 300 MB)."""
@@ -93,67 +91,20 @@ def added_pattern(added: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Common:
-    """What the counting processes share."""
-
-    taken: "Synchronized[int]"
-    """Parts that some process has taken."""
-    bytes: "Synchronized[float]"
-    """Bytes that have been read."""
-
-    def take(self, parts: Sequence[Part]) -> Iterator[Part]:
-        """The parts that nobody else has taken, one at a time."""
-        while True:
-            with self.taken.get_lock():
-                number = self.taken.value
-                self.taken.value += 1
-            if number >= len(parts):
-                return
-            yield parts[number]
-
-    def see(self, amount: float) -> None:
-        """Note that so many bytes have been read."""
-        with self.bytes.get_lock():
-            self.bytes.value += amount
-
-
-_common: Common | None = None
-"""In a counting process: shared memory has to be handed over when it starts."""
-
-
-def _start(common: Common) -> None:
-    global _common
-    _common = common
-
-
 def _counted(parts: list[Part], field: str, added: Sequence[str]) -> tuple[Pieces, bytes]:
-    assert _common is not None
-    counts = count_parts(_common.take(parts), field, added, _common.see)
+    shared = common()
+    mine = (parts[number] for number in shared.numbers(len(parts)))
+    counts = count_parts(mine, field, added, lambda amount: shared.see(amount / 1e6))
     return counts.pieces(), counts.text[: counts.length].tobytes()
 
 
 def _in_processes(processes: int, parts: list[Part], field: str, added: Sequence[str], bar: Bar) -> Counts:
     """This process counts too, because its table stays; all take parts until there are none."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
-    common = Common(context.Value("i", 0), context.Value("d", 0.0))
-
-    def seen(amount: float) -> None:
-        common.see(amount)
-        bar.advance(common.bytes.value / 1e6 - bar.done)
-        for future in others:
-            if future.done() and future.exception():
-                future.result()  # an error elsewhere ends the counting here
-
-    with ProcessPoolExecutor(processes - 1, context, _start, (common,)) as pool:
-        others = [pool.submit(_counted, parts, field, added) for _ in range(processes - 1)]
-        counts = count_parts(common.take(parts), field, added, seen)
-        for future in as_completed(others):
-            bar.advance(common.bytes.value / 1e6 - bar.done)
+    with team(processes - 1, bar) as others:
+        others.submit(_counted, parts, field, added)
+        mine = (parts[number] for number in others.common.numbers(len(parts)))
+        counts = count_parts(mine, field, added, lambda amount: others.see(amount / 1e6))
+        for future in as_completed(others.others):
+            others.show()
             counts.merge(*future.result())
     return counts

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import StableLmConfig
 
 from nemo_adapt import families
+from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-model.md").read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def test_the_page_s_family(tmp_path, ranks, monkeypatch):
     torch.testing.assert_close(ours[..., : zoo.VOCAB], reference, rtol=0, atol=1e-5)
 
     (tmp_path / "out").mkdir()
-    export_checkpoint(folders.checkpoint, model, folders.tokenizer, tmp_path / "out", shard_bytes=1 << 30)
+    export_checkpoint(folders.checkpoint, model, folders.tokenizer, tmp_path / "out", ExportConfig())
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 

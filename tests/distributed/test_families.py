@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from nemo_adapt import families
+from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
 
 LAYOUTS = {
@@ -36,7 +37,7 @@ def model(request, tmp_path_factory):
 
 def exported(folders, checkpoint, out):
     out.mkdir()
-    export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, shard_bytes=1 << 30)
+    export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, ExportConfig())
     return load_file(out / "model.safetensors")
 
 

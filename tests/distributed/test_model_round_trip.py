@@ -10,6 +10,7 @@ from ranks import model_bodies
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
+from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
 
 # 256 divides by every TP and multiple; 250 does not.
@@ -18,7 +19,7 @@ MODELS = [TinyLlama(tied, kv, vocab) for tied in (False, True) for kv, vocab in 
 
 def exported(folders: Folders, checkpoint: Path, out: Path) -> dict[str, torch.Tensor]:
     out.mkdir()
-    export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, shard_bytes=1 << 30)
+    export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, ExportConfig())
     return load_file(out / "model.safetensors")
 
 

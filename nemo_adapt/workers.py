@@ -1,0 +1,99 @@
+"""Several processes of this machine at one list of jobs: who is free takes the next one. This process works too.
+
+Only light imports: the processes start with this module.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any
+
+from nemo_adapt.progress import Bar
+
+Seen = Callable[[float], None]
+"""Called with an amount that has been done, for progress bars."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the processes share."""
+
+    taken: "Synchronized[int]"
+    """Jobs that some process has taken."""
+    done: "Synchronized[float]"
+    """How much has been done, in the unit of the bar."""
+
+    def numbers(self, jobs: int) -> Iterator[int]:
+        """The numbers of jobs that nobody else has taken, one at a time."""
+        while True:
+            with self.taken.get_lock():
+                number = self.taken.value
+                self.taken.value += 1
+            if number >= jobs:
+                return
+            yield number
+
+    def see(self, amount: float) -> None:
+        """Note that so much has been done."""
+        with self.done.get_lock():
+            self.done.value += amount
+
+
+_common: Common | None = None
+"""In another process: shared memory has to be handed over when it starts."""
+
+
+def _start(common: Common) -> None:
+    global _common
+    _common = common
+
+
+def common() -> Common:
+    """In another process: what it shares with this one."""
+    assert _common is not None
+    return _common
+
+
+@dataclass
+class Team:
+    """The other processes, and what all of them share."""
+
+    common: Common
+    size: int
+    pool: ProcessPoolExecutor
+    bar: Bar
+    others: list[Future[Any]] = field(default_factory=list)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have every other process do ``function(*arguments)``, which gets its jobs from :func:`common`."""
+        self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
+
+    def see(self, amount: float) -> None:
+        """The ``Seen`` of this process, which keeps the bar for all; an error elsewhere ends the work here."""
+        self.common.see(amount)
+        self.show()
+        for future in self.others:
+            if future.done() and future.exception():
+                future.result()
+
+    def show(self) -> None:
+        """Bring the bar up to date."""
+        self.bar.advance(self.common.done.value - self.bar.done)
+
+
+@contextmanager
+def team(others: int, bar: Bar) -> Iterator[Team]:
+    """``others`` processes beside this one."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
+    shared = Common(context.Value("i", 0), context.Value("d", 0.0))
+    with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
+        yield Team(shared, others, pool, bar)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
