@@ -30,6 +30,8 @@ commands:
   recipes     list the recipes
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
+  export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
+  verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
@@ -38,9 +40,11 @@ recipe=NAME is one of those listed, or the path of a YAML file. Keys are those o
 
 
 BESIDE = {
+    "export-hf": "nemo_adapt.export_command",
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",
     "resize-hf": "nemo_adapt.resize.offline",
+    "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
 

@@ -138,19 +138,11 @@ def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
     step = max(1, PIECE_BYTES // row_bytes)
     for start in range(0, entry.shape[0], step):
         stop = min(start + step, entry.shape[0])
-        piece = _read(work.checkpoint, entry, layer, start, stop)
+        piece = work.checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
         for rows, at in entry.sources(start, stop):
             write = work.target.write_columns if rows.turned else work.target.write
             write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
         seen((stop - start) * row_bytes)
-
-
-def _read(checkpoint: Checkpoint, entry: Entry, layer: int, start: int, stop: int) -> torch.Tensor:
-    """Rows of one layer's part of a Megatron tensor."""
-    size, offset = (stop - start, *entry.shape[1:]), (start, *(0 for _ in entry.shape[1:]))
-    if entry.stacked:
-        return checkpoint.read(entry.key, (layer, *offset), (1, *size))[0]
-    return checkpoint.read(entry.key, offset, size)
 
 
 def compare_samples(work: Work, out: Path) -> None:
@@ -158,7 +150,7 @@ def compare_samples(work: Work, out: Path) -> None:
     weights = HfWeights(out)
     for entry, layer in (pair for job in work.jobs for pair in job):
         row = zlib.crc32(f"{entry.key} {layer}".encode()) % entry.shape[0]
-        expected = _read(work.checkpoint, entry, layer, row, row + 1)
+        expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
         ((source, _),) = entry.sources(row, row + 1)
         found, name = torch.empty_like(expected), source.name.format(layer=layer)
         read = weights.read_columns if source.turned else weights.read

@@ -1,12 +1,19 @@
-"""Read boxes of tensors from a ``torch_dist`` checkpoint without building a model."""
+"""Read boxes of tensors from a ``torch_dist`` checkpoint without building a model, and no byte that is not wanted."""
 
+import io
+import itertools
+import math
+import pickle
+import struct
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch.distributed.checkpoint import FileSystemReader
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, TensorStorageMetadata
-from torch.distributed.checkpoint.planner import LoadPlan
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
 from nemo_adapt.errors import UserError
@@ -27,9 +34,9 @@ class Checkpoint:
         if not (folder / ".metadata").is_file():
             raise UserError(f"{folder} is not a complete Megatron checkpoint (no .metadata in it)")
         self.folder = folder
-        self._reader = FileSystemReader(folder)
-        metadata = self._reader.read_metadata()
-        self._reader.set_up_storage_reader(metadata, True)
+        metadata = FileSystemReader(folder).read_metadata()
+        self._lies: Any = metadata.storage_data
+        self._known: dict[MetadataIndex, Stored] = {}
         self._tensors = {
             key: entry
             for key, entry in metadata.state_dict_metadata.items()
@@ -46,28 +53,126 @@ class Checkpoint:
         items = create_read_items_for_chunk_list(key, self._tensors[key], [box])
         if sum(item.lengths.numel() for item in items) != out.numel():
             raise UserError(f"{self.folder}: tensor {key} {self.sizes[key]} has no box {size} at {offset}")
-        self._reader.read_data(LoadPlan(items), _Into(out)).wait()
-        self.bytes_read += out.numel() * out.element_size()
+        for item in items:
+            stored = self._stored(item.storage_index)
+            part = stored.read(tuple(item.storage_offsets), tuple(item.lengths), out.dtype)
+            self.bytes_read += part.numel() * part.element_size()
+            if part.shape == out.shape:
+                return part
+            box_of(out, item.dest_offsets, item.lengths).copy_(part)
         return out
+
+    def _stored(self, index: MetadataIndex) -> "Stored":
+        """Where a stored box lies; found once."""
+        if index not in self._known:
+            lies = self._lies[index]
+            self._known[index] = find(self.folder / lies.relative_path, lies.offset, lies.length)
+        return self._known[index]
 
     def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
         """Rows ``start`` to ``stop`` of a table."""
-        rest = self.sizes[key][1:]
-        return self.read(key, (start, *(0 for _ in rest)), (stop - start, *rest))
+        return self.layer_rows(key, start, stop, None)
+
+    def layer_rows(self, key: str, start: int, stop: int, layer: int | None) -> torch.Tensor:
+        """Rows of one layer's part of a tensor; ``None``: the tensor is not one of layers."""
+        if layer is None:
+            rest = self.sizes[key][1:]
+            return self.read(key, (start, *(0 for _ in rest)), (stop - start, *rest))
+        rest = self.sizes[key][2:]
+        return self.read(key, (layer, start, *(0 for _ in rest)), (1, stop - start, *rest))[0]
 
 
-class _Into:
-    """The two methods of a load planner that ``FileSystemReader.read_data`` calls: read into one tensor."""
+@dataclass(frozen=True)
+class Stored:
+    """One stored box of a tensor: its file, the place of its first byte there, and its shape."""
 
-    def __init__(self, out: torch.Tensor) -> None:
-        self.out = out
+    file: Path
+    position: int
+    shape: tuple[int, ...]
 
-    def resolve_tensor(self, item: Any) -> torch.Tensor:
-        """The part of the tensor that an item fills."""
-        part = self.out
-        for dimension, (offset, length) in enumerate(zip(item.dest_offsets, item.lengths, strict=True)):
-            part = part.narrow(dimension, offset, length)
-        return part
+    def read(self, offset: tuple[int, ...], size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A part of the box. Dimensions that are wanted whole, at the end, are read together."""
+        out = torch.empty(size, dtype=dtype)
+        whole = len(self.shape)
+        while whole and size[whole - 1] == self.shape[whole - 1]:
+            whole -= 1
+        ahead = max(0, whole - 1)  # dimensions of which each index is read by itself
+        flat = out.view(-1).view(torch.uint8)
+        run = math.prod(size[ahead:]) * dtype.itemsize
+        steps = [math.prod(self.shape[d + 1 :]) * dtype.itemsize for d in range(len(self.shape))]
+        with self.file.open("rb", buffering=0) as stream:
+            for number, index in enumerate(itertools.product(*map(range, size[:ahead]))):
+                at = [*(begin + i for begin, i in zip(offset, index, strict=False)), *offset[ahead:]]
+                stream.seek(self.position + sum(i * step for i, step in zip(at, steps, strict=True)))
+                target = memoryview(flat[number * run : (number + 1) * run].numpy())  # type: ignore[arg-type]
+                while len(target):
+                    got = stream.readinto(target)
+                    if not got:
+                        raise UserError(f"{self.file} is cut short; the checkpoint cannot be read")
+                    target = target[got:]
+        return out
 
-    def commit_tensor(self, item: Any, tensor: torch.Tensor) -> None:
-        """Nothing to do: the item was read in place."""
+
+def box_of(tensor: torch.Tensor, offsets: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
+    """A view of a part of a tensor."""
+    for dimension, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
+        tensor = tensor.narrow(dimension, offset, length)
+    return tensor
+
+
+def find(file: Path, offset: int, length: int) -> Stored:
+    """Where the numbers of a tensor lie that ``torch.save`` wrote into ``file`` at ``offset``.
+
+    The zip archive that ``torch.save`` makes holds them uncompressed in one record. ``UserError`` for a file that is
+    cut short, and for a tensor that was not saved as a contiguous one of its own, which Megatron never does.
+    """
+    with file.open("rb") as stream:
+        head = Part(stream, offset, length)
+        try:
+            shape = torch.load(cast(BinaryIO, head), map_location="meta", weights_only=True)
+            with zipfile.ZipFile(head) as archive:
+                (record,) = [entry for entry in archive.infolist() if "/data/" in entry.filename]
+        except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+            raise UserError(f"{file} is cut short or damaged at byte {offset}; the checkpoint cannot be read") from None
+        if (
+            not shape.is_contiguous()
+            or record.file_size != shape.numel() * shape.element_size()
+            or record.compress_type
+        ):
+            raise UserError(f"{file}: the tensor at byte {offset} is not stored as Megatron stores tensors")
+        stream.seek(offset + record.header_offset)
+        # The local header of a zip record: 30 bytes, of which the last four are the lengths of name and extra field.
+        name, extra = struct.unpack("<26x2H", stream.read(30))
+    return Stored(file, offset + record.header_offset + 30 + name + extra, tuple(shape.shape))
+
+
+class Part(io.RawIOBase):
+    """A range of bytes of an open file as a file of its own."""
+
+    def __init__(self, stream: BinaryIO, offset: int, length: int) -> None:
+        self.stream, self.offset, self.length, self.at = stream, offset, length, 0
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can go anywhere."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the range."""
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.length}[whence]
+        return self.at
+
+    def tell(self) -> int:
+        """The place in the range."""
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``, as far as the range goes."""
+        self.stream.seek(self.offset + self.at)
+        data = self.stream.read(min(len(buffer), max(0, self.length - self.at)))
+        buffer[: len(data)] = data
+        self.at += len(data)
+        return len(data)

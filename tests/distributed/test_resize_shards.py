@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from nemo_adapt import families
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.config import ResizeConfig
+from nemo_adapt.config import ExportConfig, ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.entries import one
@@ -150,7 +150,7 @@ def test_rows_beyond_the_base_tokenizer_are_reused_or_trimmed(tmp_path, ranks, c
     heard = ranks(2).run(resize_bodies.save_and_listen, tiny_config(tp=2), folders, tmp_path / "saved")
     assert f"the base model has 256 rows for 251 tokens: {said}" in heard[0] and not heard[1]
     (tmp_path / "export").mkdir()
-    export_checkpoint(tmp_path / "saved", folders.model, folders.tokenizer, tmp_path / "export", 1 << 30)
+    export_checkpoint(tmp_path / "saved", folders.model, folders.tokenizer, tmp_path / "export", ExportConfig())
     exported = load_file(tmp_path / "export" / "model.safetensors")
     stored = resized_offline(folders, tmp_path / "offline")
     assert said in capsys.readouterr().out

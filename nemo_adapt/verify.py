@@ -1,0 +1,225 @@
+"""``nemo-adapt verify A B``: are two models the same? Tensor by tensor, and on a text by their logits.
+
+    nemo-adapt verify A B [text=FILE] [tolerance=1e-5]
+
+A and B are Hugging Face folders or Megatron checkpoints, in any combination; of a checkpoint and a folder the folder's
+config.json says which tensors belong together. A piece of one tensor of each is in memory at a time. Exits with 1 where
+they differ.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo_adapt import families, recipes
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import Entry
+from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.progress import say
+
+PIECE_BYTES = 64 << 20
+"""Most bytes of a tensor read at once."""
+SHOWN = 20
+"""Differing tensors that are listed."""
+TOKENS = 512
+"""Tokens of the text on which logits are compared."""
+
+
+@dataclass
+class VerifyConfig:
+    text: str = ""
+    """A text file: the logits of both, which have to be Hugging Face folders, are compared on its beginning."""
+    tolerance: float = 0.0
+    """Largest difference of two numbers that counts as none."""
+
+
+@dataclass
+class Findings:
+    """What was compared and what differs."""
+
+    same: int = 0
+    """Tensors that are equal."""
+    wrong: dict[str, str] = field(default_factory=dict)
+    """Tensor -> how it differs."""
+
+    def note(self, name: str, difference: float, tolerance: float) -> None:
+        """Take in the largest difference of a tensor."""
+        if difference <= tolerance:
+            self.same += 1
+        else:
+            self.wrong[name] = f"differs by up to {difference:.3g}"
+
+
+Read = Callable[[int, int], torch.Tensor]
+"""Rows ``start`` to ``stop`` of a tensor."""
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for words that name no two models; exit code 1 where they differ."""
+    places = [Path(word) for word in words if "=" not in word]
+    if len(places) != 2:
+        raise UserError(f"verify takes two folders, not {len(places)}: nemo-adapt verify A B")
+    first, second = places
+    config = recipes.parse(VerifyConfig, [word for word in words if "=" in word])
+    found = compare(first, second, config.tolerance)
+    say(f"{found.same} tensors are equal, {len(found.wrong)} are not")
+    for name in list(found.wrong)[:SHOWN]:
+        say(f"  {name} {found.wrong[name]}")
+    if len(found.wrong) > SHOWN:
+        say(f"  and {len(found.wrong) - SHOWN} others")
+    far = False
+    if config.text:
+        difference = logits_difference(first, second, Path(config.text))
+        say(f"logits differ by up to {difference:.3g}")
+        far = difference > config.tolerance
+    if found.wrong or far:
+        raise SystemExit(1)
+
+
+def compare(first: Path, second: Path, tolerance: float = 0.0) -> Findings:
+    """Compare all tensors of two models; ``UserError`` for a folder that is neither kind."""
+    kinds = [is_checkpoint(place) for place in (first, second)]
+    if kinds == [False, False]:
+        ours, theirs = HfWeights(first), HfWeights(second)
+        return _by_name(_of_folder(ours), _of_folder(theirs), tolerance)
+    if kinds == [True, True]:
+        return _by_name(_of_checkpoint(Checkpoint(first)), _of_checkpoint(Checkpoint(second)), tolerance)
+    checkpoint, folder = (first, second) if kinds[0] else (second, first)
+    return _with_table(Checkpoint(checkpoint), folder, tolerance)
+
+
+def is_checkpoint(place: Path) -> bool:
+    """True for a Megatron checkpoint, false for a Hugging Face folder; ``UserError`` for anything else."""
+    if (place / ".metadata").is_file():
+        return True
+    if (place / "config.json").is_file():
+        return False
+    raise UserError(f"{place} is no Hugging Face folder (no config.json) and no Megatron checkpoint (no .metadata)")
+
+
+Tensors = dict[str, tuple[tuple[int, ...], torch.dtype, Read]]
+
+
+def _of_folder(weights: HfWeights) -> Tensors:
+    def reader(name: str) -> Read:
+        stored = weights.tensors[name]
+
+        def read(start: int, stop: int) -> torch.Tensor:
+            out = torch.empty((stop - start, *stored.shape[1:]), dtype=stored.dtype)
+            weights.read(name, start, stop, out)
+            return out
+
+        return read
+
+    return {name: (stored.shape, stored.dtype, reader(name)) for name, stored in weights.tensors.items()}
+
+
+def _of_checkpoint(checkpoint: Checkpoint) -> Tensors:
+    def reader(key: str) -> Read:
+        return lambda start, stop: checkpoint.rows(key, start, stop)
+
+    return {
+        key: (size, checkpoint.dtypes[key], reader(key))
+        for key, size in checkpoint.sizes.items()
+        if not key.startswith("optimizer.")
+    }
+
+
+def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
+    found = Findings()
+    for name in ours.keys() ^ theirs.keys():
+        found.wrong[name] = "is only in the first" if name in ours else "is only in the second"
+    for name in [name for name in ours if name in theirs]:
+        (shape, dtype, read), (other_shape, other_dtype, other_read) = ours[name], theirs[name]
+        if shape != other_shape:
+            found.wrong[name] = f"is {shape} in the first and {other_shape} in the second"
+            continue
+        if dtype != other_dtype:
+            found.wrong[name] = f"is {dtype} in the first and {other_dtype} in the second"
+            continue
+        pieces = _pieces(shape, dtype)
+        found.note(name, _largest((read(*piece), other_read(*piece)) for piece in pieces), tolerance)
+    return found
+
+
+def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findings:
+    """Compare by the family's table. Rows that the checkpoint has beyond the folder's must be zero."""
+    config = read_config(folder)
+    family = families.of(config)
+    shape = family.shape(config)
+    weights = HfWeights(folder, family.prefix, family.computed)
+    found = Findings()
+    for entry in family.entries(shape):
+        size = checkpoint.sizes.get(entry.key)
+        if size is None:
+            found.wrong[entry.key] = "is not in the checkpoint"
+            continue
+        for layer in range(shape.layers if entry.stacked else 1):
+            name = f"{entry.key} {layer}" if entry.stacked else entry.key
+            found.note(name, _entry_difference(checkpoint, weights, entry, layer), tolerance)
+        if not entry.stacked and size[0] > entry.shape[0]:
+            padding = checkpoint.rows(entry.key, entry.shape[0], size[0])
+            if padding.count_nonzero():
+                found.wrong[entry.key] = f"has rows beyond the folder's {entry.shape[0]} that are not zero"
+    return found
+
+
+def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, layer: int) -> float:
+    worst = 0.0
+    for start, stop in _pieces(entry.shape, checkpoint.dtypes[entry.key]):
+        ours = checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
+        for rows, at in entry.sources(start, stop):
+            part = ours[at : at + rows.stop - rows.start]
+            name = rows.name.format(layer=layer)
+            theirs = torch.empty(part.shape, dtype=weights.tensors[name].dtype)
+            (weights.read_columns if rows.turned else weights.read)(name, rows.start, rows.stop, theirs)
+            worst = max(worst, _largest([(part, theirs)]))
+    return worst
+
+
+def _pieces(shape: tuple[int, ...], dtype: torch.dtype) -> Iterable[tuple[int, int]]:
+    """Ranges of rows that together are the tensor."""
+    tall = shape[0] if shape else 1
+    step = max(1, PIECE_BYTES // max(1, torch.Size(shape[1:]).numel() * dtype.itemsize))
+    return [(start, min(start + step, tall)) for start in range(0, tall, step)]
+
+
+def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """The largest difference of two numbers; infinity where one is NaN and the other is not."""
+    worst = 0.0
+    for one, other in pairs:
+        if one.dtype == other.dtype and torch.equal(one, other):
+            continue
+        difference = (one.double() - other.double()).abs()
+        difference[one.isnan() & other.isnan()] = 0.0
+        worst = max(worst, float(difference.nan_to_num(nan=float("inf")).max()))
+    return worst
+
+
+def logits_difference(first: Path, second: Path, text: Path) -> float:
+    """The largest difference of the logits that both folders' models give the beginning of ``text``, in float32.
+
+    ``UserError`` where one is no Hugging Face folder, where the tokenizers cut the text otherwise, or there is no text.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from nemo_adapt import hf_tokenizer
+
+    if any(is_checkpoint(place) for place in (first, second)):
+        raise UserError("verify: logits are compared of Hugging Face folders; export the checkpoint first")
+    if not text.is_file():
+        raise UserError(f"verify: {text} does not exist")
+    written = text.read_text(encoding="utf-8")[: 16 * TOKENS]
+    ids = [hf_tokenizer.load(place)(written)["input_ids"][:TOKENS] for place in (first, second)]
+    if ids[0] != ids[1] or not ids[0]:
+        raise UserError(f"verify: the two tokenizers do not give {text} the same ids, so logits cannot be compared")
+    found: list[Any] = []
+    for place in (first, second):
+        model = AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32)
+        with torch.no_grad():
+            found.append(model(torch.tensor([ids[0]])).logits)
+    return float((found[0] - found[1]).abs().max())

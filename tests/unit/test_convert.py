@@ -1,0 +1,177 @@
+"""Converting: several processes, interruptions, damaged folders, padding for inference engines, comparing models."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from nemo_adapt import artifact, convert, export, verify
+from nemo_adapt.checkpoint import writer
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.config import Config, ExportConfig
+from nemo_adapt.errors import UserError
+
+
+@pytest.fixture
+def model(tmp_path):
+    make_token_map(tmp_path / "tokenizer", 256, 0)
+    return make_llama(tmp_path / "model", TinyLlama())
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """A tiny model then has many files and jobs."""
+    monkeypatch.setattr(writer, "FILE_BYTES", 20_000)
+
+
+def exported(model, checkpoint, out, **settings):
+    out.mkdir(exist_ok=True)
+    export.export_checkpoint(checkpoint, model, model.parent / "tokenizer", out, ExportConfig(**settings))
+    return out
+
+
+def test_processes_share_the_work(model, tmp_path):
+    """Two processes read together what one would, and write the same model."""
+    config, both = Config(), tmp_path / "both"
+    config.convert.processes = 2
+    both.mkdir()
+    convert.build(config, {"model": [model]}, both)
+    out = exported(model, both, tmp_path / "out", processes=2, shard_mib=1)
+    assert not verify.compare(model, out).wrong and not verify.compare(model, both).wrong
+    size = sum(tensor.nbytes for tensor in load_file(model / "model.safetensors").values())
+    facts = json.loads((out / "export.json").read_text())
+    assert facts["bytes"] == size == sum(each["bytes_read"] for each in facts["processes"])
+    assert len(facts["processes"]) == 2 and not list(out.glob(".exp*"))
+
+
+def test_an_interrupted_conversion_goes_on(model, tmp_path, small_files, monkeypatch):
+    config = Config()
+    stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps=True)
+    write_file, written = writer.write_file, []
+
+    def fail_in_the_middle(folder, number, pieces, done):
+        if number == 2 and not written:
+            written.append(number)
+            raise KeyboardInterrupt
+        assert not written or not (folder / f"__{number}_0.json").exists() or number < 2
+        write_file(folder, number, pieces, done)
+
+    monkeypatch.setattr(writer, "write_file", fail_in_the_middle)
+    monkeypatch.setattr(convert, "cores", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        artifact.run(stage, lambda place: convert.build(config, {"model": [model]}, place))
+    left = sorted(path.name for path in stage.workplace.glob("*.distcp"))
+    assert left == ["__0_0.distcp", "__1_0.distcp"] and not stage.finished and not stage.out.exists()
+    before = {name: (stage.workplace / name).stat().st_mtime_ns for name in left}
+    artifact.run(stage, lambda place: convert.build(config, {"model": [model]}, place))
+    assert before == {name: (stage.out / name).stat().st_mtime_ns for name in left}
+    assert stage.finished and not verify.compare(model, stage.out).wrong
+    assert not [path.name for path in stage.out.iterdir() if "tmp" in path.name or path.name == "started.json"]
+
+
+def test_what_was_left_is_thrown_away_when_the_model_has_changed(model, tmp_path):
+    stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps=True)
+    (stage.prepare() / "left").touch()
+    assert (stage.prepare() / "left").exists()
+    other = artifact.Stage("convert", tmp_path / "checkpoint", {"chunk_mib": 1}, {"model": [model]}, keeps=True)
+    assert not (other.prepare() / "left").exists()
+
+
+def test_an_interrupted_export_goes_on(model, tmp_path, monkeypatch):
+    checkpoint, out = converted(model, tmp_path / "checkpoint"), tmp_path / "out"
+    copy, copied = export._copy, []
+
+    def fail_in_the_last_layer(work, entry, layer, seen):
+        if layer == 1 and len(copied) < 100:
+            copied.extend(["failed"] * 100)
+            raise KeyboardInterrupt
+        copied.append(entry.key)
+        copy(work, entry, layer, seen)
+
+    monkeypatch.setattr(export, "_copy", fail_in_the_last_layer)
+    with pytest.raises(KeyboardInterrupt):
+        exported(model, checkpoint, out)
+    copied[:] = ["failed"] * 100
+    exported(model, checkpoint, out)
+    assert len(copied) - 100 == 6  # the tensors of the last layer
+    assert not verify.compare(model, out).wrong
+
+
+def test_only_one_process_makes_a_folder(tmp_path):
+    again = artifact.alone(tmp_path / "out")
+    with artifact.alone(tmp_path / "out"), pytest.raises(UserError, match="is being made by another process"), again:
+        pass
+    with artifact.alone(tmp_path / "out"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_was_lost_is_found(model, tmp_path, monkeypatch):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    monkeypatch.setattr(export.HfWriter, "write", lambda *arguments: None)
+    with pytest.raises(UserError, match="is not what was written"):
+        exported(model, checkpoint, tmp_path / "out")
+
+
+def test_padded_rows_are_zero_and_never_generated(model, tmp_path):
+    """All real logits are made negative, so that the zero rows' logits would win."""
+    tensors = load_file(model / "model.safetensors")
+    tensors["lm_head.weight"] = -tensors["lm_head.weight"].abs()
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].abs()
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    plain = exported(model, checkpoint, tmp_path / "plain")
+    assert json.loads((plain / "config.json").read_text())["vocab_size"] == 256
+    out = exported(model, checkpoint, tmp_path / "out", pad_vocab_to=100)
+    padded = AutoModelForCausalLM.from_pretrained(out)
+    assert padded.config.vocab_size == 300 == len(padded.lm_head.weight) == len(padded.get_input_embeddings().weight)
+    assert not padded.lm_head.weight[256:].any() and torch.equal(padded.lm_head.weight[:256], tensors["lm_head.weight"])
+    answer = padded.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=20, do_sample=False)
+    assert (answer < 256).all() and padded.generation_config.suppress_tokens == list(range(256, 300))
+
+
+def test_damaged_folders_are_named(model, tmp_path):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    file = checkpoint / "__0_0.distcp"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"__0_0\.distcp is cut short"):
+        exported(model, checkpoint, tmp_path / "out")
+    stranger = tmp_path / "stranger"
+    shutil.copytree(model, stranger)
+    tensors = load_file(model / "model.safetensors")
+    save_file({**tensors, "model.extra.weight": torch.zeros(3)}, stranger / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"1 tensors have no place in the model: model\.extra\.weight"):
+        converted(stranger, tmp_path / "other")
+    whole_numbers = {name: tensor.to(torch.int32) for name, tensor in tensors.items()}
+    save_file(whole_numbers, stranger / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="is I32; only F32, BF16, F16 can be converted"):
+        converted(stranger, tmp_path / "another")
+
+
+def test_any_box_of_a_checkpoint_is_read(tmp_path):
+    """Boxes that begin and end anywhere, over pieces that were stored apart."""
+    table = torch.arange(7 * 5 * 3, dtype=torch.float32).view(7, 5, 3)
+
+    def piece(start, stop):
+        return writer.Piece(
+            "t", (7, 5, 3), (start, 0, 0), (stop - start, 5, 3), torch.float32, lambda: table[start:stop].clone()
+        )
+
+    files = writer.files([piece(0, 3), piece(3, 7)])
+    writer.write_file(tmp_path, 0, files[0], lambda amount: None)
+    writer.finish(tmp_path, files)
+    opened = Checkpoint(tmp_path)
+    for offset, size in (
+        ((2, 1, 0), (3, 2, 3)),
+        ((0, 0, 1), (7, 5, 2)),
+        ((4, 2, 1), (1, 3, 1)),
+        ((0, 0, 0), (7, 5, 3)),
+    ):
+        box = tuple(slice(begin, begin + length) for begin, length in zip(offset, size, strict=True))
+        assert torch.equal(opened.read("t", offset, size), table[box])
+    assert opened.bytes_read == 4 * (18 + 70 + 3 + 105)
