@@ -1,5 +1,6 @@
 """The command line: ``nemo-adapt COMMAND recipe=NAME [key=value ...]``."""
 
+import errno
 import importlib
 import json
 import logging
@@ -72,6 +73,16 @@ def main() -> None:
             ranks.report(error)  # all ranks may fail alike: the process that started them says it once
         else:
             print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(ranks.USER_ERROR) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" (at {error.filename})" if error.filename else ""
+        print(
+            f"nemo-adapt: error: the disk is full{place}; free some space and run the same command to go on",
+            file=sys.stderr,
+            flush=True,
+        )
         raise SystemExit(ranks.USER_ERROR) from None
     except KeyboardInterrupt:
         print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)

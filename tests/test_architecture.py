@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "checks": {"resize"},  # the names of the strategies
     "reads": {"resize"},  # what the strategies need
     "cli": {"evaluate"},  # the headline of the report
+    "export_command": {"export"},  # the same for one checkpoint
     "inspection": {"evaluate"},  # the style of the plots
     "probe": {"resize", "train", "evaluate"},  # it is short trainings, scored as the report scores
 }
@@ -37,6 +38,7 @@ LIGHT = {
     "progress",
     "artifact",
     "ranks",
+    "workers",
 }
 """What a misspelt command touches: it answers without waiting for torch."""
 

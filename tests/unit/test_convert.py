@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +13,14 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import artifact, convert, export, verify
+from nemo_adapt import artifact, convert, export, export_command, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import hf_shapes
+from nemo_adapt.families.llama import LLAMA
+from nemo_adapt.hf_folder import StoredTensor
 
 
 @pytest.fixture
@@ -175,3 +182,76 @@ def test_any_box_of_a_checkpoint_is_read(tmp_path):
         box = tuple(slice(begin, begin + length) for begin, length in zip(offset, size, strict=True))
         assert torch.equal(opened.read("t", offset, size), table[box])
     assert opened.bytes_read == 4 * (18 + 70 + 3 + 105)
+
+
+def test_a_full_disk_is_one_line_and_no_result(model, tmp_path):
+    """On a file system of 64 KiB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    command = [sys.executable, "-m", "nemo_adapt", "resize-hf", f"model={model}", f"tokenizer={model.parent}/tokenizer"]
+    mounted = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], check=False).returncode == 0
+    )
+    if not mounted:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        done = subprocess.run([*command, f"out={small}/out"], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "the disk is full" in done.stderr and "Traceback" not in done.stderr
+        assert not (small / "out").exists()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+class LazyWeights:
+    """The tensors of a model that is nowhere: a number is made from its tensor's name, its row and its column."""
+
+    def __init__(self, shapes):
+        self.tensors = {name: StoredTensor(Path(name), torch.bfloat16, shape, 0) for name, shape in shapes.items()}
+
+    def read(self, name, start, stop, out):
+        out.copy_(number(name, torch.arange(start, stop), self.tensors[name].shape))
+
+
+def number(name, rows, shape):
+    columns = torch.arange(shape[1]) if len(shape) > 1 else torch.zeros(1)
+    values = (zlib.crc32(name.encode()) % 251 + rows[:, None] * 3 + columns) % 256
+    return values.to(torch.bfloat16).view(len(rows), *shape[1:])
+
+
+def test_the_layout_of_70b():
+    """80 layers of 8,192 columns, 64 heads, 8 key-value heads: what is asked of which tensor, and where it goes."""
+    config = {
+        "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "intermediate_size": 28672, "vocab_size": 128256, "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+    shape = LLAMA.shape(config)
+    table = LLAMA.entries(shape)
+    weights = LazyWeights(hf_shapes(table, shape.layers))
+    pieces = list(convert._pieces(weights, table, shape.layers, 64 << 20))
+    files = writer.files(pieces)  # covers every tensor exactly once, or it raises
+    assert sum(piece.bytes for piece in pieces) == 2 * 70_553_706_496  # the parameters of Llama-3 70B
+    assert max(piece.bytes for piece in pieces) <= 64 << 20 and len(files) > 100
+    attention = "model.layers.41.self_attn.{}_proj.weight"
+    for piece in pieces:
+        if piece.key.endswith("linear_qkv.weight") and piece.offset[0] == 41:
+            made, first = piece.make()[0], piece.offset[1]
+            for at in range(0, len(made), 509):
+                group, row = divmod(first + at, 10 * 128)  # eight query heads, a key, a value
+                if row < 1024:
+                    name, source = attention.format("q"), group * 1024 + row
+                else:
+                    name, source = attention.format("kv"[row >= 1152]), group * 128 + row % 128
+                assert torch.equal(made[at], number(name, torch.tensor([source]), weights.tensors[name].shape)[0])
+
+
+def test_the_command_exports_any_checkpoint(model, tmp_path, capsys):
+    checkpoint, out = converted(model, tmp_path / "checkpoint"), tmp_path / "out"
+    words = [f"model={model}", f"tokenizer={tmp_path}/tokenizer", f"out={out}"]
+    export_command.main([f"checkpoint={checkpoint}", *words])
+    assert not verify.compare(model, out).wrong and (out / "manifest.json").is_file()
+    export_command.main([f"checkpoint={checkpoint}", *words])
+    assert "was finished before" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no value for checkpoint: give"):
+        export_command.main(words)
+    with pytest.raises(UserError, match="is not a complete Megatron checkpoint"):
+        export_command.main([f"checkpoint={tmp_path}/tokenizer", *words])

@@ -53,5 +53,5 @@ def test_the_tree_names_what_is_there():
     tree = README.split("```\nnemo_adapt/\n")[1].split("```")[0]
     for line in tree.splitlines():
         indent = REPOSITORY / "nemo_adapt" if line.startswith("  ") else REPOSITORY
-        for name in re.findall(r"[\w/]+(?:\.\w+|/)(?= |$)", line.split("    ")[0] + " "):
+        for name in re.findall(r"[\w/-]+(?:\.\w+|/)(?= |$)", line.split("    ")[0] + " "):
             assert (indent / name).exists(), name
