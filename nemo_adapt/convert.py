@@ -6,6 +6,7 @@ keep their size: padding belongs to a layout and is added when the checkpoint is
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Shape, hf_shapes
 from nemo_adapt.hf_folder import HEAD, HfWeights, read_config
 from nemo_adapt.progress import Bar
-from nemo_adapt.workers import Seen, common, cores, team
+from nemo_adapt.workers import Seen, common, cores, share
 
 
 @dataclass(frozen=True)
@@ -53,24 +54,18 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """
     folder, chunk_bytes = inputs["model"][0], config.convert.chunk_mib << 20
     source = Source.of(folder, chunk_bytes)
-    processes = min(config.convert.processes or cores(), len(source.files))
+    jobs = len(source.files)
+    processes = min(config.convert.processes or cores(), jobs)
     with Bar("converting", source.bytes / 1e6, "MB") as bar:
-        if processes == 1:
-            facts = [write_files(source, out, range(len(source.files)), lambda size: bar.advance(size / 1e6))]
-        else:
-            with team(processes - 1, bar) as others:
-                others.submit(_write_share, folder, chunk_bytes, out)
-                mine = others.common.numbers(len(source.files))
-                facts = [write_files(source, out, mine, lambda size: others.see(size / 1e6))]
-                facts += [future.result() for future in others.others]
+        facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, folder, chunk_bytes, out)
     writer.finish(out, source.files)
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
 
 
 def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Write some of the files in this process; what it read, and its peak memory."""
+    """Write some of the files in this process; what it read, and its peak memory. ``seen`` counts MB."""
     for number in numbers:
-        writer.write_file(out, number, source.files[number], seen)
+        writer.write_file(out, number, source.files[number], lambda size: seen(size / 1e6))
     source.weights.close()
     return {"bytes_read": source.weights.bytes_read, "peak_mib": peak_memory_mib()}
 
@@ -78,7 +73,7 @@ def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -
 def _write_share(folder: Path, chunk_bytes: int, out: Path) -> dict[str, int]:
     """What another process does."""
     source, shared = Source.of(folder, chunk_bytes), common()
-    return write_files(source, out, shared.numbers(len(source.files)), lambda size: shared.see(size / 1e6))
+    return write_files(source, out, shared.numbers(len(source.files)), shared.see)
 
 
 def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
@@ -95,6 +90,16 @@ def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: 
     for name, size in wanted.items():
         if weights.tensors[name].shape != size:
             raise UserError(f"{folder}: tensor {name} is {weights.tensors[name].shape}, config.json says {size}")
+    for entry in table:
+        # They become one tensor, in which all layers are stacked.
+        names = [rows.name.format(layer=layer) for layer in range(shape.layers) for rows in entry.rows]
+        first = weights.tensors[names[0]].dtype
+        for name in names:
+            if weights.tensors[name].dtype != first:
+                raise UserError(
+                    f"{folder}: tensor {name} is {weights.tensors[name].dtype}, but {names[0]} is {first}; they go "
+                    "into one Megatron tensor: save the model in one dtype"
+                )
 
 
 def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[writer.Piece]:

@@ -7,6 +7,7 @@ the work; a piece of one tensor is in memory at a time; what is written is compa
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_conf
 from nemo_adapt.progress import Bar
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import padded_rows, target_rows
-from nemo_adapt.workers import Seen, common, cores, team
+from nemo_adapt.workers import Seen, common, cores, share
 
 PIECE_BYTES = 64 << 20
 """Most bytes read from the checkpoint at once."""
@@ -95,14 +96,7 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
     (out / DONE).mkdir(exist_ok=True)
     processes = config.processes or (cores() if work.target.total_bytes >= SHARED_BYTES else 1)
     with Bar("exporting", work.target.total_bytes / 1e6, "MB") as bar:
-        if processes == 1:
-            facts = [write_jobs(work, range(len(work.jobs)), lambda size: bar.advance(size / 1e6))]
-        else:
-            with team(processes - 1, bar) as others:
-                others.submit(_write_share, *places)
-                mine = others.common.numbers(len(work.jobs))
-                facts = [write_jobs(work, mine, lambda size: others.see(size / 1e6))]
-                facts += [future.result() for future in others.others]
+        facts = share(len(work.jobs), processes, bar, partial(write_jobs, work), _write_share, *places)
     work.target.close()
     compare_samples(work, out)
     complete_folder(out, base, tokenizer, work.rows, work.dtype, work.tokens)
@@ -113,12 +107,12 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
 
 
 def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Do some of the jobs in this process; what it read, and its peak memory."""
+    """Do some of the jobs in this process; what it read, and its peak memory. ``seen`` counts MB."""
     for number in numbers:
         note = work.target.folder / DONE / str(number)
         for entry, layer in work.jobs[number]:
             if note.is_file():
-                seen(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize)
+                seen(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize / 1e6)
             else:
                 _copy(work, entry, layer, seen)
         work.target.flush()
@@ -129,7 +123,7 @@ def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]
 def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> dict[str, int]:
     """What another process does."""
     work, shared = Work.of(checkpoint, base, tokenizer, out, config), common()
-    return write_jobs(work, shared.numbers(len(work.jobs)), lambda size: shared.see(size / 1e6))
+    return write_jobs(work, shared.numbers(len(work.jobs)), shared.see)
 
 
 def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
@@ -142,7 +136,7 @@ def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
         for rows, at in entry.sources(start, stop):
             write = work.target.write_columns if rows.turned else work.target.write
             write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
-        seen((stop - start) * row_bytes)
+        seen((stop - start) * row_bytes / 1e6)
 
 
 def compare_samples(work: Work, out: Path) -> None:

@@ -5,15 +5,16 @@ Only light imports: the processes start with this module.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any
+from typing import Any, TypeVar
 
 from nemo_adapt.progress import Bar
 
+T = TypeVar("T")
 Seen = Callable[[float], None]
 """Called with an amount that has been done, for progress bars."""
 
@@ -92,6 +93,21 @@ def team(others: int, bar: Bar) -> Iterator[Team]:
     shared = Common(context.Value("i", 0), context.Value("d", 0.0))
     with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
         yield Team(shared, others, pool, bar)
+
+
+def share(
+    jobs: int, processes: int, bar: Bar, mine: Callable[[Iterable[int], Seen], T], other: Callable[..., T], *given: Any
+) -> list[T]:
+    """Have ``processes`` do jobs: this one by ``mine(numbers, seen)``, the others by ``other(*given)``.
+
+    ``other`` takes its jobs from :func:`common`. What they return, this process's first.
+    """
+    if processes == 1:
+        return [mine(range(jobs), bar.advance)]
+    with team(processes - 1, bar) as others:
+        others.submit(other, *given)
+        answers = [mine(others.common.numbers(jobs), others.see)]
+        return answers + [future.result() for future in others.others]
 
 
 def cores() -> int:

@@ -69,6 +69,10 @@ def run(rank: int, model: str, out: str, tp: int, measure: bool) -> None:
     cpu = torch.device("cpu")
     torch.cuda.current_device = lambda: cpu  # type: ignore[assignment]
     torch.cuda.set_device = lambda device: None
+    torch.cuda.get_rng_state = lambda *a, **k: torch.get_rng_state()
+    torch.cuda.set_rng_state = lambda state, *a, **k: torch.set_rng_state(state)
+    torch.cuda.manual_seed = torch.manual_seed  # type: ignore[assignment]
+    torch.cuda.synchronize = torch.cuda.empty_cache = lambda *a, **k: None
     torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign]
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
     dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=tp)

@@ -158,6 +158,12 @@ def test_damaged_folders_are_named(model, tmp_path):
     save_file(whole_numbers, stranger / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match="is I32; only F32, BF16, F16 can be converted"):
         converted(stranger, tmp_path / "another")
+    mixed = {**tensors, "model.layers.1.self_attn.k_proj.weight": tensors["lm_head.weight"][:16].bfloat16()}
+    save_file(mixed, stranger / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        UserError, match=r"layers\.1\.self_attn\.k_proj\.weight is torch\.bfloat16, but .* is torch\.float32"
+    ):
+        converted(stranger, tmp_path / "one_more")
 
 
 def test_any_box_of_a_checkpoint_is_read(tmp_path):
