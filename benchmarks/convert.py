@@ -34,7 +34,7 @@ CONFIG = {
     "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": False, "torch_dtype": "bfloat16",
 }  # fmt: skip
 BLOCK = 8 << 20
-"""Numbers drawn at once."""
+"""Numbers drawn at once: 14 random bits each, which as bf16 are numbers from 0 to 2."""
 
 
 def make_model(folder: Path, gigabytes: float) -> int:
@@ -53,7 +53,7 @@ def make_model(folder: Path, gigabytes: float) -> int:
     for name, (shape, _) in tensors.items():
         step = max(1, BLOCK // int(np.prod(shape[1:])))
         for row in range(0, shape[0], step):
-            numbers = draw.integers(0, 1 << 15, (min(step, shape[0] - row), *shape[1:]), dtype=np.uint16)
+            numbers = draw.integers(0, 1 << 14, (min(step, shape[0] - row), *shape[1:]), dtype=np.uint16)
             writer.write(name, row, torch.from_numpy(numbers.view(np.int16)).view(torch.bfloat16))
     writer.close()
     content = {**CONFIG, "num_hidden_layers": layers}
