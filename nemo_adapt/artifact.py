@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import platform
 import resource
 import shutil
@@ -187,15 +188,16 @@ def alone(out: Path) -> Iterator[None]:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.lock")
+    busy = f"{out} is being made by another process: wait until it has ended, or name another"
     with path.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"{out} is being made by another process: wait until it has ended, or name another"
-            ) from None
+            raise UserError(busy) from None
         except OSError:
             pass
+        if not (path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat())):
+            raise UserError(busy)  # the file was given up between our opening and locking it, and may be another's now
         try:
             yield
         finally:

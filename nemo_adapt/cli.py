@@ -1,5 +1,6 @@
 """The command line: ``nemo-adapt COMMAND recipe=NAME [key=value ...]``."""
 
+import contextlib
 import errno
 import importlib
 import json
@@ -7,6 +8,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_adapt import __version__, pipeline, ranks, recipes
@@ -67,26 +69,29 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
-        command(arguments[0], arguments[1:])
+        with said_when_full():
+            command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
             ranks.report(error)  # all ranks may fail alike: the process that started them says it once
         else:
             print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(ranks.USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def said_when_full() -> Iterator[None]:
+    """A full disk is the user's to mend: ``UserError``."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" (at {error.filename})" if error.filename else ""
-        print(
-            f"nemo-adapt: error: the disk is full{place}; free some space and run the same command to go on",
-            file=sys.stderr,
-            flush=True,
-        )
-        raise SystemExit(ranks.USER_ERROR) from None
-    except KeyboardInterrupt:
-        print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise UserError(f"the disk is full{place}; free some space and run the same command to go on") from None
 
 
 def command(name: str, words: list[str]) -> None:

@@ -35,7 +35,7 @@ class Source:
         return sum(piece.bytes for pieces in self.files for piece in pieces)
 
     @classmethod
-    def of(cls, folder: Path, chunk_bytes: int) -> "Source":
+    def of(cls, folder: Path, chunk_bytes: int, file_bytes: int) -> "Source":
         """``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors."""
         hf_config = read_config(folder)
         family = families.of(hf_config)
@@ -43,7 +43,7 @@ class Source:
         table = family.entries(shape)
         weights = HfWeights(folder, family.prefix, family.computed)
         check_tensors(weights, table, shape, folder)
-        return cls(weights, writer.files(list(_pieces(weights, table, shape.layers, chunk_bytes))))
+        return cls(weights, writer.files(list(_pieces(weights, table, shape.layers, chunk_bytes)), file_bytes))
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -52,12 +52,12 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     Files that an interrupted conversion left there are kept. ``convert.json`` says what each process read, and its
     peak memory. Raises ``UserError`` as ``Source.of`` does.
     """
-    folder, chunk_bytes = inputs["model"][0], config.convert.chunk_mib << 20
-    source = Source.of(folder, chunk_bytes)
+    cut = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES)
+    source = Source.of(*cut)
     jobs = len(source.files)
     processes = min(config.convert.processes or cores(), jobs)
     with Bar("converting", source.bytes / 1e6, "MB") as bar:
-        facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, folder, chunk_bytes, out)
+        facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, out, *cut)
     writer.finish(out, source.files)
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
 
@@ -70,9 +70,9 @@ def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -
     return {"bytes_read": source.weights.bytes_read, "peak_mib": peak_memory_mib()}
 
 
-def _write_share(folder: Path, chunk_bytes: int, out: Path) -> dict[str, int]:
+def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int) -> dict[str, int]:
     """What another process does."""
-    source, shared = Source.of(folder, chunk_bytes), common()
+    source, shared = Source.of(folder, chunk_bytes, file_bytes), common()
     return write_files(source, out, shared.numbers(len(source.files)), shared.see)
 
 
@@ -129,8 +129,8 @@ def _maker(
     def make() -> torch.Tensor:
         piece = torch.empty(size, dtype=dtype)
         for rows, at in entry.sources(start, start + size[0]):
-            read = weights.read_columns if rows.turned else weights.read
-            read(rows.name.format(layer=layer), rows.start, rows.stop, piece[at : at + rows.stop - rows.start])
+            part = piece[at : at + rows.stop - rows.start]
+            weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.turned)
         return piece.unsqueeze(0) if entry.stacked else piece
 
     return make

@@ -91,6 +91,8 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
     vocabulary size and dtype, the base's generation config, and the tokenizer. Dtypes are those of the checkpoint. What
     an interrupted export left in ``out`` is kept. ``export.json`` says what each process read, and its peak memory.
     """
+    if config.pad_vocab_to < 1:
+        raise UserError(f"export.pad_vocab_to={config.pad_vocab_to} must be at least 1 (no padding)")
     places = (checkpoint, base, tokenizer, out, config)
     work = Work.of(*places)
     (out / DONE).mkdir(exist_ok=True)
@@ -134,8 +136,8 @@ def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
         stop = min(start + step, entry.shape[0])
         piece = work.checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
         for rows, at in entry.sources(start, stop):
-            write = work.target.write_columns if rows.turned else work.target.write
-            write(rows.name.format(layer=layer), rows.start, piece[at : at + rows.stop - rows.start])
+            part = piece[at : at + rows.stop - rows.start]
+            work.target.write(rows.name.format(layer=layer), rows.start, part, rows.turned)
         seen((stop - start) * row_bytes / 1e6)
 
 
@@ -147,8 +149,7 @@ def compare_samples(work: Work, out: Path) -> None:
         expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
         ((source, _),) = entry.sources(row, row + 1)
         found, name = torch.empty_like(expected), source.name.format(layer=layer)
-        read = weights.read_columns if source.turned else weights.read
-        read(name, source.start, source.stop, found)
+        weights.read(name, source.start, source.stop, found, source.turned)
         if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
             raise UserError(
                 f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"

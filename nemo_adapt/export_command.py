@@ -10,13 +10,10 @@ from pathlib import Path
 from nemo_adapt import artifact, recipes
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ExportConfig
-from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.progress import say
 from nemo_adapt.token_map import TokenMap
-
-FOLDERS = ("checkpoint", "model", "tokenizer", "out")
 
 
 @dataclass
@@ -36,11 +33,7 @@ class ExportHfConfig:
 def main(words: list[str]) -> None:
     """The command. ``UserError`` for missing words, and for what is no checkpoint, model or tokenizer."""
     config = recipes.parse(ExportHfConfig, words)
-    missing = [name for name in FOLDERS if not getattr(config, name)]
-    if missing:
-        raise UserError(
-            f"export-hf: no value for {', '.join(missing)}: give {' '.join(f'{n}=FOLDER' for n in missing)}"
-        )
+    recipes.require("export-hf", config, ("checkpoint", "model", "tokenizer", "out"))
     checkpoint, model, tokenizer = Path(config.checkpoint), Path(config.model), Path(config.tokenizer)
     # What is not there is said before anything is hashed.
     Checkpoint(checkpoint)

@@ -77,8 +77,14 @@ class HfWeights:
             for name, stored in bare.items():
                 self.tensors[name if name == HEAD else prefix + name] = stored
 
-    def read(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
-        """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements)."""
+    def read(self, name: str, start: int, stop: int, out: torch.Tensor, turned: bool = False) -> None:
+        """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements).
+
+        ``turned``: columns of a matrix become the rows of ``out``; the whole matrix is read, and kept for more calls.
+        """
+        if turned:
+            self._read_columns(name, start, stop, out)
+            return
         stored = self.tensors[name]
         row_bytes = stored.row_elements * stored.dtype.itemsize
         target = _bytes_of(out)
@@ -94,8 +100,7 @@ class HfWeights:
             target, position = target[got:], position + got
             self.bytes_read += got
 
-    def read_columns(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
-        """Copy columns ``start`` to ``stop`` of a matrix into the rows of ``out``; the whole matrix is read once."""
+    def _read_columns(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
         if self._turned is None or self._turned[0] != name:
             stored = self.tensors[name]
             whole = torch.empty(stored.shape, dtype=stored.dtype)
@@ -144,20 +149,17 @@ class HfWriter:
                 self.stored[name] = StoredTensor(file, dtype, shape, offset)
             self.total_bytes += end
 
-    def write(self, name: str, start: int, rows: torch.Tensor) -> None:
-        """Write ``rows`` (dtype of the tensor) at row ``start`` of tensor ``name``."""
+    def write(self, name: str, start: int, rows: torch.Tensor, turned: bool = False) -> None:
+        """Write ``rows`` (dtype of the tensor) at row ``start`` of tensor ``name``; ``turned``: as columns."""
         stored = self.stored[name]
         if rows.dtype != stored.dtype:
             raise ValueError(f"{name} is {stored.dtype}, not {rows.dtype}")
-        offset = stored.offset + start * stored.row_elements * stored.dtype.itemsize
-        _write_at(self._descriptors[stored.file], _bytes_of(rows.contiguous()), offset)
-
-    def write_columns(self, name: str, start: int, columns: torch.Tensor) -> None:
-        """Write the rows of ``columns`` as columns of tensor ``name``, from column ``start`` on."""
-        stored = self.stored[name]
         descriptor, size = self._descriptors[stored.file], stored.dtype.itemsize
-        for number, row in enumerate(columns.T.contiguous()):
-            _write_at(descriptor, _bytes_of(row), stored.offset + (number * stored.shape[1] + start) * size)
+        if turned:
+            for number, row in enumerate(rows.T.contiguous()):
+                _write_at(descriptor, _bytes_of(row), stored.offset + (number * stored.shape[1] + start) * size)
+            return
+        _write_at(descriptor, _bytes_of(rows.contiguous()), stored.offset + start * stored.row_elements * size)
 
     def flush(self) -> None:
         """Make what was written durable."""

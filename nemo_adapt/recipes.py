@@ -1,7 +1,7 @@
 """From a recipe and ``key=value`` words to a typed configuration (Hydra over the dataclasses of ``config``)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -75,6 +75,15 @@ def parse(schema: type[T], words: list[str]) -> T:
         return cast(T, OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, schema)) from None
+
+
+def require(command: str, settings: Any, names: Sequence[str]) -> None:
+    """``UserError`` naming the folders that a command was not given."""
+    missing = [name for name in names if not getattr(settings, name)]
+    if missing:
+        raise UserError(
+            f"{command}: no value for {', '.join(missing)}: give {' '.join(f'{name}=FOLDER' for name in missing)}"
+        )
 
 
 def typed(config: Any) -> Config:

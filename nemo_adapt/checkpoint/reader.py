@@ -126,8 +126,10 @@ def find(file: Path, offset: int, length: int) -> Stored:
     The zip archive that ``torch.save`` makes holds them uncompressed in one record. ``UserError`` for a file that is
     cut short, and for a tensor that was not saved as a contiguous one of its own, which Megatron never does.
     """
+    if not file.is_file():
+        raise UserError(f"{file} is missing; the checkpoint is not complete")
     with file.open("rb") as stream:
-        head = Part(stream, offset, length)
+        head = Slice(stream, offset, length)
         try:
             shape = torch.load(cast(BinaryIO, head), map_location="meta", weights_only=True)
             with zipfile.ZipFile(head) as archive:
@@ -146,7 +148,7 @@ def find(file: Path, offset: int, length: int) -> Stored:
     return Stored(file, offset + record.header_offset + 30 + name + extra, tuple(shape.shape))
 
 
-class Part(io.RawIOBase):
+class Slice(io.RawIOBase):
     """A range of bytes of an open file as a file of its own."""
 
     def __init__(self, stream: BinaryIO, offset: int, length: int) -> None:

@@ -50,8 +50,8 @@ FILE_BYTES = 1 << 30
 """Size of one file: what one process writes, and what an interrupted work does again at most."""
 
 
-def files(pieces: list[Piece]) -> list[list[Piece]]:
-    """The pieces in order, cut into files of about ``FILE_BYTES``; each is written by one process.
+def files(pieces: list[Piece], file_bytes: int = FILE_BYTES) -> list[list[Piece]]:
+    """The pieces in order, cut into files of about ``file_bytes``; each is written by one process.
 
     Raises ``ValueError`` when the pieces do not cover their tensors exactly once.
     """
@@ -59,7 +59,7 @@ def files(pieces: list[Piece]) -> list[list[Piece]]:
     found: list[list[Piece]] = [[]]
     size = 0
     for piece in pieces:
-        if found[-1] and size + piece.bytes > FILE_BYTES:
+        if found[-1] and size + piece.bytes > file_bytes:
             found.append([])
             size = 0
         found[-1].append(piece)

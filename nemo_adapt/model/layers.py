@@ -114,8 +114,8 @@ class Norm(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., hidden] -> the same shape and dtype."""
-        if self.bias is not None:
-            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight + self.shift, self.bias, self.eps)
+        if self.bias is not None:  # no family has zero-centered LayerNorm
+            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight, self.bias, self.eps)
         if self.shift:  # 1 + weight is rounded once, at the end, as in transformers' Gemma
             weight = self.weight.float() + self.shift
             return F.rms_norm(hidden.float(), (hidden.shape[-1],), weight, self.eps).to(hidden.dtype)

@@ -51,11 +51,7 @@ class OfflineConfig:
 def main(words: list[str]) -> None:
     """The command. ``UserError`` for missing words, and for all that ``resize_folder`` refuses."""
     config = recipes.parse(OfflineConfig, words)
-    missing = [name for name in ("model", "tokenizer", "out") if not getattr(config, name)]
-    if missing:
-        raise UserError(
-            f"resize-hf: no value for {', '.join(missing)}: give {' '.join(f'{n}=FOLDER' for n in missing)}"
-        )
+    recipes.require("resize-hf", config, ("model", "tokenizer", "out"))
     model, tokenizer = Path(config.model), Path(config.tokenizer)
     read_config(model)  # a missing folder is said before anything is hashed
     TokenMap.load(tokenizer)

@@ -26,7 +26,7 @@ LONGEST = 1 << (BEGIN - 1)
 """Longer pieces, in bytes, are left out; the sum of all texts may be half a terabyte."""
 SMALL = 1 << 16
 AHEAD = 12
-"""A piece's slot is fetched so many pieces before it is looked at: waiting for memory takes half of the time then."""
+"""A piece's slot is fetched so many pieces before it is looked at, so that waits for memory overlap."""
 PLAIN, MAY, MUST, BETWEEN, LAST = range(5)
 """Kinds of bytes: of plain documents; of such that may not be (other bytes decide), or are not; space and end."""
 BASIS, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)

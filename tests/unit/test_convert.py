@@ -1,5 +1,6 @@
 """Converting: several processes, interruptions, damaged folders, padding for inference engines, comparing models."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import artifact, convert, export, export_command, verify
+from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
@@ -41,7 +42,7 @@ def exported(model, checkpoint, out, **settings):
     return out
 
 
-def test_processes_share_the_work(model, tmp_path):
+def test_processes_share_the_work(model, tmp_path, small_files):
     """Two processes read together what one would, and write the same model."""
     config, both = Config(), tmp_path / "both"
     config.convert.processes = 2
@@ -53,6 +54,9 @@ def test_processes_share_the_work(model, tmp_path):
     facts = json.loads((out / "export.json").read_text())
     assert facts["bytes"] == size == sum(each["bytes_read"] for each in facts["processes"])
     assert len(facts["processes"]) == 2 and not list(out.glob(".exp*"))
+    facts = json.loads((both / "convert.json").read_text())
+    assert size == facts["bytes"] == sum(each["bytes_read"] for each in facts["processes"])
+    assert len(facts["processes"]) == 2 and len(list(both.glob("*.distcp"))) > 2
 
 
 def test_an_interrupted_conversion_goes_on(model, tmp_path, small_files, monkeypatch):
@@ -64,7 +68,6 @@ def test_an_interrupted_conversion_goes_on(model, tmp_path, small_files, monkeyp
         if number == 2 and not written:
             written.append(number)
             raise KeyboardInterrupt
-        assert not written or not (folder / f"__{number}_0.json").exists() or number < 2
         write_file(folder, number, pieces, done)
 
     monkeypatch.setattr(writer, "write_file", fail_in_the_middle)
@@ -148,6 +151,11 @@ def test_damaged_folders_are_named(model, tmp_path):
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"__0_0\.distcp is cut short"):
         exported(model, checkpoint, tmp_path / "out")
+    file.unlink()
+    with pytest.raises(UserError, match=r"__0_0\.distcp is missing; the checkpoint is not complete"):
+        exported(model, checkpoint, tmp_path / "out")
+    with pytest.raises(UserError, match=r"export\.pad_vocab_to=0 must be at least 1"):
+        exported(model, checkpoint, tmp_path / "out", pad_vocab_to=0)
     stranger = tmp_path / "stranger"
     shutil.copytree(model, stranger)
     tensors = load_file(model / "model.safetensors")
@@ -208,13 +216,27 @@ def test_a_full_disk_is_one_line_and_no_result(model, tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_full_disk_is_said_wherever_it_is_met(model, tmp_path, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hf_folder, "_write_at", full)
+    words = ["resize-hf", f"model={model}", f"tokenizer={tmp_path}/tokenizer", f"out={tmp_path}/out"]
+    monkeypatch.setattr(sys, "argv", ["nemo-adapt", *words])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.startswith("nemo-adapt: error: the disk is full; free some space") and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 class LazyWeights:
     """The tensors of a model that is nowhere: a number is made from its tensor's name, its row and its column."""
 
     def __init__(self, shapes):
         self.tensors = {name: StoredTensor(Path(name), torch.bfloat16, shape, 0) for name, shape in shapes.items()}
 
-    def read(self, name, start, stop, out):
+    def read(self, name, start, stop, out, turned):
         out.copy_(number(name, torch.arange(start, stop), self.tensors[name].shape))
 
 
