@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test test-faults lint bench clean
 
 install: $(STAMP)
 
@@ -25,6 +25,10 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# One rank, and all ranks, are killed at ten random moments each (about ten minutes).
+test-faults: $(STAMP)
+	NEMO_ADAPT_KILLS=10 $(BIN)/python -m pytest tests/e2e/test_training_faults.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,12 +47,15 @@ MODELS = {
 }
 
 
-def install(venv: Path) -> None:
-    """Make Bridge's environment."""
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    for packages in INSTALL:
-        subprocess.run([venv / "bin/pip", "install", "--quiet", *packages], check=True)
-    subprocess.run([venv / "bin/pip", "uninstall", "--quiet", "-y", "torchvision"], check=True)
+def environment(venv: Path, steps: Sequence[list[str]]) -> Path:
+    """The Python of a virtual environment; where it is not there, it is made, with one ``pip install`` a step."""
+    python = venv.absolute() / "bin/python"
+    if not python.is_file():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        for packages in steps:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "-y", "torchvision"], check=True)
+    return python
 
 
 def write_tiny(folder: Path, config: dict) -> None:
@@ -86,7 +90,7 @@ def load(rank: int, place: Path, tp: int, precision: str) -> object:
     config = Config()
     config.parallel.tp, config.resize.padded_vocab_multiple, config.train.precision = tp, 1, precision
     start_parallel(config.parallel, 1)
-    return load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")[0]
+    return load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")[0][0]
 
 
 def save_rank(rank: int, place: Path, tp: int) -> None:
@@ -163,9 +167,7 @@ def main() -> None:
     if not arguments.venv:
         print("summary: nothing compared: name Bridge's virtual environment with --venv")
         return
-    python = arguments.venv.absolute() / "bin/python"
-    if not python.is_file():
-        install(arguments.venv)
+    python = environment(arguments.venv, INSTALL)
     print(f"versions: {json.dumps(versions())}, load {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         same = {name: compare_tensors(name, python, Path(folder) / name) for name in MODELS}

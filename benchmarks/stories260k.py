@@ -38,7 +38,7 @@ def megatron_logits(folder: str) -> None:
     import torch.distributed as dist
     from megatron.core import dist_checkpointing, parallel_state
 
-    from nemo_adapt.export import newest_checkpoint
+    from nemo_adapt.export import chosen_checkpoint
     from nemo_adapt.model.build import start_parallel
     from nemo_adapt.resize.adapted import adapted_shape, build_adapted
     from nemo_adapt.token_map import TokenMap
@@ -46,8 +46,9 @@ def megatron_logits(folder: str) -> None:
     run = Path(folder)
     config = recipes.read(run / "config.yaml")
     start_parallel(config.parallel, 0)
-    model = build_adapted(config, adapted_shape(Path(config.model.path), TokenMap.load(run / "tokenizer"))).eval()
-    checkpoint = newest_checkpoint(run / "train")
+    (model,) = build_adapted(config, adapted_shape(Path(config.model.path), TokenMap.load(run / "tokenizer")))
+    model.eval()
+    checkpoint = chosen_checkpoint(run / "train", "last")
     loaded = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(checkpoint))
     model.load_state_dict(loaded["model"])
     ids = AutoTokenizer.from_pretrained(run / "export")(TEXT, return_tensors="pt").input_ids

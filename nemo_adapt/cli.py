@@ -22,7 +22,7 @@ usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
 commands:
   run         all stages, here; finished ones are skipped
   tokenizer   extend the base tokenizer with target-language tokens
-  data        tokenize target and replay text into Megatron datasets
+  data        tokenize all sets of text into Megatron datasets
   auxiliary   token vectors, alignments: for strategies that need them
   convert     Hugging Face folder -> Megatron distributed checkpoint
   probe       short training runs of many strategies; choose one for resize.input=probed
@@ -35,6 +35,7 @@ commands:
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
+  status      how far a run has come, also while it goes on: status runs/NAME [json=FILE]
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
@@ -47,6 +48,7 @@ BESIDE = {
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",
     "resize-hf": "nemo_adapt.resize.offline",
+    "status": "nemo_adapt.status.command",
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""

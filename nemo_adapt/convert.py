@@ -102,8 +102,23 @@ def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: 
                 )
 
 
+class Memory:
+    """Memory that pieces are made in, one after the other: asking for so much anew costs more than filling it."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def tensor(self, size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A tensor to be filled, good until the next is asked for. Its storage is no larger than itself."""
+        count = torch.Size(size).numel()
+        if len(self._bytes) < count * dtype.itemsize:
+            self._bytes = bytearray(count * dtype.itemsize)
+        return torch.frombuffer(self._bytes, dtype=dtype, count=count).view(size)
+
+
 def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[writer.Piece]:
-    """All pieces of the checkpoint, each at most ``chunk_bytes`` (or one row)."""
+    """All pieces of the checkpoint, each at most ``chunk_bytes`` (or one row). They are made in the same memory."""
+    memory = Memory()
     for entry in table:
         dtype = weights.tensors[entry.rows[0].name.format(layer=0)].dtype
         row_bytes = torch.Size(entry.shape[1:]).numel() * dtype.itemsize
@@ -119,15 +134,21 @@ def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: in
                     offset=(layer, *offset) if entry.stacked else offset,
                     size=(1, *size) if entry.stacked else size,
                     dtype=dtype,
-                    make=_maker(weights, entry, layer, start, size, dtype),
+                    make=_maker(weights, memory, entry, layer, start, size, dtype),
                 )
 
 
 def _maker(
-    weights: HfWeights, entry: Entry, layer: int, start: int, size: tuple[int, ...], dtype: torch.dtype
+    weights: HfWeights,
+    memory: Memory,
+    entry: Entry,
+    layer: int,
+    start: int,
+    size: tuple[int, ...],
+    dtype: torch.dtype,
 ) -> Callable[[], torch.Tensor]:
     def make() -> torch.Tensor:
-        piece = torch.empty(size, dtype=dtype)
+        piece = memory.tensor(size, dtype)
         for rows, at in entry.sources(start, start + size[0]):
             part = piece[at : at + rows.stop - rows.start]
             weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.turned)

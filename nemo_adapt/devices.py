@@ -1,4 +1,4 @@
-"""The device file: the only one that says cuda, nccl or gloo, and the only one that patches Megatron.
+"""The device file: the only one that says cuda, nccl or gloo, and with ``mends`` the only one that patches Megatron.
 
 On a GPU machine Megatron runs as it was written. On a CPU, ``prepare_megatron`` closes the few seams where
 megatron-core 0.16 assumes CUDA:
@@ -9,7 +9,7 @@ megatron-core 0.16 assumes CUDA:
 - the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with.
 
 On both, when neither Transformer Engine nor NVIDIA's apex is there, the distributed optimizer runs over torch's AdamW
-and its loading is mended (see ``_mend_distributed_optimizer``).
+and its loading is mended, and passes over memory that change nothing are left out (see ``mends``).
 """
 
 import contextlib
@@ -17,14 +17,19 @@ import functools
 import importlib
 import importlib.util
 import logging
+import multiprocessing
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from nemo_adapt import mends, ranks
 
 TIMEOUT = timedelta(hours=12)
 """How long a rank waits for another: one may be tokenizing a corpus."""
@@ -49,11 +54,6 @@ def best_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
 
 
-def cores_per_rank(ranks: int) -> int:
-    """Threads for each of ``ranks`` processes of this machine, so that together they fill it."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, ranks))
-
-
 def has_transformer_engine() -> bool:
     """True when Transformer Engine can be used; its layers then replace ours."""
     return on_gpu() and importlib.util.find_spec("transformer_engine") is not None
@@ -63,6 +63,26 @@ def synchronize() -> None:
     """Wait for the device, so that a clock read next tells the truth."""
     if on_gpu():
         torch.cuda.synchronize()
+
+
+def peak_memory_mib() -> int | None:
+    """Most memory of this process's GPU that was in use so far, MiB; ``None`` without one."""
+    return torch.cuda.max_memory_allocated() >> 20 if on_gpu() else None
+
+
+@functools.cache
+def matmul_rate(dtype: torch.dtype) -> float:
+    """What this device reaches in large matrix products, in floating-point operations a second."""
+    size, times = (8192, 20) if on_gpu() else (1024, 4)
+    left, right = (torch.randn(size, size, dtype=dtype, device=best_device()) for _ in range(2))
+    best = 0.0
+    for _ in range(times):
+        synchronize()
+        began = time.perf_counter()
+        left @ right
+        synchronize()
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
 
 
 def start_ranks() -> None:
@@ -86,10 +106,14 @@ def prepare_megatron() -> None:
         import megatron.core.tensor_parallel.random as megatron_random
     # Megatron logs its fallbacks at every start; what is used is our choice and is recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
+    # An error of a writer is raised, too, and said then.
+    logging.getLogger("megatron.core.dist_checkpointing.strategies.filesystem_async").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="megatron")
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
     if not distributed_optimizer.HAVE_APEX_OR_TE:
-        _mend_distributed_optimizer(distributed_optimizer.DistributedOptimizer)
+        mends.load_over_torch(distributed_optimizer.DistributedOptimizer)
+    mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
+    _end_queue_with_us()
     if not on_gpu():
         _stand_in_for_cuda()
         _use_cpu_generator(megatron_random)
@@ -108,18 +132,52 @@ def fill_optimizer_state(optimizer: Any) -> None:
     """Create Adam's moments before the first step, as loading a checkpoint needs them.
 
     With apex or Transformer Engine Megatron does this itself; with torch's AdamW, whose state appears at the first
-    step, it has nothing to load into.
+    step, it has nothing to load into. torch's AdamW also gets its fused kernel, which reads and writes everything once
+    instead of ten times; Megatron does not ask for it.
     """
     for part in getattr(optimizer, "chained_optimizers", [optimizer]):
         inner = part.optimizer
         for group in inner.param_groups:
+            if isinstance(inner, torch.optim.AdamW):
+                group["fused"] = True
             for parameter in group["params"]:
                 if not inner.state[parameter]:
                     inner.state[parameter] = {
-                        "step": torch.tensor(0.0),
+                        "step": torch.tensor(0.0, device=parameter.device),  # where the fused kernel wants it
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": torch.zeros_like(parameter),
                     }
+
+
+def _end_queue_with_us() -> None:
+    """The process that keeps Megatron's queue of written files ends with this one, however this one ends."""
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+    @functools.cache
+    def queue() -> Any:
+        manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
+        manager.start(ranks.die_with_parent)
+        queue.__dict__["manager"] = manager  # it ends when nobody holds it
+        return manager.Queue()
+
+    filesystem_async._get_write_results_queue = queue
+
+
+def load_optimizer_state(optimizer: Any, state: dict[str, Any], steps: int) -> None:
+    """Give Megatron's ``optimizer`` the state of a checkpoint, and tell Adam how many steps it had made.
+
+    Megatron saves the number that the first rank has, which may train nothing and so have none.
+    """
+    inner = state.get("optimizer", state)
+    if "state" in inner:  # all but the distributed optimizer
+        inner["state"].setdefault("common_step", torch.tensor(float(steps)))
+    optimizer.load_state_dict(state)
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        for group in part.optimizer.param_groups:
+            if "step" in group:  # where apex or Transformer Engine keep it
+                group["step"] = steps
+        for parameter, state in part.optimizer.state.items():
+            state["step"] = torch.tensor(float(steps), device=parameter.device)
 
 
 class _TorchWithoutCuda:
@@ -197,49 +255,3 @@ def _accept_cpu_types() -> None:
     optimizer.clip_grad_by_total_norm_fp32 = clip_grads.clip_grad_by_total_norm_fp32
     wrap(DistributedOptimizer, "__init__")
     wrap(optimizer.Float16OptimizerWithFloat16Params, "__init__")
-
-
-def _mend_distributed_optimizer(cls: Any) -> None:
-    """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
-
-    As shipped (megatron-core 0.16.1, distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and
-    after a load all parameters share one ``step`` tensor, so that it counts once per parameter per step. A rank that
-    trains nothing (a pipeline stage between the tables while only those are trained) has no ``step`` to save: what it
-    says there is not read, the first rank's is.
-    """
-    get, load, save = cls._get_main_param_and_optimizer_states, cls.load_state_dict, cls.state_dict
-
-    def state_of_some_step(self: Any) -> Any:
-        state = self.optimizer.state
-        if state:
-            return save(self)
-        state["nothing"] = {"step": torch.tensor(0.0)}
-        try:
-            return save(self)
-        finally:
-            del state["nothing"]
-
-    def get_without_step(self: Any, parameter: Any) -> Any:
-        tensors = get(self, parameter)
-        tensors.pop("step", None)
-        return tensors
-
-    def set_without_step(self: Any, parameter: Any, tensors: Any) -> None:
-        group, order = self.model_param_group_index_map[parameter]
-        main = self.optimizer.param_groups[group]["params"][order]
-        state = self.optimizer.state[main]
-        with torch.no_grad():
-            main.copy_(tensors["param"])
-        for name in ("exp_avg", "exp_avg_sq"):
-            state[name].copy_(tensors[name])
-
-    def load_with_own_steps(self: Any, state_dict: Any) -> Any:
-        answer = load(self, state_dict)
-        for state in self.optimizer.state.values():
-            state["step"] = state["step"].clone()
-        return answer
-
-    cls._get_main_param_and_optimizer_states = get_without_step
-    cls._set_main_param_and_optimizer_states = set_without_step
-    cls.load_state_dict = load_with_own_steps
-    cls.state_dict = state_of_some_step

@@ -49,12 +49,6 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[lis
     return list(encoded["input_ids"])
 
 
-def training_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """The ids that training sees for each document: ``[BOS] ids EOS`` (the module's rule)."""
-    prefix, end = training_prefix(tokenizer), end_id(tokenizer)
-    return [[*prefix, *ids, end] for ids in encode(tokenizer, texts)]
-
-
 def training_prefix(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """``[BOS]`` where the tokenizer adds one by itself and it does not also end documents, else empty."""
     bos = tokenizer.bos_token_id

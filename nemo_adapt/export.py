@@ -6,6 +6,7 @@ the work; a piece of one tensor is in memory at a time; what is written is compa
 
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
-from nemo_adapt.checkpoint.reader import Checkpoint, complete
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.whole import best, complete
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, hf_shapes
@@ -24,8 +26,8 @@ from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import padded_rows, target_rows
 from nemo_adapt.workers import Seen, common, cores, share
 
-PIECE_BYTES = 64 << 20
-"""Most bytes read from the checkpoint at once."""
+PIECE_BYTES = 8 << 20
+"""Most bytes read from the checkpoint at once: for larger pieces the system finds new memory each time."""
 SHARED_BYTES = 1 << 30
 """A smaller model is exported by this process alone: starting others takes longer."""
 DONE = ".exported"
@@ -33,17 +35,22 @@ DONE = ".exported"
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
-    """Export the newest training checkpoint in ``inputs["train"]`` with the tokenizer in ``inputs["tokenizer"]``."""
+    """Export the chosen training checkpoint in ``inputs["train"]`` with the tokenizer in ``inputs["tokenizer"]``."""
     base, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    export_checkpoint(newest_checkpoint(inputs["train"][0]), base, tokenizer, out, config.export)
+    checkpoint = chosen_checkpoint(inputs["train"][0], config.export.checkpoint)
+    export_checkpoint(checkpoint, base, tokenizer, out, config.export)
 
 
-def newest_checkpoint(train: Path) -> Path:
-    """The last complete checkpoint of a training folder; ``UserError`` if it has none."""
-    found = complete(train / "checkpoints")
-    if not found:
-        raise UserError(f"{train} has no checkpoint: run the train stage first")
-    return found[-1]
+def chosen_checkpoint(train: Path, which: str) -> Path:
+    """The ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none."""
+    found = {place.name: place for place in complete(train / "checkpoints")}
+    names = {"last": max(found, default=""), "best": best(train / "checkpoints")[0]}
+    if which not in names:
+        raise UserError(f"export.checkpoint={which!r} is not one of {', '.join(names)}")
+    if names[which] not in found:
+        hint = "train with train.keep_best=true" if which == "best" else "run the train stage first"
+        raise UserError(f"{train} has no {which} checkpoint: {hint}")
+    return found[names[which]]
 
 
 @dataclass(frozen=True)
@@ -109,17 +116,32 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
 
 
 def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Do some of the jobs in this process; what it read, and its peak memory. ``seen`` counts MB."""
-    for number in numbers:
-        note = work.target.folder / DONE / str(number)
-        for entry, layer in work.jobs[number]:
-            if note.is_file():
-                seen(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize / 1e6)
-            else:
-                _copy(work, entry, layer, seen)
-        work.target.flush()
-        note.touch()
+    """Do some of the jobs in this process; what it read, and its peak memory. ``seen`` counts MB.
+
+    While the disk still takes in a job, the next one is copied.
+    """
+    with ThreadPoolExecutor(1) as disk:
+        kept: Future[None] | None = None
+        for number in numbers:
+            note = work.target.folder / DONE / str(number)
+            done = note.is_file()
+            for entry, layer in work.jobs[number]:
+                if done:
+                    seen(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize / 1e6)
+                else:
+                    _copy(work, entry, layer, seen)
+            if kept:
+                kept.result()
+            kept = disk.submit(_keep, work, note)
+        if kept:
+            kept.result()
     return {"bytes_read": work.checkpoint.bytes_read, "peak_mib": peak_memory_mib()}
+
+
+def _keep(work: Work, note: Path) -> None:
+    """Note that a job is done, once what it wrote is on the disk."""
+    work.target.flush()
+    note.touch()
 
 
 def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> dict[str, int]:

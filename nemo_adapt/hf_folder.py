@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.settings import older_rope
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -180,13 +181,13 @@ class HfWriter:
 def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype, tokens: int) -> None:
     """Write what a model folder needs besides its weights.
 
-    That is config.json of ``base`` with ``rows`` as the vocabulary size and the dtype in the spelling that it used, its
-    generation config where it has one, and the tokenizer files (all files that begin like a tokenizer's). Rows from
-    ``tokens`` on are padding: the generation config forbids them.
+    That is config.json of ``base`` with ``rows`` as the vocabulary size, the dtype in the spelling that it used, and
+    rotary positions in transformers 4's spelling too; its generation config where it has one; and the tokenizer files
+    (all files that begin like a tokenizer's). Rows from ``tokens`` on are padding: the generation config forbids them.
     """
     hf_config = read_config(base)
     key = "dtype" if "dtype" in hf_config else "torch_dtype"
-    content = {**hf_config, "vocab_size": rows, key: str(dtype).removeprefix("torch.")}
+    content = {**hf_config, **older_rope(hf_config), "vocab_size": rows, key: str(dtype).removeprefix("torch.")}
     (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     given, padded = base / "generation_config.json", list(range(tokens, rows))
     generation = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}

@@ -6,41 +6,84 @@ tokens at a learning rate of 1e-3). They take their steps from the recipe's firs
 same data and number of steps.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
-NEW_ROWS, EMBEDDINGS, ALL = "new_rows", "embeddings", "all"
-KINDS = (NEW_ROWS, EMBEDDINGS, ALL)
-"""What a phase may train: the new rows of both tables, both tables, everything."""
+NEW_ROWS, EMBEDDINGS, OUTPUT, ALL = "new_rows", "embeddings", "output", "all"
+KINDS = (NEW_ROWS, EMBEDDINGS, OUTPUT, ALL)
+"""What a phase may train beside layers: the new rows of both tables, both tables, the output layer, everything."""
+LAYERS = re.compile(r"layers:(\d+)(?:-(\d+))?")
+BUDGETS = ("steps", "tokens", "bytes")
 LEARNED_FIRST = {"learned": NEW_ROWS, "warm_start": EMBEDDINGS}
 """Strategy -> what it trains alone before the recipe's phases."""
 
 
-def phases(config: Config) -> list[PhaseConfig]:
-    """All phases of a training, in order; ``UserError`` for an unknown kind and for too few steps."""
-    given = config.train.phases
-    if not given:
+@dataclass(frozen=True)
+class Trained:
+    """What a phase trains."""
+
+    kinds: frozenset[str]
+    """Of ``KINDS``."""
+    layers: frozenset[int]
+    """Numbers of whole layers, counted from 0."""
+
+
+def trained(phase: PhaseConfig) -> Trained:
+    """What ``phase.train`` says; ``UserError`` when it says nothing that is known."""
+    kinds, layers = set(), set()
+    for part in phase.train.split("+"):
+        if span := LAYERS.fullmatch(part):
+            first, last = int(span[1]), int(span[2] or span[1])
+            layers |= set(range(first, last + 1))
+            if last < first:
+                raise UserError(f"train.phases: train={phase.train!r} goes from layer {first} to {last}")
+        elif part in KINDS:
+            kinds.add(part)
+        else:
+            known = ", ".join((*KINDS, "layers:FIRST-LAST"))
+            raise UserError(
+                f"train.phases: unknown train={part!r}.{nearest(part, KINDS)} Known: {known}, and several joined by +"
+            )
+    if (ALL in kinds and len(kinds) + len(layers) > 1) or {NEW_ROWS, EMBEDDINGS} <= kinds:
+        raise UserError(f"train.phases: train={phase.train!r} names a part twice")
+    if NEW_ROWS in kinds and OUTPUT in kinds:
+        raise UserError(f"train.phases: train={phase.train!r}: the output layer's new rows are part of it")
+    return Trained(frozenset(kinds), frozenset(layers))
+
+
+def own_phases(train: TrainConfig, bytes_per_token: float = 0.0) -> list[PhaseConfig]:
+    """The recipe's own phases, in order, each with its ``steps``.
+
+    ``bytes_per_token`` of the mixed training text turns bytes into tokens; where it is not known yet (0), a phase that
+    is given in bytes counts as one step. ``UserError`` for an unknown kind and a wrong budget.
+    """
+    if not train.phases:
         raise UserError("train.phases is empty: give at least one phase, train.phases=[{train: all, steps: 1000}]")
-    for phase in given:
-        if phase.train not in KINDS:
-            known = ", ".join(KINDS)
-            raise UserError(f"train.phases: unknown train={phase.train!r}.{nearest(phase.train, KINDS)} Known: {known}")
-        if phase.steps < 1 or phase.lr <= 0:
-            raise UserError(f"train.phases: steps={phase.steps} must be at least 1, lr={phase.lr} above 0")
+    for phase in train.phases:
+        trained(phase)
+        if phase.lr <= 0:
+            raise UserError(f"train.phases: lr={phase.lr} must be above 0")
+    return [_in_steps(phase, train, bytes_per_token) for phase in train.phases]
+
+
+def phases(config: Config, bytes_per_token: float = 0.0) -> list[PhaseConfig]:
+    """All phases of a training: ``own_phases``, and before them the strategy's; ``UserError`` for too few steps."""
+    given = own_phases(config.train, bytes_per_token)
     resize = config.resize
     first = {LEARNED_FIRST[name] for name in (resize.input, resize.output) if name in LEARNED_FIRST}
     if not first:
-        return list(given)
+        return given
     if len(first) > 1:
         raise UserError(f"resize.input={resize.input} and resize.output={resize.output} train different rows first")
     steps = max(1, round(resize.learned_share * total(given)))
     rest = given[0].steps - steps
-    if rest < 1:
+    if rest < 1 and (bytes_per_token or not config.train.phases[0].bytes):
         raise UserError(
             f"resize.learned_share={resize.learned_share} leaves no step of the first phase: {rest + steps}"
         )
@@ -63,3 +106,18 @@ def shortened(plan: Sequence[PhaseConfig], steps: int) -> list[PhaseConfig]:
     marks = [0, *(round(end * steps / total(plan)) for end in ends(plan))]
     spans = [stop - start for start, stop in pairwise(marks)]
     return [replace(phase, steps=span) for phase, span in zip(plan, spans, strict=True) if span]
+
+
+def _in_steps(phase: PhaseConfig, train: TrainConfig, bytes_per_token: float) -> PhaseConfig:
+    """The phase with its budget in steps."""
+    budgets = {name: getattr(phase, name) for name in BUDGETS if getattr(phase, name)}
+    if len(budgets) != 1 or min(budgets.values()) < 1:
+        said = ", ".join(f"{name}={value}" for name, value in budgets.items()) or "none of them"
+        raise UserError(f"train.phases: a phase needs one of steps, tokens and bytes, of at least 1: it has {said}")
+    step = train.global_batch * train.seq_length
+    if phase.tokens:
+        return replace(phase, steps=-(-phase.tokens // step), tokens=0)
+    if phase.bytes:
+        tokens = phase.bytes / bytes_per_token if bytes_per_token else 1
+        return replace(phase, steps=max(1, -int(-tokens // step)), bytes=0)
+    return phase

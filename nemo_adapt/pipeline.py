@@ -1,11 +1,14 @@
 """The order of the stages. The only file that knows it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 from nemo_adapt import reads
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.mixture import text_sets
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
@@ -17,15 +20,15 @@ ROWS = (
     *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
 )
 VECTORS = ("auxiliary", TEXT)
+SHARES = ("data.replay_share", "data.sets.*.share")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
-TRAINED = (*ROWS, *LEARNED, "train", "data.replay_share")
-PROBE = (*ROWS[2:], *LEARNED, "train", "data.replay_share", "probe", "evaluate.target", "evaluate.context", TEXT)
+TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
+PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
-    Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),
-    Step("data", "nemo_adapt.data.stage", reads.replay, "data/replay", (TEXT,)),
+    Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),  # and one for each other set
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
@@ -59,12 +62,18 @@ BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
 
 
 def road(config: Config, probes: bool = False) -> list[Step]:
-    """The steps of a configuration's run: without the replay set where there is no replay text, and with that
-    auxiliary data alone that the strategies need (``probes``: those of the probe)."""
-    optional = {step.result for step in ROAD if step.name == "auxiliary"} | {"data/replay"}
+    """The steps of a configuration's run: ``data`` for each set of text, and that auxiliary data alone that the
+    strategies need (``probes``: those of the probe)."""
     wanted = {f"auxiliary/{kind}" for kind in reads.needs(config, probes)}
-    wanted |= {"data/replay"} if config.data.replay else set()
-    return [step for step in ROAD if step.result in wanted or step.result not in optional]
+    found: list[Step] = []
+    for step in ROAD:
+        if step.name == "data":
+            found += [
+                replace(step, reads=partial(reads.text_set, name), result=f"data/{name}") for name in text_sets(config)
+            ]
+        elif step.name != "auxiliary" or step.result in wanted:
+            found.append(step)
+    return found
 
 
 def names() -> list[str]:
@@ -77,8 +86,13 @@ def run_all(config: Config) -> None:
 
     ``probe`` is left out unless ``resize.input=probed`` asks for its choice.
     """
+    _run(config, run_steps(config))
+
+
+def run_steps(config: Config) -> list[Step]:
+    """The steps that ``run_all`` takes."""
     left_out = {"resize"} if config.resize.input == PROBED else {"resize", "probe"}
-    _run(config, [step for step in road(config) if step.name not in left_out])
+    return [step for step in road(config) if step.name not in left_out]
 
 
 def run_stage(config: Config, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
@@ -19,13 +20,13 @@ def say(message: str) -> None:
 class Bar:
     """``with Bar("tokenizing", total, "MB") as bar: bar.advance(1.5, "loss 2.3")``.
 
-    ``total`` and the amounts are in ``unit``. On a terminal it draws a live bar; elsewhere it prints a line every
-    10 seconds and one at the end. ``quiet`` (all ranks but the first) prints nothing.
+    ``total`` and the amounts are in ``unit``; ``done`` is what was done before. On a terminal it draws a live bar;
+    elsewhere it prints a line every 10 seconds and one at the end. ``quiet`` (all ranks but the first) prints nothing.
     """
 
-    def __init__(self, title: str, total: float, unit: str, quiet: bool = False) -> None:
+    def __init__(self, title: str, total: float, unit: str, quiet: bool = False, done: float = 0.0) -> None:
         self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
-        self.done = 0.0
+        self.done = self._at_start = done
         self.note = ""
         self._live: Progress | None = None
         self._task: Any = None
@@ -43,7 +44,9 @@ class Bar:
             )
             self._live = Progress(*columns, console=Console(file=sys.stdout))
             self._live.start()
-            self._task = self._live.add_task(self.title, total=self.total, amount=self._amount(), note="")
+            self._task = self._live.add_task(
+                self.title, total=self.total, completed=int(self.done), amount=self._amount(), note=""
+            )
         return self
 
     def advance(self, amount: float, note: str = "") -> None:
@@ -54,6 +57,13 @@ class Bar:
             self._live.update(self._task, completed=self.done, amount=self._amount(), note=self.note)
         elif time.monotonic() - self._said >= LOG_EVERY_SECONDS:
             self._line()
+
+    def say(self, message: str) -> None:
+        """One line beside the bar."""
+        if self._live:
+            self._live.console.print(message)
+        elif not self.quiet:
+            say(message)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if kind is None:
@@ -74,5 +84,8 @@ class Bar:
         self._said = time.monotonic()
         if not self.quiet:
             seconds = self._said - self._began
-            rate = f"{self.done / seconds:,.1f} {self.unit}/s" if seconds > 0 else ""
-            say("  ".join(part for part in (f"{self.title}: {self._amount()}", rate, self.note) if part))
+            speed = (self.done - self._at_start) / seconds if seconds > 0 else 0.0
+            rate = f"{speed:,.1f} {self.unit}/s" if speed else ""
+            left = self.total - self.done
+            until = f"{timedelta(seconds=round(left / speed))} left" if speed and left > 0 else ""
+            say("  ".join(part for part in (f"{self.title}: {self._amount()}", rate, until, self.note) if part))

@@ -1,15 +1,26 @@
 """Processes that work together: started here by torchrun's launcher, or already there (torchrun, Slurm)."""
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.workers import cores
 
 USER_ERROR = 2
 """Exit code for the user's mistakes."""
+MORE_TO_DO = 85
+"""Exit code of a training that was asked to stop, and has saved: the same command goes on."""
+STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+"""What asks a training to save and end: Slurm sends the first before a time limit (``--signal``), it and others the
+second at the end. The process that started the ranks hands them on."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -33,15 +44,13 @@ def is_first() -> bool:
 def launch(count: int, arguments: list[str]) -> None:
     """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
 
-    When one fails, the others are ended. Raises its ``UserError`` here; for anything else, which the rank has printed
-    with its traceback, ``SystemExit``.
+    When one fails, the others are ended. Raises its ``UserError`` here; ``SystemExit`` with ``MORE_TO_DO``, or with 1
+    for anything else, which the rank has printed with its traceback.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from nemo_adapt.devices import cores_per_rank
-
-    os.environ.setdefault("OMP_NUM_THREADS", str(cores_per_rank(count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     config = LaunchConfig(
         run_id="nemo_adapt",
         min_nodes=1,
@@ -52,14 +61,58 @@ def launch(count: int, arguments: list[str]) -> None:
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.2,
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # not TERM, on which it would end the ranks: we hand it on
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
+        with _forwarding():
+            elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
     except ChildFailedError as error:
-        failure = error.get_first_failure()[1]
-        if failure.exitcode == USER_ERROR and failure.message:
+        _end_like(list(error.failures.values()))
+
+
+def _end_like(failures: list[Any]) -> NoReturn:
+    """End as the ranks have ended that failed: with the ``UserError`` that one has reported, or its exit code."""
+    for failure in failures:  # a rank that has reported may still die of its threads on the way out
+        if Path(failure.error_file).is_file():
             raise UserError(failure.message) from None
-        raise SystemExit(1) from None
+    # A rank ends with it once all have saved; the launcher then ends those that are still on their way out.
+    if {failure.exitcode for failure in failures if failure.exitcode >= 0} == {MORE_TO_DO}:
+        raise SystemExit(MORE_TO_DO) from None
+    for failure in failures:
+        if failure.exitcode < 0:
+            print(
+                f"nemo-adapt: error: rank {failure.local_rank} was ended by {failure.signal_name()}; the same command "
+                "goes on from what is finished",
+                file=sys.stderr,
+            )
+    raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def _forwarding() -> Iterator[None]:
+    """While it lasts, signals are handed on to the ranks, which are this process's children."""
+    import psutil  # type: ignore[import-untyped]
+
+    def hand_on(number: int, frame: Any) -> None:
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "nemo_adapt" in child.cmdline():
+                    child.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def die_with_parent() -> None:
+    """Have Linux end this process when its parent ends; signals that are meant for a training are not for it."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def report(error: UserError) -> None:

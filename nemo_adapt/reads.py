@@ -10,6 +10,7 @@ from nemo_adapt.artifact import Inputs
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.mixture import TARGET, text_sets
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.text import expand
 
@@ -24,14 +25,15 @@ def tokenizer(config: Config, run: RunFolder) -> Inputs:
     return {"base": [Path(chosen.base)], "text": text, "guard": expand(chosen.guard, "tokenizer.guard"), **parallel}
 
 
+def text_set(name: str, config: Config, run: RunFolder) -> Inputs:
+    """The text of one set, to be cut by the extended tokenizer."""
+    given = text_sets(config)[name]
+    return {"tokenizer": [run["tokenizer"]], "text": _files(given.key, given.text)}
+
+
 def target(config: Config, run: RunFolder) -> Inputs:
-    """Target text, to be cut by the extended tokenizer."""
-    return {"tokenizer": [run["tokenizer"]], "text": _files("data.target", config.data.target)}
-
-
-def replay(config: Config, run: RunFolder) -> Inputs:
-    """Replay text, likewise."""
-    return {"tokenizer": [run["tokenizer"]], "text": _files("data.replay", config.data.replay)}
+    """Target text, likewise."""
+    return text_set(TARGET, config, run)
 
 
 def piece_bytes(config: Config, run: RunFolder) -> Inputs:
@@ -83,8 +85,15 @@ def resizing(config: Config, run: RunFolder) -> Inputs:
 
 
 def training(config: Config, run: RunFolder) -> Inputs:
-    """All that, and the data."""
+    """All that, and the data. Held-out text that is scored on the way decides nothing, but has to be there."""
+    if config.train.score_every:
+        held_out_texts(config)
     return {**resizing(config, run), **_data(config, run)}
+
+
+def held_out_texts(config: Config) -> dict[str, Path]:
+    """The file of held-out text of each language."""
+    return {name: expand([text], f"evaluate.texts.{name}")[0] for name, text in config.evaluate.texts.items()}
 
 
 def probing(config: Config, run: RunFolder) -> Inputs:
@@ -151,8 +160,7 @@ def _converted(config: Config, run: RunFolder, probes: bool = False) -> Inputs:
 
 
 def _data(config: Config, run: RunFolder) -> Inputs:
-    sets = {"data.target": [run["data/target"]]}
-    return {**sets, "data.replay": [run["data/replay"]]} if config.data.replay else sets
+    return {f"data.{name}": [run[f"data/{name}"]] for name in text_sets(config)}
 
 
 def _files(key: str, patterns: list[str]) -> list[Path]:

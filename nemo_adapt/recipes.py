@@ -1,6 +1,5 @@
 """From a recipe and ``key=value`` words to a typed configuration (Hydra over the dataclasses of ``config``)."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -10,15 +9,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
 ConfigStore.instance().store(name="schema", node=Config)
 T = TypeVar("T")
+SETS = "data.sets."
 
 
 def recipes_folder() -> Path:
@@ -46,7 +47,10 @@ def load(recipe: str, overrides: list[str]) -> Config:
     search = f"hydra.searchpath=[file://{recipes_folder()}]"
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-            chosen = compose(path.stem, [search, *map(_opened, overrides), f"recipe={path.stem}"])
+            of_sets = [word for word in overrides if word.startswith(SETS)]
+            others = [_opened(word) for word in overrides if word not in of_sets]
+            chosen = compose(path.stem, [search, *others, f"recipe={path.stem}"])
+            _add_sets(chosen, of_sets)
         return typed(chosen)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from None
@@ -56,7 +60,7 @@ def read(path: Path) -> Config:
     """A configuration that was saved resolved (a run's config.yaml)."""
     try:
         return typed(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"{path}: {_explain(error)}") from None
 
 
@@ -101,13 +105,21 @@ def to_yaml(config: Config) -> str:
 
 
 def section(config: Config, *names: str) -> dict[str, Any]:
-    """Some sections (or dotted keys) of a configuration as plain values, for manifests."""
+    """Some sections (or dotted keys) of a configuration as plain values, for manifests.
+
+    ``a.*.b`` names the key ``b`` of each entry of the dictionary ``a``.
+    """
     tree = cast(DictConfig, OmegaConf.structured(config))
     found = {}
-    for name in names:
+    for name in (each for pattern in names for each in _each(tree, pattern)):
         value = OmegaConf.select(tree, name)
         found[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     return found
+
+
+def _each(tree: DictConfig, name: str) -> list[str]:
+    table, star, key = name.partition(".*.")
+    return [f"{table}.{entry}.{key}" for entry in sorted(OmegaConf.select(tree, table))] if star else [name]
 
 
 def _opened(override: str) -> str:
@@ -116,24 +128,36 @@ def _opened(override: str) -> str:
     return f"++{override}" if override.startswith(tables) else override
 
 
+def _add_sets(config: DictConfig, words: list[str]) -> None:
+    """Overrides of ``data.sets.NAME``; Hydra cannot make a new entry of a dictionary of dataclasses."""
+    for word in OverridesParser.create().parse_overrides(words):
+        name = word.key_or_group.removeprefix(SETS).partition(".")[0]
+        with open_dict(config.data.sets):
+            config.data.sets.setdefault(name, OmegaConf.structured(SetConfig))
+        OmegaConf.update(config, word.key_or_group, word.value())
+
+
 def _explain(error: Exception, schema: type = Config) -> str:
     """One line for a composition error, with the nearest known key where a key was misspelt."""
     chain = list(_causes(error))
     for cause in chain:
-        key = str(getattr(cause, "full_key", None) or "")
+        key = getattr(cause, "full_key", None)
         if key and "not in" in str(cause):
-            unnumbered = re.sub(r"\[\d+\]", "", key)
-            known = _known_keys(schema)
-            if "." not in key:  # inside a list only the last part is known
-                whole = [name for name in known if name.endswith(f".{key}")]
-                known = whole or [name.rpartition(".")[2] for name in known]
-                unnumbered = whole[0] if whole else unnumbered
-            return f"unknown key {key!r}.{nearest(unnumbered, known)}"
+            return _unknown(str(key), schema)
         if isinstance(cause, InterpolationToMissingValueError):
             return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
     keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
     reason = str(keyed or chain[0]).strip().splitlines()[0]
     return f"{keyed.full_key}: {reason}" if keyed else reason  # type: ignore[attr-defined]
+
+
+def _unknown(key: str, schema: type) -> str:
+    """One line for a key that is not there: the whole name where its section was left out, or the nearest name."""
+    known = _known_keys(schema)
+    whole = [name for name in known if name.endswith(f".{key}")]
+    last_parts = [name.rpartition(".")[2] for name in known]  # inside a list an error names no more
+    hint = f" Did you mean {whole[0]!r}?" if whole else nearest(key, [*known, *last_parts])
+    return f"unknown key {key!r}.{hint}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -143,13 +167,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known_keys(schema: type) -> list[str]:
-    """All dotted keys of a schema; those of list entries without their numbers."""
+    """All dotted keys of a schema; those of list entries without their numbers, ``NAME`` for those of dictionaries."""
 
     def walk(schema: Any, prefix: str) -> Iterator[str]:
         for entry in fields(schema):
             yield f"{prefix}{entry.name}"
-            inner = get_args(entry.type)[0] if get_args(entry.type) else entry.type
+            inner = get_args(entry.type)[-1] if get_args(entry.type) else entry.type
             if is_dataclass(inner):
-                yield from walk(inner, f"{prefix}{entry.name}.")
+                name = "NAME." if len(get_args(entry.type)) > 1 else ""
+                yield from walk(inner, f"{prefix}{entry.name}.{name}")
 
     return list(walk(schema, ""))

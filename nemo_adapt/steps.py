@@ -18,7 +18,10 @@ NOT_DECIDING = {
     "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
     "convert": ("processes",),
     "export": ("dir", "processes"),
-    "train": ("save_every", "keep", "log_every", "micro_batch"),
+    "train": (
+        *("save_every", "save_minutes", "async_save", "keep", "keep_best", "score_every", "score_bytes", "attempts"),
+        *("log_every", "wandb", "micro_batch", "recompute"),
+    ),
 }
 """Settings that a finished or interrupted stage does not depend on."""
 MADE_BY = {"checkpoint": "convert", "adapted": "export"}
@@ -87,9 +90,8 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
 
     def body(workplace: Path) -> None:
         if step.on_ranks and not ranks.already_started():
-            layout = config.parallel
             arguments = ["rank", step.name, str(RunFolder.of(config).config)]
-            ranks.launch(layout.tp * layout.pp * layout.dp, arguments)
+            ranks.launch(config.parallel.ranks, arguments)
         else:
             build(config, step, stage, inputs)
 

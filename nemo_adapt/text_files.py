@@ -5,6 +5,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO, cast
 from nemo_adapt.errors import UserError
 
 GROUP = 1024
-"""Lines or rows that are read together, and dealt together to the parts of a compressed file."""
+"""Lines or rows that are read together, and belong to the same part of a compressed file."""
 ZSTD_READ = 1 << 17
 """Compressed bytes read at once."""
 ZSTD_WINDOW = 1 << 31
@@ -48,12 +49,14 @@ def ignore(amount: float) -> None:
 def read(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
     """Yield the non-empty documents of a part, without line ends and outer spaces.
 
-    Plain files are cut at the first line after a byte offset, Parquet between row groups; a compressed file is read
-    from the start by each of its parts, which keep every ``of``-th group of lines. ``field`` is the JSON field or
-    Parquet column. Raises ``UserError`` for a damaged file, and names the line that is not UTF-8 or has no ``field``.
+    The parts of a file follow each other. Plain files are cut at the first line after a byte offset, Parquet between
+    row groups; a compressed file is read from the start by each of its parts, which keep their groups of lines.
+    ``field`` is the JSON field or Parquet column. Raises ``UserError`` for a file that is damaged or gone, and names
+    the line that is not UTF-8 or has no ``field``.
     """
     reader = _parquet if part.path.suffix == ".parquet" else _lines
-    yield from reader(part, field, seen)
+    with _readable(part.path):
+        yield from reader(part, field, seen)
 
 
 def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[bytes]:
@@ -66,7 +69,7 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
         while group := list(islice(documents, GROUP)):
             yield b"".join(document.encode() + END for document in group)
         return
-    with part.path.open("rb") as file:
+    with _readable(part.path), part.path.open("rb") as file:
         position, end = _seek(file, part)
         while raw := file.read(min(BLOCK, end - position)) if position < end else b"":
             raw += b"" if raw.endswith(b"\n") else file.readline()
@@ -98,6 +101,15 @@ def _lines(part: Part, field: str, seen: Seen) -> Iterator[str]:
             raise UserError(f"{path} is not {error}, or is damaged (after line {number})") from None
         except _Unreadable as error:
             raise UserError(f"{path}: line {_before(part) + number} {error}") from None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that cannot be opened or read any more is said in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 class _Unreadable(Exception):
@@ -180,16 +192,26 @@ RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], Numbered]] = {".gz": _gzip
 
 
 def _dealt(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    """Every ``of``-th group of lines of a compressed stream."""
-    reported = 0
+    """The groups of lines that begin in the part's range of the compressed bytes, as far as those have been read.
+
+    How far that is when a group begins is the same each time the file is read, so every group has one part.
+    """
+    size = os.fstat(file.fileno()).st_size
+    begin, end = _range(part)
+    reported = begin
+    inside = not begin
     for number, raw in enumerate(lines, start=1):
         if not number % GROUP:
-            position = file.tell()
-            seen((position - reported) / part.of)
-            reported = position
-        if number // GROUP % part.of == part.index:
+            place = min(file.tell(), size - 1)  # what is read last belongs to the last part
+            if place >= end:
+                break
+            inside = place >= begin
+            if inside:
+                seen(place - reported)
+                reported = place
+        if inside:
             yield number, raw
-    seen((os.fstat(file.fileno()).st_size - reported) / part.of)
+    seen(end - reported)
 
 
 def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -229,7 +251,8 @@ def _parquet(part: Part, field: str, seen: Seen) -> Iterator[str]:
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
             _check_column(path, file.schema_arrow, field)
-            groups = range(part.index, file.num_row_groups, part.of)
+            count = file.num_row_groups
+            groups = range(count * part.index // part.of, count * (part.index + 1) // part.of)
             share = path.stat().st_size / max(1, file.metadata.num_rows)
             for batch in file.iter_batches(GROUP, list(groups), [field]) if groups else ():
                 yield from (text for value in batch.column(0).to_pylist() if value and (text := value.strip()))

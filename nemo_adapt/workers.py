@@ -6,17 +6,24 @@ Only light imports: the processes start with this module.
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, TypeVar
 
+from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
 
 T = TypeVar("T")
+STOPPED = 1 << 30
+"""So many jobs are taken when the work has failed somewhere: nobody takes another, or goes on with his."""
 Seen = Callable[[float], None]
 """Called with an amount that has been done, for progress bars."""
+
+
+class Stopped(Exception):
+    """The work has failed in another process."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,16 @@ class Common:
             yield number
 
     def see(self, amount: float) -> None:
-        """Note that so much has been done."""
+        """Note that so much has been done; ``Stopped`` if it is not needed any more."""
+        if self.taken.value >= STOPPED:
+            raise Stopped
         with self.done.get_lock():
             self.done.value += amount
+
+    def stop(self) -> None:
+        """Let all processes end."""
+        with self.taken.get_lock():
+            self.taken.value = STOPPED
 
 
 _common: Common | None = None
@@ -81,6 +95,16 @@ class Team:
             if future.done() and future.exception():
                 future.result()
 
+    def answers(self) -> list[Any]:
+        """What the other processes returned, once all have ended; the bar goes on meanwhile."""
+        pending = set(self.others)
+        while pending:
+            ended, pending = wait(pending, 1.0, FIRST_EXCEPTION)
+            self.show()
+            for future in ended:
+                future.result()
+        return [future.result() for future in self.others]
+
     def show(self) -> None:
         """Bring the bar up to date."""
         self.bar.advance(self.common.done.value - self.bar.done)
@@ -88,11 +112,23 @@ class Team:
 
 @contextmanager
 def team(others: int, bar: Bar) -> Iterator[Team]:
-    """``others`` processes beside this one."""
+    """``others`` processes beside this one. An error in any of them ends the work of all; it is raised here.
+
+    ``UserError`` where a process was killed.
+    """
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
     shared = Common(context.Value("i", 0), context.Value("d", 0.0))
     with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
-        yield Team(shared, others, pool, bar)
+        try:
+            yield Team(shared, others, pool, bar)
+        except BrokenExecutor:
+            shared.stop()
+            raise UserError(
+                "a process that shared the work was killed, most often because memory ran out; ask for fewer processes"
+            ) from None
+        except BaseException:
+            shared.stop()
+            raise
 
 
 def share(
@@ -106,8 +142,7 @@ def share(
         return [mine(range(jobs), bar.advance)]
     with team(processes - 1, bar) as others:
         others.submit(other, *given)
-        answers = [mine(others.common.numbers(jobs), others.see)]
-        return answers + [future.result() for future in others.others]
+        return [mine(others.common.numbers(jobs), others.see), *others.answers()]
 
 
 def cores() -> int:

@@ -13,12 +13,13 @@ MAX_LINES = 300
 STAGES = {"tokenizer", "data", "auxiliary", "convert", "resize", "train", "export", "evaluate"}
 """Modules or packages that are stages: they meet through folders on disk, never through imports."""
 MAY_IMPORT = {
-    "train": {"resize"},  # it resizes in memory, with the resize library
+    "train": {"resize", "evaluate"},  # it resizes in memory; held-out text is scored as the report scores it
     "checks": {"resize"},  # the names of the strategies
     "reads": {"resize"},  # what the strategies need
     "cli": {"evaluate"},  # the headline of the report
     "export_command": {"export"},  # the same for one checkpoint
     "inspection": {"evaluate"},  # the style of the plots
+    "status": {"train"},  # the names of its files
     "probe": {"resize", "train", "evaluate"},  # it is short trainings, scored as the report scores
 }
 HEAVY = {"torch", "numba", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
@@ -39,6 +40,14 @@ LIGHT = {
     "artifact",
     "ranks",
     "workers",
+    "phases",
+    "mixture",
+    "status/command",
+    "status/stages",
+    "status/traces",
+    "status/training",
+    "train/places",
+    "checkpoint/whole",
 }
 """What a misspelt command touches: it answers without waiting for torch."""
 

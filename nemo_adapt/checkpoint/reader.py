@@ -12,16 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
-from torch.distributed.checkpoint import FileSystemReader
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorStorageMetadata
-from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
+from nemo_adapt.checkpoint.metadata import Chunk, Place, read_metadata
 from nemo_adapt.errors import UserError
-
-
-def complete(folder: Path) -> list[Path]:
-    """The complete checkpoints ``iter_*`` of a folder, oldest first; one that is still being saved is ``*.partial``."""
-    return sorted(path.parent for path in folder.glob("iter_*/.metadata") if path.parent.suffix != ".partial")
 
 
 class Checkpoint:
@@ -34,40 +27,32 @@ class Checkpoint:
         if not (folder / ".metadata").is_file():
             raise UserError(f"{folder} is not a complete Megatron checkpoint (no .metadata in it)")
         self.folder = folder
-        metadata = FileSystemReader(folder).read_metadata()
-        self._lies: Any = metadata.storage_data
-        self._known: dict[MetadataIndex, Stored] = {}
-        self._tensors = {
-            key: entry
-            for key, entry in metadata.state_dict_metadata.items()
-            if isinstance(entry, TensorStorageMetadata)
-        }
-        self.sizes = {key: tuple(entry.size) for key, entry in self._tensors.items()}
+        self._known: dict[Chunk, Stored] = {}
+        self._tensors = read_metadata(folder / ".metadata")
+        self.sizes = {key: tensor.size for key, tensor in self._tensors.items()}
+        self.dtypes = {key: tensor.dtype for key, tensor in self._tensors.items()}
         self.bytes_read = 0
-        self.dtypes = {key: entry.properties.dtype for key, entry in self._tensors.items()}
 
     def read(self, key: str, offset: tuple[int, ...], size: tuple[int, ...]) -> torch.Tensor:
         """The box of ``size`` at ``offset`` of tensor ``key``, on the CPU, in its stored dtype."""
         out = torch.empty(size, dtype=self.dtypes[key])
-        box = ChunkStorageMetadata(torch.Size(offset), torch.Size(size))
-        items = create_read_items_for_chunk_list(key, self._tensors[key], [box])
-        if sum(item.lengths.numel() for item in items) != out.numel():
+        parts = [(chunk, chunk.overlap(offset, size)) for chunk in self._tensors[key].near(offset, size)]
+        met = [(chunk, *overlap) for chunk, overlap in parts if overlap is not None]
+        if sum(math.prod(lengths) for _, _, lengths in met) != out.numel():
             raise UserError(f"{self.folder}: tensor {key} {self.sizes[key]} has no box {size} at {offset}")
-        for item in items:
-            stored = self._stored(item.storage_index)
-            part = stored.read(tuple(item.storage_offsets), tuple(item.lengths), out.dtype)
+        for chunk, begin, lengths in met:
+            part = self._stored(chunk).read(_less(begin, chunk.offset), lengths, out.dtype)
             self.bytes_read += part.numel() * part.element_size()
             if part.shape == out.shape:
                 return part
-            box_of(out, item.dest_offsets, item.lengths).copy_(part)
+            box_of(out, _less(begin, offset), lengths).copy_(part)
         return out
 
-    def _stored(self, index: MetadataIndex) -> "Stored":
-        """Where a stored box lies; found once."""
-        if index not in self._known:
-            lies = self._lies[index]
-            self._known[index] = find(self.folder / lies.relative_path, lies.offset, lies.length)
-        return self._known[index]
+    def _stored(self, chunk: Chunk) -> "Stored":
+        """Where the numbers of a stored box lie; found once."""
+        if chunk not in self._known:
+            self._known[chunk] = find(self.folder / chunk.file, chunk.begin, chunk.length)
+        return self._known[chunk]
 
     def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
         """Rows ``start`` to ``stop`` of a table."""
@@ -118,6 +103,11 @@ def box_of(tensor: torch.Tensor, offsets: Sequence[int], lengths: Sequence[int])
     for dimension, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
         tensor = tensor.narrow(dimension, offset, length)
     return tensor
+
+
+def _less(places: Place, begin: Place) -> Place:
+    """Places counted from ``begin``."""
+    return tuple(place - first for place, first in zip(places, begin, strict=True))
 
 
 def find(file: Path, offset: int, length: int) -> Stored:

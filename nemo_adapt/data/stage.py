@@ -1,43 +1,150 @@
 """Tokenize one set of text files into a Megatron indexed dataset (.bin/.idx), one document after the other.
 
-Every document is kept whole, with the end-of-document rule of ``nemo_adapt.documents``.
+Every document is kept whole, with the end-of-document rule of ``nemo_adapt.documents``. The processes of the machine
+share the files; documents stand in the order of the files whoever encoded them.
+
+Only light imports: the other processes start with this module.
 """
 
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from nemo_adapt import documents, hf_tokenizer, text
+from nemo_adapt import text
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
+from nemo_adapt.data import store
+from nemo_adapt.data.encode import Encoder, Rule
+from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
+from nemo_adapt.text_files import Part
+from nemo_adapt.workers import Seen, common, cores, share
 
-BATCH = 1000
-"""Documents handed to the tokenizer at once; it spreads them over the cores."""
+ALONE_BYTES = 8 << 20
+"""Text up to this size is tokenized in this process: starting others takes longer."""
+BATCH_CHARACTERS = 1 << 19
+"""Documents that are encoded together have about so many characters, or are one."""
+RUST_THREADS = "TOKENIZERS_PARALLELISM"
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write ``SET.bin``, ``SET.idx`` and ``counts.json`` for ``inputs["text"]`` with ``inputs["tokenizer"]``.
 
-    SET is the name of the folder. counts.json holds documents, tokens (document marks included) and bytes of text.
+    SET is the name of the folder. ``data.processes`` share the work; what they make does not depend on how many they
+    are. counts.json holds documents, tokens (document marks included) and bytes of text. Raises ``UserError`` for text
+    that cannot be read, and for a file with no document.
     """
-    from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
+    name, files = out.name.removesuffix(".partial"), inputs["text"]
+    rule = rule_of(inputs["tokenizer"][0])
+    size = text.total_bytes(files)
+    processes = config.data.processes or (1 if size <= ALONE_BYTES else cores())
+    parts = text.parts(files, processes)
+    used = min(processes, len(parts))
+    pieces = out / "pieces"
+    pieces.mkdir()
+    given = (rule, parts, config.data.text_field, pieces)
+    with Bar(f"tokenizing {name}", size / 1e6, "MB") as bar, _one_thread_each(used):
+        answers = share(len(parts), used, bar, partial(encode_parts, *given), _encode_share, *given)
+    counts = {number: found for answer in answers for number, found in answer.items()}
+    _check_found(parts, counts)
+    place = {path: number for number, path in enumerate(files)}
+    order = sorted(counts, key=lambda number: (place[parts[number].path], parts[number].index))
+    total = {key: sum(found[key] for found in counts.values()) for key in ("documents", "tokens", "bytes")}
+    dtype = np.dtype(rule.typecode).type
+    with Bar(f"joining {name}", total["tokens"] * dtype().itemsize / 1e6, "MB") as bar:
+        store.join(pieces, order, out / name, dtype, lambda amount: bar.advance(amount / 1e6))
+    write_json(out / "counts.json", total)
 
-    name = out.name.removesuffix(".partial")
-    files = inputs["text"]
-    tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
-    # 16 bits wrap silently from 65,536 ids on: the vocabulary alone decides the width.
-    dtype = DType.optimal_dtype(documents.vocabulary_size(tokenizer))
-    builder = IndexedDatasetBuilder(str(out / f"{name}.bin"), dtype=dtype)
-    counts = {"documents": 0, "tokens": 0, "bytes": 0}
-    with Bar(f"tokenizing {name}", text.total_bytes(files) / 1e6, "MB") as bar:
-        for batch in text.batches(text.documents(files, config.data.text_field), BATCH):
-            for ids in documents.training_ids(tokenizer, batch):
-                builder.add_document(np.array(ids, dtype=dtype), [len(ids)])
-                counts["tokens"] += len(ids)
-            size = sum(len(document.encode()) for document in batch)
-            counts["documents"] += len(batch)
-            counts["bytes"] += size
-            bar.advance(size / 1e6)
-    builder.finalize(str(out / f"{name}.idx"))
-    write_json(out / "counts.json", counts)
+
+def rule_of(folder: Path) -> Rule:
+    """How the tokenizer in ``folder`` makes ids of documents."""
+    from nemo_adapt import documents, hf_tokenizer
+    from nemo_adapt.data import words
+
+    tokenizer = hf_tokenizer.load(folder)
+    backend = tokenizer.backend_tokenizer.to_str()
+    content = json.loads(backend)
+    return Rule(
+        tokenizer=backend,
+        typecode=np.dtype(store.token_dtype(documents.vocabulary_size(tokenizer))).char,
+        prefix=tuple(documents.training_prefix(tokenizer)),
+        end=documents.end_id(tokenizer),
+        space=words.space_of(content),
+        space_first=words.space_first(content),
+        found_before=tuple(words.found_before(content)),
+    )
+
+
+def encode_parts(
+    rule: Rule, parts: list[Part], field: str, pieces: Path, numbers: Iterable[int], seen: Seen
+) -> dict[int, dict[str, int]]:
+    """Encode some of the parts in this process, each to its own files in ``pieces``; what each held. ``seen``: MB."""
+    encoder = Encoder(rule)
+    return {
+        number: _encode_part(encoder, parts[number], field, pieces, number, lambda amount: seen(amount / 1e6))
+        for number in numbers
+    }
+
+
+def _encode_share(rule: Rule, parts: list[Part], field: str, pieces: Path) -> dict[int, dict[str, int]]:
+    """What another process does."""
+    shared = common()
+    return encode_parts(rule, parts, field, pieces, shared.numbers(len(parts)), shared.see)
+
+
+def _encode_part(encoder: Encoder, part: Part, field: str, pieces: Path, number: int, seen: Seen) -> dict[str, int]:
+    width, lengths, size = array(encoder.rule.typecode).itemsize, array("i"), 0
+    with (pieces / store.TOKENS.format(number)).open("wb") as out:
+        for batch in _batches(text.part_documents(part, field, seen)):
+            found = encoder.encode(batch)
+            out.write(b"".join(found))
+            lengths.extend([len(ids) // width for ids in found])
+            size += len("".join(batch).encode())
+    tokens = np.asarray(lengths, np.int32)
+    np.save(pieces / store.LENGTHS.format(number), tokens)
+    return {"documents": len(tokens), "tokens": int(tokens.sum(dtype=np.int64)), "bytes": size}
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Documents that are encoded together."""
+    batch: list[str] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _check_found(parts: list[Part], counts: dict[int, dict[str, int]]) -> None:
+    """``UserError`` for a file that was cut, and held no document in any part."""
+    found = Counter({part.path: 0 for part in parts})
+    for number, part in enumerate(parts):
+        found[part.path] += counts[number]["documents"]
+    for path, documents in found.items():
+        if not documents:
+            raise UserError(f"{path}: the file is empty; give a file with at least one document")
+
+
+@contextmanager
+def _one_thread_each(processes: int) -> Iterator[None]:
+    """While it lasts, several processes encode with one thread each; one alone with as many as there are cores."""
+    before = os.environ.get(RUST_THREADS)
+    if processes > 1:
+        os.environ[RUST_THREADS] = "false"
+    try:
+        yield
+    finally:
+        if processes > 1:
+            os.environ.pop(RUST_THREADS)
+            os.environ.update({RUST_THREADS: before} if before is not None else {})

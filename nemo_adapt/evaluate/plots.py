@@ -70,6 +70,12 @@ def new_figure(ylabel: str, xlabel: str = "", size_inches: tuple[float, float] =
     """An empty figure in the style of all plots."""
     figure = Figure(figsize=size_inches, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
+    dress(axes, ylabel, xlabel)
+    return figure, axes
+
+
+def dress(axes: Axes, ylabel: str, xlabel: str = "") -> None:
+    """Labels, lines and colours of all plots."""
     axes.set_ylabel(ylabel, fontsize=10, color=INK)
     axes.set_xlabel(xlabel, fontsize=10, color=INK)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -77,4 +83,3 @@ def new_figure(ylabel: str, xlabel: str = "", size_inches: tuple[float, float] =
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=10, length=0)
-    return figure, axes

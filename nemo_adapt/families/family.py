@@ -102,6 +102,11 @@ class Shape:
     """Further keyword arguments of ``TransformerConfig``."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether Transformer Engine's layers have all that the model's need."""
+        return self.norms == BEFORE and self.qk_norm != WHOLE and not self.attention_cap and not self.windows
+
+    @property
     def query_rows(self) -> int:
         """Rows of the query projection."""
         return self.heads * self.head_dim

@@ -52,6 +52,18 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     return Rotary(settings["rope_theta"], settings["partial_rotary_factor"] or 1.0, scaling)
 
 
+def older_rope(config: HfConfig) -> dict[str, Any]:
+    """``rope_parameters`` in the spelling of transformers 4; nothing where config.json has none.
+
+    transformers 4 passes over ``rope_parameters`` without a word and turns by its defaults.
+    """
+    rope = dict(config.get("rope_parameters") or {})
+    if not rope:
+        return {}
+    beside = {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in rope}
+    return {**beside, "rope_scaling": None if rope.get("rope_type", "default") == "default" else rope}
+
+
 def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple[int, ...]:
     """``Shape.windows``: ``sliding`` says which layers slide, unless ``layer_types`` (transformers 5) says it.
 

@@ -17,11 +17,11 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 from nemo_adapt import devices
-from nemo_adapt.config import ParallelConfig
+from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import AFTER, BEFORE, HEAD, WHOLE, Rotary, Shape
 from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, WholeNorm
-from nemo_adapt.model.rotary import inverse_frequencies
+from nemo_adapt.model.rotary import inverse_frequencies, turn_by_positions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
@@ -32,25 +32,27 @@ QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm,
 def start_parallel(parallel: ParallelConfig, seed: int) -> int:
     """Join the process group, lay TP, PP and DP over the ranks, seed them, and return the data-parallel size.
 
-    Raises ``UserError`` when the world size is no multiple of ``tp * pp``.
+    Raises ``UserError`` when the world size is no multiple of ``tp * pp * cp``.
     """
     devices.prepare_megatron()
     devices.start_ranks()
     world_size = dist.get_world_size()
-    if world_size % (parallel.tp * parallel.pp):
+    size = parallel.tp * parallel.pp * parallel.cp
+    if world_size % size:
         raise UserError(
-            f"{world_size} ranks do not divide into parallel.tp={parallel.tp} x parallel.pp={parallel.pp}: "
-            "start a multiple of their product"
+            f"{world_size} ranks do not divide into parallel.tp={parallel.tp} x parallel.pp={parallel.pp} x "
+            f"parallel.cp={parallel.cp}: start a multiple of their product"
         )
     parallel_state.destroy_model_parallel()
-    parallel_state.initialize_model_parallel(parallel.tp, parallel.pp)
+    interleaved = parallel.virtual if parallel.virtual > 1 else None
+    parallel_state.initialize_model_parallel(parallel.tp, parallel.pp, interleaved, context_parallel_size=parallel.cp)
     devices.seed_everything(seed)
-    return world_size // (parallel.tp * parallel.pp)
+    return world_size // size
 
 
-def transformer_config(shape: Shape, parallel: ParallelConfig, precision: str) -> TransformerConfig:
+def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
-    dtype = DTYPES[precision]
+    dtype = DTYPES[train.precision]
     return TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -61,10 +63,16 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, precision: str) -
         layernorm_epsilon=shape.norm_epsilon,
         tensor_model_parallel_size=parallel.tp,
         pipeline_model_parallel_size=parallel.pp,
+        virtual_pipeline_model_parallel_size=parallel.virtual if parallel.virtual > 1 else None,
+        context_parallel_size=parallel.cp,
+        batch_p2p_comm=devices.on_gpu(),  # gloo mixes up what two neighbours send each other in one batch
         sequence_parallel=parallel.sequence,
         params_dtype=dtype,
         pipeline_dtype=dtype,
-        bf16=precision == "bf16",
+        bf16=train.precision == "bf16",
+        recompute_granularity="full" if train.recompute else None,
+        recompute_method="uniform" if train.recompute else None,
+        recompute_num_layers=1 if train.recompute else None,
         activation_func=ACTIVATIONS[shape.activation],
         softmax_scale=shape.attention_scale,
         qk_layernorm=shape.qk_norm == HEAD,
@@ -89,10 +97,9 @@ def _leave(weight: torch.Tensor) -> None:
     """An initialization that does nothing."""
 
 
-def layer_spec(shape: Shape, config: TransformerConfig) -> Any:
+def layer_spec(shape: Shape, config: TransformerConfig, chunk: int | None) -> Any:
     """Transformer Engine's layers where it is installed and has what the model needs, else Megatron's with ours."""
-    plain = shape.norms == BEFORE and shape.qk_norm != WHOLE and not shape.attention_cap
-    if devices.has_transformer_engine() and plain and not shape.windows:
+    if devices.has_transformer_engine() and shape.is_plain:
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
     layer, attention = spec.submodules, spec.submodules.self_attention.submodules
@@ -101,33 +108,45 @@ def layer_spec(shape: Shape, config: TransformerConfig) -> Any:
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
     if shape.norms != BEFORE:
         attention.linear_proj = layer.mlp.submodules.linear_fc2 = ProjectionThenNorm
-    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
+    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
 
 
-def build_model(shape: Shape, parallel: ParallelConfig, precision: str, vocab: int, padded: int) -> GPTModel:
-    """This rank's part of the model, weights not set, on the best device.
+def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list[GPTModel]:
+    """This rank's part of the model, weights not set, on the best device: one, or ``parallel.virtual`` of them.
 
     ``vocab`` is the number of real tokens, ``padded`` (a multiple of TP) the rows of the tables. The logits of padded
     rows are minus infinity, so that they take no part in the softmax.
     """
-    config = transformer_config(shape, parallel, precision)
+    config = transformer_config(shape, parallel, train)
+    numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
+    return [_chunk(shape, parallel, config, vocab, padded, number) for number in numbers]
+
+
+def _chunk(
+    shape: Shape, parallel: ParallelConfig, config: TransformerConfig, vocab: int, padded: int, chunk: int | None
+) -> GPTModel:
+    """Chunk number ``chunk`` of this rank's interleaved ones, or all of its part."""
     rotary = shape.rotary or Rotary(10000.0)  # Megatron asks for it even where positions are learned
+    place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
     model = GPTModel(
         config=config,
-        transformer_layer_spec=layer_spec(shape, config),
+        transformer_layer_spec=layer_spec(shape, config, chunk),
         vocab_size=padded,
         max_sequence_length=shape.max_positions,
-        pre_process=parallel_state.is_pipeline_first_stage(),
-        post_process=parallel_state.is_pipeline_last_stage(),
+        pre_process=parallel_state.is_pipeline_first_stage(**place),
+        post_process=parallel_state.is_pipeline_last_stage(**place),
         position_embedding_type="rope" if shape.rotary else "learned_absolute",
         rotary_percent=rotary.share,
         rotary_base=int(rotary.base) if float(rotary.base).is_integer() else rotary.base,
         share_embeddings_and_output_weights=shape.tied,
         parallel_output=True,
+        vp_stage=chunk,
     ).to(devices.best_device())
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
+    if shape.rotary:
+        turn_by_positions(model)
     if model.pre_process and not shape.rotary:
         model.embedding.position_embeddings.to(config.params_dtype)  # Megatron leaves it float32
     if model.pre_process and shape.embedding_scale != 1.0:

@@ -20,7 +20,7 @@ class CoreAttention(MegatronModule):
     """Causal attention by ``scaled_dot_product_attention``: flash kernels on a GPU, fast on a CPU, GQA without copies.
 
     Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), and
-    ``windows`` and ``cap`` as ``Shape`` has them. No other mask than the causal one is needed, and without a window
+    ``windows`` and ``cap`` as ``Shape`` has them. The mask is the causal one unless one is given, and without a window
     none is built.
     """
 
@@ -50,20 +50,28 @@ class CoreAttention(MegatronModule):
         attention_mask: torch.Tensor | None = None,
         **unused: Any,
     ) -> torch.Tensor:
-        """``query`` [seq, batch, heads, dim], ``key`` and ``value`` with fewer heads -> [seq, batch, heads * dim]."""
+        """``query`` [seq, batch, heads, dim], ``key`` and ``value`` with fewer heads -> [seq, batch, heads * dim].
+
+        ``attention_mask`` [batch, 1, seq, seq], causal itself, is true where a row's position sees a column's
+        (Megatron's own is true where it does not); ``Boundaries`` of training makes it once for all layers.
+        """
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
-        slides = 0 < self.window < query.shape[2]
+        length, slides = query.shape[2], 0 < self.window < query.shape[2]
+        visible = attention_mask
+        if slides or (self.cap and visible is None):
+            causal = _visible(length, self.window, query.device)
+            visible = causal if visible is None else visible & causal
         dropout = self.dropout if self.training else 0.0
         if self.cap:
-            visible = _visible(query.shape[2], self.window, query.device)
+            assert visible is not None
             out = _capped_attention(query, key, value, visible, self.softmax_scale, self.cap, dropout)
         else:
             out = F.scaled_dot_product_attention(
                 query,
                 key,
                 value,
-                attn_mask=_visible(query.shape[2], self.window, query.device) if slides else None,
-                is_causal=not slides,
+                attn_mask=visible,
+                is_causal=visible is None,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,
                 scale=self.softmax_scale,

@@ -1,6 +1,7 @@
 """Rotary frequencies, as transformers computes them (transformers/modeling_rope_utils.py)."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -17,6 +18,26 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
     if "linear" in rotary.scaling:
         return plain / rotary.scaling["linear"]
     return _llama3(plain, **rotary.scaling)
+
+
+def turn_by_positions(model: Any) -> None:
+    """Have a GPTModel's rotary angles taken at the position ids that it is called with, [batch or 1, seq].
+
+    As shipped (megatron-core 0.16.1, gpt_model.py) it turns by places in the sample, whatever the position ids say. The
+    angles are [seq, batch or 1, 1, columns]. Under context parallelism they are left as they are, already cut.
+    """
+    called_with: list[torch.Tensor | None] = [None]
+
+    def note(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        called_with[0] = named["position_ids"] if "position_ids" in named else arguments[1]
+
+    def pick(module: Any, arguments: Any, angles: torch.Tensor) -> torch.Tensor | None:
+        positions = called_with[0]
+        return None if positions is None else angles[:, 0, 0][positions.T].unsqueeze(2)
+
+    if model.config.context_parallel_size == 1:
+        model.register_forward_pre_hook(note, with_kwargs=True)
+        model.rotary_pos_emb.register_forward_hook(pick)
 
 
 def _llama3(

@@ -6,43 +6,26 @@ an interrupted probe goes on with those that are not done.
 
 import json
 import math
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
-from numpy.typing import NDArray
 
-from nemo_adapt import hf_tokenizer
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.choice import Choice
 from nemo_adapt.config import Config, ProbeConfig
-from nemo_adapt.evaluate.bits_per_byte import read_text, scored_sequences
-from nemo_adapt.phases import phases, shortened, total
-from nemo_adapt.probe import report, score
+from nemo_adapt.phases import own_phases, phases, shortened, total
+from nemo_adapt.probe import report
 from nemo_adapt.progress import Bar
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.train import loop
-from nemo_adapt.train.stage import kept_rows, start_layout, training_data
+from nemo_adapt.train.held_out import HeldOut
+from nemo_adapt.train.stage import bytes_per_token, new_span, start_layout, training_data
 
 RUNS = "runs.jsonl"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The text that runs are scored on."""
-
-    sequences: list[NDArray[np.int64]]
-    bytes: int
-    window: int
-    batch: int
-
-    def bits_per_byte(self, model: Any, vocab: int) -> float | None:
-        """Of this rank's part of a model; ``None`` where it is no number any more."""
-        nats = score.nats(model, self.sequences, self.window, self.batch, vocab)
-        return nats / math.log(2) / self.bytes if math.isfinite(nats) else None
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -52,7 +35,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """
     start = start_layout(config)
     settings = config.probe
-    held_out = _held_out(config, inputs)
+    held_out = HeldOut.of(config, inputs["text"][0], inputs["tokenizer"][0], settings.max_bytes)
     first = dist.get_rank() == 0
     runs = _read(out / RUNS)
     dist.barrier()  # all have read before one writes
@@ -65,7 +48,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             if (name, seed) in runs:
                 bar.advance(settings.steps)
                 continue
-            own = _config_of(config, name, seed)
+            own = _config_of(config, inputs, name, seed)
             if seed not in data:
                 data[seed] = training_data(own, inputs, start, own.train, settings.steps, out / "cache")
             runs[name, seed] = {"strategy": name, "seed": seed, **_run(own, inputs, data[seed], held_out, bar)}
@@ -83,10 +66,10 @@ def points(settings: ProbeConfig) -> list[int]:
     return sorted({at for at in settings.at if 0 <= at < settings.steps} | {settings.steps})
 
 
-def _config_of(config: Config, name: str, seed: int) -> Config:
+def _config_of(config: Config, inputs: Inputs, name: str, seed: int) -> Config:
     """The run's configuration with this strategy and seed, its phases shortened to the probe's steps."""
     resize = replace(Choice.of(name).applied(config.resize), seed=config.resize.seed + seed)
-    short = shortened(config.train.phases, config.probe.steps)
+    short = shortened(own_phases(config.train, bytes_per_token(config, inputs)), config.probe.steps)
     return replace(config, resize=resize, train=replace(config.train, phases=short, seed=config.train.seed + seed))
 
 
@@ -94,29 +77,22 @@ def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar
     """One short training: bits per byte by step, and the training's last loss in bits per byte."""
     plan = phases(config)
     tokenizer = inputs["tokenizer"][0]
-    kept = kept_rows(tokenizer, [phase.train for phase in plan])
-    model, shape = load_adapted(config, inputs["model"][0], inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
+    new = new_span(tokenizer, plan)
+    chunks, _ = load_adapted(config, inputs["model"][0], inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
     marks = points(config.probe)
-    found = {0: held_out.bits_per_byte(model, shape.vocab)} if 0 in marks else {}
+    found = {0: held_out.bits_per_byte(chunks)} if 0 in marks else {}
     loss = None
-    for made in loop.run(model, plan, config.train, kept, data):
-        if not math.isfinite(made.result.nats):
-            bar.advance(total(plan) - made.step + 1, f"{Choice.of_config(config.resize).name}: the loss is no number")
-            break
-        loss = made.result.nats / math.log(2) / made.result.bytes
-        if made.step in marks:
-            found[made.step] = held_out.bits_per_byte(made.trainer.bare_model, shape.vocab)
-        bar.advance(1, f"{Choice.of_config(config.resize).name}, seed {config.resize.seed}")
+    with closing(loop.run(chunks, plan, config.train, new, data)) as steps:
+        for made in steps:
+            if not made.result.is_finite:
+                name = Choice.of_config(config.resize).name
+                bar.advance(total(plan) - made.step + 1, f"{name}: the loss is no number")
+                break
+            loss = made.result.nats / math.log(2) / made.result.bytes
+            if made.step in marks:
+                found[made.step] = held_out.bits_per_byte(chunks)
+            bar.advance(1, f"{Choice.of_config(config.resize).name}, seed {config.resize.seed}")
     return {"bits_per_byte": {str(at): found.get(at) for at in marks}, "training_loss": loss}
-
-
-def _held_out(config: Config, inputs: Inputs) -> HeldOut:
-    """The first ``probe.max_bytes`` of the held-out text, cut into the windows of the evaluation."""
-    tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
-    texts = read_text(inputs["text"][0], config.probe.max_bytes, config.data.text_field)
-    size = sum(len(text.encode("utf-8")) for text in texts)
-    window = config.evaluate.context or config.train.seq_length
-    return HeldOut(scored_sequences(tokenizer, texts), size, window, config.evaluate.batch)
 
 
 def _read(path: Path) -> dict[tuple[str, int], dict[str, Any]]:

@@ -23,21 +23,21 @@ def adapted_shape(model_folder: Path, token_map: TokenMap) -> Shape:
     return replace(base, vocab=target_rows(base, token_map))
 
 
-def build_adapted(config: Config, shape: Shape) -> Any:
-    """This rank's part of the adapted model, weights not set."""
+def build_adapted(config: Config, shape: Shape) -> list[Any]:
+    """This rank's part of the adapted model, weights not set: one GPTModel, or several interleaved ones."""
     padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
-    return build_model(shape, config.parallel, config.train.precision, shape.vocab, padded)
+    return build_model(shape, config.parallel, config.train, shape.vocab, padded)
 
 
 def load_adapted(
     config: Config, model_folder: Path, checkpoint: Path, tokenizer: Path, auxiliary: Mapping[str, Path] | None = None
-) -> tuple[Any, Shape]:
+) -> tuple[list[Any], Shape]:
     """Build the adapted model and fill it from ``checkpoint``, tables resized; returns it with its shape.
 
     ``auxiliary``: kind -> folder of what the strategies need.
     """
     token_map = TokenMap.load(tokenizer)
     shape = adapted_shape(model_folder, token_map)
-    model = build_adapted(config, shape)
-    load_resized(model, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
-    return model, shape
+    chunks = build_adapted(config, shape)
+    load_resized(chunks, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
+    return chunks, shape

@@ -34,20 +34,22 @@ class Held:
     """Whose strategy makes its rows: ``input`` or ``output``."""
 
 
-def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies) -> None:
-    """Load ``checkpoint`` into ``model``, whose tables already have the target's padded size.
+def load_resized(
+    chunks: list[Any], checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies
+) -> None:
+    """Load ``checkpoint`` into this rank's ``chunks`` of a model, whose tables already have the target's padded size.
 
     Kept rows are copied bit by bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
     use the input's strategy; an output bias follows the output table's. Raises ``UserError`` when the token map was
     made for another vocabulary, and for NaN in a table.
     """
     opened = Checkpoint(checkpoint)
-    load_all_but_tables(model, checkpoint)
+    load_all_but_tables(chunks, checkpoint)
     said = spare_rows(token_map, opened.sizes[EMBEDDING][0])
     if said and ranks.is_first():
         say(said)
     group = parallel_state.get_tensor_model_parallel_group()
-    for held in tables_of(model):
+    for held in (held for chunk in chunks for held in tables_of(chunk)):
         plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], supplies)
         if held.key == OUTPUT_BIAS:
             plan = bias_plan(plan)
@@ -57,19 +59,22 @@ def load_resized(model: Any, checkpoint: Path, token_map: TokenMap, config: Resi
         Resize(source, plan, kept, seed, f"{checkpoint}: {held.key}").fill(shard, group.rank() * len(shard))
 
 
-def load_all_but_tables(model: Any, checkpoint: Path) -> None:
+def load_all_but_tables(chunks: list[Any], checkpoint: Path) -> None:
     """Load every tensor but the tables; each must be there."""
-    state = model.sharded_state_dict()
     wanted = {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.endswith("_extra_state") and getattr(tensor, "key", name) not in TABLES
+        str(number): {
+            name: tensor
+            for name, tensor in chunk.sharded_state_dict().items()
+            if not name.endswith("_extra_state") and getattr(tensor, "key", name) not in TABLES
+        }
+        for number, chunk in enumerate(chunks)
     }
     loaded = dist_checkpointing.load(wanted, str(checkpoint))
-    answer = model.load_state_dict(loaded, strict=False)
-    absent = [name for name in answer.missing_keys if name not in TABLES and not name.endswith("_extra_state")]
-    if absent or answer.unexpected_keys:
-        raise ValueError(f"{checkpoint}: not loaded {absent}, unexpected {answer.unexpected_keys}")
+    for number, chunk in enumerate(chunks):
+        answer = chunk.load_state_dict(loaded[str(number)], strict=False)
+        absent = [name for name in answer.missing_keys if name not in TABLES and not name.endswith("_extra_state")]
+        if absent or answer.unexpected_keys:
+            raise ValueError(f"{checkpoint}: not loaded {absent}, unexpected {answer.unexpected_keys}")
 
 
 def tables_of(model: Any) -> list[Held]:

@@ -17,5 +17,5 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     config = with_choice(config, inputs)
     start_parallel(config.parallel, config.resize.seed)
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
-    model, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))
-    dist_checkpointing.save({"model": model.sharded_state_dict()}, str(out))
+    chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))
+    dist_checkpointing.save({"model": [chunk.sharded_state_dict() for chunk in chunks]}, str(out))

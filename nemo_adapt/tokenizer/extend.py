@@ -102,6 +102,8 @@ def _config(base: Base) -> dict[str, Any]:
     files = hf_tokenizer.find(base.path)
     config = hf_tokenizer.read_json(files.config) if files.config is not None else {}
     kept = {key: value for key, value in config.items() if key not in BACKEND_KEYS}
+    if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's spelling, on which 4 stops
+        kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
     roles = {role: getattr(base.fast, role) for role in hf_tokenizer.SPECIAL_NAMES}
     specials = {role: name for role, name in roles.items() if name is not None}
     return {**hf_tokenizer.wrapper_settings(specials), **kept, "tokenizer_class": "PreTrainedTokenizerFast"}

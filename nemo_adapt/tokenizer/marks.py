@@ -17,6 +17,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer.regexes import GPT2, KEPT
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json
@@ -24,16 +25,6 @@ from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.words import count_lines
 
 CHOICES = ("auto", "true", "false")
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace("{1,3}", "")
-LETTERS, WITH_MARKS = r"\p{L}+", r"\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*"
-KEPT = {pattern: pattern.replace(LETTERS, WITH_MARKS) for pattern in (GPT2, LLAMA3, QWEN2)}
-KEPT |= {kept: kept for kept in KEPT.values()}
-"""Known split regexes -> the same with marks kept."""
 JOINERS = "\u200c\u200d"
 TRIED = 1000
 """New tokens learned to measure a way of splitting: with so few, the better way is as clear as with ten thousand."""

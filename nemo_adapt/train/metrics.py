@@ -1,39 +1,67 @@
-"""What a training says of itself: metrics.jsonl, TensorBoard, and a progress bar."""
+"""What a training says of itself: metrics.jsonl, held_out.jsonl, TensorBoard, W&B, and a progress bar."""
 
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nemo_adapt import artifact, devices
+from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
+from nemo_adapt.train.places import HELD_OUT, METRICS
+
+BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What metrics need to know of the training."""
+
+    steps: int
+    every: int
+    """Steps between records."""
+    flops_per_token: float
+    ranks: int
+    """Processes that share the work."""
+    matmul_rate: float = 0.0
+    """Floating-point operations a second of one device; 0: unknown, and so is the MFU."""
+    check: Callable[[], None] = lambda: None
+    """Called before something is written."""
+    wandb: str = ""
+    """A project of Weights & Biases; empty: none."""
 
 
 class Metrics:
-    """Collects sums over steps and writes one record every ``every`` steps. Only the first rank's writes anything.
+    """Collects sums over steps and writes a record every ``watch.every`` steps. Only the first rank's writes anything.
 
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per token),
-    ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``seconds`` (of training so far).
+    ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
+    far), ``memory_mib`` (most so far of this process, or of its GPU), on a GPU ``mfu`` (share of the device's own rate
+    in matrix products).
     """
 
-    def __init__(self, folder: Path, progress: dict[str, Any], steps: int, every: int, quiet: bool) -> None:
-        self.folder, self.every, self.quiet = folder, every, quiet
-        self.progress = progress
-        self.bar = Bar("training", steps, "steps", quiet)
+    def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
+        self.folder, self.progress, self.watch, self.quiet = folder, progress, watch, quiet
+        self.bar = Bar("training", watch.steps, "steps", quiet, progress["step"])
         self._nats = self._tokens = self._bytes = 0.0
         self._seconds_at_record = progress["seconds"]
         self._clock = time.monotonic()
+        self._run: Any = None
 
     def __enter__(self) -> "Metrics":
         if not self.quiet:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._drop_records_after(self.progress["step"])
-            self._log = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+            for name in (METRICS, HELD_OUT):
+                _drop_records_after(self.folder / name, self.progress["step"])
+            self._log = (self.folder / METRICS).open("a", encoding="utf-8")
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"])
+            self._run = _wandb(self.watch.wandb, self.folder) if self.watch.wandb else None
         self.bar.__enter__()
-        self.bar.advance(self.progress["step"])
         self._clock = time.monotonic()
         return self
 
@@ -47,19 +75,34 @@ class Metrics:
         progress["bytes"] += int(size)
         progress["seconds"] += now - self._clock
         self._clock = now
-        if progress["step"] % self.every == 0:
+        if progress["step"] % self.watch.every == 0:
             self._record(lr, grad_norm)
         else:
             self.bar.advance(1)
+
+    def held_out(self, bits_per_byte: Mapping[str, float | None]) -> None:
+        """Note the scores of held-out texts after the last step. The time they took is none of the training's."""
+        self._clock = time.monotonic()
+        if self.quiet:
+            return
+        self.watch.check()
+        step = self.progress["step"]
+        with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, "bits_per_byte": dict(bits_per_byte)}) + "\n")
+        self._show({f"held_out/{name}": value for name, value in bits_per_byte.items() if value is not None})
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in bits_per_byte.items() if value is not None)
+        self.bar.say(f"step {step}: held-out bits/byte {scores}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.bar.__exit__(kind, error, tb)
         if not self.quiet:
             self._log.close()
             self._board.close()
+            if self._run:
+                self._run.finish(exit_code=int(kind is not None))
 
     def _record(self, lr: float, grad_norm: float) -> None:
-        progress = self.progress
+        progress, watch = self.progress, self.watch
         seconds = progress["seconds"] - self._seconds_at_record
         record = {
             "step": progress["step"],
@@ -71,22 +114,50 @@ class Metrics:
             "lr": lr,
             "grad_norm": grad_norm,
             "tokens_per_second": self._tokens / seconds,
+            "bytes_per_second": self._bytes / seconds,
             "seconds": progress["seconds"],
+            "memory_mib": devices.peak_memory_mib() or artifact.peak_memory_mib(),
         }
-        speed = f"{record['tokens_per_second']:,.0f} tokens/s, {self._bytes / seconds / 1000:,.1f} kB/s"
-        self.bar.advance(1, f"loss {record['loss']:.3f}, {record['bits_per_byte']:.3f} bits/byte, {speed}")
+        if watch.matmul_rate:
+            done = record["tokens_per_second"] * watch.flops_per_token
+            record["mfu"] = done / watch.ranks / watch.matmul_rate
+        speed = f"{record['tokens_per_second']:,.0f} tokens/s, {record['bytes_per_second'] / 1000:,.1f} kB/s"
+        share = f", MFU {record['mfu']:.1%}" if "mfu" in record else ""
+        memory = f", {record['memory_mib'] / 1024:.1f} GiB"
+        self.bar.advance(
+            1, f"loss {record['loss']:.3f}, {record['bits_per_byte']:.3f} bits/byte, {speed}{share}{memory}"
+        )
         self._nats = self._tokens = self._bytes = 0.0
         self._seconds_at_record = progress["seconds"]
         if not self.quiet:
+            watch.check()
             self._log.write(json.dumps(record) + "\n")
             self._log.flush()
-            for name in ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second"):
-                self._board.add_scalar(name, record[name], record["step"])
+            self._show({name: record[name] for name in BOARD if name in record})
 
-    def _drop_records_after(self, step: int) -> None:
-        """Forget what an interrupted run had written after the checkpoint that we go on from."""
-        path = self.folder / "metrics.jsonl"
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    def _show(self, values: Mapping[str, float]) -> None:
+        step = self.progress["step"]
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._run:
+            self._run.log(dict(values), step=step)
+
+
+def _drop_records_after(path: Path, step: int) -> None:
+    """Forget what an interrupted run had written after the checkpoint that we go on from."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _wandb(project: str, folder: Path) -> Any:
+    """A run of Weights & Biases, the same one when training goes on."""
+    try:
+        import wandb  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise UserError(f"train.wandb={project} needs the package wandb: pip install wandb") from None
+    path = folder / "wandb.json"
+    number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else wandb.util.generate_id()
+    artifact.write_json(path, {"id": number})
+    return wandb.init(project=project, name=folder.parent.name, id=number, resume="allow", dir=str(folder))

@@ -1,73 +1,115 @@
 """What a training needs besides the model: data-parallel wrapper, optimizer, learning-rate schedule."""
 
 import gc
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
-from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer, get_standard_config_overrides
+from megatron.core.optimizer.optimizer_config import ParamKey
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt import devices
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.phases import NEW_ROWS
-from nemo_adapt.train.frozen import freeze, without_kept_rows
+from nemo_adapt.phases import NEW_ROWS, trained
+from nemo_adapt.train.frozen import freeze
+from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend, sum_over_copies
+
+STYLES = {"wsd": "WSD"}
+"""Megatron's names of schedules, where they are not ours."""
+
+
+class Spoiled(ArithmeticError):
+    """The gradient norm is no number."""
 
 
 @dataclass
 class Trainer:
     """The parts of a running training on this rank."""
 
-    model: Any
-    """Megatron's data-parallel wrapper around the model."""
+    chunks: list[Any]
+    """The bare model: its GPTModels on this rank, one, or several where pipeline stages are interleaved."""
+    wrapped: list[Any]
+    """Megatron's data-parallel wrappers around them."""
     optimizer: Any
     scheduler: Any
     """Megatron's ``OptimizerParamScheduler``, counted in steps of the phase."""
+    new_rows: list[NewRows]
+    """In a phase of new rows: this rank's."""
 
-    @property
-    def bare_model(self) -> Any:
-        """The GPTModel inside the wrappers."""
-        inner = self.model.module
-        return getattr(inner, "module", inner)
+    def update(self) -> float:
+        """One step of the optimizer and of the schedule; returns the global gradient norm before clipping.
+
+        A norm that is no number is returned without the step: weights stay as they are.
+        """
+        self.scheduler.step(1)
+        try:
+            _, grad_norm, _ = self.optimizer.step()
+        except Spoiled:
+            return math.nan
+        for rows in self.new_rows:
+            rows.put_back()
+        return float(grad_norm or 0.0)
 
     def release(self) -> None:
         """Let go of gradient buffers and optimizer state, whoever still holds this trainer; the bare model stays."""
-        config = self.model.config
+        config = self.chunks[0].config
         config.finalize_model_grads_func = config.grad_scale_func = config.no_sync_func = None
-        self.model.grad_accs.clear()  # their hooks and the wrapper hold each other
-        self.model = self.optimizer = self.scheduler = None
+        for chunk, wrapped in zip(self.chunks, self.wrapped, strict=True):
+            wrapped.grad_accs.clear()  # their hooks and the wrapper hold each other
+            give_back(chunk, self.new_rows)
+        self.wrapped = self.new_rows = []
+        self.optimizer = self.scheduler = None
         gc.collect()
 
 
-def build_trainer(model: Any, train: TrainConfig, phase: PhaseConfig, kept: int) -> Trainer:
-    """Freeze what ``phase`` does not train; wrap ``model`` for data parallelism; a fresh Adam and schedule.
+def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new: Span) -> Trainer:
+    """Freeze what ``phase`` does not train; wrap ``chunks`` for data parallelism; a fresh Adam and schedule.
 
-    ``kept`` is the number of table rows that were the base model's. Master weights are fp32, made from the model's.
+    ``new`` are the new rows of the whole tables. Master weights are fp32, made from the model's.
     """
     from megatron.core.transformer.module import Float16Module
 
-    config = model.config
-    freeze(model, phase.train)
-    inner = Float16Module(config, model) if train.precision == "bf16" else model
+    config, what = chunks[0].config, trained(phase)
+    new_rows = []
+    for chunk in chunks:
+        freeze(chunk, what)
+        new_rows += lend(chunk, new) if NEW_ROWS in what.kinds else []
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
         overlap_grad_reduce=False,
         use_distributed_optimizer=train.distributed_optimizer,
     )
-    wrapped = DistributedDataParallel(config, ddp_config, inner)
-    optimizer = get_megatron_optimizer(_optimizer_config(train, phase), [wrapped])
+    wrapped = []
+    for number, chunk in enumerate(chunks):
+        inner = Float16Module(config, chunk) if train.precision == "bf16" else chunk
+        wrapped.append(DistributedDataParallel(config, ddp_config, inner, disable_bucketing=number > 0))
+    optimizer = get_megatron_optimizer(_optimizer_config(train, phase), wrapped, _overrides(train, phase))
+    optimizer.get_grad_norm = partial(_finite, optimizer.get_grad_norm)  # asked within its step, before the update
     devices.fill_optimizer_state(optimizer)
-    config.finalize_model_grads_func = finalize_model_grads
-    if phase.train == NEW_ROWS:
-        config.finalize_model_grads_func = without_kept_rows(finalize_model_grads, model, kept)
+    for rows in new_rows:
+        rows.listen()
+    config.finalize_model_grads_func = partial(_finalize, chunks=chunks, new_rows=new_rows)
     config.grad_scale_func = optimizer.scale_loss
-    config.no_sync_func = wrapped.no_sync
-    return Trainer(wrapped, optimizer, _schedule(optimizer, train, phase))
+    no_sync = [each.no_sync for each in wrapped]
+    config.no_sync_func = no_sync if len(wrapped) > 1 else no_sync[0]
+    return Trainer(chunks, wrapped, optimizer, _schedule(optimizer, train, phase), new_rows)
 
 
-def _weight_decay(train: TrainConfig, phase: PhaseConfig) -> float:
-    """None where only new rows are trained: Adam would decay the kept rows of the same tables with them."""
-    return 0.0 if phase.train == NEW_ROWS else train.weight_decay
+def _finite(norm: Callable[[], float]) -> float:
+    found = norm()
+    if not math.isfinite(found):
+        raise Spoiled(found)
+    return found
+
+
+def _finalize(*arguments: Any, chunks: list[Any], new_rows: list[NewRows], **named: Any) -> None:
+    """Megatron's sums of gradients over the ranks, and that of new rows, which it does not know."""
+    finalize_model_grads(*arguments, **named)
+    sum_over_copies(chunks[0], new_rows)
 
 
 def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig:
@@ -75,13 +117,21 @@ def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig
         optimizer="adam",
         lr=phase.lr,
         min_lr=phase.lr * train.min_lr_share,
-        weight_decay=_weight_decay(train, phase),
+        weight_decay=train.weight_decay,
         adam_beta1=train.adam_beta1,
         adam_beta2=train.adam_beta2,
         clip_grad=train.clip_grad,
         bf16=train.precision == "bf16",
         use_distributed_optimizer=train.distributed_optimizer,
     )
+
+
+def _overrides(train: TrainConfig, phase: PhaseConfig) -> dict[ParamKey, Any]:
+    """Megatron's rule, that vectors are not decayed, and ours from the configuration."""
+    overrides: dict[ParamKey, Any] = get_standard_config_overrides(_optimizer_config(train, phase))
+    if train.no_weight_decay:
+        overrides[ParamKey(name=tuple(train.no_weight_decay))] = {"wd_mult": 0.0}
+    return overrides
 
 
 def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> OptimizerParamScheduler:
@@ -93,9 +143,11 @@ def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> Optimiz
         min_lr=phase.lr * train.min_lr_share,
         lr_warmup_steps=min(phase.steps - 1, round(train.warmup_share * phase.steps)),
         lr_decay_steps=phase.steps,
-        lr_decay_style=train.schedule,
-        start_wd=_weight_decay(train, phase),
-        end_wd=_weight_decay(train, phase),
+        lr_decay_style=STYLES.get(train.schedule, train.schedule),
+        wsd_decay_steps=max(1, round(train.decay_share * phase.steps)),
+        lr_wsd_decay_style="linear",
+        start_wd=train.weight_decay,
+        end_wd=train.weight_decay,
         wd_incr_steps=phase.steps,
         wd_incr_style="constant",
     )

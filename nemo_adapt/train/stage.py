@@ -1,6 +1,7 @@
 """The ``train`` stage: resize in memory or resume, then phase by phase, step by step to the end of the budget."""
 
-import math
+import time
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,55 +11,87 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from nemo_adapt import devices, documents, hf_tokenizer
+from nemo_adapt import devices, documents, hf_tokenizer, mixture, ranks
 from nemo_adapt.artifact import Inputs, write_json
-from nemo_adapt.checkpoint.reader import complete
+from nemo_adapt.checkpoint.whole import step_of
 from nemo_adapt.checks import check_batch
 from nemo_adapt.choice import with_choice
-from nemo_adapt.config import Config, TrainConfig
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.model.build import start_parallel
-from nemo_adapt.phases import NEW_ROWS, phases, total
+from nemo_adapt.mixture import text_sets
+from nemo_adapt.model.build import DTYPES, start_parallel
+from nemo_adapt.model.flops import flops_per_token
+from nemo_adapt.phases import NEW_ROWS, phases, total, trained
 from nemo_adapt.progress import say
+from nemo_adapt.reads import held_out_texts
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import checkpoints, loop
-from nemo_adapt.train.batches import BatchLayout, training_set
-from nemo_adapt.train.metrics import Metrics
-
-REPLAY = "data.replay"
+from nemo_adapt.train.batches import BatchLayout, Boundaries, training_set
+from nemo_adapt.train.fence import Fence, count_start
+from nemo_adapt.train.held_out import HeldOut
+from nemo_adapt.train.metrics import Metrics, Watch
+from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.places import CHECKPOINTS, SUMMARY
+from nemo_adapt.train.signals import Signals
+from nemo_adapt.train.spoiled import explain
+from nemo_adapt.train.together import agree, first_rank_does
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Train into ``out``: ``checkpoints/iter_*``, ``metrics.jsonl``, ``tensorboard/``, ``summary.json``.
 
-    Runs on every rank. Goes on from the newest complete checkpoint in ``out`` if there is one. Inputs: the base model
-    folder, its converted checkpoint, the tokenizer, and the data sets.
+    Runs on every rank. Goes on from the newest whole checkpoint in ``out`` if there is one. Inputs: the base model
+    folder, its converted checkpoint, the tokenizer, and the data sets. On USR1 or TERM it saves and exits with
+    ``ranks.MORE_TO_DO``.
     """
-    config = with_choice(config, inputs)
-    train, plan = config.train, phases(config)
-    steps = total(plan)
-    layout = start_layout(config)
-    kept = kept_rows(inputs["tokenizer"][0], [phase.train for phase in plan])
-    model, progress, saved = _start(config, inputs, out)
-    data = training_data(config, inputs, layout, train, steps, out / "cache")
-    first = dist.get_rank() == 0
-    restore = partial(checkpoints.load_optimizer, saved) if saved else None
-    with Metrics(out, progress, steps, train.log_every, quiet=not first) as metrics:
-        for made in loop.run(model, plan, train, kept, data, progress["step"], restore):
-            result = made.result
-            if not math.isfinite(result.nats):
-                raise UserError(f"train: the loss of step {made.step} is {result.nats}; lower the learning rate")
-            progress["phase"] = made.phase
-            metrics.step(result.nats, result.tokens, result.bytes, made.lr, result.grad_norm)
-            if made.ends_phase or made.step % train.save_every == 0:
-                checkpoints.save(out / "checkpoints", made.trainer, progress, train.keep)
+    with Signals() as signals:
+        config = with_choice(config, inputs)
+        train, plan = config.train, phases(config, bytes_per_token(config, inputs))
+        steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
+        layout = start_layout(config)
+        fence = Fence.put(out)
+        chunks, progress, saved = _start(config, inputs, out)
+        data = training_data(config, inputs, layout, train, steps, out / "cache")
+        held_out = _held_out(config, inputs)
+        saver = checkpoints.Saver(out / CHECKPOINTS, fence, train.keep, wait=not train.async_save)
+        restore = partial(checkpoints.load_optimizer, saved) if saved else None
+        first = dist.get_rank() == 0
+        saved_at = time.monotonic()
+        with (
+            Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=not first) as metrics,
+            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as stepped,
+        ):
+            for made in stepped:
+                result = made.result
+                if not result.is_finite:
+                    saver.finish()  # what is being written is from before
+                    raise explain(made, layout)
+                progress["phase"] = made.phase
+                metrics.step(result.nats, result.tokens, result.bytes, made.lr, result.grad_norm)
+                saver.look()
+                late = first and 0 < train.save_minutes * 60 < time.monotonic() - saved_at
+                stop, late = agree(signals.seen, late)
+                best = None
+                if held_out and made.step % train.score_every == 0:
+                    scores = {language: text.bits_per_byte(chunks) for language, text in held_out.items()}
+                    metrics.held_out(scores)
+                    score = scores[config.evaluate.target] if train.keep_best else None
+                    best = score if score is not None and saver.beats_all(score) else None
+                if stop or late or best is not None or made.ends_phase or made.step % train.save_every == 0:
+                    saver.save(made.trainer, progress, best)
+                    saved_at = time.monotonic()
+                if stop and made.step < steps:
+                    saver.finish()
+                    metrics.bar.say(f"asked to stop: saved after step {made.step}; run the same command to go on")
+                    raise SystemExit(ranks.MORE_TO_DO)
+            saver.finish()
     if first:
         rows = {"input": config.resize.input, "output": config.resize.output}
         facts = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
         facts["phases"] = [asdict(phase) for phase in plan]
-        write_json(out / "summary.json", {"steps": steps, **progress, **facts})
+        write_json(out / SUMMARY, {"steps": steps, **progress, **facts})
 
 
 def start_layout(config: Config) -> BatchLayout:
@@ -69,37 +102,60 @@ def start_layout(config: Config) -> BatchLayout:
     return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
 
 
-def kept_rows(tokenizer: Path, trained: list[str]) -> int:
-    """How many table rows were the base's; ``UserError`` when only new rows are to be trained and there are none."""
+def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
+    """Which table rows are new; ``UserError`` when only new rows are to be trained and there are none."""
     token_map = TokenMap.load(tokenizer)
-    if NEW_ROWS in trained and not token_map.tokens:
+    if not token_map.tokens and any(NEW_ROWS in trained(phase).kinds for phase in plan):
         raise UserError("train.phases: nothing to train in a phase of new_rows, the tokenizer has no new tokens")
-    return token_map.source_vocab
+    return Span(token_map.source_vocab, token_map.target_vocab)
+
+
+def bytes_per_token(config: Config, inputs: Inputs) -> float:
+    """Bytes of text that a token of the mix stands for, on average: counted when the text was tokenized."""
+    return mixture.bytes_per_token(config, {name: inputs[f"data.{name}"][0] for name in text_sets(config)})
+
+
+def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:
+    """The data folders, and the share of the tokens that comes from each."""
+    return [(inputs[f"data.{name}"][0], each.share) for name, each in text_sets(config).items() if each.share]
 
 
 def training_data(
     config: Config, inputs: Inputs, layout: BatchLayout, train: TrainConfig, steps: int, cache: Path
 ) -> loop.Data:
-    """The blend of target and replay text for ``steps`` steps, in the order of ``train.seed``."""
+    """The blend of all sets of text for ``steps`` steps, in the order of ``train.seed``."""
     tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
-    share = config.data.replay_share if REPLAY in inputs else 0.0
-    mix = [(inputs["data.target"][0], 1.0 - share)]
-    if share:
-        mix.append((inputs[REPLAY][0], share))
+    mix = _mix(config, inputs)
     samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
     token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
-    return loop.Data(samples, layout, token_bytes)
+    return loop.Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))
 
 
-def _start(config: Config, inputs: Inputs, out: Path) -> tuple[Any, dict[str, Any], Path | None]:
+def _start(config: Config, inputs: Inputs, out: Path) -> tuple[list[Any], dict[str, Any], Path | None]:
     """The model, new or as the last checkpoint left it, how far it has come, and that checkpoint."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    saved = complete(out / "checkpoints")
+    saved = first_rank_does(checkpoints.newest, out / CHECKPOINTS)
+    first_rank_does(count_start, out, step_of(saved) if saved else 0, config.train.attempts)
     if saved:
-        model = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
-        progress = checkpoints.load_model(saved[-1], model)
+        chunks = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
+        progress = checkpoints.load_model(saved, chunks)
         if dist.get_rank() == 0:
-            say(f"training goes on from {saved[-1].name}")
-        return model, progress, saved[-1]
-    model, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
-    return model, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
+            say(f"training goes on from {saved.name}")
+        return chunks, progress, saved
+    chunks, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
+    return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
+
+
+def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
+    train = config.train
+    shape = adapted_shape(inputs["model"][0], TokenMap.load(inputs["tokenizer"][0]))
+    rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0
+    flops = flops_per_token(shape, train.seq_length)
+    return Watch(steps, train.log_every, flops, dist.get_world_size(), rate, fence.check, train.wandb)
+
+
+def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:
+    """The texts that are scored during training, by language."""
+    train, tokenizer = config.train, inputs["tokenizer"][0]
+    texts = held_out_texts(config) if train.score_every else {}
+    return {name: HeldOut.of(config, file, tokenizer, train.score_bytes) for name, file in texts.items()}

@@ -1,6 +1,7 @@
 """One optimizer step over Megatron's schedules (micro batches, pipeline stages)."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,9 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region, vocab_parallel_cross_entropy
 
-from nemo_adapt.train.batches import Batch, BatchLayout
+from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.setup import Trainer
 
 
@@ -21,59 +23,93 @@ class StepResult:
     tokens: float
     bytes: float
     grad_norm: float
+    parts: torch.Tensor
+    """[micro batches, 3]: nats, tokens and bytes of this rank's; no rows before the last pipeline stage."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradients are numbers."""
+        return math.isfinite(self.nats) and math.isfinite(self.grad_norm)
 
 
 def train_step(
-    trainer: Trainer, stream: Iterator[Batch], layout: BatchLayout, seq_length: int, token_bytes: torch.Tensor
+    trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: torch.Tensor, z_loss: float = 0.0
 ) -> StepResult:
-    """Forward and backward over all micro batches, then one update. ``token_bytes`` [vocab]: UTF-8 bytes of each id."""
-    trainer.model.zero_grad_buffer()
+    """Forward and backward over all micro batches, then one update, unless the loss is no number.
+
+    ``token_bytes`` [vocab]: UTF-8 bytes of each id. ``z_loss``: weight of the squared log of the softmax's denominator.
+    """
+    for wrapped in trainer.wrapped:
+        wrapped.zero_grad_buffer()
     trainer.optimizer.zero_grad()
-    parts = forward_backward(trainer.model, stream, layout, seq_length, token_bytes, forward_only=False)
-    trainer.scheduler.step(1)
-    _, grad_norm, _ = trainer.optimizer.step()
-    nats, tokens, size = _share(parts)
-    return StepResult(nats, tokens, size, float(grad_norm or 0.0))
+    parts = forward_backward(trainer.wrapped, micro_batches, token_bytes, forward_only=False, z_loss=z_loss)
+    nats, tokens, size = _share(parts.sum(0))
+    grad_norm = trainer.update() if math.isfinite(nats) else math.nan
+    return StepResult(nats, tokens, size, grad_norm, parts)
 
 
 def forward_backward(
-    model: Any,
-    stream: Iterator[Batch],
-    layout: BatchLayout,
-    seq_length: int,
+    models: Sequence[Any],
+    micro_batches: Sequence[Batch],
     token_bytes: torch.Tensor,
     forward_only: bool,
+    z_loss: float = 0.0,
 ) -> torch.Tensor:
-    """Run the micro batches; returns this rank's sums of nats, tokens and bytes (zero before the last stage)."""
+    """Run the micro batches through this rank's ``models``, one or several that are interleaved.
 
-    def forward(data: Iterator[Batch], model: Any) -> tuple[torch.Tensor, Any]:
+    Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage.
+    """
+
+    def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
         batch = next(data)
-        losses = model(batch["tokens"], batch["position_ids"], None, labels=batch["labels"])
+        labels = {} if z_loss else {"labels": batch["labels"]}
+        out = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"), **labels)
 
-        def mean_loss(losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            losses = losses.float()
-            size = token_bytes[batch["labels"]].sum()
-            count = losses.new_tensor(losses.numel(), dtype=torch.float64)
+        def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            losses, extra = _losses(out, batch["labels"], z_loss) if z_loss else (out.float(), 0.0)
+            sizes, count = token_bytes[batch["labels"]], batch["labels"].new_tensor(losses.numel())
+            if "counted" in batch:  # the mean is still over all places: it is the same however the batch is shared out
+                counted = batch["counted"]
+                losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()
+            sums = [losses.detach().double().sum(), count.double(), sizes.sum().double()]
             # Megatron divides the first value in place: the sums must be of their own.
-            return losses.mean(), torch.stack([losses.detach().double().sum(), count, size.double()])
+            return losses.mean() + extra, torch.stack(sums)
 
-        return losses, mean_loss
+        return out, mean_loss
 
+    streams = [iter(micro_batches) for _ in models]
+    single = len(models) == 1
+    batch_size, seq_length = micro_batches[0]["tokens"].shape
     parts = get_forward_backward_func()(
         forward_step_func=forward,
-        data_iterator=stream,
-        model=model,
-        num_microbatches=layout.micro_batches,
+        data_iterator=streams[0] if single else streams,
+        model=models[0] if single else list(models),
+        num_microbatches=len(micro_batches),
         seq_length=seq_length,
-        micro_batch_size=layout.micro_batch,
+        micro_batch_size=batch_size,
         forward_only=forward_only,
     )
-    return torch.stack(parts).sum(0) if parts else torch.zeros(3, dtype=torch.float64, device=token_bytes.device)
+    return torch.stack(parts) if parts else torch.zeros(0, 3, dtype=torch.float64, device=token_bytes.device)
+
+
+def _losses(logits: torch.Tensor, labels: torch.Tensor, z_loss: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropies [batch, seq] of this TP rank's ``logits`` [batch, seq, vocab / TP], and the z-loss.
+
+    The z-loss is ``z_loss`` times the mean squared log of the softmax's denominator (arXiv 2204.02311, section 5).
+    """
+    logits = logits.float()
+    highest = logits.detach().amax(-1, keepdim=True)
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group=parallel_state.get_tensor_model_parallel_group())
+    sums = reduce_from_tensor_model_parallel_region(torch.exp(logits - highest).sum(-1))
+    extra = z_loss * (sums.log() + highest.squeeze(-1)).square().mean()
+    # Megatron's cross entropy wants [seq, batch, vocab] and works in the given memory.
+    losses = vocab_parallel_cross_entropy(logits.transpose(0, 1).contiguous(), labels.transpose(0, 1).contiguous())
+    return losses.transpose(0, 1).contiguous(), extra
 
 
 def _share(sums: torch.Tensor) -> list[float]:
-    """Add the data-parallel ranks' sums, and tell the earlier pipeline stages, which see no loss."""
-    dist.all_reduce(sums, group=parallel_state.get_data_parallel_group())
+    """Add the sums of data- and context-parallel ranks, and tell earlier pipeline stages, which see no loss."""
+    dist.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
     if parallel_state.get_pipeline_model_parallel_world_size() > 1:
         dist.all_reduce(sums, group=parallel_state.get_pipeline_model_parallel_group())
     return sums.tolist()

@@ -1,13 +1,16 @@
 """Bits per byte on the ranks are those of the evaluation, at every layout."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from helpers import zoo
 from helpers.bytes_tokenizer import save_tokenizer
-from helpers.folders import folders_of
-from helpers.tiny import TinyLlama, tiny_config
+from helpers.folders import Folders, folders_of
+from helpers.tiny import TinyLlama, converted, make_token_map, tiny_config
 from ranks import probe_bodies
-from transformers import LlamaForCausalLM
+from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from nemo_adapt.evaluate import bits_per_byte
 
@@ -33,6 +36,31 @@ def test_nats_equal_the_evaluations(reference, ranks, layout):
     size = layout.get("tp", 1) * layout.get("pp", 1) * layout.get("dp", 1)
     for found in ranks(size).run(probe_bodies.nats, tiny_config(**layout), folders, sequences, WINDOW, 3):
         assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_learned_positions_are_those_of_the_evaluation(ranks, tmp_path):
+    zoo.make(tmp_path / "model", "gpt2", vocab=257)
+    make_token_map(tmp_path / "tokenizer", 257, 0)
+    folders = Folders(tmp_path / "model", converted(tmp_path / "model", tmp_path / "convert"), tmp_path / "tokenizer")
+    tokenizer = save_tokenizer(folders.model)
+    model = GPT2LMHeadModel.from_pretrained(folders.model, dtype=torch.float32).eval()
+    expected = bits_per_byte.score(model, tokenizer, TEXTS, WINDOW, 3).nats.sum()
+    sequences = bits_per_byte.scored_sequences(tokenizer, TEXTS)
+    (found,) = ranks(1).run(probe_bodies.nats, tiny_config(), folders, sequences, WINDOW, 3)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_bytes_are_those_of_the_text_that_is_scored(reference, ranks, tmp_path):
+    """Letters of two bytes, and a second document that is left out."""
+    folders, _, _ = reference
+    text = tmp_path / "text.txt"
+    text.write_text("Kedi uyuyor, yağmur yağıyor.\nBugün hava çok güzel.\n", encoding="utf-8")
+    config = tiny_config()
+    config.probe.max_bytes, config.evaluate.context, config.evaluate.batch = 40, WINDOW, 3
+    model = LlamaForCausalLM.from_pretrained(folders.model, dtype=torch.float32)
+    score = bits_per_byte.score(model, save_tokenizer(tmp_path), ["Kedi uyuyor, yağmur yağıyor."], WINDOW, 3)
+    (found,) = ranks(1).run(probe_bodies.bits_per_byte, config, folders, text)
+    assert found == pytest.approx(score.nats.sum() / math.log(2) / 31, rel=1e-5)
 
 
 def test_a_window_that_is_scored_twice_would_be_seen(reference, ranks):

@@ -12,10 +12,11 @@ NEW = 6
 LAYOUTS = {
     "tp2-sequence": {"tp": 2, "sequence": True},
     "pp2": {"pp": 2},
+    "pp2-interleaved": {"pp": 2, "virtual": 2},
     "dp2": {"dp": 2},
 }
 # 245 + 6 rows, padded to 256: at TP=2 the second rank has kept, new and padded rows.
-MODELS = {"untied": TinyLlama(vocab=245), "tied": TinyLlama(tied=True, vocab=245)}
+MODELS = {"untied": TinyLlama(vocab=245, layers=4), "tied": TinyLlama(tied=True, vocab=245, layers=4)}
 TABLES = ("word_embeddings", "output_layer")
 
 
@@ -64,6 +65,14 @@ def assert_frozen(result, rank, tp, tiny):
         assert not len(before) or (before != after).any(1).all()  # each row decays, if nothing else
     assert everything["layers"] and not same(everything["layers"])
     assert result.phases == [1, 1, 2, 2, 3] and result.left_behind == 0
+
+
+def test_the_optimizer_holds_nothing_for_kept_rows(alone):
+    tiny, _, result = alone
+    tables = 1 if tiny.tied else 2
+    hidden = next(tensor for name, tensor in result.parameters.items() if "word_embeddings" in name).shape[1]
+    everything = sum(tensor.numel() for tensor in result.parameters.values())
+    assert result.sizes == [tables * NEW * hidden, tables * 256 * hidden, everything]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=list(MODELS))
@@ -119,14 +128,21 @@ def test_a_stage_without_tables_has_nothing_to_train(tmp_path, ranks):
     torch.testing.assert_close(resumed, reference.losses[1:3], rtol=0, atol=1e-5)
 
 
-RESTARTS = [("tied", "tp2-sequence"), ("tied", "pp2"), ("untied", "pp2"), ("tied", "dp2")]
+LAYOUTS_PLAIN = {**LAYOUTS, "tp2-plain-optimizer": {"tp": 2, "distributed_optimizer": False}}
+RESTARTS = [
+    ("tied", "tp2-sequence"),
+    ("tied", "pp2"),
+    ("untied", "pp2-interleaved"),
+    ("tied", "dp2"),
+    ("tied", "tp2-plain-optimizer"),
+]
 
 
 @pytest.mark.parametrize(("model", "layout"), RESTARTS)
 def test_a_restart_inside_a_phase_and_at_its_end_changes_nothing(tmp_path, ranks, model, layout):
     tiny = MODELS[model]
     folders = folders_of(tmp_path, tiny, new=NEW)
-    config = phase_config((("new_rows", 2), ("all", 2)), **LAYOUTS[layout])
+    config = phase_config((("new_rows", 2), ("all", 2)), **LAYOUTS_PLAIN[layout])
     words = (config, folders, tiny.vocab + NEW, tmp_path / "saved")
     whole = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
     for first in (1, 2, 3):
@@ -138,3 +154,99 @@ def test_a_kept_row_that_moved_would_be_seen(alone, ranks):
     tiny, folders, _ = alone
     result = ranks(1).run(training_bodies.train, phase_config(THREE), folders, tiny.vocab + NEW, False, 5)[0]
     assert not same(next(iter(shards(result, 0, 1, tiny)))["kept"])
+
+
+RESHARDED = [
+    ("tp2-sequence", {"pp": 2, "virtual": 2}),
+    ("pp2-interleaved", {"tp": 2}),
+    ("dp2", {}),
+    ("tp2-sequence", {"dp": 2}),
+]
+
+
+@pytest.mark.parametrize(("saved", "resumed"), RESHARDED)
+def test_a_restart_at_another_layout_goes_on(tmp_path, ranks, saved, resumed):
+    """Inside the phase of new rows, and inside the next one, with the optimizer's state."""
+    tiny = MODELS["tied" if "pp" in resumed else "untied"]
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    kinds = (("new_rows", 2), ("all", 3))
+    words = (folders, tiny.vocab + NEW, tmp_path / "saved")
+    whole = ranks(2).run(training_bodies.train_and_save, phase_config(kinds, **LAYOUTS[saved]), *words, 0, 5)[0]
+    size = 2 if resumed else 1
+    for first in (1, 3):
+        found = ranks(size).run(training_bodies.train_and_save, phase_config(kinds, **resumed), *words, first, 5)[0]
+        torch.testing.assert_close(found, whole[first:], rtol=0, atol=1e-5)
+
+
+def test_recomputing_activations_changes_nothing(alone, ranks):
+    tiny, folders, reference = alone
+    config = phase_config(THREE)
+    config.train.recompute = True
+    result = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]
+    assert result.losses == reference.losses
+    for name, tensor in reference.parameters.items():
+        assert torch.equal(result.parameters[name], tensor), name
+
+
+PARTS = {
+    "output": ("output", {"output_layer"}),
+    "layers": ("layers:1-2", {"decoder.layers.1.", "decoder.layers.2."}),
+    "embeddings and a layer": ("embeddings+layers:3", {"word_embeddings", "output_layer", "decoder.layers.3."}),
+    "new rows and a layer": ("new_rows+layers:0", {"word_embeddings", "output_layer", "decoder.layers.0."}),
+}
+
+
+@pytest.mark.parametrize(("kind", "moves"), PARTS.values(), ids=list(PARTS))
+def test_parts_of_a_model(tmp_path, ranks, kind, moves):
+    """What is named moves, with weight decay and clipping; nothing else does. Losses agree at PP=2."""
+    tiny = MODELS["untied"]
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    reference = ranks(1).run(training_bodies.train, phase_config(((kind, 3),)), folders, tiny.vocab + NEW)[0]
+    before, after = reference.states
+    for name, tensor in before.items():
+        moved = not torch.equal(tensor, after[name])
+        assert moved == any(part in name for part in moves), name
+        if "new_rows" in kind and ("word_embeddings" in name or "output_layer" in name):
+            assert torch.equal(tensor[: tiny.vocab], after[name][: tiny.vocab])
+    for result in ranks(2).run(training_bodies.train, phase_config(((kind, 3),), pp=2), folders, tiny.vocab + NEW):
+        torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
+
+
+def test_parameters_without_weight_decay(tmp_path, ranks):
+    """A kept row that no token meets and that is not decayed does not move at all."""
+    tiny = MODELS["untied"]
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    config = phase_config((("embeddings", 2),))
+    config.train.no_weight_decay = ["*word_embeddings*"]
+    before, after = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0].states
+    tokens = torch.cat([sample["tokens"] for sample in training_bodies.samples(tiny.vocab + NEW)[:16]])
+    never = [row for row in range(tiny.vocab) if row not in set(tokens.tolist())]
+    name = next(name for name in before if "word_embeddings" in name)
+    assert never and torch.equal(before[name][never], after[name][never])
+    (output,) = [name for name in before if "output_layer" in name]
+    assert (before[output][: tiny.vocab] != after[output][: tiny.vocab]).any(1).all()
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_z_loss_is_the_squared_log_of_the_denominator(ranks, tp):
+    """Value and gradients are those of torch's own functions, padded rows of minus infinity included."""
+    generator = torch.Generator().manual_seed(3)
+    logits, labels = torch.randn(2, 5, 16, generator=generator) * 4, torch.randint(0, 13, (2, 5), generator=generator)
+    logits[..., 13:] = float("-inf")
+    whole = logits.clone().requires_grad_()
+    losses = torch.nn.functional.cross_entropy(whole.flatten(0, 1), labels.flatten(), reduction="none").view(2, 5)
+    extra = 0.3 * whole.logsumexp(-1).square().mean()
+    (losses.mean() + extra).backward()
+    found = ranks(tp).run(training_bodies.z_losses, phase_config(THREE, tp=tp), logits, labels, 0.3)
+    for answer in found:
+        torch.testing.assert_close(answer[:2], (losses.detach(), extra.detach()), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.cat([answer[2] for answer in found], -1), whole.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_z_loss_is_trained_and_not_reported(alone, ranks):
+    tiny, folders, reference = alone
+    config = phase_config(THREE)
+    config.train.z_loss = 0.5
+    found = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]
+    assert found.losses[0] == pytest.approx(reference.losses[0], abs=1e-6)
+    assert found.grad_norms[0] > reference.grad_norms[0] + 0.1

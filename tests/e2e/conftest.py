@@ -1,6 +1,7 @@
 """One small world for the end-to-end tests, and the words that make the road short."""
 
 import pytest
+from helpers.command import nemo_adapt
 
 from nemo_adapt.smallworld.make import make
 
@@ -31,3 +32,12 @@ SHORT = [
 def short():
     """Words of a run that takes seconds: ``nemo-adapt run`` with ``[*short, "run.name=..."]``."""
     return SHORT
+
+
+@pytest.fixture(scope="session")
+def prepared(world, short):
+    """The name of a run in which all is made that comes before training, stage by stage."""
+    for stage in ("tokenizer", "data", "convert"):
+        answer = nemo_adapt(stage, *short, "run.name=prepared", cwd=world)
+        assert answer.code == 0 and "done in" in answer.out, answer.err
+    return "prepared"

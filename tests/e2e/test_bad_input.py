@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from helpers.command import nemo_adapt
+from helpers.trainings import Training
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +83,13 @@ def test_what_cannot_be_trained_is_said_before_anything_starts(place, short, wor
     assert not (place / "runs" / "late").exists()
 
 
-def test_what_only_the_ranks_find_is_said_once(place, short):
+def test_what_only_the_ranks_find_is_said_once(world, short, prepared):
     """A damaged checkpoint of the stage before: both ranks meet it, one line comes out, nothing looks finished."""
-    words = [*short, "run.name=ranks"]
-    for stage in ("tokenizer", "data", "convert"):
-        assert nemo_adapt(stage, *words, cwd=place).code == 0
-    (place / "runs" / "ranks" / "convert" / ".metadata").unlink()
-    answer = nemo_adapt("train", *words, cwd=place)
+    training = Training.prepared(world, "ranks", [], prepared)
+    (world / "runs" / "ranks" / "convert" / ".metadata").unlink()
+    answer = nemo_adapt("train", *short, "run.name=ranks", cwd=world)
     assert_one_line(answer, "convert is not a complete Megatron checkpoint")
-    assert not (place / "runs" / "ranks" / "train" / "manifest.json").exists()
+    assert not (training.folder / "manifest.json").exists()
 
 
 def test_a_run_folder_of_another_recipe(place, short):

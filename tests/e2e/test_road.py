@@ -1,12 +1,9 @@
-"""The whole road in one command, at TP=2: what it leaves behind, what a second run does, what a kill does."""
+"""The whole road in one command, at TP=2: what it leaves behind, what a second run does."""
 
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -119,33 +116,6 @@ def test_a_second_run_skips_everything(finished, world, short):
     ]
 
 
-def test_a_killed_training_goes_on_where_it_was(finished, world, short):
-    """Kill everything after a checkpoint; the same command finishes, and its losses are the unbroken run's."""
-    run, _ = finished
-    words = [*short, "run.name=killed", "train.phases=[{steps: 8, lr: 1e-3}]", "train.save_every=2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nemo_adapt", "run", *words],
-        cwd=world, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    folder = world / "runs" / "killed" / "train"
-    until = time.monotonic() + 200
-    while not (folder / "checkpoints" / "iter_0000004" / ".metadata").is_file():
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    subprocess.run(["pkill", "-9", "-f", "run.name=killed|runs/killed"], check=False)
-    process.wait()
-    assert not (folder / "manifest.json").exists()
-    answer = nemo_adapt("run", *words, cwd=world)
-    assert answer.code == 0, answer.err
-    assert "training goes on from iter_" in answer.out and "[tokenizer] finished before" in answer.out
-    records = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
-               for place in (folder, run / "train")]  # fmt: skip
-    assert [record["step"] for record in records[0]] == [2, 4, 6, 8]
-    for broken, whole in zip(*records, strict=True):
-        assert broken["loss"] == whole["loss"]
-
-
 def test_ranks_that_a_launcher_started_walk_together(world, short):
     """Under torchrun every rank runs the same command; what is done once is done by the first."""
     words = ["run", *short, "run.name=launched", "train.phases=[{steps: 2, lr: 1e-3}]"]
@@ -160,12 +130,14 @@ def test_ranks_that_a_launcher_started_walk_together(world, short):
     assert (world / "runs" / "launched" / "evaluate" / "manifest.json").is_file()
 
 
-def test_each_stage_is_a_command(world, short):
-    words = [*short, "run.name=staged", "train.phases=[{steps: 2, lr: 1e-3}]"]
-    early = nemo_adapt("export", *words, cwd=world)
+def test_each_stage_is_a_command(finished, world, short):
+    """``resize`` is one that ``run`` leaves to ``train``; the first stages are made one by one for ``prepared``."""
+    words = [*short, "run.name=whole", "train.phases=[{steps: 8, lr: 1e-3}]"]
+    early = nemo_adapt("export", *short, "run.name=early", cwd=world)
     assert early.code == 2 and "run the tokenizer stage before export" in early.err
-    for stage in ("tokenizer", "data", "convert", "resize", "train", "export", "evaluate"):
-        answer = nemo_adapt(stage, *words, cwd=world)
-        assert answer.code == 0 and "done in" in answer.out, answer.err
-    resized = Checkpoint(world / "runs" / "staged" / "resize")
+    answer = nemo_adapt("resize", *words, cwd=world)
+    assert answer.code == 0 and "[resize] done in" in answer.out, answer.err
+    answer = nemo_adapt("export", *words, cwd=world)
+    assert answer.code == 0 and "[export] finished before, skipped" in answer.out
+    resized = Checkpoint(world / "runs" / "whole" / "resize")
     assert resized.sizes["embedding.word_embeddings.weight"][0] % 256 == 0

@@ -71,6 +71,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     torch.set_num_threads(1)
     from megatron.core import parallel_state
+    from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 
     from nemo_adapt import devices
 
@@ -87,7 +88,9 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         except Exception:
             answer = (False, traceback.format_exc())
         if answer[0]:
-            parallel_state.destroy_model_parallel()  # it holds the groups, and so their threads
+            # What holds the groups, and so their threads, of which hundreds would wake up all the time.
+            parallel_state.destroy_model_parallel()
+            RotaryEmbedding.forward.cache_clear()  # Megatron remembers its answers together with the module
             dist.destroy_process_group()
             gc.collect()
         pipe.send(answer)

@@ -77,10 +77,12 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
 """Name -> its configuration; the name begins with the family's."""
 
 
-def make(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
+def make(folder: Path, name: str, dtype: torch.dtype = torch.float32, vocab: int = VOCAB) -> Path:
     """The model as a Hugging Face folder; norms and biases are random too, so that mixing them up shows."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(ZOO[name]())
+    config = ZOO[name]()
+    config.vocab_size = vocab
+    model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for tensor_name, parameter in model.named_parameters():
             # Zero-centered norms add the one themselves.

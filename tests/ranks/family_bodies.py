@@ -10,7 +10,7 @@ from ranks.model_bodies import forward, load, logits
 from nemo_adapt import families
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.families.family import Family
-from nemo_adapt.train.batches import BatchLayout
+from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
 
@@ -24,13 +24,12 @@ def logits_and_gradients(
     state = model.sharded_state_dict()
     dist_checkpointing.save({"model": state}, str(saved))
     found = forward(model.eval(), ids[:, :-1])
-    trainer = build_trainer(model.train(), config.train, PhaseConfig(steps=1, lr=1e-3), 0)
-    trainer.model.zero_grad_buffer()
+    trainer = build_trainer([model.train()], config.train, PhaseConfig(steps=1, lr=1e-3), Span(0, 0))
+    trainer.wrapped[0].zero_grad_buffer()
     positions = torch.arange(ids.shape[1] - 1).expand(len(ids), -1)
     batch = {"tokens": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
     token_bytes = torch.ones(int(ids.max()) + 1, dtype=torch.int32)
-    layout = BatchLayout(len(ids), len(ids), 1, 0)
-    forward_backward(trainer.model, iter([batch]), layout, ids.shape[1] - 1, token_bytes, forward_only=False)
+    forward_backward(trainer.wrapped, [batch], token_bytes, forward_only=False)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.main_grad)

@@ -14,10 +14,15 @@ from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.token_map import TokenMap
 
 
-def load(config: Config, folders: Folders) -> Any:
+def load_chunks(config: Config, folders: Folders) -> list[Any]:
     """The adapted model on this rank."""
     start_parallel(config.parallel, config.train.seed)
-    model, _ = load_adapted(config, folders.model, folders.checkpoint, folders.tokenizer, folders.auxiliary)
+    return load_adapted(config, folders.model, folders.checkpoint, folders.tokenizer, folders.auxiliary)[0]
+
+
+def load(config: Config, folders: Folders) -> Any:
+    """The adapted model on this rank, which is one GPTModel."""
+    (model,) = load_chunks(config, folders)
     return model
 
 
@@ -31,14 +36,16 @@ def logits(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> to
     return forward(load(config, folders).eval(), ids)
 
 
-def forward(model: Any, ids: torch.Tensor) -> torch.Tensor | None:
-    positions = torch.arange(ids.shape[1]).expand_as(ids)
+def forward(
+    model: Any, ids: torch.Tensor, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
+) -> torch.Tensor | None:
+    positions = torch.arange(ids.shape[1]).expand_as(ids) if positions is None else positions
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
             hidden = torch.empty(ids.shape[1], ids.shape[0], model.config.hidden_size)
             dist.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank())
             model.set_input_tensor(hidden)
-        out = model(ids, positions, None)
+        out = model(ids, positions, mask)
         if not parallel_state.is_pipeline_last_stage():
             dist.send(out.contiguous(), parallel_state.get_pipeline_model_parallel_next_rank())
             return None
@@ -65,7 +72,8 @@ def trained_logits(
 ) -> torch.Tensor | None:
     """Logits like ``logits``, of a training checkpoint."""
     start_parallel(config.parallel, config.train.seed)
-    model = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer))).eval()
+    (model,) = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
+    model.eval()
     state = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(checkpoint))
     model.load_state_dict(state["model"])
     return forward(model, ids)

@@ -87,7 +87,7 @@ def tables_by_strategy(
     """For each strategy this rank's shards of the tables, and of an output bias that is put into the model."""
     start_parallel(config.parallel, config.train.seed)
     token_map = TokenMap.load(folders.tokenizer)
-    model = build_adapted(config, adapted_shape(folders.model, token_map))
+    (model,) = build_adapted(config, adapted_shape(folders.model, token_map))
     held = {}
     if model.pre_process:
         held["input"] = model.embedding.word_embeddings.weight
@@ -99,6 +99,6 @@ def tables_by_strategy(
     found = {}
     for name in names:
         config.resize.input = config.resize.output = name
-        load_resized(model, folders.checkpoint, token_map, config.resize, Supplies(folders.model))
+        load_resized([model], folders.checkpoint, token_map, config.resize, Supplies(folders.model))
         found[name] = {table: shard.detach().clone() for table, shard in held.items()}
     return found

@@ -1,6 +1,7 @@
 """What ranks do in tests of training: a few steps on fixed random tokens."""
 
 import weakref
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,22 @@ from typing import Any
 import torch
 from helpers.folders import Folders
 from megatron.core import parallel_state
-from ranks.model_bodies import load
+from ranks.model_bodies import load_chunks
 
-from nemo_adapt.checkpoint.reader import complete
+from nemo_adapt.checkpoint.whole import complete
 from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.model.build import start_parallel
 from nemo_adapt.phases import phases
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.train import checkpoints, loop
-from nemo_adapt.train.batches import BatchLayout
+from nemo_adapt.train import checkpoints, loop, step
+from nemo_adapt.train.batches import BatchLayout, Boundaries
+from nemo_adapt.train.fence import Fence
+from nemo_adapt.train.new_rows import Span
 
 SEQ = 16
-SAMPLES = 64
+SAMPLES = 80
 
 
 @dataclass
@@ -31,6 +36,8 @@ class Trained:
     grad_norms: list[float] = field(default_factory=list)
     phases: list[int] = field(default_factory=list)
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """By phase: how many numbers this rank's optimizer held as first moments."""
     left_behind: int = 0
     """Trainers of earlier phases that are still in memory."""
 
@@ -45,62 +52,106 @@ def samples(vocab: int) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(7)
     tokens = torch.randint(0, vocab, (SAMPLES, SEQ + 1), generator=generator)
     tokens[:, ::3] = torch.randint(vocab - 6, vocab, tokens[:, ::3].shape, generator=generator)
-    positions = torch.arange(SEQ)
-    return [{"tokens": row[:-1], "labels": row[1:], "position_ids": positions} for row in tokens]
+    return [{"tokens": row[:-1], "labels": row[1:]} for row in tokens]
 
 
 def data(config: Config, vocab: int) -> loop.Data:
     """The samples as this rank shares them."""
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     layout = BatchLayout(config.train.global_batch, config.train.micro_batch, dp_size, dp_rank)
-    return loop.Data(samples(vocab), layout, torch.ones(vocab, dtype=torch.int32))
+    boundaries = Boundaries.of(config.train, vocab - 1)  # a token that is there often
+    return loop.Data(samples(vocab), layout, torch.ones(vocab, dtype=torch.int32), boundaries)
 
 
 def train(
     rank: int, config: Config, folders: Folders, vocab: int, unmark_norms: bool = False, fewer_kept: int = 0
 ) -> Trained:
     """All phases; ``unmark_norms`` breaks sequence parallelism on purpose, ``fewer_kept`` takes kept rows for new."""
-    model = load(config, folders)
+    chunks = load_chunks(config, folders)
     if unmark_norms:
-        for name, parameter in model.named_parameters():
+        for name, parameter in chunks[0].named_parameters():
             if "norm" in name:
                 parameter.sequence_parallel = False
-    kept = TokenMap.load(folders.tokenizer).source_vocab - fewer_kept
-    answer = Trained(states=[state(model)])
+    new = span(folders, fewer_kept)
+    answer = Trained(states=[state(chunks)])
     earlier: set[Any] = set()
-    for made in loop.run(model, phases(config), config.train, kept, data(config, vocab)):
+    for made in loop.run(chunks, phases(config), config.train, new, data(config, vocab)):
         note(answer, made)
-        earlier.add(weakref.ref(made.trainer.model))
+        earlier.add(weakref.ref(made.trainer.wrapped[0]))
         if made.ends_phase:
-            answer.states.append(state(model))
+            answer.sizes.append(optimizer_numbers(made.trainer))
+            answer.states.append(state(chunks))
     answer.left_behind = sum(reference() is not None for reference in earlier)
     return answer
+
+
+def z_losses(rank: int, config: Config, logits: torch.Tensor, labels: torch.Tensor, weight: float) -> Any:
+    """Losses, z-loss and this rank's part of the gradient, of this rank's part of ``logits``."""
+    start_parallel(config.parallel, 1)
+    part = logits.chunk(config.parallel.tp, -1)[rank].contiguous().requires_grad_()
+    losses, extra = step._losses(part, labels, weight)
+    (losses.mean() + extra).backward()
+    return losses.detach(), extra.detach(), part.grad
 
 
 def train_and_save(
     rank: int, config: Config, folders: Folders, vocab: int, out: Path, first: int, stop: int
 ) -> list[float]:
     """Losses of steps ``first + 1`` to ``stop``, from the checkpoint ``first`` on; each step is saved in ``out``."""
-    config.train.keep = 100
-    model = load(config, folders)
+    chunks = load_chunks(config, folders)
     restore = None
     if first:
-        model = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
+        chunks = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
         saved = complete(out)[first - 1]
-        assert checkpoints.load_model(saved, model)["step"] == first
+        assert checkpoints.load_model(saved, chunks)["step"] == first
 
         def restore(trainer: Any) -> None:
             checkpoints.load_optimizer(saved, trainer)
 
-    kept = TokenMap.load(folders.tokenizer).source_vocab
+    saver = None
+    if not first:
+        out.mkdir(exist_ok=True)
+        saver = checkpoints.Saver(out, Fence.put(out), 100)
     answer = Trained()
-    for made in loop.run(model, phases(config), config.train, kept, data(config, vocab), first, restore):
-        note(answer, made)
-        if not first:
-            checkpoints.save(out, made.trainer, {"step": made.step}, config.train.keep)
-        if made.step == stop:
-            break
+    with closing(
+        loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab), first, restore)
+    ) as steps:
+        for made in steps:
+            note(answer, made)
+            if saver:
+                saver.save(made.trainer, {"step": made.step})
+            if made.step == stop:
+                break
+    if saver:
+        saver.finish()
     return answer.losses
+
+
+def replaced(rank: int, folder: Path) -> str:
+    """What a saver says that has been replaced by a later start."""
+    start_parallel(Config().parallel, 1)
+    earlier = Fence.put(folder)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    Fence.put(folder)
+    saver = checkpoints.Saver(folder / "checkpoints", earlier, 2)
+    try:
+        saver.save(None, {"step": 4})  # type: ignore[arg-type]
+    except UserError as error:
+        return str(error)
+    return "it saved"
+
+
+def span(folders: Folders, fewer_kept: int = 0) -> Span:
+    """The new rows; ``fewer_kept`` kept ones are taken for new."""
+    token_map = TokenMap.load(folders.tokenizer)
+    return Span(token_map.source_vocab - fewer_kept, token_map.target_vocab)
+
+
+def optimizer_numbers(trainer: Any) -> int:
+    """How many numbers this rank's optimizer holds as first moments."""
+    parts = getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer])
+    states = [state for part in parts if part.optimizer for state in part.optimizer.state.values()]
+    return sum(state["exp_avg"].numel() for state in states)
 
 
 def note(answer: Trained, made: loop.Stepped) -> None:
@@ -109,5 +160,11 @@ def note(answer: Trained, made: loop.Stepped) -> None:
     answer.phases.append(made.phase)
 
 
-def state(model: Any) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+def state(chunks: list[Any]) -> dict[str, torch.Tensor]:
+    """All parameters by name; those of later chunks with their number before it."""
+    return {
+        f"{number or ''}{name}": parameter.detach().clone()
+        for number, chunk in enumerate(chunks)
+        for name, parameter in chunk.named_parameters()
+        if not name.startswith("new_rows")
+    }

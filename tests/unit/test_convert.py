@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -196,6 +198,34 @@ def test_any_box_of_a_checkpoint_is_read(tmp_path):
         box = tuple(slice(begin, begin + length) for begin, length in zip(offset, size, strict=True))
         assert torch.equal(opened.read("t", offset, size), table[box])
     assert opened.bytes_read == 4 * (18 + 70 + 3 + 105)
+    with pytest.raises(UserError, match="has no box"):
+        opened.read("t", (5, 0, 0), (3, 5, 3))
+
+
+class Stranger:
+    """Its pickle makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_metadata_runs_no_code_and_damage_is_said(model, tmp_path):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    path = checkpoint / ".metadata"
+    whole = path.read_bytes()
+    metadata = pickle.loads(whole)
+    metadata.planner_data = Stranger(tmp_path / "made")
+    path.write_bytes(pickle.dumps(metadata))
+    assert Checkpoint(checkpoint).sizes and not (tmp_path / "made").exists()
+    pickle.loads(path.read_bytes())
+    assert (tmp_path / "made").exists()
+    for damaged in (whole[: len(whole) // 2], b"", b"no pickle", pickle.dumps([1])):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged or not a checkpoint's metadata"):
+            Checkpoint(checkpoint)
 
 
 def test_a_full_disk_is_one_line_and_no_result(model, tmp_path):

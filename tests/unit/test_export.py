@@ -1,19 +1,38 @@
-"""Which checkpoint is exported: the newest one that is complete."""
+"""Which checkpoint is exported."""
+
+import json
 
 import pytest
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.export import newest_checkpoint
+from nemo_adapt.export import chosen_checkpoint
 
 
-def test_a_checkpoint_that_is_still_being_saved_is_not_taken(tmp_path):
-    for name in ("iter_0000005", "iter_0000010", "iter_0000010.partial", "iter_0000015.partial"):
+@pytest.fixture
+def train(tmp_path):
+    for name in ("iter_0000010", "iter_0000020", "iter_0000030.1a2b3c4d.partial", "iter_0000040.damaged"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
         (tmp_path / "checkpoints" / name / ".metadata").touch()
-    (tmp_path / "checkpoints" / "iter_0000020").mkdir()
-    assert newest_checkpoint(tmp_path).name == "iter_0000010"
+    return tmp_path
 
 
-def test_a_training_without_a_checkpoint_is_said(tmp_path):
-    with pytest.raises(UserError, match="has no checkpoint"):
-        newest_checkpoint(tmp_path)
+def test_a_checkpoint_that_is_still_being_saved_or_damaged_is_not_taken(train):
+    assert chosen_checkpoint(train, "last").name == "iter_0000020"
+
+
+def test_the_best_one(train):
+    (train / "checkpoints" / "best.json").write_text(json.dumps({"name": "iter_0000010", "bits_per_byte": 1.0}))
+    assert chosen_checkpoint(train, "best").name == "iter_0000010"
+
+
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ("last", "has no last checkpoint: run the train"),
+        ("best", "keep_best=true"),
+        ("bset", "is not one of last, best"),
+    ],
+)
+def test_a_training_without_it_is_said(tmp_path, which, says):
+    with pytest.raises(UserError, match=says):
+        chosen_checkpoint(tmp_path, which)

@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 from helpers import zoo
+from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nemo_adapt import families
 from nemo_adapt.checks import check_layout
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_folder import complete_folder
 from nemo_adapt.model.rotary import inverse_frequencies
 
 
@@ -35,6 +37,23 @@ def test_both_spellings_are_one_shape(name):
     config = config_of(name, architectures=zoo.architectures(name))
     family = families.of(config)
     assert family.shape(config) == family.shape(older(config))
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_an_exported_config_says_the_same_to_both(name, tmp_path):
+    """transformers 4 passes over ``rope_parameters`` and would turn by its defaults; 5 keeps what the base says."""
+    config = config_of(name, architectures=zoo.architectures(name))
+    for folder, content in (("base", config), ("tokenizer", None), ("out", None)):
+        (tmp_path / folder).mkdir()
+        if content is not None:
+            (tmp_path / folder / "config.json").write_text(json.dumps(content))
+    complete_folder(tmp_path / "out", tmp_path / "base", tmp_path / "tokenizer", zoo.VOCAB, torch.float32, zoo.VOCAB)
+    written = json.loads((tmp_path / "out/config.json").read_text())
+    for_four = {key: value for key, value in written.items() if key != "rope_parameters"}
+    assert families.of(config).shape(for_four) == families.of(config).shape(config)
+    for_five = AutoConfig.from_pretrained(tmp_path / "out")
+    rope = getattr(zoo.ZOO[name](), "rope_parameters", None)
+    assert getattr(for_five, "rope_parameters", None) == rope
 
 
 REFUSED = {

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.phases import ends, phases, shortened, total
+from nemo_adapt.phases import Trained, ends, phases, shortened, total, trained
 
 
 def config_of(*plan, **resize):
@@ -37,7 +37,13 @@ def test_learned_rows_take_their_steps_from_the_first_phase(strategy, trained):
 MISTAKES = {
     "unknown kind": (config_of(("new_row", 5)), "Did you mean 'new_rows'"),
     "no phase": (config_of(), "train.phases is empty"),
-    "no steps": (config_of(("all", 0)), "steps=0 must be at least 1"),
+    "no budget": (config_of(("all", 0)), "needs one of steps, tokens and bytes, of at least 1: it has none"),
+    "below 1": (config_of(("all", -5)), "it has steps=-5"),
+    "two budgets": (config_of(("all", 5, 1e-4, 100)), "it has steps=5, tokens=100"),
+    "no lr": (config_of(("all", 5, 0.0)), "lr=0.0 must be above 0"),
+    "twice": (config_of(("all+layers:1", 5)), "names a part twice"),
+    "rows twice": (config_of(("new_rows+output", 5)), "the output layer's new rows are part of it"),
+    "backwards": (config_of(("layers:4-1", 5)), "goes from layer 4 to 1"),
     "two first phases": (config_of(("all", 50), input="learned", output="warm_start"), "train different rows first"),
     "nothing left": (config_of(("all", 5), ("all", 95), input="learned"), "leaves no step of the first phase: 5"),
 }
@@ -57,3 +63,27 @@ def test_shortened_phases_keep_the_total_and_the_order(steps, wanted):
     assert [phase.lr for phase in short] == sorted(phase.lr for phase in short)
     if wanted == total(plan):
         assert short == plan
+
+
+@pytest.mark.parametrize(
+    ("said", "kinds", "layers"),
+    [
+        ("all", {"all"}, set()),
+        ("layers:2", set(), {2}),
+        ("embeddings+layers:0-1+layers:5", {"embeddings"}, {0, 1, 5}),
+        ("output+layers:3", {"output"}, {3}),
+    ],
+)
+def test_what_a_phase_trains(said, kinds, layers):
+    assert trained(PhaseConfig(said, 1)) == Trained(frozenset(kinds), frozenset(layers))
+
+
+@given(st.integers(1, 10**9), st.floats(0.5, 8.0))
+def test_budgets_are_rounded_up_to_steps(budget, bytes_per_token):
+    config = config_of(("all", 0, 1e-4, budget), ("all", 0, 1e-4, 0, budget))
+    step = config.train.global_batch * config.train.seq_length
+    by_tokens, by_bytes = phases(config, bytes_per_token)
+    assert (by_tokens.steps - 1) * step < budget <= by_tokens.steps * step
+    assert (by_bytes.steps - 1) * step * bytes_per_token < budget * (1 + 1e-9)
+    assert budget <= by_bytes.steps * step * bytes_per_token * (1 + 1e-9)
+    assert phases(config)[1].steps == 1  # before the text was counted

@@ -2,11 +2,14 @@
 
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from nemo_adapt import pipeline, recipes
+from nemo_adapt.config import TrainConfig
+from nemo_adapt.phases import phases
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = [
@@ -17,6 +20,7 @@ PAGES = [
     "docs/probe.md",
     "docs/strategies.md",
     "docs/tokenizer.md",
+    "docs/training.md",
 ]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line[11:] for line in README.replace("\\\n", " ").splitlines() if line.startswith("nemo-adapt ")]
@@ -33,6 +37,22 @@ def test_commands_compose(command):
     recipe = next(word.partition("=")[2] for word in words if word.startswith("recipe="))
     config = recipes.load(recipe, [word for word in words if not word.startswith("recipe=")])
     assert config.model.path and config.evaluate.texts
+
+
+def test_the_training_page_s_command_is_a_plan():
+    page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
+    ((verb, recipe, *words),) = [shlex.split(line)[1:] for line in page.splitlines() if line.startswith("nemo-adapt ")]
+    assert verb == "train"
+    config = recipes.load(recipe.removeprefix("recipe="), words)
+    step = config.train.global_batch * config.train.seq_length
+    assert [phase.steps for phase in phases(config, 2.0)] == [20, 40960 // step, -(-100000 // step)]
+
+
+def test_every_key_of_the_training_page_is_one():
+    page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
+    keys = set(re.findall(r"`(train\.\w+)", page))
+    known = {f"train.{each.name}" for each in fields(TrainConfig)}
+    assert len(keys) > 15 and keys <= known
 
 
 def test_make_targets_exist():

@@ -47,6 +47,7 @@ def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
         (["tokenizer.new_token=5"], "unknown key 'tokenizer.new_token'. Did you mean 'tokenizer.new_tokens'?"),
         (["train.phases=[{step: 3}]"], "unknown key 'step'. Did you mean 'steps'?"),
         (["tokenizer.new_tokens=many"], "tokenizer.new_tokens: Value 'many'"),
+        (["tp=2"], "unknown key 'tp'. Did you mean 'parallel.tp'?"),
         (["warmup_share=0.1"], "unknown key 'warmup_share'. Did you mean 'train.warmup_share'?"),
         (["paralel.tp=2"], "unknown key 'paralel'. Did you mean 'parallel'?"),
     ],

@@ -52,11 +52,9 @@ def test_text_that_spells_a_special_token_is_text() -> None:
 def test_documents_in_training_start_with_bos_only_where_the_tokenizer_adds_one() -> None:
     llama_like, gpt_like = sentencepiece_tokenizer(), byte_level_tokenizer()
     bos, eos = llama_like.bos_token_id, llama_like.eos_token_id
-    plain = documents.encode(llama_like, ["bir", "iki"])
-    assert documents.training_ids(llama_like, ["bir", "iki"]) == [[bos, *ids, eos] for ids in plain]
+    assert documents.training_prefix(llama_like) == [bos] and documents.end_id(llama_like) == eos
     assert documents.start_id(llama_like) == bos
-    plain = documents.encode(gpt_like, ["bir"])
-    assert documents.training_ids(gpt_like, ["bir"]) == [[*plain[0], gpt_like.eos_token_id]]
+    assert documents.training_prefix(gpt_like) == []
     assert documents.start_id(gpt_like) == documents.end_id(gpt_like) == gpt_like.eos_token_id
     assert documents.encode(gpt_like, []) == []
 

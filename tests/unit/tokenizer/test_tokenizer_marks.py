@@ -12,13 +12,14 @@ from tokenizers.pre_tokenizers import Split
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import regexes
 from nemo_adapt.hf_tokenizer.tiktoken_ranks import LLAMA3
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer import marks
 
 SPLITS = {
-    name: (Split(Regex(pattern), "isolated"), Split(Regex(marks.KEPT[pattern]), "isolated"))
-    for name, pattern in (("gpt2", marks.GPT2), ("llama3", marks.LLAMA3), ("qwen2", marks.QWEN2))
+    name: (Split(Regex(pattern), "isolated"), Split(Regex(regexes.KEPT[pattern]), "isolated"))
+    for name, pattern in (("gpt2", regexes.GPT2), ("llama3", regexes.LLAMA3), ("qwen2", regexes.QWEN2))
 }
 MARKED_LETTER = regex.compile(r"\p{L}\p{M}")
 ARABIC = {"كتاب": "كِتَاب", "قلم": "قَلَم", "بيت": "بَيْت", "شمس": "شَمْس", "قمر": "قَمَر", "باب": "بَاب"}
@@ -56,7 +57,7 @@ def test_words_with_marks_stay_whole(name):
 
 
 def test_the_table_knows_the_regex_of_the_rank_file():
-    assert LLAMA3.split == marks.LLAMA3
+    assert LLAMA3.split == regexes.LLAMA3
 
 
 @needs_data

@@ -75,6 +75,20 @@ def test_transformers_loads_the_folder_as_it_stands(pair, tmp_path):
         assert auto(line)["input_ids"] == model(line)["input_ids"] == ours(line)["input_ids"]
 
 
+def test_special_tokens_of_a_list_are_saved_as_both_transformers_read_them(text, tmp_path):
+    """transformers 5 writes ``extra_special_tokens`` as a list, on which 4 stops."""
+    base = byte_level_base(tmp_path / "base")
+    fast = hf_tokenizer.load(base)
+    fast.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|end|>"]})
+    fast.save_pretrained(base)
+    assert isinstance(json.loads((base / "tokenizer_config.json").read_text())["extra_special_tokens"], list)
+    out = extend(base, tmp_path / "extended", [text["target"]], 20)
+    assert "extra_special_tokens" not in json.loads((out / "tokenizer_config.json").read_text())
+    auto = AutoTokenizer.from_pretrained(str(out))
+    assert auto.all_special_tokens == AutoTokenizer.from_pretrained(str(base)).all_special_tokens
+    assert {"<|user|>", "<|end|>"} <= set(auto.all_special_tokens)
+
+
 def test_the_token_map_spells_the_text(pair):
     base = hf_tokenizer.load(pair[0])
     model = bare(read(pair[0]).content)

@@ -1,0 +1,96 @@
+"""What transformers, 4 or 5, makes and reads: run by benchmarks/transformers4.py with either one's Python.
+
+    python hugging_face.py make FOLDER              tiny random models, FOLDER/NAME
+    python hugging_face.py logits FOLDER OUT.npz    of every model in FOLDER, on the same ids
+    python hugging_face.py texts FOLDER TEXT OUT    ids and decoded lines of TEXT, by every tokenizer in FOLDER
+
+Logits go into one array a model, text into OUT/NAME.json.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+COMMON = {
+    "vocab_size": 250, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "tie_word_embeddings": False, "bos_token_id": 1,
+    "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+GPT2 = {
+    "vocab_size": 250, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+MODELS = {
+    "llama": ("Llama", COMMON),
+    "llama, another theta": ("Llama", {**COMMON, "rope_theta": 500.0}),
+    "llama 3.1's rope": ("Llama", {**COMMON, "rope_theta": 500.0, "rope_scaling": LLAMA3_ROPE}),
+    "llama, rope stretched": ("Llama", {**COMMON, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    "mistral": ("Mistral", {**COMMON, "sliding_window": 8, "head_dim": 16, "rope_theta": 500.0}),
+    "qwen2": ("Qwen2", {**COMMON, "tie_word_embeddings": True, "rope_theta": 500.0}),
+    "qwen2 with a window": (
+        "Qwen2", {**COMMON, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+    ),
+    "qwen3": ("Qwen3", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
+    "gemma": ("Gemma", {**COMMON, "head_dim": 16, "num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "gemma2": ("Gemma2", {
+        **COMMON, "head_dim": 16, "tie_word_embeddings": True, "sliding_window": 8, "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0,
+    }),
+    "phi3": ("Phi3", {**COMMON, "sliding_window": 8, "rope_theta": 500.0}),
+    "phi3, half turned": ("Phi3", {**COMMON, "partial_rotary_factor": 0.5}),
+    "olmo2": ("Olmo2", {**COMMON, "num_key_value_heads": 4, "rope_theta": 500.0}),
+    "gpt2": ("GPT2", GPT2),
+}  # fmt: skip
+"""Name (the family's first) -> class of its configuration, and settings in transformers 4's spelling, which 5 reads."""
+
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+def make(folder: Path) -> None:
+    for name, (kind, settings) in MODELS.items():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**settings))
+        with torch.no_grad():
+            for tensor, parameter in model.named_parameters():
+                # Norms and biases are random too, so that mixing them up shows; Gemma's norms add the one themselves.
+                middle = float(parameter.dim() == 1 and kind[:5] != "Gemma" and "bias" not in tensor)
+                parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
+        model.save_pretrained(folder / name)
+
+
+@torch.no_grad()
+def logits(folder: Path, out: Path) -> None:
+    ids = torch.randint(0, COMMON["vocab_size"], (2, 32), generator=torch.Generator().manual_seed(0))
+    found = {}
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        model = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").float().eval()
+        found[place.name] = model(ids).logits.numpy()
+    np.savez(out, **found)
+
+
+def texts(folder: Path, text: Path, out: Path) -> None:
+    lines = text.read_text(encoding="utf-8").split("\n")
+    for place in sorted(folder.iterdir()):
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        ids = tokenizer(lines)["input_ids"]
+        found = {
+            "tokens": len(tokenizer),
+            "special": [*(getattr(tokenizer, role) for role in ROLES), *sorted(tokenizer.all_special_tokens)],
+            "template": tokenizer.chat_template,
+            "ids": ids,
+            "bare": tokenizer(lines, add_special_tokens=False)["input_ids"],
+            "decoded": tokenizer.batch_decode(ids, skip_special_tokens=True),
+        }
+        (out / f"{place.name}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    {"make": make, "logits": logits, "texts": texts}[sys.argv[1]](*map(Path, sys.argv[2:]))

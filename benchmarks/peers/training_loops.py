@@ -1,0 +1,208 @@
+"""The loops that benchmarks/train.py compares, each a process that makes a step for every line it is sent.
+
+    python benchmarks/peers/training_loops.py JSON
+
+JSON names a ``Size``, a folder, and a ``Contestant``; without one, the folder is filled with what the loops start from.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo_adapt import devices
+from nemo_adapt.artifact import peak_memory_mib
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+
+SCHEDULE_STEPS, LR = 1000, 1e-3
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and the batches it is trained on."""
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocab: int
+    tied: bool
+    seq: int
+    global_batch: int
+    micro_batch: int
+    precision: str = "fp32"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a step."""
+        return self.global_batch * self.seq
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who trains, on how many ranks, with how many threads each."""
+
+    loop: str
+    threads: int
+    tp: int = 1
+    dp: int = 1
+
+    def __str__(self) -> str:
+        layout = f" TP{self.tp}" * (self.tp > 1) + f" DP{self.dp}" * (self.dp > 1)
+        return f"{self.loop}{layout}, {self.tp * self.dp} x {self.threads} threads".replace(" 1 threads", " 1 thread")
+
+
+def train_config(size: Size) -> TrainConfig:
+    """The settings of both loops; what is not named has its default."""
+    return TrainConfig(
+        phases=[PhaseConfig("all", SCHEDULE_STEPS, LR)],
+        seq_length=size.seq,
+        global_batch=size.global_batch,
+        micro_batch=size.micro_batch,
+        warmup_share=0.0,
+        precision=size.precision,
+    )
+
+
+class Samples:
+    """``tokens`` and ``labels`` by number, the same for everyone: the most frequent id is met in one of 14 places."""
+
+    def __init__(self, size: Size, count: int) -> None:
+        chances = 1.0 / torch.arange(1, size.vocab + 1)
+        draw = torch.Generator().manual_seed(0)
+        self.drawn = torch.multinomial(chances, count * (size.seq + 1), replacement=True, generator=draw)
+        self.drawn = self.drawn.view(count, size.seq + 1)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return {"tokens": self.drawn[number, :-1], "labels": self.drawn[number, 1:]}
+
+
+def prepare(size: Size, place: Path) -> None:
+    """A random model as a Hugging Face folder, its Megatron checkpoint, and a token map without new tokens."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from nemo_adapt import convert
+    from nemo_adapt.model.build import DTYPES
+    from nemo_adapt.token_map import TokenMap
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size.vocab, hidden_size=size.hidden, intermediate_size=size.ffn, num_hidden_layers=size.layers,
+            num_attention_heads=size.heads, num_key_value_heads=size.kv_heads, max_position_embeddings=size.seq,
+            tie_word_embeddings=size.tied, rms_norm_eps=1e-5, use_cache=False,
+        )
+    )  # fmt: skip
+    model.to(DTYPES[size.precision]).save_pretrained(place / "model")
+    for name in ("checkpoint", "tokenizer"):
+        (place / name).mkdir()
+    convert.build(Config(), {"model": [place / "model"]}, place / "checkpoint")
+    TokenMap(size.vocab, []).save(place / "tokenizer")
+
+
+def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator[float]:
+    """The loss of each step, nats per token, over all ranks."""
+    from nemo_adapt.resize.adapted import load_adapted
+    from nemo_adapt.train import loop
+    from nemo_adapt.train.new_rows import Span
+    from nemo_adapt.train.stage import start_layout
+
+    config = Config(train=train_config(size))
+    config.parallel.tp, config.parallel.dp = who.tp, who.dp
+    layout = start_layout(config)
+    chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
+    token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())
+    data = loop.Data(Samples(size, steps * size.global_batch), layout, token_bytes)
+    span = Span(size.vocab, size.vocab)
+    for made in loop.run(chunks, config.train.phases, config.train, span, data):
+        yield made.result.nats / made.result.tokens
+
+
+def transformers(size: Size, place: Path, who: Contestant, steps: int) -> Iterator[float]:
+    """The same with a plain loop."""
+    from transformers import LlamaForCausalLM
+
+    from nemo_adapt.model.build import DTYPES
+
+    torch.set_num_threads(who.threads)
+    train, device = train_config(size), devices.best_device()
+    model: Any = LlamaForCausalLM.from_pretrained(
+        place / "model", dtype=DTYPES[size.precision], attn_implementation="sdpa"
+    ).to(device)
+    model.train()
+    groups = [
+        {"params": [each for each in model.parameters() if each.dim() > 1], "weight_decay": train.weight_decay},
+        {"params": [each for each in model.parameters() if each.dim() == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, LR, (train.adam_beta1, train.adam_beta2), eps=1e-8, fused=True)
+
+    def share(step: int) -> float:
+        """Cosine to ``min_lr_share``; Megatron counts a step before it is made."""
+        cosine = 0.5 * (1.0 + math.cos(math.pi * (step + 1) / SCHEDULE_STEPS))
+        return train.min_lr_share + (1.0 - train.min_lr_share) * cosine
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    forward = torch.compile(model) if devices.on_gpu() else model
+    samples = Samples(size, steps * size.global_batch)
+    micro_batches = size.global_batch // size.micro_batch
+    for step in range(steps):
+        nats = torch.zeros((), device=device)
+        for micro in range(micro_batches):
+            first = step * size.global_batch + micro * size.micro_batch
+            batch = [samples[number] for number in range(first, first + size.micro_batch)]
+            tokens, labels = (torch.stack([each[key] for each in batch]).to(device) for key in ("tokens", "labels"))
+            loss = forward(input_ids=tokens, labels=labels, shift_labels=labels).loss / micro_batches
+            loss.backward()
+            nats += loss.detach()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_grad)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        yield float(nats)
+
+
+LOOPS = {"nemo_adapt": nemo_adapt, "transformers": transformers}
+
+
+def child(size: Size, who: Contestant, place: Path, steps: int) -> None:
+    """One process of a contestant: a step for every line that comes in, and a line of facts for it."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
+    stepping = LOOPS[who.loop](size, place, who, steps)
+    for _ in sys.stdin:
+        devices.synchronize()
+        began = time.perf_counter()
+        loss = next(stepping)
+        devices.synchronize()
+        answers.write(json.dumps({"loss": loss, "seconds": time.perf_counter() - began}) + "\n")
+    facts = {"peak_mib": devices.peak_memory_mib() or peak_memory_mib(), "matmul_rate": 0.0}
+    if devices.on_gpu():
+        from nemo_adapt.model.build import DTYPES
+
+        facts["matmul_rate"] = devices.matmul_rate(DTYPES[size.precision])
+    answers.write(json.dumps(facts) + "\n")
+    answers.close()
+    os._exit(0)  # ranks need not wait for each other
+
+
+def main() -> None:
+    """Do what the JSON of the command line says."""
+    given = json.loads(sys.argv[1])
+    size, place = Size(**given["size"]), Path(given["place"])
+    if "who" in given:
+        child(size, Contestant(**given["who"]), place, given["steps"])
+    else:
+        prepare(size, place)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Training: nemo_adapt over Megatron against a plain transformers loop, tokens per second and memory, same run.
+
+    python benchmarks/train.py [--quick] [--steps N]
+
+Contestants get the same weights, the same batches (random tokens, by Zipf's law), AdamW with the same settings,
+gradients clipped to 1 and a cosine schedule. Each has processes of its own. They take turns of one step, so that
+whatever else the machine does meets all of them; `--steps` are counted (default 8) after 5 that are not, whose losses
+must agree. Of the steps' tokens per second the best and the median are shown. Nothing but steps is timed.
+
+- `nemo_adapt`: the loop of the stage `train` (batches, schedules, optimizer), at one rank or two;
+- `transformers`: `LlamaForCausalLM` with `attn_implementation="sdpa"`, `torch.optim.AdamW(fused=True)`,
+  `clip_grad_norm_`, the same micro batches.
+
+On a CPU in fp32: models of 6 layers x 256 and 8 layers x 512 (heads of 64, FFN 8/3, vocabulary 32,000, untied),
+sequences of 256, 16 and 8 of them a step in micro batches of 4; one process with two threads and with one, and two
+ranks of one thread (TP2, DP2). `--quick`: the smaller model, 4 sequences a step, 3 steps.
+
+On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, against the transformers loop with
+torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest way of a plain loop; nemo_adapt
+has fp32 master weights, moments and gradients. One contestant at a time has the card, in two rounds; MFU is the share
+of the card's own rate in matrix products (`devices.matmul_rate`). `--quick`: the 1B alone, one round.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peers import training_loops
+from peers.training_loops import Contestant, Size
+
+from nemo_adapt import devices
+from nemo_adapt.artifact import versions
+
+LOOPS = training_loops.__file__
+
+WARM_UP = 5
+"""Steps before the clock counts; their losses are compared."""
+CLOSE = {"fp32": 1e-4, "bf16": 5e-2}
+"""How far those losses may be apart, nats per token."""
+PAUSE = 0.3
+"""Seconds between turns, in which the last one's threads stop waiting for more work."""
+PATIENCE = 20
+"""Seconds that an ended process may take to go."""
+
+
+CPU_SIZES = (
+    Size("6 x 256", 6, 256, 4, 4, 704, 32_000, False, 256, 16, 4),
+    Size("8 x 512", 8, 512, 8, 8, 1408, 32_000, False, 256, 8, 4),
+)
+GPU_SIZES = (
+    Size("1B", 16, 2048, 32, 8, 8192, 128_256, True, 4096, 16, 4, "bf16"),
+    Size("3B", 28, 3072, 24, 8, 8192, 128_256, True, 4096, 8, 2, "bf16"),
+)
+
+
+@dataclass
+class Found:
+    """What a contestant's steps have shown."""
+
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    peak_mib: list[int] = field(default_factory=list)
+    """By process."""
+    matmul_rate: float = 0.0
+
+    def rates(self, tokens: int) -> tuple[float, float]:
+        """Tokens per second: best, median."""
+        return tokens / min(self.seconds), tokens / statistics.median(self.seconds)
+
+
+class Running:
+    """The started processes of a contestant."""
+
+    def __init__(self, who: Contestant, size: Size, place: Path, steps: int) -> None:
+        self.who, self.found = who, Found()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        given = json.dumps({"size": asdict(size), "who": asdict(who), "place": str(place), "steps": steps})
+        world = {"WORLD_SIZE": str(who.tp * who.dp), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        threads = {"OMP_NUM_THREADS": str(who.threads), "MKL_NUM_THREADS": str(who.threads)}
+        self.errors = [tempfile.TemporaryFile("w+") for _ in range(who.tp * who.dp)]  # noqa: SIM115
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, LOOPS, given],
+                env={**os.environ, **world, **threads, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+            for rank, errors in enumerate(self.errors)
+        ]
+
+    def step(self, counts: bool) -> None:
+        """Let it make a step. It takes as long as the slowest rank."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("step\n")
+            process.stdin.flush()
+        answers = self._answers()
+        if counts:
+            self.found.seconds.append(max(each["seconds"] for each in answers))
+        else:
+            self.found.losses.append(answers[0]["loss"])
+        time.sleep(PAUSE)
+
+    def end(self) -> Found:
+        """Ask for what is known at the end; the processes go."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        answers = self._answers()
+        self.found.peak_mib = [each["peak_mib"] for each in answers]
+        self.found.matmul_rate = answers[0]["matmul_rate"]
+        for process in self.processes:
+            process.wait(PATIENCE)
+        return self.found
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def _answers(self) -> list[dict[str, Any]]:
+        lines = [process.stdout.readline() if process.stdout else "" for process in self.processes]
+        for line, errors in zip(lines, self.errors, strict=True):
+            if not line:
+                errors.seek(0)
+                raise SystemExit(f"{self.who} failed:\n{errors.read()[-2000:]}")
+        return [json.loads(line) for line in lines]
+
+
+def turns(size: Size, contestants: Sequence[Contestant], place: Path, steps: int) -> list[Found]:
+    """Let them make ``WARM_UP`` and then ``steps`` steps in turn."""
+    running: list[Running] = []
+    try:
+        for who in contestants:
+            running.append(Running(who, size, place, WARM_UP + steps))
+        for step in range(WARM_UP + steps):
+            for each in running:
+                each.step(step >= WARM_UP)
+        return [each.end() for each in running]
+    finally:
+        for each in running:
+            each.kill()
+
+
+def alone(size: Size, contestants: Sequence[Contestant], place: Path, steps: int, rounds: int) -> list[Found]:
+    """The same, where only one has room at a time: all of its steps, then the next, ``rounds`` times."""
+    found = [Found() for _ in contestants]
+    for _ in range(rounds):
+        for each, who in zip(found, contestants, strict=True):
+            (now,) = turns(size, [who], place, steps)
+            each.seconds += now.seconds
+            each.losses, each.peak_mib, each.matmul_rate = now.losses, now.peak_mib, now.matmul_rate
+    return found
+
+
+def report(size: Size, contestants: Sequence[Contestant], found: Sequence[Found]) -> list[str]:
+    """Print what was found, each against the first; returns the ratios. Ends the benchmark where losses differ."""
+    print(f"{size.name}: {size.tokens:,} tokens a step in micro batches of {size.micro_batch} x {size.seq}")
+    first = found[0].rates(size.tokens)
+    ratios = []
+    for who, facts in zip(contestants, found, strict=True):
+        best, median = facts.rates(size.tokens)
+        memory = " + ".join(f"{mib:,}" for mib in facts.peak_mib)
+        says = f"{best:,.0f} tokens/s best, {median:,.0f} median, {memory} MiB"
+        if facts.matmul_rate:
+            says += f", MFU {best * flops_of(size) / facts.matmul_rate:.1%} of {facts.matmul_rate / 1e12:,.0f} TFLOP/s"
+        print(f"  {who}: {says}", flush=True)
+        if facts is not found[0]:
+            ratio = f"{first[0] / best:.2f}x {who} (median {first[1] / median:.2f}x)"
+            ratios.append(f"{size.name}: {contestants[0]} {ratio}")
+    apart = max(abs(a - b) for each in found[1:] for a, b in zip(each.losses, found[0].losses, strict=True))
+    learnt = f"loss {found[0].losses[0]:.3f} to {found[0].losses[-1]:.3f}"
+    print(f"  losses of {WARM_UP} steps: at most {apart:.1e} apart ({learnt})")
+    if apart > CLOSE[size.precision]:
+        raise SystemExit(f"the losses are more than {CLOSE[size.precision]:g} apart: they did not learn the same")
+    return ratios
+
+
+def flops_of(size: Size) -> float:
+    """Of forward and backward pass for a token."""
+    from nemo_adapt.families.family import Shape
+    from nemo_adapt.families.settings import RMS_GATED
+    from nemo_adapt.model.flops import flops_per_token
+
+    head = size.hidden // size.heads
+    shape = Shape(
+        size.layers, size.hidden, size.heads, size.kv_heads, head, size.ffn, size.vocab, size.seq, size.tied, 1e-5,
+        transformer=RMS_GATED,
+    )  # fmt: skip
+    return flops_per_token(shape, size.seq)
+
+
+def on_cpu(sizes: Sequence[Size], steps: int) -> list[str]:
+    """All rows of the CPU part; returns the ratios."""
+    ours, ratios = Contestant("nemo_adapt", 2), []
+    two = [ours, Contestant("transformers", 2), replace(ours, threads=1, tp=2), replace(ours, threads=1, dp=2)]
+    one = [replace(each, threads=1) for each in two[:2]]
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as place:
+            made_ready(size, Path(place))
+            for contestants in (two, one):
+                ratios += report(size, contestants, turns(size, contestants, Path(place), steps))
+    return ratios
+
+
+def on_gpu(sizes: Sequence[Size], steps: int, rounds: int) -> list[str]:
+    """All rows of the GPU part; returns the ratios."""
+    contestants, ratios = [Contestant("nemo_adapt", 1), Contestant("transformers", 1)], []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as place:
+            made_ready(size, Path(place))
+            ratios += report(size, contestants, alone(size, contestants, Path(place), steps, rounds))
+    return ratios
+
+
+def made_ready(size: Size, place: Path) -> None:
+    """``prepare`` in a process of its own, whose memory goes with it."""
+    given = json.dumps({"size": asdict(size), "place": str(place)})
+    subprocess.run([sys.executable, LOOPS, given], check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Let them train, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--steps", type=int, help="steps that count (default 8, quick 3)")
+    arguments = parser.parse_args()
+    steps = arguments.steps or (3 if arguments.quick else 8)
+    print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    if devices.on_gpu():
+        print(f"device: {torch.cuda.get_device_name()}")
+        ratios = on_gpu(GPU_SIZES[:1] if arguments.quick else GPU_SIZES, steps, 1 if arguments.quick else 2)
+    else:
+        quick = [replace(CPU_SIZES[0], global_batch=4, micro_batch=2)]
+        ratios = on_cpu(quick if arguments.quick else CPU_SIZES, steps)
+    print(f"summary: {'; '.join(ratios)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The sets of text that a model is trained on, by name, each with its share of the training tokens."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+
+TARGET, REPLAY = "target", "replay"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""A set's name is the name of its folder and files."""
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """One set of text."""
+
+    key: str
+    """The configuration key of its files."""
+    text: list[str]
+    """Files or globs."""
+    share: float
+    """Share of the training tokens; a set with none is tokenized and not trained on."""
+
+
+def text_sets(config: Config) -> dict[str, TextSet]:
+    """All sets of a configuration, the target first, which takes what the others leave.
+
+    Raises ``UserError`` for shares that leave it nothing, for a set without files, and for a name that is taken or is
+    no file name.
+    """
+    data = config.data
+    others = {REPLAY: TextSet("data.replay", data.replay, data.replay_share)} if data.replay else {}
+    for name, given in data.sets.items():
+        if name in (TARGET, REPLAY):
+            raise UserError(f"data.sets.{name}: the name is taken, its files are given as data.{name}")
+        if not NAME.fullmatch(name):
+            raise UserError(f"data.sets.{name}: a set's name is made of letters, digits, - and _")
+        if not given.text:
+            raise UserError(f"no value for data.sets.{name}.text: give it files or globs")
+        if given.share <= 0:
+            raise UserError(f"data.sets.{name}.share={given.share} must be above 0")
+        others[name] = TextSet(f"data.sets.{name}.text", given.text, given.share)
+    shares = {_share_key(name): each.share for name, each in others.items()}
+    left = 1.0 - sum(shares.values())
+    if left <= 1e-9 or any(share < 0 for share in shares.values()):
+        listed = ", ".join(f"{key}={share}" for key, share in shares.items())
+        raise UserError(f"{listed}: shares must be above 0 and leave some of 1 to data.target")
+    return {TARGET: TextSet("data.target", data.target, left), **others}
+
+
+def bytes_per_token(config: Config, folders: Mapping[str, Path]) -> float:
+    """Bytes of text that a token of the mix stands for, on average, by the ``counts.json`` of each set's folder.
+
+    Raises ``FileNotFoundError`` where a set that is trained on has not been tokenized yet.
+    """
+    trained = {name: each.share for name, each in text_sets(config).items() if each.share}
+    counts = {name: json.loads((folders[name] / "counts.json").read_text(encoding="utf-8")) for name in trained}
+    return sum(share * counts[name]["bytes"] / counts[name]["tokens"] for name, share in trained.items())
+
+
+def _share_key(name: str) -> str:
+    return "data.replay_share" if name == REPLAY else f"data.sets.{name}.share"

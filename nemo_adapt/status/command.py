@@ -1,0 +1,136 @@
+"""``nemo-adapt status RUN``: which stages of a run are finished, and how its training is doing.
+
+    nemo-adapt status runs/NAME [json=FILE]
+
+Reads the run's folder alone, also while the run goes on. ``json=-`` prints the JSON instead of the tables.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt import recipes
+from nemo_adapt.artifact import write_json
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.status.stages import StageState, stages
+from nemo_adapt.status.training import Training, training
+
+LOG_WIDTH = 120
+"""Columns of the tables where there is no terminal."""
+ALIVE = {True: "alive", False: "has ended", None: "cannot be asked from this host"}
+
+
+@dataclass
+class StatusConfig:
+    json: str = ""
+    """A file that gets the same as JSON; ``-`` prints it instead of the tables."""
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for a folder that is no run."""
+    folders = [word for word in words if "=" not in word]
+    if len(folders) != 1:
+        raise UserError(f"status takes the folder of one run, not {len(folders)}: nemo-adapt status runs/NAME")
+    wanted = recipes.parse(StatusConfig, [word for word in words if "=" in word]).json
+    root, out = Path(folders[0]), Path(wanted)
+    if not RunFolder(root).config.is_file():
+        raise UserError(f"{root} is no folder of a run (no {RunFolder(root).config.name})")
+    if wanted and not out.parent.is_dir():
+        raise UserError(f"json={wanted}: the folder {out.parent} does not exist")
+    config = recipes.read(RunFolder(root).config)
+    run, now = RunFolder(root, config.export.dir), time.time()
+    states, trained = stages(config, run), training(config, run, now)
+    report = {"run": str(root), "stages": list(map(asdict, states)), "training": asdict(trained) if trained else None}
+    if wanted == "-":
+        print(json.dumps(report, indent=1, ensure_ascii=False))
+        return
+    show(states, trained, now)
+    if wanted:
+        write_json(out, report)
+
+
+def show(states: list[StageState], trained: Training | None, now: float) -> None:
+    """Print the tables, and the warnings below them."""
+    grid(["stage", "", "took", ""], [stage_row(state, now) for state in states])
+    if trained:
+        print()
+        grid(["training", ""], [(name, fact) for name, fact in facts(trained) if fact])
+        for warning in trained.warnings:
+            say(f"\nwarning: {warning}")
+
+
+def grid(headings: list[str], rows: list[tuple[str, ...]]) -> None:
+    """Print one table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*headings, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, highlight=False).print(table)
+
+
+def stage_row(state: StageState, now: float) -> tuple[str, ...]:
+    """Name, state, seconds, and when."""
+    took = "" if state.seconds is None else f"{state.seconds:,.1f} s"
+    if state.at is None:
+        return state.stage, state.state, took, ""
+    if state.seconds is None:
+        return state.stage, state.state, took, f"last written {ago(now - state.at)}"
+    return state.stage, state.state, took, datetime.fromtimestamp(state.at).strftime("%Y-%m-%d %H:%M")
+
+
+def facts(it: Training) -> Iterator[tuple[str, str]]:
+    """What is told of a training: name and value, which is empty where it is not known."""
+    record = it.record
+    of = f"of {it.steps:,} ({it.step / it.steps:.1%})" if it.steps else f"of an unknown number: {it.steps_unknown}"
+    yield "step", f"{it.step:,} {of}"
+    several = f" of {it.phases}" if it.phases else ""
+    yield "phase", f"{it.phase}{several}{it.trains and ', trains '}{it.trains}" if it.phase else ""
+    yield "loss", joined(record, {"loss": "{:.3f} nats/token", "bits_per_byte": "{:.3f} bits/byte"})
+    speeds = {"tokens_per_second": "{:,.0f} tokens/s", "bytes_per_second": "{:,.0f} bytes/s", "mfu": "MFU {:.1%}"}
+    yield "speed", joined(record, speeds)
+    yield "memory", joined(record, {"memory_mib": "{:,.0f} MiB"})
+    yield "time left", f"{span(it.seconds_left)} at this speed" if it.seconds_left is not None else ""
+    yield "held-out bits/byte", held_out(it.held_out_first, it.held_out_last)
+    yield "newest checkpoint", f"{it.checkpoint}, {ago(it.checkpoint_age)}" if it.checkpoint_age is not None else "none"
+    yield "best checkpoint", joined(it.best, {"name": "{}", "bits_per_byte": "{:.4f} bits/byte"})
+    if not it.finished:
+        who = joined(it.process, {"pid": "{}", "host": "on {}", "job": "job {}", "ranks": "{} ranks"})
+        yield "process", f"{who}: {ALIVE[it.alive]}" if who else ""
+        limit = f" of {it.attempts} without a new checkpoint" if it.attempts else ""
+        yield "starts", f"{it.starts}{limit}, from step {it.starts_step:,}" if it.starts else ""
+        usual = f", a record every {it.usual:.1f} s" if it.usual else ""
+        yield "last written", ago(it.age) + usual
+
+
+def held_out(first: dict[str, Any], last: dict[str, Any]) -> str:
+    """The scores of each language, the first and the last."""
+    before, now = first.get("bits_per_byte", {}), last.get("bits_per_byte", {})
+    pairs = [(name, before.get(name), value) for name, value in now.items() if value is not None]
+    changes = [f"{name} {'-' if was is None else f'{was:.4f}'} -> {value:.4f}" for name, was, value in pairs]
+    return f"{', '.join(changes)} (steps {first['step']:,} and {last['step']:,})" if changes else ""
+
+
+def joined(record: dict[str, Any], formats: dict[str, str]) -> str:
+    """The values that a record has, each as its format says."""
+    return ", ".join(
+        shown.format(record[name]) for name, shown in formats.items() if record.get(name) not in (None, "")
+    )
+
+
+def span(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def ago(seconds: float) -> str:
+    """The same of what has passed."""
+    return f"{span(max(0.0, seconds))} ago"

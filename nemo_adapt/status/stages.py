@@ -1,0 +1,42 @@
+"""How far the stages of a run are, as their folders say."""
+
+from dataclasses import dataclass
+
+from nemo_adapt import artifact, pipeline
+from nemo_adapt.config import Config
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.status.traces import last_written, read, written
+from nemo_adapt.steps import Step
+
+FINISHED, MAKING, NOT_YET, DAMAGED = "finished", "being made", "not yet", "damaged"
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One stage of the run."""
+
+    stage: str
+    state: str
+    seconds: float | None = None
+    """That it took, where it is finished."""
+    at: float | None = None
+    """When it was finished, or when something was last written (seconds since 1970)."""
+
+
+def stages(config: Config, run: RunFolder) -> list[StageState]:
+    """The stages that ``run`` takes, in order, and those that were run beside."""
+    taken = {step.result for step in pipeline.run_steps(config)}
+    found = {step.result: stage_state(step, run) for step in pipeline.road(config)}
+    return [state for result, state in found.items() if result in taken or state.state != NOT_YET]
+
+
+def stage_state(step: Step, run: RunFolder) -> StageState:
+    """Whether a stage is finished, as its manifest says."""
+    stage = artifact.Stage(step.name, run[step.result], {}, {}, step.resumable)
+    manifest = stage.out / artifact.MANIFEST
+    if stage.workplace.is_dir() and (stage.workplace != stage.out or not manifest.is_file()):
+        return StageState(step.title, MAKING, at=last_written(stage.workplace))
+    if not manifest.is_file():
+        return StageState(step.title, NOT_YET)
+    content = read(manifest)
+    return StageState(step.title, FINISHED if content else DAMAGED, content.get("seconds"), written(manifest))

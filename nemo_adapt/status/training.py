@@ -1,0 +1,150 @@
+"""How the training of a run is doing, as its folder says."""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from nemo_adapt import artifact, mixture
+from nemo_adapt.checkpoint.whole import BEST, FILES, step_of
+from nemo_adapt.choice import with_choice
+from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.phases import ends, phases, total
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.status.traces import Record, is_alive, last_written, newest_whole, read, records, written
+from nemo_adapt.train import places
+
+RECENT = 10
+"""Records from which the current speed is taken."""
+SILENT = 10
+"""A training is silent when it wrote nothing for so many times the usual time between records."""
+SILENT_SECONDS = 60.0
+"""And not for less than this: to start, to save and to score take so long where steps are short."""
+
+
+@dataclass
+class Training:
+    """How a training is doing. Ages and times are in seconds; what is not known is ``None`` or empty."""
+
+    finished: bool
+    step: int
+    steps: int | None
+    steps_unknown: str
+    """Why the number of steps is not known."""
+    phase: int | None
+    phases: int | None
+    trains: str
+    """What the phase trains."""
+    record: Record
+    """The last line of metrics.jsonl."""
+    seconds_left: float | None
+    held_out_first: Record
+    held_out_last: Record
+    checkpoint: str
+    """The newest whole checkpoint."""
+    checkpoint_age: float | None
+    best: Record
+    """Name and bits per byte of the best checkpoint."""
+    process: Record
+    """The start that writes the folder: ``host``, ``pid``, ``job``, ``ranks``."""
+    alive: bool | None
+    """``None`` where it cannot be asked, because it runs on another host, or need not be."""
+    age: float
+    """Since something was written."""
+    usual: float | None
+    """Seconds between the last records."""
+    starts: int
+    """Starts in a row that got no further than the checkpoint they began with."""
+    starts_step: int
+    attempts: int
+    """Starts in a row that are allowed; 0: any number."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def training(config: Config, run: RunFolder, now: float) -> Training | None:
+    """How the training of a run is doing at ``now`` (seconds since 1970); ``None`` if it was never started."""
+    place = run["train"]
+    if not place.is_dir():
+        return None
+    finished = bool(read(place / artifact.MANIFEST))
+    plan, unknown = planned(config, run)
+    metrics, held_out = records(place / places.METRICS), records(place / places.HELD_OUT, whole=True)
+    checkpoint, damaged = newest_whole(place / places.CHECKPOINTS)
+    record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0
+    step = max(record.get("step", 0), saved)
+    steps = read(place / places.SUMMARY).get("steps") if finished else total(plan) or None
+    pace, usual = speed(metrics)
+    owner, starts = read(place / places.OWNER), read(place / places.STARTS)
+    found = Training(
+        finished=finished,
+        step=step,
+        steps=steps,
+        steps_unknown="" if steps else unknown,
+        phase=min(bisect_left(ends(plan), step) + 1, len(plan)) if plan else record.get("phase"),
+        phases=len(plan) or None,
+        trains="",
+        record=record,
+        seconds_left=max(0, steps - step) * pace if steps and pace and not finished else None,
+        held_out_first=held_out[0] if held_out else {},
+        held_out_last=held_out[-1] if held_out else {},
+        checkpoint=checkpoint.name if checkpoint else "",
+        checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
+        best=read(place / places.CHECKPOINTS / BEST),
+        process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
+        alive=None if finished else is_alive(owner, written(place / places.OWNER)),
+        age=max(0.0, now - last_written(place)),
+        usual=usual,
+        starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # a checkpoint after it: got further
+        starts_step=starts.get("step", 0),
+        attempts=config.train.attempts,
+    )
+    if plan and found.phase:
+        found.trains = plan[found.phase - 1].train
+    found.warnings = [*damaged, *([] if finished else warnings(found))]
+    return found
+
+
+def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:
+    """The phases of the training; or none, and why they are not known yet."""
+    try:
+        config = with_choice(config, {"probe": [run["probe"]]})
+        in_bytes = any(phase.bytes for phase in config.train.phases)
+        folders = {name: run[f"data/{name}"] for name in mixture.text_sets(config)}
+        return phases(config, mixture.bytes_per_token(config, folders) if in_bytes else 0.0), ""
+    except UserError as error:
+        return [], str(error)
+    except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
+        return [], "a phase is given in bytes, and not all data is tokenized yet"
+
+
+def speed(metrics: list[Record]) -> tuple[float | None, float | None]:
+    """Seconds a step, and seconds from record to record, by the last records; ``None`` before the first."""
+    timed = [(each["step"], each["seconds"]) for each in metrics[-RECENT - 1 :] if "seconds" in each]
+    if len(timed) == 1:
+        timed = [(0, 0.0), *timed]  # the seconds of the training so far
+    pairs = [(last[0] - first[0], last[1] - first[1]) for first, last in pairwise(timed)]
+    pairs = [(steps, seconds) for steps, seconds in pairs if steps > 0 and seconds > 0]
+    if not pairs:
+        return None, None
+    return sum(of for _, of in pairs) / sum(of for of, _ in pairs), median(seconds for _, seconds in pairs)
+
+
+def warnings(found: Training) -> list[str]:
+    """What a user should look at, one line each."""
+    said = []
+    is_last = 0 < found.attempts <= found.starts
+    if found.alive is False:
+        hint = "" if is_last else "; run the same command to go on"
+        said.append(f"stopped: process {found.process['pid']} has ended{hint}")
+    elif found.usual and found.age > max(SILENT_SECONDS, SILENT * found.usual):
+        said.append(
+            f"stuck or stopped? Nothing was written for {found.age:,.0f} s, and records come every {found.usual:.1f} s"
+        )
+    if is_last:
+        refused = f"; mend what stops them, then delete {places.STARTS}" if found.alive is False else ""
+        said.append(
+            f"start {found.starts} in a row from step {found.starts_step:,}, the last one that train.attempts="
+            f"{found.attempts} allows without a new checkpoint{refused}"
+        )
+    return said

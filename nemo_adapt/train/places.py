@@ -1,0 +1,6 @@
+"""Names of the files in a training's folder that others read too."""
+
+METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
+OWNER, STARTS = "owner.json", "starts.json"
+CHECKPOINTS = "checkpoints"
+SUMMARY = "summary.json"

@@ -1,0 +1,27 @@
+"""Stopping in time: USR1 and TERM ask a training to save, and to end with an exit code that means more to do."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from nemo_adapt.ranks import STOP_SIGNALS
+
+
+class Signals:
+    """While entered, notes the signals that reach this process."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in STOP_SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True

@@ -1,0 +1,76 @@
+"""A loss or a gradient that is no number: which step, which samples, which parameters."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.train.batches import BatchLayout
+from nemo_adapt.train.loop import Stepped
+from nemo_adapt.train.together import gathered
+
+SHOWN = 3
+
+
+def explain(made: Stepped, layout: BatchLayout) -> UserError:
+    """The error that ends the training. A collective."""
+    found = gathered((_samples(made, layout), sorted(_weights(made)), sorted(_gradients(made))))
+    samples, weights, gradients = (_joined(rank[part] for rank in found) for part in range(3))
+    every = list(range((made.step - 1) * layout.global_batch, made.step * layout.global_batch))
+    what = "loss" if not math.isfinite(made.result.nats) else "gradient norm"
+    value = made.result.nats if what == "loss" else made.result.grad_norm
+    details = [
+        f"{name} {_few(values)}"
+        for name, values in (("samples", samples or every), ("parameters", weights), ("gradients of", gradients))
+        if values
+    ]
+    where = f": {'; '.join(details)}" if details else ""
+    return UserError(
+        f"train: the {what} of step {made.step} is {value}{where}. The last checkpoint is from before it. Lower the "
+        "learning rate, or look at the data of that step"
+    )
+
+
+def _samples(made: Stepped, layout: BatchLayout) -> list[int]:
+    """The samples (numbers in the blend) of this rank's micro batches whose loss is no number."""
+    numbers = layout.samples(made.step - 1)
+    spoiled = (~torch.isfinite(made.result.parts[:, 0])).nonzero().flatten().tolist()
+    return [number for micro_batch in spoiled for number in numbers[micro_batch]]
+
+
+def _weights(made: Stepped) -> Iterator[str]:
+    for name, parameter in _parameters(made.trainer.chunks):
+        if not torch.isfinite(parameter).all():
+            yield name
+
+
+def _gradients(made: Stepped) -> Iterator[str]:
+    for name, parameter in _parameters(made.trainer.chunks):
+        gradient = getattr(parameter, "main_grad", None)
+        if gradient is not None and not torch.isfinite(gradient).all():
+            yield name
+
+
+def _parameters(chunks: list[Any]) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Names with the numbers that layers have in the whole model."""
+    for chunk in chunks:
+        numbers = {str(place): layer.layer_number - 1 for place, layer in enumerate(chunk.decoder.layers)}
+        for name, parameter in chunk.named_parameters():
+            before, dot, rest = name.partition("layers.")
+            place, *_ = rest.split(".")
+            yield f"{before}{dot}{numbers[place]}{rest[len(place) :]}" if dot else name, parameter
+
+
+def _joined(parts: Any) -> list[Any]:
+    return sorted({value for part in parts for value in part})
+
+
+def _few(values: list[Any]) -> str:
+    """A list as text: the ends of a range, or the first few."""
+    numbered = len(values) > SHOWN and isinstance(values[0], int)
+    if numbered and values == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    shown = ", ".join(map(str, values[:SHOWN]))
+    return shown if len(values) <= SHOWN else f"{shown} and {len(values) - SHOWN} more"

@@ -1,0 +1,41 @@
+"""What ranks do together: one acts and all learn how it went; all ask and all get the same answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from nemo_adapt import devices
+from nemo_adapt.errors import UserError
+
+
+def first_rank_does(action: Callable[..., Any], *arguments: Any) -> Any:
+    """``action(*arguments)`` on the first rank, while the others wait; its answer, on all ranks.
+
+    An error there (the user's, or a file that cannot be written) is a ``UserError`` on all of them.
+    """
+    answer: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            answer[0] = action(*arguments)
+        except (UserError, OSError) as error:
+            answer[1] = str(error)
+    dist.broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise UserError(answer[1])
+    return answer[0]
+
+
+def agree(*wishes: bool) -> list[bool]:
+    """By wish: whether any rank has it."""
+    asked = torch.tensor(wishes, dtype=torch.int32, device=devices.best_device())
+    dist.all_reduce(asked, dist.ReduceOp.MAX)
+    return [bool(wish) for wish in asked.tolist()]
+
+
+def gathered(mine: Any) -> list[Any]:
+    """What each rank has, by rank."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found

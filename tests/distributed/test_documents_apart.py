@@ -1,0 +1,106 @@
+"""With positions and attention that begin anew, a document in a sample gives the logits that it gives alone."""
+
+import pytest
+import torch
+from helpers import zoo
+from helpers.folders import Folders, folders_of
+from helpers.tiny import TinyLlama, converted, make_token_map, tiny_config
+from ranks import boundary_bodies, training_bodies
+
+from nemo_adapt.config import PhaseConfig
+
+LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}}
+KINDS = ["llama", "mistral", "gemma2", "gpt2"]
+"""Rotary positions; a window; windows, capped scores; learned positions."""
+END = 2
+LENGTHS = (6, 14, 20)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folders(request, tmp_path_factory):
+    place = tmp_path_factory.mktemp("model")
+    folder = zoo.make(place / "model", request.param)
+    make_token_map(place / "tokenizer", zoo.VOCAB, 0)
+    return Folders(folder, converted(folder, place / "convert"), place / "tokenizer")
+
+
+def samples(*ends):
+    """One sample for each list of places where documents end."""
+    ids = torch.randint(3, zoo.VOCAB, (len(ends), sum(LENGTHS)), generator=torch.Generator().manual_seed(5))
+    for row, places in zip(ids, ends, strict=True):
+        row[list(places)] = END
+    return ids
+
+
+SAME = (5, 19, 39)
+
+
+def config(layout, positions=True, attention=True):
+    made = tiny_config(**layout)
+    made.train.reset_positions, made.train.reset_attention = positions, attention
+    return made
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_logits_are_those_of_the_document_alone(folders, ranks, layout):
+    size = layout.get("tp", 1) * layout.get("pp", 1)
+    answers = ranks(size).run(boundary_bodies.packed_and_alone, config(layout), folders, samples(SAME, SAME), END)
+    found = [answer for answer in answers if answer.packed is not None]
+    assert found
+    for answer in found:
+        real = slice(0, zoo.VOCAB)  # padded logits are minus infinity
+        torch.testing.assert_close(answer.packed[..., real], answer.alone[..., real], rtol=0, atol=1e-5)
+
+
+def test_samples_of_a_batch_have_their_own_boundaries(folders, ranks):
+    ids = samples((5, 19), (0, 30, 31), ())
+    [answer] = ranks(1).run(boundary_bodies.packed_one_by_one, config({}), folders, ids, END)
+    torch.testing.assert_close(answer.packed[..., : zoo.VOCAB], answer.alone[..., : zoo.VOCAB], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("positions", "attention"), [(False, False), (True, False), (False, True)])
+def test_either_alone_does_only_its_part(folders, ranks, positions, attention):
+    """Sabotage: what is seen of earlier documents shows, and so do learned positions that go on."""
+    [answer] = ranks(1).run(
+        boundary_bodies.packed_and_alone, config({}, positions, attention), folders, samples(SAME), END
+    )
+    difference = (answer.packed - answer.alone)[..., : zoo.VOCAB].abs().amax(-1)[0]
+    relative = attention and "gpt2" not in folders.model.parent.joinpath("model/config.json").read_text()
+    assert difference[: LENGTHS[0]].max() < 1e-5
+    assert difference[LENGTHS[0] :].max() < 1e-4 if relative else difference[LENGTHS[0] :].max() > 1e-3
+
+
+def test_rotary_angles_follow_the_positions(tmp_path, ranks):
+    """Without the mask, positions that begin anew change what a later document makes of an earlier one."""
+    tiny = TinyLlama(vocab=250)
+    folders = folders_of(tmp_path, tiny)
+    ids = samples(SAME)
+    [went_on] = ranks(1).run(boundary_bodies.packed_and_alone, config({}, False, False), folders, ids, END)
+    [anew] = ranks(1).run(boundary_bodies.packed_and_alone, config({}, True, False), folders, ids, END)
+    difference = (went_on.packed - anew.packed)[..., :250].abs().amax(-1)[0]
+    assert difference[: LENGTHS[0]].max() == 0 and difference[LENGTHS[0] :].min() > 1e-5
+
+
+def training_config(micro_batch=2, **parallel):
+    made = tiny_config(**parallel)
+    made.train.global_batch, made.train.micro_batch, made.train.seq_length = 8, micro_batch, training_bodies.SEQ
+    made.train.phases = [PhaseConfig(steps=3, lr=1e-2)]
+    made.train.reset_positions = made.train.reset_attention = made.train.mask_document_ends = True
+    return made
+
+
+def test_masked_training_is_the_same_however_the_batch_is_shared_out(tmp_path, ranks):
+    """Micro batches hold different numbers of document ends: a mean over each would depend on the layout."""
+    tiny = TinyLlama(vocab=250)
+    folders = folders_of(tmp_path, tiny, new=6)
+    arguments = (folders, tiny.vocab + 6)
+    reference = ranks(1).run(training_bodies.train, training_config(), *arguments)[0]
+    plain = training_config()
+    plain.train.mask_document_ends = False
+    assert ranks(1).run(training_bodies.train, plain, *arguments)[0].losses != reference.losses
+    for changed in ({"micro_batch": 1}, {"dp": 2}, {"pp": 2}, {"tp": 2, "sequence": True}):
+        made = training_config(**changed)
+        size = made.parallel.tp * made.parallel.pp * made.parallel.dp
+        for result in ranks(size).run(training_bodies.train, made, *arguments):
+            torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
+            torch.testing.assert_close(result.grad_norms, reference.grad_norms, rtol=1e-4, atol=0)

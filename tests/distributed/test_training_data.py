@@ -1,0 +1,67 @@
+"""Sets of text are blended by their shares, in an order that options and length leave alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.bytes_tokenizer import save_tokenizer
+from ranks import data_bodies
+
+from nemo_adapt.config import Config, SetConfig
+from nemo_adapt.data import stage
+from nemo_adapt.mixture import text_sets
+
+LETTERS = {"target": "a", "replay": "b", "code": "c", "web": "d"}
+STEPS = 50
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, ranks):
+    """A configuration with four sets, each written in a letter of its own, the inputs of its training, a place for
+    caches, and the tokens that one rank reads."""
+    place = tmp_path_factory.mktemp("sets")
+    save_tokenizer(place / "tokenizer")
+    config = Config()
+    config.data.replay, config.data.replay_share = ["b"], 0.2
+    config.data.sets = {"code": SetConfig(["c"], 0.1), "web": SetConfig(["d"], 0.3)}
+    config.train.seq_length, config.train.global_batch, config.train.micro_batch = 16, 8, 4
+    inputs = {"tokenizer": [place / "tokenizer"]}
+    for name in text_sets(config):
+        text, out = place / f"{name}.txt", place / "data" / name
+        text.write_text("".join(LETTERS[name] * (1 + number % 20) + "\n" for number in range(2000)))
+        out.mkdir(parents=True)
+        stage.build(config, {"tokenizer": [place / "tokenizer"], "text": [text]}, out)
+        inputs[f"data.{name}"] = [out]
+    return config, inputs, place, ranks(1).run(data_bodies.tokens, config, inputs, STEPS, place / "cache")[0]
+
+
+def test_shares_are_those_of_the_tokens(made):
+    config, _, place, tokens = made
+    shares = {name: each.share for name, each in text_sets(config).items()}
+    assert shares == pytest.approx({"target": 0.4, "replay": 0.2, "code": 0.1, "web": 0.3})
+    ids = {name: save_tokenizer(place / "again").encode(letter)[0] for name, letter in LETTERS.items()}
+    for name, share in shares.items():
+        of_set = (tokens == ids[name]).any(dim=1)
+        assert of_set.float().mean().item() == pytest.approx(share, abs=0.01)
+        others = [other for letter, other in ids.items() if letter != name]
+        assert not torch.isin(tokens[of_set], torch.tensor(others)).any()
+
+
+def test_the_order_does_not_depend_on_length_options_or_ranks(made, ranks):
+    config, inputs, place, expected = made
+    config = replace(config, train=replace(config.train))
+    config.train.reset_positions = config.train.reset_attention = config.train.mask_document_ends = True
+    [longer] = ranks(1).run(data_bodies.tokens, config, inputs, 2 * STEPS, place / "cache_longer")
+    assert torch.equal(longer[: len(expected)], expected)
+    halves = ranks(2).run(data_bodies.tokens, config, inputs, STEPS, place / "cache_two")
+    dealt = expected.view(STEPS, 2, 4, -1)  # step, rank, sample
+    for rank, half in enumerate(halves):
+        assert torch.equal(half, dealt[:, rank].flatten(0, 1))
+
+
+def test_another_seed_is_seen(made, ranks):
+    """Sabotage: the order is one of many."""
+    config, inputs, place, expected = made
+    config = replace(config, train=replace(config.train, seed=config.train.seed + 1))
+    [other] = ranks(1).run(data_bodies.tokens, config, inputs, STEPS, place / "cache_seed")
+    assert not torch.equal(other, expected)

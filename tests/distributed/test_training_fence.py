@@ -1,0 +1,27 @@
+"""Who may write into a training's folder."""
+
+import json
+
+import pytest
+from ranks import training_bodies
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.train.fence import count_start
+
+
+def test_a_start_that_was_replaced_saves_nothing_more(tmp_path, ranks):
+    """Both ranks are told, in one line; what the later start has made is left alone."""
+    said = ranks(2).run(training_bodies.replaced, tmp_path)
+    assert all("is now written by another start of this run" in line for line in said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "owner.json"]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_starts_that_come_to_nothing_are_counted(tmp_path):
+    for step in (0, 0, 4, 4, 4):
+        count_start(tmp_path, step, 3)
+    with pytest.raises(UserError, match="3 starts in a row ended without a checkpoint after step 4"):
+        count_start(tmp_path, 4, 3)
+    count_start(tmp_path, 4, 0)  # no limit
+    count_start(tmp_path, 8, 3)
+    assert json.loads((tmp_path / "starts.json").read_text()) == {"step": 8, "starts": 1}

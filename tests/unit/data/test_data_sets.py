@@ -1,0 +1,88 @@
+"""Sets of text with shares: names, steps, and what decides a training."""
+
+import pytest
+
+from nemo_adapt import pipeline, recipes, steps
+from nemo_adapt.errors import UserError
+from nemo_adapt.mixture import text_sets
+from nemo_adapt.reads import training
+from nemo_adapt.run_folder import RunFolder
+
+GIVEN = ["run.name=x", "model.path=y", "data.target=[t.txt]"]
+REPLAY = ["data.replay=[r.txt]", "data.replay_share=0.2"]
+CODE = ["data.sets.code.text=[c.txt]", "data.sets.code.share=0.05"]
+
+
+def load(*words):
+    return recipes.load("blank", [*GIVEN, *words])
+
+
+def test_the_target_takes_what_the_others_leave():
+    found = text_sets(load(*REPLAY, *CODE))
+    assert {name: (each.key, each.text) for name, each in found.items()} == {
+        "target": ("data.target", ["t.txt"]),
+        "replay": ("data.replay", ["r.txt"]),
+        "code": ("data.sets.code.text", ["c.txt"]),
+    }
+    assert [each.share for each in found.values()] == pytest.approx([0.75, 0.2, 0.05])
+    assert list(text_sets(load("data.replay_share=0.2"))) == ["target"]
+    assert text_sets(load("data.replay_share=0.2"))["target"].share == 1.0
+
+
+def test_every_set_is_a_step_and_an_input_of_training():
+    config = load(*REPLAY, *CODE)
+    made = [step for step in pipeline.road(config) if step.name == "data"]
+    assert [step.result for step in made] == ["data/target", "data/replay", "data/code"]
+    assert [step.title for step in made] == ["data (target)", "data (replay)", "data (code)"]
+    inputs = training(config, RunFolder.of(config))
+    assert {key: path.name for key, (path,) in inputs.items() if key.startswith("data.")} == {
+        "data.target": "target", "data.replay": "replay", "data.code": "code"
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"data\.sets\.code\.text: no file matches 'c\.txt'"):
+        made[2].reads(config, RunFolder.of(config))
+
+
+def test_shares_decide_a_training_and_files_do_not():
+    """What lies in the files is hashed as an input."""
+
+    def deciding(*words):
+        config = load(*REPLAY, *words)
+        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        return steps._deciding(config, step)
+
+    other_file = ["data.sets.code.text=[d.txt]", CODE[1]]
+    assert deciding(*CODE) == deciding(*other_file) == deciding(*CODE, "data.processes=3")
+    assert deciding(*CODE) != deciding(*CODE, "data.sets.code.share=0.06") != deciding()
+
+
+def test_sets_of_a_recipe_are_changed_and_added(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("defaults: [blank, _self_]\ndata:\n  sets:\n    web: {text: [w.txt], share: 0.2}\n")
+    config = recipes.load(str(own), [*GIVEN, *CODE, "data.sets.web.share=0.3"])
+    assert {name: each.share for name, each in config.data.sets.items()} == {"web": 0.3, "code": 0.05}
+    (tmp_path / "saved.yaml").write_text(recipes.to_yaml(config), encoding="utf-8")
+    assert recipes.read(tmp_path / "saved.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            [*CODE, "data.sets.code.share=1.0"],
+            "data.sets.code.share=1.0: shares must .* leave some of 1 to data.target",
+        ),
+        ([*REPLAY, *CODE, "data.sets.code.share=0.8"], "data.replay_share=0.2, data.sets.code.share=0.8: shares must"),
+        ([*REPLAY, "data.replay_share=-0.1"], "data.replay_share=-0.1: shares must be above 0"),
+        ([*CODE, "data.sets.code.share=0"], "data.sets.code.share=0.0 must be above 0"),
+        (["data.sets.code.text=[c.txt]"], "data.sets.code.share=0.0 must be above 0"),
+        (["data.sets.code.share=0.1"], "no value for data.sets.code.text: give it files or globs"),
+        (["data.sets.replay.text=[c.txt]"], "data.sets.replay: the name is taken"),
+        (["data.sets.target.text=[c.txt]"], "data.sets.target: the name is taken"),
+        (["data.sets._x.text=[c.txt]"], "a set's name is made of letters"),
+        (["data.sets.code.texts=[c.txt]"], "unknown key 'data.sets.code.texts'. Did you mean 'data.sets.NAME.text'"),
+    ],
+)
+def test_mistakes(words, says):
+    with pytest.raises(UserError, match=says) as error:
+        pipeline.road(load(*words))
+    assert "\n" not in str(error.value)

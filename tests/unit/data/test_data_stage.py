@@ -1,0 +1,169 @@
+"""Text of any kind becomes the dataset that Megatron's own builder would write, whoever encoded which part."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
+from unit.tokenizer.tokenizer_samples import byte_level_base, english, sentencepiece_base, target
+
+from nemo_adapt import documents, hf_tokenizer
+from nemo_adapt.config import Config
+from nemo_adapt.data import stage, store
+from nemo_adapt.errors import UserError
+
+LINES = [f"{number} {line}" for number, line in enumerate(english(1500) + target(1500))]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return sentencepiece_base(tmp_path_factory.mktemp("base"))
+
+
+def build(out, tokenizer, files, processes=1):
+    config = Config()
+    config.data.processes = processes
+    out.mkdir(parents=True)
+    stage.build(config, {"tokenizer": [tokenizer], "text": files}, out)
+    return out
+
+
+def contents(folder):
+    return {path.name.split(".", 1)[-1]: path.read_bytes() for path in folder.iterdir()}
+
+
+def write_kinds(folder):
+    """The lines over files of every kind, each of them large enough to be cut, and their order."""
+    raw = "\n".join(LINES).encode() + b"\n"
+    records = b"".join(json.dumps({"text": line}).encode() + b"\n" for line in LINES)
+    written = {
+        "a.txt": raw,
+        "b.txt.gz": gzip.compress(raw),
+        "c.txt.zst": zstandard.compress(raw),
+        "d.jsonl": records,
+        "e.jsonl.gz": gzip.compress(records),
+        "f.jsonl.zst": zstandard.compress(records),
+    }
+    for name, content in written.items():
+        (folder / name).write_bytes(content)
+    pq.write_table(pa.table({"text": LINES}), folder / "g.parquet", row_group_size=300)
+    (folder / "h.txt").write_text("one\n\n  \ntwo without an end", encoding="utf-8")
+    return sorted(folder.iterdir()), LINES * 7 + ["one", "two without an end"]
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_dataset_is_the_one_of_megatrons_builder(base, tmp_path, processes):
+    (tmp_path / "text").mkdir()
+    files, lines = write_kinds(tmp_path / "text")
+    out = build(tmp_path / "out" / "set", base, files, processes)
+    tokenizer = hf_tokenizer.load(base)
+    builder = IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=np.uint16)
+    for ids in documents.encode(tokenizer, lines):
+        sequence = np.array([tokenizer.bos_token_id, *ids, tokenizer.eos_token_id], np.uint16)
+        builder.add_document(sequence, [len(sequence)])
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    found = contents(out)
+    assert set(found) == {"bin", "idx", "json"}
+    for kind in ("bin", "idx"):
+        assert found[kind] == (tmp_path / f"theirs.{kind}").read_bytes(), kind
+    size = sum(len(line.encode()) for line in lines)
+    tokens = len(found["bin"]) // 2
+    assert json.loads(found["json"]) == {"documents": len(lines), "tokens": tokens, "bytes": size}
+
+
+@pytest.mark.parametrize("suffix", ["txt.gz", "txt.zst"])
+def test_large_compressed_files_are_shared_in_order(base, tmp_path, suffix):
+    """Lines that cannot be packed well, so that several reads are needed and each part has some."""
+    draw = np.random.default_rng(0)
+    lines = [" ".join(map(str, draw.integers(0, 10**9, 20))) for _ in range(8000)]
+    raw = ("\n".join(lines) + "\n").encode()
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(raw) if suffix.endswith("gz") else zstandard.compress(raw))
+    results = [build(tmp_path / f"{processes}" / "set", base, [path], processes) for processes in (1, 2, 5)]
+    assert contents(results[0]) == contents(results[1]) == contents(results[2])
+    assert json.loads((results[0] / "counts.json").read_text())["documents"] == len(lines)
+
+
+def test_a_vocabulary_of_65536_ids_takes_32_bits(tmp_path):
+    """The last ids, which 16 bits would wrap."""
+    folder = byte_level_base(tmp_path / "base")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {added["content"]: added["id"] for added in content["added_tokens"]}
+    vocabulary |= {f"unused{number}": number for number in range(len(vocabulary), 65_536)}
+    vocabulary["Ġriver"], vocabulary["unused65535"] = 65_535, vocabulary["Ġriver"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (tmp_path / "a.txt").write_text("the river was sold\nthe old river\n")
+    out = build(tmp_path / "set", folder, [tmp_path / "a.txt"])
+    data = IndexedDataset(str(out / "set"))
+    tokenizer = hf_tokenizer.load(folder)
+    wanted = [
+        [*ids, tokenizer.eos_token_id] for ids in documents.encode(tokenizer, ["the river was sold", "the old river"])
+    ]
+    assert data[0].dtype == np.int32 and [data[i].tolist() for i in range(2)] == wanted
+    assert any(65_535 in ids for ids in wanted)
+
+
+def test_a_document_of_many_samples_is_whole(base, tmp_path):
+    """As long as two batches together, between short ones."""
+    long = " ".join(english(1) * 50_000)
+    assert len(long) > 2 * stage.BATCH_CHARACTERS
+    (tmp_path / "a.txt").write_text(f"short\n{long}\nshort\n")
+    data = IndexedDataset(str(build(tmp_path / "set", base, [tmp_path / "a.txt"]) / "set"))
+    tokenizer = hf_tokenizer.load(base)
+    assert data[1].tolist()[1:-1] == documents.encode(tokenizer, [long])[0] and len(data) == 3
+    assert data[0].tolist() == data[2].tolist()
+
+
+BROKEN = {
+    "damaged": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "is not a gzip file, or is damaged"),
+    "not UTF-8": (lambda path: path.write_bytes(gzip.compress(b"good\n" * 50 + b"\xff\n")), "line 51 is not UTF-8"),
+    "gone": (lambda path: path.unlink(), "cannot be read: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_file_that_breaks_while_others_work(base, tmp_path, monkeypatch, kind, processes):
+    """Every file but the first is broken once the work is shared out: some process meets it."""
+    change, says = BROKEN[kind]
+    files = [tmp_path / f"{number}.txt.gz" for number in range(8)]
+    for path in files:
+        path.write_bytes(gzip.compress("\n".join(LINES).encode()))
+    plan = stage.text.parts
+
+    def parts(paths, processes):
+        found = plan(paths, processes)
+        for path in files[1:]:
+            change(path)
+        return found
+
+    monkeypatch.setattr(stage.text, "parts", parts)
+    with pytest.raises(UserError, match=says) as error:
+        build(tmp_path / "set", base, files, processes)
+    assert ".txt.gz" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "set" / "counts.json").exists() and not (tmp_path / "set" / "set.idx").exists()
+    assert stage.RUST_THREADS not in os.environ
+
+
+def test_a_large_file_of_nothing_is_empty_however_it_is_cut(base, tmp_path):
+    (tmp_path / "a.txt").write_text(" \n" * 5000)
+    with pytest.raises(UserError, match=r"a\.txt: the file is empty"):
+        build(tmp_path / "set", base, [tmp_path / "a.txt"], 2)
+
+
+def test_a_full_disk_in_another_process_stays_what_it_is(base, tmp_path, monkeypatch):
+    """The command line says it in one line; the piece that could not be written is in no dataset."""
+    (tmp_path / "a.txt").write_text("\n".join(LINES))
+    out = tmp_path / "set"
+    monkeypatch.setattr(store, "TOKENS", "../../full{:06}")
+    for number in range(100):
+        (tmp_path / f"full{number:06}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        build(out, base, [tmp_path / "a.txt"], 1)
+    assert not (out / "set.idx").exists()

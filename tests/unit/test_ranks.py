@@ -1,0 +1,32 @@
+"""How a command ends whose ranks have failed."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from nemo_adapt import ranks
+from nemo_adapt.errors import UserError
+
+
+def failed(code, error_file="<N/A>", message=""):
+    return SimpleNamespace(
+        exitcode=code, error_file=str(error_file), message=message, local_rank=1, signal_name=lambda: "SIGKILL"
+    )
+
+
+def test_what_a_rank_has_reported_is_said_however_it_ended(tmp_path):
+    reported = tmp_path / "error.json"
+    reported.touch()
+    for code in (2, -11):
+        with pytest.raises(UserError, match="no such file"):
+            ranks._end_like([failed(-15), failed(code, reported, "no such file")])
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [([85], 85), ([85, 85], 85), ([85, -15], 85), ([1], 1), ([85, 1], 1), ([-9], 1)]
+)
+def test_exit_codes(codes, expected, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ranks._end_like([failed(code) for code in codes])
+    assert ended.value.code == expected
+    assert ("rank 1 was ended by SIGKILL" in capsys.readouterr().err) == (-9 in codes)

@@ -1,0 +1,302 @@
+"""``nemo-adapt status``: what it says of folders at every moment of a run, and that it changes none."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nemo_adapt import recipes
+from nemo_adapt.errors import UserError
+from nemo_adapt.status import command, traces
+
+SETTINGS = [
+    *("run.name=r", "model.path=/model", "data.target=[/tr.txt]", "data.replay=[/en.txt]", "data.replay_share=0.25"),
+    *("train.seq_length=10", "train.global_batch=10"),
+]
+TWO_PHASES = "train.phases=[{train: new_rows, steps: 40}, {train: all, steps: 160}]"
+IN_BYTES = "train.phases=[{train: all, bytes: 36000}]"
+
+
+def write(path, content, age=0.0):
+    """A file of text, or of JSON, as if it were written ``age`` seconds ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    for place in (path, path.parent):
+        os.utime(place, (time.time() - age,) * 2)
+
+
+def begun(tmp_path, *words):
+    """The folder of a run of which nothing was made yet."""
+    root = tmp_path / "r"
+    write(root / "config.yaml", recipes.to_yaml(recipes.load("blank", [*SETTINGS, *words])))
+    return root
+
+
+def finish(place, seconds=2.5, age=0.0):
+    write(place / "manifest.json", {"stage": place.name, "seconds": seconds}, age)
+
+
+def lines(*records):
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def record(step, **facts):
+    given = {"step": step, "loss": 3.0, "bits_per_byte": 1.5, "tokens_per_second": 50.0, "seconds": 2.0 * step}
+    return {**given, **facts}
+
+
+def in_training(tmp_path, age=0.0, host=None, pid=None, **starts):
+    """A run after 100 of 200 steps, a record every 20 s; something was last written ``age`` seconds ago."""
+    root = begun(tmp_path, TWO_PHASES)
+    for result in ("tokenizer", "data/target", "data/replay", "convert"):
+        finish(root / result)
+    train = root / "train"
+    for name in ("iter_0000040", "iter_0000080"):
+        for file, content in ((".metadata", "m"), ("weights", "1234"), ("files.json", {".metadata": 1, "weights": 4})):
+            write(train / "checkpoints" / name / file, content, age + 30)
+    write(train / "checkpoints/iter_0000120.abc.partial/weights", "12", age)
+    write(train / "checkpoints/best.json", {"name": "iter_0000040", "bits_per_byte": 1.25}, age + 30)
+    scores = [{"step": step, "bits_per_byte": {"tr": 4.0 - step / 40, "en": None}} for step in (40, 60, 80)]
+    write(train / "held_out.jsonl", lines(*scores), age)
+    owner = {"token": "t", "host": host or platform.node(), "pid": pid or os.getpid(), "job": "", "ranks": 2}
+    write(train / "owner.json", owner, age)
+    write(train / "starts.json", {"step": 40, "starts": 2, **starts}, age)
+    metrics = [record(step) for step in range(10, 90, 10)] + [record(90, phase=2), record(100, phase=2)]
+    write(train / "metrics.jsonl", lines(*metrics), age)
+    for place in (train / "checkpoints", train):
+        os.utime(place, (time.time() - age,) * 2)
+    return root
+
+
+def asked(root, capsys):
+    """What the command reports as JSON; its tables can be printed too."""
+    command.main([str(root), "json=-"])
+    return json.loads(capsys.readouterr().out)
+
+
+def shown(root, capsys):
+    command.main([str(root)])
+    return capsys.readouterr().out
+
+
+def states(report):
+    return {each["stage"]: each["state"] for each in report["stages"]}
+
+
+def ended():
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_before_anything(tmp_path, capsys):
+    root = begun(tmp_path)
+    report = asked(root, capsys)
+    assert set(states(report).values()) == {"not yet"} and report["training"] is None
+    assert "probe" not in states(report) and "resize" not in states(report)
+    assert list(states(report))[:4] == ["tokenizer", "data (target)", "data (replay)", "convert"]
+    assert "training" not in shown(root, capsys)
+
+
+def test_stages_by_their_folders(tmp_path, capsys):
+    root = begun(tmp_path)
+    finish(root / "tokenizer", 12.34, age=3600)
+    write(root / "data/target.partial/target.bin", "12", age=90)
+    finish(root / "convert")
+    write(root / "convert.partial/__0_0.distcp", "1")  # made again, as something has changed
+    write(root / "data/replay/manifest.json", '{"seconds": 1')
+    finish(root / "probe")  # was asked for by itself
+    report = asked(root, capsys)
+    assert states(report) | {"train": 0} == {
+        "tokenizer": "finished",
+        "data (target)": "being made",
+        "data (replay)": "damaged",
+        "convert": "being made",
+        "probe": "finished",
+        "train": 0,
+        "export": "not yet",
+        "evaluate": "not yet",
+    }
+    text = shown(root, capsys)
+    assert re.search(r"tokenizer +finished +12.3 s +\d{4}-\d\d-\d\d \d\d:\d\d", text)
+    assert re.search(r"data \(target\) +being made +last written 0:01:3\d ago", text)
+
+
+def test_in_the_middle_of_training(tmp_path, capsys):
+    root = in_training(tmp_path)
+    found = asked(root, capsys)["training"]
+    assert (found["step"], found["steps"], found["phase"], found["phases"], found["trains"]) == (100, 200, 2, 2, "all")
+    assert found["seconds_left"] == 200 and found["usual"] == 20
+    assert found["checkpoint"] == "iter_0000080" and found["best"]["name"] == "iter_0000040"
+    assert found["alive"] is True and found["warnings"] == [] and not found["finished"]
+    assert found["starts"] == 0, "a checkpoint after the start: it got further"
+    text = shown(root, capsys)
+    for said in (
+        "100 of 200 (50.0%)",
+        "2 of 2, trains all",
+        "3.000 nats/token, 1.500 bits/byte",
+        "0:03:20 at this speed",
+        "tr 3.0000 -> 2.0000 (steps 40 and 80)",
+        "iter_0000040, 1.2500 bits/byte",
+        f"{os.getpid()}, on {platform.node()}, 2 ranks: alive",
+    ):
+        assert said in text
+    assert "MFU" not in text and "warning" not in text
+
+
+def test_what_is_recorded_on_a_gpu_is_shown(tmp_path, capsys):
+    root = in_training(tmp_path)
+    write(root / "train/metrics.jsonl", lines(record(100, mfu=0.4567, memory_mib=2048, bytes_per_second=12345.6)))
+    text = shown(root, capsys)
+    assert "50 tokens/s, 12,346 bytes/s, MFU 45.7%" in text and "2,048 MiB" in text
+
+
+def test_after_the_end(tmp_path, capsys):
+    root = in_training(tmp_path, age=1000, pid=ended(), step=80, starts=3)
+    write(root / "train/summary.json", {"steps": 100, "step": 100})
+    finish(root / "train")
+    report = asked(root, capsys)
+    found = report["training"]
+    assert states(report)["train"] == "finished" and found["finished"]
+    assert (found["step"], found["steps"]) == (100, 100), "the summary knows, whatever the configuration says by now"
+    assert found["seconds_left"] is None and found["warnings"] == []
+    assert "process" not in shown(root, capsys)
+
+
+def test_a_damaged_last_line_is_passed_over(tmp_path, capsys):
+    root = in_training(tmp_path)
+    for name in ("metrics.jsonl", "held_out.jsonl"):
+        with (root / "train" / name).open("ab") as stream:
+            stream.write(b'{"step": 110, "loss": 2.\xc3')
+    found = asked(root, capsys)["training"]
+    assert found["record"]["step"] == 100 and found["held_out_last"]["step"] == 80
+
+
+@pytest.mark.parametrize("content", ["", "{", "7", "[]", "\x00\x00"])
+def test_files_that_are_half_written_count_as_not_there(tmp_path, capsys, content):
+    root = in_training(tmp_path)
+    places = ("metrics.jsonl", "held_out.jsonl", "owner.json", "starts.json", "checkpoints/best.json")
+    for name in (*places, "checkpoints/iter_0000080/files.json"):
+        write(root / "train" / name, content)
+    found = asked(root, capsys)["training"]
+    assert found["record"] == {} and found["process"] == {} and found["alive"] is None and found["seconds_left"] is None
+    assert (found["checkpoint"], found["step"]) == ("iter_0000040", 40)
+    assert found["warnings"] == ["iter_0000080 is damaged (files.json is not whole): passed over"]
+    shown(root, capsys)
+
+
+def test_of_a_long_file_the_end_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    many = [record(step) for step in range(1, 3000)]
+    write(path, lines(*many))
+    assert path.stat().st_size > traces.TAIL_BYTES
+    end = traces.records(path)
+    assert 100 < len(end) < 2999 and end == many[-len(end) :]
+    assert traces.records(path, whole=True) == many
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path, capsys):
+    root = in_training(tmp_path)
+    write(root / "train/checkpoints/iter_0000080/weights", "12")
+    found = asked(root, capsys)["training"]
+    assert found["checkpoint"] == "iter_0000040" and found["starts"] == 2
+    assert found["warnings"] == ["iter_0000080 is damaged (weights has 2 of 4 bytes): passed over"]
+
+
+def test_a_process_that_has_ended(tmp_path, capsys):
+    pid = ended()
+    found = asked(in_training(tmp_path, age=1000, pid=pid), capsys)["training"]
+    assert found["alive"] is False
+    assert found["warnings"] == [f"stopped: process {pid} has ended; run the same command to go on"]
+
+
+def test_a_number_that_another_process_has_now(tmp_path, capsys):
+    day = 86400.0
+    assert asked(in_training(tmp_path, age=3650 * day), capsys)["training"]["alive"] is False
+
+
+def test_a_process_on_another_host_cannot_be_asked(tmp_path, capsys):
+    root = in_training(tmp_path, host="elsewhere", pid=ended())
+    found = asked(root, capsys)["training"]
+    assert found["alive"] is None and found["warnings"] == []
+    assert "cannot be asked from this host" in shown(root, capsys)
+
+
+@pytest.mark.parametrize(("age", "is_stuck"), [(150, False), (250, True)])
+def test_stuck(tmp_path, capsys, age, is_stuck):
+    found = asked(in_training(tmp_path, age=age, host="elsewhere"), capsys)["training"]
+    assert ["stuck or stopped?" in line for line in found["warnings"]] == [True] * is_stuck
+
+
+def test_the_last_start_that_is_allowed(tmp_path, capsys):
+    for starts, said in ((2, []), (3, ["start 3 in a row from step 80, the last one that train.attempts=3 allows"])):
+        found = asked(in_training(tmp_path, step=80, starts=starts), capsys)["training"]
+        assert found["starts"] == starts and [line.split(" without")[0] for line in found["warnings"]] == said
+    found = asked(in_training(tmp_path, pid=ended(), step=80, starts=3), capsys)["training"]
+    assert len(found["warnings"]) == 2 and "delete starts.json" in found["warnings"][1]
+
+
+def test_steps_of_a_budget_in_bytes(tmp_path, capsys):
+    root = begun(tmp_path, IN_BYTES)
+    write(root / "train/metrics.jsonl", lines(record(10, phase=1)))
+    found = asked(root, capsys)["training"]
+    assert found["steps"] is None and found["seconds_left"] is None and "in bytes" in found["steps_unknown"]
+    assert "10 of an unknown number" in shown(root, capsys)
+    write(root / "data/target/counts.json", {"tokens": 100, "bytes": 400})
+    write(root / "data/replay/counts.json", {"tokens": 100, "bytes": 240})
+    # 0.75 x 4 + 0.25 x 2.4 = 3.6 bytes a token: 10,000 tokens, 100 a step
+    assert asked(root, capsys)["training"]["steps"] == 100
+
+
+def test_the_phase_that_a_strategy_adds_and_a_choice_that_is_not_made(tmp_path, capsys):
+    root = begun(tmp_path, TWO_PHASES, "resize.input=probed")
+    (root / "train").mkdir()
+    found = asked(root, capsys)["training"]
+    assert found["steps"] is None and "run the probe stage first" in found["steps_unknown"]
+    write(root / "probe/choice.json", {"input": "warm_start", "output": "warm_start"})
+    found = asked(root, capsys)["training"]
+    assert (found["steps"], found["phase"], found["phases"], found["trains"]) == (200, 1, 3, "embeddings")
+
+
+def test_nothing_is_changed(tmp_path, capsys):
+    root = in_training(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
+    command.main([str(root), f"json={tmp_path / 'out.json'}"])
+    assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == before
+    assert json.loads((tmp_path / "out.json").read_text())["training"]["step"] == 100
+    assert "100 of 200" in capsys.readouterr().out
+
+
+def test_mistakes_get_one_line(tmp_path):
+    root = begun(tmp_path)
+    (tmp_path / "other").mkdir()
+    broken = tmp_path / "broken"
+    write(broken / "config.yaml", "run: {name: ")
+    cases = {
+        "takes the folder of one run, not 0": [],
+        "takes the folder of one run, not 2": ["a", "b"],
+        "other is no folder of a run (no config.yaml)": [str(tmp_path / "other")],
+        "absent is no folder of a run": [str(tmp_path / "absent")],
+        "broken/config.yaml": [str(broken)],
+        "the folder /absent does not exist": [str(root), "json=/absent/x.json"],
+        "unknown key 'jsno'": [str(root), "jsno=x"],
+    }
+    for said, words in cases.items():
+        with pytest.raises(UserError, match=re.escape(said)) as error:
+            command.main(words)
+        assert "\n" not in str(error.value)
+
+
+def test_torch_is_not_waited_for(tmp_path):
+    root = in_training(tmp_path)
+    code = (
+        "import sys; from nemo_adapt import cli; cli.command('status', sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True)
+    assert done.returncode == 0 and "100 of 200" in done.stdout, done.stderr

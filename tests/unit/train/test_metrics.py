@@ -1,0 +1,97 @@
+"""What a training records of itself, and what it forgets when it goes on from an earlier step."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import Shape
+from nemo_adapt.model.flops import flops_per_token
+from nemo_adapt.train.metrics import Metrics, Watch
+
+
+def watched(folder, progress, steps=4, **watch):
+    """Four steps of 100 tokens and 200 bytes."""
+    watch = {"steps": 4, "every": 2, "flops_per_token": 10.0, "ranks": 2, **watch}
+    with Metrics(folder, progress, Watch(**watch), quiet=False) as metrics:
+        for step in range(progress["step"], steps):
+            metrics.step(nats=138.62943611198907, tokens=100.0, size=200.0, lr=0.1, grad_norm=float(step))
+            if step == 1:
+                metrics.held_out({"tr": 2.5, "en": None})
+
+
+def fresh():
+    return {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_record_every_two_steps(tmp_path, capsys):
+    watched(tmp_path, fresh(), matmul_rate=1e6)
+    records = lines(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in records] == [2, 4]
+    last = records[-1]
+    assert last["tokens"] == 400 and last["bytes"] == 800 and last["grad_norm"] == 3.0
+    assert last["loss"] == pytest.approx(1.3862943611) and last["bits_per_byte"] == pytest.approx(1.0)
+    assert last["bytes_per_second"] == pytest.approx(2 * last["tokens_per_second"])
+    assert last["mfu"] == pytest.approx(last["tokens_per_second"] * 10 / 2 / 1e6)
+    assert lines(tmp_path / "held_out.jsonl") == [{"step": 2, "bits_per_byte": {"tr": 2.5, "en": None}}]
+    out = capsys.readouterr().out
+    assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
+
+
+def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
+    watched(tmp_path, fresh())
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 5, "cut')
+    watched(tmp_path, {**fresh(), "step": 2, "tokens": 200, "bytes": 400})
+    assert [record["step"] for record in lines(tmp_path / "metrics.jsonl")] == [2, 4]
+    assert [record["step"] for record in lines(tmp_path / "held_out.jsonl")] == [2]
+    watched(tmp_path, fresh(), steps=0)
+    assert not lines(tmp_path / "metrics.jsonl") and not lines(tmp_path / "held_out.jsonl")
+
+
+def test_a_start_that_was_replaced_writes_nothing(tmp_path):
+    def replaced():
+        raise UserError("another start")
+
+    with pytest.raises(UserError, match="another start"):
+        watched(tmp_path, fresh(), check=replaced)
+    assert not lines(tmp_path / "metrics.jsonl")
+
+
+def test_weights_and_biases_gets_the_same(tmp_path, monkeypatch):
+    logged, begun, ended = [], [], []
+
+    def init(**words):
+        begun.append(words)
+        return SimpleNamespace(
+            log=lambda values, step: logged.append((step, values)), finish=lambda exit_code: ended.append(exit_code)
+        )
+
+    fake = SimpleNamespace(init=init, util=SimpleNamespace(generate_id=lambda: "abc"))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    folder = tmp_path / "my_run" / "train"
+    folder.mkdir(parents=True)
+    for _ in range(2):
+        watched(folder, fresh(), wandb="adapting")
+    assert [(words["project"], words["name"], words["id"]) for words in begun] == [("adapting", "my_run", "abc")] * 2
+    assert [step for step, _ in logged[:3]] == [2, 2, 4] and ended == [0, 0]
+    assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
+
+
+def test_without_the_package_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="needs the package wandb"):
+        watched(tmp_path, fresh(), wandb="adapting")
+
+
+def test_operations_of_a_token_by_hand():
+    """One layer, hidden 8, 2 heads of 4, one key-value head, gated FFN of 16, vocabulary 32, 10 tokens in a sample."""
+    shape = Shape(1, 8, 2, 1, 4, 16, 32, 64, True, 1e-5, transformer={"gated_linear_unit": True})
+    weights = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16 + 8 * 32  # query, key and value, projection, MLP, output
+    attention = 2 * 2 * 8 * 10 / 2  # scores and their use, two operations each, half of them behind the mask
+    assert flops_per_token(shape, 10) == 3 * (2 * weights + attention)
