@@ -38,7 +38,7 @@ commands:
   status      how far a run has come, also while it goes on: status runs/NAME [json=FILE]
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
-recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config.py:
+recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config:
   nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
 """
 

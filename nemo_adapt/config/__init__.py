@@ -1,0 +1,58 @@
+"""The schema of a run: one dataclass per section. Recipes (YAML) only choose values.
+
+A key that is not a field here is an error. ``MISSING`` fields have no default: a recipe or the command line sets them.
+"""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from nemo_adapt.config.evaluation import EvaluateConfig
+from nemo_adapt.config.model import ConvertConfig, ExportConfig, ModelConfig, ParallelConfig
+from nemo_adapt.config.rows import ProbeConfig, ResizeConfig
+from nemo_adapt.config.text import AuxiliaryConfig, DataConfig, SetConfig, TokenizerConfig
+from nemo_adapt.config.training import PhaseConfig, TrainConfig
+
+__all__ = [
+    "AuxiliaryConfig",
+    "Config",
+    "ConvertConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "ModelConfig",
+    "ParallelConfig",
+    "PhaseConfig",
+    "ProbeConfig",
+    "ResizeConfig",
+    "RunConfig",
+    "SetConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+]
+
+
+@dataclass
+class RunConfig:
+    name: str = MISSING
+    """Name of the run; its folder is ``dir/name``."""
+    dir: str = "runs"
+    """Folder that holds the runs."""
+
+
+@dataclass
+class Config:
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
+    resize: ResizeConfig = field(default_factory=ResizeConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    recipe: str = ""
+    """Name of the recipe this config was composed from (set by the command line)."""
