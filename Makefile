@@ -23,8 +23,9 @@ demo: $(STAMP)
 	$(BIN)/nemo-adapt run recipe=demo_base
 	$(BIN)/nemo-adapt run recipe=demo
 
+# Two workers: a test that waits for ranks to start leaves a core to the other.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # One rank, and all ranks, are killed at ten random moments each (about ten minutes).
 test-faults: $(STAMP)
