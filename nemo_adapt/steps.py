@@ -40,6 +40,8 @@ class Step:
     """Sections or keys of the configuration that decide the result."""
     on_ranks: bool = False
     """Runs on all ranks of the layout."""
+    uses_gpu: bool = False
+    """One process that computes with a model."""
     resumable: bool = False
     """Builds in place and goes on where it was interrupted."""
     grows: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from nemo_adapt.config.cluster import ClusterConfig, PlanConfig
 from nemo_adapt.config.evaluation import EvaluateConfig
+from nemo_adapt.config.launch import LaunchConfig, SiteConfig
 from nemo_adapt.config.model import ConvertConfig, ExportConfig, ModelConfig, ParallelConfig
 from nemo_adapt.config.rows import ProbeConfig, ResizeConfig
 from nemo_adapt.config.text import AuxiliaryConfig, DataConfig, SetConfig, TokenizerConfig
@@ -22,6 +23,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "LaunchConfig",
     "ModelConfig",
     "ParallelConfig",
     "PhaseConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "ResizeConfig",
     "RunConfig",
     "SetConfig",
+    "SiteConfig",
     "TokenizerConfig",
     "TrainConfig",
 ]
@@ -59,5 +62,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    site: SiteConfig = field(default_factory=SiteConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     recipe: str = ""
     """Name of the recipe this config was composed from (set by the command line)."""
