@@ -53,7 +53,16 @@ ROAD = (
         (*ROWS, "train.precision", "parallel"),
         on_ranks=True,
     ),
-    Step("train", "nemo_adapt.train.stage", reads.training, "train", TRAINED, on_ranks=True, resumable=True),
+    Step(
+        "train",
+        "nemo_adapt.train.stage",
+        reads.training,
+        "train",
+        TRAINED,
+        on_ranks=True,
+        resumable=True,
+        fenced=True,
+    ),
     Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps=True),
     Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", SCORED, uses_gpu=True),
 )
