@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from nemo_adapt import __version__
 from nemo_adapt.errors import UserError
+from nemo_adapt.starts import is_earlier, this_start
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -80,7 +81,8 @@ class Stage:
 
     ``config`` is the part of the resolved configuration that decides the result; ``inputs`` are hashed at once. What a
     resumable stage has done stays good when settings in ``grows`` change. A stage that ``keeps`` goes on in its
-    workplace with what an interrupted one left, unless inputs or settings have changed.
+    workplace with what an interrupted one left, unless inputs or settings have changed. A ``fenced`` one writes nothing
+    more once a later start of its Slurm job has taken the folder.
     """
 
     def __init__(
@@ -92,9 +94,10 @@ class Stage:
         resumable: bool = False,
         grows: tuple[str, ...] = (),
         keeps: bool = False,
+        fenced: bool = False,
     ) -> None:
         self.name, self.out, self.config = name, out, dict(config)
-        self.resumable, self.grows, self.keeps = resumable, grows, keeps
+        self.resumable, self.grows, self.keeps, self.fenced = resumable, grows, keeps, fenced
         self.hashes = {key: {str(path): input_hash(path) for path in paths} for key, paths in inputs.items()}
         self.fingerprint = fingerprint(name, self.config, _contents(self.hashes))
 
@@ -173,7 +176,7 @@ class Stage:
 def run(stage: Stage, build: Callable[[Path], None]) -> float:
     """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
-    with alone(stage.out):
+    with alone(stage.out, stage.fenced):
         build(stage.prepare())
         seconds = time.monotonic() - began
         stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
@@ -181,27 +184,57 @@ def run(stage: Stage, build: Callable[[Path], None]) -> float:
 
 
 @contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path, fenced: bool = False) -> Iterator[None]:
     """While it lasts no other process can make the same folder; ``UserError`` if one is at it.
 
-    The lock goes with the process that holds it, however that ends. File systems without locks are trusted.
+    The lock goes with the process that holds it, however that ends. File systems without locks are trusted. Where an
+    earlier start of this Slurm job holds it, left over on a node that Slurm has lost: if ``fenced`` the lock is taken
+    from it, else waited for.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.lock")
     busy = f"{out} is being made by another process: wait until it has ended, or name another"
-    with path.open("w") as held:
+    if fenced and _is_ours_from_before(path):
+        path.unlink(missing_ok=True)
+    with path.open("a+", encoding="utf-8") as held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(busy) from None
+            while not _locked(held):
+                if not _is_ours_from_before(path):
+                    raise UserError(busy)
+                time.sleep(1.0)
         except OSError:
             pass
-        if not (path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat())):
+        if not _is_at(held, path):
             raise UserError(busy)  # the file was given up between our opening and locking it, and may be another's now
+        held.truncate(0)
+        held.write(json.dumps(this_start()))
+        held.flush()
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if _is_at(held, path):
+                path.unlink(missing_ok=True)
+
+
+def _locked(held: TextIO) -> bool:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(held: TextIO, path: Path) -> bool:
+    return path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat())
+
+
+def _is_ours_from_before(path: Path) -> bool:
+    """Whether a lock was last held by an earlier start of this Slurm job."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return is_earlier(holder, this_start())
 
 
 def peak_memory_mib() -> int:

@@ -16,17 +16,18 @@ CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("f
 """Values of ``train`` keys that are names."""
 
 
-def check(config: Config) -> None:
-    """``UserError`` for a model, layout, training or strategy that cannot work."""
+def check(config: Config, here: bool = True) -> None:
+    """``UserError`` for a model, layout, training or strategy that cannot work.
+
+    ``here`` is false where it is to work on other machines than this one.
+    """
     hf_config = read_config(Path(config.model.path))
     shape = families.of(hf_config).shape(hf_config)
     check_layout(shape, config.parallel)
+    if here:
+        check_machine(config, shape)
     check_train(config.train, config.parallel)
     check_scores(config)
-    if config.train.reset_attention and shape.is_plain and devices.has_transformer_engine():
-        raise UserError(
-            "train.reset_attention=true is not available with Transformer Engine, whose layers are used here"
-        )
     check_phases(config, shape)
     check_probe(config.probe)
     if config.resize.input != PROBED:
@@ -67,8 +68,16 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
             f"parallel.pp={parallel.pp} x parallel.virtual={parallel.virtual} does not divide the model's "
             f"{shape.layers} layers"
         )
-    if parallel.cp > 1 and not devices.has_transformer_engine():
+
+
+def check_machine(config: Config, shape: Shape) -> None:
+    """``UserError`` for what Transformer Engine alone can do, or cannot."""
+    if config.parallel.cp > 1 and not devices.has_transformer_engine():
         raise UserError("parallel.cp needs Transformer Engine, which is not here (it runs on a GPU alone)")
+    if config.train.reset_attention and shape.is_plain and devices.has_transformer_engine():
+        raise UserError(
+            "train.reset_attention=true is not available with Transformer Engine, whose layers are used here"
+        )
 
 
 def check_phases(config: Config, shape: Shape) -> None:

@@ -24,6 +24,7 @@ SHARES = ("data.replay_share", "data.sets.*.share")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
 TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
 PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
+SCORED = ("evaluate", "train.seq_length", TEXT)
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
@@ -52,9 +53,18 @@ ROAD = (
         (*ROWS, "train.precision", "parallel"),
         on_ranks=True,
     ),
-    Step("train", "nemo_adapt.train.stage", reads.training, "train", TRAINED, on_ranks=True, resumable=True),
+    Step(
+        "train",
+        "nemo_adapt.train.stage",
+        reads.training,
+        "train",
+        TRAINED,
+        on_ranks=True,
+        resumable=True,
+        fenced=True,
+    ),
     Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps=True),
-    Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", ("evaluate", "train.seq_length", TEXT)),
+    Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", SCORED, uses_gpu=True),
 )
 
 BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
@@ -104,6 +114,11 @@ def run_stage(config: Config, name: str) -> None:
     _run(config, steps)
 
 
+def run_stages(config: Config, stages: Iterable[str]) -> None:
+    """Those of the steps of ``run_all`` that belong to some stages."""
+    _run(config, [step for step in run_steps(config) if step.name in stages])
+
+
 def run_as_rank(config: Config, name: str) -> None:
     """This rank's part of a stage that runs on ranks."""
     for step in road(config):
@@ -119,14 +134,18 @@ def stage_named(name: str, others: Iterable[str] = ()) -> str:
     return name
 
 
-def _run(config: Config, steps: list[Step]) -> None:
-    run = RunFolder.of(config)
+def check_steps(config: Config, steps: list[Step], here: bool = True) -> None:
+    """``UserError`` for what can be known to fail before the first of ``steps`` (``here``, or on other machines)."""
     for step in steps:
-        step.reads(config, run)  # a file that is missing for the last stage is said before the first
+        step.reads(config, RunFolder.of(config))  # a file that is missing for the last stage is said before the first
     if any(step.on_ranks for step in steps):
         from nemo_adapt.checks import check  # imports torch: not for a misspelt key
 
-        check(config)
-    claim(run, config)
+        check(config, here)
+
+
+def _run(config: Config, steps: list[Step]) -> None:
+    check_steps(config, steps)
+    claim(RunFolder.of(config), config)
     for step in steps:
         run_step(config, step)

@@ -24,9 +24,13 @@ second at the end. The process that started the ranks hands them on."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
-def adopt_slurm() -> None:
-    """Under ``srun`` with several tasks, name this rank in torchrun's variables (MASTER_ADDR is the job's to set)."""
-    if "RANK" not in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+def adopt_slurm(least: int = 2) -> None:
+    """Under ``srun`` with at least so many tasks, name this rank in torchrun's variables.
+
+    MASTER_ADDR and MASTER_PORT are the job's to set.
+    """
+    several = int(os.environ.get("SLURM_NTASKS", "1")) >= least
+    if "RANK" not in os.environ and several and "SLURM_PROCID" in os.environ:
         for name, slurm in SLURM.items():
             os.environ[name] = os.environ[slurm]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast, get_args
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -17,21 +17,31 @@ from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
-ConfigStore.instance().store(name="schema", node=Config)
+GROUPS = ("model", "language", "train", "cluster")
+"""Folders of ``recipes/``: a file of one, chosen as ``cluster=NAME``, sets that section (a ``language``, several)."""
+SITE = "site"
+"""The group of the profiles of sites, which lie in ``slurm/`` or where the user has them."""
+ConfigStore.instance().store(name="fields", node=Config)
+DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
+ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
 T = TypeVar("T")
 SETS = "data.sets."
 
 
 def recipes_folder() -> Path:
     """The recipes: beside the package in a checkout, inside it where it was installed."""
+    return _shipped("recipes")
+
+
+def _shipped(folder: str) -> Path:
     package = Path(__file__).parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    installed = package / folder
+    return installed if installed.is_dir() else package.parent / folder
 
 
-def names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in recipes_folder().glob("*.yaml"))
+def names(group: str = "") -> list[str]:
+    """Names of the recipes that come with the package, or of the choices of a ``group``."""
+    return sorted(path.stem for path in (recipes_folder() / group).glob("*.yaml"))
 
 
 def load(recipe: str, overrides: list[str]) -> Config:
@@ -48,12 +58,21 @@ def load(recipe: str, overrides: list[str]) -> Config:
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
             of_sets = [word for word in overrides if word.startswith(SETS)]
-            others = [_opened(word) for word in overrides if word not in of_sets]
+            others = [_site(_opened(word)) for word in overrides if word not in of_sets]
             chosen = compose(path.stem, [search, *others, f"recipe={path.stem}"])
             _add_sets(chosen, of_sets)
         return typed(chosen)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(_explain(error)) from None
+
+
+def of_words(words: list[str]) -> Config:
+    """The configuration that the words of a command line describe: ``recipe=...`` and ``key=value``."""
+    odd = [word for word in words if "=" not in word]
+    if odd:
+        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
+    return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
 
 
 def read(path: Path) -> Config:
@@ -124,8 +143,22 @@ def _each(tree: DictConfig, name: str) -> list[str]:
 
 def _opened(override: str) -> str:
     """An override that may name a new key of a dictionary (``evaluate.texts.tr=...``) in Hydra's grammar for it."""
-    tables = ("evaluate.texts.", "tokenizer.parallel.")
+    tables = ("evaluate.texts.", "tokenizer.parallel.", "site.environment.")
     return f"++{override}" if override.startswith(tables) else override
+
+
+def _site(override: str) -> str:
+    """``site=NAME`` or ``site=FILE.yaml`` as a choice that Hydra finds: the profile enters its store."""
+    key, _, given = override.partition("=")
+    if key != SITE:
+        return override
+    folder = _shipped("slurm")
+    path = Path(given) if given.endswith((".yaml", ".yml")) else folder / f"{given}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in folder.glob("*.yaml"))
+        raise UserError(f"unknown site {given!r}.{nearest(given, known)} Sites: {', '.join(known)}, or FILE.yaml")
+    ConfigStore.instance().store(group=SITE, name="chosen", node=OmegaConf.load(path))
+    return f"{SITE}=chosen"
 
 
 def _add_sets(config: DictConfig, words: list[str]) -> None:
@@ -141,6 +174,10 @@ def _explain(error: Exception, schema: type = Config) -> str:
     """One line for a composition error, with the nearest known key where a key was misspelt."""
     chain = list(_causes(error))
     for cause in chain:
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, name = cause.missing_cfg_file.rpartition("/")
+            known = names(group)
+            return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
         key = getattr(cause, "full_key", None)
         if key and "not in" in str(cause):
             return _unknown(str(key), schema)

@@ -1,5 +1,6 @@
 """The folder of a run: where each stage's result lies, and whose run it is."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,4 +43,6 @@ def claim(run: RunFolder, config: Config) -> None:
             )
     if ranks.is_first():
         run.root.mkdir(parents=True, exist_ok=True)
-        run.config.write_text(recipes.to_yaml(config), encoding="utf-8")
+        whole = run.config.with_name(f".{run.config.name}.{os.getpid()}")  # other ranks may be reading the one there
+        whole.write_text(recipes.to_yaml(config), encoding="utf-8")
+        whole.replace(run.config)

@@ -40,8 +40,12 @@ class Step:
     """Sections or keys of the configuration that decide the result."""
     on_ranks: bool = False
     """Runs on all ranks of the layout."""
+    uses_gpu: bool = False
+    """One process that computes with a model."""
     resumable: bool = False
     """Builds in place and goes on where it was interrupted."""
+    fenced: bool = False
+    """Writes nothing more once a later start of its Slurm job has taken the folder."""
     grows: tuple[str, ...] = ()
     """Settings with which a resumable stage may go on although they have changed."""
     keeps: bool = False
@@ -59,7 +63,14 @@ def run_step(config: Config, step: Step) -> None:
     inputs = step.reads(config, run)
     _check_earlier(step, inputs, run)
     stage = artifact.Stage(
-        step.name, run[step.result], _deciding(config, step), inputs, step.resumable, step.grows, step.keeps
+        step.name,
+        run[step.result],
+        _deciding(config, step),
+        inputs,
+        step.resumable,
+        step.grows,
+        step.keeps,
+        step.fenced,
     )
     first = ranks.is_first()
     if stage.finished:

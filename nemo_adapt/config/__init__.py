@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from nemo_adapt.config.cluster import ClusterConfig, PlanConfig
 from nemo_adapt.config.evaluation import EvaluateConfig
+from nemo_adapt.config.launch import LaunchConfig, SiteConfig
 from nemo_adapt.config.model import ConvertConfig, ExportConfig, ModelConfig, ParallelConfig
 from nemo_adapt.config.rows import ProbeConfig, ResizeConfig
 from nemo_adapt.config.text import AuxiliaryConfig, DataConfig, SetConfig, TokenizerConfig
@@ -15,18 +17,22 @@ from nemo_adapt.config.training import PhaseConfig, TrainConfig
 
 __all__ = [
     "AuxiliaryConfig",
+    "ClusterConfig",
     "Config",
     "ConvertConfig",
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "LaunchConfig",
     "ModelConfig",
     "ParallelConfig",
     "PhaseConfig",
+    "PlanConfig",
     "ProbeConfig",
     "ResizeConfig",
     "RunConfig",
     "SetConfig",
+    "SiteConfig",
     "TokenizerConfig",
     "TrainConfig",
 ]
@@ -54,5 +60,9 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    site: SiteConfig = field(default_factory=SiteConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     recipe: str = ""
     """Name of the recipe this config was composed from (set by the command line)."""

@@ -1,8 +1,9 @@
 """``nemo-adapt status RUN``: which stages of a run are finished, and how its training is doing.
 
-    nemo-adapt status runs/NAME [json=FILE]
+    nemo-adapt status runs/NAME [watch=SECONDS | --watch] [json=FILE]
 
-Reads the run's folder alone, also while the run goes on. ``json=-`` prints the JSON instead of the tables.
+Reads the run's folder, also while the run goes on, and asks Slurm where the run was launched there. ``json=-`` prints
+the JSON instead of the tables; ``watch`` shows them again and again, until there is nothing to wait for.
 """
 
 import json
@@ -19,11 +20,14 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.status.stages import StageState, stages
+from nemo_adapt.status.jobs import JobState, jobs, states, told
+from nemo_adapt.status.stages import FINISHED, StageState, stages
 from nemo_adapt.status.training import Training, training
 
 LOG_WIDTH = 120
 """Columns of the tables where there is no terminal."""
+WATCH = "watch=10"
+"""What ``--watch`` stands for."""
 ALIVE = {True: "alive", False: "has ended", None: "cannot be asked from this host"}
 
 
@@ -31,39 +35,90 @@ ALIVE = {True: "alive", False: "has ended", None: "cannot be asked from this hos
 class StatusConfig:
     json: str = ""
     """A file that gets the same as JSON; ``-`` prints it instead of the tables."""
+    watch: float = 0.0
+    """Seconds after which the tables are shown again; 0: once."""
 
 
 def main(words: list[str]) -> None:
     """The command. ``UserError`` for a folder that is no run."""
+    words = [WATCH if word == "--watch" else word for word in words]
     folders = [word for word in words if "=" not in word]
     if len(folders) != 1:
         raise UserError(f"status takes the folder of one run, not {len(folders)}: nemo-adapt status runs/NAME")
-    wanted = recipes.parse(StatusConfig, [word for word in words if "=" in word]).json
-    root, out = Path(folders[0]), Path(wanted)
+    settings = recipes.parse(StatusConfig, [word for word in words if "=" in word])
+    root, out = Path(folders[0]), Path(settings.json)
     if not RunFolder(root).config.is_file():
         raise UserError(f"{root} is no folder of a run (no {RunFolder(root).config.name})")
-    if wanted and not out.parent.is_dir():
-        raise UserError(f"json={wanted}: the folder {out.parent} does not exist")
+    if settings.json and not out.parent.is_dir():
+        raise UserError(f"json={settings.json}: the folder {out.parent} does not exist")
+    while True:
+        report = look(root)
+        if settings.json == "-":
+            print(json.dumps(report.plain(), indent=1, ensure_ascii=False))
+        else:
+            show(report, clear=settings.watch > 0 and sys.stdout.isatty())
+        if settings.json not in ("", "-"):
+            write_json(out, report.plain())
+        if not settings.watch or not report.is_under_way:
+            return
+        time.sleep(settings.watch)
+
+
+@dataclass
+class Report:
+    """What is told of a run at one moment."""
+
+    run: str
+    stages: list[StageState]
+    training: Training | None
+    jobs: list[JobState]
+    now: float
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is more to come: jobs that have not ended, or, of a run that was not launched, stages."""
+        if self.jobs:
+            return any(job.is_live for job in self.jobs)
+        return any(stage.state != FINISHED for stage in self.stages)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        trained = asdict(self.training) if self.training else None
+        parts = {"stages": list(map(asdict, self.stages)), "jobs": list(map(asdict, self.jobs)), "training": trained}
+        return {"run": self.run, **parts}
+
+
+def look(root: Path) -> Report:
+    """How the run in a folder is doing."""
     config = recipes.read(RunFolder(root).config)
-    run, now = RunFolder(root, config.export.dir), time.time()
-    states, trained = stages(config, run), training(config, run, now)
-    report = {"run": str(root), "stages": list(map(asdict, states)), "training": asdict(trained) if trained else None}
-    if wanted == "-":
-        print(json.dumps(report, indent=1, ensure_ascii=False))
-        return
-    show(states, trained, now)
-    if wanted:
-        write_json(out, report)
+    run, now, known = RunFolder(root, config.export.dir), time.time(), states(root)
+    return Report(str(root), stages(config, run), training(config, run, now, known), jobs(root, known), now)
 
 
-def show(states: list[StageState], trained: Training | None, now: float) -> None:
-    """Print the tables, and the warnings below them."""
-    grid(["stage", "", "took", ""], [stage_row(state, now) for state in states])
-    if trained:
+def show(report: Report, clear: bool = False) -> None:
+    """Print the tables, the warnings below them, and the end of the log that matters."""
+    if clear:
+        print("\x1b[H\x1b[2J", end="")
+    grid(["stage", "", "took", ""], [stage_row(state, report.now) for state in report.stages])
+    if report.jobs:
         print()
-        grid(["training", ""], [(name, fact) for name, fact in facts(trained) if fact])
-        for warning in trained.warnings:
+        grid(["job", "", "ran", "why"], [job_row(job) for job in report.jobs])
+    if report.training:
+        print()
+        grid(["training", ""], [(name, fact) for name, fact in facts(report.training) if fact])
+        for warning in report.training.warnings:
             say(f"\nwarning: {warning}")
+    log, lines = told(report.jobs)
+    if log:
+        say("\n".join([f"\n{log}", *(f"  {line}" for line in lines)]))
+
+
+def job_row(job: JobState) -> tuple[str, ...]:
+    """Name and number, state, time of its limit, and why it is so."""
+    ran = f"{job.run_time} of {job.time_limit}" if job.run_time not in ("", "00:00:00") else ""
+    again = f"started {job.restarts + 1} times" if job.restarts else ""
+    on = f"on {job.nodes}" if job.nodes and job.is_live else ""
+    return f"{job.name} ({job.id})", job.state, ran, ", ".join(part for part in (job.reason, on, again) if part)
 
 
 def grid(headings: list[str], rows: list[tuple[str, ...]]) -> None:

@@ -1,6 +1,7 @@
 """How the training of a run is doing, as its folder says."""
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -10,11 +11,14 @@ from nemo_adapt.checkpoint.whole import BEST, FILES, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.launch.slurm import State
+from nemo_adapt.launch.words import WAITING
 from nemo_adapt.phases import ends, phases, total
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.traces import Record, is_alive, last_written, newest_whole, read, records, written
 from nemo_adapt.train import places
 
+NO_JOBS: Mapping[str, State] = {}
 RECENT = 10
 """Records from which the current speed is taken."""
 SILENT = 10
@@ -62,8 +66,11 @@ class Training:
     warnings: list[str] = field(default_factory=list)
 
 
-def training(config: Config, run: RunFolder, now: float) -> Training | None:
-    """How the training of a run is doing at ``now`` (seconds since 1970); ``None`` if it was never started."""
+def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, State] = NO_JOBS) -> Training | None:
+    """How the training of a run is doing at ``now`` (seconds since 1970); ``None`` if it was never started.
+
+    ``jobs``: how the run's Slurm jobs are, by number, where they are known.
+    """
     place = run["train"]
     if not place.is_dir():
         return None
@@ -76,6 +83,7 @@ def training(config: Config, run: RunFolder, now: float) -> Training | None:
     steps = read(place / places.SUMMARY).get("steps") if finished else total(plan) or None
     pace, usual = speed(metrics)
     owner, starts = read(place / places.OWNER), read(place / places.STARTS)
+    job = jobs.get(str(owner.get("job")), State())
     found = Training(
         finished=finished,
         step=step,
@@ -92,7 +100,7 @@ def training(config: Config, run: RunFolder, now: float) -> Training | None:
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
         best=read(place / places.CHECKPOINTS / BEST),
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
-        alive=None if finished else is_alive(owner, written(place / places.OWNER)),
+        alive=None if finished else is_running(owner, written(place / places.OWNER), job),
         age=max(0.0, now - last_written(place)),
         usual=usual,
         starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # a checkpoint after it: got further
@@ -101,8 +109,14 @@ def training(config: Config, run: RunFolder, now: float) -> Training | None:
     )
     if plan and found.phase:
         found.trains = plan[found.phase - 1].train
-    found.warnings = [*damaged, *([] if finished else warnings(found))]
+    found.warnings = [*damaged, *([] if finished else warnings(found, is_queued=job.state in WAITING))]
     return found
+
+
+def is_running(owner: Record, since: float, job: State) -> bool | None:
+    """Whether the processes of a start run, as this host or Slurm knows; ``None`` where neither does."""
+    here = is_alive(owner, since)
+    return job.state in ("RUNNING", "COMPLETING") if here is None and job.state else here
 
 
 def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:
@@ -130,11 +144,13 @@ def speed(metrics: list[Record]) -> tuple[float | None, float | None]:
     return sum(of for _, of in pairs) / sum(of for of, _ in pairs), median(seconds for _, seconds in pairs)
 
 
-def warnings(found: Training) -> list[str]:
-    """What a user should look at, one line each."""
+def warnings(found: Training, is_queued: bool = False) -> list[str]:
+    """What a user should look at, one line each. A job that is queued again has not stopped."""
     said = []
     is_last = 0 < found.attempts <= found.starts
-    if found.alive is False:
+    if is_queued:
+        pass
+    elif found.alive is False:
         hint = "" if is_last else "; run the same command to go on"
         said.append(f"stopped: process {found.process['pid']} has ended{hint}")
     elif found.usual and found.age > max(SILENT_SECONDS, SILENT * found.usual):

@@ -8,14 +8,18 @@ import json
 import os
 import platform
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
+from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.train.places import OWNER, STARTS
+from nemo_adapt.train.together import first_rank_does
 
 
 @dataclass(frozen=True)
@@ -27,25 +31,42 @@ class Fence:
 
     @classmethod
     def put(cls, folder: Path) -> "Fence":
-        """Claim ``folder`` for this start. A collective: all ranks have the same token."""
-        token = [secrets.token_hex(4)]
-        dist.broadcast_object_list(token)
-        if dist.get_rank() == 0:
-            who = {"host": platform.node(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
-            write_json(folder / OWNER, {"token": token[0], "ranks": dist.get_world_size(), **who})
-        return cls(folder, token[0])
+        """Claim ``folder`` for this start. A collective: all ranks have the same token.
+
+        ``UserError`` where a later start of the same Slurm job has claimed it: this one was slow, and is given up.
+        """
+        token = first_rank_does(_claim, folder)
+        return cls(folder, token)
 
     def check(self) -> None:
         """``UserError`` if a later start has claimed the folder. Asked of the first rank alone, before it writes."""
-        try:
-            owner = json.loads((self.folder / OWNER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            owner = {"token": None, "host": "nobody", "pid": 0}  # deleted under us
+        owner = _owner(self.folder)
         if owner["token"] != self.token:
-            raise UserError(
-                f"{self.folder} is now written by another start of this run (process {owner['pid']} on "
-                f"{owner['host']}): this one ends here, and saves nothing more"
-            )
+            raise _replaced(self.folder, owner)
+
+
+def _claim(folder: Path) -> str:
+    owner, now = _owner(folder), this_start()
+    if is_earlier(now, than=owner):
+        raise _replaced(folder, owner)
+    token = secrets.token_hex(4)
+    who = {"host": platform.node(), "pid": os.getpid(), **now}
+    write_json(folder / OWNER, {"token": token, "ranks": dist.get_world_size(), **who})
+    return token
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / OWNER).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {"token": None, "host": "nobody", "pid": 0}  # not there yet, or deleted under us
+
+
+def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
+    return UserError(
+        f"{folder} is now written by another start of this run (process {owner['pid']} on {owner['host']}): this one "
+        "ends here, and saves nothing more"
+    )
 
 
 def count_start(folder: Path, step: int, most: int) -> None:

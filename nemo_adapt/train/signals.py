@@ -17,6 +17,7 @@ class Signals:
     def __enter__(self) -> "Signals":
         for number in STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job blocks them until here
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -2,30 +2,13 @@
 
 import pytest
 from helpers.command import nemo_adapt
-
-from nemo_adapt.smallworld.make import make
+from helpers.worlds import SHORT, small_world
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A folder with ``runs/smallworld`` in it: little text and a tiny untrained English model."""
-    place = tmp_path_factory.mktemp("world")
-    make(place / "runs" / "smallworld", documents=1500, vocab=400, hidden=192, layers=2)
-    return place
-
-
-SHORT = [
-    "recipe=demo",
-    "model.path=runs/smallworld/base",
-    "tokenizer.new_tokens=100",
-    "train.seq_length=64",
-    "train.global_batch=8",
-    "train.micro_batch=8",
-    "train.log_every=2",
-    "evaluate.max_bytes=2000",
-    "evaluate.context=512",
-    "export.shard_mib=1",
-]
+    """A folder with ``runs/smallworld`` in it."""
+    return small_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")

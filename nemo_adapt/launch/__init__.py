@@ -1,0 +1,1 @@
+"""A run as a chain of Slurm jobs: scripts, submission, and what the jobs themselves do."""

@@ -1,0 +1,28 @@
+"""``nemo-adapt cancel RUN``: end the jobs of a launched run. What is finished stays, and a training saves first."""
+
+from pathlib import Path
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import slurm
+from nemo_adapt.launch.places import Place, submitted
+from nemo_adapt.progress import say
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for a run that was not launched."""
+    if len(words) != 1 or "=" in words[0]:
+        raise UserError("cancel takes the folder of one run: nemo-adapt cancel runs/NAME")
+    root = Path(words[0])
+    jobs = submitted(root)
+    if not jobs:
+        raise UserError(f"{root} was not launched (no {Place(root).jobs})")
+    if slurm.missing("scancel"):
+        raise UserError("there is no scancel on this machine: cancel from a login node of the cluster")
+    states = slurm.states([job["id"] for job in jobs])
+    live = [job for job in jobs if states[job["id"]].is_live]
+    if not live:
+        say("nothing to cancel: all jobs have ended")
+        return
+    slurm.cancel([job["id"] for job in reversed(live)])  # from the last: none of them starts meanwhile
+    names = [f"{job['name']} ({job['id']})" for job in live]
+    say(f"cancelled: {', '.join(names)}")

@@ -1,0 +1,28 @@
+"""``nemo-adapt launch recipe=NAME site=NAME [key=value ...]``: a run as a chain of Slurm jobs.
+
+``launch.dry_run=true`` prints the scripts and submits nothing.
+"""
+
+from nemo_adapt import pipeline, recipes
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import submit
+from nemo_adapt.launch.chain import chain, laid_out
+from nemo_adapt.registry import nearest
+
+EXECUTORS = ("sbatch", "nemo_run")
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for what cannot work, before anything is submitted."""
+    config = recipes.of_words(words)
+    executor = config.launch.executor
+    if executor not in EXECUTORS:
+        raise UserError(f"launch.executor={executor!r} is not one of sbatch, nemo_run.{nearest(executor, EXECUTORS)}")
+    config = laid_out(config)
+    steps = pipeline.run_steps(config)
+    pipeline.check_steps(config, steps, here=False)
+    jobs = chain(steps)
+    if config.launch.dry_run:
+        submit.show(config, jobs)
+    else:
+        submit.submit(config, jobs)

@@ -1,0 +1,172 @@
+"""Job scripts and the words that submit them: pure functions of a configuration."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nemo_adapt.config import Config, SiteConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch.chain import Job, Kind, Size
+from nemo_adapt.launch.places import Place
+
+PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
+"""What may stand in a line of options: sbatch has quoting rules of its own there, and none for the end of a line."""
+VARIABLE = re.compile(r"[A-Za-z_]\w*")
+REQUESTS = ("gpus-per-node", "gres", "none")
+LEAST_SECONDS = 60
+"""Of a segment, before a training is asked to end: Slurm may ask so much earlier than it was told."""
+OURS = ("dependency", "output", "chdir", "parsable", "array")
+"""Options of sbatch that a site cannot set."""
+
+
+def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, python: str) -> str:
+    """The script of a job, submitted from ``workdir``. What comes from the configuration is quoted where it is put in.
+
+    ``python``: what starts Python on a node. ``UserError`` for values that cannot be passed on as they are.
+    """
+    site = config.site
+    check_site(site)
+    ranks = job.kind is Kind.RANKS
+    return (
+        _templates()
+        .get_template("job.sh.j2")
+        .render(
+            options=options(config, job, size),
+            site=site,
+            ranks=ranks,
+            cpus=site.cpus_per_rank or 1,
+            run=str(place.root),
+            image_file=site.container.image if is_file(site.container.image) else "",
+            srun=srun_options(config, job, size, place, workdir),
+            python=python,
+            code=str(place.code),
+            job=job.name,
+            result=job.result,
+        )
+    )
+
+
+def options(config: Config, job: Job, size: Size) -> list[str]:
+    """What the script tells sbatch of itself."""
+    site, cpu = config.site, config.site.cpu
+    ranks, gpus = job.kind is Kind.RANKS, {Kind.CPU: 0, Kind.ONE_GPU: 1, Kind.RANKS: size.gpus_per_node}[job.kind]
+    gpus = min(gpus, size.gpus_per_node)
+    given: dict[str, Any] = {
+        "job-name": label(f"{config.run.name}-{job.name}"),
+        "partition": site.partition if ranks or gpus or not cpu.partition else cpu.partition,
+        "account": site.account,
+        "qos": site.qos if ranks or gpus or not cpu.partition else "",
+        "constraint": site.constraint if ranks or gpus else "",
+        "nodes": size.nodes if ranks else 1,
+        "ntasks-per-node": size.ranks_per_node if ranks else 1,
+        "cpus-per-task": site.cpus_per_rank if ranks else cpu.cpus,
+        "mem": site.memory if ranks else cpu.memory,
+        "time": site.time if ranks else cpu.time,
+    }
+    of = f"{site.gpu_type}:" if site.gpu_type else ""
+    if gpus and site.gpu_request != "none":
+        given[site.gpu_request] = f"{of}{gpus}" if site.gpu_request == "gpus-per-node" else f"gpu:{of}{gpus}"
+    if ranks:
+        given["signal"] = f"B:USR1@{site.signal_seconds}"
+    given["open-mode"] = "append"
+    return ["--requeue", *(f"--{name}={value}" for name, value in given.items() if value not in ("", 0)), *site.sbatch]
+
+
+def srun_options(config: Config, job: Job, size: Size, place: Place, workdir: Path) -> list[str]:
+    """What the script tells srun, which starts the ranks of a job, or its one process."""
+    site = config.site
+    ranks = job.kind is Kind.RANKS
+    cpus = site.cpus_per_rank if ranks else site.cpu.cpus
+    words = ["--kill-on-bad-exit=1", f"--ntasks={size.ranks if ranks else 1}"]
+    words += [f"--cpus-per-task={cpus}"] if cpus else []  # since Slurm 22.05 it does not follow from the job's
+    if site.container.image:
+        folders = [workdir, *([] if place.root.is_relative_to(workdir) else [place.root.parent])]
+        for folder in folders:
+            if re.search("[:,]", str(folder)):
+                raise UserError(f"{folder} cannot be mounted in a container: its name has a colon or a comma")
+        mounts = [*(f"{folder}:{folder}" for folder in folders), *site.container.mounts]
+        words += [f"--container-image={site.container.image}", f"--container-workdir={workdir}"]
+        words += [f"--container-mounts={','.join(mounts)}"]
+    return [*words, *site.srun]
+
+
+def is_file(image: str) -> bool:
+    """Whether a container's image is a file, and no name in a registry."""
+    return image.startswith(("/", "./", "../", "~")) or image.endswith(".sqsh")
+
+
+def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:
+    """The words that submit a job's script from ``workdir``, to begin ``after`` the job of that number has ended well.
+
+    No job waits for one that has failed.
+    """
+    log = str(place.log(job.name, "%j"))
+    name = log[: -len("%j.log")].replace("%", "%%") + "%j.log"
+    words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
+    return [*words, *([f"--dependency=afterok:{after}"] if after else []), str(place.script(job.name))]
+
+
+def label(name: str) -> str:
+    """A job's name as Slurm's tables can show it."""
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip("-.") or "run"
+
+
+def check_site(site: SiteConfig) -> None:
+    """``UserError`` for values of a site that sbatch would not take as they were meant."""
+    keys = ("partition", "account", "qos", "constraint", "gpu_type", "memory", "time")
+    values = {f"site.{key}": getattr(site, key) for key in keys}
+    values |= {f"site.cpu.{key}": getattr(site.cpu, key) for key in ("partition", "memory", "time")}
+    values |= {f"site.sbatch.{number}": value for number, value in enumerate(site.sbatch)}
+    for key, value in values.items():
+        if value and not PLAIN.fullmatch(value):
+            raise UserError(f"{key}={value!r}: sbatch takes no spaces, quotes or line breaks there")
+    for option in site.sbatch:
+        name = option.removeprefix("--").partition("=")[0]
+        if not option.startswith("--") or name in OURS:
+            raise UserError(f"site.sbatch: {option!r} is no --option, or one of launch's own ({', '.join(OURS)})")
+    for name in site.environment:
+        if not VARIABLE.fullmatch(name):
+            raise UserError(f"site.environment: {name!r} is no name of a variable")
+    if site.gpu_request not in REQUESTS:
+        raise UserError(f"site.gpu_request={site.gpu_request!r} is not one of {', '.join(REQUESTS)}")
+    if seconds(site.time) < site.signal_seconds + LEAST_SECONDS // 2:
+        raise UserError(
+            f"site.time={site.time} leaves no time to train before site.signal_seconds={site.signal_seconds}: give a "
+            "longer time limit, or a shorter notice"
+        )
+
+
+def seconds(limit: str) -> int:
+    """A time limit of Slurm (``90``, ``1:30:00``, ``2-12``, ``2-12:30``, …) in seconds; ``UserError`` for another."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
+    if not found:
+        raise UserError(f"{limit!r} is no time limit: write minutes, hours:minutes:seconds, or days-hours")
+    days, *rest = found.groups()
+    parts = [int(part) for part in rest if part is not None]
+    if days is not None:
+        hours, minutes, left = [*parts, 0, 0][:3]
+        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + left
+    if len(parts) == 3:
+        return (parts[0] * 60 + parts[1]) * 60 + parts[2]
+    return parts[0] * 60 + (parts[1] if len(parts) == 2 else 0)
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command as a shell would take it."""
+    return shlex.join(words)
+
+
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("nemo_adapt.launch"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,
+        finalize=lambda value: shlex.quote(str(value)),  # of every expression, so that none can be forgotten
+    )

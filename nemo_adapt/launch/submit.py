@@ -1,0 +1,132 @@
+"""Submitting a run: what the jobs need goes into the run's folder, then the chain to Slurm."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nemo_adapt
+from nemo_adapt import recipes
+from nemo_adapt.artifact import versions, write_json
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import sbatch, slurm
+from nemo_adapt.launch.chain import Job, Size, size_of
+from nemo_adapt.launch.places import Place, submitted
+from nemo_adapt.progress import say
+from nemo_adapt.run_folder import RunFolder, claim
+
+MAIN = '''"""The command line of the package beside this file."""
+
+from nemo_adapt.cli import main
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def place_of(config: Config) -> Place:
+    """Where a configuration's run keeps what its jobs need."""
+    return Place(RunFolder.of(config).root.absolute())
+
+
+def python_of(config: Config) -> str:
+    """What starts Python on a node: the site's environment or container has its own, else the one that runs now."""
+    return "python" if config.site.venv or config.site.container.image else sys.executable
+
+
+def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
+    """The script of each job, by its name."""
+    place, python = place_of(config), python_of(config)
+    return {job.name: sbatch.script(config, job, size, place, Path.cwd(), python) for job in jobs}
+
+
+def show(config: Config, jobs: Sequence[Job]) -> None:
+    """Print what would be submitted."""
+    texts, place, after = scripts(config, jobs, size_of(config)), place_of(config), ""
+    for job in jobs:
+        print(f"### {sbatch.shown(sbatch.submission(config, job, place, Path.cwd(), after))}")
+        print(texts[job.name])
+        after = f"<number of {job.name}>"
+
+
+def submit(config: Config, jobs: Sequence[Job]) -> None:
+    """Submit the jobs of a run, or none of them; ``UserError`` where Slurm refuses one."""
+    if slurm.missing("sbatch"):
+        raise UserError(
+            "there is no sbatch on this machine: launch from a login node of a Slurm cluster. `nemo-adapt run` needs "
+            "no Slurm, and launch.dry_run=true shows the scripts"
+        )
+    place = place_of(config)
+    refuse_twice(place)
+    texts = scripts(config, jobs, size_of(config))
+    claim(RunFolder.of(config), config)
+    leave(config, place, texts)
+    words = {job.name: sbatch.submission(config, job, place, Path.cwd()) for job in jobs}
+    for each in words.values():
+        slurm.test(each)
+    numbers: dict[str, str] = {}
+    after = ""
+    try:
+        for job in jobs:
+            after = slurm.submit(sbatch.submission(config, job, place, Path.cwd(), after))
+            numbers[job.name] = after
+    except UserError:
+        if numbers:
+            slurm.cancel(list(numbers.values()))
+        raise
+    record(config, place, jobs, numbers)
+    root = RunFolder.of(config).root
+    say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
+    say(f"how it goes: nemo-adapt status {sbatch.shown([str(root)])}; to end it: nemo-adapt cancel ...")
+
+
+def refuse_twice(place: Place) -> None:
+    """``UserError`` while jobs of the run have not ended: two chains would write the same folder."""
+    numbers = {job["id"]: job["name"] for job in submitted(place.root)}
+    live = [f"{numbers[number]} ({number})" for number, state in slurm.states(list(numbers)).items() if state.is_live]
+    if live:
+        raise UserError(
+            f"{place.root} has been launched, and {', '.join(live)} has not ended: nemo-adapt cancel {place.root} first"
+        )
+
+
+def leave(config: Config, place: Place, texts: dict[str, str]) -> None:
+    """Write what the jobs need: the configuration, the program as it is now, the scripts, folders for logs."""
+    for folder in (place.folder, place.root / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    place.config.write_text(recipes.to_yaml(config), encoding="utf-8")
+    package = Path(nemo_adapt.__file__).parent
+    code = place.code.parent / package.name
+    if package != code:
+        shutil.rmtree(place.code.parent, ignore_errors=True)
+        # With what Python and numba have compiled, which they know by the files' times.
+        shutil.copytree(package, code, copy_function=shutil.copy2)
+        place.code.write_text(MAIN, encoding="utf-8")
+    for name, text in texts.items():
+        place.script(name).write_text(text, encoding="utf-8")
+
+
+def record(config: Config, place: Place, jobs: Sequence[Job], numbers: dict[str, str]) -> None:
+    """Note which jobs were submitted, when, and by what code."""
+    rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages)} for job in jobs]
+    facts: dict[str, Any] = {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()}
+    write_json(place.jobs, {**facts, "commit": commit(), "executor": config.launch.executor})
+
+
+def commit() -> str:
+    """The commit of a checkout, with ``+`` where files have changed since; empty for an installed package."""
+    folder = str(Path(nemo_adapt.__file__).parent)
+    answers = []
+    for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".")):
+        try:
+            done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=False)
+        except OSError:
+            return ""
+        if done.returncode:
+            return ""
+        answers.append(done.stdout.strip())
+    return answers[0] + ("+" if answers[1] else "")

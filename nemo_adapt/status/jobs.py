@@ -1,0 +1,95 @@
+"""The Slurm jobs of a launched run: their states in plain words, and what they have said."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_adapt.launch import slurm, words
+from nemo_adapt.launch.places import Place, submitted
+from nemo_adapt.launch.slurm import State
+
+LOG_LINES = 5
+LOG_BYTES = 16 << 10
+"""Of a log the end is read."""
+ERROR = "nemo-adapt: error: "
+
+
+@dataclass
+class JobState:
+    """One job of the chain."""
+
+    name: str
+    id: str
+    slurm: str
+    """Slurm's own name of its state; empty where Slurm does not know the job, or cannot be asked."""
+    state: str
+    """In plain words."""
+    reason: str
+    nodes: str
+    run_time: str
+    """So far, of its last start."""
+    time_limit: str
+    restarts: int
+    is_live: bool
+    log: str
+
+
+def states(root: Path) -> dict[str, State]:
+    """How the jobs of a run are, by number; none where it was not launched, or Slurm cannot be asked."""
+    numbers = [str(job["id"]) for job in submitted(root)]
+    return slurm.states(numbers) if numbers and not slurm.missing("scontrol") else {}
+
+
+def jobs(root: Path, known: Mapping[str, State]) -> list[JobState]:
+    """The jobs of a launched run, in order, given what Slurm knows of them."""
+    place = Place(root)
+    return [_job(job["name"], str(job["id"]), place, known) for job in submitted(root)]
+
+
+def told(found: list[JobState]) -> tuple[str, list[str]]:
+    """The log that is worth reading: of the job that runs, that has failed, or that ended last; and its last lines."""
+    begun = [job for job in found if Path(job.log).is_file()]
+    running = [job for job in begun if job.is_live]
+    chosen = next(iter([*running, *reversed(begun)]), None)
+    return (chosen.log, _end(Path(chosen.log))[-LOG_LINES:]) if chosen else ("", [])
+
+
+def _job(name: str, number: str, place: Place, known: Mapping[str, State]) -> JobState:
+    log = place.log(name, number)
+    found = known.get(number, State())
+    why = words.reason(found.state, found.reason, found.exit_code)
+    if found.state == "FAILED":
+        why = _error(log) or why
+    if not found.state:
+        word, why = "unknown", "Slurm does not know it any more" if known else "Slurm cannot be asked on this machine"
+    else:
+        word = words.state(found.state)
+    return JobState(
+        name,
+        number,
+        found.state,
+        word,
+        why,
+        found.nodes,
+        found.run_time,
+        found.time_limit,
+        found.restarts,
+        found.is_live,
+        str(log),
+    )
+
+
+def _end(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_BYTES))
+            return [line for line in stream.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return []
+
+
+def _error(log: Path) -> str:
+    """The last mistake of the user's that a job has named."""
+    lines = [line.partition(ERROR)[2] for line in _end(log) if ERROR in line]
+    return lines[-1] if lines else ""

@@ -1,0 +1,112 @@
+"""Configurations to be launched, and a machine where stand-ins for Slurm's commands note what they were asked."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_adapt import pipeline, recipes
+from nemo_adapt.config import Config
+from nemo_adapt.launch import sbatch
+from nemo_adapt.launch.chain import Job, chain, laid_out, size_of
+from nemo_adapt.launch.places import Place
+
+SETTINGS = (
+    *("model.path=/models/base", "data.target=[/text/tr.txt]", "tokenizer.text=[/text/tr.txt]"),
+    *("parallel.tp=8", "parallel.dp=2", "train.global_batch=32", "evaluate.texts.tr=/text/tr.heldout.txt"),
+)
+WORKDIR = Path("/home/user/adapt")
+STAND_INS = {
+    # Of the two steps of a script, the first is done, as on one node; of the second $TASKS says what the ranks do.
+    "srun": """\
+while [[ $1 == --* ]]; do options+=("$1"); shift; done
+if [ "$1" = bash ]; then SLURMD_NODENAME=n1 exec "$@"; fi
+printf '%s\\0' "${options[@]}" "$@" > "$NOTES/srun"
+export -p > "$NOTES/environment"
+eval "$TASKS"
+""",
+    "scontrol": """\
+echo "$*" >> "$NOTES/scontrol"
+case $* in
+*hostnames*) echo n1; echo n2 ;;
+*show*) [ -z "${DOWN:-}" ] || { DOWN=; [ -e "$NOTES/down" ] || { touch "$NOTES/down"; exit 1; }; }
+    echo "JobId=7 JobName=x JobState=${STATE:-RUNNING} Reason=${REASON:-None} Restarts=${RESTARTS:-0} Command=/x" ;;
+esac
+""",
+    "module": 'echo "$*" >> "$NOTES/module"\n',
+    "sleep": "exit 0\n",
+}
+"""Name -> what it does, in bash."""
+
+
+def config_of(*words: str) -> Config:
+    """A configuration to be launched, with as many copies of the model as there is room for."""
+    return laid_out(recipes.load("blank", ["run.name=turkish", *SETTINGS, *words]))
+
+
+def jobs_of(config: Config) -> dict[str, Job]:
+    """The jobs of a run, by name."""
+    return {job.name: job for job in chain(pipeline.run_steps(config))}
+
+
+def script_of(config: Config, job: str, place: Place | None = None, workdir: Path = WORKDIR) -> str:
+    """The script of a job."""
+    place = place or Place(workdir / config.run.dir / config.run.name)
+    return sbatch.script(config, jobs_of(config)[job], size_of(config), place, workdir, "python")
+
+
+@dataclass
+class Machine:
+    """A node of a job: runs a script, and keeps what Slurm's stand-ins were asked."""
+
+    folder: Path
+    run: Path
+    """The run's folder."""
+
+    def __post_init__(self) -> None:
+        self.notes = self.folder / "notes"
+        self.notes.mkdir(parents=True)
+        (self.folder / "bin").mkdir()
+        for name, body in STAND_INS.items():
+            path = self.folder / "bin" / name
+            path.write_text(f"#!/usr/bin/env bash\n{body}")
+            path.chmod(0o755)
+        (self.run / "launch").mkdir(parents=True)
+        (self.run / "launch/config.yaml").touch()
+        (self.run / "train").mkdir()
+
+    def start(self, script: str, tasks: str = "exit 0", **environment: str) -> subprocess.Popen[str]:
+        """Start a script; ``tasks``: what the ranks do, in bash."""
+        path = self.folder / "script.sh"
+        path.write_text(script)
+        job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n[1-2]"}
+        path_variable = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return subprocess.Popen(
+            ["bash", str(path)],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"PATH": path_variable, "NOTES": str(self.notes), "TASKS": tasks, **job, **environment},
+        )
+
+    def ends(self, script: str, tasks: str = "exit 0", **environment: str) -> tuple[int, str]:
+        """Run a script to its end: exit code, and what it has said."""
+        process = self.start(script, tasks, **environment)
+        said, _ = process.communicate(timeout=60)
+        return process.returncode, said
+
+    def noted(self, command: str) -> str:
+        """What a command was asked, line by line."""
+        path = self.notes / command
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def words(self) -> list[str]:
+        """The words that srun was given to start the ranks."""
+        return self.noted("srun").split("\0")[:-1]
+
+    @property
+    def is_requeued(self) -> bool:
+        """Whether the job was queued again."""
+        return "requeue 7" in self.noted("scontrol")

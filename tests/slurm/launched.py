@@ -1,0 +1,139 @@
+"""A run on the cluster: what a user does with it, and what is waited for."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from cluster import Cluster
+
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.whole import complete, damage
+
+PATIENCE = 600.0
+"""Seconds that anything may take on a machine that is busy with other work."""
+
+
+@dataclass
+class Launched:
+    """The run ``name`` in ``world``."""
+
+    cluster: Cluster
+    world: Path
+    name: str
+
+    @property
+    def root(self) -> Path:
+        return self.world / "runs" / self.name
+
+    def copy(self, name: str) -> "Launched":
+        """A new run that has all that comes before training."""
+        for part in ("tokenizer", "data", "convert"):
+            shutil.copytree(self.root / part, self.world / "runs" / name / part)
+        return Launched(self.cluster, self.world, name)
+
+    def command(self, *words: str) -> tuple[int, str]:
+        """``nemo-adapt WORDS`` on the machine that users log in to: exit code and output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "nemo_adapt", *words],
+            cwd=self.world,
+            env={**self.cluster.environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def here(self, stage: str, *words: str) -> None:
+        """A stage without Slurm."""
+        code, said = self.command(stage, *words, f"run.name={json.dumps(self.name)}")
+        assert code == 0, said
+
+    def launch(self, *words: str) -> None:
+        """Submit it."""
+        code, said = self.command("launch", "site=site.yaml", *words, f"run.name={json.dumps(self.name)}")
+        assert code == 0 and "submitted prepare" in said, said
+
+    def status(self) -> dict[str, Any]:
+        """What ``nemo-adapt status`` knows, as JSON."""
+        code, said = self.command("status", str(self.root), "json=-")
+        assert code == 0, said
+        return json.loads(said)
+
+    def shown(self) -> str:
+        """What ``nemo-adapt status`` prints."""
+        code, said = self.command("status", str(self.root))
+        assert code == 0, said
+        return said
+
+    def number(self, job: str) -> str:
+        """The number of one of its jobs."""
+        jobs = json.loads((self.root / "launch/jobs.json").read_text())["jobs"]
+        return next(each["id"] for each in jobs if each["name"] == job)
+
+    def fact(self, job: str, name: str) -> str:
+        """What Slurm says of one of its jobs: ``JobState``, ``Restarts``, ``BatchHost``, …"""
+        out = self.cluster.call("scontrol", "-o", "show", "job", self.number(job), check=False)
+        return next((word.partition("=")[2] for word in out.split() if word.startswith(f"{name}=")), "")
+
+    def log(self, job: str) -> str:
+        """What one of its jobs has said."""
+        path = self.root / "logs" / f"{job}-{self.number(job)}.log"
+        return path.read_text(errors="replace") if path.is_file() else ""
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.root / "train/metrics.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def step(self) -> int:
+        """Steps that metrics.jsonl tells of."""
+        found = self.metrics()
+        return int(found[-1]["step"]) if found else 0
+
+    def until(self, happened: Callable[[], Any], what: str) -> None:
+        """Wait until it has happened; the logs are shown where it does not."""
+        until = time.monotonic() + PATIENCE
+        while not happened():
+            if time.monotonic() > until:
+                raise AssertionError(f"not within {PATIENCE:.0f} s: {what}\n{self.all_logs()}")
+            time.sleep(0.3)
+
+    def until_state(self, job: str, state: str) -> None:
+        """Wait until a job is in a state; any other in which it has ended is a failure."""
+        ends = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"} - {state}
+
+        def happened() -> bool:
+            now = self.fact(job, "JobState")
+            assert now not in ends, f"{job} is {now}\n{self.all_logs()}"
+            return now == state
+
+        self.until(happened, f"{job} is {state}")
+
+    def all_logs(self) -> str:
+        return "\n".join(f"{path}\n{path.read_text(errors='replace')[-3000:]}" for path in self.root.glob("logs/*"))
+
+    def losses(self) -> list[tuple[int, float]]:
+        return [(record["step"], record["loss"]) for record in self.metrics()]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All tensors of the last checkpoint, the optimizer's too."""
+        opened = Checkpoint(complete(self.root / "train/checkpoints")[-1])
+        return {key: opened.read(key, (0,) * len(size), size) for key, size in opened.sizes.items()}
+
+    def ends_like(self, other: "Launched") -> None:
+        """Weights, optimizer and losses are those of another training, bit by bit, and no checkpoint is damaged."""
+        assert not [place for place in complete(self.root / "train/checkpoints") if damage(place)]
+        assert self.losses() == other.losses()
+        ours, theirs = self.weights(), other.weights()
+        assert ours.keys() == theirs.keys()
+        for key, tensor in theirs.items():
+            assert torch.equal(ours[key], tensor), key

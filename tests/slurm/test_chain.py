@@ -1,0 +1,117 @@
+"""The whole road on a real Slurm, and runs that come to nothing."""
+
+import json
+import re
+import subprocess
+import sys
+
+from helpers.worlds import SHORT
+from launched import Launched
+
+BRIEF = [*SHORT, "train.phases=[{steps: 20, lr: 1e-3}]"]
+
+
+def test_two_runs_side_by_side_to_their_reports(whole, world):
+    """TP=2 over two nodes each, one with a name that a shell would obey; the controller restarts on the way."""
+    runs = [Launched(whole, world, name) for name in ("one", "it's $(touch pwned)\n`two` 100%j")]
+    for run in runs:
+        run.launch(*BRIEF)
+    waiting = runs[0].shown()
+    assert re.search(r"evaluate \(\d+\) +waiting +waits for the job before it", waiting)
+    again, said = runs[0].command("launch", "site=site.yaml", *BRIEF, "run.name=one")
+    assert again == 2 and "has been launched, and prepare (" in said and "nemo-adapt cancel" in said
+    runs[0].until(lambda: runs[0].fact("train", "JobState") == "RUNNING", "the training runs")
+    assert runs[0].fact("train", "NumNodes") == "2"
+    whole.restart_controller(after=3)
+    for run in runs:
+        run.until_state("evaluate", "COMPLETED")
+        report = json.loads((run.root / "evaluate/report.json").read_text())
+        assert report["training"]["steps"] == 20 and set(report["bits_per_byte"]["adapted"]) == {"tr", "en"}
+        owner = json.loads((run.root / "train/owner.json").read_text())
+        assert (owner["ranks"], owner["job"], owner["restart"]) == (2, run.number("train"), 0)
+        found = run.status()
+        assert {job["state"] for job in found["jobs"]} == {"done"}
+        assert {stage["state"] for stage in found["stages"]} == {"finished"}
+        watched = subprocess.run(
+            [sys.executable, "-m", "nemo_adapt", "status", str(run.root), "--watch"],
+            env=whole.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert watched.returncode == 0 and "[evaluate] done in" in watched.stdout, "it ends by itself: all is done"
+    assert not list(world.rglob("pwned"))
+
+
+def test_a_preparation_that_fails_ends_the_chain(whole, world):
+    run = Launched(whole, world, "fails")
+    broken = world / "broken.jsonl"
+    broken.write_text('{"text": 1}\n')
+    run.launch(*BRIEF, f"data.target=[{broken}]")
+    run.until_state("prepare", "FAILED")
+    for job in ("train", "export", "evaluate"):
+        run.until_state(job, "CANCELLED")
+    assert not (run.root / "train").exists() and not run.log("train")
+    found = {job["name"]: job for job in run.status()["jobs"]}
+    assert found["prepare"]["state"] == "failed" and "broken.jsonl" in found["prepare"]["reason"]
+    assert found["evaluate"]["reason"] == "the job before it did not end well"
+    assert "broken.jsonl" in run.shown()
+
+
+def test_a_folder_that_the_nodes_do_not_share(whole, world):
+    """Each node has a file system of its own where the run's folder is."""
+    place = world / "unshared"
+    (place / "runs").mkdir(parents=True)
+    for node in whole.nodes:
+        whole.on(node, "mount", "-t", "tmpfs", "none", str(place / "runs"))
+    run = Launched(whole, world, "../unshared/runs/alone")
+    try:
+        run.launch(*BRIEF)
+        run.until_state("prepare", "FAILED")
+        reason = run.status()["jobs"][0]["reason"]
+        assert reason == "its node could not write the log: it does not see the run's folder"
+        # Where logs can be written, the job itself says so.
+        for node in whole.nodes:
+            whole.on(node, "mkdir", "-p", str(run.root / "logs"))
+        run.until_state("evaluate", "CANCELLED")
+        run.launch(*BRIEF)
+        run.until_state("prepare", "FAILED")
+        node = run.fact("prepare", "BatchHost")
+        log = whole.on(node, "cat", str(run.root / "logs" / f"prepare-{run.number('prepare')}.log"))
+        assert f"nemo-adapt: error: {node} does not see the run's folder" in log
+    finally:
+        for node in whole.nodes:
+            whole.on(node, "umount", str(place / "runs"))
+
+
+def test_what_slurm_refuses(whole, world):
+    run = Launched(whole, world, "refused")
+    cases = {
+        "site.partition=nope": "the partition does not exist here: site.partition",
+        "site.gpus_per_node=9 site.ranks_per_node=1 launch.nodes=2": None,
+        "site.gpus_per_node=9 parallel.tp=9 parallel.sequence=false": None,
+        "launch.nodes=8": "no such nodes here: more nodes, GPUs, cores or memory than the partition has",
+        "launch.nodes=8 site.nodes=3": "launch.nodes=8, but the site has 3 nodes of 1",
+        "site.constraint=nope": "no node has these features: site.constraint",
+        "site.sbatch=[--nope]": "an option that sbatch does not know here: site.sbatch",
+        "site.memory=9999G": "no such nodes here",
+    }
+    for words, says in cases.items():
+        if says is None:
+            continue
+        code, said = run.command("launch", "site=site.yaml", *BRIEF, "run.name=refused", *words.split())
+        lines = [line for line in said.splitlines() if line.startswith("nemo-adapt: error:")]
+        assert code == 2 and len(lines) == 1 and says in lines[0], said
+        assert "Traceback" not in said
+    assert not (run.root / "launch/jobs.json").exists()
+    assert not whole.call("squeue", "-h")
+
+
+def test_an_image_that_is_missing(whole, world):
+    run = Launched(whole, world, "image")
+    code, said = run.command(
+        "launch", "site=site.yaml", *BRIEF, "run.name=image", "site.container.image=/absent/nemo.sqsh"
+    )
+    assert code == 0, said
+    run.until_state("prepare", "FAILED")
+    assert "site.container.image: /absent/nemo.sqsh is missing on n" in run.status()["jobs"][0]["reason"]

@@ -1,0 +1,250 @@
+"""Job scripts: as they were written down, harmless whatever things are called, and true to their word under bash."""
+
+import itertools
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from helpers.launches import Machine, config_of, jobs_of, script_of
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import sbatch
+from nemo_adapt.launch.chain import size_of
+from nemo_adapt.launch.places import Place
+
+GOLDEN = Path(__file__).parent.parent.parent / "golden" / "launch"
+PROFILES = {
+    "gpus": ["site=gpus", "site.account=ling", "site.environment.NCCL_SOCKET_IFNAME=ib0", "site.modules=[cuda/12.8]"],
+    "container": ["site=container", "site.container.mounts=['/models:/models','/text:/text']"],
+    "cpu": ["site=cpu", "parallel.tp=2", "parallel.dp=1"],
+}
+UGLY = [
+    "a b",
+    "it's",
+    'a"b',
+    "a\nb",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "; touch pwned",
+    "a\\nb",
+    "%j",
+    "-rf",
+    "*",
+    "é ü",
+]
+HARMFUL = "a b'c\"d $(touch pwned) `touch pwned`; touch pwned\ntouch pwned\n#SBATCH --nodes=99 \\"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.iterdir()))
+def test_scripts_are_as_they_were_written_down(name):
+    profile, job = name.removesuffix(".sh").split("-")
+    assert script_of(config_of(*PROFILES[profile]), job) == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_all_profiles_were_written_down():
+    names = {path.name for path in GOLDEN.iterdir()}
+    assert names == {f"gpus-{job}.sh" for job in ("prepare", "train", "export", "evaluate")} | {
+        "container-train.sh",
+        "cpu-train.sh",
+    }
+
+
+@pytest.mark.parametrize("name", [*UGLY, HARMFUL])
+def test_names_that_a_shell_would_obey(tmp_path, name):
+    """In the run's name, in paths, in values of variables: every word arrives as it was, and nothing is run."""
+    place, workdir = Place(tmp_path / f"runs {name}" / f"x{name}"), tmp_path / f"w{name}"
+    config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
+    config.run.name = name
+    config.site.environment = {"GREETING": name}
+    config.site.modules = [name]
+    config.site.srun = [name]
+    machine = Machine(tmp_path / "machine", place.root)
+    script = script_of(config, "train", place, workdir)
+    code, said = machine.ends(script, tasks=f"touch {shlex.quote(str(place.root / 'train/manifest.json'))}")
+    assert code == 0, said
+    assert machine.words == [
+        *("--kill-on-bad-exit=1", "--ntasks=2", "--cpus-per-task=1", name, "python", str(place.code)),
+        *("job", str(place.root), "train"),
+    ]
+    assert machine.noted("module") == f"load {name}\n"
+    machine.ends(script, tasks='printf %s "$GREETING" > "$NOTES/greeting"')
+    assert (machine.notes / "greeting").read_text() == name
+    assert not list(tmp_path.rglob("pwned"))
+    header = list(
+        itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    )  # sbatch reads no further
+    assert "#SBATCH --nodes=1" in header and "99" not in "".join(header)
+
+
+def test_the_words_that_submit_are_one_each(tmp_path):
+    config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
+    place = Place(tmp_path / HARMFUL / "100%j")
+    words = sbatch.submission(config, jobs_of(config)["train"], place, tmp_path / HARMFUL, after="12")
+    assert f"--chdir={tmp_path / HARMFUL}" in words and "--dependency=afterok:12" in words
+    assert "--kill-on-invalid-dep=yes" in words
+    assert f"--output={tmp_path / HARMFUL}/100%%j/logs/train-%j.log" in words, "sbatch fills in the last %j alone"
+    assert words[-1] == str(place.script("train"))
+
+
+@pytest.mark.parametrize("name", UGLY)
+def test_labels_are_plain(name):
+    assert sbatch.PLAIN.fullmatch(sbatch.label(name)) and "=" not in sbatch.label(name)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path / "machine", tmp_path / "run")
+
+
+@pytest.fixture
+def train(machine):
+    """The script of the training on two ranks."""
+    return script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "train", Place(machine.run))
+
+
+def test_a_training_that_is_done_is_not_queued_again(machine, train):
+    code, said = machine.ends(train, tasks=f"touch {machine.run}/train/manifest.json")
+    assert (code, machine.is_requeued) == (0, False), said
+    environment = machine.noted("environment")
+    assert 'MASTER_ADDR="n1"' in environment and 'MASTER_PORT="15007"' in environment
+
+
+def test_a_training_that_has_more_to_do_is_queued_again(machine, train):
+    code, said = machine.ends(train, tasks="exit 0")
+    assert (code, machine.is_requeued) == (0, True)
+    assert "job 7 is queued again" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("end", [0, 137])
+def test_a_signal_is_handed_on_and_the_job_queued_again(machine, train, number, end):
+    """Also where the ranks were killed, because they took too long."""
+    tasks = f'trap "touch $NOTES/handed; exit {end}" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
+    machine.folder.joinpath("bin/sleep").unlink()
+    process = machine.start(train, tasks)
+    until = time.monotonic() + 30
+    while not (machine.notes / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    for _ in range(2):  # and a second one does no harm
+        process.send_signal(number)
+        time.sleep(0.1)
+    said, _ = process.communicate(timeout=30)
+    assert (machine.notes / "handed").exists()
+    assert (process.returncode, machine.is_requeued) == (0, True), said
+
+
+@pytest.mark.parametrize("end", [1, 2, 137])
+def test_an_error_ends_the_job(machine, train, end):
+    code, said = machine.ends(train, tasks=f"exit {end}")
+    assert (code, machine.is_requeued) == (end, False)
+    assert f"the ranks ended with code {end}" in said
+
+
+def test_a_job_that_was_cancelled_is_not_queued_again(machine, train):
+    code, said = machine.ends(train, STATE="COMPLETING")
+    assert (code, machine.is_requeued) == (1, False)
+    assert "was cancelled: it is not queued again" in said
+
+
+def test_a_job_at_its_time_limit_is_queued_again(machine, train):
+    code, _ = machine.ends(train, STATE="COMPLETING", REASON="TimeLimit")
+    assert (code, machine.is_requeued) == (0, True)
+
+
+def test_a_start_that_was_replaced_does_not_touch_the_job(machine, train):
+    """Slurm has lost this node and started the job elsewhere: queueing it again would end what runs there."""
+    code, said = machine.ends(train, RESTARTS="2", SLURM_RESTART_COUNT="1")
+    assert (code, machine.is_requeued) == (0, False)
+    assert "has queued job 7 again by itself" in said
+
+
+def test_a_controller_that_restarts_is_waited_for(machine, train):
+    code, _ = machine.ends(train, DOWN="1")
+    assert (code, machine.is_requeued) == (0, True)
+    assert machine.noted("scontrol").count("show job") == 2
+
+
+def test_a_node_that_does_not_see_the_folder(machine, train):
+    """A node sees another folder under the same name: what the first node wrote is not in it."""
+    elsewhere = STAND_IN_ELSEWHERE.format(run=machine.run)
+    machine.folder.joinpath("bin/srun").write_text(elsewhere)
+    code, said = machine.ends(train)
+    assert code == 2 and not machine.is_requeued
+    assert f"nemo-adapt: error: n2 does not see the folder {machine.run}: it must be on a shared file system" in said
+
+
+STAND_IN_ELSEWHERE = """\
+#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+mkdir -p "$PWD/elsewhere"
+SLURMD_NODENAME=n2 exec "$1" "$2" "$3" "$4" "$PWD/elsewhere" "$6"
+"""
+
+
+def test_a_first_node_that_does_not_see_the_folder(machine, train):
+    (machine.run / "launch/config.yaml").unlink()
+    code, said = machine.ends(train)
+    assert code == 2 and f"does not see the run's folder {machine.run}" in said
+
+
+def test_an_image_that_is_missing(machine):
+    for image, is_missing in (("/absent/nemo.sqsh", True), ("nvcr.io#nvidia/nemo:25.09", False)):
+        config = config_of("site=container", f"site.container.image='{image}'")
+        script = script_of(config, "prepare", Place(machine.run))
+        code, said = machine.ends(script)
+        assert code == (2 if is_missing else 0), said
+        assert (f"site.container.image: {image} is missing on" in said) == is_missing
+    assert f"--container-image={image}" in machine.words
+
+
+def test_preparation_ends_as_its_process_does(machine):
+    script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "prepare", Place(machine.run))
+    assert machine.ends(script, tasks="exit 2")[0] == 2 and machine.ends(script)[0] == 0
+    assert machine.words[-3:] == ["job", str(machine.run), "prepare"] and "--ntasks=1" in machine.words
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["site.partition='a b'"], "site.partition='a b': sbatch takes no spaces"),
+        (["site.sbatch=[exclusive]"], "is no --option"),
+        (["site.sbatch=['--output=x']"], "is no --option, or one of launch's own"),
+        (["site.sbatch=['--x=\\'a\\nb\\'']"], "line breaks"),
+        (["++site.environment={A-B: c}"], "'A-B' is no name of a variable"),
+        (["site.gpu_request=gpus"], "is not one of gpus-per-node, gres, none"),
+        (["site.time='2'", "site.signal_seconds=120"], "leaves no time to train"),
+        (["site.time=soon"], "'soon' is no time limit"),
+    ],
+)
+def test_values_that_sbatch_would_not_take(words, says):
+    config = config_of("site=gpus", *words)
+    with pytest.raises(UserError, match=says.replace("(", r"\(")) as error:
+        script_of(config, "train")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_mounted():
+    with pytest.raises(UserError, match="colon or a comma"):
+        script_of(config_of("site=container"), "train", workdir=Path("/home/a:b"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [("90", 5400), ("1:30", 90), ("2:00:30", 7230), ("1-12", 129600), ("1-0:30", 88200), ("2-01:02:03", 176523)],
+)
+def test_time_limits(limit, found):
+    assert sbatch.seconds(limit) == found
+
+
+def test_how_gpus_are_asked_for():
+    for words, said in (
+        (["site.gpu_type=h100"], "--gpus-per-node=h100:8"),
+        (["site.gpu_request=gres"], "--gres=gpu:8"),
+        (["site.gpu_request=gres", "site.gpu_type=h100"], "--gres=gpu:h100:8"),
+    ):
+        config = config_of("site=gpus", *words)
+        assert said in sbatch.options(config, jobs_of(config)["train"], size_of(config))
+    config = config_of("site=gpus", "site.gpu_request=none")
+    assert "gpu:" not in script_of(config, "train") and "gpus-per-node" not in script_of(config, "train")
