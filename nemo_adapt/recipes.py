@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast, get_args
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -17,7 +17,10 @@ from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
-ConfigStore.instance().store(name="schema", node=Config)
+GROUPS = ("model", "language", "train", "cluster")
+"""Folders of ``recipes/``: a file of one, chosen as ``cluster=NAME``, sets that section (a ``language``, several)."""
+ConfigStore.instance().store(name="fields", node=Config)
+ConfigStore.instance().store(name="schema", node={"defaults": ["fields", *({group: None} for group in GROUPS)]})
 T = TypeVar("T")
 SETS = "data.sets."
 
@@ -29,9 +32,9 @@ def recipes_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
-def names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in recipes_folder().glob("*.yaml"))
+def names(group: str = "") -> list[str]:
+    """Names of the recipes that come with the package, or of the choices of a ``group``."""
+    return sorted(path.stem for path in (recipes_folder() / group).glob("*.yaml"))
 
 
 def load(recipe: str, overrides: list[str]) -> Config:
@@ -141,6 +144,10 @@ def _explain(error: Exception, schema: type = Config) -> str:
     """One line for a composition error, with the nearest known key where a key was misspelt."""
     chain = list(_causes(error))
     for cause in chain:
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, name = cause.missing_cfg_file.rpartition("/")
+            known = names(group)
+            return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
         key = getattr(cause, "full_key", None)
         if key and "not in" in str(cause):
             return _unknown(str(key), schema)

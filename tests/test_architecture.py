@@ -31,6 +31,7 @@ LIGHT = {
     "choice",
     "run_folder",
     "config/__init__",
+    "config/cluster",
     "config/evaluation",
     "config/model",
     "config/rows",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from nemo_adapt.config.cluster import ClusterConfig, PlanConfig
 from nemo_adapt.config.evaluation import EvaluateConfig
 from nemo_adapt.config.model import ConvertConfig, ExportConfig, ModelConfig, ParallelConfig
 from nemo_adapt.config.rows import ProbeConfig, ResizeConfig
@@ -15,6 +16,7 @@ from nemo_adapt.config.training import PhaseConfig, TrainConfig
 
 __all__ = [
     "AuxiliaryConfig",
+    "ClusterConfig",
     "Config",
     "ConvertConfig",
     "DataConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "ParallelConfig",
     "PhaseConfig",
+    "PlanConfig",
     "ProbeConfig",
     "ResizeConfig",
     "RunConfig",
@@ -54,5 +57,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     recipe: str = ""
     """Name of the recipe this config was composed from (set by the command line)."""
