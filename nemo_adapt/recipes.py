@@ -59,6 +59,15 @@ def load(recipe: str, overrides: list[str]) -> Config:
         raise UserError(_explain(error)) from None
 
 
+def of_words(words: list[str]) -> Config:
+    """The configuration that the words of a command line describe: ``recipe=...`` and ``key=value``."""
+    odd = [word for word in words if "=" not in word]
+    if odd:
+        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
+    return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
+
+
 def read(path: Path) -> Config:
     """A configuration that was saved resolved (a run's config.yaml)."""
     try:
