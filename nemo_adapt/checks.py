@@ -5,15 +5,12 @@ from pathlib import Path
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt import devices, families
 from nemo_adapt.choice import PROBED, Choice
-from nemo_adapt.config import Config, ParallelConfig, ProbeConfig, TrainConfig
+from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import WHOLE, Shape
+from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
-from nemo_adapt.phases import OUTPUT, phases, trained
+from nemo_adapt.layout import check_layout, check_phases, check_train
 from nemo_adapt.resize.plan import strategies
-
-CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
-"""Values of ``train`` keys that are names."""
 
 
 def check(config: Config, here: bool = True) -> None:
@@ -48,28 +45,6 @@ def check_probe(probe: ProbeConfig) -> None:
             strategies.get(strategy)
 
 
-def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
-    """``UserError`` when TP or PP does not divide what it must."""
-    for what, number in (("attention heads", shape.heads), ("FFN rows", shape.ffn)):
-        if number % parallel.tp:
-            raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")
-    # Ranks can share a key-value head, but not where one norm goes over all of them.
-    shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm != WHOLE
-    if shape.kv_heads % parallel.tp and not shared:
-        raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {shape.kv_heads} key-value heads")
-    if shape.layers % parallel.pp:
-        raise UserError(f"parallel.pp={parallel.pp} does not divide the model's {shape.layers} layers")
-    if parallel.sequence and parallel.tp == 1:
-        raise UserError("parallel.sequence=true needs parallel.tp of at least 2")
-    if parallel.virtual > 1 and parallel.pp == 1:
-        raise UserError("parallel.virtual needs parallel.pp of at least 2")
-    if shape.layers % (parallel.pp * parallel.virtual):
-        raise UserError(
-            f"parallel.pp={parallel.pp} x parallel.virtual={parallel.virtual} does not divide the model's "
-            f"{shape.layers} layers"
-        )
-
-
 def check_machine(config: Config, shape: Shape) -> None:
     """``UserError`` for what Transformer Engine alone can do, or cannot."""
     if config.parallel.cp > 1 and not devices.has_transformer_engine():
@@ -78,18 +53,6 @@ def check_machine(config: Config, shape: Shape) -> None:
         raise UserError(
             "train.reset_attention=true is not available with Transformer Engine, whose layers are used here"
         )
-
-
-def check_phases(config: Config, shape: Shape) -> None:
-    """``UserError`` for phases that do not fit the model."""
-    for phase in phases(config):
-        what = trained(phase)
-        if OUTPUT in what.kinds and shape.tied:
-            raise UserError(
-                "train.phases: train=output: this model's output layer is its input table; train embeddings"
-            )
-        if what.layers and max(what.layers) >= shape.layers:
-            raise UserError(f"train.phases: train={phase.train}: the model has layers 0 to {shape.layers - 1}")
 
 
 def check_scores(config: Config) -> None:
@@ -101,32 +64,3 @@ def check_scores(config: Config) -> None:
         raise UserError("train.keep_best=true needs train.score_every: how often the held-out text is scored")
     if train.keep_best and target not in texts:
         raise UserError(f"train.keep_best=true: evaluate.target={target!r} is not a language of evaluate.texts")
-
-
-def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
-    """``UserError`` for training settings that cannot be run."""
-    for key, known in CHOICES.items():
-        if getattr(train, key) not in known:
-            raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
-    if parallel.cp > 1 and (train.reset_positions or train.reset_attention):
-        raise UserError("parallel.cp: documents cannot be kept apart (train.reset_*) where ranks share a sequence")
-    if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of 2 x parallel.cp={parallel.cp}")
-    if parallel.sequence and train.seq_length % parallel.tp:
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of parallel.tp={parallel.tp}")
-    check_batch(train, parallel.dp)
-    micro_batches = train.global_batch // (train.micro_batch * parallel.dp)
-    if parallel.virtual > 1 and micro_batches % parallel.pp:
-        raise UserError(
-            f"parallel.virtual={parallel.virtual} needs micro batches in multiples of parallel.pp={parallel.pp}: "
-            f"there are {micro_batches} in a step"
-        )
-
-
-def check_batch(train: TrainConfig, dp_size: int) -> None:
-    """``UserError`` unless the global batch can be shared out evenly over ``dp_size`` data-parallel ranks."""
-    if train.global_batch % (train.micro_batch * dp_size):
-        raise UserError(
-            f"train.global_batch={train.global_batch} is no multiple of train.micro_batch={train.micro_batch} x "
-            f"{dp_size} data-parallel ranks"
-        )

@@ -35,6 +35,7 @@ commands:
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
+  plan        what a training will need, before it is started: cluster=NAME [plan.search=true] [json=FILE]
   launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]
   status      how far a run has come, also while it goes on: status runs/NAME [watch=SECONDS] [json=FILE]
   cancel      end the jobs of a launched run: cancel runs/NAME
@@ -52,6 +53,7 @@ BESIDE = {
     "inspect": "nemo_adapt.inspection.command",
     "job": "nemo_adapt.launch.job",
     "launch": "nemo_adapt.launch.command",
+    "plan": "nemo_adapt.plan.command",
     "resize-hf": "nemo_adapt.resize.offline",
     "status": "nemo_adapt.status.command",
     "verify": "nemo_adapt.verify",

@@ -1,6 +1,7 @@
 """The base model, how it is converted and laid over ranks, and where the adapted one goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -9,6 +10,10 @@ from omegaconf import MISSING
 class ModelConfig:
     path: str = MISSING
     """Hugging Face model folder: config.json, safetensors, tokenizer."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What config.json says of the model, for a plan on a machine where the folder is not."""
+    tokens: int = 0
+    """Ids of its tokenizer, for the same; 0: as many as its tables have rows."""
 
 
 @dataclass

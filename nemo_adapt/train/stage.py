@@ -14,10 +14,10 @@ from megatron.core import parallel_state
 from nemo_adapt import devices, documents, hf_tokenizer, mixture, ranks
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.checkpoint.whole import step_of
-from nemo_adapt.checks import check_batch
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.layout import check_batch
 from nemo_adapt.mixture import text_sets
 from nemo_adapt.model.build import DTYPES, start_parallel
 from nemo_adapt.model.flops import flops_per_token

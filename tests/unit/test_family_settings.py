@@ -9,10 +9,10 @@ from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nemo_adapt import families
-from nemo_adapt.checks import check_layout
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import complete_folder
+from nemo_adapt.layout import check_layout
 from nemo_adapt.model.rotary import inverse_frequencies
 
 

@@ -1,0 +1,74 @@
+"""Whether model, layout and training settings fit each other, on whatever machine they are to run."""
+
+from nemo_adapt.config import Config, ParallelConfig, TrainConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import WHOLE, Shape
+from nemo_adapt.phases import OUTPUT, phases, trained
+
+CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
+"""Values of ``train`` keys that are names."""
+
+
+def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
+    """``UserError`` when TP or PP does not divide what it must."""
+    for what, number in (("attention heads", shape.heads), ("FFN rows", shape.ffn)):
+        if number % parallel.tp:
+            raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")
+    # Ranks can share a key-value head, but not where one norm goes over all of them.
+    shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm != WHOLE
+    if shape.kv_heads % parallel.tp and not shared:
+        raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {shape.kv_heads} key-value heads")
+    if shape.layers % parallel.pp:
+        raise UserError(f"parallel.pp={parallel.pp} does not divide the model's {shape.layers} layers")
+    if parallel.sequence and parallel.tp == 1:
+        raise UserError("parallel.sequence=true needs parallel.tp of at least 2")
+    if parallel.virtual > 1 and parallel.pp == 1:
+        raise UserError("parallel.virtual needs parallel.pp of at least 2")
+    if shape.layers % (parallel.pp * parallel.virtual):
+        raise UserError(
+            f"parallel.pp={parallel.pp} x parallel.virtual={parallel.virtual} does not divide the model's "
+            f"{shape.layers} layers"
+        )
+    if parallel.cp > 1 and not shape.is_plain:
+        raise UserError("parallel.cp needs Transformer Engine's layers, which do not have all that this model's have")
+
+
+def check_phases(config: Config, shape: Shape) -> None:
+    """``UserError`` for phases that do not fit the model."""
+    for phase in phases(config):
+        what = trained(phase)
+        if OUTPUT in what.kinds and shape.tied:
+            raise UserError(
+                "train.phases: train=output: this model's output layer is its input table; train embeddings"
+            )
+        if what.layers and max(what.layers) >= shape.layers:
+            raise UserError(f"train.phases: train={phase.train}: the model has layers 0 to {shape.layers - 1}")
+
+
+def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
+    """``UserError`` for training settings that cannot be run."""
+    for key, known in CHOICES.items():
+        if getattr(train, key) not in known:
+            raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
+    if parallel.cp > 1 and (train.reset_positions or train.reset_attention):
+        raise UserError("parallel.cp: documents cannot be kept apart (train.reset_*) where ranks share a sequence")
+    if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
+        raise UserError(f"train.seq_length={train.seq_length} is no multiple of 2 x parallel.cp={parallel.cp}")
+    if parallel.sequence and train.seq_length % parallel.tp:
+        raise UserError(f"train.seq_length={train.seq_length} is no multiple of parallel.tp={parallel.tp}")
+    check_batch(train, parallel.dp)
+    micro_batches = train.global_batch // (train.micro_batch * parallel.dp)
+    if parallel.virtual > 1 and micro_batches % parallel.pp:
+        raise UserError(
+            f"parallel.virtual={parallel.virtual} needs micro batches in multiples of parallel.pp={parallel.pp}: "
+            f"there are {micro_batches} in a step"
+        )
+
+
+def check_batch(train: TrainConfig, dp_size: int) -> None:
+    """``UserError`` unless the global batch can be shared out evenly over ``dp_size`` data-parallel ranks."""
+    if train.global_batch % (train.micro_batch * dp_size):
+        raise UserError(
+            f"train.global_batch={train.global_batch} is no multiple of train.micro_batch={train.micro_batch} x "
+            f"{dp_size} data-parallel ranks"
+        )

@@ -1,0 +1,1 @@
+"""What a training will need, said before anything is started: memory, time, disk. No GPU, no torch."""

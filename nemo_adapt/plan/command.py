@@ -1,0 +1,104 @@
+"""``nemo-adapt plan``: what a training will need, said before anything is started.
+
+    nemo-adapt plan recipe=llama3_70b_hi cluster=h100_x64 [plan.search=true] [json=FILE]
+
+Needs no GPU, no weights and no text. ``json=-`` prints the JSON instead of the tables. What cannot work is an error,
+unless ``plan.search=true`` asks for layouts that can.
+"""
+
+import json
+from pathlib import Path
+
+from nemo_adapt import recipes
+from nemo_adapt.artifact import write_json
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.layout import check_layout, check_phases, check_train
+from nemo_adapt.plan.budget import budget, disk
+from nemo_adapt.plan.memory import GIB, Memory, fullest
+from nemo_adapt.plan.model import Models, models
+from nemo_adapt.plan.needs import is_chosen, laid_out, needed, room
+from nemo_adapt.plan.report import PARTS, Plan, as_values, show, show_proposals
+from nemo_adapt.plan.search import Proposal, proposals
+from nemo_adapt.plan.speed import step
+from nemo_adapt.progress import say
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for a training that cannot work."""
+    given = [word.partition("=")[2] for word in words if word.startswith("json=")]
+    wanted = given[-1] if given else ""
+    if wanted and not Path(wanted).parent.is_dir():
+        raise UserError(f"json={wanted}: the folder {Path(wanted).parent} does not exist")
+    config = recipes.of_words([word for word in words if not word.startswith("json=")])
+    check_settings(config)
+    base = models(config)
+    found = search(base, config) if config.plan.search else []
+    try:
+        plan = plan_of(base, config)
+    except UserError as error:
+        if not config.plan.search or wanted:
+            raise
+        say(f"this layout cannot work: {error}")
+        show_proposals(found)
+        return
+    wrong = too_much(fullest(plan.stages), plan.config) if plan.step else []
+    report = as_values(plan, wrong, found)
+    if wanted == "-":
+        print(json.dumps(report, indent=1, ensure_ascii=False))
+    else:
+        show(plan)
+        if config.plan.search:
+            show_proposals(found)
+        if wanted:
+            write_json(Path(wanted), report)
+    if wrong and not config.plan.search:
+        raise UserError(f"{wrong[0]}; plan.search=true proposes layouts that fit")
+
+
+def plan_of(base: Models, config: Config) -> Plan:
+    """The plan of a configuration's own layout; ``UserError`` where it does not fit model, training or cluster."""
+    config = laid_out(config)
+    check_layout(base.target, config.parallel)
+    check_train(config.train, config.parallel)
+    check_phases(config, base.target)
+    if config.parallel.cp > 1 and is_chosen(config.cluster) and not config.cluster.gpus_per_node:
+        raise UserError("parallel.cp needs Transformer Engine, and so GPUs")
+    timed = step(base, config) if is_chosen(config.cluster) else None
+    spent = budget(config)
+    return Plan(config, base, needed(base, config), spent, disk(base, config, spent.steps), timed)
+
+
+def search(base: Models, config: Config) -> list[Proposal]:
+    """The best layouts for the configuration's cluster; ``UserError`` without one."""
+    if not is_chosen(config.cluster):
+        raise UserError(f"plan.search=true needs a cluster: cluster={'|'.join(recipes.names('cluster'))}")
+    return proposals(base, config)[: config.plan.proposals]
+
+
+def too_much(memory: Memory, config: Config) -> list[str]:
+    """Why a training does not fit its ranks; empty where it does."""
+    space = room(config)
+    if memory.total <= space:
+        return []
+    largest = max(PARTS, key=lambda part: getattr(memory, part))
+    of = f"{config.cluster.memory_gib:g} GiB less plan.reserve_gib={config.plan.reserve_gib:g}"
+    shared = "" if config.cluster.gpus_per_node else ", shared by the ranks of a node"
+    return [
+        f"does not fit: a rank needs {memory.total / GIB:,.1f} GiB, most of it for {largest}, and has "
+        f"{space / GIB:,.1f} GiB ({of}{shared})"
+    ]
+
+
+def check_settings(config: Config) -> None:
+    """``UserError`` for settings of a plan that mean nothing."""
+    if not 0 < config.plan.mfu <= 1:
+        raise UserError(f"plan.mfu={config.plan.mfu} must be above 0 and at most 1")
+    for name in ("reserve_gib", "bytes_per_token"):
+        if getattr(config.plan, name) < 0:
+            raise UserError(f"plan.{name}={getattr(config.plan, name)} must not be below 0")
+    for name in ("global_batch", "micro_batch", "seq_length", "save_every"):
+        if getattr(config.train, name) < 1:
+            raise UserError(f"train.{name}={getattr(config.train, name)} must be at least 1")
+    if config.resize.padded_vocab_multiple < 1:
+        raise UserError(f"resize.padded_vocab_multiple={config.resize.padded_vocab_multiple} must be at least 1")

@@ -1,0 +1,148 @@
+"""The models of a plan, before and after the extension, and what of them a rank holds."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nemo_adapt import families
+from nemo_adapt.config import Config, ParallelConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.entries import ATTENTION, FC1, FC2, KEY_NORM, PROJECTION, QUERY_NORM
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER, WHOLE, Entry, HfConfig, Shape
+from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.token_map import FILE_NAME, TokenMap
+from nemo_adapt.vocab import padded_rows, target_rows
+
+CUT = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.weight"} | {
+    f"{name}.{kind}" for name in (ATTENTION, FC1) for kind in ("weight", "bias")
+}
+"""Tensors that are cut over TP; every rank holds all of the others. Norms of whole queries and keys are cut, too."""
+INPUT, OUTPUT = "input", "output"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The base model and the adapted one."""
+
+    source: Shape
+    target: Shape
+    entries: list[Entry]
+    """The adapted model's tensors."""
+    source_parameters: int
+    target_parameters: int
+    first_new: int
+    """The first new row of the tables; rows from there to ``target.vocab`` are new."""
+    stored_bytes: int
+    """Bytes of a weight in the base model's folder."""
+    facts: str
+    """Where the model's settings are from."""
+    vocabulary: str
+    """Where the size of its vocabulary is from."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor, or a part of one, on one rank."""
+
+    elements: int
+    layer: int | None = None
+    """Number of its layer, counted from 0."""
+    table: str = ""
+    """``INPUT`` or ``OUTPUT``: of which table it is a shard."""
+    new: int = 0
+    """Elements of it that are new rows."""
+
+
+def models(config: Config) -> Models:
+    """Both models of a configuration; ``UserError`` when nothing says what the base model is."""
+    hf_config, facts = _settings(config)
+    family = families.of(hf_config)
+    source = family.shape(hf_config)
+    tokenizer = RunFolder.of(config)["tokenizer"]
+    if (tokenizer / FILE_NAME).is_file():
+        token_map = TokenMap.load(tokenizer)
+        rows, first, said = target_rows(source, token_map), token_map.source_vocab, f"{tokenizer}"
+    else:
+        first = config.model.tokens or source.vocab
+        rows = first + config.tokenizer.new_tokens if config.tokenizer.new_tokens else source.vocab
+        limit = "at most " if config.tokenizer.method == "union" or config.tokenizer.target_disparity else ""
+        said = f"{limit}tokenizer.new_tokens={config.tokenizer.new_tokens}"
+    target = replace(source, vocab=rows)
+    entries = family.entries(target)
+    counts = count(family.entries(source), source), count(entries, target)
+    dtype = hf_config.get("dtype") or hf_config.get("torch_dtype") or "bfloat16"
+    stored = 4 if dtype == "float32" else 2
+    return Models(source, target, entries, *counts, min(first, rows), stored, facts, said)
+
+
+def count(entries: Sequence[Entry], shape: Shape) -> int:
+    """Parameters of a model, without padding."""
+    return sum(math.prod(entry.shape) * (shape.layers if entry.stacked else 1) for entry in entries)
+
+
+def layers_of(stage: int, layers: int, parallel: ParallelConfig) -> list[int]:
+    """Numbers of the layers that a pipeline stage holds, all its interleaved chunks together."""
+    each = layers // (parallel.pp * parallel.virtual)
+    firsts = ((chunk * parallel.pp + stage) * each for chunk in range(parallel.virtual))
+    return [layer for first in firsts for layer in range(first, first + each)]
+
+
+def held(models: Models, config: Config, stage: int) -> list[Held]:
+    """What a rank of pipeline stage ``stage`` holds, the fullest of its TP ranks, padded rows included."""
+    parallel, shape = config.parallel, models.target
+    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp)
+    is_first, is_last = stage == 0, stage == parallel.pp - 1
+    found = []
+    for entry in models.entries:
+        if entry.stacked:
+            size = math.prod(entry.shape) // (parallel.tp if _is_cut(entry.key, shape) else 1)
+            found += [Held(size, layer) for layer in layers_of(stage, shape.layers, parallel)]
+        elif entry.key == EMBEDDING:
+            copies = is_first + (is_last and not is_first and shape.tied)
+            found += [_shard(models, INPUT, padded, parallel.tp, shape.hidden)] * copies
+        elif entry.key in (OUTPUT_LAYER, OUTPUT_BIAS):
+            columns = shape.hidden if entry.key == OUTPUT_LAYER else 1
+            found += [_shard(models, INPUT if shape.tied else OUTPUT, padded, parallel.tp, columns)] * is_last
+        elif is_first if entry.key.startswith("embedding.") else is_last:
+            found.append(Held(math.prod(entry.shape)))
+    return found
+
+
+def trained(held: Sequence[Held], what: Trained) -> Iterator[int]:
+    """Elements of each parameter of ``held`` that a phase trains."""
+    for each in held:
+        is_whole_layer = each.layer is not None and each.layer in what.layers
+        is_table = bool(each.table) and (EMBEDDINGS in what.kinds or each.table in what.kinds)
+        if ALL in what.kinds or is_whole_layer or is_table:
+            yield each.elements
+        elif NEW_ROWS in what.kinds and each.new:
+            yield each.new
+
+
+def _settings(config: Config) -> tuple[HfConfig, str]:
+    """config.json of ``model.path``, or what the recipe knows of it."""
+    folder = Path(config.model.path)
+    if (folder / "config.json").is_file():
+        from nemo_adapt.hf_folder import read_config  # imports torch: not where the folder is elsewhere
+
+        return read_config(folder), f"{folder}/config.json"
+    if config.model.config:
+        return config.model.config, f"the recipe ({folder} has no config.json here)"
+    raise UserError(
+        f"model.path: {folder} has no config.json, and the recipe does not say what the model is: give its folder, "
+        "or choose a model that recipes know with model=NAME"
+    )
+
+
+def _is_cut(key: str, shape: Shape) -> bool:
+    return key in CUT or (shape.qk_norm == WHOLE and key in (QUERY_NORM, KEY_NORM))
+
+
+def _shard(models: Models, table: str, padded: int, tp: int, columns: int) -> Held:
+    """A TP rank's shard of a table; that with the most new rows."""
+    rows = padded // tp
+    spans = [(max(models.first_new, rank * rows), min(models.target.vocab, (rank + 1) * rows)) for rank in range(tp)]
+    new = max(max(0, stop - first) for first, stop in spans)
+    return Held(rows * columns, table=table, new=new * columns)

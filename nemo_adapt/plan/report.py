@@ -1,0 +1,181 @@
+"""A plan as plain values, and as tables."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nemo_adapt.config import Config
+from nemo_adapt.plan.budget import Budget, Disk
+from nemo_adapt.plan.memory import GIB, Memory, fullest
+from nemo_adapt.plan.model import Models
+from nemo_adapt.plan.needs import room
+from nemo_adapt.plan.search import Proposal
+from nemo_adapt.plan.speed import Step
+from nemo_adapt.status.command import grid, span
+from nemo_adapt.vocab import padded_rows
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working")
+SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "optimizer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is said of one layout. Without a cluster there is no step."""
+
+    config: Config
+    models: Models
+    stages: list[Memory]
+    """Of a rank of each pipeline stage."""
+    budget: Budget
+    disk: Disk
+    step: Step | None
+
+    @property
+    def padded(self) -> int:
+        """Rows of the tables."""
+        return padded_rows(self.models.target.vocab, self.config.resize.padded_vocab_multiple, self.config.parallel.tp)
+
+    @property
+    def hours(self) -> float | None:
+        """Hours of training: its steps, the base model read, and checkpoints where training waits for them."""
+        if self.step is None:
+            return None
+        disk = self.disk
+        waits = (disk.load_seconds or 0) + (
+            0 if self.config.train.async_save else disk.saves * (disk.save_seconds or 0)
+        )
+        return (self.budget.steps * self.step.seconds + waits) / 3600
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """The same of all GPUs together; ``None`` without GPUs."""
+        gpus = self.config.cluster.gpus_per_node and self.config.parallel.ranks
+        return self.hours * gpus if self.hours is not None and gpus else None
+
+
+def as_values(plan: Plan, wrong: list[str], proposals: list[Proposal]) -> dict[str, Any]:
+    """The plan for JSON: bytes, seconds, hours."""
+    config, models, budget = plan.config, plan.models, plan.budget
+    ranks = {"ranks": config.parallel.ranks, "room": room(config) if plan.step else None}
+    return {
+        "recipe": config.recipe,
+        "cluster": config.cluster.name or None,
+        "fits": not wrong if plan.step else None,
+        "wrong": wrong,
+        "model": {
+            "facts": models.facts,
+            "parameters_before": models.source_parameters,
+            "parameters_after": models.target_parameters,
+            "vocabulary_before": models.source.vocab,
+            "vocabulary_after": models.target.vocab,
+            "vocabulary_padded": plan.padded,
+        },
+        "parallel": asdict(config.parallel),
+        "memory": [{**asdict(memory), "total": memory.total} for memory in plan.stages],
+        **ranks,
+        "budget": {**asdict(budget), "tokens": budget.tokens, "bytes": budget.tokens * budget.bytes_per_token},
+        "step": {**asdict(plan.step), "seconds": plan.step.seconds} if plan.step else None,
+        "disk": {**asdict(plan.disk), "at_most": plan.disk.at_most},
+        "hours": plan.hours,
+        "gpu_hours": plan.gpu_hours,
+        "proposals": [_proposal(each) for each in proposals],
+    }
+
+
+def show(plan: Plan) -> None:
+    """Print the tables."""
+    grid(["plan", ""], list(_facts(plan)))
+    print()
+    _show_memory(plan)
+    if plan.step:
+        print()
+        parts = [(name, getattr(plan.step, name)) for name in SECONDS]
+        rows: list[tuple[str, ...]] = [(name, f"{value:,.3f}") for name, value in parts if value]
+        grid(["a step", "seconds"], [*rows, ("total", f"{plan.step.seconds:,.3f}")])
+
+
+def _show_memory(plan: Plan) -> None:
+    """A column for the fullest rank, and one for the last stage, which has the logits."""
+    most, last = fullest(plan.stages), plan.stages[-1]
+    shown = [most] if most is last else [most, last]
+    stages = len(plan.stages)
+    heads = [f"stage {each.stage + 1} of {stages}, GiB" for each in shown] if stages > 1 else ["GiB"]
+    named = [(part, [getattr(each, part) for each in shown]) for part in (*PARTS, "total")]
+    rows = [(part, *(f"{value / GIB:,.2f}" for value in values)) for part, values in named if any(values)]
+    if plan.step:
+        cluster, kept = plan.config.cluster, plan.config.plan.reserve_gib
+        what = "of a GPU" if cluster.gpus_per_node else "of a node, shared by its ranks,"
+        rows.append((f"{cluster.memory_gib:g} {what} less {kept:g}", *[f"{room(plan.config) / GIB:,.2f}"] * len(shown)))
+    grid(["memory of a rank", *heads], rows)
+
+
+def show_proposals(proposals: list[Proposal]) -> None:
+    """Print the layouts that fit, and the words that choose the first."""
+    print()
+    if not proposals:
+        print("no layout fits this cluster: more nodes, GPUs with more memory, or a shorter train.seq_length")
+        return
+    heads = ["layouts that fit", "TP", "PP", "virtual", "CP", "DP", "micro batch", "recompute", "GiB", "s/step", "MFU"]
+    rows = []
+    for number, each in enumerate(proposals, start=1):
+        sizes = (getattr(each.parallel, name) for name in ("tp", "pp", "virtual", "cp", "dp"))
+        timed = (f"{each.memory.total / GIB:,.1f}", f"{each.step.seconds:,.3f}", f"{each.step.mfu:.0%}")
+        recompute = "yes" if each.recompute else "no"
+        rows.append((str(number), *map(str, sizes), str(each.micro_batch), recompute, *timed))
+    grid(heads, rows)
+    print(f"\nthe first: {proposals[0].words}")
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    config, models, budget, disk, cluster = plan.config, plan.models, plan.budget, plan.disk, plan.config.cluster
+    parallel, before, after = config.parallel, models.source.vocab, models.target.vocab
+    if plan.step:
+        kind = f"{cluster.gpus_per_node} x {cluster.gpu or 'GPU'}" if cluster.gpus_per_node else "CPU alone"
+        yield "cluster", f"{cluster.name or 'as given'}: {cluster.nodes} {_nodes(cluster.nodes)} of {kind}"
+    else:
+        yield "cluster", "none chosen: cluster=NAME says whether it fits, and how long it takes"
+    yield "model", f"settings from {models.facts}"
+    yield "parameters", f"{_billions(models.source_parameters)} -> {_billions(models.target_parameters)}"
+    unit = config.resize.padded_vocab_multiple
+    yield "vocabulary", f"{before:,} -> {after:,} ({models.vocabulary}), padded to {plan.padded:,} ({unit} x TP)"
+    sizes = f"TP {parallel.tp} x PP {parallel.pp} x CP {parallel.cp} x DP {parallel.dp} = {parallel.ranks} ranks"
+    flags = {"sequence": parallel.sequence, "recompute": config.train.recompute}
+    virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
+    yield "layout", ", ".join([sizes, *virtual, *(name for name, value in flags.items() if value)])
+    size = budget.tokens_per_step * budget.bytes_per_token
+    yield "a step reads", f"{budget.tokens_per_step:,} tokens, {_size(size)} of text ({budget.counted})"
+    yield "training", f"{budget.steps:,} steps, {budget.tokens:,} tokens: {', '.join(map(_phase, budget.phases))}"
+    if plan.step and plan.hours is not None:
+        rate = budget.tokens_per_step / plan.step.seconds
+        yield "speed", f"{rate:,.0f} tokens/s, MFU {plan.step.mfu:.0%} (computation alone: plan.mfu={config.plan.mfu})"
+        cost = f", {plan.gpu_hours:,.1f} GPU-hours" if plan.gpu_hours is not None else ""
+        yield "time", f"{span(plan.hours * 3600)}{cost}"
+    saved = f", {span(disk.save_seconds)} each" if disk.save_seconds and disk.save_seconds >= 1 else ""
+    read = f", read in {span(disk.load_seconds)}" if disk.load_seconds and disk.load_seconds >= 1 else ""
+    yield "base model", f"{_size(disk.base)}, and as much converted{read}"
+    yield "checkpoints", f"{_size(disk.checkpoint)} each, {disk.saves:,} times{saved}; export {_size(disk.export)}"
+    yield "disk at most", f"{_size(disk.at_most)}, text and datasets apart"
+
+
+def _proposal(each: Proposal) -> dict[str, Any]:
+    needs = {"bytes": each.memory.total, "seconds": each.step.seconds, "mfu": each.step.mfu}
+    return {**asdict(each.parallel), "micro_batch": each.micro_batch, "recompute": each.recompute, **needs}
+
+
+def _phase(phase: tuple[str, int]) -> str:
+    return f"{phase[0]} {phase[1]:,}"
+
+
+def _nodes(count: int) -> str:
+    return "node" if count == 1 else "nodes"
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:,.3f} billion" if count >= 1e8 else f"{count:,}"
+
+
+def _size(size: float) -> str:
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1e3:,.1f} kB"

@@ -1,0 +1,77 @@
+"""Layouts that fit a cluster, the fastest first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from nemo_adapt.config import Config, ParallelConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.layout import check_layout, check_train
+from nemo_adapt.plan.memory import Memory, fullest
+from nemo_adapt.plan.model import Models
+from nemo_adapt.plan.needs import needed, room
+from nemo_adapt.plan.speed import Step, step
+
+MICRO_BATCHES = (1, 2, 4, 8, 16, 32)
+VIRTUAL = (1, 2, 4, 5, 8, 10, 16, 20)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A layout, with what it needs."""
+
+    parallel: ParallelConfig
+    micro_batch: int
+    recompute: bool
+    memory: Memory
+    step: Step
+
+    @property
+    def words(self) -> str:
+        """What to put behind the command."""
+        parallel = self.parallel
+        sizes = [f"parallel.{name}={getattr(parallel, name)}" for name in ("tp", "pp", "virtual", "cp", "dp")]
+        flags = [
+            f"parallel.sequence={str(parallel.sequence).lower()}",
+            f"train.recompute={str(self.recompute).lower()}",
+        ]
+        return " ".join([*sizes, *flags, f"train.micro_batch={self.micro_batch}"])
+
+
+def proposals(models: Models, config: Config) -> list[Proposal]:
+    """All layouts of the whole cluster that fit, the fewest estimated seconds per step first.
+
+    TP stays inside a node; the global batch, the sequence length and the precision are the configuration's.
+    """
+    found = []
+    for candidate in _candidates(models, config):
+        try:
+            check_layout(models.target, candidate.parallel)
+            check_train(candidate.train, candidate.parallel)
+        except UserError:
+            continue
+        memory = fullest(needed(models, candidate))
+        if memory.total <= room(candidate):
+            train = candidate.train
+            timed = step(models, candidate)
+            found.append(Proposal(candidate.parallel, train.micro_batch, train.recompute, memory, timed))
+    # Of two that are as fast, the one that needs less; then the one with fewer parts.
+    return sorted(found, key=lambda each: (each.step.seconds, each.memory.total, each.parallel.pp, each.parallel.tp))
+
+
+def _candidates(models: Models, config: Config) -> Iterator[Config]:
+    cluster, shape = config.cluster, models.target
+    devices = cluster.devices
+    shared = cluster.gpus_per_node > 0 and shape.is_plain
+    sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if shared else [1], _divisors(shape.layers))
+    for tp, cp, pp in sizes:
+        if devices % (tp * cp * pp):
+            continue
+        for virtual, micro_batch, recompute in product(VIRTUAL if pp > 1 else (1,), MICRO_BATCHES, (False, True)):
+            parallel = ParallelConfig(tp, pp, virtual, cp, devices // (tp * cp * pp), sequence=tp > 1)
+            train = replace(config.train, micro_batch=micro_batch, recompute=recompute)
+            yield replace(config, parallel=parallel, train=train)
+
+
+def _divisors(number: int) -> list[int]:
+    return [each for each in range(1, number + 1) if number % each == 0]

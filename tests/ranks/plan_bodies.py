@@ -1,0 +1,82 @@
+"""What ranks measure for tests of plans: the memory of the engine's own parts, and the peak of a step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from helpers.live_bytes import LiveBytes
+from megatron.core import parallel_state
+
+from nemo_adapt.config import Config
+from nemo_adapt.model.build import build_model, start_parallel
+from nemo_adapt.phases import phases
+from nemo_adapt.plan.model import Models
+from nemo_adapt.train.batches import Boundaries
+from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.setup import build_trainer
+from nemo_adapt.train.step import train_step
+from nemo_adapt.vocab import padded_rows
+
+
+@dataclass
+class Measured:
+    """Bytes of a rank."""
+
+    stage: int
+    weights: int
+    gradients: int
+    optimizer: int
+    state: int
+    """All three, as live tensors."""
+    peak: int
+    """Most bytes of live tensors during a step, beyond ``state``."""
+
+
+def measure(rank: int, config: Config, models: Models) -> Measured:
+    """Build the model and a trainer of the first phase, make two steps on random tokens, measure the second."""
+    shape, train = models.target, config.train
+    dp = start_parallel(config.parallel, 1)
+    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
+    token_bytes = torch.ones(shape.vocab, dtype=torch.int32)
+    with LiveBytes() as live:
+        begun = live.from_here()
+        chunks = build_model(shape, config.parallel, train, shape.vocab, padded)
+        for parameter in (each for chunk in chunks for each in chunk.parameters()):
+            torch.nn.init.normal_(parameter, std=0.02)
+        trainer = build_trainer(chunks, train, phases(config)[0], Span(models.first_new, shape.vocab))
+        for _ in range(2):
+            batches = [_batch(config, shape.vocab) for _ in range(train.global_batch // (train.micro_batch * dp))]
+            state = live.from_here()
+            train_step(trainer, batches, token_bytes, train.z_loss)
+        found = Measured(
+            parallel_state.get_pipeline_model_parallel_rank(), *_parts(trainer), state - begun, live.peak - state
+        )
+        trainer.release()
+    return found
+
+
+def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
+    size = config.train.micro_batch, config.train.seq_length
+    drawn = {name: torch.randint(0, vocab, size) for name in ("tokens", "labels")}
+    return Boundaries.of(config.train, 2).applied(drawn)
+
+
+def _parts(trainer: Any) -> tuple[int, int, int]:
+    """Bytes of weights, gradient buffers, and optimizer state, found by walking the trainer."""
+    weights = {
+        each.untyped_storage()._cdata: each.untyped_storage().nbytes()
+        for chunk in trainer.chunks
+        for each in chunk.parameters()
+    }
+    buffers = [buffer for wrapped in trainer.wrapped for buffer in wrapped.buffers]
+    states: dict[int, int] = {}
+    for part in getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer]):
+        for group in part.optimizer.param_groups:
+            for parameter in group["params"]:
+                held = [parameter, *part.optimizer.state[parameter].values()]
+                states |= {
+                    each.untyped_storage()._cdata: each.untyped_storage().nbytes() for each in held if each.dim()
+                }
+    gradients = sum(buffer.grad_data.nbytes for buffer in buffers)
+    shared = weights.keys() & states.keys()  # fp32 weights are their own masters
+    return sum(weights.values()), gradients, sum(size for key, size in states.items() if key not in shared)
