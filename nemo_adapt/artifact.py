@@ -5,22 +5,20 @@ A resumable stage (training) builds in place: its folder counts as unfinished un
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from nemo_adapt import __version__
 from nemo_adapt.errors import UserError
-from nemo_adapt.starts import is_earlier, this_start
+from nemo_adapt.locks import alone
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -173,68 +171,19 @@ class Stage:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def run(stage: Stage, build: Callable[[Path], None]) -> float:
-    """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took."""
+def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> float:
+    """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took.
+
+    ``waits``: if another process is making the same folder, it is waited for, and its result taken.
+    """
     began = time.monotonic()
-    with alone(stage.out, stage.fenced):
+    with alone(stage.out, stage.fenced, waits):
+        if waits and stage.finished:
+            return time.monotonic() - began
         build(stage.prepare())
         seconds = time.monotonic() - began
         stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
     return seconds
-
-
-@contextlib.contextmanager
-def alone(out: Path, fenced: bool = False) -> Iterator[None]:
-    """While it lasts no other process can make the same folder; ``UserError`` if one is at it.
-
-    The lock goes with the process that holds it, however that ends. File systems without locks are trusted. Where an
-    earlier start of this Slurm job holds it, left over on a node that Slurm has lost: if ``fenced`` the lock is taken
-    from it, else waited for.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_name(f".{out.name}.lock")
-    busy = f"{out} is being made by another process: wait until it has ended, or name another"
-    if fenced and _is_ours_from_before(path):
-        path.unlink(missing_ok=True)
-    with path.open("a+", encoding="utf-8") as held:
-        try:
-            while not _locked(held):
-                if not _is_ours_from_before(path):
-                    raise UserError(busy)
-                time.sleep(1.0)
-        except OSError:
-            pass
-        if not _is_at(held, path):
-            raise UserError(busy)  # the file was given up between our opening and locking it, and may be another's now
-        held.truncate(0)
-        held.write(json.dumps(this_start()))
-        held.flush()
-        try:
-            yield
-        finally:
-            if _is_at(held, path):
-                path.unlink(missing_ok=True)
-
-
-def _locked(held: TextIO) -> bool:
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(held: TextIO, path: Path) -> bool:
-    return path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat())
-
-
-def _is_ours_from_before(path: Path) -> bool:
-    """Whether a lock was last held by an earlier start of this Slurm job."""
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return is_earlier(holder, this_start())
 
 
 def peak_memory_mib() -> int:

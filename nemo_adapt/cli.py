@@ -39,6 +39,7 @@ commands:
   launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]
   status      how far a run has come, also while it goes on: status runs/NAME [watch=SECONDS] [json=FILE]
   cancel      end the jobs of a launched run: cancel runs/NAME
+  study       many runs that differ in what is studied, and tables of what made a difference
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config:
@@ -56,6 +57,7 @@ BESIDE = {
     "plan": "nemo_adapt.plan.command",
     "resize-hf": "nemo_adapt.resize.offline",
     "status": "nemo_adapt.status.command",
+    "study": "nemo_adapt.study.command",
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""

@@ -26,6 +26,20 @@ class RunFolder:
         """Where a stage's result lies: ``tokenizer``, ``data/target``, ``convert``, ``train``, ``export``, …"""
         return Path(self.export_to) if result == "export" and self.export_to else self.root / result
 
+    def share(self, result: str, place: Path) -> Path:
+        """Have ``result`` lie in ``place``, with a link to it here; returns ``place``.
+
+        ``UserError`` where the run has a result of its own already.
+        """
+        link = self.root / result
+        if link.exists() and not link.is_symlink():
+            raise UserError(f"{link} was made before run.shared was given: delete it, or choose another run.name")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        fresh = link.with_name(f".{link.name}.{os.getpid()}")
+        fresh.symlink_to(os.path.relpath(place, link.parent.resolve()))
+        fresh.replace(link)
+        return place
+
     @property
     def config(self) -> Path:
         """The resolved configuration, as YAML."""

@@ -24,6 +24,8 @@ NOT_DECIDING = {
     ),
 }
 """Settings that a finished or interrupted stage does not depend on."""
+FINGERPRINT = 16
+"""Digits of a fingerprint that name a shared folder."""
 MADE_BY = {"checkpoint": "convert", "adapted": "export"}
 """Inputs that are results of a stage with another name; those of a stage with several begin with its name and a dot."""
 
@@ -73,6 +75,10 @@ def run_step(config: Config, step: Step) -> None:
         step.fenced,
     )
     first = ranks.is_first()
+    if config.run.shared and stage.out == run.root / step.result:  # and not where export.dir wants it
+        stage.out = _shared_place(config, step, stage)
+        if first:
+            run.share(step.result, stage.out)
     if stage.finished:
         if first:
             say(f"[{step.title}] finished before, skipped")
@@ -85,6 +91,11 @@ def run_step(config: Config, step: Step) -> None:
     ranks.wait_for_first(stage.out, stage.fingerprint)
 
 
+def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:
+    """Where runs that share their stages keep this one's result; its own last name stays, files are called after it."""
+    return Path(config.run.shared) / stage.fingerprint[:FINGERPRINT] / step.result
+
+
 def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Call the stage's function."""
     importlib.import_module(step.module).build(config, inputs, stage.workplace)
@@ -93,7 +104,8 @@ def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> 
 def build_as_rank(config: Config, step: Step) -> None:
     """What each rank that ``run_step`` started does: its part, in the workplace made ready for it."""
     run = RunFolder.of(config)
-    build(config, step, artifact.Stage(step.name, run[step.result], {}, {}, step.resumable), step.reads(config, run))
+    out = run[step.result].resolve() if config.run.shared else run[step.result]
+    build(config, step, artifact.Stage(step.name, out, {}, {}, step.resumable), step.reads(config, run))
 
 
 def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
@@ -107,7 +119,7 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
             build(config, step, stage, inputs)
 
     say(f"[{step.title}]")
-    seconds = artifact.run(stage, body)
+    seconds = artifact.run(stage, body, waits=bool(config.run.shared))
     say(f"[{step.title}] done in {seconds:.1f} s")
 
 

@@ -44,6 +44,7 @@ LIGHT = {
     "text_files",
     "progress",
     "artifact",
+    "locks",
     "ranks",
     "workers",
     "phases",

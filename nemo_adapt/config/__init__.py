@@ -12,6 +12,7 @@ from nemo_adapt.config.evaluation import EvaluateConfig
 from nemo_adapt.config.launch import LaunchConfig, SiteConfig
 from nemo_adapt.config.model import ConvertConfig, ExportConfig, ModelConfig, ParallelConfig
 from nemo_adapt.config.rows import ProbeConfig, ResizeConfig
+from nemo_adapt.config.study import StudyConfig
 from nemo_adapt.config.text import AuxiliaryConfig, DataConfig, SetConfig, TokenizerConfig
 from nemo_adapt.config.training import PhaseConfig, TrainConfig
 
@@ -33,6 +34,7 @@ __all__ = [
     "RunConfig",
     "SetConfig",
     "SiteConfig",
+    "StudyConfig",
     "TokenizerConfig",
     "TrainConfig",
 ]
@@ -44,6 +46,9 @@ class RunConfig:
     """Name of the run; its folder is ``dir/name``."""
     dir: str = "runs"
     """Folder that holds the runs."""
+    shared: str = ""
+    """A folder in which runs keep their stages: what one run has made of the same inputs with the same settings, the
+    others link to. Empty: each run has its own."""
 
 
 @dataclass
@@ -64,5 +69,6 @@ class Config:
     plan: PlanConfig = field(default_factory=PlanConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
     recipe: str = ""
     """Name of the recipe this config was composed from (set by the command line)."""

@@ -1,0 +1,67 @@
+"""``nemo-adapt study recipe=FILE.yaml [key=value ...]``: many runs that differ in what is studied, and tables of it.
+
+Cells whose run has ended well are not run again, so that the same command goes on after any interruption. What cells
+have in common (tokenizers, data, converted models) is made once.
+"""
+
+from nemo_adapt import recipes
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
+from nemo_adapt.run_folder import RunFolder, claim
+from nemo_adapt.study.cells import Cell, cells, check, configuration, seeded
+from nemo_adapt.study.work import LOG, Job, part_of, work
+
+CELLS, SHARED = "cells", "shared"
+OURS = ("recipe=", "run.name=", "run.shared=", "study.")
+"""Words of the command line that are the study's own, and no cell's."""
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for a study that cannot be run, and when cells have failed."""
+    from nemo_adapt.study import report, results
+
+    config = recipes.of_words(words)
+    recipe = next((word.partition("=")[2] for word in words if word.startswith("recipe=")), "blank")
+    common = [word for word in words if not word.startswith(OURS)]
+    run = RunFolder.of(config)
+    found = cells(config.study)
+    configs = checked(found, recipe, common, config.study.match)
+    jobs = [job_of(cell, configs[cell.values_key], config, recipe, common) for cell in found]
+    claim(run, config)
+    mine = part_of(jobs)
+    say(
+        f"study {config.run.name}: {len(jobs)} cells" + (f", {len(mine)} of them here" if len(mine) < len(jobs) else "")
+    )
+    failed = work(mine, config.study.processes)
+    done = [job for job in jobs if job.done]
+    if done:
+        rows = [results.read(job.cell, job.folder, configs[job.cell.values_key]) for job in done]
+        axes = {axis: list(values) for axis, values in config.study.axes.items()}
+        report.write(config.run.name, axes, rows, len(jobs), config.study.match, run.root)
+        for sentence in report.verdicts(axes, rows):
+            say(sentence)
+        say(f"report: {run.root / 'study.md'}")
+    if failed:
+        raise UserError(
+            f"study: {len(failed)} cells failed ({', '.join(job.cell.name for job in failed[:3])}"
+            f"{', …' if len(failed) > 3 else ''}): see {failed[0].folder / LOG}; the same command runs them again"
+        )
+
+
+def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> dict[tuple[str, ...], Config]:
+    """The configuration of each combination of values; what cannot be run is said before anything is."""
+    configs: dict[tuple[str, ...], Config] = {}
+    for cell in found:
+        if cell.values_key not in configs:
+            configs[cell.values_key] = configuration(cell, recipe, common)
+            check(cell, configs[cell.values_key], match)
+    return configs
+
+
+def job_of(cell: Cell, own: Config, study: Config, recipe: str, common: list[str]) -> Job:
+    """The run of a cell."""
+    root = RunFolder.of(study).root
+    words = [f"recipe={recipe}", *common, *cell.words, *seeded(cell, own)]
+    places = [f"run.name={study.run.name}/{CELLS}/{cell.name}", f"run.shared={root / SHARED}"]
+    return Job(cell, root / CELLS / cell.name, ["run", *words, *places])

@@ -1,0 +1,137 @@
+"""What made a difference: means over seeds, and paired differences with what seeds alone would explain.
+
+Two values of an axis are compared within pairs of runs that differ in nothing else, the seed included. Combinations of
+the other axes may differ in how much they gain; noise is how much the seeds of one combination differ from each other,
+pooled over all of them. With d the differences of combination c, n of them each, m their means and k combinations:
+the effect is the mean of m, its variance is ``sum((d - m)**2) / sum(n - 1) * sum(1 / n) / k**2``, and its interval is
+Student's with ``sum(n - 1)`` degrees of freedom. Where an axis has several values, p-values are Holm's (1979).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemo_adapt.study.results import Row
+
+LEVEL = 0.05
+"""A difference is larger than noise where chance alone makes one so large in fewer cases."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with the half width of its 95% interval, which is NaN where there is one run."""
+
+    value: float
+    half: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value of an axis against the first one, in one measure."""
+
+    value: str
+    mean: Mean
+    p: float
+    """Chance of a difference so large by the seeds alone; NaN where there is one seed."""
+
+    @property
+    def is_larger_than_noise(self) -> bool:
+        """Whether seeds do not explain it."""
+        return self.p < LEVEL
+
+
+def summary(rows: Sequence[Row], measure: str) -> dict[tuple[str, ...], Mean]:
+    """The mean over seeds of each combination of all axes."""
+    return {values: effect([found]) for values, found in grouped(rows, measure, lambda row: row.others()).items()}
+
+
+def by_value(rows: Sequence[Row], axis: str, measure: str, *also: str) -> dict[tuple[str, ...], Mean]:
+    """The mean of each value of ``axis`` (and of the axes ``also``) over the combinations of the others that all of
+    them have been run with; where there is none, over its own."""
+    split = {
+        key: grouped(found, measure, lambda row: row.others(axis, *also))
+        for key, found in _rows_by(rows, measure, lambda row: tuple(row.values[name] for name in (axis, *also))).items()
+    }
+    common = set.intersection(*(set(found) for found in split.values())) if split else set()
+    return {
+        key: effect([values for others, values in found.items() if others in common or not common])
+        for key, found in split.items()
+    }
+
+
+def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> list[Difference]:
+    """Each of the ``values`` of ``axis`` against the first of them; those without a pair are left out."""
+    places = {(row.values[axis], row.others(axis), row.seed): row for row in rows if measure in row.measures}
+    found = []
+    for value in values[1:]:
+        pairs: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        for (_, others, seed), row in ((key, row) for key, row in places.items() if key[0] == value):
+            first = places.get((values[0], others, seed))
+            if first:
+                pairs[others].append(row.measures[measure] - first.measures[measure])
+        if pairs:
+            found.append((value, effect(list(pairs.values())), chance(list(pairs.values()))))
+    corrected = holm([p for _, _, p in found])
+    return [Difference(value, mean, p) for (value, mean, _), p in zip(found, corrected, strict=True)]
+
+
+def effect(groups: Sequence[Sequence[float]]) -> Mean:
+    """The mean of the groups' means, and its interval (the module's formula)."""
+    from scipy import stats
+
+    error, freedom = _error(groups)
+    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error if freedom else math.nan
+    return Mean(float(np.mean([np.mean(group) for group in groups])), half, sum(map(len, groups)))
+
+
+def chance(groups: Sequence[Sequence[float]]) -> float:
+    """Two-sided p-value of a mean of zero."""
+    from scipy import stats
+
+    error, freedom = _error(groups)
+    mean = float(np.mean([np.mean(group) for group in groups]))
+    if not freedom:
+        return math.nan
+    if not error:
+        return 0.0 if mean else 1.0
+    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979)."""
+    order, corrected, largest = np.argsort(chances), [math.nan] * len(chances), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(chances) - place) * chances[index]))
+        corrected[index] = math.nan if math.isnan(chances[index]) else largest
+    return corrected
+
+
+def grouped(
+    rows: Sequence[Row], measure: str, key: Callable[[Row], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[float]]:
+    """The values of a measure by ``key``, in order."""
+    return {name: [row.measures[measure] for row in of] for name, of in _rows_by(rows, measure, key).items()}
+
+
+def _rows_by(
+    rows: Sequence[Row], measure: str, key: Callable[[Row], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[Row]]:
+    """The rows that have a measure by ``key``, in order."""
+    found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if measure in row.measures:
+            found[key(row)].append(row)
+    return found
+
+
+def _error(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Standard error of the mean of means, and its degrees of freedom."""
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return math.nan, 0
+    squares = sum(float(np.sum((np.asarray(group) - np.mean(group)) ** 2)) for group in groups)
+    return math.sqrt(squares / freedom * sum(1 / len(group) for group in groups)) / len(groups), freedom
