@@ -1,6 +1,8 @@
 """A stage's folder is finished or not taken for finished; it is skipped exactly when nothing changed."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -102,3 +104,20 @@ def test_a_damaged_manifest_is_said(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         artifact.read_manifest(tmp_path)
+
+
+def test_who_waits_takes_the_other_s_result(tmp_path):
+    source = tmp_path / "input.txt"
+    source.write_text("text", encoding="utf-8")
+    stages = [artifact.Stage("toy", tmp_path / "out", {}, {"text": [source]}) for _ in range(2)]
+    built = []
+    waiting = threading.Thread(target=lambda: artifact.run(stages[1], built.append, waits=True))
+
+    def build(place):
+        waiting.start()
+        time.sleep(0.3)
+        assert waiting.is_alive()
+
+    artifact.run(stages[0], build)
+    waiting.join(20)
+    assert not waiting.is_alive() and not built and stages[1].finished

@@ -19,6 +19,7 @@ PAGES = [
     "docs/add-a-strategy.md",
     "docs/probe.md",
     "docs/strategies.md",
+    "docs/study.md",
     "docs/tokenizer.md",
     "docs/training.md",
 ]

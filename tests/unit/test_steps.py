@@ -1,0 +1,44 @@
+"""Stages that runs share."""
+
+import pytest
+
+from nemo_adapt.config import Config, RunConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.steps import Step, run_step
+
+
+@pytest.fixture
+def step(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    return Step("toy", "helpers.toy_stage", lambda config, run: {"log": [log]}, "data/toy", ("resize.seed",))
+
+
+def config_of(tmp_path, name, seed, shared="shared"):
+    config = Config(run=RunConfig(name, str(tmp_path / "runs"), str(tmp_path / shared) if shared else ""))
+    config.resize.seed = seed
+    return config
+
+
+def test_runs_share_what_is_the_same(step, tmp_path):
+    for name, seed in (("one", 1), ("two", 1), ("three", 2), ("one", 1)):
+        run_step(config_of(tmp_path, name, seed), step)
+    assert (tmp_path / "calls").read_text().split() == ["one", "three"]
+    places = {name: tmp_path / "runs" / name / "data" / "toy" for name in ("one", "two", "three")}
+    assert all(place.is_symlink() and place.resolve().name == "toy" for place in places.values())
+    assert places["one"].resolve() == places["two"].resolve() != places["three"].resolve()
+    assert {name: (place / "said").read_text() for name, place in places.items()} == {
+        "one": "1",
+        "two": "1",
+        "three": "2",
+    }
+    run_step(config_of(tmp_path, "one", 2), step)  # with other settings it links to the other
+    assert places["one"].resolve() == places["three"].resolve()
+    assert (tmp_path / "calls").read_text().split() == ["one", "three"]
+
+
+def test_a_result_of_a_run_s_own_is_not_replaced(step, tmp_path):
+    run_step(config_of(tmp_path, "one", 1, shared=""), step)
+    with pytest.raises(UserError, match=r"made before run\.shared"):
+        run_step(config_of(tmp_path, "one", 1), step)
+    assert (tmp_path / "runs/one/data/toy/said").read_text() == "1"
