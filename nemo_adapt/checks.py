@@ -7,7 +7,7 @@ from nemo_adapt import devices, families
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ParallelConfig, ProbeConfig, TrainConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import WHOLE, Shape
+from nemo_adapt.families.family import LEARNED, WHOLE, Shape
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.phases import OUTPUT, phases, trained
 from nemo_adapt.resize.plan import strategies
@@ -22,6 +22,7 @@ def check(config: Config) -> None:
     shape = families.of(hf_config).shape(hf_config)
     check_layout(shape, config.parallel)
     check_train(config.train, config.parallel)
+    check_positions(shape, config.train.seq_length)
     check_scores(config)
     if config.train.reset_attention and shape.is_plain and devices.has_transformer_engine():
         raise UserError(
@@ -69,6 +70,15 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
         )
     if parallel.cp > 1 and not devices.has_transformer_engine():
         raise UserError("parallel.cp needs Transformer Engine, which is not here (it runs on a GPU alone)")
+    if parallel.cp > 1 and not shape.is_plain:
+        raise UserError("parallel.cp: this model has attention or norms that Transformer Engine's layers have not")
+
+
+def check_positions(shape: Shape, seq_length: int) -> None:
+    """``UserError`` for samples longer than a learned table of positions."""
+    learned = shape.rotary is None and shape.positions == LEARNED
+    if learned and seq_length > shape.max_positions:
+        raise UserError(f"train.seq_length={seq_length}: the model has learned {shape.max_positions} positions")
 
 
 def check_phases(config: Config, shape: Shape) -> None:

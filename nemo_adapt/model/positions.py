@@ -31,14 +31,14 @@ def with_alibi(
     """The three, each [batch, heads, seq, dim], with more columns, so that slope * j is added to the score of key j.
 
     It is added by the product of queries and keys, so that any kernel of causal attention does, and no mask has to be
-    built. Softmax does not see that the bias is counted from the first key and not from the query. Both factors are
-    split into parts that are exact in bfloat16 (the slope's, up to 2^-17 of it). ``scale`` is what scores are
-    multiplied by; values get columns of zeros, which the caller cuts off.
+    built. Softmax does not see that j is counted from the middle, where numbers stay smallest, and not from the query.
+    Both factors are split into parts that are exact in bfloat16 (the slope's, up to 2^-17 of it). ``scale`` is what
+    scores are multiplied by; values get columns of zeros, which the caller cuts off.
     """
     exact = slopes.double() / scale
     large = exact.to(query.dtype)
     small = (exact - large).to(query.dtype)
-    places = torch.arange(key.shape[2], device=key.device)
+    places = torch.arange(key.shape[2], device=key.device) - key.shape[2] // 2
     low = places % EXACT
     by_query = torch.stack([large, large, small, small], dim=-1)[:, None, :]
     by_key = torch.stack([places - low, low, places - low, low], dim=-1).to(key.dtype)
