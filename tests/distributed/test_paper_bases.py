@@ -155,21 +155,27 @@ def folders_of(place, name, new):
 
 
 LAYOUTS = {"tp2-sequence": {"tp": 2, "sequence": True}, "pp2": {"pp": 2}}
+ADDED = 6
+"""New rows, among which ``training_bodies.samples`` has its frequent tokens."""
+
+
+def three_phases(**parallel):
+    config = tiny_config(**parallel)
+    train = config.train
+    train.global_batch, train.micro_batch, train.seq_length = 8, 2, training_bodies.SEQ
+    train.recompute = "pp" in parallel
+    train.phases = [PhaseConfig(kind, 2, 1e-2) for kind in ("new_rows", "embeddings", "all")]
+    return config
 
 
 @pytest.mark.parametrize("name", ["bloom", "xglm", "phi", "phi, tied"])
 def test_losses_and_gradient_norms_equal_one_rank(name, ranks, tmp_path, monkeypatch):
     """Through phases of new rows, tables and everything; what is cut and what each rank sees a part of is marked so."""
     monkeypatch.setitem(zoo.ZOO, "phi, tied", tied_phi)
-    folders, new = folders_of(tmp_path, name, 6), 6
+    folders = folders_of(tmp_path, name, ADDED)
 
     def trained(size, **parallel):
-        config = tiny_config(**parallel)
-        train = config.train
-        train.global_batch, train.micro_batch, train.seq_length = 8, 2, training_bodies.SEQ
-        train.recompute = "pp" in parallel
-        train.phases = [PhaseConfig(kind, 2, 1e-2) for kind in ("new_rows", "embeddings", "all")]
-        return ranks(size).run(training_bodies.train, config, folders, zoo.VOCAB + new)
+        return ranks(size).run(training_bodies.train, three_phases(**parallel), folders, zoo.VOCAB + ADDED)
 
     (reference,) = trained(1)
     for layout in LAYOUTS.values():
@@ -179,8 +185,19 @@ def test_losses_and_gradient_norms_equal_one_rank(name, ranks, tmp_path, monkeyp
     bias = [state["output_layer.bias"] for state in reference.states if "output_layer.bias" in state]
     if bias:  # new rows first, then all of it; padded ones never
         moved = [(before != after).tolist() for before, after in itertools.pairwise(bias)]
-        assert not any(moved[0][: zoo.VOCAB]) and all(moved[0][zoo.VOCAB : zoo.VOCAB + new])
-        assert all(moved[1][: zoo.VOCAB + new]) and not any(any(each[zoo.VOCAB + new :]) for each in moved)
+        rows = zoo.VOCAB + ADDED
+        assert not any(moved[0][: zoo.VOCAB]) and all(moved[0][zoo.VOCAB : rows])
+        assert all(moved[1][:rows]) and not any(any(each[rows:]) for each in moved)
+
+
+@pytest.mark.parametrize("name", ["bloom", "phi"])
+def test_a_restart_at_another_layout_goes_on(name, ranks, tmp_path):
+    """Inside the phase of new rows, where an output bias has some too, and in the last phase."""
+    words = (folders_of(tmp_path, name, ADDED), zoo.VOCAB + ADDED, tmp_path / "saved")
+    whole = ranks(2).run(training_bodies.train_and_save, three_phases(tp=2, sequence=True), *words, 0, 6)[0]
+    for first in (1, 5):
+        found = ranks(2).run(training_bodies.train_and_save, three_phases(pp=2), *words, first, 6)[0]
+        torch.testing.assert_close(found, whole[first:], rtol=0, atol=1e-5)
 
 
 def tied_phi():

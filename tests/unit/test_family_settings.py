@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,6 +164,21 @@ def test_published_configurations_are_read(name):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family.name, **config))
     assert found == size == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_page_of_models_has_every_family():
+    """In both tables, with its class and as many configurations as the zoo has."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    tables = {len(row): {each[0].strip("`"): each for each in rows if len(each) == len(row)} for row in rows}
+    kinds, tested = tables[8], tables[7]
+    assert list(kinds) == list(tested) == families.names()
+    for family in families.FAMILIES:
+        assert kinds[family.name][1] == f"`{family.architectures[0]}`"
+        count = sum(make().model_type == family.name for make in zoo.ZOO.values())
+        assert re.match(rf"{count}\b", tested[family.name][1]), family.name
+    for name in re.findall(r"`(test_\w+\.py)`", page):
+        assert list(Path(__file__).parents[1].rglob(name)), name
 
 
 def test_phi_turns_half_of_a_head_unless_it_says_otherwise():
