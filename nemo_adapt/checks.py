@@ -24,6 +24,7 @@ def check(config: Config, here: bool = True) -> None:
     if here:
         check_machine(config, shape)
     check_train(config.train, config.parallel)
+    check_positions(shape, config.train.seq_length)
     check_scores(config)
     check_phases(config, shape)
     check_probe(config.probe)

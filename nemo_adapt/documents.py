@@ -1,7 +1,7 @@
 """The end-of-document rule in one place: where a document starts and ends, and how many bytes each token stands for.
 
 Training sees ``[BOS] document EOS`` (BOS only where the tokenizer adds one by itself and it is not EOS too);
-scoring sees ``start document``, with ``start`` the BOS, or the EOS that stood before a document in training.
+scoring sees ``start document``, with ``start`` what stood before a document in training: BOS, or the EOS of another.
 """
 
 import json
@@ -22,8 +22,11 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def start_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The id that a document follows when it is scored: BOS if there is one, else EOS; ``UserError`` if neither."""
-    return _first(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    """The id that a document follows when it is scored, as in training: BOS where the tokenizer adds one, else EOS.
+
+    BLOOM and XGLM have a BOS and have not seen it before documents. ``UserError`` if there is neither.
+    """
+    return (training_prefix(tokenizer) or [end_id(tokenizer)])[0]
 
 
 def end_id(tokenizer: PreTrainedTokenizerFast) -> int:

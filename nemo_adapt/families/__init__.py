@@ -1,16 +1,19 @@
 """The model families. A new one is one file beside this one and one line in ``FAMILIES``."""
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
 from nemo_adapt.families.olmo2 import OLMO2
+from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
+from nemo_adapt.families.xglm import XGLM
 
-FAMILIES: tuple[Family, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, PHI3, OLMO2, GPT2)
+FAMILIES: tuple[Family, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, PHI, PHI3, OLMO2, GPT2, BLOOM, XGLM)
 
 
 def names() -> list[str]:

@@ -15,6 +15,7 @@ FC1, FC2 = f"{MEGATRON}.mlp.linear_fc1", f"{MEGATRON}.mlp.linear_fc2"
 QUERY_NORM, KEY_NORM = f"{MEGATRON}.self_attention.q_layernorm.weight", f"{MEGATRON}.self_attention.k_layernorm.weight"
 BEFORE_ATTENTION, AFTER_ATTENTION = f"{ATTENTION}.layer_norm_weight", f"{PROJECTION}.post_layernorm.weight"
 BEFORE_MLP, AFTER_MLP = f"{FC1}.layer_norm_weight", f"{FC2}.post_layernorm.weight"
+EMBEDDING_NORM, FINAL_NORM = "embedding.layernorm.weight", "decoder.final_layernorm.weight"
 NORMS_BEFORE = {BEFORE_ATTENTION: "input_layernorm", BEFORE_MLP: "post_attention_layernorm"}
 QKV = tuple(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")
 GATE_UP = tuple(f"{LAYER}.mlp.{name}_proj.weight" for name in ("gate", "up"))
@@ -26,6 +27,22 @@ Place = tuple[str, int]
 def one(key: str, name: str, *shape: int, stacked: bool = True, turned: bool = False) -> Entry:
     """A Megatron tensor that is one Hugging Face tensor under another name."""
     return Entry(key, shape, (Rows(name, 0, shape[0], turned),), stacked)
+
+
+def linear(key: str, name: str, outputs: int, inputs: int, turned: bool = False) -> list[Entry]:
+    """A projection with a bias."""
+    return [
+        one(f"{key}.weight", f"{name}.weight", outputs, inputs, turned=turned),
+        one(f"{key}.bias", f"{name}.bias", outputs),
+    ]
+
+
+def layer_norm(key: str, name: str, hidden: int, stacked: bool = True) -> list[Entry]:
+    """A LayerNorm; ``key`` is that of its weight."""
+    return [
+        one(key, f"{name}.weight", hidden, stacked=stacked),
+        one(f"{key.removesuffix('weight')}bias", f"{name}.bias", hidden, stacked=stacked),
+    ]
 
 
 def joined(key: str, names: Sequence[str], rows: int, columns: int) -> Entry:
@@ -64,7 +81,7 @@ def llama_like(
         one(f"{PROJECTION}.weight", f"{LAYER}.self_attn.o_proj.weight", hidden, shape.query_rows),
         fc1 or joined(f"{FC1}.weight", GATE_UP, ffn, hidden),
         one(f"{FC2}.weight", f"{LAYER}.mlp.down_proj.weight", hidden, ffn),
-        one("decoder.final_layernorm.weight", "model.norm.weight", hidden, stacked=False),
+        one(FINAL_NORM, "model.norm.weight", hidden, stacked=False),
     ]
     if not shape.tied:
         table.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))

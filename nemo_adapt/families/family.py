@@ -20,8 +20,9 @@ OUTPUT_LAYER = "output_layer.weight"
 """Megatron's key of the output table, [vocab, hidden]; absent where it is tied to the input table."""
 OUTPUT_BIAS = "output_layer.bias"
 """Megatron's key of the output layer's bias, [vocab], in families that have one."""
-BEFORE, AFTER, AROUND = "before", "after", "around"
+BEFORE, AFTER, AROUND, SHARED = "before", "after", "around", "shared"
 HEAD, WHOLE = "head", "whole"
+LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ class Shape:
     tied: bool
     norm_epsilon: float
     rotary: "Rotary | None" = None
-    """Rotary positions; ``None``: a learned table of ``max_positions`` rows."""
+    """Rotary positions; ``None``: the model has others."""
+    positions: str = LEARNED
+    """What others: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows added to the embeddings, or
+    ``ALIBI``, a bias of the scores."""
     activation: str = "silu"
     """``silu``, ``gelu`` or ``gelu_tanh``."""
     windows: tuple[int, ...] = ()
@@ -94,8 +98,15 @@ class Shape:
     """The same for logits."""
     embedding_scale: float = 1.0
     """What rows of the input table are multiplied by when looked up."""
+    rounds_scale: bool = False
+    """Whether that factor is rounded to the dtype of the rows first."""
+    embedding_norm: bool = False
+    """Whether embeddings are normed before the first layer."""
+    output_bias: bool = False
+    """Whether the output layer has a bias, one number a row."""
     norms: str = BEFORE
-    """Where a layer's norms stand: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND``."""
+    """Where a layer's norms stand: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND``; ``SHARED``: one before
+    both, which then work side by side."""
     qk_norm: str = ""
     """Norm of queries and keys: none, ``HEAD`` (each head by itself) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
@@ -104,7 +115,8 @@ class Shape:
     @property
     def is_plain(self) -> bool:
         """Whether Transformer Engine's layers have all that the model's need."""
-        return self.norms == BEFORE and self.qk_norm != WHOLE and not self.attention_cap and not self.windows
+        needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.windows or self.positions == ALIBI
+        return self.norms == BEFORE and not needs_ours
 
     @property
     def query_rows(self) -> int:

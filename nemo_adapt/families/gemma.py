@@ -3,7 +3,11 @@
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import AROUND, Entry, Family, HfConfig, Shape, require
 
-COVERED = {"attention_bias": (False, None), "attention_dropout": (0.0, 0, None)}
+COVERED = {
+    "attention_bias": (False, None),
+    "attention_dropout": (0.0, 0, None),
+    "use_bidirectional_attention": (False, None),
+}
 TANH = ("gelu_pytorch_tanh",)
 TRANSFORMER = {**settings.RMS_GATED, "layernorm_zero_centered_gamma": True}
 
@@ -13,13 +17,14 @@ def shape_1(config: HfConfig) -> Shape:
 
     ``hidden_act: gelu`` of the first published files means the tanh form too: transformers computes it so.
     """
-    require(config, "Gemma", {**COVERED, "hidden_activation": (*TANH, None), "hidden_act": (*TANH, "gelu", None)})
+    activations = {"hidden_activation": (*TANH, None), "hidden_act": (*TANH, "gelu", None)}
+    require(config, "Gemma", {**COVERED, **activations})
     return settings.llama_like(config, "Gemma", **_common(config))
 
 
 def shape_2(config: HfConfig) -> Shape:
     """Megatron's settings for a Gemma2 config.json; every other layer slides, the first one does."""
-    require(config, "Gemma2", {**COVERED, "hidden_activation": TANH, "use_bidirectional_attention": (False, None)})
+    require(config, "Gemma2", {**COVERED, "hidden_activation": TANH})
     sliding = [layer % 2 == 0 for layer in range(config["num_hidden_layers"])]
     return settings.llama_like(
         config,
@@ -49,6 +54,7 @@ def _common(config: HfConfig) -> dict[str, object]:
         "head_dim": config.get("head_dim") or 256,
         "tied": bool(config.get("tie_word_embeddings", True)),
         "embedding_scale": config["hidden_size"] ** 0.5,
+        "rounds_scale": True,
         "activation": "gelu_tanh",
         "transformer": TRANSFORMER,
     }

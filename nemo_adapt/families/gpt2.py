@@ -1,6 +1,19 @@
 """GPT-2: learned positions, LayerNorm, biases everywhere, and matrices that are stored transposed."""
 
-from nemo_adapt.families.entries import ATTENTION, BEFORE_ATTENTION, BEFORE_MLP, FC1, FC2, PROJECTION, grouped_qkv, one
+from nemo_adapt.families import settings
+from nemo_adapt.families.entries import (
+    ATTENTION,
+    BEFORE_ATTENTION,
+    BEFORE_MLP,
+    FC1,
+    FC2,
+    FINAL_NORM,
+    PROJECTION,
+    grouped_qkv,
+    layer_norm,
+    linear,
+    one,
+)
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
 
 COVERED = {
@@ -29,13 +42,13 @@ def shape(config: HfConfig) -> Shape:
         tied=bool(config.get("tie_word_embeddings", True)),
         norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
         activation="gelu_tanh",
-        transformer={"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True},
+        transformer=settings.LAYER_NORM_BIASES,
     )
 
 
 def table(shape: Shape) -> list[Entry]:
     """The table; ``c_attn`` holds queries, keys and values side by side."""
-    hidden, ffn, final = shape.hidden, shape.ffn, "decoder.final_layernorm"
+    hidden, ffn = shape.hidden, shape.ffn
     qkv = [(f"{LAYER}.attn.c_attn.{{}}", part * hidden) for part in range(3)]
     weights, biases = ([(name.replace("{}", kind), first) for name, first in qkv] for kind in ("weight", "bias"))
     rows = [
@@ -43,27 +56,18 @@ def table(shape: Shape) -> list[Entry]:
         one(
             "embedding.position_embeddings.weight", "transformer.wpe.weight", shape.max_positions, hidden, stacked=False
         ),
+        *layer_norm(BEFORE_ATTENTION, f"{LAYER}.ln_1", hidden),
         grouped_qkv(f"{ATTENTION}.weight", weights, shape, [hidden], turned=True),
         grouped_qkv(f"{ATTENTION}.bias", biases, shape),
-        *_linear(PROJECTION, f"{LAYER}.attn.c_proj", hidden, hidden),
-        *_linear(FC1, f"{LAYER}.mlp.c_fc", ffn, hidden),
-        *_linear(FC2, f"{LAYER}.mlp.c_proj", hidden, ffn),
-        one(f"{final}.weight", "transformer.ln_f.weight", hidden, stacked=False),
-        one(f"{final}.bias", "transformer.ln_f.bias", hidden, stacked=False),
+        *linear(PROJECTION, f"{LAYER}.attn.c_proj", hidden, hidden, turned=True),
+        *layer_norm(BEFORE_MLP, f"{LAYER}.ln_2", hidden),
+        *linear(FC1, f"{LAYER}.mlp.c_fc", ffn, hidden, turned=True),
+        *linear(FC2, f"{LAYER}.mlp.c_proj", hidden, ffn, turned=True),
+        *layer_norm(FINAL_NORM, "transformer.ln_f", hidden, stacked=False),
     ]
-    for key, name in ((BEFORE_ATTENTION, "ln_1"), (BEFORE_MLP, "ln_2")):
-        rows.append(one(key, f"{LAYER}.{name}.weight", hidden))
-        rows.append(one(key.replace("norm_weight", "norm_bias"), f"{LAYER}.{name}.bias", hidden))
     if not shape.tied:
         rows.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
     return rows
-
-
-def _linear(key: str, name: str, outputs: int, inputs: int) -> list[Entry]:
-    return [
-        one(f"{key}.weight", f"{name}.weight", outputs, inputs, turned=True),
-        one(f"{key}.bias", f"{name}.bias", outputs),
-    ]
 
 
 GPT2 = Family(

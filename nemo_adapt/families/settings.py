@@ -8,6 +8,8 @@ from nemo_adapt.families.family import HfConfig, Rotary, Shape
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_linear": False}
 """``TransformerConfig`` of a layer with RMSNorm, a gated MLP and no biases."""
+LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
+"""The same of a layer with LayerNorm, a plain MLP and biases everywhere."""
 
 
 def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:

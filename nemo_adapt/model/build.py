@@ -19,14 +19,28 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from nemo_adapt import devices
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import AFTER, BEFORE, HEAD, WHOLE, Rotary, Shape
-from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, WholeNorm
+from nemo_adapt.families.family import (
+    AFTER,
+    ALIBI,
+    AROUND,
+    HEAD,
+    LEARNED,
+    SHARED,
+    SINUSOIDAL,
+    WHOLE,
+    Rotary,
+    Shape,
+)
+from nemo_adapt.model.ends import finish_input, finish_output
+from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
 from nemo_adapt.model.rotary import inverse_frequencies, turn_by_positions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True}))}
 """For queries, and for keys."""
+POSITIONS = {LEARNED: "learned_absolute", SINUSOIDAL: "learned_absolute", ALIBI: "none"}
+"""Megatron's names; where it has a learned table, sinusoidal rows take its place."""
 
 
 def start_parallel(parallel: ParallelConfig, seed: int) -> int:
@@ -103,10 +117,14 @@ def layer_spec(shape: Shape, config: TransformerConfig, chunk: int | None) -> An
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
     layer, attention = spec.submodules, spec.submodules.self_attention.submodules
-    attention.core_attention = partial(CoreAttention, windows=shape.windows, cap=shape.attention_cap)
+    attention.core_attention = partial(
+        CoreAttention, windows=shape.windows, cap=shape.attention_cap, alibi=shape.positions == ALIBI
+    )
     attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
-    if shape.norms != BEFORE:
+    if shape.norms == SHARED:
+        spec.module, layer.pre_mlp_layernorm = SideBySideLayer, IdentityOp
+    if shape.norms in (AFTER, AROUND):
         attention.linear_proj = layer.mlp.submodules.linear_fc2 = ProjectionThenNorm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
 
@@ -135,52 +153,20 @@ def _chunk(
         max_sequence_length=shape.max_positions,
         pre_process=parallel_state.is_pipeline_first_stage(**place),
         post_process=parallel_state.is_pipeline_last_stage(**place),
-        position_embedding_type="rope" if shape.rotary else "learned_absolute",
+        position_embedding_type="rope" if shape.rotary else POSITIONS[shape.positions],
         rotary_percent=rotary.share,
         rotary_base=int(rotary.base) if float(rotary.base).is_integer() else rotary.base,
         share_embeddings_and_output_weights=shape.tied,
         parallel_output=True,
         vp_stage=chunk,
-    ).to(devices.best_device())
+    )
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
     if shape.rotary:
         turn_by_positions(model)
-    if model.pre_process and not shape.rotary:
-        model.embedding.position_embeddings.to(config.params_dtype)  # Megatron leaves it float32
-    if model.pre_process and shape.embedding_scale != 1.0:
-        model.embedding.register_forward_hook(_scale(shape.embedding_scale))
+    if model.pre_process:
+        finish_input(model, shape)
     if model.post_process:
-        first_row = parallel_state.get_tensor_model_parallel_rank() * (padded // parallel.tp)
-        model.output_layer.register_forward_hook(_finish_logits(vocab, padded, first_row, shape.logit_cap))
-    return model
-
-
-def _scale(factor: float) -> Any:
-    """A forward hook of the embedding: rows times ``factor``, which is rounded to their dtype first, as in Gemma."""
-
-    def scale(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        return output * torch.tensor(factor, dtype=output.dtype, device=output.device)
-
-    return scale
-
-
-def _finish_logits(vocab: int, padded: int, first_row: int, cap: float) -> Any:
-    """A forward hook of the output layer: logits are capped (0: not), those of padded rows become minus infinity.
-
-    Works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP.
-    """
-
-    def finish(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
-        logits, bias = output
-        if cap:
-            logits = cap * torch.tanh(logits / cap)
-        width = logits.shape[-1]
-        real = vocab if width == padded else vocab - first_row
-        if real < width:
-            is_padding = torch.arange(width, device=logits.device) >= real
-            logits = logits.masked_fill(is_padding, float("-inf"))
-        return logits, bias
-
-    return finish
+        finish_output(model, shape, vocab, padded)
+    return model.to(devices.best_device())

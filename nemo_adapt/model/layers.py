@@ -11,17 +11,19 @@ from megatron.core.tensor_parallel import (
     reduce_from_tensor_model_parallel_region,
     set_tensor_model_parallel_attributes,
 )
-from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer import TransformerConfig, TransformerLayer
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
+
+from nemo_adapt.model.positions import alibi_slopes, with_alibi
 
 
 class CoreAttention(MegatronModule):
     """Causal attention by ``scaled_dot_product_attention``: flash kernels on a GPU, fast on a CPU, GQA without copies.
 
     Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), and
-    ``windows`` and ``cap`` as ``Shape`` has them. The mask is the causal one unless one is given, and without a window
-    none is built.
+    ``windows`` and ``cap`` as ``Shape`` has them; ``alibi`` biases the scores. The mask is the causal one unless one is
+    given, and without a window none is built.
     """
 
     def __init__(
@@ -34,12 +36,13 @@ class CoreAttention(MegatronModule):
         softmax_scale: float | None = None,
         windows: tuple[int, ...] = (),
         cap: float = 0.0,
+        alibi: bool = False,
         **unused: Any,
     ) -> None:
         super().__init__(config=config)
         self.softmax_scale = softmax_scale
         self.window = windows[layer_number - 1] if windows else 0  # layers are counted from 1, over all stages
-        self.cap = cap
+        self.cap, self.alibi = cap, alibi
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
 
     def forward(
@@ -62,9 +65,13 @@ class CoreAttention(MegatronModule):
             causal = _visible(length, self.window, query.device)
             visible = causal if visible is None else visible & causal
         dropout = self.dropout if self.training else 0.0
+        columns, scale = value.shape[3], self.softmax_scale
+        if self.alibi:
+            scale = scale or query.shape[3] ** -0.5
+            query, key, value = with_alibi(query, key, value, self._slopes(query.shape[1], query.device), scale)
         if self.cap:
             assert visible is not None
-            out = _capped_attention(query, key, value, visible, self.softmax_scale, self.cap, dropout)
+            out = _capped_attention(query, key, value, visible, scale, self.cap, dropout)
         else:
             out = F.scaled_dot_product_attention(
                 query,
@@ -74,9 +81,14 @@ class CoreAttention(MegatronModule):
                 is_causal=visible is None,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,
-                scale=self.softmax_scale,
+                scale=scale,
             )
-        return out.permute(2, 0, 1, 3).flatten(2)
+        return out[..., :columns].permute(2, 0, 1, 3).flatten(2)
+
+    def _slopes(self, heads: int, device: torch.device) -> torch.Tensor:
+        """Those of this TP rank's ``heads``."""
+        first = parallel_state.get_tensor_model_parallel_rank() * heads
+        return alibi_slopes(self.config.num_attention_heads, device)[first : first + heads]
 
 
 def _capped_attention(
@@ -168,3 +180,22 @@ class ProjectionThenNorm(RowParallelLinear):
         """[seq, batch, this rank's input] -> [seq, batch, output], and no bias."""
         out, bias = super().forward(hidden)
         return self.post_layernorm(out if bias is None else out + bias), None
+
+
+class SideBySideLayer(TransformerLayer):
+    """A layer whose attention and MLP read the same normed input; both are added to the residual stream (Phi-2)."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        rotary_pos_emb: torch.Tensor | None = None,
+        **unused: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """[seq, batch, hidden] (under sequence parallelism this rank's part) -> the same, and no context."""
+        normed = self.input_layernorm(hidden_states)
+        attended, attention_bias = self.self_attention(
+            normed, attention_mask=attention_mask, rotary_pos_emb=rotary_pos_emb
+        )
+        computed, mlp_bias = self.mlp(normed)
+        return attended + attention_bias + (computed + mlp_bias) + hidden_states, None

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.dist_checkpointing import ShardedTensor
 
-from nemo_adapt.resize.load import tables_of
+from nemo_adapt.families.family import OUTPUT_BIAS
+from nemo_adapt.resize.load import Held, tables_of
 
 NAME = "new_rows"
 """The first part of the names of the child modules that hold them, and of their keys in a checkpoint."""
@@ -72,7 +73,8 @@ class NewRows(torch.nn.Module):
         copy = int(getattr(self.rows, "shared", False))
         replica = (copy, 0, parallel_state.get_data_parallel_rank(with_context_parallel=True))
         shape = tuple(self.rows.shape)
-        whole, offset = (self.span.stop - self.span.first, shape[1]), (self.offset, 0)
+        whole = (self.span.stop - self.span.first, *shape[1:])
+        offset = (self.offset, *(0 for _ in shape[1:]))
         piece = ShardedTensor(f"{NAME}.{self.key}", self.rows, self.rows.dtype, shape, whole, offset, None, replica)
         return {f"{prefix}rows": piece}
 
@@ -82,10 +84,15 @@ def lend(model: Any, span: Span) -> list[NewRows]:
     found = []
     for held in tables_of(model):
         start = parallel_state.get_tensor_model_parallel_rank() * len(held.shard)
-        lent = NewRows(held.shard, held.table, span, start)
+        lent = NewRows(held.shard, name_of(held), span, start)
         model.add_module(f"{NAME}_{lent.key}", lent)
         found.append(lent)
     return found
+
+
+def name_of(held: Held) -> str:
+    """By which a table's new rows, or those of an output bias, are known."""
+    return f"{held.table}_bias" if held.key == OUTPUT_BIAS else held.table
 
 
 def give_back(model: Any, lent: list[NewRows]) -> None:

@@ -78,6 +78,22 @@ def test_bf16_is_as_exact_as_transformers(model, ranks):
     assert (ours[..., : zoo.VOCAB].float() - logits).abs().max() < 1.5 * their_error
 
 
+@pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi"])
+def test_bf16_keeps_its_bits(name, ranks, tmp_path):
+    """Through the model, not only the files: a norm whose weights are 1 + w stays w."""
+    folder = zoo.make(tmp_path / "model", name, torch.bfloat16)
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
+    folders = Folders(folder, converted(folder, tmp_path / "convert"), tmp_path / "tokenizer")
+    config = tiny_config()
+    config.train.precision = "bf16"
+    (tmp_path / "saved").mkdir()
+    ranks(1).run(model_bodies.save, config, folders, tmp_path / "saved")
+    before, after = load_file(folder / "model.safetensors"), exported(folders, tmp_path / "saved", tmp_path / "out")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert after[name].dtype == torch.bfloat16 and torch.equal(tensor, after[name]), name
+
+
 def test_published_gpt2_files_have_shorter_names(tmp_path):
     """They leave out ``transformer.`` and carry attention masks."""
     folder = zoo.make(tmp_path / "model", "gpt2")

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     Gemma2Config,
     GemmaConfig,
     GPT2Config,
@@ -13,9 +14,11 @@ from transformers import (
     MistralConfig,
     Olmo2Config,
     Phi3Config,
+    PhiConfig,
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    XGLMConfig,
 )
 
 VOCAB = 250
@@ -59,10 +62,15 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "qwen2": lambda: common(Qwen2Config, tie_word_embeddings=True),
     "qwen2 with a window": lambda: common(Qwen2Config, use_sliding_window=True, sliding_window=8, max_window_layers=1),
     "qwen3": lambda: common(Qwen3Config, head_dim=16),
-    "gemma": lambda: common(GemmaConfig, head_dim=16, num_key_value_heads=1, tie_word_embeddings=True),
+    "gemma": lambda: common(GemmaConfig, head_dim=8, num_key_value_heads=1, tie_word_embeddings=True),
+    "gemma 7B's heads": lambda: common(GemmaConfig, head_dim=16, num_key_value_heads=4, tie_word_embeddings=True),
     "gemma2": lambda: common(
         Gemma2Config, head_dim=16, tie_word_embeddings=True, sliding_window=8, query_pre_attn_scalar=24,
         attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+    ),
+    "phi": lambda: common(
+        PhiConfig, hidden_size=80, num_key_value_heads=4,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.4},
     ),
     "phi3": lambda: common(Phi3Config, sliding_window=8),
     "phi3, half turned": lambda: common(
@@ -72,6 +80,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
+    ),
+    "bloom": lambda: BloomConfig(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=12, pad_token_id=0),
+    "xglm": lambda: XGLMConfig(
+        vocab_size=VOCAB, d_model=32, ffn_dim=48, num_layers=2, attention_heads=4, max_position_embeddings=64,
+        dropout=0.0, attention_dropout=0.0,
     ),
 }  # fmt: skip
 """Name -> its configuration; the name begins with the family's."""

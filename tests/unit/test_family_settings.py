@@ -1,14 +1,18 @@
 """Reading config.json: both spellings, what is refused, and the frequencies of rotary positions."""
 
 import json
+import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import zoo
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from nemo_adapt import families
+from nemo_adapt import devices, families
+from nemo_adapt.layout import check_layout, check_positions
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import complete_folder
@@ -63,12 +67,18 @@ REFUSED = {
     "qwen3": ({"attention_bias": True}, "attention_bias=True is not covered for Qwen3"),
     "gemma": ({"hidden_act": "silu"}, "hidden_act='silu' is not covered for Gemma"),
     "gemma2": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma2"),
+    "phi": ({"qk_layernorm": True}, "qk_layernorm=True is not covered for Phi"),
     "phi3": ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not covered for Phi-3"),
     "olmo2": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-2"),
     "gpt2": (
         {"scale_attn_by_inverse_layer_idx": True},
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
     ),
+    "bloom": (
+        {"apply_residual_connection_post_layernorm": True},
+        "apply_residual_connection_post_layernorm=True is not covered for BLOOM",
+    ),
+    "xglm": ({"add_cross_attention": True}, "add_cross_attention=True is not covered for XGLM"),
 }
 
 
@@ -85,7 +95,101 @@ def test_the_first_gemma_files_name_another_activation():
     assert families.of(config).shape(config).activation == "gelu_tanh"
 
 
-@pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half turned"])
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        ("xglm", {"pad_token_id": 5}, "pad_token_id=5 is not covered for XGLM"),
+        ("xglm", {"activation_function": "relu"}, "activation_function='relu' is not covered for XGLM"),
+        ("phi", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi"),
+        ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma"),
+    ],
+)
+def test_more_that_is_not_covered(name, changed, said):
+    config = config_of(name, architectures=zoo.architectures(name), **changed)
+    with pytest.raises(UserError, match=said):
+        families.of(config).shape(config)
+
+
+ROPE = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu"}
+PUBLISHED = {
+    "Llama-2-7b": (6_738_415_616, {
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008, "vocab_size": 32000,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False,
+        **ROPE,
+    }),
+    "Mistral-7B": (7_241_732_096, {
+        "architectures": ["MistralForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 32000,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": False,
+        "sliding_window": 4096, **ROPE,
+    }),
+    "gemma-2b": (2_506_172_416, {
+        "architectures": ["GemmaForCausalLM"], "hidden_size": 2048, "intermediate_size": 16384, "vocab_size": 256000,
+        "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
+        **ROPE, "hidden_act": "gelu",
+    }),
+    "gemma-7b": (8_537_680_896, {
+        "architectures": ["GemmaForCausalLM"], "hidden_size": 3072, "intermediate_size": 24576, "vocab_size": 256000,
+        "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256,
+        **ROPE, "hidden_act": "gelu",
+    }),
+    "phi-2": (2_779_683_840, {
+        "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "gelu_new",
+        "max_position_embeddings": 2048, "partial_rotary_factor": 0.4, "qk_layernorm": False, "rope_scaling": None,
+        "rope_theta": 10000.0, "layer_norm_eps": 1e-05, "resid_pdrop": 0.1, "embd_pdrop": 0.0,
+        "attention_dropout": 0.0, "tie_word_embeddings": False,
+    }),
+    "bloom-7b1": (7_069_016_064, {
+        "architectures": ["BloomForCausalLM"], "n_embed": 4096, "n_layer": 30, "num_attention_heads": 32,
+        "n_inner": None, "seq_length": 2048, "vocab_size": 250880, "attention_dropout": 0.0, "hidden_dropout": 0.0,
+        "layer_norm_epsilon": 1e-05, "apply_residual_connection_post_layernorm": False, "pretraining_tp": 4,
+        "slow_but_exact": False, "offset_alibi": 100, "masked_softmax_fusion": True,
+    }),
+    "xglm-7.5B": (7_492_771_840, {
+        "architectures": ["XGLMForCausalLM"], "d_model": 4096, "ffn_dim": 16384, "num_layers": 32,
+        "attention_heads": 32, "activation_function": "gelu", "dropout": 0.1, "attention_dropout": 0.1,
+        "activation_dropout": 0, "layerdrop": 0.0, "scale_embedding": True, "max_position_embeddings": 2048,
+        "pad_token_id": 1, "vocab_size": 256008,
+    }),
+}  # fmt: skip
+"""What the bases of arXiv 2406.14670 say in their published config.json, in transformers 4's names, and their sizes."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_are_read(name):
+    """The table has as many numbers as the model, and as transformers makes of the same config.json."""
+    size, config = PUBLISHED[name]
+    family = families.of(config)
+    shape = family.shape(config)
+    found = sum(math.prod(entry.shape) * (shape.layers if entry.stacked else 1) for entry in family.entries(shape))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family.name, **config))
+    assert found == size == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_page_of_models_has_every_family():
+    """In both tables, with its class and as many configurations as the zoo has."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    tables = {len(row): {each[0].strip("`"): each for each in rows if len(each) == len(row)} for row in rows}
+    kinds, tested = tables[8], tables[7]
+    assert list(kinds) == list(tested) == families.names()
+    for family in families.FAMILIES:
+        assert kinds[family.name][1] == f"`{family.architectures[0]}`"
+        count = sum(make().model_type == family.name for make in zoo.ZOO.values())
+        assert re.match(rf"{count}\b", tested[family.name][1]), family.name
+    for name in re.findall(r"`(test_\w+\.py)`", page):
+        assert list(Path(__file__).parents[1].rglob(name)), name
+
+
+def test_phi_turns_half_of_a_head_unless_it_says_otherwise():
+    config = {**config_of("phi"), "architectures": ["PhiForCausalLM"]}
+    assert families.of(config).shape(config).rotary.share == 0.4
+    del config["rope_parameters"]
+    assert families.of(config).shape(config).rotary.share == 0.5
+
+
+@pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half turned", "phi"])
 def test_frequencies_are_transformers(name):
     config = zoo.ZOO[name]()
     shape = families.of(config_of(name, architectures=zoo.architectures(name))).shape(config_of(name))
@@ -105,3 +209,27 @@ def test_ranks_may_share_a_key_value_head():
     olmo = config_of("olmo2", architectures=["Olmo2ForCausalLM"], num_key_value_heads=2)
     with pytest.raises(UserError, match="tp=4 does not divide the model's 2 key-value heads"):
         check_layout(families.of(olmo).shape(olmo), ParallelConfig(tp=4))
+
+
+def test_samples_fit_learned_positions():
+    shapes = {name: families.of(config_of(name, architectures=zoo.architectures(name))).shape(config_of(name))
+              for name in ("gpt2", "xglm", "bloom", "llama")}  # fmt: skip
+    for shape in shapes.values():
+        check_positions(shape, 64)
+    for name in ("xglm", "bloom", "llama"):  # computed at any length
+        check_positions(shapes[name], 65)
+    with pytest.raises(UserError, match="seq_length=65: the model has learned 64 positions"):
+        check_positions(shapes["gpt2"], 65)
+
+
+@pytest.mark.parametrize("name", ["bloom", "phi", "gemma2", "olmo2"])
+def test_a_shared_sequence_needs_layers_of_transformer_engine(name, monkeypatch):
+    monkeypatch.setattr(devices, "has_transformer_engine", lambda: True)
+    for each, refused in ((name, True), ("xglm", False)):
+        config = config_of(each, architectures=zoo.architectures(each))
+        shape, parallel = families.of(config).shape(config), ParallelConfig(cp=2)
+        if refused:
+            with pytest.raises(UserError, match=r"parallel\.cp: this model has attention or norms"):
+                check_layout(shape, parallel)
+        else:
+            check_layout(shape, parallel)

@@ -57,6 +57,9 @@ def test_documents_in_training_start_with_bos_only_where_the_tokenizer_adds_one(
     assert documents.training_prefix(gpt_like) == []
     assert documents.start_id(gpt_like) == documents.end_id(gpt_like) == gpt_like.eos_token_id
     assert documents.encode(gpt_like, []) == []
+    gpt_like.bos_token = "<s>"  # as BLOOM: it has one and puts it before nothing
+    assert documents.training_prefix(gpt_like) == []
+    assert documents.start_id(gpt_like) == gpt_like.eos_token_id != gpt_like.bos_token_id
 
 
 def test_bos_stands_in_for_a_missing_eos_and_neither_is_an_error() -> None:

@@ -1,0 +1,68 @@
+"""BLOOM: ALiBi, a norm behind the input table, LayerNorm, biases everywhere, queries, keys and values in one tensor."""
+
+from nemo_adapt.families import settings
+from nemo_adapt.families.entries import (
+    ATTENTION,
+    BEFORE_ATTENTION,
+    BEFORE_MLP,
+    EMBEDDING_NORM,
+    FC1,
+    FC2,
+    FINAL_NORM,
+    PROJECTION,
+    layer_norm,
+    linear,
+    one,
+)
+from nemo_adapt.families.family import ALIBI, EMBEDDING, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
+
+COVERED = {"apply_residual_connection_post_layernorm": (False, None)}
+LAYER = "transformer.h.{layer}"
+
+
+def shape(config: HfConfig) -> Shape:
+    """Megatron's settings for a BLOOM config.json, in the names of the published files too.
+
+    Its dropout is left out, as for all families. ``slow_but_exact`` changes the order of sums alone.
+    """
+    require(config, "BLOOM", COVERED)
+    heads = config.get("n_head") or config["num_attention_heads"]
+    hidden = config.get("n_embed") or config["hidden_size"]
+    return Shape(
+        layers=config.get("n_layer") or config["num_hidden_layers"],
+        hidden=hidden,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=hidden // heads,
+        ffn=4 * hidden,
+        vocab=config["vocab_size"],
+        max_positions=config.get("seq_length", 2048),
+        tied=bool(config.get("tie_word_embeddings", True)),
+        norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
+        positions=ALIBI,
+        activation="gelu_tanh",
+        embedding_norm=True,
+        transformer=settings.LAYER_NORM_BIASES,
+    )
+
+
+def table(shape: Shape) -> list[Entry]:
+    """The table; ``query_key_value`` lies as Megatron's does: by head its query, its key and its value."""
+    hidden, ffn = shape.hidden, shape.ffn
+    rows = [
+        one(EMBEDDING, "transformer.word_embeddings.weight", shape.vocab, hidden, stacked=False),
+        *layer_norm(EMBEDDING_NORM, "transformer.word_embeddings_layernorm", hidden, stacked=False),
+        *layer_norm(BEFORE_ATTENTION, f"{LAYER}.input_layernorm", hidden),
+        *linear(ATTENTION, f"{LAYER}.self_attention.query_key_value", 3 * hidden, hidden),
+        *linear(PROJECTION, f"{LAYER}.self_attention.dense", hidden, hidden),
+        *layer_norm(BEFORE_MLP, f"{LAYER}.post_attention_layernorm", hidden),
+        *linear(FC1, f"{LAYER}.mlp.dense_h_to_4h", ffn, hidden),
+        *linear(FC2, f"{LAYER}.mlp.dense_4h_to_h", hidden, ffn),
+        *layer_norm(FINAL_NORM, "transformer.ln_f", hidden, stacked=False),
+    ]
+    if not shape.tied:
+        rows.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
+    return rows
+
+
+BLOOM = Family("bloom", ("BloomForCausalLM",), shape, table, prefix="transformer.")

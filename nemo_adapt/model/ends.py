@@ -1,0 +1,67 @@
+"""The two ends of a GPTModel, where families differ in what megatron-core has no setting for."""
+
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel import set_tensor_model_parallel_attributes
+
+from nemo_adapt.families.family import LEARNED, SINUSOIDAL, Shape
+from nemo_adapt.model.layers import Norm
+from nemo_adapt.model.positions import Sinusoidal
+
+
+def finish_input(model: Any, shape: Shape) -> None:
+    """Give the first stage's embedding its scale, its positions and its norm."""
+    embedding, config = model.embedding, model.config
+    if embedding.add_position_embedding and shape.positions == LEARNED:
+        embedding.position_embeddings.to(config.params_dtype)  # Megatron leaves it float32
+    if embedding.add_position_embedding and shape.positions == SINUSOIDAL:
+        embedding.position_embeddings = Sinusoidal(shape.hidden, config.params_dtype)
+    if shape.embedding_scale != 1.0:
+        embedding.word_embeddings.register_forward_hook(_scale(shape.embedding_scale, shape.rounds_scale))
+    if shape.embedding_norm:  # under sequence parallelism behind the cut, so that each TP rank norms its part
+        embedding.layernorm = Norm(config, shape.hidden, shape.norm_epsilon)
+        embedding.register_forward_hook(lambda module, inputs, output: module.layernorm(output))
+
+
+def finish_output(model: Any, shape: Shape, vocab: int, padded: int) -> None:
+    """Give the last stage's output layer its bias, cap its logits, and mask those of padded rows.
+
+    The model has ``padded`` rows, of which ``vocab`` are tokens.
+    """
+    layer, rows = model.output_layer, padded // parallel_state.get_tensor_model_parallel_world_size()
+    if shape.output_bias:
+        layer.bias = torch.nn.Parameter(torch.zeros(rows, dtype=model.config.params_dtype))
+        set_tensor_model_parallel_attributes(layer.bias, is_parallel=True, dim=0, stride=1)
+    first_row = parallel_state.get_tensor_model_parallel_rank() * rows
+    layer.register_forward_hook(_finish_logits(vocab, padded, first_row, shape.logit_cap))
+
+
+def _scale(factor: float, rounds: bool) -> Any:
+    """A forward hook of the input table: rows times ``factor``, which Gemma rounds to their dtype first."""
+
+    def scale(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * (torch.tensor(factor, dtype=output.dtype, device=output.device) if rounds else factor)
+
+    return scale
+
+
+def _finish_logits(vocab: int, padded: int, first_row: int, cap: float) -> Any:
+    """A forward hook of the output layer: logits are capped (0: not), those of padded rows become minus infinity.
+
+    Works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP.
+    """
+
+    def finish(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
+        logits, bias = output
+        if cap:
+            logits = cap * torch.tanh(logits / cap)
+        width = logits.shape[-1]
+        real = vocab if width == padded else vocab - first_row
+        if real < width:
+            is_padding = torch.arange(width, device=logits.device) >= real
+            logits = logits.masked_fill(is_padding, float("-inf"))
+        return logits, bias
+
+    return finish

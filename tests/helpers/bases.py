@@ -1,0 +1,116 @@
+"""The bases of arXiv 2406.14670 scaled down: their own configurations, and tokenizers of their own kinds."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import sentencepiece
+import torch
+from helpers import zoo
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from nemo_adapt import hf_tokenizer
+
+FAIRSEQ = ["<s>", "<pad>", "</s>", "<unk>"]
+"""XGLM's first ids; its SentencePiece model has three of them, in another order."""
+MADE_UP = [f"<madeupword{number}>" for number in range(7)]
+BLOOM_WORDS = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+"""How BLOOM cuts text into words."""
+
+
+def byte_level(lines: Sequence[str], tokens: int, first: Sequence[str], split: str = "") -> Tokenizer:
+    """Byte-level BPE with ``first`` as its first, special tokens; cut by ``split``, or as GPT-2 does."""
+    tokenizer = Tokenizer(models.BPE())
+    by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not split)
+    words = [pre_tokenizers.Split(Regex(split), "isolated")] if split else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, by_bytes]) if words else by_bytes
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=tokens, special_tokens=list(first), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    return tokenizer
+
+
+def pieces(folder: Path, lines: Sequence[str], tokens: int, **options: object) -> dict[str, object]:
+    """The ``tokenizer.json`` of a SentencePiece model trained here."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(lines), model_writer=model, minloglevel=2, vocab_size=tokens, num_threads=1,
+        character_coverage=1.0, **options,
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    content = json.loads(hf_tokenizer.load(folder).backend_tokenizer.to_str())
+    (folder / "tokenizer.model").unlink()
+    return content
+
+
+def bloom(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return byte_level(lines, 500, list(names.values()), BLOOM_WORDS), names
+
+
+def phi(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
+    """GPT-2's kind, with runs of spaces and tabs as added tokens behind the vocabulary."""
+    end = "<|endoftext|>"
+    tokenizer = byte_level(lines, 500, [end])
+    runs = [" " * length for length in range(31, 1, -1)] + ["\t" * length for length in range(9, 1, -1)]
+    tokenizer.add_tokens([AddedToken(run, normalized=True) for run in runs])
+    return tokenizer, {"unk_token": end, "bos_token": end, "eos_token": end}
+
+
+def xglm(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
+    """A Unigram model whose own pieces begin at id 4, with made-up words behind them."""
+    content = pieces(folder, lines, 200, model_type="unigram")
+    own = content["model"]["vocab"][3:]
+    content["model"] |= {"vocab": [[name, 0.0] for name in FAIRSEQ] + own + [[name, 0.0] for name in MADE_UP]}
+    content["model"]["unk_id"] = FAIRSEQ.index("<unk>")
+    blank = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    numbered = [*enumerate(FAIRSEQ), *enumerate(MADE_UP, start=len(FAIRSEQ) + len(own))]
+    content["added_tokens"] = [{"id": number, "content": name, **blank} for number, name in numbered]
+    content["post_processor"] = None
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.post_processor = processors.TemplateProcessing("</s> $A", special_tokens=[("</s>", 2)])
+    return tokenizer, names
+
+
+def gemma(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
+    """SentencePiece-like BPE as a JSON alone, with bytes to fall back to and runs of spaces as tokens."""
+    content = pieces(
+        folder, lines, 600, model_type="bpe", byte_fallback=True, add_dummy_prefix=False, pad_id=0, eos_id=1, bos_id=2,
+        unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>", remove_extra_whitespaces=False,
+        normalization_rule_name="identity", user_defined_symbols=["<mask>", "<unused0>", "▁▁"],
+    )  # fmt: skip
+    names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return Tokenizer.from_str(json.dumps(content)), names
+
+
+BASES: dict[str, tuple[Callable[[Path, Sequence[str]], tuple[Tokenizer, dict[str, str]]], int]] = {
+    "bloom": (bloom, 200),
+    "xglm": (xglm, 0),
+    "phi": (phi, 90),
+    "gemma": (gemma, 0),
+    "gemma 7B's heads": (gemma, 0),
+}
+"""Name in the zoo -> its tokenizer, and how many rows the model has beyond it (BLOOM 200, Phi-2 905, others none)."""
+
+
+def make(folder: Path, name: str, lines: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A Hugging Face folder with a random model and a tokenizer learned on ``lines``, which is returned."""
+    kind, spare = BASES[name]
+    backend, names = kind(folder, lines)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names)
+    tokenizer.save_pretrained(folder)
+    config = zoo.ZOO[name]()
+    config.vocab_size = len(tokenizer) + spare
+    for role in ("bos", "eos", "pad"):
+        setattr(config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return tokenizer

@@ -1,0 +1,25 @@
+"""What ranks do in tests of whole roads: the training stage, and logits with something broken on purpose."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from helpers.folders import Folders
+from ranks import model_bodies
+
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.config import Config
+from nemo_adapt.model import layers
+from nemo_adapt.train import stage
+
+
+def train(rank: int, config: Config, inputs: Inputs, out: Path) -> None:
+    """The ``train`` stage as it runs on ranks."""
+    stage.build(config, inputs, out)
+
+
+def logits_with_wrong_slopes(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:
+    """Every rank takes the slopes of the first one's heads."""
+    first = lambda self, heads, device: layers.alibi_slopes(self.config.num_attention_heads, device)[:heads]  # noqa: E731
+    with patch.object(layers.CoreAttention, "_slopes", first):
+        return model_bodies.logits(rank, config, folders, ids)
