@@ -49,6 +49,7 @@ def main(words: list[str]) -> None:
     else:
         show(plan)
         if config.plan.search:
+            say("\n".join(["", *(f"this layout {line}" for line in wrong)]))
             show_proposals(found)
         if wanted:
             write_json(Path(wanted), report)

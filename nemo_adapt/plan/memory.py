@@ -7,6 +7,7 @@ arXiv 2104.04473). Megatron-LM's megatron/training/theoretical_memory_usage.py c
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from nemo_adapt.config import Config, ParallelConfig, PhaseConfig, TrainConfig
@@ -152,8 +153,8 @@ class Layer:
             return (4 if wide else self.size) * self.tokens * columns
         return (4 if frozen else 8) * self.tokens * columns
 
-    def attention(self, number: int, frozen: bool) -> float:
-        """Queries, keys, values, what they attend to, and the norms of queries and keys, in layer ``number``."""
+    def attention(self, window: int, frozen: bool) -> float:
+        """Queries, keys, values, what they attend to, and their norms; tokens see ``window`` positions."""
         shape, tp, length = self.shape, self.parallel.tp, self.train.seq_length
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
         if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
@@ -167,7 +168,7 @@ class Layer:
             bytes_of_token += self.norm(queries + keys, frozen) / self.tokens
         if shape.qk_norm == WHOLE:  # fp32, see model.layers
             bytes_of_token += 8 * (queries + keys)
-        slides = bool(shape.windows) and 0 < shape.windows[number] < length
+        slides = 0 < window < length
         masks = self.train.micro_batch if self.train.reset_attention else slides or bool(shape.attention_cap)
         return self.tokens * bytes_of_token + masks * (1 if shape.attention_cap else self.size) * length**2
 
@@ -176,12 +177,12 @@ class Layer:
         wide = 5 if self.shape.transformer.get("gated_linear_unit") else 2
         return self.size * self.tokens * (wide - frozen) * self.shape.ffn / self.parallel.tp
 
-    def kept(self, number: int, frozen: bool = False) -> float:
-        """All that layer ``number`` keeps."""
+    def kept(self, window: int, frozen: bool = False) -> float:
+        """All that a layer keeps whose tokens see ``window`` positions (0: all)."""
         columns = self.shape.hidden / self._cut
         norms = (4 if self.shape.norms == AROUND else 2) * self.norm(columns, frozen)
         inputs = 0 if frozen else 2 * self.stream
-        return norms + inputs + self.attention(number, frozen) + self.mlp(frozen)
+        return norms + inputs + self.attention(window, frozen) + self.mlp(frozen)
 
     def head(self) -> float:
         """The final norm and the output layer's input."""
@@ -205,6 +206,11 @@ def _kept(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
         return 0.0, 0.0
     sent = 0.0 if stage == parallel.pp - 1 else layer.stream * parallel.virtual
     if layer.train.recompute:
-        return len(ours) * layer.stream + sent, layer.kept(ours[0]) + layer.gradients()
-    kept = sum(layer.kept(number, not everything and number not in what.layers) for number in ours)
+        return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()
+    kinds = Counter((_window(shape, number), not everything and number not in what.layers) for number in ours)
+    kept = sum(count * layer.kept(window, frozen) for (window, frozen), count in kinds.items())
     return kept + sent, layer.gradients()
+
+
+def _window(shape: Shape, number: int) -> int:
+    return shape.windows[number] if shape.windows else 0
