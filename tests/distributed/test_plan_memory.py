@@ -10,7 +10,7 @@ from nemo_adapt.phases import phases
 from nemo_adapt.plan import memory
 
 CLOSE = 0.1
-"""What the issue of a plan asks for."""
+"""How far a plan may be off."""
 CASES = {
     "bf16": {},
     "fp32": {"precision": "fp32"},

@@ -17,6 +17,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/add-a-strategy.md",
+    "docs/plan.md",
     "docs/probe.md",
     "docs/strategies.md",
     "docs/tokenizer.md",

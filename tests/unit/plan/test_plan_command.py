@@ -2,13 +2,17 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 from helpers.plans_of_models import settings
 
 from nemo_adapt import recipes
+from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.plan import command
 from nemo_adapt.plan.report import PARTS, SECONDS
@@ -194,6 +198,40 @@ def test_mistakes_get_one_line(words, says):
 def test_layers_that_transformer_engine_lacks_share_no_sequences():
     with pytest.raises(UserError, match="which do not have all that this model's have"):
         command.main(["recipe=mistral_7b", "parallel.cp=2"])
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "plan.md").read_text(encoding="utf-8")
+BLOCKS = [block.strip("\n") for block in PAGE.split("```")[1::2]]
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("nemo-adapt plan ")]
+
+
+def test_the_page_has_commands():
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_page_s_commands_say_what_it_shows(capsys, monkeypatch, line):
+    monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
+    text = "\n".join(row.rstrip() for row in shown(capsys, *shlex.split(line)[2:]).splitlines())
+    following = BLOCKS[BLOCKS.index(line) + 1] if line in BLOCKS else ""
+    if not following.startswith(("yaml", "nemo-adapt")):
+        assert following in text
+
+
+def test_the_page_s_recipe_is_one(tmp_path):
+    (recipe,) = [block.removeprefix("yaml") for block in BLOCKS if block.startswith("yaml")]
+    (tmp_path / "my_qwen.yaml").write_text(recipe, encoding="utf-8")
+    config = recipes.load(str(tmp_path / "my_qwen.yaml"), [])
+    assert config.run.name == "my_qwen" and config.model.config["hidden_size"] == 4096
+    assert config.data.replay and config.train.phases[0].tokens == 500_000_000
+
+
+def test_every_key_of_the_page_is_one():
+    keys = set(re.findall(r"`((?:plan|cluster|tokenizer|parallel|train)\.\w+)", PAGE))
+    known = {
+        f"{part.name}.{each.name}" for part in fields(Config) if is_dataclass(part.type) for each in fields(part.type)
+    }
+    assert len(keys) > 5 and keys <= known
 
 
 def test_torch_is_not_waited_for():

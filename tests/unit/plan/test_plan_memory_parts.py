@@ -5,7 +5,7 @@ from helpers.plans_of_models import models_of, plan_config, settings
 
 from nemo_adapt import recipes
 from nemo_adapt.config import ParallelConfig, PhaseConfig
-from nemo_adapt.plan import command, memory
+from nemo_adapt.plan import activations, command, memory
 from nemo_adapt.plan.memory import GIB, fullest
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.needs import room
@@ -64,10 +64,10 @@ def test_weights_gradients_and_optimizer_are_what_megatron_says():
 def test_activations_of_a_classic_layer_are_those_of_the_paper():
     """GPT-2's layer: 34 sbh in arXiv 2205.05198, of which dropout has 2; flash attention and ours keep the rest so."""
     base, config = models_of(settings("gpt2")), plan_config()
-    layer = memory.Layer(base.target, config.parallel, config.train, fused_norms=True)
+    layer = activations.Layer(base.target, config.parallel, config.train, fused_norms=True)
     tokens, hidden = config.train.seq_length * config.train.micro_batch, base.target.hidden
     in_units = layer.kept(0) / (tokens * hidden)
-    # Inputs and outputs of two norms (8), queries, keys and values (6), what they attend to (2), the MLP (16 x ffn / 4h).
+    # Inputs and outputs of two norms (8), queries, keys and values (6), what they attend to (2), the MLP's two (16).
     ffn = base.target.ffn / base.target.hidden
     assert in_units == pytest.approx(8 + 6 + 2 + 4 * ffn, rel=0.01)
 
@@ -92,7 +92,7 @@ def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
 )
 def test_how_many_chunks_wait(parallel, count, waiting):
     layout = ParallelConfig(**parallel)
-    assert [memory.waiting_chunks(stage, layout, count) for stage in range(layout.pp)] == waiting
+    assert [activations.waiting_chunks(stage, layout, count) for stage in range(layout.pp)] == waiting
 
 
 def test_recomputed_layers_keep_their_input_alone():

@@ -50,7 +50,7 @@ def test_groups_that_leave_the_node_are_slower():
 
 def test_a_model_like_llama_3_405b_is_as_fast_as_published():
     """arXiv 2407.21783, table 4: TP8 PP16 DP64 on 8,192 H100, 2,048 samples of 8,192: 43% of the peak."""
-    words = [f"++model.config.{name}={value}" for name, value in LLAMA_405B.items()]
+    words = [f"model.config.{name}={value}" for name, value in LLAMA_405B.items()]
     layout = ("parallel.tp=8", "parallel.pp=16", "parallel.cp=1", "parallel.virtual=8", "train.global_batch=2048")
     found = plan("llama3_70b", "h100_x64", "cluster.nodes=1024", *words, *layout)
     assert found.config.parallel.dp == 64
