@@ -30,7 +30,7 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
             f"{shape.layers} layers"
         )
     if parallel.cp > 1 and not shape.is_plain:
-        raise UserError("parallel.cp needs Transformer Engine's layers, which do not have all that this model's have")
+        raise UserError("parallel.cp: this model has attention or norms that Transformer Engine's layers have not")
 
 
 def check_phases(config: Config, shape: Shape) -> None:
