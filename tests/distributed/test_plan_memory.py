@@ -9,8 +9,8 @@ from ranks import plan_bodies
 from nemo_adapt.phases import phases
 from nemo_adapt.plan import memory
 
-CLOSE = 0.1
-"""How far a plan may be off."""
+OF_STEP, OF_ALL = 0.07, 0.03
+"""How far a plan may be off: in what a step needs, and in all. One tensor of an MLP that is not counted shows."""
 CASES = {
     "bf16": {},
     "fp32": {"precision": "fp32"},
@@ -43,8 +43,8 @@ def assert_close(planned, found):
     assert planned.gradients == pytest.approx(found.gradients, rel=1e-3)
     assert planned.optimizer == pytest.approx(found.optimizer, rel=1e-3)
     of_step = planned.activations + planned.logits + planned.working
-    assert of_step == pytest.approx(found.peak, rel=CLOSE)
-    assert planned.total == pytest.approx(found.state + found.peak, rel=CLOSE)
+    assert of_step == pytest.approx(found.peak, rel=OF_STEP)
+    assert planned.total == pytest.approx(found.state + found.peak, rel=OF_ALL)
 
 
 @pytest.mark.parametrize("name", CASES)
