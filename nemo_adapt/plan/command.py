@@ -101,5 +101,7 @@ def check_settings(config: Config) -> None:
     for name in ("global_batch", "micro_batch", "seq_length", "save_every"):
         if getattr(config.train, name) < 1:
             raise UserError(f"train.{name}={getattr(config.train, name)} must be at least 1")
+    if config.tokenizer.new_tokens < 0:
+        raise UserError(f"tokenizer.new_tokens={config.tokenizer.new_tokens} must not be below 0")
     if config.resize.padded_vocab_multiple < 1:
         raise UserError(f"resize.padded_vocab_multiple={config.resize.padded_vocab_multiple} must be at least 1")

@@ -132,7 +132,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     config, models, budget, disk, cluster = plan.config, plan.models, plan.budget, plan.disk, plan.config.cluster
     parallel, before, after = config.parallel, models.source.vocab, models.target.vocab
     if plan.step:
-        kind = f"{cluster.gpus_per_node} x {cluster.gpu or 'GPU'}" if cluster.gpus_per_node else "CPU alone"
+        kind = f"{cluster.gpus_per_node} x {cluster.gpu or 'GPU'}" if cluster.gpus_per_node else "no GPU"
         yield "cluster", f"{cluster.name or 'as given'}: {cluster.nodes} {_nodes(cluster.nodes)} of {kind}"
     else:
         yield "cluster", "none chosen: cluster=NAME says whether it fits, and how long it takes"

@@ -183,6 +183,9 @@ def test_search_helps_where_the_layout_cannot_work(capsys):
         (["train.phases=[{train: 'layers:0-99', steps: 1}]"], "the model has layers 0 to 79"),
         (["plan.mfu=0"], "plan.mfu=0.0 must be above 0"),
         (["plan.reserve_gib=-1"], "plan.reserve_gib=-1.0 must not be below 0"),
+        (["tokenizer.new_tokens=-1"], "tokenizer.new_tokens=-1 must not be below 0"),
+        (["resize.padded_vocab_multiple=0"], "resize.padded_vocab_multiple=0 must be at least 1"),
+        (["model.config.architectures=[Unknown]"], "architecture Unknown is not supported"),
         (["plan.search=true"], "plan.search=true needs a cluster: cluster=a40_x4|"),
         (["json=/absent/plan.json"], "the folder /absent does not exist"),
         (["plan.sarch=true"], "unknown key 'plan.sarch'. Did you mean 'plan.search'?"),
@@ -195,8 +198,14 @@ def test_mistakes_get_one_line(words, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
+def test_settings_that_lack_something():
+    words = ["recipe=blank", "run.name=x", "model.path=/y", "model.config.architectures=[LlamaForCausalLM]"]
+    with pytest.raises(UserError, match=r"the recipe .*: the settings of a llama model lack '\w+'"):
+        command.main(words)
+
+
 def test_layers_that_transformer_engine_lacks_share_no_sequences():
-    with pytest.raises(UserError, match="parallel.cp: this model has attention or norms that Transformer"):
+    with pytest.raises(UserError, match=r"parallel\.cp: this model has attention or norms that Transformer"):
         command.main(["recipe=mistral_7b", "parallel.cp=2"])
 
 
