@@ -8,7 +8,7 @@ from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import read_config
-from nemo_adapt.layout import check_layout, check_phases, check_train
+from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.resize.plan import strategies
 
 
@@ -20,6 +20,7 @@ def check(config: Config) -> None:
     if config.parallel.cp > 1 and not devices.has_transformer_engine():
         raise UserError("parallel.cp needs Transformer Engine, which is not here (it runs on a GPU alone)")
     check_train(config.train, config.parallel)
+    check_positions(shape, config.train.seq_length)
     check_scores(config)
     if config.train.reset_attention and shape.is_plain and devices.has_transformer_engine():
         raise UserError(

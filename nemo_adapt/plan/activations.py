@@ -8,9 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nemo_adapt.config import ParallelConfig, TrainConfig
-from nemo_adapt.families.family import AROUND, HEAD, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, AROUND, HEAD, SHARED, WHOLE, Shape
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.plan import model
+
+NORMS = {AROUND: 4, SHARED: 1}
+"""Norms of a layer, where they are not two."""
+ALIBI_COLUMNS = 8
+"""That queries, keys and values get for the bias of the scores, where heads are multiples of 8 (`model.positions`)."""
 
 
 def bytes_of(precision: str) -> int:
@@ -52,10 +57,11 @@ class Layer:
     @property
     def stream(self) -> float:
         """The residual stream, or whatever else is as wide and cut over TP where sequences are."""
-        return self.size * self.tokens * self.shape.hidden / self._cut
+        return self.size * self.tokens * self.shape.hidden / self.cut
 
     @property
-    def _cut(self) -> int:
+    def cut(self) -> int:
+        """By how much sequences are cut over TP."""
         return self.parallel.tp if self.parallel.sequence else 1
 
     def norm(self, columns: float, frozen: bool = False) -> float:
@@ -73,6 +79,9 @@ class Layer:
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
         if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
             bytes_of_token = self.size * 4 * queries + 8 * length * shape.heads / tp
+        elif shape.positions == ALIBI and not shape.rotary:
+            wide = queries + ALIBI_COLUMNS * shape.heads / tp  # three of them, their result, and that without the bias
+            bytes_of_token = self.size * (4 * wide + queries) + 4 * shape.heads / tp
         else:
             # Values are a part of what the three are computed as.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
@@ -93,19 +102,19 @@ class Layer:
 
     def kept(self, window: int, frozen: bool = False) -> float:
         """All that a layer keeps whose tokens see ``window`` positions (0: all)."""
-        columns = self.shape.hidden / self._cut
-        norms = (4 if self.shape.norms == AROUND else 2) * self.norm(columns, frozen)
-        inputs = 0 if frozen else 2 * self.stream
+        columns = self.shape.hidden / self.cut
+        norms = NORMS.get(self.shape.norms, 2) * self.norm(columns, frozen)
+        inputs = 0 if frozen else (1 if self.shape.norms == SHARED else 2) * self.stream
         return norms + inputs + self.attention(window, frozen) + self.mlp(frozen)
 
     def head(self) -> float:
         """The final norm and the output layer's input."""
-        return self.norm(self.shape.hidden / self._cut) + self.stream
+        return self.norm(self.shape.hidden / self.cut) + self.stream
 
     def gradients(self) -> float:
         """What a layer's backward pass needs at once, as it begins: gradients of the MLP's product and of a weight."""
         ffn, hidden = self.shape.ffn / self.parallel.tp, self.shape.hidden
-        begin = ffn * (self.tokens + hidden) + 2 * self.tokens * hidden / self._cut
+        begin = ffn * (self.tokens + hidden) + 2 * self.tokens * hidden / self.cut
         gated = bool(self.shape.transformer.get("gated_linear_unit"))
         return self.size * max(begin, gated * ffn * (2 * hidden - 3 * self.tokens))  # of gate and up, the rest freed
 
@@ -119,6 +128,7 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     if not ours:
         return 0.0, 0.0
     sent = 0.0 if stage == parallel.pp - 1 else layer.stream * parallel.virtual
+    sent += layer.norm(shape.hidden / layer.cut) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()
     kinds = Counter((_window(shape, number), not everything and number not in what.layers) for number in ours)

@@ -13,7 +13,7 @@ from nemo_adapt import recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.layout import check_layout, check_phases, check_train
+from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.plan.budget import budget, disk
 from nemo_adapt.plan.memory import GIB, Memory, fullest
 from nemo_adapt.plan.model import Models, models
@@ -62,6 +62,7 @@ def plan_of(base: Models, config: Config) -> Plan:
     config = laid_out(config)
     check_layout(base.target, config.parallel)
     check_train(config.train, config.parallel)
+    check_positions(base.target, config.train.seq_length)
     check_phases(config, base.target)
     if config.parallel.cp > 1 and is_chosen(config.cluster) and not config.cluster.gpus_per_node:
         raise UserError("parallel.cp needs Transformer Engine, and so GPUs")

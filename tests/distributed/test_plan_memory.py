@@ -26,7 +26,7 @@ CASES = {
     "pp2, recompute, fp32": {"parallel": {"pp": 2}, "recompute": True, "precision": "fp32"},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
-FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2")
+FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")
 
 
 def measured(ranks, config, models):

@@ -21,6 +21,9 @@ SMALL = {
 }
 """Multiples of 64, as real models have them: Megatron's buffers then need no padding between tensors."""
 SMALL_GPT2 = {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_positions": 512, "vocab_size": 2000}
+SMALL_BLOOM = {"hidden_size": 256, "n_layer": 4, "n_head": 8, "vocab_size": 2000}
+SMALL_XGLM = {"d_model": 256, "ffn_dim": 704, "num_layers": 4, "attention_heads": 8, "vocab_size": 2000}
+OWN_NAMES = {"gpt2": SMALL_GPT2, "bloom": SMALL_BLOOM, "xglm": SMALL_XGLM}
 HEAD_DIM = 64
 WINDOW = 64
 
@@ -28,7 +31,7 @@ WINDOW = 64
 def settings(name: str = "llama", **changed: Any) -> dict[str, Any]:
     """config.json of a small model of the zoo's kind ``name``."""
     found = {**ZOO[name]().to_dict(), "architectures": architectures(name)}
-    found |= SMALL_GPT2 if name.startswith("gpt2") else SMALL
+    found |= OWN_NAMES.get(name, SMALL)
     if found.get("head_dim"):
         found["head_dim"] = HEAD_DIM
     if found.get("sliding_window"):

@@ -26,6 +26,9 @@ WHOLE = {
     "mistral_7b": "a40_x4",
     "gemma_7b": "a40_x4",
     "gemma_2b": "a40_x4",
+    "bloom_7b": "a40_x4",
+    "xglm_7_5b": "a40_x4",
+    "phi_2": "a40_x4",
     "llama3_8b": "h100_x8",
     "qwen2_5_7b": "h100_x8",
     "qwen3_8b": "h200_x8",
@@ -196,6 +199,12 @@ def test_mistakes_get_one_line(words, says):
     with pytest.raises(UserError) as error:
         command.main(["recipe=llama3_70b_hi", *words])
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_samples_longer_than_the_positions_that_were_learned(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(settings("gpt2")), encoding="utf-8")
+    with pytest.raises(UserError, match="the model has learned 512 positions"):
+        command.main(["recipe=blank", "run.name=x", f"model.path={tmp_path}", "train.seq_length=513"])
 
 
 def test_settings_that_lack_something():

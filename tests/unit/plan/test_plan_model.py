@@ -24,6 +24,9 @@ PUBLISHED = {
     "llama3_70b": 70_553_706_496,
     "qwen2_5_7b": 7_615_616_512,
     "qwen3_8b": 8_190_735_360,
+    "bloom_7b": 7_069_016_064,
+    "xglm_7_5b": 7_492_771_840,
+    "phi_2": 2_779_683_840,
 }
 """Parameters of the models as their pages on the Hugging Face hub give them."""
 
@@ -33,8 +36,9 @@ def test_published_models_have_their_parameters(name):
     found = model.models(recipes.load(name, []))
     assert found.source_parameters == PUBLISHED[name]
     tables = 1 if found.source.tied else 2
+    columns = tables * found.source.hidden + found.source.output_bias
     more = found.target.vocab - found.source.vocab
-    assert found.target_parameters - found.source_parameters == tables * more * found.source.hidden
+    assert found.target_parameters - found.source_parameters == more * columns
     assert "has no config.json here" in found.facts
 
 
