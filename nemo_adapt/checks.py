@@ -9,7 +9,7 @@ from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
-from nemo_adapt.layout import check_layout, check_phases, check_train
+from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.resize.plan import strategies
 
 

@@ -2,7 +2,7 @@
 
 from nemo_adapt.config import Config, ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import WHOLE, Shape
+from nemo_adapt.families.family import LEARNED, WHOLE, Shape
 from nemo_adapt.phases import OUTPUT, phases, trained
 
 CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
@@ -30,7 +30,14 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
             f"{shape.layers} layers"
         )
     if parallel.cp > 1 and not shape.is_plain:
-        raise UserError("parallel.cp needs Transformer Engine's layers, which do not have all that this model's have")
+        raise UserError("parallel.cp: this model has attention or norms that Transformer Engine's layers have not")
+
+
+def check_positions(shape: Shape, seq_length: int) -> None:
+    """``UserError`` for samples longer than a learned table of positions."""
+    learned = shape.rotary is None and shape.positions == LEARNED
+    if learned and seq_length > shape.max_positions:
+        raise UserError(f"train.seq_length={seq_length}: the model has learned {shape.max_positions} positions")
 
 
 def check_phases(config: Config, shape: Shape) -> None:

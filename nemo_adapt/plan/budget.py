@@ -7,7 +7,7 @@ from nemo_adapt.config import Config, ParallelConfig
 from nemo_adapt.mixture import text_sets
 from nemo_adapt.phases import phases, total, trained
 from nemo_adapt.plan import model
-from nemo_adapt.plan.memory import bytes_of
+from nemo_adapt.plan.activations import bytes_of
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.speed import GB
 from nemo_adapt.run_folder import RunFolder

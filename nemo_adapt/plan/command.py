@@ -13,7 +13,7 @@ from nemo_adapt import recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.layout import check_layout, check_phases, check_train
+from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.plan.budget import budget, disk
 from nemo_adapt.plan.memory import GIB, Memory, fullest
 from nemo_adapt.plan.model import Models, models
@@ -49,6 +49,7 @@ def main(words: list[str]) -> None:
     else:
         show(plan)
         if config.plan.search:
+            say("\n".join(["", *(f"this layout {line}" for line in wrong)]))
             show_proposals(found)
         if wanted:
             write_json(Path(wanted), report)
@@ -61,6 +62,7 @@ def plan_of(base: Models, config: Config) -> Plan:
     config = laid_out(config)
     check_layout(base.target, config.parallel)
     check_train(config.train, config.parallel)
+    check_positions(base.target, config.train.seq_length)
     check_phases(config, base.target)
     if config.parallel.cp > 1 and is_chosen(config.cluster) and not config.cluster.gpus_per_node:
         raise UserError("parallel.cp needs Transformer Engine, and so GPUs")
@@ -100,5 +102,7 @@ def check_settings(config: Config) -> None:
     for name in ("global_batch", "micro_batch", "seq_length", "save_every"):
         if getattr(config.train, name) < 1:
             raise UserError(f"train.{name}={getattr(config.train, name)} must be at least 1")
+    if config.tokenizer.new_tokens < 0:
+        raise UserError(f"tokenizer.new_tokens={config.tokenizer.new_tokens} must not be below 0")
     if config.resize.padded_vocab_multiple < 1:
         raise UserError(f"resize.padded_vocab_multiple={config.resize.padded_vocab_multiple} must be at least 1")

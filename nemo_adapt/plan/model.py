@@ -1,5 +1,6 @@
 """The models of a plan, before and after the extension, and what of them a rank holds."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ CUT = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.wei
 INPUT, OUTPUT = "input", "output"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Models:
     """The base model and the adapted one."""
 
@@ -59,7 +60,10 @@ def models(config: Config) -> Models:
     """Both models of a configuration; ``UserError`` when nothing says what the base model is."""
     hf_config, facts = _settings(config)
     family = families.of(hf_config)
-    source = family.shape(hf_config)
+    try:
+        source = family.shape(hf_config)
+    except KeyError as error:
+        raise UserError(f"{facts}: the settings of a {family.name} model lack {error}") from None
     tokenizer = RunFolder.of(config)["tokenizer"]
     if (tokenizer / FILE_NAME).is_file():
         token_map = TokenMap.load(tokenizer)
@@ -89,25 +93,30 @@ def layers_of(stage: int, layers: int, parallel: ParallelConfig) -> list[int]:
     return [layer for first in firsts for layer in range(first, first + each)]
 
 
-def held(models: Models, config: Config, stage: int) -> list[Held]:
+def held(models: Models, config: Config, stage: int) -> tuple[Held, ...]:
     """What a rank of pipeline stage ``stage`` holds, the fullest of its TP ranks, padded rows included."""
-    parallel, shape = config.parallel, models.target
-    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp)
-    is_first, is_last = stage == 0, stage == parallel.pp - 1
+    parallel = config.parallel
+    return _held(models, parallel.tp, parallel.pp, parallel.virtual, stage, config.resize.padded_vocab_multiple)
+
+
+@functools.lru_cache(maxsize=4096)
+def _held(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: int) -> tuple[Held, ...]:
+    shape, padded = models.target, padded_rows(models.target.vocab, multiple, tp)
+    is_first, is_last, parallel = stage == 0, stage == pp - 1, ParallelConfig(tp, pp, virtual)
     found = []
     for entry in models.entries:
         if entry.stacked:
-            size = math.prod(entry.shape) // (parallel.tp if _is_cut(entry.key, shape) else 1)
+            size = math.prod(entry.shape) // (tp if _is_cut(entry.key, shape) else 1)
             found += [Held(size, layer) for layer in layers_of(stage, shape.layers, parallel)]
         elif entry.key == EMBEDDING:
             copies = is_first + (is_last and not is_first and shape.tied)
-            found += [_shard(models, INPUT, padded, parallel.tp, shape.hidden)] * copies
+            found += [_shard(models, INPUT, padded, tp, shape.hidden)] * copies
         elif entry.key in (OUTPUT_LAYER, OUTPUT_BIAS):
             columns = shape.hidden if entry.key == OUTPUT_LAYER else 1
-            found += [_shard(models, INPUT if shape.tied else OUTPUT, padded, parallel.tp, columns)] * is_last
+            found += [_shard(models, INPUT if shape.tied else OUTPUT, padded, tp, columns)] * is_last
         elif is_first if entry.key.startswith("embedding.") else is_last:
             found.append(Held(math.prod(entry.shape)))
-    return found
+    return tuple(found)
 
 
 def trained(held: Sequence[Held], what: Trained) -> Iterator[int]:

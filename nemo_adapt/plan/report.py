@@ -99,13 +99,15 @@ def _show_memory(plan: Plan) -> None:
     most, last = fullest(plan.stages), plan.stages[-1]
     shown = [most] if most is last else [most, last]
     stages = len(plan.stages)
-    heads = [f"stage {each.stage + 1} of {stages}, GiB" for each in shown] if stages > 1 else ["GiB"]
+    unit, name = (GIB, "GiB") if most.total >= GIB else (2**20, "MiB")
+    heads = [f"stage {each.stage + 1} of {stages}, {name}" for each in shown] if stages > 1 else [name]
     named = [(part, [getattr(each, part) for each in shown]) for part in (*PARTS, "total")]
-    rows = [(part, *(f"{value / GIB:,.2f}" for value in values)) for part, values in named if any(values)]
+    rows = [(part, *(f"{value / unit:,.2f}" for value in values)) for part, values in named if any(values)]
     if plan.step:
         cluster, kept = plan.config.cluster, plan.config.plan.reserve_gib
-        what = "of a GPU" if cluster.gpus_per_node else "of a node, shared by its ranks,"
-        rows.append((f"{cluster.memory_gib:g} {what} less {kept:g}", *[f"{room(plan.config) / GIB:,.2f}"] * len(shown)))
+        of = "" if cluster.gpus_per_node else ", shared by ranks"
+        said = f"room ({cluster.memory_gib:g} GiB less {kept:g}{of})"
+        rows.append((said, *[f"{room(plan.config) / unit:,.2f}"] * len(shown)))
     grid(["memory of a rank", *heads], rows)
 
 
@@ -130,7 +132,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     config, models, budget, disk, cluster = plan.config, plan.models, plan.budget, plan.disk, plan.config.cluster
     parallel, before, after = config.parallel, models.source.vocab, models.target.vocab
     if plan.step:
-        kind = f"{cluster.gpus_per_node} x {cluster.gpu or 'GPU'}" if cluster.gpus_per_node else "CPU alone"
+        kind = f"{cluster.gpus_per_node} x {cluster.gpu or 'GPU'}" if cluster.gpus_per_node else "no GPU"
         yield "cluster", f"{cluster.name or 'as given'}: {cluster.nodes} {_nodes(cluster.nodes)} of {kind}"
     else:
         yield "cluster", "none chosen: cluster=NAME says whether it fits, and how long it takes"
@@ -139,7 +141,11 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     unit = config.resize.padded_vocab_multiple
     yield "vocabulary", f"{before:,} -> {after:,} ({models.vocabulary}), padded to {plan.padded:,} ({unit} x TP)"
     sizes = f"TP {parallel.tp} x PP {parallel.pp} x CP {parallel.cp} x DP {parallel.dp} = {parallel.ranks} ranks"
-    flags = {"sequence": parallel.sequence, "recompute": config.train.recompute}
+    flags = {
+        "sequence": parallel.sequence,
+        "recompute": config.train.recompute,
+        "CP needs Transformer Engine": parallel.cp > 1,
+    }
     virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
     yield "layout", ", ".join([sizes, *virtual, *(name for name, value in flags.items() if value)])
     size = budget.tokens_per_step * budget.bytes_per_token

@@ -20,7 +20,8 @@ from nemo_adapt.config import ClusterConfig, Config, ParallelConfig
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.phases import trained
 from nemo_adapt.plan import model
-from nemo_adapt.plan.memory import GRADIENT, MASTER, bytes_of, micro_batches
+from nemo_adapt.plan.activations import bytes_of
+from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
 from nemo_adapt.plan.model import Models
 
 GB = 1e9

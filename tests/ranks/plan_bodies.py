@@ -1,7 +1,7 @@
 """What ranks measure for tests of plans: the memory of the engine's own parts, and the peak of a step."""
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 from helpers.live_bytes import LiveBytes
@@ -11,9 +11,11 @@ from nemo_adapt.config import Config
 from nemo_adapt.model.build import build_model, start_parallel
 from nemo_adapt.phases import phases
 from nemo_adapt.plan.model import Models
+from nemo_adapt.train import checkpoints
 from nemo_adapt.train.batches import Boundaries
+from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.new_rows import Span
-from nemo_adapt.train.setup import build_trainer
+from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import train_step
 from nemo_adapt.vocab import padded_rows
 
@@ -33,26 +35,46 @@ class Measured:
 
 
 def measure(rank: int, config: Config, models: Models) -> Measured:
-    """Build the model and a trainer of the first phase, make two steps on random tokens, measure the second."""
-    shape, train = models.target, config.train
+    """Build the model and a trainer of the first phase, and make a step on random tokens."""
     dp = start_parallel(config.parallel, 1)
-    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
-    token_bytes = torch.ones(shape.vocab, dtype=torch.int32)
     with LiveBytes() as live:
         begun = live.from_here()
-        chunks = build_model(shape, config.parallel, train, shape.vocab, padded)
-        for parameter in (each for chunk in chunks for each in chunk.parameters()):
-            torch.nn.init.normal_(parameter, std=0.02)
-        trainer = build_trainer(chunks, train, phases(config)[0], Span(models.first_new, shape.vocab))
-        for _ in range(2):
-            batches = [_batch(config, shape.vocab) for _ in range(train.global_batch // (train.micro_batch * dp))]
-            state = live.from_here()
-            train_step(trainer, batches, token_bytes, train.z_loss)
+        trainer = new_trainer(config, models)
+        state = live.from_here()
+        step(config, models, trainer, dp)
         found = Measured(
             parallel_state.get_pipeline_model_parallel_rank(), *_parts(trainer), state - begun, live.peak - state
         )
         trainer.release()
     return found
+
+
+def checkpoint_bytes(rank: int, config: Config, models: Models, folder: Path) -> int:
+    """Bytes of the files of a checkpoint at the first step."""
+    start_parallel(config.parallel, 1)
+    trainer = new_trainer(config, models)
+    saver = checkpoints.Saver(folder / "checkpoints", Fence.put(folder), keep=1, wait=True)
+    saver.save(trainer, {"step": 1})
+    saver.finish()
+    trainer.release()
+    return sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+
+
+def new_trainer(config: Config, models: Models) -> Trainer:
+    """A model with random weights, and what trains it in the first phase."""
+    shape = models.target
+    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
+    chunks = build_model(shape, config.parallel, config.train, shape.vocab, padded)
+    for parameter in (each for chunk in chunks for each in chunk.parameters()):
+        torch.nn.init.normal_(parameter, std=0.02)
+    return build_trainer(chunks, config.train, phases(config)[0], Span(models.first_new, shape.vocab))
+
+
+def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
+    """One step on random tokens."""
+    train, vocab = config.train, models.target.vocab
+    batches = [_batch(config, vocab) for _ in range(train.global_batch // (train.micro_batch * dp))]
+    train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32), train.z_loss)
 
 
 def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
@@ -61,7 +83,7 @@ def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
     return Boundaries.of(config.train, 2).applied(drawn)
 
 
-def _parts(trainer: Any) -> tuple[int, int, int]:
+def _parts(trainer: Trainer) -> tuple[int, int, int]:
     """Bytes of weights, gradient buffers, and optimizer state, found by walking the trainer."""
     weights = {
         each.untyped_storage()._cdata: each.untyped_storage().nbytes()

@@ -19,6 +19,7 @@ PAGES = [
     "docs/add-a-model.md",
     "docs/add-a-strategy.md",
     "docs/models.md",
+    "docs/plan.md",
     "docs/probe.md",
     "docs/strategies.md",
     "docs/study.md",

@@ -1,0 +1,80 @@
+"""The memory that a plan tells of is what the engine takes: on real ranks, part by part, and at the peak of a step."""
+
+from dataclasses import replace
+
+import pytest
+from helpers.plans_of_models import models_of, plan_config, settings
+from ranks import plan_bodies
+
+from nemo_adapt.phases import phases
+from nemo_adapt.plan import memory
+
+OF_STEP, OF_ALL = 0.07, 0.03
+"""How far a plan may be off: in what a step needs, and in all. One tensor of an MLP that is not counted shows."""
+CASES = {
+    "bf16": {},
+    "fp32": {"precision": "fp32"},
+    "recompute": {"recompute": True},
+    "documents apart": {"reset_attention": True},
+    "z-loss": {"z_loss": 1e-4},
+    "new rows": {"phase": "new_rows", "new": 300, "parallel": {"dp": 2}},
+    "tables": {"phase": "embeddings", "new": 300},
+    "upper layers": {"phase": "layers:2-3"},
+    "tp2, sequences cut, padded rows": {"parallel": {"tp": 2, "sequence": True}, "new": 5},
+    "pp2": {"parallel": {"pp": 2}},
+    "pp2, tied, interleaved": {"parallel": {"pp": 2, "virtual": 2}, "hf": {"tie_word_embeddings": True}},
+    "pp2, recompute, fp32": {"parallel": {"pp": 2}, "recompute": True, "precision": "fp32"},
+    "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
+}
+FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")
+
+
+def measured(ranks, config, models):
+    """By stage: the plan's memory, and what that of the stage's ranks which needs most has measured."""
+    found = ranks(config.parallel.ranks).run(plan_bodies.measure, config, models)
+    planned = memory.of_stages(models, config, phases(config)[0], fused_norms=False)
+    for each in planned:
+        of_stage = [rank for rank in found if rank.stage == each.stage]
+        yield each, max(of_stage, key=lambda rank: rank.state + rank.peak)
+
+
+def assert_close(planned, found):
+    assert planned.weights == pytest.approx(found.weights, rel=1e-3)
+    assert planned.gradients == pytest.approx(found.gradients, rel=1e-3)
+    assert planned.optimizer == pytest.approx(found.optimizer, rel=1e-3)
+    of_step = planned.activations + planned.logits + planned.working
+    assert of_step == pytest.approx(found.peak, rel=OF_STEP)
+    assert planned.total == pytest.approx(found.state + found.peak, rel=OF_ALL)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_engine_takes_what_is_planned(ranks, name):
+    case = dict(CASES[name])
+    models = models_of(settings(**case.pop("hf", {})), case.pop("new", 0))
+    for planned, found in measured(ranks, plan_config(**case), models):
+        assert_close(planned, found)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_so_does_every_kind_of_layer(ranks, name):
+    for planned, found in measured(ranks, plan_config(), models_of(settings(name))):
+        assert_close(planned, found)
+
+
+def test_a_layer_that_is_forgotten_shows(ranks):
+    """Sabotage: a plan of a model with one layer less is not close."""
+    config, models = plan_config(), models_of(settings())
+    short = replace(models.target, layers=models.target.layers - 1)
+    (_, found), *_ = measured(ranks, config, models)
+    wrong = memory.of_stages(replace(models, target=short), config, phases(config)[0], fused_norms=False)[0]
+    with pytest.raises(AssertionError):
+        assert_close(wrong, found)
+
+
+@pytest.mark.parametrize(("phase", "precision"), [("all", "bf16"), ("new_rows", "fp32")])
+def test_a_checkpoint_has_the_size_that_is_planned(ranks, tmp_path, phase, precision):
+    from nemo_adapt.plan.budget import disk
+
+    config, models = plan_config(phase, precision=precision), models_of(settings(), new=300)
+    (size,) = ranks(1).run(plan_bodies.checkpoint_bytes, config, models, tmp_path)
+    assert disk(models, config, steps=10).checkpoint == pytest.approx(size, rel=0.02)

@@ -1,0 +1,262 @@
+"""``nemo-adapt plan``: the tables, the JSON, and one line for what cannot work."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from helpers.plans_of_models import settings
+
+from nemo_adapt import recipes
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.plan import command
+from nemo_adapt.plan.report import PARTS, SECONDS
+
+WHOLE = {
+    "llama2_7b": "a40_x4",
+    "llama2_7b_hi": "a40_x4",
+    "llama2_7b_tr": "a40_x4",
+    "llama2_7b_ar": "a40_x4",
+    "llama2_7b_ta": "a40_x4",
+    "mistral_7b": "a40_x4",
+    "gemma_7b": "a40_x4",
+    "gemma_2b": "a40_x4",
+    "bloom_7b": "a40_x4",
+    "xglm_7_5b": "a40_x4",
+    "phi_2": "a40_x4",
+    "llama3_8b": "h100_x8",
+    "qwen2_5_7b": "h100_x8",
+    "qwen3_8b": "h200_x8",
+    "llama3_70b": "h100_x64",
+    "llama3_70b_hi": "h100_x64",
+    "demo": "laptop",
+    "demo_base": "laptop",
+    "stories260k_tr": "laptop",
+}
+
+
+def asked(capsys, *words):
+    """What the command reports as JSON."""
+    command.main([*words, "json=-"])
+    return json.loads(capsys.readouterr().out)
+
+
+def shown(capsys, *words):
+    command.main(list(words))
+    return capsys.readouterr().out
+
+
+def test_every_recipe_has_a_plan():
+    assert set(WHOLE) == set(recipes.names()) - {"blank"}
+
+
+@pytest.mark.parametrize("recipe", sorted(WHOLE))
+def test_recipes_are_planned_and_fit(capsys, tmp_path, recipe):
+    cluster, words = WHOLE[recipe], []
+    if cluster == "laptop":  # their models are made or fetched first
+        (tmp_path / "config.json").write_text(json.dumps(settings()), encoding="utf-8")
+        words = [f"model.path={tmp_path}"]
+    report = asked(capsys, f"recipe={recipe}", f"cluster={cluster}", *words)
+    assert report["fits"] and report["wrong"] == [] and report["hours"] > 0
+    assert report["recipe"] == recipe and report["cluster"] == cluster
+    assert (report["gpu_hours"] is None) == (cluster == "laptop")
+
+
+@pytest.mark.parametrize("language", ["hi", "tr", "ar", "ta"])
+@pytest.mark.parametrize("tokens", [10_000, 50_000])
+def test_the_paper_s_settings(capsys, language, tokens):
+    """arXiv 2406.14670: 200K documents of 1,024 tokens, 8 of them on each of four A40, 6e-5."""
+    words = [f"recipe=llama2_7b_{language}", "cluster=a40_x4", f"tokenizer.new_tokens={tokens}"]
+    config = recipes.of_words(words)
+    assert config.run.name == f"llama2_7b_{language}" and config.evaluate.target == language
+    assert config.tokenizer.text == config.data.target == [f"data/text/{language}.train*"]
+    assert (config.train.global_batch, config.train.phases[0].lr, config.tokenizer.method) == (32, 6e-5, "union")
+    report = asked(capsys, *words)
+    assert report["fits"] and report["model"]["vocabulary_after"] == 32_000 + tokens
+    assert report["budget"]["steps"] == 200_000 / 32
+
+
+@pytest.mark.parametrize("cluster", recipes.names("cluster"))
+def test_clusters_are_whole(cluster):
+    found = recipes.load("blank", ["run.name=x", "model.path=y", f"cluster={cluster}"]).cluster
+    assert found.name == cluster and found.devices >= 1
+    command.is_chosen(found)
+
+
+def test_what_is_said(capsys):
+    words = ["recipe=llama3_70b_hi", "cluster=h100_x64"]
+    report, text = asked(capsys, *words), shown(capsys, *words)
+    for said in (
+        "h100_x64: 8 nodes of 8 x NVIDIA H100 SXM 80 GB",
+        "70.554 billion -> 70.718 billion",
+        "128,256 -> 138,256 (tokenizer.new_tokens=10000), padded to 138,752 (128 x TP)",
+        "TP 4 x PP 4 x CP 2 x DP 2 = 64 ranks, sequence, CP needs Transformer Engine",
+        "1,048,576 tokens",
+        "room (79.1 GiB less 3)",
+        "GPU-hours",
+        "2,008 steps",
+        "stage 4 of 4, GiB",
+    ):
+        assert said in text
+    assert report["gpu_hours"] == pytest.approx(64 * report["hours"])
+    assert report["step"]["seconds"] == pytest.approx(sum(report["step"][name] for name in SECONDS))
+    assert [each["stage"] for each in report["memory"]] == [0, 1, 2, 3]
+    assert all(each["total"] == sum(each[part] for part in PARTS) for each in report["memory"])
+
+
+def test_without_a_cluster(capsys):
+    report, text = asked(capsys, "recipe=gemma_2b"), shown(capsys, "recipe=gemma_2b")
+    assert report["fits"] is None and report["step"] is None and report["hours"] is None
+    assert "none chosen: cluster=NAME" in text and "room" not in text
+
+
+def test_bytes_of_text(capsys):
+    report = asked(capsys, "recipe=gemma_2b", "plan.bytes_per_token=2.5")
+    assert report["budget"]["bytes"] == report["budget"]["tokens"] * 2.5 >= 512_000_000 * 2.5
+    phases = "train.phases=[{train: new_rows, bytes: 1_000_000_000, lr: 1e-3}]"
+    report = asked(capsys, "recipe=gemma_2b", "plan.bytes_per_token=2.5", phases)
+    assert report["budget"]["phases"] == [["new_rows", -(-400_000_000 // (64 * 1024))]]
+
+
+def test_what_data_has_counted(tmp_path, capsys):
+    folder = tmp_path / "counted" / "data" / "target"
+    folder.mkdir(parents=True)
+    (folder / "counts.json").write_text('{"tokens": 1000, "bytes": 3100}', encoding="utf-8")
+    report = asked(capsys, "recipe=gemma_2b", f"run.dir={tmp_path}", "run.name=counted")
+    assert report["budget"]["bytes_per_token"] == 3.1 and report["budget"]["counted"] == "counted by data"
+
+
+def test_checkpoints_and_their_time(capsys):
+    report = asked(capsys, "recipe=llama2_7b", "cluster=a40_x4", "tokenizer.new_tokens=0")
+    disk = report["disk"]
+    assert disk["base"] == 2 * 6_738_415_616 and disk["checkpoint"] == pytest.approx(14 * 6_738_415_616, rel=0.01)
+    assert disk["save_seconds"] == pytest.approx(disk["checkpoint"] / 1e9) and disk["saves"] == 13
+    waiting = asked(capsys, "recipe=llama2_7b", "cluster=a40_x4", "tokenizer.new_tokens=0", "train.async_save=false")
+    assert waiting["hours"] - report["hours"] == pytest.approx(13 * disk["save_seconds"] / 3600)
+
+
+def test_a_file_gets_the_same(tmp_path, capsys):
+    words = ["recipe=gemma_2b", "cluster=a40_x4"]
+    report = asked(capsys, *words)
+    command.main([*words, f"json={tmp_path / 'plan.json'}"])
+    assert json.loads((tmp_path / "plan.json").read_text()) == report
+
+
+def test_what_does_not_fit_is_shown_and_refused(capsys):
+    words = ["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=1", "parallel.sequence=false"]
+    with pytest.raises(UserError, match=r"does not fit: a rank needs 11\d\.\d GiB, most of it for activations"):
+        command.main(words)
+    assert "activations" in capsys.readouterr().out
+    command.main([*words, "plan.search=true"])
+    text = capsys.readouterr().out
+    assert "this layout does not fit" in text and "layouts that fit" in text and "the first: parallel.tp=" in text
+
+
+def test_search_helps_where_the_layout_cannot_work(capsys):
+    command.main(
+        ["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=3", "parallel.sequence=false", "plan.search=true"]
+    )
+    text = capsys.readouterr().out
+    assert "this layout cannot work: parallel: a model of tp=3" in text and "the first:" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["cluster=h100_64"], "unknown cluster 'h100_64'. Did you mean 'h100_x64'?"),
+        (["language=tt"], "unknown language 'tt'. Did you mean 'tr'?"),
+        (["model=llama3_7b"], "unknown model 'llama3_7b'. Did you mean 'llama3_70b'?"),
+        (["cluster=h100_x8"], "are 32 ranks, and the cluster h100_x8 has 8 GPUs"),
+        (["cluster=laptop"], "are 32 ranks, and the cluster laptop has 8 cores"),
+        (["cluster=h100_x64", "parallel.tp=3"], "a model of tp=3 x pp=4 x cp=2 = 24 ranks does not divide the 64 GPUs"),
+        (["cluster=h100_x64", "cluster.nodes=0"], "cluster.nodes=0 x 8 devices must be above 0"),
+        (["cluster=h100_x64", "cluster.memory_gib=0"], "cluster.memory_gib=0.0 must be above 0"),
+        (["parallel.tp=5"], "parallel.tp=5 does not divide the model's 64 attention heads"),
+        (["parallel.tp=0"], "parallel.tp=0 must be at least 1"),
+        (["parallel.pp=3"], "parallel.pp=3 does not divide the model's 80 layers"),
+        (["train.global_batch=127", "parallel.dp=2"], "train.global_batch=127 is no multiple"),
+        (["train.seq_length=8190"], "is no multiple of 2 x parallel.cp=2"),
+        (["train.seq_length=0"], "train.seq_length=0 must be at least 1"),
+        (["train.precision=fp8"], "train.precision='fp8' is not one of fp32, bf16"),
+        (["train.phases=[{train: 'layers:0-99', steps: 1}]"], "the model has layers 0 to 79"),
+        (["plan.mfu=0"], "plan.mfu=0.0 must be above 0"),
+        (["plan.reserve_gib=-1"], "plan.reserve_gib=-1.0 must not be below 0"),
+        (["tokenizer.new_tokens=-1"], "tokenizer.new_tokens=-1 must not be below 0"),
+        (["resize.padded_vocab_multiple=0"], "resize.padded_vocab_multiple=0 must be at least 1"),
+        (["model.config.architectures=[Unknown]"], "architecture Unknown is not supported"),
+        (["plan.search=true"], "plan.search=true needs a cluster: cluster=a40_x4|"),
+        (["json=/absent/plan.json"], "the folder /absent does not exist"),
+        (["plan.sarch=true"], "unknown key 'plan.sarch'. Did you mean 'plan.search'?"),
+        (["nonsense"], "'nonsense' is not of the form key=value"),
+    ],
+)
+def test_mistakes_get_one_line(words, says):
+    with pytest.raises(UserError) as error:
+        command.main(["recipe=llama3_70b_hi", *words])
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_samples_longer_than_the_positions_that_were_learned(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(settings("gpt2")), encoding="utf-8")
+    with pytest.raises(UserError, match="the model has learned 512 positions"):
+        command.main(["recipe=blank", "run.name=x", f"model.path={tmp_path}", "train.seq_length=513"])
+
+
+def test_settings_that_lack_something():
+    words = ["recipe=blank", "run.name=x", "model.path=/y", "model.config.architectures=[LlamaForCausalLM]"]
+    with pytest.raises(UserError, match=r"the recipe .*: the settings of a llama model lack '\w+'"):
+        command.main(words)
+
+
+def test_layers_that_transformer_engine_lacks_share_no_sequences():
+    with pytest.raises(UserError, match=r"parallel\.cp: this model has attention or norms that Transformer"):
+        command.main(["recipe=mistral_7b", "parallel.cp=2"])
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "plan.md").read_text(encoding="utf-8")
+BLOCKS = [block.strip("\n") for block in PAGE.split("```")[1::2]]
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("nemo-adapt plan ")]
+
+
+def test_the_page_has_commands():
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_page_s_commands_say_what_it_shows(capsys, monkeypatch, line):
+    monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
+    text = "\n".join(row.rstrip() for row in shown(capsys, *shlex.split(line)[2:]).splitlines())
+    following = BLOCKS[BLOCKS.index(line) + 1] if line in BLOCKS else ""
+    if not following.startswith(("yaml", "nemo-adapt")):
+        assert following in text
+
+
+def test_the_page_s_recipe_is_one(tmp_path):
+    (recipe,) = [block.removeprefix("yaml") for block in BLOCKS if block.startswith("yaml")]
+    (tmp_path / "my_qwen.yaml").write_text(recipe, encoding="utf-8")
+    config = recipes.load(str(tmp_path / "my_qwen.yaml"), [])
+    assert config.run.name == "my_qwen" and config.model.config["hidden_size"] == 4096
+    assert config.data.replay and config.train.phases[0].tokens == 500_000_000
+
+
+def test_every_key_of_the_page_is_one():
+    keys = set(re.findall(r"`((?:plan|cluster|tokenizer|parallel|train)\.\w+)", PAGE))
+    known = {
+        f"{part.name}.{each.name}" for part in fields(Config) if is_dataclass(part.type) for each in fields(part.type)
+    }
+    assert len(keys) > 5 and keys <= known
+
+
+def test_torch_is_not_waited_for():
+    code = (
+        "import sys; from nemo_adapt import cli; cli.command('plan', sys.argv[1:]); "
+        "sys.exit(bool({'torch', 'transformers', 'scipy'} & set(sys.modules)))"
+    )
+    words = ["recipe=llama3_70b_hi", "cluster=h100_x64"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0 and re.search(r"MFU \d\d%", done.stdout), done.stderr

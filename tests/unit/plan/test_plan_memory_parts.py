@@ -1,0 +1,114 @@
+"""Memory of real models on GPUs: published cases, and how the parts change with the layout."""
+
+import pytest
+from helpers.plans_of_models import models_of, plan_config, settings
+
+from nemo_adapt import recipes
+from nemo_adapt.config import ParallelConfig, PhaseConfig
+from nemo_adapt.plan import activations, command, memory
+from nemo_adapt.plan.memory import GIB, fullest
+from nemo_adapt.plan.model import models
+from nemo_adapt.plan.needs import room
+
+BASE = ["tokenizer.new_tokens=0", "train.phases=[{train: all, steps: 10, lr: 1e-5}]"]
+"""The model as it was published."""
+
+
+def planned(recipe, cluster, *words):
+    config = recipes.load(recipe, [f"cluster={cluster}", *BASE, *words])
+    plan = command.plan_of(models(config), config)
+    return fullest(plan.stages), room(plan.config), plan
+
+
+def of(phase="all", **case):
+    parallel = case.get("parallel") or {}
+    config = plan_config(phase, **case)
+    base = models_of(settings(num_hidden_layers=8))
+    assert config.parallel == ParallelConfig(**parallel)
+    return memory.of_stages(base, config, PhaseConfig(phase, 10), fused_norms=True)
+
+
+def test_llama_3_70b_on_64_h100():
+    """Megatron-Bridge's recipe of 64 H100, TP4 PP4 CP2, with 5 interleaved or none; 128 samples of 8,192."""
+    most, space, plan = planned("llama3_70b", "h100_x64")
+    assert plan.config.parallel.dp == 2 and plan.budget.tokens_per_step == 128 * 8192
+    assert most.stage == 0 and most.total / GIB == pytest.approx(69, abs=1) and most.total < space
+    most, space, _ = planned("llama3_70b", "h100_x64", "parallel.virtual=5")
+    assert most.total < space
+    most, space, _ = planned("llama3_70b", "h100_x64", "parallel.cp=1")
+    assert most.total > space
+
+
+def test_llama_3_8b_on_eight_h100():
+    """TP1 fits with recomputation, or at 2,048; CP2 alone does not: our gated MLP keeps two copies (docs/plan.md)."""
+    alone = ("parallel.tp=1", "parallel.sequence=false")
+    for words, left in {
+        ("train.recompute=true",): 11.5,
+        ("train.seq_length=2048",): 5.7,
+        ("parallel.cp=4",): 6.8,
+        ("parallel.cp=2",): -7.4,
+    }.items():
+        most, space, _ = planned("llama3_8b", "h100_x8", *alone, *words)
+        assert (space - most.total) / GIB == pytest.approx(left, abs=1)
+
+
+def test_weights_gradients_and_optimizer_are_what_megatron_says():
+    """18 bytes a parameter, or 6 + 12 / DP (Megatron-LM, theoretical_memory_usage.py)."""
+    base = models_of(settings(vocab_size=2048))  # nothing is padded
+    for copies, distributed, wanted in ((1, True, 18), (4, True, 6 + 12 / 4), (4, False, 18)):
+        config = plan_config(parallel={"dp": copies}, distributed_optimizer=distributed)
+        each = memory.of_stages(base, config, PhaseConfig("all", 10), True)[0]
+        assert (each.weights + each.gradients + each.optimizer) / base.target_parameters == pytest.approx(wanted)
+
+
+def test_activations_of_a_classic_layer_are_those_of_the_paper():
+    """GPT-2's layer: 34 sbh in arXiv 2205.05198, of which dropout has 2; flash attention and ours keep the rest so."""
+    base, config = models_of(settings("gpt2")), plan_config()
+    layer = activations.Layer(base.target, config.parallel, config.train, fused_norms=True)
+    tokens, hidden = config.train.seq_length * config.train.micro_batch, base.target.hidden
+    in_units = layer.kept(0) / (tokens * hidden)
+    # Inputs and outputs of two norms (8), queries, keys and values (6), what they attend to (2), the MLP's two (16).
+    ffn = base.target.ffn / base.target.hidden
+    assert in_units == pytest.approx(8 + 6 + 2 + 4 * ffn, rel=0.01)
+
+
+def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
+    alone, cut, whole = of(), of(parallel={"tp": 2}), of(parallel={"tp": 2, "sequence": True})
+    assert alone[0].activations / 2 < cut[0].activations < alone[0].activations
+    gathered = 2 * 256 * 256
+    assert whole[0].activations - gathered == pytest.approx(alone[0].activations / 2, rel=0.001)
+    assert cut[0].logits == alone[0].logits / 2
+
+
+@pytest.mark.parametrize(
+    ("parallel", "count", "waiting"),
+    [
+        ({}, 8, [1]),
+        ({"pp": 4}, 8, [4, 3, 2, 1]),
+        ({"pp": 4}, 2, [2, 2, 2, 1]),
+        ({"pp": 2, "virtual": 2}, 8, [5, 3]),
+        ({"pp": 4, "virtual": 2}, 4, [8, 8, 7, 5]),
+    ],
+)
+def test_how_many_chunks_wait(parallel, count, waiting):
+    layout = ParallelConfig(**parallel)
+    assert [activations.waiting_chunks(stage, layout, count) for stage in range(layout.pp)] == waiting
+
+
+def test_recomputed_layers_keep_their_input_alone():
+    assert of(recompute=True)[0].activations < of()[0].activations / 5
+
+
+def test_frozen_layers_keep_less_and_those_below_what_is_trained_nothing():
+    everything, tables, upper, output = (of(phase)[0] for phase in ("all", "embeddings", "layers:4-7", "output"))
+    assert tables.activations < everything.activations
+    assert upper.activations == pytest.approx(everything.activations / 2, rel=0.1)
+    assert output.activations < everything.activations / 20
+    assert output.gradients == 4 * 2048 * 256
+
+
+def test_logits_are_on_the_last_stage_and_grow_with_the_vocabulary():
+    first, last = of(parallel={"pp": 2})
+    assert first.logits == 0 and last.logits == 6 * 256 * 2048
+    grown = memory.of_stages(models_of(settings(), new=2096), plan_config(), PhaseConfig("all", 10), True)[0]
+    assert grown.logits == 6 * 256 * 4096
