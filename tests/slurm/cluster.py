@@ -159,7 +159,7 @@ class Cluster:
 
     def restart_controller(self, after: float = 0.0) -> None:
         """End slurmctld, and start it again ``after`` so many seconds."""
-        self._end("slurmctld", signal.SIGKILL)
+        self._end("slurmctld")
         time.sleep(after)
         self._start_controller()
 

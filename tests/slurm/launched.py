@@ -54,12 +54,12 @@ class Launched:
 
     def here(self, stage: str, *words: str) -> None:
         """A stage without Slurm."""
-        code, said = self.command(stage, *words, f"run.name={json.dumps(self.name)}")
+        code, said = self.command(stage, *words, f'run.name="{self.name}"')
         assert code == 0, said
 
     def launch(self, *words: str) -> None:
         """Submit it."""
-        code, said = self.command("launch", "site=site.yaml", *words, f"run.name={json.dumps(self.name)}")
+        code, said = self.command("launch", "site=site.yaml", *words, f'run.name="{self.name}"')
         assert code == 0 and "submitted prepare" in said, said
 
     def status(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_power_is_lost_on_a_node_and_then_on_the_first(whole, prepared, long):
 
 
 def test_a_start_that_slurm_has_lost_lives_on(whole, prepared, long):
-    """A node's slurmd dies, and the ranks there train on. The new start takes the folder; the old one writes no more."""
+    """A node's slurmd dies, its ranks train on. The new start takes the folder; the old one writes no more."""
     words, _ = long
     run = prepared.copy("zombie")
     run.launch(*words, "site.ranks_per_node=2")
@@ -91,16 +91,8 @@ def test_preemption(whole, prepared, long):
     run = prepared.copy("preempted")
     run.launch(*words)
     run.until(lambda: run.step() > 5, "it trains")
-    urgent = (
-        "sbatch",
-        "--parsable",
-        "--partition=urgent",
-        "--nodes=3",
-        "--exclusive",
-        "--time=5",
-        "--output=/dev/null",
-    )
-    number = whole.call(*urgent, "--wrap", "sleep 5").strip()
+    urgent = ("--partition=urgent", "--nodes=3", "--exclusive", "--time=5", "--output=/dev/null")
+    number = whole.call("sbatch", "--parsable", *urgent, "--wrap", "sleep 5").strip()
     run.until(lambda: int(run.fact("train", "Restarts")) == 1, "it was queued again")
     run.until(lambda: "training goes on from iter_" in run.log("train"), "it goes on")
     assert whole.call("squeue", "-h", "-j", number, "-t", "all", "-o", "%T").strip() == "COMPLETED"
