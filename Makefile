@@ -5,7 +5,9 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test test-faults lint bench clean
+SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 procps
+
+.PHONY: install demo test test-slurm test-faults lint bench clean
 
 install: $(STAMP)
 
@@ -25,6 +27,14 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# A real Slurm of three nodes on this machine, as root. Debian's packages are installed where they are missing.
+test-slurm: $(STAMP)
+	@for tool in slurmctld slurmd sbatch munged ip pkill; do command -v $$tool > /dev/null || missing=$$tool; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" != 0 ]; then echo "not root, and no $$missing: install $(SLURM)"; exit 1; fi; \
+	[ -z "$$missing" ] || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM); }
+	$(BIN)/python -m pytest tests/slurm
 
 # One rank, and all ranks, are killed at ten random moments each (about ten minutes).
 test-faults: $(STAMP)

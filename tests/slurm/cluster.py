@@ -235,7 +235,7 @@ class Cluster:
         peer = ("type", "veth", "peer", "name", "eth0", "netns", self._first_process(unshare))
         subprocess.run(["ip", "link", "add", card, *peer], check=True)
         subprocess.run(["ip", "link", "set", card, "master", self._bridge, "up"], check=True)
-        _until(lambda: self._address(node) in self.on(node, "hostname", "-I"), f"{node} has a network")
+        _until(lambda: self._address(node) in self.on(node, "ip", "-4", "address"), f"{node} has a network")
 
     def _start_slurmd(self, node: str, *options: str) -> None:
         words = ["env", f"SLURM_CONF={self._slurm_conf}", "slurmd", "-D", *options, "-N", node]
@@ -296,6 +296,7 @@ def _until(happened: Callable[[], bool], what: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with Cluster(Path(sys.argv[1]).resolve(), int((sys.argv[2:] or ["2"])[0])) as started:
         print(f"export SLURM_CONF={started.environment['SLURM_CONF']}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

@@ -18,6 +18,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/add-a-strategy.md",
     "docs/probe.md",
+    "docs/slurm.md",
     "docs/strategies.md",
     "docs/tokenizer.md",
     "docs/training.md",

@@ -75,7 +75,7 @@ def test_names_that_a_shell_would_obey(tmp_path, name):
     header = list(
         itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
     )  # sbatch reads no further
-    assert "#SBATCH --nodes=1" in header and "99" not in "".join(header)
+    assert "#SBATCH --nodes=1" in header and "nodes=99" not in "".join(header)
 
 
 def test_the_words_that_submit_are_one_each(tmp_path):
