@@ -125,7 +125,7 @@ class Cluster:
     def stop(self) -> None:
         """End all that was started."""
         for name in reversed(list(self._running)):
-            self._end(name)
+            self._end(name, signal.SIGKILL)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
 
     def call(self, *words: str, check: bool = True) -> str:
