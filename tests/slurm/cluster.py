@@ -20,54 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SETTINGS = """\
-ClusterName={name}
-SlurmctldHost={host}({subnet}.254)
-SlurmctldPort={port}
-SlurmdPort={slurmd_port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-CredType=cred/munge
-# cred_expire also decides how long a job waits that was queued again: as long, and a second
-AuthInfo=socket={folder}/munge.sock,cred_expire=5
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
-SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
-MpiDefault=none
-MailProg=/bin/true
-SwitchType=switch/none
-GresTypes=gpu
-SlurmdParameters=config_overrides
-SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=3,sched_interval=3,batch_sched_delay=1,sched_min_interval=100000
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-ReturnToService=2
-JobRequeue=1
-SlurmctldTimeout=30
-SlurmdTimeout=10
-KillWait=10
-InactiveLimit=0
-MinJobAge=3600
-MessageTimeout=10
-CompleteWait=0
-UnkillableStepTimeout=30
-NodeName=DEFAULT CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:{gpus}
-{addresses}
-PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=60 State=UP GraceTime=30 PriorityTier=1
-PartitionName=urgent Nodes=n[1-{nodes}] State=UP PriorityTier=2
-"""
+SETTINGS = Path(__file__).with_name("slurm.conf.in")
 INIT = """\
 hostname "$2"; mount -t proc proc /proc; mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount --bind "$1/etc/hosts" /etc/hosts
@@ -184,7 +137,7 @@ class Cluster:
                 os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # what /dev/null is
         devices = f"File={self.folder}/dev/nvidia[0-{GPUS - 1}]"
         (self.folder / "etc/gres.conf").write_text(f"NodeName=n[1-{len(self.nodes)}] Name=gpu {devices}\n")
-        settings = SETTINGS.format(
+        settings = SETTINGS.read_text().format(
             name=f"t{self._tag}",
             host=host,
             subnet=self._subnet,

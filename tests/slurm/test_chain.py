@@ -88,7 +88,7 @@ def test_what_slurm_refuses(whole, world):
     run = Launched(whole, world, "refused")
     cases = {
         "site.partition=nope": "the partition does not exist here: site.partition",
-        "launch.nodes=8 train.micro_batch=2": "no such nodes here: more nodes, GPUs, cores or memory than the partition has",
+        "launch.nodes=8 train.micro_batch=2": "no such nodes here: more nodes, GPUs, cores or memory",
         "launch.nodes=8 train.micro_batch=2 site.nodes=3": "launch.nodes=8, but the site has 3 nodes of 1",
         "site.constraint=nope": "no node has these features: site.constraint",
         "site.sbatch=[--nope]": "an option that sbatch does not know here: site.sbatch",
