@@ -7,7 +7,7 @@ STAMP := .venv/installed
 
 SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 procps
 
-.PHONY: install demo test test-slurm test-faults lint bench clean
+.PHONY: install demo test test-slurm test-nemo-run test-faults lint bench clean
 
 install: $(STAMP)
 
@@ -36,6 +36,14 @@ test-slurm: $(STAMP)
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM); }
 	$(BIN)/python -m pytest tests/slurm
 
+# NeMo-Run brings many packages: it gets an environment of its own, which sees ours.
+test-nemo-run: $(STAMP)
+	$(PYTHON) -m venv .venv-nemo-run
+	.venv-nemo-run/bin/python -m pip install --quiet nemo-run 'leptonai<0.28'
+	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' > \
+		"$$(.venv-nemo-run/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	.venv-nemo-run/bin/python -m pytest tests/unit/launch/test_nemo_run.py
+
 # One rank, and all ranks, are killed at ten random moments each (about ten minutes).
 test-faults: $(STAMP)
 	NEMO_ADAPT_KILLS=10 $(BIN)/python -m pytest tests/e2e/test_training_faults.py
@@ -49,4 +57,4 @@ bench: $(STAMP)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-nemo-run runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from nemo_adapt import recipes
 from nemo_adapt.artifact import versions, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import sbatch, slurm
+from nemo_adapt.launch import nemo_run, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Size, size_of
 from nemo_adapt.launch.places import Place, submitted
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 
+NEMO_RUN = "nemo_run"
+"""The value of ``launch.executor`` that stands for it."""
 MAIN = '''"""The command line of the package beside this file."""
 
 from nemo_adapt.cli import main
@@ -46,6 +49,10 @@ def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
 
 def show(config: Config, jobs: Sequence[Job]) -> None:
     """Print what would be submitted."""
+    if config.launch.executor == NEMO_RUN:
+        with tempfile.TemporaryDirectory() as folder:  # it writes, also in a dry run
+            nemo_run.experiment(config, jobs, place_of(config), Path(folder), Path.cwd(), python_of(config)).dryrun()
+        return
     texts, place, after = scripts(config, jobs, size_of(config)), place_of(config), ""
     for job in jobs:
         print(f"### {sbatch.shown(sbatch.submission(config, job, place, Path.cwd(), after))}")
@@ -62,6 +69,16 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
         )
     place = place_of(config)
     refuse_twice(place)
+    chain = _by_nemo_run if config.launch.executor == NEMO_RUN else _by_sbatch
+    numbers = chain(config, jobs, place)
+    record(config, place, jobs, numbers)
+    root = sbatch.shown([str(RunFolder.of(config).root)])
+    say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
+    say(f"how it goes: nemo-adapt status {root}; to end it: nemo-adapt cancel {root}")
+
+
+def _by_sbatch(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
+    """Numbers of the submitted jobs, by name."""
     texts = scripts(config, jobs, size_of(config))
     claim(RunFolder.of(config), config)
     leave(config, place, texts)
@@ -78,10 +95,17 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
         if numbers:
             slurm.cancel(list(numbers.values()))
         raise
-    record(config, place, jobs, numbers)
-    root = RunFolder.of(config).root
-    say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
-    say(f"how it goes: nemo-adapt status {sbatch.shown([str(root)])}; to end it: nemo-adapt cancel ...")
+    return numbers
+
+
+def _by_nemo_run(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
+    """The same through NeMo-Run, which tests nothing before."""
+    folder = place.folder / "nemo_run"
+    made = nemo_run.experiment(config, jobs, place, folder, Path.cwd(), python_of(config))
+    claim(RunFolder.of(config), config)
+    leave(config, place, {})
+    made.run(detach=True)
+    return {job.name: each.handle.rpartition("___")[2] for job, each in zip(jobs, made.jobs, strict=True)}
 
 
 def refuse_twice(place: Place) -> None:
