@@ -80,11 +80,13 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
 def _by_sbatch(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
     """Numbers of the submitted jobs, by name."""
     texts = scripts(config, jobs, size_of(config))
+    with tempfile.TemporaryDirectory() as folder:  # where Slurm refuses them, there is no run
+        for job in jobs:
+            path = Path(folder) / place.script(job.name).name
+            path.write_text(texts[job.name], encoding="utf-8")
+            slurm.test([*sbatch.submission(config, job, place, Path.cwd())[:-1], str(path)])
     claim(RunFolder.of(config), config)
     leave(config, place, texts)
-    words = {job.name: sbatch.submission(config, job, place, Path.cwd()) for job in jobs}
-    for each in words.values():
-        slurm.test(each)
     numbers: dict[str, str] = {}
     after = ""
     try:

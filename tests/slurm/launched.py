@@ -99,6 +99,10 @@ class Launched:
         found = self.metrics()
         return int(found[-1]["step"]) if found else 0
 
+    def checkpoints(self) -> list[str]:
+        """Names of its whole checkpoints."""
+        return [place.name for place in complete(self.root / "train/checkpoints") if not damage(place)]
+
     def until(self, happened: Callable[[], Any], what: str) -> None:
         """Wait until it has happened; the logs are shown where it does not."""
         until = time.monotonic() + PATIENCE
@@ -131,7 +135,7 @@ class Launched:
 
     def ends_like(self, other: "Launched") -> None:
         """Weights, optimizer and losses are those of another training, bit by bit, and no checkpoint is damaged."""
-        assert not [place for place in complete(self.root / "train/checkpoints") if damage(place)]
+        assert len(self.checkpoints()) == len(complete(self.root / "train/checkpoints"))
         assert self.losses() == other.losses()
         ours, theirs = self.weights(), other.weights()
         assert ours.keys() == theirs.keys()

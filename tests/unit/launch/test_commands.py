@@ -90,9 +90,16 @@ def test_where_there_is_no_sbatch(folder, monkeypatch):
 
 def test_a_chain_is_submitted_whole_or_not_at_all(slurm, folder, monkeypatch):
     monkeypatch.setenv("REFUSE", "1")
-    with pytest.raises(UserError, match=r"Slurm refuses .*train.sh: no"):
+    with pytest.raises(UserError, match="Slurm refuses the job train: no"):
         cli.command("launch", WORDS)
     assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
+
+
+def test_a_refused_run_leaves_nothing_behind(slurm, folder):
+    (folder / "bin/sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition specified: x >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"the job prepare: the partition does not exist here: site\.partition"):
+        cli.command("launch", WORDS)
+    assert not (folder / "runs").exists()
 
 
 def test_a_run_is_launched_once_at_a_time(slurm, monkeypatch):
