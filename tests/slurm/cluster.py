@@ -102,6 +102,13 @@ class Cluster:
         self.on(node, "pkill", "-KILL", "-x", "slurmd")
         self._running.pop(f"slurmd {node}").wait()
 
+    def lives(self, node: str, pid: int) -> bool:
+        """Whether a process of the node, by the number that it has there, has not ended."""
+        state = subprocess.run(
+            [*self._enter(node), "ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+        )
+        return state.stdout.strip() not in ("", "Z")
+
     def boot(self, node: str) -> None:
         """Start what is not running of a node, and wait until Slurm takes jobs for it."""
         if f"node {node}" not in self._running:

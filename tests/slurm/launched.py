@@ -99,6 +99,10 @@ class Launched:
         found = self.metrics()
         return int(found[-1]["step"]) if found else 0
 
+    def owner(self) -> dict[str, Any]:
+        """The start that writes the training's folder."""
+        return json.loads((self.root / "train/owner.json").read_text())
+
     def checkpoints(self) -> list[str]:
         """Names of its whole checkpoints."""
         return [place.name for place in complete(self.root / "train/checkpoints") if not damage(place)]

@@ -27,7 +27,7 @@ def test_two_runs_side_by_side_to_their_reports(whole, world, prepared):
         run.until_state("evaluate", "COMPLETED")
         report = json.loads((run.root / "evaluate/report.json").read_text())
         assert report["training"]["steps"] == 20 and set(report["bits_per_byte"]["adapted"]) == {"tr", "en"}
-        owner = json.loads((run.root / "train/owner.json").read_text())
+        owner = run.owner()
         assert (owner["ranks"], owner["job"], owner["restart"]) == (2, run.number("train"), 0)
         found = run.status()
         assert {job["state"] for job in found["jobs"]} == {"done"}
