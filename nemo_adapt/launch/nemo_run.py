@@ -1,12 +1,14 @@
 """The same chain through NeMo-Run's SlurmExecutor, for sites that submit that way (``launch.executor=nemo_run``).
 
-NeMo-Run writes the scripts and keeps its own folder of each job, in ``launch/nemo_run/`` of the run. Its script queues
+NeMo-Run writes the scripts and keeps its own folder of each job, in ``launch/nemo-run/`` of the run. Its script queues
 a job again when srun ends with an error, as often as it is told; ours decides which errors those are. Nodes are not
 asked whether they share the run's folder. Made for NeMo-Run 0.11.
 """
 
+import contextlib
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from nemo_adapt.launch import sbatch
 from nemo_adapt.launch.chain import Job, Kind, size_of
 from nemo_adapt.launch.places import Place
 
+HARMLESS = re.compile(r"[\w.,:@%/+=-]+", re.ASCII)
+"""Folders that a shell takes as they are."""
 RESTARTS = 1000
 """Of a training; that it gets no further is seen by the training itself (``train.attempts``)."""
 RENDEZVOUS = """\
@@ -30,13 +34,18 @@ scontrol() {
 """In the shell of a job on ranks, before they are started."""
 
 
-def experiment(config: Config, jobs: Sequence[Job], place: Place, folder: Path, workdir: Path, python: str) -> Any:
+@contextlib.contextmanager
+def experiment(
+    config: Config, jobs: Sequence[Job], place: Place, folder: Path, workdir: Path, python: str
+) -> Iterator[Any]:
     """The chain as one of NeMo-Run's experiments, kept in ``folder``. ``UserError`` where NeMo-Run is not installed."""
     try:
         import nemo_run  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise UserError(f"launch.executor=nemo_run needs pip install 'nemo-adapt[nemo-run]' ({error})") from None
     sbatch.check_site(config.site)
+    if not HARMLESS.fullmatch(str(folder)) or "/nemo_run" in str(place.root):  # which it takes for a name of its own
+        raise UserError(f"launch.executor=nemo_run: NeMo-Run hands folders to a shell as they are, and so not {folder}")
     if not config.site.account:
         raise UserError("launch.executor=nemo_run needs site.account, without which NeMo-Run submits nothing")
     made = nemo_run.Experiment(sbatch.label(config.run.name), base_dir=str(folder))
@@ -47,7 +56,7 @@ def experiment(config: Config, jobs: Sequence[Job], place: Place, folder: Path, 
             script = nemo_run.Script(inline=f"cd {shlex.quote(str(workdir))} && exec {shlex.join(words)}")
             executor = executor_of(nemo_run, config, job, place, folder, workdir)
             before = [made.add(script, executor=executor, name=job.name, dependencies=before)]
-    return made
+        yield made
 
 
 def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: Path, workdir: Path) -> Any:
@@ -66,7 +75,7 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
     executor = nemo_run.SlurmExecutor(
         **{name: int(value) if name in ("nodes", "ntasks_per_node") else value for name, value in known.items()},
         signal=f"USR1@{site.signal_seconds}" if ranks else None,
-        tunnel=nemo_run.LocalTunnel(job_dir=str(folder)),
+        tunnel=nemo_run.LocalTunnel(job_dir=str(folder / "experiments")),
         packager=nemo_run.Packager(),
         env_vars=variables,
         setup_lines="\n".join([*setup(config), *([RENDEZVOUS] if ranks else [])]),

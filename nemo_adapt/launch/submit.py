@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
 def show(config: Config, jobs: Sequence[Job]) -> None:
     """Print what would be submitted."""
     if config.launch.executor == NEMO_RUN:
-        with tempfile.TemporaryDirectory() as folder:  # it writes, also in a dry run
-            nemo_run.experiment(config, jobs, place_of(config), Path(folder), Path.cwd(), python_of(config)).dryrun()
+        # It writes, also in a dry run.
+        with tempfile.TemporaryDirectory() as folder, _experiment(config, jobs, Path(folder)) as made:
+            made.dryrun()
         return
     texts, place, after = scripts(config, jobs, size_of(config)), place_of(config), ""
     for job in jobs:
@@ -102,12 +104,16 @@ def _by_sbatch(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, s
 
 def _by_nemo_run(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
     """The same through NeMo-Run, which tests nothing before."""
-    folder = place.folder / "nemo_run"
-    made = nemo_run.experiment(config, jobs, place, folder, Path.cwd(), python_of(config))
-    claim(RunFolder.of(config), config)
-    leave(config, place, {})
-    made.run(detach=True)
-    return {job.name: each.handle.rpartition("___")[2] for job, each in zip(jobs, made.jobs, strict=True)}
+    folder = place.folder / "nemo-run"
+    with _experiment(config, jobs, folder) as made:
+        claim(RunFolder.of(config), config)
+        leave(config, place, {})
+        made.run(detach=True)
+        return {job.name: each.handle.rpartition("/")[2] for job, each in zip(jobs, made.jobs, strict=True)}
+
+
+def _experiment(config: Config, jobs: Sequence[Job], folder: Path) -> AbstractContextManager[Any]:
+    return nemo_run.experiment(config, jobs, place_of(config), folder, Path.cwd(), python_of(config))
 
 
 def refuse_twice(place: Place) -> None:
