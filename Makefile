@@ -5,7 +5,9 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test test-faults lint bench clean
+SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 procps
+
+.PHONY: install demo test test-slurm test-nemo-run test-faults lint bench clean
 
 install: $(STAMP)
 
@@ -27,6 +29,22 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# A real Slurm of three nodes on this machine, as root. Debian's packages are installed where they are missing.
+test-slurm: $(STAMP)
+	@for tool in slurmctld slurmd sbatch munged ip pkill; do command -v $$tool > /dev/null || missing=$$tool; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" != 0 ]; then echo "not root, and no $$missing: install $(SLURM)"; exit 1; fi; \
+	[ -z "$$missing" ] || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM); }
+	$(BIN)/python -m pytest tests/slurm
+
+# NeMo-Run brings many packages: it gets an environment of its own, which sees ours.
+test-nemo-run: $(STAMP)
+	$(PYTHON) -m venv .venv-nemo-run
+	.venv-nemo-run/bin/python -m pip install --quiet nemo-run 'leptonai<0.28'
+	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' > \
+		"$$(.venv-nemo-run/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	.venv-nemo-run/bin/python -m pytest tests/unit/launch/test_nemo_run.py
+
 # One rank, and all ranks, are killed at ten random moments each (about ten minutes).
 test-faults: $(STAMP)
 	NEMO_ADAPT_KILLS=10 $(BIN)/python -m pytest tests/e2e/test_training_faults.py
@@ -40,4 +58,4 @@ bench: $(STAMP)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-nemo-run runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

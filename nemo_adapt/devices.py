@@ -156,7 +156,8 @@ def _end_queue_with_us() -> None:
     @functools.cache
     def queue() -> Any:
         manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
-        manager.start(ranks.die_with_parent)
+        with ranks.deaf_children():
+            manager.start(ranks.die_with_parent)
         queue.__dict__["manager"] = manager  # it ends when nobody holds it
         return manager.Queue()
 

@@ -111,6 +111,19 @@ def _forwarding() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """While it lasts, processes that are started do not take signals that are meant for a training.
+
+    srun sends them to all processes of a rank, also to one that could not yet say what it does with them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def die_with_parent() -> None:
     """Have Linux end this process when its parent ends; signals that are meant for a training are not for it."""
     for number in STOP_SIGNALS:

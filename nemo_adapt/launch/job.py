@@ -15,7 +15,7 @@ def main(words: list[str]) -> None:
     """The command. A training that was asked to stop ends with code 0 here.
 
     srun would take any other for a failure, and kill the ranks that are still on their way out. That there is more to
-    do, the script sees by the manifest that is not there.
+    do, our script sees by the manifest that is not there; NeMo-Run's by the code.
     """
     root, name = Path(words[0]), words[1]
     config = recipes.read(Place(root).config)
@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     try:
         pipeline.run_stages(config, job.stages)
     except SystemExit as ended:
-        if ended.code != ranks.MORE_TO_DO:
+        if ended.code != ranks.MORE_TO_DO or config.launch.executor == "nemo_run":
             raise
     if job.kind is Kind.RANKS:
         sys.stdout.flush()

@@ -102,9 +102,11 @@ def is_file(image: str) -> bool:
 def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:
     """The words that submit a job's script from ``workdir``, to begin ``after`` the job of that number has ended well.
 
-    No job waits for one that has failed.
+    No job waits for one that has failed. ``UserError`` for a folder in which Slurm cannot write a log.
     """
     log = str(place.log(job.name, "%j"))
+    if "\\" in log:
+        raise UserError(f"Slurm writes no log below {place.root}: it takes the backslash in the name for itself")
     name = log[: -len("%j.log")].replace("%", "%%") + "%j.log"
     words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
     return [*words, *([f"--dependency=afterok:{after}"] if after else []), str(place.script(job.name))]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import words as plain
@@ -59,7 +60,7 @@ def submit(words: Sequence[str]) -> str:
     code, out, said = call(words)
     number = out.partition(";")[0]  # a cluster's name may follow
     if code or not number.isdigit():
-        raise UserError(f"Slurm refuses {words[-1]}: {plain.refusal(said or out)}")
+        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {plain.refusal(said or out)}")
     return number
 
 
@@ -67,7 +68,7 @@ def test(words: Sequence[str]) -> None:
     """``UserError`` where Slurm would refuse a job."""
     code, out, said = call([words[0], "--test-only", *words[1:]])
     if code:
-        raise UserError(f"Slurm refuses {words[-1]}: {plain.refusal(said or out)}")
+        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {plain.refusal(said or out)}")
 
 
 def cancel(numbers: Sequence[str]) -> None:

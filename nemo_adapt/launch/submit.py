@@ -3,8 +3,10 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from nemo_adapt import recipes
 from nemo_adapt.artifact import versions, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import sbatch, slurm
+from nemo_adapt.launch import nemo_run, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Size, size_of
 from nemo_adapt.launch.places import Place, submitted
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 
+NEMO_RUN = "nemo_run"
+"""The value of ``launch.executor`` that stands for it."""
 MAIN = '''"""The command line of the package beside this file."""
 
 from nemo_adapt.cli import main
@@ -46,6 +50,11 @@ def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
 
 def show(config: Config, jobs: Sequence[Job]) -> None:
     """Print what would be submitted."""
+    if config.launch.executor == NEMO_RUN:
+        # It writes, also in a dry run.
+        with tempfile.TemporaryDirectory() as folder, _experiment(config, jobs, Path(folder)) as made:
+            made.dryrun()
+        return
     texts, place, after = scripts(config, jobs, size_of(config)), place_of(config), ""
     for job in jobs:
         print(f"### {sbatch.shown(sbatch.submission(config, job, place, Path.cwd(), after))}")
@@ -62,12 +71,24 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
         )
     place = place_of(config)
     refuse_twice(place)
+    chain = _by_nemo_run if config.launch.executor == NEMO_RUN else _by_sbatch
+    numbers = chain(config, jobs, place)
+    record(config, place, jobs, numbers)
+    root = sbatch.shown([str(RunFolder.of(config).root)])
+    say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
+    say(f"how it goes: nemo-adapt status {root}; to end it: nemo-adapt cancel {root}")
+
+
+def _by_sbatch(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
+    """Numbers of the submitted jobs, by name."""
     texts = scripts(config, jobs, size_of(config))
+    with tempfile.TemporaryDirectory() as folder:  # where Slurm refuses them, there is no run
+        for job in jobs:
+            path = Path(folder) / place.script(job.name).name
+            path.write_text(texts[job.name], encoding="utf-8")
+            slurm.test([*sbatch.submission(config, job, place, Path.cwd())[:-1], str(path)])
     claim(RunFolder.of(config), config)
     leave(config, place, texts)
-    words = {job.name: sbatch.submission(config, job, place, Path.cwd()) for job in jobs}
-    for each in words.values():
-        slurm.test(each)
     numbers: dict[str, str] = {}
     after = ""
     try:
@@ -78,10 +99,21 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
         if numbers:
             slurm.cancel(list(numbers.values()))
         raise
-    record(config, place, jobs, numbers)
-    root = RunFolder.of(config).root
-    say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
-    say(f"how it goes: nemo-adapt status {sbatch.shown([str(root)])}; to end it: nemo-adapt cancel ...")
+    return numbers
+
+
+def _by_nemo_run(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
+    """The same through NeMo-Run, which tests nothing before."""
+    folder = place.folder / "nemo-run"
+    with _experiment(config, jobs, folder) as made:
+        claim(RunFolder.of(config), config)
+        leave(config, place, {})
+        made.run(detach=True)
+        return {job.name: each.handle.rpartition("/")[2] for job, each in zip(jobs, made.jobs, strict=True)}
+
+
+def _experiment(config: Config, jobs: Sequence[Job], folder: Path) -> AbstractContextManager[Any]:
+    return nemo_run.experiment(config, jobs, place_of(config), folder, Path.cwd(), python_of(config))
 
 
 def refuse_twice(place: Place) -> None:

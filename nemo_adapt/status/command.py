@@ -147,6 +147,8 @@ def facts(it: Training) -> Iterator[tuple[str, str]]:
     record = it.record
     of = f"of {it.steps:,} ({it.step / it.steps:.1%})" if it.steps else f"of an unknown number: {it.steps_unknown}"
     yield "step", f"{it.step:,} {of}"
+    budget = f" of {it.tokens:,}" if it.tokens else ""
+    yield "tokens", f"{record['tokens']:,}{budget}" if "tokens" in record else ""
     several = f" of {it.phases}" if it.phases else ""
     yield "phase", f"{it.phase}{several}{it.trains and ', trains '}{it.trains}" if it.phase else ""
     yield "loss", joined(record, {"loss": "{:.3f} nats/token", "bits_per_byte": "{:.3f} bits/byte"})

@@ -34,6 +34,8 @@ class Training:
     finished: bool
     step: int
     steps: int | None
+    tokens: int | None
+    """What the steps come to."""
     steps_unknown: str
     """Why the number of steps is not known."""
     phase: int | None
@@ -88,6 +90,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         finished=finished,
         step=step,
         steps=steps,
+        tokens=steps * config.train.global_batch * config.train.seq_length if steps else None,
         steps_unknown="" if steps else unknown,
         phase=min(bisect_left(ends(plan), step) + 1, len(plan)) if plan else record.get("phase"),
         phases=len(plan) or None,

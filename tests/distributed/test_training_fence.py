@@ -17,6 +17,14 @@ def test_a_start_that_was_replaced_saves_nothing_more(tmp_path, ranks):
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+def test_a_slow_start_does_not_claim_what_a_later_one_has(tmp_path, ranks):
+    """Of one Slurm job the start counts that was queued again more often, whichever comes first."""
+    said = ranks(2).run(training_bodies.slow, tmp_path, ("2", "1"))
+    assert all("is now written by another start of this run" in line for line in said)
+    assert json.loads((tmp_path / "owner.json").read_text())["restart"] == 2
+    assert ranks(2).run(training_bodies.slow, tmp_path, ("2", "3")) == ["it has the folder"] * 2
+
+
 def test_starts_that_come_to_nothing_are_counted(tmp_path):
     for step in (0, 0, 4, 4, 4):
         count_start(tmp_path, step, 3)

@@ -1,10 +1,12 @@
 """What ranks do in tests of training: a few steps on fixed random tokens."""
 
+import os
 import weakref
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from helpers.folders import Folders
@@ -139,6 +141,19 @@ def replaced(rank: int, folder: Path) -> str:
     except UserError as error:
         return str(error)
     return "it saved"
+
+
+def slow(rank: int, folder: Path, restarts: tuple[str, str]) -> str:
+    """What the second of two starts of Slurm job 7 says, ``restarts`` being how often it was queued again."""
+    start_parallel(Config().parallel, 1)
+    with mock.patch.dict(os.environ, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=restarts[0]):
+        Fence.put(folder)
+    with mock.patch.dict(os.environ, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=restarts[1]):
+        try:
+            Fence.put(folder).check()
+        except UserError as error:
+            return str(error)
+    return "it has the folder"
 
 
 def span(folders: Folders, fewer_kept: int = 0) -> Span:

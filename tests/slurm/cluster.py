@@ -20,54 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SETTINGS = """\
-ClusterName={name}
-SlurmctldHost={host}({subnet}.254)
-SlurmctldPort={port}
-SlurmdPort={slurmd_port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-CredType=cred/munge
-# cred_expire also decides how long a job waits that was queued again: as long, and a second
-AuthInfo=socket={folder}/munge.sock,cred_expire=5
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
-SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
-MpiDefault=none
-MailProg=/bin/true
-SwitchType=switch/none
-GresTypes=gpu
-SlurmdParameters=config_overrides
-SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=3,sched_interval=3,batch_sched_delay=1,sched_min_interval=100000
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-ReturnToService=2
-JobRequeue=1
-SlurmctldTimeout=30
-SlurmdTimeout=10
-KillWait=10
-InactiveLimit=0
-MinJobAge=3600
-MessageTimeout=10
-CompleteWait=0
-UnkillableStepTimeout=30
-NodeName=DEFAULT CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:{gpus}
-{addresses}
-PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=60 State=UP GraceTime=30 PriorityTier=1
-PartitionName=urgent Nodes=n[1-{nodes}] State=UP PriorityTier=2
-"""
+SETTINGS = Path(__file__).with_name("slurm.conf.in")
 INIT = """\
 hostname "$2"; mount -t proc proc /proc; mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount --bind "$1/etc/hosts" /etc/hosts
@@ -125,7 +78,7 @@ class Cluster:
     def stop(self) -> None:
         """End all that was started."""
         for name in reversed(list(self._running)):
-            self._end(name)
+            self._end(name, signal.SIGKILL)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
 
     def call(self, *words: str, check: bool = True) -> str:
@@ -149,6 +102,13 @@ class Cluster:
         self.on(node, "pkill", "-KILL", "-x", "slurmd")
         self._running.pop(f"slurmd {node}").wait()
 
+    def lives(self, node: str, pid: int) -> bool:
+        """Whether a process of the node, by the number that it has there, has not ended."""
+        state = subprocess.run(
+            [*self._enter(node), "ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+        )
+        return state.stdout.strip() not in ("", "Z")
+
     def boot(self, node: str) -> None:
         """Start what is not running of a node, and wait until Slurm takes jobs for it."""
         if f"node {node}" not in self._running:
@@ -159,7 +119,7 @@ class Cluster:
 
     def restart_controller(self, after: float = 0.0) -> None:
         """End slurmctld, and start it again ``after`` so many seconds."""
-        self._end("slurmctld", signal.SIGKILL)
+        self._end("slurmctld")
         time.sleep(after)
         self._start_controller()
 
@@ -184,7 +144,7 @@ class Cluster:
                 os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # what /dev/null is
         devices = f"File={self.folder}/dev/nvidia[0-{GPUS - 1}]"
         (self.folder / "etc/gres.conf").write_text(f"NodeName=n[1-{len(self.nodes)}] Name=gpu {devices}\n")
-        settings = SETTINGS.format(
+        settings = SETTINGS.read_text().format(
             name=f"t{self._tag}",
             host=host,
             subnet=self._subnet,
@@ -235,7 +195,7 @@ class Cluster:
         peer = ("type", "veth", "peer", "name", "eth0", "netns", self._first_process(unshare))
         subprocess.run(["ip", "link", "add", card, *peer], check=True)
         subprocess.run(["ip", "link", "set", card, "master", self._bridge, "up"], check=True)
-        _until(lambda: self._address(node) in self.on(node, "hostname", "-I"), f"{node} has a network")
+        _until(lambda: self._address(node) in self.on(node, "ip", "-4", "address"), f"{node} has a network")
 
     def _start_slurmd(self, node: str, *options: str) -> None:
         words = ["env", f"SLURM_CONF={self._slurm_conf}", "slurmd", "-D", *options, "-N", node]
@@ -296,6 +256,7 @@ def _until(happened: Callable[[], bool], what: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with Cluster(Path(sys.argv[1]).resolve(), int((sys.argv[2:] or ["2"])[0])) as started:
         print(f"export SLURM_CONF={started.environment['SLURM_CONF']}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

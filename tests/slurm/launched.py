@@ -54,12 +54,12 @@ class Launched:
 
     def here(self, stage: str, *words: str) -> None:
         """A stage without Slurm."""
-        code, said = self.command(stage, *words, f"run.name={json.dumps(self.name)}")
+        code, said = self.command(stage, *words, f'run.name="{self.name}"')
         assert code == 0, said
 
     def launch(self, *words: str) -> None:
         """Submit it."""
-        code, said = self.command("launch", "site=site.yaml", *words, f"run.name={json.dumps(self.name)}")
+        code, said = self.command("launch", "site=site.yaml", *words, f'run.name="{self.name}"')
         assert code == 0 and "submitted prepare" in said, said
 
     def status(self) -> dict[str, Any]:
@@ -99,6 +99,14 @@ class Launched:
         found = self.metrics()
         return int(found[-1]["step"]) if found else 0
 
+    def owner(self) -> dict[str, Any]:
+        """The start that writes the training's folder."""
+        return json.loads((self.root / "train/owner.json").read_text())
+
+    def checkpoints(self) -> list[str]:
+        """Names of its whole checkpoints."""
+        return [place.name for place in complete(self.root / "train/checkpoints") if not damage(place)]
+
     def until(self, happened: Callable[[], Any], what: str) -> None:
         """Wait until it has happened; the logs are shown where it does not."""
         until = time.monotonic() + PATIENCE
@@ -131,7 +139,7 @@ class Launched:
 
     def ends_like(self, other: "Launched") -> None:
         """Weights, optimizer and losses are those of another training, bit by bit, and no checkpoint is damaged."""
-        assert not [place for place in complete(self.root / "train/checkpoints") if damage(place)]
+        assert len(self.checkpoints()) == len(complete(self.root / "train/checkpoints"))
         assert self.losses() == other.losses()
         ours, theirs = self.weights(), other.weights()
         assert ours.keys() == theirs.keys()

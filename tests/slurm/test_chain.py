@@ -11,7 +11,7 @@ from launched import Launched
 BRIEF = [*SHORT, "train.phases=[{steps: 20, lr: 1e-3}]"]
 
 
-def test_two_runs_side_by_side_to_their_reports(whole, world):
+def test_two_runs_side_by_side_to_their_reports(whole, world, prepared):
     """TP=2 over two nodes each, one with a name that a shell would obey; the controller restarts on the way."""
     runs = [Launched(whole, world, name) for name in ("one", "it's $(touch pwned)\n`two` 100%j")]
     for run in runs:
@@ -27,7 +27,7 @@ def test_two_runs_side_by_side_to_their_reports(whole, world):
         run.until_state("evaluate", "COMPLETED")
         report = json.loads((run.root / "evaluate/report.json").read_text())
         assert report["training"]["steps"] == 20 and set(report["bits_per_byte"]["adapted"]) == {"tr", "en"}
-        owner = json.loads((run.root / "train/owner.json").read_text())
+        owner = run.owner()
         assert (owner["ranks"], owner["job"], owner["restart"]) == (2, run.number("train"), 0)
         found = run.status()
         assert {job["state"] for job in found["jobs"]} == {"done"}
@@ -88,22 +88,18 @@ def test_what_slurm_refuses(whole, world):
     run = Launched(whole, world, "refused")
     cases = {
         "site.partition=nope": "the partition does not exist here: site.partition",
-        "site.gpus_per_node=9 site.ranks_per_node=1 launch.nodes=2": None,
-        "site.gpus_per_node=9 parallel.tp=9 parallel.sequence=false": None,
-        "launch.nodes=8": "no such nodes here: more nodes, GPUs, cores or memory than the partition has",
-        "launch.nodes=8 site.nodes=3": "launch.nodes=8, but the site has 3 nodes of 1",
+        "launch.nodes=8 train.micro_batch=2": "no such nodes here: more nodes, GPUs, cores or memory",
+        "launch.nodes=8 train.micro_batch=2 site.nodes=3": "launch.nodes=8, but the site has 3 nodes of 1",
         "site.constraint=nope": "no node has these features: site.constraint",
         "site.sbatch=[--nope]": "an option that sbatch does not know here: site.sbatch",
         "site.memory=9999G": "no such nodes here",
     }
     for words, says in cases.items():
-        if says is None:
-            continue
         code, said = run.command("launch", "site=site.yaml", *BRIEF, "run.name=refused", *words.split())
         lines = [line for line in said.splitlines() if line.startswith("nemo-adapt: error:")]
         assert code == 2 and len(lines) == 1 and says in lines[0], said
         assert "Traceback" not in said
-    assert not (run.root / "launch/jobs.json").exists()
+    assert not run.root.exists()
     assert not whole.call("squeue", "-h")
 
 

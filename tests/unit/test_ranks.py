@@ -1,5 +1,9 @@
 """How a command ends whose ranks have failed."""
 
+import contextlib
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -30,3 +34,13 @@ def test_exit_codes(codes, expected, capsys):
         ranks._end_like([failed(code) for code in codes])
     assert ended.value.code == expected
     assert ("rank 1 was ended by SIGKILL" in capsys.readouterr().err) == (-9 in codes)
+
+
+def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
+    """It gets them as soon as it is there, before it can say that they are not for it."""
+    for deaf, code in ((True, 0), (False, -signal.SIGUSR1)):
+        with ranks.deaf_children() if deaf else contextlib.nullcontext():
+            process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        process.send_signal(signal.SIGUSR1)
+        process.communicate(b"\n")
+        assert process.returncode == code

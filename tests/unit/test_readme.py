@@ -21,6 +21,7 @@ PAGES = [
     "docs/models.md",
     "docs/plan.md",
     "docs/probe.md",
+    "docs/slurm.md",
     "docs/strategies.md",
     "docs/study.md",
     "docs/tokenizer.md",

@@ -47,6 +47,7 @@ def lines(*records):
 
 def record(step, **facts):
     given = {"step": step, "loss": 3.0, "bits_per_byte": 1.5, "tokens_per_second": 50.0, "seconds": 2.0 * step}
+    given["tokens"] = 100 * step
     return {**given, **facts}
 
 
@@ -139,6 +140,7 @@ def test_in_the_middle_of_training(tmp_path, capsys):
     text = shown(root, capsys)
     for said in (
         "100 of 200 (50.0%)",
+        "10,000 of 20,000",
         "2 of 2, trains all",
         "3.000 nats/token, 1.500 bits/byte",
         "0:03:20 at this speed",

@@ -75,17 +75,19 @@ def test_names_that_a_shell_would_obey(tmp_path, name):
     header = list(
         itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
     )  # sbatch reads no further
-    assert "#SBATCH --nodes=1" in header and "99" not in "".join(header)
+    assert "#SBATCH --nodes=1" in header and "nodes=99" not in "".join(header)
 
 
 def test_the_words_that_submit_are_one_each(tmp_path):
     config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
-    place = Place(tmp_path / HARMFUL / "100%j")
+    place = Place(tmp_path / HARMFUL.strip("\\") / "100%j")
     words = sbatch.submission(config, jobs_of(config)["train"], place, tmp_path / HARMFUL, after="12")
     assert f"--chdir={tmp_path / HARMFUL}" in words and "--dependency=afterok:12" in words
     assert "--kill-on-invalid-dep=yes" in words
-    assert f"--output={tmp_path / HARMFUL}/100%%j/logs/train-%j.log" in words, "sbatch fills in the last %j alone"
+    assert f"--output={place.root.parent}/100%%j/logs/train-%j.log" in words, "sbatch fills in the last %j alone"
     assert words[-1] == str(place.script("train"))
+    with pytest.raises(UserError, match="takes the backslash in the name for itself"):
+        sbatch.submission(config, jobs_of(config)["train"], Place(tmp_path / HARMFUL), tmp_path)
 
 
 @pytest.mark.parametrize("name", UGLY)

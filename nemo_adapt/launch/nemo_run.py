@@ -1,0 +1,94 @@
+"""The same chain through NeMo-Run's SlurmExecutor, for sites that submit that way (``launch.executor=nemo_run``).
+
+NeMo-Run writes the scripts and keeps its own folder of each job, in ``launch/nemo-run/`` of the run. Its script queues
+a job again when srun ends with an error, as often as it is told; ours decides which errors those are. Nodes are not
+asked whether they share the run's folder. Made for NeMo-Run 0.11.
+"""
+
+import contextlib
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import sbatch
+from nemo_adapt.launch.chain import Job, Kind, size_of
+from nemo_adapt.launch.places import Place
+
+HARMLESS = re.compile(r"[\w.,:@%/+=-]+", re.ASCII)
+"""Folders that a shell takes as they are."""
+RESTARTS = 1000
+"""Of a training; that it gets no further is seen by the training itself (``train.attempts``)."""
+RENDEZVOUS = """\
+MASTER_ADDR=$head_node
+MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))
+export MASTER_ADDR MASTER_PORT
+# NeMo-Run's last lines queue the job again after any error: after one that will come again, do not.
+scontrol() {
+    [ "$1" != requeue ] || [ "$exitcode" = 85 ] || [ "$exitcode" -gt 128 ] || return 0
+    command scontrol "$@"
+}"""
+"""In the shell of a job on ranks, before they are started."""
+
+
+@contextlib.contextmanager
+def experiment(
+    config: Config, jobs: Sequence[Job], place: Place, folder: Path, workdir: Path, python: str
+) -> Iterator[Any]:
+    """The chain as one of NeMo-Run's experiments, kept in ``folder``. ``UserError`` where NeMo-Run is not installed."""
+    try:
+        import nemo_run  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise UserError(f"launch.executor=nemo_run needs pip install 'nemo-adapt[nemo-run]' ({error})") from None
+    sbatch.check_site(config.site)
+    if not HARMLESS.fullmatch(str(folder)) or "/nemo_run" in str(place.root):  # which it takes for a name of its own
+        raise UserError(f"launch.executor=nemo_run: NeMo-Run hands folders to a shell as they are, and so not {folder}")
+    if not config.site.account:
+        raise UserError("launch.executor=nemo_run needs site.account, without which NeMo-Run submits nothing")
+    made = nemo_run.Experiment(sbatch.label(config.run.name), base_dir=str(folder))
+    with made:
+        before: list[str] = []
+        for job in jobs:
+            words = [python, str(place.code), "job", str(place.root), job.name]
+            script = nemo_run.Script(inline=f"cd {shlex.quote(str(workdir))} && exec {shlex.join(words)}")
+            executor = executor_of(nemo_run, config, job, place, folder, workdir)
+            before = [made.add(script, executor=executor, name=job.name, dependencies=before)]
+        yield made
+
+
+def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: Path, workdir: Path) -> Any:
+    """What NeMo-Run has to know of a job: the options of our own script, under its names for them."""
+    site, ranks = config.site, job.kind is Kind.RANKS
+    given = dict(
+        option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size_of(config))
+    )
+    named = ("account", "partition", "qos", "constraint", "mem", "time", "gres", "ntasks-per-node", "nodes")
+    known = {name.replace("-", "_"): given.pop(name) for name in named if name in given}
+    for name in ("job-name", "open-mode", "signal"):  # it has names of its own, and asks the ranks themselves
+        given.pop(name, None)
+    mounts = [*(f"{each}:{each}" for each in (workdir, place.root.parent)), *site.container.mounts]
+    container = {"container_image": site.container.image, "container_mounts": mounts}
+    variables = {name: shlex.quote(value) for name, value in site.environment.items()}  # it puts them in as they are
+    executor = nemo_run.SlurmExecutor(
+        **{name: int(value) if name in ("nodes", "ntasks_per_node") else value for name, value in known.items()},
+        signal=f"USR1@{site.signal_seconds}" if ranks else None,
+        tunnel=nemo_run.LocalTunnel(job_dir=str(folder / "experiments")),
+        packager=nemo_run.Packager(),
+        env_vars=variables,
+        setup_lines="\n".join([*setup(config), *([RENDEZVOUS] if ranks else [])]),
+        srun_args=list(site.srun),
+        additional_parameters={"kill-on-invalid-dep": "yes", **{name: value or True for name, value in given.items()}},
+        **(container if site.container.image else {}),
+    )
+    executor.retries = RESTARTS if ranks else 0
+    return executor
+
+
+def setup(config: Config) -> list[str]:
+    """Lines for modules and the virtual environment."""
+    site = config.site
+    lines = [f"module load {shlex.quote(name)}" for name in site.modules]
+    return [*lines, *([f". {shlex.quote(site.venv)}/bin/activate"] if site.venv else [])]

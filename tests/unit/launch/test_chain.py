@@ -1,0 +1,59 @@
+"""Which jobs a run becomes, how large they are, and what does not fit."""
+
+import pytest
+from helpers.launches import SETTINGS, config_of, jobs_of
+
+from nemo_adapt import recipes
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch.chain import Kind, Size, laid_out, size_of
+
+
+def test_the_jobs_of_a_run():
+    jobs = jobs_of(config_of("site=gpus"))
+    assert list(jobs) == ["prepare", "train", "export", "evaluate"]
+    assert jobs["prepare"].stages == ("tokenizer", "data", "convert")
+    assert [job.kind for job in jobs.values()] == [Kind.CPU, Kind.RANKS, Kind.CPU, Kind.ONE_GPU]
+    assert jobs["train"].result == "train"
+
+
+def test_a_probe_is_a_job_on_ranks_of_its_own():
+    probed = config_of("site=gpus", "resize.input=probed", "evaluate.target=tr", "probe.strategies=[mean,focus]")
+    jobs = jobs_of(probed)
+    assert list(jobs) == ["prepare", "probe", "train", "export", "evaluate"]
+    assert jobs["prepare"].stages == ("tokenizer", "data", "auxiliary", "convert")
+    assert jobs["probe"].kind is Kind.RANKS and jobs["probe"].result == "probe"
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "copies"),
+    [
+        (["site=gpus"], Size(2, 8, 8), 2),  # tp=8 x dp=2
+        (["site=gpus", "launch.nodes=4"], Size(4, 8, 8), 4),
+        (["cluster=h100_x64"], Size(8, 8, 8), 8),
+        (["cluster=h100_x64", "launch.nodes=3", "train.global_batch=36"], Size(3, 8, 8), 3),
+        (["site=gpus", "parallel.tp=2", "parallel.dp=1"], Size(1, 2, 2), 1),
+        (["site=cpu", "parallel.tp=2", "parallel.dp=2"], Size(2, 2, 0), 2),
+        (["site=gpus", "site.ranks_per_node=16", "parallel.dp=4"], Size(2, 16, 8), 4),
+    ],
+)
+def test_sizes(words, size, copies):
+    config = config_of(*words)
+    assert size_of(config) == size and config.parallel.dp == copies
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "how many ranks share a node?"),
+        (["site=gpus", "site.nodes=1"], "is 16 ranks, 2 nodes, but the site has 1 nodes of 8"),
+        (["site=gpus", "site.nodes=2", "launch.nodes=3"], "launch.nodes=3, but the site has 2 nodes"),
+        (["cluster=h100_x8", "launch.nodes=2"], "launch.nodes=2, but the site has 1 nodes"),
+        (["site=gpus", "parallel.tp=3", "parallel.dp=3"], "is 9 ranks, which 2 nodes do not share evenly"),
+        (["site=gpus", "parallel.tp=6", "launch.nodes=1"], "no multiple of parallel.tp x pp x cp = 6"),
+    ],
+)
+def test_layouts_that_do_not_fit(words, says):
+    config = recipes.load("blank", ["run.name=x", *SETTINGS, *words])
+    with pytest.raises(UserError, match=says) as error:
+        laid_out(config)
+    assert "\n" not in str(error.value)

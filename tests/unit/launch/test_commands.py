@@ -1,0 +1,152 @@
+"""``launch`` and ``cancel`` where Slurm's commands are stand-ins: what they are asked, and what refuses."""
+
+import json
+import shlex
+
+import pytest
+from helpers.tiny import TinyLlama, make_llama
+
+from nemo_adapt import cli
+from nemo_adapt.errors import UserError
+
+NOTE = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"\n'
+SBATCH = """\
+case $* in
+*--test-only*) exit 0 ;;
+*train.sh*) [ -z "${REFUSE:-}" ] || { echo no >&2; exit 1; } ;;
+esac
+echo $((100 + $(wc -l < $NOTES)))
+"""
+SLURM = {
+    "sbatch": NOTE + SBATCH,
+    "scontrol": 'echo "JobId=1 JobState=${STATE:-COMPLETED} Reason=None Command=/x"\n',
+    "scancel": NOTE,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a model and text."""
+    make_llama(tmp_path / "model", TinyLlama())
+    (tmp_path / "tr.txt").write_text("bir iki\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def slurm(folder, monkeypatch):
+    """Stand-ins for Slurm's commands; what was called, as lists of words."""
+    notes = folder / "notes"
+    notes.touch()
+    (folder / "bin").mkdir()
+    for name, body in SLURM.items():
+        (folder / "bin" / name).write_text(f"#!/bin/bash\n{body}")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("NOTES", str(notes))
+    return lambda: [shlex.split(line) for line in notes.read_text().splitlines()]
+
+
+WORDS = [
+    *("recipe=blank", "run.name=r", "model.path=model", "site=cpu", "parallel.tp=2"),
+    *("data.target=[tr.txt]", "tokenizer.text=[tr.txt]", "evaluate.texts.tr=tr.txt"),
+]
+
+
+def test_a_chain_is_tested_then_submitted(slurm, folder, capsys):
+    cli.command("launch", WORDS)
+    calls = slurm()
+    assert [words[:2] for words in calls[:4]] == [["sbatch", "--test-only"]] * 4
+    assert all("--kill-on-invalid-dep=yes" in words and f"--chdir={folder}" in words for words in calls)
+    after = [[word for word in words if "dependency" in word] for words in calls[4:]]
+    assert after == [[], ["--dependency=afterok:105"], ["--dependency=afterok:106"], ["--dependency=afterok:107"]]
+    made = json.loads((folder / "runs/r/launch/jobs.json").read_text())
+    assert [(job["name"], job["id"]) for job in made["jobs"]] == [
+        *(("prepare", "105"), ("train", "106"), ("export", "107"), ("evaluate", "108")),
+    ]
+    assert made["versions"]["nemo_adapt"] and made["executor"] == "sbatch"
+    root = folder / "runs/r/launch"
+    assert (root / "config.yaml").is_file() and (root / "code/nemo_adapt/cli.py").is_file()
+    assert (root / "train.sh").read_text().startswith("#!/usr/bin/env bash\n#SBATCH")
+    assert "submitted prepare (105), train (106), export (107), evaluate (108)" in capsys.readouterr().out
+
+
+def test_a_dry_run_changes_nothing(folder, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    before = sorted(folder.rglob("*"))
+    cli.command("launch", [*WORDS, "launch.dry_run=true"])
+    shown = capsys.readouterr().out
+    assert shown.count("#!/usr/bin/env bash") == shown.count("### sbatch --parsable") == 4
+    assert "'--dependency=afterok:<number of train>'" in shown
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_where_there_is_no_sbatch(folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="there is no sbatch on this machine: launch from a login node"):
+        cli.command("launch", WORDS)
+    assert not (folder / "runs").exists()
+
+
+def test_a_chain_is_submitted_whole_or_not_at_all(slurm, folder, monkeypatch):
+    monkeypatch.setenv("REFUSE", "1")
+    with pytest.raises(UserError, match="Slurm refuses the job train: no"):
+        cli.command("launch", WORDS)
+    assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
+
+
+def test_a_refused_run_leaves_nothing_behind(slurm, folder):
+    (folder / "bin/sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition specified: x >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"the job prepare: the partition does not exist here: site\.partition"):
+        cli.command("launch", WORDS)
+    assert not (folder / "runs").exists()
+
+
+def test_a_run_is_launched_once_at_a_time(slurm, monkeypatch):
+    cli.command("launch", WORDS)
+    monkeypatch.setenv("STATE", "PENDING")
+    with pytest.raises(UserError, match=r"has been launched, and prepare \(105\), .* nemo-adapt cancel"):
+        cli.command("launch", WORDS)
+    monkeypatch.setenv("STATE", "FAILED")
+    cli.command("launch", WORDS)
+
+
+def test_cancel(slurm, folder, monkeypatch, capsys):
+    cli.command("launch", WORDS)
+    cli.command("cancel", ["runs/r"])
+    assert "nothing to cancel" in capsys.readouterr().out
+    monkeypatch.setenv("STATE", "RUNNING")
+    cli.command("cancel", ["runs/r"])
+    assert slurm()[-1] == ["scancel", "108", "107", "106", "105"], "the last first"
+    for words, says in ((["runs/other"], "was not launched"), ([], "takes the folder of one run")):
+        with pytest.raises(UserError, match=says):
+            cli.command("cancel", words)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["site=nope"], "unknown site 'nope'.*Sites: container, cpu, gpus, or FILE.yaml"),
+        (["site=gpu"], "Did you mean 'gpus'"),
+        (["site=absent.yaml"], "unknown site 'absent.yaml'"),
+        (["site.partitoin=x"], "unknown key 'site.partitoin'. Did you mean 'site.partition'"),
+        (["launch.executor=slurm"], "launch.executor='slurm' is not one of sbatch, nemo_run"),
+        (["parallel.tp=3", "site.ranks_per_node=3"], "parallel.tp=3 does not divide"),
+        (["data.target=[absent.txt]"], "absent.txt"),
+        (["evaluate.texts.tr=absent.txt"], "absent.txt"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_submitted(slurm, folder, words, says):
+    with pytest.raises(UserError, match=says) as error:
+        cli.command("launch", [*WORDS, *words])
+    assert "\n" not in str(error.value)
+    assert slurm() == [] and not (folder / "runs").exists()
+
+
+def test_a_site_of_ones_own_and_what_overrides_it(folder, capsys):
+    (folder / "mine.yaml").write_text("partition: a100\nranks_per_node: 1\ncpu: {partition: cpu}\n")
+    words = [*(word for word in WORDS if not word.startswith("site")), "site=mine.yaml", "launch.dry_run=true"]
+    cli.command("launch", [*words, "site.account=ling", "site.partition=h100"])
+    shown = capsys.readouterr().out
+    assert "--partition=h100" in shown and "--partition=cpu" in shown and "a100" not in shown
+    assert shown.count("--account=ling") == 4

@@ -1,0 +1,46 @@
+"""What docs/slurm.md tells a user to type works, and the keys that it names are there."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.worlds import small_world
+
+from nemo_adapt import cli, recipes
+from nemo_adapt.config import Config
+
+PAGE = (Path(__file__).parent.parent.parent.parent / "docs/slurm.md").read_text(encoding="utf-8")
+COMMANDS = [line for line in PAGE.splitlines() if line.startswith("nemo-adapt launch ")]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Where the demo's first half has been run."""
+    place = small_world(tmp_path_factory.mktemp("world"))
+    shutil.copytree(place / "runs/smallworld/base", place / "runs/demo_base/export")
+    return place
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_dry_runs_show_four_scripts(world, monkeypatch, capsys, command):
+    monkeypatch.chdir(world)
+    verb, *words = shlex.split(command)[1:]
+    assert "launch.dry_run=true" in words
+    cli.command(verb, words)
+    shown = capsys.readouterr().out
+    assert shown.count("#!/usr/bin/env bash") == 4
+    for key in ("partition", "account"):
+        wanted = next((word.partition("=")[2] for word in words if word.startswith(f"site.{key}=")), None)
+        assert wanted is None or f"#SBATCH --{key}={wanted}" in shown
+
+
+def test_the_commands_are_there():
+    assert len(COMMANDS) == 3
+
+
+def test_every_key_is_one():
+    keys = set(re.findall(r"`((?:site|launch|train)\.[a-z_.]+)", PAGE))
+    assert len(keys) >= 8
+    assert keys <= set(recipes._known_keys(Config))

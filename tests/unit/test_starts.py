@@ -1,0 +1,65 @@
+"""Two starts of one Slurm job: the later one takes what the earlier one, left over on a lost node, still holds."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from nemo_adapt import artifact
+from nemo_adapt.errors import UserError
+from nemo_adapt.starts import is_earlier, this_start
+
+
+def as_start(monkeypatch, job, restart):
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
+
+
+def test_which_start_came_before(monkeypatch):
+    as_start(monkeypatch, "7", "2")
+    assert this_start() == {"job": "7", "restart": 2}
+    before = [{"job": "7", "restart": 1}, {"job": "7"}]
+    others = [{"job": "7", "restart": 2}, {"job": "7", "restart": 3}, {"job": "8", "restart": 1}, {}]
+    assert [is_earlier(each, this_start()) for each in [*before, *others]] == [True, True, *[False] * 4]
+    monkeypatch.delenv("SLURM_JOB_ID")
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert not is_earlier({"job": "", "restart": -1}, this_start()), "outside of Slurm no start replaces another"
+
+
+def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
+    as_start(monkeypatch, "7", "0")
+    with artifact.alone(tmp_path / "train", fenced=True):
+        as_start(monkeypatch, "7", "1")
+        with artifact.alone(tmp_path / "train", fenced=True):
+            for job, restart in (("7", "0"), ("7", "1"), ("8", "5")):
+                as_start(monkeypatch, job, restart)
+                with pytest.raises(UserError, match="is being made"), artifact.alone(tmp_path / "train", fenced=True):
+                    pass
+            lock = tmp_path / ".train.lock"
+            assert json.loads(lock.read_text()) == {"job": "7", "restart": 1}
+    assert not lock.exists()
+
+
+def test_the_earlier_start_leaves_the_later_one_its_lock(tmp_path, monkeypatch):
+    as_start(monkeypatch, "7", "0")
+    earlier = artifact.alone(tmp_path / "train", fenced=True)
+    earlier.__enter__()
+    as_start(monkeypatch, "7", "1")
+    with artifact.alone(tmp_path / "train", fenced=True):
+        earlier.__exit__(None, None, None)
+        assert (tmp_path / ".train.lock").exists()
+
+
+def test_another_folder_is_waited_for(tmp_path, monkeypatch):
+    as_start(monkeypatch, "7", "0")
+    earlier = artifact.alone(tmp_path / "data")
+    earlier.__enter__()
+    threading.Timer(0.5, lambda: earlier.__exit__(None, None, None)).start()
+    as_start(monkeypatch, "7", "1")
+    began = time.monotonic()
+    with pytest.raises(UserError, match="is being made"), artifact.alone(tmp_path / "data"):
+        pass  # the lock's file went with its holder: the next try makes another
+    assert time.monotonic() - began > 0.4
+    with artifact.alone(tmp_path / "data"):
+        pass
