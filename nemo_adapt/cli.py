@@ -36,6 +36,7 @@ commands:
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   status      how far a run has come, also while it goes on: status runs/NAME [json=FILE]
+  doctor      what is installed here and what stands in for what is not: for bug reports [json=FILE]
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config:
@@ -44,6 +45,7 @@ recipe=NAME is one of those listed, or the path of a YAML file. Keys are those o
 
 
 BESIDE = {
+    "doctor": "nemo_adapt.doctor",
     "export-hf": "nemo_adapt.export_command",
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",

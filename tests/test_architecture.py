@@ -29,6 +29,7 @@ LIGHT = {
     "steps",
     "reads",
     "choice",
+    "doctor",
     "run_folder",
     "config/__init__",
     "config/evaluation",
