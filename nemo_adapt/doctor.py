@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,13 @@ def report() -> dict[str, Any]:
         "torch": torch_facts,
         "cores": _attempt(cores, os.cpu_count()),
         "memory": {**_attempt(_memory, {}), "limit_gib": _attempt(_memory_limit, None)},
-        "disk": {name: _attempt(lambda place=place: _disk(place), None) for name, place in _places().items()},
-        "driver": (asked["driver"] or [None])[0],
+        "disk": {name: _attempt(partial(_disk, place), None) for name, place in _places().items()},
+        "driver": _first(asked["driver"]),
         "slurm": {
-            "version": (asked["sbatch"] or [None])[0],
+            "version": _first(asked["sbatch"]),
             "partitions": asked["sinfo"],
             "job": os.environ.get("SLURM_JOB_ID"),
-            "containers": (asked["enroot"] or [None])[0],
+            "containers": _first(asked["enroot"]),
         },
     }
 
@@ -174,6 +175,10 @@ def _ask(*command: str) -> list[str] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] or None
+
+
+def _first(lines: list[str] | None) -> str | None:
+    return lines[0] if lines else None
 
 
 def _memory() -> dict[str, float]:
