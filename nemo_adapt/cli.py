@@ -34,6 +34,7 @@ commands:
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
+  export-bridge  any checkpoint -> Megatron-Bridge's layout: the same words
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   status      how far a run has come, also while it goes on: status runs/NAME [json=FILE]
   doctor      what is installed here and what stands in for what is not: for bug reports [json=FILE]
@@ -46,6 +47,7 @@ recipe=NAME is one of those listed, or the path of a YAML file. Keys are those o
 
 BESIDE = {
     "doctor": "nemo_adapt.doctor",
+    "export-bridge": "nemo_adapt.bridge.export_command",
     "export-hf": "nemo_adapt.export_command",
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",

@@ -33,7 +33,7 @@ ROAD = (
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
-    Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",), keeps=True),
+    Step("convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), keeps=True),
     Step(
         "probe",
         "nemo_adapt.probe.stage",

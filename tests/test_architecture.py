@@ -53,6 +53,7 @@ LIGHT = {
     "status/traces",
     "status/training",
     "train/places",
+    "checkpoint/layout",
     "checkpoint/whole",
 }
 """What a misspelt command touches: it answers without waiting for torch."""

@@ -9,6 +9,9 @@ from omegaconf import MISSING
 class ModelConfig:
     path: str = MISSING
     """Hugging Face model folder: config.json, safetensors, tokenizer."""
+    checkpoint: str = ""
+    """A Megatron checkpoint (``torch_dist``, of Megatron-Bridge, Megatron-LM or ours) of the model in ``path``, or a
+    folder of them: training starts from its weights. What the report compares with is still the model in ``path``."""
 
 
 @dataclass
