@@ -34,6 +34,7 @@ commands:
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
+  nemo-recipe the training as a recipe of Megatron-Bridge, with all that it reads: recipe=NAME [out=FOLDER]
   export-bridge  any checkpoint -> Megatron-Bridge's layout: the same words
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   status      how far a run has come, also while it goes on: status runs/NAME [json=FILE]
@@ -51,6 +52,7 @@ BESIDE = {
     "export-hf": "nemo_adapt.export_command",
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",
+    "nemo-recipe": "nemo_adapt.bridge.recipe_command",
     "resize-hf": "nemo_adapt.resize.offline",
     "status": "nemo_adapt.status.command",
     "verify": "nemo_adapt.verify",
@@ -113,7 +115,7 @@ def command(name: str, words: list[str]) -> None:
         return
     ranks.adopt_slurm()
     stage = pipeline.stage_named(name, BESIDE)
-    config = configuration(words)
+    config = recipes.of_words(words)
     if stage == "run":
         pipeline.run_all(config)
         _say_result(config)
@@ -121,16 +123,6 @@ def command(name: str, words: list[str]) -> None:
         pipeline.run_stage(config, stage)
         if stage == "probe":
             _say_probe(config)
-
-
-def configuration(words: list[str]) -> Config:
-    """The configuration that the words of a command line describe."""
-    odd = [word for word in words if "=" not in word]
-    if odd:
-        raise UserError(f"{odd[0]!r} is not of the form key=value")
-    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    overrides = [word for word in words if not word.startswith("recipe=")]
-    return recipes.load(given[-1] if given else "blank", overrides)
 
 
 def _say_result(config: Config) -> None:

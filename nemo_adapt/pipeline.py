@@ -104,6 +104,12 @@ def run_stage(config: Config, name: str) -> None:
     _run(config, steps)
 
 
+def run_up_to(config: Config, name: str) -> None:
+    """A stage and all that it stands on; ``probe`` is left out unless its choice is wanted."""
+    last, left_out = names().index(name), set() if config.resize.input == PROBED else {"probe"}
+    _run(config, [step for step in road(config) if names().index(step.name) <= last and step.name not in left_out])
+
+
 def run_as_rank(config: Config, name: str) -> None:
     """This rank's part of a stage that runs on ranks."""
     for step in road(config):

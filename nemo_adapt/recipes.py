@@ -34,6 +34,16 @@ def names() -> list[str]:
     return sorted(path.stem for path in recipes_folder().glob("*.yaml"))
 
 
+def of_words(words: list[str]) -> Config:
+    """The configuration that the words of a command line describe."""
+    odd = [word for word in words if "=" not in word]
+    if odd:
+        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
+    overrides = [word for word in words if not word.startswith("recipe=")]
+    return load(given[-1] if given else "blank", overrides)
+
+
 def load(recipe: str, overrides: list[str]) -> Config:
     """The configuration of ``recipe`` (a name, or the path of a YAML file) with ``overrides`` (Hydra's grammar).
 

@@ -7,15 +7,19 @@
 On the CPU, with megatron-core's own layers; docs/nemo.md lists what is patched for that.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.overrides import TorchFunctionMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "peers"))
 from megatron_bridge import bridge, on_cpu, plain
@@ -60,9 +64,83 @@ def save(rank: int, tp: int, meeting: str, model: str, out: str) -> None:
     made.save_megatron_model(chunks, out, hf_tokenizer_path=model)
 
 
+class CpuForCuda(TorchFunctionMode):
+    """Tensors that are asked for on "cuda" are made on the CPU."""
+
+    def __torch_function__(
+        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        kwargs = kwargs or {}
+        if str(kwargs.get("device", "")).startswith("cuda"):
+            kwargs["device"] = "cpu"
+        return function(*args, **kwargs)
+
+
+def seeded(initialize: Callable[..., Any]) -> Callable[..., Any]:
+    """Bridge's initialization without a GPU, and with the random states that it makes only for one."""
+    from megatron.core.tensor_parallel import random
+
+    random._get_cuda_rng_state = lambda *arguments, **named: torch.get_rng_state()
+    random._set_cuda_rng_state = lambda state, *arguments, **named: torch.set_rng_state(state)
+
+    def outer(*arguments: Any, **named: Any) -> Any:
+        answer = initialize(*arguments, **named, allow_no_cuda=True)
+        random.model_parallel_cuda_manual_seed(1234)
+        return answer
+
+    return outer
+
+
+class NoStream:
+    """Stands for a CUDA stream; everything happens in order anyway."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def wait_stream(self, other: Any) -> None:
+        """There is nothing to wait for."""
+
+
+def pretrain(recipe: str, losses: str) -> None:
+    on_cpu()
+    bridge()
+    from megatron.bridge.training import gpt_step, initialize, pretrain, setup
+    from megatron.bridge.training.callbacks import CallbackManager
+
+    torch.cuda.Stream, torch.cuda.current_stream = NoStream, NoStream
+    torch.cuda.stream = lambda stream: contextlib.nullcontext()
+    spec = importlib.util.spec_from_file_location("recipe", recipe)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.recipe()
+    written = pretrain.ConfigContainer.from_yaml(str(Path(recipe).with_suffix(".yaml")))
+    assert written.to_dict() == config.to_dict()
+    plain(config.model)
+    config.dist.distributed_backend = "gloo"
+    config.dataset.num_workers, config.dataset.pin_memory = 0, False
+    setup.initialize_megatron = seeded(setup.initialize_megatron)
+    initialize.compile_helpers = lambda: None  # a wheel has them, and no makefile
+    setup.set_jit_fusion_options = lambda *arguments: None
+    found, manager = [], CallbackManager()
+    manager.register("on_train_step_end", lambda context: found.append(context.loss_dict["lm loss"].item()))
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29533",
+    }
+    with CpuForCuda():
+        pretrain.pretrain(config, gpt_step.forward_step, callbacks=manager)
+    Path(losses).write_text(json.dumps(found), encoding="utf-8")
+
+
 if __name__ == "__main__":
     kind, *words = sys.argv[1:]
     ranks = int(words.pop()) if words[-1].isdigit() else 1
+    if kind == "pretrain":
+        pretrain(*words)
+        sys.exit()
     body = {"export": export, "save": save}[kind]
     with TemporaryDirectory() as meeting:
         if ranks == 1:
