@@ -5,7 +5,10 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test test-faults lint bench clean
+# Megatron-Bridge wants an older transformers: it gets a virtual environment of its own (3 GB).
+BRIDGE ?= .venv-bridge
+
+.PHONY: install demo test test-faults test-bridge lint bench clean
 
 install: $(STAMP)
 
@@ -31,6 +34,18 @@ test: lint
 test-faults: $(STAMP)
 	NEMO_ADAPT_KILLS=10 $(BIN)/python -m pytest tests/e2e/test_training_faults.py
 
+# Our checkpoints and recipes in Megatron-Bridge, its checkpoints here, on the CPU (some minutes).
+test-bridge: $(STAMP) $(BRIDGE)/installed
+	NEMO_ADAPT_BRIDGE=$(BRIDGE)/bin/python $(BIN)/python -m pytest tests/bridge
+
+$(BRIDGE)/installed: tests/bridge/requirements.txt
+	$(PYTHON) -m venv $(BRIDGE)
+	$(BRIDGE)/bin/python -m pip install --quiet "$(TORCH)"
+	$(BRIDGE)/bin/python -m pip install --quiet --requirement tests/bridge/requirements.txt
+	$(BRIDGE)/bin/python -m pip install --quiet --no-deps megatron-bridge==0.3.1
+	$(BRIDGE)/bin/python -m pip uninstall --quiet --yes torchvision
+	touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +55,4 @@ bench: $(STAMP)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bridge runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

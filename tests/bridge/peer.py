@@ -2,6 +2,7 @@
 
     python peer.py export CHECKPOINT MODEL OUT [TP]     Bridge's export of a checkpoint to Hugging Face
     python peer.py save MODEL OUT [TP]                  Bridge's checkpoint of a Hugging Face folder
+    python peer.py logits CHECKPOINT OUT                logits of ids 3, 4, … 18 by the model of a checkpoint
     python peer.py pretrain RECIPE.py LOSSES            Bridge's training, by a recipe that we wrote
 
 On the CPU, with megatron-core's own layers; docs/nemo.md lists what is patched for that.
@@ -45,13 +46,30 @@ def start(rank: int, tp: int, meeting: str) -> object:
 
 def export(rank: int, tp: int, meeting: str, checkpoint: str, model: str, out: str) -> None:
     package = start(rank, tp, meeting)
+    made = package.AutoBridge.from_hf_pretrained(model, torch_dtype=torch.float32)
+    if tp == 1:
+        dist.destroy_process_group()  # it makes one of its own
+        made.export_ckpt(checkpoint, out, show_progress=False, strict=True)
+        return
     from megatron.core import parallel_state
 
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=tp)
-    made = package.AutoBridge.from_hf_pretrained(model, torch_dtype=torch.float32)
-    overrides = {"tensor_model_parallel_size": tp} if tp > 1 else None
+    overrides = {"tensor_model_parallel_size": tp}
     chunks = made.load_megatron_model(checkpoint, mp_overrides=overrides, wrap_with_ddp=False)
     made.save_hf_pretrained(chunks, out, show_progress=False, strict=True)
+
+
+def logits(rank: int, tp: int, meeting: str, checkpoint: str, out: str) -> None:
+    start(rank, tp, meeting)
+    from megatron.bridge.training.model_load_save import load_megatron_model
+    from megatron.core import parallel_state
+
+    parallel_state.initialize_model_parallel()
+    seed()
+    ids = torch.arange(3, 19)[None]
+    with CpuForCuda(), torch.no_grad():
+        (model,) = load_megatron_model(checkpoint, use_cpu_init=True, skip_temp_dist_context=True)
+        torch.save(model.eval()(ids, torch.arange(16)[None], None), out)
 
 
 def save(rank: int, tp: int, meeting: str, model: str, out: str) -> None:
@@ -76,16 +94,21 @@ class CpuForCuda(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def seeded(initialize: Callable[..., Any]) -> Callable[..., Any]:
-    """Bridge's initialization without a GPU, and with the random states that it makes only for one."""
+def seed() -> None:
+    """The random states that Megatron has for a GPU alone."""
     from megatron.core.tensor_parallel import random
 
     random._get_cuda_rng_state = lambda *arguments, **named: torch.get_rng_state()
     random._set_cuda_rng_state = lambda state, *arguments, **named: torch.set_rng_state(state)
+    random.model_parallel_cuda_manual_seed(1234)
+
+
+def seeded(initialize: Callable[..., Any]) -> Callable[..., Any]:
+    """Bridge's initialization without a GPU."""
 
     def outer(*arguments: Any, **named: Any) -> Any:
         answer = initialize(*arguments, **named, allow_no_cuda=True)
-        random.model_parallel_cuda_manual_seed(1234)
+        seed()
         return answer
 
     return outer
@@ -141,7 +164,7 @@ if __name__ == "__main__":
     if kind == "pretrain":
         pretrain(*words)
         sys.exit()
-    body = {"export": export, "save": save}[kind]
+    body = {"export": export, "logits": logits, "save": save}[kind]
     with TemporaryDirectory() as meeting:
         if ranks == 1:
             body(0, 1, meeting, *words)
