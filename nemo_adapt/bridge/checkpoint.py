@@ -61,9 +61,12 @@ class Source:
         return cls(family, shape, opened, writer.files(all_pieces))
 
 
-def write(checkpoint: Path, model: Path, tokenizer: Path, out: Path, pad_vocab_to: int) -> None:
+def write(
+    checkpoint: Path, model: Path, tokenizer: Path, out: Path, pad_vocab_to: int = 1, final: Path | None = None
+) -> None:
     """Write ``checkpoint``, of a model like ``model`` with the tokenizer's vocabulary, to ``out`` as Bridge has it.
 
+    ``final`` is where ``out`` will be, if not there: Bridge's configuration names its tokenizer by an absolute path.
     Tables have a row for each token; Bridge pads them to a multiple of ``pad_vocab_to`` times TP when it builds the
     model. A piece of one tensor is in memory at a time. ``UserError`` for a model that Bridge does not have.
     """
@@ -78,7 +81,7 @@ def write(checkpoint: Path, model: Path, tokenizer: Path, out: Path, pad_vocab_t
     with Bar("writing", size / 1e6, "MB") as bar:
         facts = share(jobs, min(cores(), jobs), bar, partial(_write_files, source, place), _write_share, place, *places)
     writer.finish(place, source.files, _common(step), _extra_states(source.shape.layers))
-    _complete(out, place, tokenizer, step, settings)
+    _complete(out, place, tokenizer, step, settings, (final or out).absolute())
     write_json(out / "export.json", {"bytes": size, "processes": facts})
 
 
@@ -112,7 +115,7 @@ def _extra_states(layers: int) -> dict[str, torch.Tensor]:
     return {f"{name}._extra_state/shard_{n}_{of}": torch.empty(0, dtype=torch.uint8) for name, n, of in places}
 
 
-def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Settings) -> None:
+def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Settings, final: Path) -> None:
     """The small files: tokenizer, configuration, counts of a training, and which checkpoint is the newest."""
     (place / TOKENIZER).mkdir(exist_ok=True)
     for file in sorted(tokenizer.iterdir()):
@@ -125,7 +128,7 @@ def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Sett
         "tokenizer": {
             "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
             "tokenizer_type": "HuggingFaceTokenizer",
-            "tokenizer_model": {"_target_": "pathlib.Path"},  # an empty path: the folder beside this file
+            "tokenizer_model": str(final / place.name / TOKENIZER),
         },
     }
     (place / RUN_CONFIG).write_text(yaml.safe_dump(run_config, sort_keys=False), encoding="utf-8")

@@ -46,5 +46,6 @@ def main(words: list[str]) -> None:
     if stage.finished:
         say(f"{config.out} was finished before")
         return
-    artifact.run(stage, lambda place: bridge.write(checkpoint, model, tokenizer, place, config.pad_vocab_to))
+    places = (checkpoint, model, tokenizer)
+    artifact.run(stage, lambda place: bridge.write(*places, place, config.pad_vocab_to, stage.out))
     say(f"written to {config.out}")

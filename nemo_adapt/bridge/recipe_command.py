@@ -60,7 +60,7 @@ def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path
     settings = container(config, family, shape, only_phase(plan, config.train), places)
     shutil.rmtree(out / START, ignore_errors=True)
     (out / START).mkdir(parents=True)
-    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, out / START, 1)
+    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, out / START)
     (out / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     text = python(settings, config.run.name, "recipe.py", config.parallel.ranks)
     (out / "recipe.py").write_text(text, encoding="utf-8")

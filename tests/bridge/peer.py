@@ -1,8 +1,7 @@
 """What Megatron-Bridge does with our files and we with its: run by the tests in Bridge's own virtual environment.
 
     python peer.py export CHECKPOINT MODEL OUT [TP]     Bridge's export of a checkpoint to Hugging Face
-    python peer.py save MODEL OUT [TP]                  Bridge's checkpoint of a Hugging Face folder
-    python peer.py logits CHECKPOINT OUT                logits of ids 3, 4, … 18 by the model of a checkpoint
+    python peer.py logits OUT CHECKPOINT ...            logits of ids 3, 4, … 18 by the models of checkpoints
     python peer.py pretrain RECIPE.py LOSSES            Bridge's training, by a recipe that we wrote
 
 On the CPU, with megatron-core's own layers; docs/nemo.md lists what is patched for that.
@@ -59,27 +58,19 @@ def export(rank: int, tp: int, meeting: str, checkpoint: str, model: str, out: s
     made.save_hf_pretrained(chunks, out, show_progress=False, strict=True)
 
 
-def logits(rank: int, tp: int, meeting: str, checkpoint: str, out: str) -> None:
+def logits(rank: int, tp: int, meeting: str, out: str, *checkpoints: str) -> None:
     start(rank, tp, meeting)
     from megatron.bridge.training.model_load_save import load_megatron_model
     from megatron.core import parallel_state
 
     parallel_state.initialize_model_parallel()
     seed()
-    ids = torch.arange(3, 19)[None]
-    with CpuForCuda(), torch.no_grad():
-        (model,) = load_megatron_model(checkpoint, use_cpu_init=True, skip_temp_dist_context=True)
-        torch.save(model.eval()(ids, torch.arange(16)[None], None), out)
-
-
-def save(rank: int, tp: int, meeting: str, model: str, out: str) -> None:
-    package = start(rank, tp, meeting)
-    made = package.AutoBridge.from_hf_pretrained(model, torch_dtype=torch.float32)
-    provider = made.to_megatron_provider(load_weights=True)
-    provider.tensor_model_parallel_size = tp
-    provider.finalize()
-    chunks = provider.provide_distributed_model(wrap_with_ddp=False, use_cpu_initialization=True)
-    made.save_megatron_model(chunks, out, hf_tokenizer_path=model)
+    ids, found = torch.arange(3, 19)[None], []
+    for checkpoint in checkpoints:
+        with CpuForCuda(), torch.no_grad():
+            (model,) = load_megatron_model(checkpoint, use_cpu_init=True, skip_temp_dist_context=True)
+            found.append(model.eval()(ids, torch.arange(16)[None], None))
+    torch.save(found, out)
 
 
 class CpuForCuda(TorchFunctionMode):
@@ -164,7 +155,7 @@ if __name__ == "__main__":
     if kind == "pretrain":
         pretrain(*words)
         sys.exit()
-    body = {"export": export, "logits": logits, "save": save}[kind]
+    body = {"export": export, "logits": logits}[kind]
     with TemporaryDirectory() as meeting:
         if ranks == 1:
             body(0, 1, meeting, *words)

@@ -18,7 +18,7 @@ def places(tmp_path):
 
 
 def test_padded_rows_are_zero_and_no_state_is_missing(places, ranks):
-    checkpoint.write(*places, 1)
+    checkpoint.write(*places)
     answers = ranks(2).run(bridge_bodies.load, places[-1] / "iter_0000000", 304, 32)
     table = torch.cat([half for half, _ in answers])
     wanted = load_file(places[1] / "model.safetensors")["model.embed_tokens.weight"]
@@ -29,6 +29,6 @@ def test_padded_rows_are_zero_and_no_state_is_missing(places, ranks):
 def test_without_the_states_it_could_not_be_loaded(places, ranks, monkeypatch):
     """The check sees what it is for."""
     monkeypatch.setattr(checkpoint, "EXTRA_STATES", ())
-    checkpoint.write(*places, 1)
+    checkpoint.write(*places)
     with pytest.raises(RuntimeError, match="Missing key in checkpoint"):
         ranks(2).run(bridge_bodies.load, places[-1] / "iter_0000000", 304, 32)

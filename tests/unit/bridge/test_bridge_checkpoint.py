@@ -39,6 +39,7 @@ def test_the_layout(words, tmp_path, capsys):
     assert (model["num_layers"], model["vocab_size"], model["make_vocab_size_divisible_by"]) == (2, 256, 128)
     assert model["bf16"] and model["params_dtype"] == {"_target_": "torch.bfloat16", "_call_": False}
     assert config["checkpoint"] == {"save_optim": False, "save_rng": False, "fully_parallel_save": True}
+    assert config["tokenizer"]["tokenizer_model"] == str(place / "tokenizer")
     assert (place / "tokenizer" / "tokenizer.json").is_file()
     assert not verify.compare(tmp_path / "all" / "iter_0000120", place).wrong
     export_command.main([*words, f"out={out}", "pad_vocab_to=128"])
