@@ -65,16 +65,19 @@ def has_apex() -> bool:
 
 
 def facts() -> dict[str, Any]:
-    """What torch says of this machine: ``gpus`` (name, memory in MiB), versions of ``cuda``, ``cudnn`` and ``nccl``,
-    the ``backends`` of process groups, and the one that is used."""
+    """What torch says of this machine: ``gpus`` (name, memory in MiB), ``versions`` of what it was built with, the
+    ``backends`` of process groups, and the one that is used."""
     on, backends = on_gpu(), {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
     numbers = range(torch.cuda.device_count() if on else 0)
     properties = [torch.cuda.get_device_properties(number) for number in numbers]
-    return {
-        "gpus": [{"name": each.name, "memory_mib": each.total_memory >> 20} for each in properties],
+    versions = {
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if on else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if on and backends["nccl"] else None,
+    }
+    return {
+        "gpus": [{"name": each.name, "memory_mib": each.total_memory >> 20} for each in properties],
+        "versions": versions,
         "backends": [name for name, is_there in backends.items() if is_there],
         "backend": "nccl" if on else "gloo",
     }

@@ -124,7 +124,7 @@ def told(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _devices(found: dict[str, Any]) -> list[str]:
     torch_facts = found["torch"]
     gpus = [f"{each['name']}, {each['memory_mib'] / 1024:.0f} GiB" for each in torch_facts.get("gpus", [])]
-    named = {"driver": found["driver"], **{name: torch_facts.get(name) for name in ("cuda", "cudnn", "nccl")}}
+    named = {"driver": found["driver"], **torch_facts.get("versions", {})}
     versions = ", ".join(f"{name} {version}" for name, version in named.items() if version)
     lines = [f"{found['cores']} cores", *(gpus or ["no GPU that torch can use"])]
     return [*lines, *([versions] if versions else [])]

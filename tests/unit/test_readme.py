@@ -16,6 +16,7 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/nemo.md",
     "docs/add-a-strategy.md",
     "docs/probe.md",
     "docs/strategies.md",
