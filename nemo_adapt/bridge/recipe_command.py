@@ -17,6 +17,7 @@ from nemo_adapt.artifact import alone
 from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
 from nemo_adapt.bridge.recipe import Places, container, only_phase, python
+from nemo_adapt.checkpoint.layout import TRACKER
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
@@ -39,6 +40,8 @@ def main(words: list[str]) -> None:
         raise UserError("nemo-recipe runs in one process: start it without torchrun or srun")
     run = RunFolder.of(config)
     out = Path(given[-1]) if given else run["nemo"]
+    if (out / START).exists() and not (out / START / TRACKER).is_file():
+        raise UserError(f"{out / START} exists and is no result of nemo-recipe: name another out, or move it away")
     hf_config = read_config(Path(config.model.path))
     family = families.of(hf_config)
     only_phase(phases(config), config.train)
@@ -58,9 +61,12 @@ def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path
     places = Places((out / START).resolve(), tokenizer.resolve(), data, out.resolve())
     shape = replace(base, vocab=rows_with(base, tokenizer))
     settings = container(config, family, shape, only_phase(plan, config.train), places)
-    shutil.rmtree(out / START, ignore_errors=True)
-    (out / START).mkdir(parents=True)
-    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, out / START)
+    partial = out / f"{START}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, partial, final=places.start)
+    shutil.rmtree(places.start, ignore_errors=True)
+    partial.rename(places.start)
     (out / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     text = python(settings, config.run.name, "recipe.py", config.parallel.ranks)
     (out / "recipe.py").write_text(text, encoding="utf-8")

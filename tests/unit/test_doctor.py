@@ -48,7 +48,8 @@ def test_a_machine_with_everything(programs, monkeypatch):
     )  # fmt: skip
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     facts = {
-        "gpus": [{"name": "A GPU", "memory_mib": 81920}] * 2, "versions": {"cuda": "13.0", "cudnn": 91900, "nccl": "2.28.9"},
+        "gpus": [{"name": "A GPU", "memory_mib": 81920}] * 2,
+        "versions": {"cuda": "13.0", "cudnn": 91900, "nccl": "2.28.9"},
         "backends": ["gloo", "nccl"], "backend": "nccl",
     }  # fmt: skip
     monkeypatch.setattr(devices, "facts", lambda: facts)

@@ -128,3 +128,10 @@ def test_what_bridge_cannot_do_is_said_first(model, tmp_path, words, says):
     with pytest.raises(UserError, match=says):
         recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", *words])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_the_user_s_is_left_alone(model, tmp_path):
+    (tmp_path / "out" / "start").mkdir(parents=True)
+    with pytest.raises(UserError, match="start exists and is no result of nemo-recipe"):
+        recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", f"out={tmp_path / 'out'}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
