@@ -6,8 +6,10 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 procps
+# Megatron-Bridge wants an older transformers: it gets a virtual environment of its own (3 GB).
+BRIDGE ?= .venv-bridge
 
-.PHONY: install demo test test-slurm test-nemo-run test-faults lint bench clean
+.PHONY: install demo test test-slurm test-nemo-run test-faults test-bridge lint bench clean
 
 install: $(STAMP)
 
@@ -49,6 +51,18 @@ test-nemo-run: $(STAMP)
 test-faults: $(STAMP)
 	NEMO_ADAPT_KILLS=10 $(BIN)/python -m pytest tests/e2e/test_training_faults.py
 
+# Our checkpoints and recipes in Megatron-Bridge, its checkpoints here, on the CPU (some minutes).
+test-bridge: $(STAMP) $(BRIDGE)/installed
+	NEMO_ADAPT_BRIDGE=$(BRIDGE)/bin/python $(BIN)/python -m pytest tests/bridge
+
+$(BRIDGE)/installed: tests/bridge/requirements.txt
+	$(PYTHON) -m venv $(BRIDGE)
+	$(BRIDGE)/bin/python -m pip install --quiet "$(TORCH)"
+	$(BRIDGE)/bin/python -m pip install --quiet --requirement tests/bridge/requirements.txt
+	$(BRIDGE)/bin/python -m pip install --quiet --no-deps megatron-bridge==0.3.1
+	$(BRIDGE)/bin/python -m pip uninstall --quiet --yes torchvision
+	touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,4 +72,4 @@ bench: $(STAMP)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf .venv .venv-nemo-run runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-nemo-run .venv-bridge runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

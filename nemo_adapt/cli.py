@@ -34,12 +34,15 @@ commands:
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
+  nemo-recipe the training as a recipe of Megatron-Bridge, with all that it reads: recipe=NAME [out=FOLDER]
+  export-bridge  any checkpoint -> Megatron-Bridge's layout: the same words
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   plan        what a training will need, before it is started: cluster=NAME [plan.search=true] [json=FILE]
   launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]
   status      how far a run has come, also while it goes on: status runs/NAME [watch=SECONDS] [json=FILE]
   cancel      end the jobs of a launched run: cancel runs/NAME
   study       many runs that differ in what is studied, and tables of what made a difference
+  doctor      what is installed here and what stands in for what is not: for bug reports [json=FILE]
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config:
@@ -49,11 +52,14 @@ recipe=NAME is one of those listed, or the path of a YAML file. Keys are those o
 
 BESIDE = {
     "cancel": "nemo_adapt.launch.cancel",
+    "doctor": "nemo_adapt.doctor",
+    "export-bridge": "nemo_adapt.bridge.export_command",
     "export-hf": "nemo_adapt.export_command",
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",
     "job": "nemo_adapt.launch.job",
     "launch": "nemo_adapt.launch.command",
+    "nemo-recipe": "nemo_adapt.bridge.recipe_command",
     "plan": "nemo_adapt.plan.command",
     "resize-hf": "nemo_adapt.resize.offline",
     "status": "nemo_adapt.status.command",

@@ -2,6 +2,9 @@
 
 One piece of one tensor is in memory at a time and no model is built; several processes share the files. The tables
 keep their size: padding belongs to a layout and is added when the checkpoint is loaded.
+
+With ``model.checkpoint`` another's Megatron checkpoint of that model is copied instead, without its padded rows, its
+optimizer, and the keys of what wrapped it. It is read as data: nothing in it is run.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +17,8 @@ import torch
 from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
+from nemo_adapt.checkpoint.copy import pieces
+from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Shape, hf_shapes
@@ -26,7 +31,7 @@ from nemo_adapt.workers import Seen, common, cores, share
 class Source:
     """A model folder as the files of the checkpoint that it becomes. Every process makes its own, and the same one."""
 
-    weights: HfWeights
+    weights: HfWeights | Checkpoint
     files: list[list[writer.Piece]]
 
     @property
@@ -35,12 +40,18 @@ class Source:
         return sum(piece.bytes for pieces in self.files for piece in pieces)
 
     @classmethod
-    def of(cls, folder: Path, chunk_bytes: int, file_bytes: int) -> "Source":
-        """``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors."""
+    def of(cls, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None = None) -> "Source":
+        """``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors.
+
+        ``checkpoint``: where the weights are, if they are not in ``folder``.
+        """
         hf_config = read_config(folder)
         family = families.of(hf_config)
         shape = family.shape(hf_config)
         table = family.entries(shape)
+        if checkpoint:
+            opened = Checkpoint(checkpoint)
+            return cls(opened, writer.files(list(pieces(opened, table, shape.layers, chunk_bytes)), file_bytes))
         weights = HfWeights(folder, family.prefix, family.computed)
         check_tensors(weights, table, shape, folder)
         return cls(weights, writer.files(list(_pieces(weights, table, shape.layers, chunk_bytes)), file_bytes))
@@ -49,10 +60,13 @@ class Source:
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the checkpoint of the model folder ``inputs["model"]`` into ``out``, with ``convert.processes`` processes.
 
+    Where there is ``inputs["weights"]``, a checkpoint of this model, weights are taken from there.
+
     Files that an interrupted conversion left there are kept. ``convert.json`` says what each process read, and its
     peak memory. Raises ``UserError`` as ``Source.of`` does.
     """
-    cut = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES)
+    checkpoint = inputs["weights"][0] if "weights" in inputs else None
+    cut = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
     source = Source.of(*cut)
     jobs = len(source.files)
     processes = min(config.convert.processes or cores(), jobs)
@@ -66,13 +80,14 @@ def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -
     """Write some of the files in this process; what it read, and its peak memory. ``seen`` counts MB."""
     for number in numbers:
         writer.write_file(out, number, source.files[number], lambda size: seen(size / 1e6))
-    source.weights.close()
+    if isinstance(source.weights, HfWeights):
+        source.weights.close()
     return {"bytes_read": source.weights.bytes_read, "peak_mib": peak_memory_mib()}
 
 
-def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int) -> dict[str, int]:
+def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> dict[str, int]:
     """What another process does."""
-    source, shared = Source.of(folder, chunk_bytes, file_bytes), common()
+    source, shared = Source.of(folder, chunk_bytes, file_bytes, checkpoint), common()
     return write_files(source, out, shared.numbers(len(source.files)), shared.see)
 
 

@@ -59,6 +59,30 @@ def has_transformer_engine() -> bool:
     return on_gpu() and importlib.util.find_spec("transformer_engine") is not None
 
 
+def has_apex() -> bool:
+    """True when NVIDIA's apex is installed with its kernels; a package of that name alone may be another."""
+    return importlib.util.find_spec("amp_C") is not None and importlib.util.find_spec("apex") is not None
+
+
+def facts() -> dict[str, Any]:
+    """What torch says of this machine: ``gpus`` (name, memory in MiB), ``versions`` of what it was built with, the
+    ``backends`` of process groups, and the one that is used."""
+    on, backends = on_gpu(), {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
+    numbers = range(torch.cuda.device_count() if on else 0)
+    properties = [torch.cuda.get_device_properties(number) for number in numbers]
+    versions = {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if on else None,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if on and backends["nccl"] else None,
+    }
+    return {
+        "gpus": [{"name": each.name, "memory_mib": each.total_memory >> 20} for each in properties],
+        "versions": versions,
+        "backends": [name for name, is_there in backends.items() if is_there],
+        "backend": "nccl" if on else "gloo",
+    }
+
+
 def synchronize() -> None:
     """Wait for the device, so that a clock read next tells the truth."""
     if on_gpu():

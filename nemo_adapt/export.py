@@ -15,6 +15,7 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
+from nemo_adapt.checkpoint.copy import check
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.whole import best, complete
 from nemo_adapt.config import Config, ExportConfig
@@ -22,8 +23,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
 from nemo_adapt.progress import Bar
-from nemo_adapt.token_map import TokenMap
-from nemo_adapt.vocab import padded_rows, target_rows
+from nemo_adapt.vocab import padded_rows, rows_with
 from nemo_adapt.workers import Seen, common, cores, share
 
 PIECE_BYTES = 8 << 20
@@ -74,9 +74,11 @@ class Work:
         hf_config = read_config(base)
         family = families.of(hf_config)
         shape = family.shape(hf_config)
-        shape = replace(shape, vocab=target_rows(shape, TokenMap.load(tokenizer)))
+        shape = replace(shape, vocab=rows_with(shape, tokenizer))
         rows = padded_rows(shape.vocab, config.pad_vocab_to, 1)
         opened, table = Checkpoint(checkpoint), family.entries(shape)
+        for entry in table:
+            check(opened, entry, shape.layers)
         dtype_of = {
             part.name.format(layer=layer): opened.dtypes[entry.key]
             for entry in table

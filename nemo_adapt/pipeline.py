@@ -34,7 +34,7 @@ ROAD = (
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
-    Step("convert", "nemo_adapt.convert", reads.model, "convert", ("convert",), keeps=True),
+    Step("convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), keeps=True),
     Step(
         "probe",
         "nemo_adapt.probe.stage",
@@ -117,6 +117,12 @@ def run_stage(config: Config, name: str) -> None:
 def run_stages(config: Config, stages: Iterable[str]) -> None:
     """Those of the steps of ``run_all`` that belong to some stages."""
     _run(config, [step for step in run_steps(config) if step.name in stages])
+
+
+def run_up_to(config: Config, name: str) -> None:
+    """A stage and all that it stands on; ``probe`` is left out unless its choice is wanted."""
+    last, left_out = names().index(name), set() if config.resize.input == PROBED else {"probe"}
+    _run(config, [step for step in road(config) if names().index(step.name) <= last and step.name not in left_out])
 
 
 def run_as_rank(config: Config, name: str) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from nemo_adapt.artifact import Inputs
+from nemo_adapt.checkpoint.layout import checkpoint_in
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -76,6 +77,15 @@ def bilingual(config: Config, run: RunFolder) -> Inputs:
 def model(config: Config, run: RunFolder) -> Inputs:
     """The base model."""
     return {"model": [Path(config.model.path)]}
+
+
+def converting(config: Config, run: RunFolder) -> Inputs:
+    """The base model, and the checkpoint that its weights are in, where that is given."""
+    if not config.model.checkpoint:
+        return model(config, run)
+    if not Path(config.model.checkpoint).is_dir():
+        raise UserError(f"model.checkpoint: {config.model.checkpoint} does not exist")
+    return {**model(config, run), "weights": [checkpoint_in(Path(config.model.checkpoint))]}
 
 
 def resizing(config: Config, run: RunFolder) -> Inputs:

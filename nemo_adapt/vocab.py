@@ -1,7 +1,9 @@
 """Sizes of the tables: how many rows they have, padded and not."""
 
+from pathlib import Path
+
 from nemo_adapt.families.family import Shape
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.token_map import FILE_NAME, TokenMap
 
 
 def target_rows(shape: Shape, token_map: TokenMap) -> int:
@@ -11,6 +13,11 @@ def target_rows(shape: Shape, token_map: TokenMap) -> int:
     reused or trimmed. Without, the tables stay as they are.
     """
     return token_map.target_vocab if token_map.tokens else shape.vocab
+
+
+def rows_with(shape: Shape, tokenizer: Path) -> int:
+    """The same for the tokenizer in a folder, which has no token map where it is not one of ours: then all rows."""
+    return target_rows(shape, TokenMap.load(tokenizer)) if (tokenizer / FILE_NAME).is_file() else shape.vocab
 
 
 def padded_rows(rows: int, multiple: int, tp: int) -> int:

@@ -8,6 +8,8 @@ import pytest
 from helpers.rank_pool import RankPool
 
 REPOSITORY = Path(__file__).parent.parent
+collect_ignore = [] if "NEMO_ADAPT_BRIDGE" in os.environ else ["bridge"]
+"""Those tests need Megatron-Bridge in a virtual environment of its own: ``make test-bridge``."""
 
 
 @pytest.fixture(scope="session")

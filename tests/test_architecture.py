@@ -29,6 +29,7 @@ LIGHT = {
     "steps",
     "reads",
     "choice",
+    "doctor",
     "run_folder",
     "config/__init__",
     "config/cluster",
@@ -75,6 +76,7 @@ LIGHT = {
     "status/traces",
     "status/training",
     "train/places",
+    "checkpoint/layout",
     "checkpoint/whole",
 }
 """What a misspelt command touches: it answers without waiting for torch."""

@@ -65,7 +65,8 @@ def bridge() -> object:
     return megatron.bridge
 
 
-def run(rank: int, model: str, out: str, tp: int, measure: bool) -> None:
+def on_cpu() -> None:
+    """Answer Megatron's and Bridge's questions about a GPU on a CPU, and mend what gloo sends wrongly."""
     cpu = torch.device("cpu")
     torch.cuda.current_device = lambda: cpu  # type: ignore[assignment]
     torch.cuda.set_device = lambda device: None
@@ -74,8 +75,6 @@ def run(rank: int, model: str, out: str, tp: int, measure: bool) -> None:
     torch.cuda.manual_seed = torch.manual_seed  # type: ignore[assignment]
     torch.cuda.synchronize = torch.cuda.empty_cache = lambda *a, **k: None
     torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign]
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
-    dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=tp)
     scatter = dist.scatter
 
     def scatter_contiguous(tensor: torch.Tensor, scatter_list: object = None, *a: object, **k: object) -> object:
@@ -83,19 +82,30 @@ def run(rank: int, model: str, out: str, tp: int, measure: bool) -> None:
         return scatter(tensor, chunks, *a, **k)  # gloo sends others wrongly
 
     dist.scatter = scatter_contiguous  # type: ignore[assignment]
-    package = bridge()
+
+
+def plain(provider: object) -> None:
+    """Have a provider build megatron-core's own layers on the CPU, without fused kernels."""
     from megatron.bridge.models.gpt_provider import local_layer_spec
 
+    provider.transformer_layer_spec = local_layer_spec  # type: ignore[attr-defined]
+    provider.transformer_impl = "local"  # type: ignore[attr-defined]
+    provider.use_cpu_initialization = True  # type: ignore[attr-defined]
+    for name in ("apply_rope_fusion", "bias_activation_fusion", "bias_dropout_fusion", "masked_softmax_fusion",
+                 "gradient_accumulation_fusion", "cross_entropy_loss_fusion", "persist_layer_norm"):  # fmt: skip
+        setattr(provider, name, False)
+
+
+def run(rank: int, model: str, out: str, tp: int, measure: bool) -> None:
+    on_cpu()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
+    dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=tp)
+    package = bridge()
     began = time.perf_counter()
     made = package.AutoBridge.from_hf_pretrained(model, torch_dtype=torch.bfloat16 if measure else torch.float32)  # type: ignore[attr-defined]
     provider = made.to_megatron_provider(load_weights=True)
     provider.tensor_model_parallel_size = tp
-    provider.transformer_layer_spec = local_layer_spec
-    provider.transformer_impl = "local"
-    provider.use_cpu_initialization = True
-    for name in ("apply_rope_fusion", "bias_activation_fusion", "bias_dropout_fusion", "masked_softmax_fusion",
-                 "gradient_accumulation_fusion", "cross_entropy_loss_fusion", "persist_layer_norm"):  # fmt: skip
-        setattr(provider, name, False)
+    plain(provider)
     provider.finalize()
     (loaded,) = provider.provide_distributed_model(wrap_with_ddp=False, use_cpu_initialization=True)
     seconds = time.perf_counter() - began

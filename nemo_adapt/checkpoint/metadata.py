@@ -8,15 +8,19 @@ distributed modules, whose import takes as long as copying a gigabyte.
 import bisect
 import functools
 import pickle
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import EMBEDDING
 
 Place = tuple[int, ...]
+ONE_LAYER = re.compile(r"(decoder\.layers\.)(\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,39 @@ def read_metadata(path: Path) -> dict[str, TensorChunks]:
         }
     except (pickle.UnpicklingError, AttributeError, KeyError, TypeError, ValueError, EOFError, IndexError):
         raise UserError(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read") from None
+
+
+def plain_keys(tensors: dict[str, TensorChunks]) -> dict[str, TensorChunks]:
+    """The tensors under the keys that Megatron's own models have, with the layers as their first dimension.
+
+    What wraps a model may put a prefix before its keys (``module.`` in NeMo 2's checkpoints). Where layers may differ,
+    Megatron stores each by itself (``decoder.layers.3.mlp...``). Keys of optimizers stay.
+    """
+    table = min((key for key in tensors if key.endswith(EMBEDDING)), key=len, default=EMBEDDING)
+    prefix = table.removesuffix(EMBEDDING)
+    found, layers = {}, defaultdict[str, dict[int, TensorChunks]](dict)
+    for key, tensor in tensors.items():
+        plain = key.removeprefix(prefix)
+        one = ONE_LAYER.fullmatch(plain)
+        if one:
+            layers[one[1] + one[3]][int(one[2])] = tensor
+        else:
+            found[plain] = tensor
+    for key, parts in layers.items():
+        sizes = {(part.size, part.dtype) for part in parts.values()}
+        if len(sizes) == 1 and sorted(parts) == list(range(len(parts))):
+            found[key] = _stacked([parts[layer] for layer in sorted(parts)])
+    return found
+
+
+def _stacked(parts: list[TensorChunks]) -> TensorChunks:
+    """Equal tensors, one of each layer, as one."""
+    chunks = [
+        replace(chunk, offset=(layer, *chunk.offset), size=(1, *chunk.size))
+        for layer, part in enumerate(parts)
+        for chunk in part.chunks
+    ]
+    return TensorChunks((len(parts), *parts[0].size), parts[0].dtype, chunks)
 
 
 def _tensor(key: str, entry: Any, lies: dict[tuple[str, Place], Any]) -> TensorChunks:

@@ -7,28 +7,28 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
 
-from nemo_adapt.checkpoint.metadata import Chunk, Place, read_metadata
+from nemo_adapt.checkpoint.layout import METADATA, checkpoint_in
+from nemo_adapt.checkpoint.metadata import Chunk, Place, plain_keys, read_metadata
 from nemo_adapt.errors import UserError
 
 
 class Checkpoint:
     """An opened checkpoint folder: ``sizes`` and ``dtypes`` by key, and ``read`` for any box of any tensor.
 
-    ``UserError`` when the folder is no complete checkpoint.
+    ``folder`` may hold several (``layout.checkpoint_in``). Keys are those that we write, whoever wrote the checkpoint
+    (``metadata.plain_keys``). ``UserError`` when there is no complete checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / ".metadata").is_file():
-            raise UserError(f"{folder} is not a complete Megatron checkpoint (no .metadata in it)")
-        self.folder = folder
+        self.folder = checkpoint_in(folder)
         self._known: dict[Chunk, Stored] = {}
-        self._tensors = read_metadata(folder / ".metadata")
+        self._tensors = plain_keys(read_metadata(self.folder / METADATA))
         self.sizes = {key: tensor.size for key, tensor in self._tensors.items()}
         self.dtypes = {key: tensor.dtype for key, tensor in self._tensors.items()}
         self.bytes_read = 0
@@ -51,7 +51,10 @@ class Checkpoint:
     def _stored(self, chunk: Chunk) -> "Stored":
         """Where the numbers of a stored box lie; found once."""
         if chunk not in self._known:
-            self._known[chunk] = find(self.folder / chunk.file, chunk.begin, chunk.length)
+            found = find(self.folder / chunk.file, chunk.begin, chunk.length)
+            # A layer that was stored by itself is a box of all layers here: the same numbers in the same order.
+            is_same = math.prod(found.shape) == math.prod(chunk.size)
+            self._known[chunk] = replace(found, shape=chunk.size) if is_same else found
         return self._known[chunk]
 
     def rows(self, key: str, start: int, stop: int) -> torch.Tensor:

@@ -7,9 +7,10 @@ The format is PyTorch's distributed checkpoint (torch/distributed/checkpoint/fil
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
@@ -91,8 +92,17 @@ def write_file(folder: Path, number: int, pieces: list[Piece], done: Callable[[f
     write_json(note, lies)
 
 
-def finish(folder: Path, files: list[list[Piece]]) -> None:
-    """Make the written files a checkpoint that ``megatron.core.dist_checkpointing.load`` reads at any TP and PP."""
+def finish(
+    folder: Path,
+    files: list[list[Piece]],
+    common: Mapping[str, Any] | None = None,
+    objects: Mapping[str, Any] | None = None,
+) -> None:
+    """Make the written files a checkpoint that ``megatron.core.dist_checkpointing.load`` reads at any TP and PP.
+
+    ``common``: what every rank loads alike. ``objects``: key -> what is no tensor of the model, as ``torch.save`` takes
+    it.
+    """
     results, notes = [], []
     for number, pieces in enumerate(files):
         notes.append(_note(folder, number))
@@ -101,12 +111,26 @@ def finish(folder: Path, files: list[list[Piece]]) -> None:
             where = _StorageInfo(f"__{number}_0.distcp", offset, length)
             results.append(WriteResult(_write_item_of(piece).index, length, where))
     items = [_write_item_of(piece) for pieces in files for piece in pieces]
+    if objects:
+        items += [WriteItem(MetadataIndex(key), WriteItemType.BYTE_IO) for key in objects]
+        results += _write_objects(folder / f"__{len(files)}_0.distcp", objects)
     _, metadata = create_default_global_save_plan([SavePlan(items)])
-    torch.save({}, folder / "common.pt")
+    torch.save(dict(common or {}), folder / "common.pt")
     (folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
     FileSystemWriter(folder).finish(metadata, [results])
     for note in notes:
         note.unlink()
+
+
+def _write_objects(file: Path, objects: Mapping[str, Any]) -> list[WriteResult]:
+    results = []
+    with file.open("wb") as stream:
+        for key, value in objects.items():
+            begin = stream.tell()
+            torch.save([value], stream)  # Megatron keeps lists of what has the same key
+            length = stream.tell() - begin
+            results.append(WriteResult(MetadataIndex(key), length, _StorageInfo(file.name, begin, length)))
+    return results
 
 
 @contextlib.contextmanager

@@ -14,6 +14,9 @@ class ModelConfig:
     """What config.json says of the model, for a plan on a machine where the folder is not."""
     tokens: int = 0
     """Ids of its tokenizer, for the same; 0: as many as its tables have rows."""
+    checkpoint: str = ""
+    """A Megatron checkpoint (``torch_dist``, of Megatron-Bridge, Megatron-LM or ours) of the model in ``path``, or a
+    folder of them: training starts from its weights. What the report compares with is still the model in ``path``."""
 
 
 @dataclass

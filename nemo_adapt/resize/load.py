@@ -8,6 +8,7 @@ import torch
 from megatron.core import dist_checkpointing, parallel_state
 
 from nemo_adapt import ranks
+from nemo_adapt.checkpoint.copy import TABLES
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER
@@ -19,8 +20,6 @@ from nemo_adapt.resize.plan import INPUT, OUTPUT
 from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
-
-TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nemo_adapt import devices, families
-from nemo_adapt.layout import check_layout, check_positions
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import complete_folder
-from nemo_adapt.layout import check_layout
+from nemo_adapt.layout import check_layout, check_positions
 from nemo_adapt.model.rotary import inverse_frequencies
 
 

@@ -17,6 +17,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/add-a-model.md",
+    "docs/nemo.md",
     "docs/add-a-strategy.md",
     "docs/models.md",
     "docs/plan.md",

@@ -1,0 +1,148 @@
+"""A Megatron checkpoint as a folder that Megatron-Bridge opens: ``load_megatron_model``, ``export_ckpt``, ``pretrain``.
+
+    OUT/latest_checkpointed_iteration.txt, latest_train_state.pt    which checkpoint is the newest
+    OUT/iter_0000100/    weights, run_config.yaml, train_state.pt, tokenizer/
+
+Weights alone: Bridge takes it as ``checkpoint.pretrained_checkpoint`` and begins at step 0 with a fresh optimizer. The
+layout is that of megatron/bridge/training/checkpointing.py (0.3.1).
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+
+from nemo_adapt import families
+from nemo_adapt.artifact import peak_memory_mib, write_json
+from nemo_adapt.bridge.provider import Settings, provider
+from nemo_adapt.checkpoint import writer
+from nemo_adapt.checkpoint.copy import pieces
+from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.families.family import EMBEDDING, Family, Shape
+from nemo_adapt.hf_folder import TOKENIZER_FILES, read_config
+from nemo_adapt.progress import Bar
+from nemo_adapt.vocab import rows_with
+from nemo_adapt.workers import Seen, common, cores, share
+
+CHUNK_BYTES = 64 << 20
+RUN_CONFIG, TRAIN_STATE, TOKENIZER = "run_config.yaml", "train_state.pt", "tokenizer"
+EXTRA_STATES = (
+    *("self_attention.linear_qkv", "self_attention.core_attention", "self_attention.linear_proj"),
+    *("self_attention.q_layernorm", "self_attention.k_layernorm", "mlp.linear_fc1", "mlp.linear_fc2"),
+)
+"""Modules of a layer for which Transformer Engine keeps a state of its own (scales of fp8; empty without fp8)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is written. Every process makes its own, and the same one."""
+
+    family: Family
+    shape: Shape
+    """Of the model as it is written: with the tokenizer's rows."""
+    opened: Checkpoint
+    files: list[list[writer.Piece]]
+
+    @classmethod
+    def of(cls, checkpoint: Path, model: Path, tokenizer: Path) -> "Source":
+        """``UserError`` for a checkpoint that is not one of a model like ``model`` with the tokenizer's vocabulary."""
+        hf_config = read_config(model)
+        family = families.of(hf_config)
+        shape = family.shape(hf_config)
+        shape = replace(shape, vocab=rows_with(shape, tokenizer))
+        opened = Checkpoint(checkpoint)
+        all_pieces = list(pieces(opened, family.entries(shape), shape.layers, CHUNK_BYTES))
+        return cls(family, shape, opened, writer.files(all_pieces))
+
+
+def write(
+    checkpoint: Path, model: Path, tokenizer: Path, out: Path, pad_vocab_to: int = 1, final: Path | None = None
+) -> None:
+    """Write ``checkpoint``, of a model like ``model`` with the tokenizer's vocabulary, to ``out`` as Bridge has it.
+
+    ``final`` is where ``out`` will be, if not there: Bridge's configuration names its tokenizer by an absolute path.
+    Tables have a row for each token; Bridge pads them to a multiple of ``pad_vocab_to`` times TP when it builds the
+    model. A piece of one tensor is in memory at a time. ``UserError`` for a model that Bridge does not have.
+    """
+    places = (checkpoint, model, tokenizer)
+    source = Source.of(*places)
+    settings = provider(source.family, source.shape, source.opened.dtypes[EMBEDDING], pad_vocab_to)
+    name = source.opened.folder.name
+    step = int(name[5:]) if name.startswith("iter_") and name[5:].isdigit() else 0
+    place = out / f"iter_{step:07d}"
+    place.mkdir(exist_ok=True)
+    jobs, size = len(source.files), sum(piece.bytes for each in source.files for piece in each)
+    with Bar("writing", size / 1e6, "MB") as bar:
+        facts = share(jobs, min(cores(), jobs), bar, partial(_write_files, source, place), _write_share, place, *places)
+    writer.finish(place, source.files, _common(step), _extra_states(source.shape.layers))
+    _complete(out, place, tokenizer, step, settings, (final or out).absolute())
+    write_json(out / "export.json", {"bytes": size, "processes": facts})
+
+
+def _write_files(source: Source, place: Path, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
+    for number in numbers:
+        writer.write_file(place, number, source.files[number], lambda size: seen(size / 1e6))
+    return {"bytes_read": source.opened.bytes_read, "peak_mib": peak_memory_mib()}
+
+
+def _write_share(place: Path, checkpoint: Path, model: Path, tokenizer: Path) -> dict[str, int]:
+    """What another process does."""
+    source, shared = Source.of(checkpoint, model, tokenizer), common()
+    return _write_files(source, place, shared.numbers(len(source.files)), shared.see)
+
+
+def _common(step: int) -> dict[str, Any]:
+    """What Bridge keeps beside the tensors; it will not load without the last."""
+    # Each layer is a part of one tensor (Bridge's _build_sharded_state_dict_metadata).
+    content = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
+    return {"checkpoint_version": 3.0, "iteration": step, "content_metadata": content}
+
+
+def _extra_states(layers: int) -> dict[str, torch.Tensor]:
+    """Empty states of Transformer Engine's modules: where it is there, Bridge will not load without them.
+
+    The names are those of ``ShardedObject.unique_key`` (megatron/core/dist_checkpointing/mapping.py). A model that has
+    no such state does not ask for it.
+    """
+    places = [(f"decoder.layers.{module}", n, layers) for module in EXTRA_STATES for n in range(layers)]
+    places.append(("decoder.final_layernorm", 0, 1))
+    return {f"{name}._extra_state/shard_{n}_{of}": torch.empty(0, dtype=torch.uint8) for name, n, of in places}
+
+
+def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Settings, final: Path) -> None:
+    """The small files: tokenizer, configuration, counts of a training, and which checkpoint is the newest."""
+    (place / TOKENIZER).mkdir(exist_ok=True)
+    for file in sorted(tokenizer.iterdir()):
+        if file.is_file() and file.name.startswith(TOKENIZER_FILES):
+            shutil.copyfile(file, place / TOKENIZER / file.name)
+    run_config = {
+        "model": settings,
+        # Nothing of a training is here to go on with.
+        "checkpoint": {"save_optim": False, "save_rng": False, "fully_parallel_save": True},
+        "tokenizer": {
+            "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
+            "tokenizer_type": "HuggingFaceTokenizer",
+            "tokenizer_model": str(final / place.name / TOKENIZER),
+        },
+    }
+    (place / RUN_CONFIG).write_text(yaml.safe_dump(run_config, sort_keys=False), encoding="utf-8")
+    torch.save(_train_state(step), place / TRAIN_STATE)
+    shutil.copyfile(place / TRAIN_STATE, out / f"latest_{TRAIN_STATE}")
+    (out / TRACKER).write_text(str(step), encoding="utf-8")
+
+
+def _train_state(step: int) -> dict[str, torch.Tensor]:
+    """As ``TrainState.state_dict`` of megatron/bridge/training/state.py."""
+    counts = ("consumed_train_samples", "skipped_train_samples", "consumed_valid_samples")
+    return {
+        "step": torch.tensor(step, dtype=torch.int32),
+        **{name: torch.tensor(0, dtype=torch.int32) for name in counts},
+        "floating_point_operations_so_far": torch.tensor(0.0, dtype=torch.float64),
+        **{name: torch.tensor(False) for name in ("do_train", "do_valid", "do_test")},
+    }

@@ -1,0 +1,51 @@
+"""``nemo-adapt export-bridge``: any Megatron checkpoint as a folder that Megatron-Bridge opens.
+
+    nemo-adapt export-bridge checkpoint=runs/tr/train/checkpoints model=/models/llama \\
+        tokenizer=runs/tr/tokenizer out=/checkpoints/llama-tr
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_adapt import artifact, recipes
+from nemo_adapt.bridge import checkpoint as bridge
+from nemo_adapt.errors import UserError
+from nemo_adapt.progress import say
+
+
+@dataclass
+class ExportBridgeConfig:
+    checkpoint: str = ""
+    """Folder of a complete Megatron checkpoint, or of several: then the newest."""
+    model: str = ""
+    """The model's Hugging Face folder, or that of the base it was extended from, for its config.json."""
+    tokenizer: str = ""
+    """Folder of the tokenizer: the extended one with its token_map.json, or that of the model itself."""
+    out: str = ""
+    """Folder that is made."""
+    pad_vocab_to: int = 1
+    """Bridge pads the tables to a multiple of this times TP when it builds the model (128 is usual on GPUs). Bridge 0.3
+    keeps the padded rows when it exports to Hugging Face; 1 adds none at TP=1."""
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for missing words, and for what is no checkpoint, model or tokenizer."""
+    config = recipes.parse(ExportBridgeConfig, words)
+    recipes.require("export-bridge", config, ("checkpoint", "model", "tokenizer", "out"))
+    if config.pad_vocab_to < 1:
+        raise UserError(f"pad_vocab_to={config.pad_vocab_to} must be at least 1 (no padding)")
+    model, tokenizer = Path(config.model), Path(config.tokenizer)
+    if not tokenizer.is_dir():
+        raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
+    source = bridge.Source.of(
+        Path(config.checkpoint), model, tokenizer
+    )  # what is wrong is said before anything is hashed
+    checkpoint = source.opened.folder
+    inputs = {"checkpoint": [checkpoint], "model": [model], "tokenizer": [tokenizer]}
+    stage = artifact.Stage("export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps=True)
+    if stage.finished:
+        say(f"{config.out} was finished before")
+        return
+    places = (checkpoint, model, tokenizer)
+    artifact.run(stage, lambda place: bridge.write(*places, place, config.pad_vocab_to, stage.out))
+    say(f"written to {config.out}")

@@ -1,0 +1,227 @@
+"""A run's training as a recipe of Megatron-Bridge: its ``ConfigContainer``, as YAML and as Python.
+
+Both are written from the same nested settings, in which ``_target_`` names a class and the rest are its arguments, as
+Bridge's YAML has it (megatron/bridge/training/config.py, 0.3.1).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt.bridge.provider import Settings, precision, provider
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.model.build import DTYPES
+from nemo_adapt.phases import ALL
+from nemo_adapt.vocab import padded_rows
+
+CONFIG = "megatron.bridge.training.config"
+STYLES = {"wsd": "WSD"}
+TORCH = "torch"
+"""What begins so is called by its whole name."""
+HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
+
+    torchrun --nproc-per-node={ranks} {file}
+"""
+
+'''
+MAIN = """
+
+if __name__ == "__main__":
+    from megatron.bridge.training.gpt_step import forward_step
+    from megatron.bridge.training.pretrain import pretrain
+
+    pretrain(recipe(), forward_step)
+"""
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the recipe reads and writes, all absolute."""
+
+    start: Path
+    """The resized model as Bridge's checkpoint."""
+    tokenizer: Path
+    data: list[tuple[Path, float]]
+    """Prefixes of Megatron's datasets, and their shares of the tokens."""
+    out: Path
+    """Gets Bridge's checkpoints, its data cache and its logs."""
+
+
+def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
+    """The one phase of a training that Bridge can do; ``UserError`` for what it has not."""
+    if len(plan) != 1 or plan[0].train != ALL:
+        what = ", ".join(phase.train for phase in plan)
+        raise UserError(
+            f"nemo-recipe: Megatron-Bridge trains everything in one phase, this run has {what}: train the other phases "
+            "here, and go on from model.checkpoint with the last"
+        )
+    alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False}
+    for key, value in alone.items():
+        if getattr(train, key) != value:
+            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has nothing like it in Megatron-Bridge")
+    return plan[0]
+
+
+def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, places: Places) -> Settings:
+    """The ``ConfigContainer`` of the training of ``phase``, of a model of ``shape`` (with the extended vocabulary)."""
+    train = config.train
+    return {
+        "_target_": f"{CONFIG}.ConfigContainer",
+        "model": _model(config, family, shape),
+        "train": {
+            "_target_": f"{CONFIG}.TrainingConfig",
+            "train_iters": phase.steps,
+            "global_batch_size": train.global_batch,
+            "micro_batch_size": train.micro_batch,
+            "eval_iters": 0,
+            "exit_signal_handler": True,
+        },
+        "optimizer": {
+            "_target_": f"{CONFIG}.OptimizerConfig",
+            "optimizer": "adam",
+            "lr": phase.lr,
+            "min_lr": phase.lr * train.min_lr_share,
+            "weight_decay": train.weight_decay,
+            "adam_beta1": train.adam_beta1,
+            "adam_beta2": train.adam_beta2,
+            "clip_grad": train.clip_grad,
+            "bf16": train.precision == "bf16",
+            "use_distributed_optimizer": train.distributed_optimizer,
+        },
+        "scheduler": schedule(phase, train),
+        "ddp": {
+            "_target_": f"{CONFIG}.DistributedDataParallelConfig",
+            "grad_reduce_in_fp32": True,
+            "use_distributed_optimizer": train.distributed_optimizer,
+        },
+        "dataset": _dataset(train, places),
+        "tokenizer": {
+            "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
+            "tokenizer_type": "HuggingFaceTokenizer",
+            "tokenizer_model": str(places.tokenizer),
+        },
+        "checkpoint": {
+            "_target_": f"{CONFIG}.CheckpointConfig",
+            "pretrained_checkpoint": str(places.start),
+            "load": str(places.out / "checkpoints"),
+            "save": str(places.out / "checkpoints"),
+            "save_interval": train.save_every,
+            "most_recent_k": train.keep,
+            "async_save": train.async_save,
+            "ckpt_format": "torch_dist",
+            "dist_ckpt_optim_fully_reshardable": True,
+        },
+        "logger": {
+            "_target_": f"{CONFIG}.LoggerConfig",
+            "log_interval": train.log_every,
+            "tensorboard_dir": str(places.out / "tensorboard"),
+        },
+        "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
+    }
+
+
+def schedule(phase: PhaseConfig, train: TrainConfig) -> Settings:
+    """The learning rates of ``train/setup.py``, step by step the same where there is a warm-up.
+
+    Here a schedule moves on before a step of the optimizer, in Bridge after it. So with W steps of warm-up and D of
+    decay Bridge gets W - 1 and D - 1, and begins at the rate of our first step, 1/W of the peak.
+    """
+    warmup = min(phase.steps - 1, round(train.warmup_share * phase.steps))
+    earlier = 1 if warmup else 0
+    decay = phase.steps - earlier
+    wsd = {"lr_wsd_decay_iters": max(1, round(train.decay_share * phase.steps)), "lr_wsd_decay_style": "linear"}
+    return {
+        "_target_": f"{CONFIG}.SchedulerConfig",
+        "lr_decay_style": STYLES.get(train.schedule, train.schedule),
+        "lr_decay_iters": max(1, decay),
+        "lr_warmup_iters": warmup - earlier,
+        "lr_warmup_init": phase.lr / warmup if warmup > 1 else 0.0,
+        **(wsd if train.schedule == "wsd" else {}),
+        "start_weight_decay": train.weight_decay,
+        "end_weight_decay": train.weight_decay,
+        "weight_decay_incr_style": "constant",
+    }
+
+
+def _model(config: Config, family: Family, shape: Shape) -> Settings:
+    """The provider for the run's layout. Rows are padded to a multiple of TP, no further: padded ones take part."""
+    parallel, train, dtype = config.parallel, config.train, DTYPES[config.train.precision]
+    return {
+        **provider(family, shape, dtype),
+        **precision(dtype),
+        "vocab_size": padded_rows(shape.vocab, 1, parallel.tp),
+        "should_pad_vocab": False,
+        "seq_length": train.seq_length,
+        "tensor_model_parallel_size": parallel.tp,
+        "pipeline_model_parallel_size": parallel.pp,
+        "virtual_pipeline_model_parallel_size": parallel.virtual if parallel.virtual > 1 else None,
+        "context_parallel_size": parallel.cp,
+        "sequence_parallel": parallel.sequence,
+        **(
+            {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+            if train.recompute
+            else {}
+        ),
+    }
+
+
+def _dataset(train: TrainConfig, places: Places) -> Settings:
+    """The same blend in the same order."""
+    prefixes, shares = [str(prefix) for prefix, _ in places.data], [share for _, share in places.data]
+    return {
+        "_target_": f"{CONFIG}.GPTDatasetConfig",
+        "seq_length": train.seq_length,
+        "random_seed": train.seed,
+        "blend_per_split": [[prefixes, shares], None, None],
+        "path_to_cache": str(places.out / "cache"),
+        "reset_position_ids": False,
+        "reset_attention_mask": False,
+        "eod_mask_loss": train.mask_document_ends,
+        "dataloader_type": "single",
+        "num_workers": 2,
+    }
+
+
+def python(settings: Settings, title: str, file: str, ranks: int) -> str:
+    """The same as a Python file with a function ``recipe``."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for target in _targets(settings):
+        module, _, name = target.rpartition(".")
+        found[module].add(name)
+    torch = ["import torch\n"] if any(module.startswith(TORCH) for module in found) else []
+    imports = [
+        f"from {module} import {', '.join(sorted(names))}"
+        for module, names in sorted(found.items())
+        if not module.startswith(TORCH)
+    ]
+    body = f"def recipe() -> {_short(settings)}:\n    return {_expression(settings, 4)}\n"
+    return HEAD.format(title=title, ranks=ranks, file=file) + "\n".join([*torch, *imports]) + "\n\n\n" + body + MAIN
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value["_target_"]
+        for each in value.values():
+            yield from _targets(each)
+
+
+def _short(value: Settings) -> str:
+    """What an object is called in the file."""
+    target = str(value["_target_"])
+    return target if target.startswith(TORCH) else target.rpartition(".")[2]
+
+
+def _expression(value: Any, indent: int) -> str:
+    """A value as Python writes it; ``indent``: columns before the line it begins in."""
+    if not isinstance(value, dict):
+        return repr(value)
+    if value.get("_call_") is False:
+        return _short(value)
+    pad = " " * (indent + 4)
+    lines = [f"{pad}{key}={_expression(each, indent + 4)},\n" for key, each in value.items() if key != "_target_"]
+    return f"{_short(value)}(\n{''.join(lines)}{' ' * indent})"

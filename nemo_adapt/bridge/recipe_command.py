@@ -1,0 +1,72 @@
+"""``nemo-adapt nemo-recipe``: the training of a run as a recipe of Megatron-Bridge, with all that it reads.
+
+    nemo-adapt nemo-recipe recipe=my_turkish.yaml [key=value ...] [out=FOLDER]
+
+Does the stages before training (those that are finished are skipped) and writes to ``out`` (``runs/NAME/nemo``):
+``start/``, the resized model as Bridge's checkpoint; ``recipe.py`` and ``recipe.yaml``.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+
+from nemo_adapt import families, mixture, pipeline, ranks, recipes
+from nemo_adapt.bridge import checkpoint
+from nemo_adapt.bridge.provider import provider
+from nemo_adapt.bridge.recipe import Places, container, only_phase, python
+from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.hf_folder import read_config
+from nemo_adapt.locks import alone
+from nemo_adapt.mixture import text_sets
+from nemo_adapt.model.build import DTYPES
+from nemo_adapt.phases import phases
+from nemo_adapt.progress import say
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.vocab import rows_with
+
+START = "start"
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` for a run that Bridge cannot do, before anything is made."""
+    given = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    config = recipes.of_words([word for word in words if not word.startswith("out=")])
+    if ranks.already_started():
+        raise UserError("nemo-recipe runs in one process: start it without torchrun or srun")
+    run = RunFolder.of(config)
+    out = Path(given[-1]) if given else run["nemo"]
+    if (out / START).exists() and not (out / START / TRACKER).is_file():
+        raise UserError(f"{out / START} exists and is no result of nemo-recipe: name another out, or move it away")
+    hf_config = read_config(Path(config.model.path))
+    family = families.of(hf_config)
+    only_phase(phases(config), config.train)
+    provider(family, family.shape(hf_config), DTYPES[config.train.precision])
+    pipeline.run_up_to(config, "resize")
+    with alone(out):
+        write(config, run, family, family.shape(hf_config), out)
+    say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")
+
+
+def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path) -> None:
+    """Write the recipe and the checkpoint that it starts from; what it needs of the run is finished."""
+    tokenizer = run["tokenizer"]
+    sets = {name: each.share for name, each in text_sets(config).items() if each.share}
+    plan = phases(config, mixture.bytes_per_token(config, {name: run[f"data/{name}"] for name in sets}))
+    data = [((run[f"data/{name}"] / name).resolve(), share) for name, share in sets.items()]
+    places = Places((out / START).resolve(), tokenizer.resolve(), data, out.resolve())
+    shape = replace(base, vocab=rows_with(base, tokenizer))
+    settings = container(config, family, shape, only_phase(plan, config.train), places)
+    partial = out / f"{START}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, partial, final=places.start)
+    shutil.rmtree(places.start, ignore_errors=True)
+    partial.rename(places.start)
+    (out / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = python(settings, config.run.name, "recipe.py", config.parallel.ranks)
+    (out / "recipe.py").write_text(text, encoding="utf-8")

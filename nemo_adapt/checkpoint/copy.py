@@ -1,0 +1,44 @@
+"""A model's tensors as they stand in a checkpoint, as pieces to be written to another: whoever wrote it, no padding."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.writer import Piece
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER, Entry
+
+TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
+"""Keys of what has a row for each token, and may have padded ones."""
+
+
+def pieces(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[Piece]:
+    """The tensors of ``table`` in pieces of at most ``chunk_bytes`` (or one row); rows beyond theirs are left behind.
+
+    ``UserError`` for a tensor that is missing or has another shape.
+    """
+    for entry in table:
+        check(opened, entry, layers)
+        dtype = opened.dtypes[entry.key]
+        step = max(1, chunk_bytes // (torch.Size(entry.shape[1:]).numel() * dtype.itemsize))
+        whole = (layers, *entry.shape) if entry.stacked else entry.shape
+        rest = entry.shape[1:]
+        for layer in range(layers if entry.stacked else 1):
+            for start in range(0, entry.shape[0], step):
+                offset, size = (start, *(0 for _ in rest)), (min(step, entry.shape[0] - start), *rest)
+                if entry.stacked:
+                    offset, size = (layer, *offset), (1, *size)
+                yield Piece(entry.key, whole, offset, size, dtype, partial(opened.read, entry.key, offset, size))
+
+
+def check(opened: Checkpoint, entry: Entry, layers: int) -> None:
+    """``UserError`` unless the checkpoint has the tensor; tables may have more rows, which are padding."""
+    size = opened.sizes.get(entry.key)
+    if size is None:
+        raise UserError(f"{opened.folder}: tensor {entry.key} is missing; is it a checkpoint of this model?")
+    wanted = (layers, *entry.shape) if entry.stacked else entry.shape
+    padded = entry.key in TABLES and size[1:] == wanted[1:] and size[0] >= wanted[0]
+    if size != wanted and not padded:
+        raise UserError(f"{opened.folder}: tensor {entry.key} is {size}, but the model's is {wanted}")

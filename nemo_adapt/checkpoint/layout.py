@@ -1,0 +1,33 @@
+"""Where the checkpoint lies in a folder of checkpoints as Megatron-LM and Megatron-Bridge lay it out.
+
+A training of theirs has ``iter_0001000`` for each checkpoint (or ``release``), and beside them a file that names the
+newest (megatron/training/checkpointing.py; megatron/bridge/training/utils/checkpoint_utils.py).
+"""
+
+from pathlib import Path
+
+from nemo_adapt.checkpoint.whole import complete
+from nemo_adapt.errors import UserError
+
+METADATA = ".metadata"
+TRACKER = "latest_checkpointed_iteration.txt"
+RELEASE = "release"
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """``folder`` itself where it is a checkpoint, or the one that its tracker file names, or its newest.
+
+    ``UserError`` where there is none.
+    """
+    if (folder / METADATA).is_file():
+        return folder
+    if (folder / TRACKER).is_file():
+        named = (folder / TRACKER).read_text(encoding="utf-8").strip()
+        place = folder / (RELEASE if named == RELEASE else f"iter_{int(named):07d}" if named.isdigit() else named)
+        if place.parent == folder and (place / METADATA).is_file():
+            return place
+        raise UserError(f"{folder / TRACKER} names {named!r}, of which {folder} has no complete checkpoint")
+    found = complete(folder)
+    if not found:
+        raise UserError(f"{folder} is not a complete Megatron checkpoint (no {METADATA} in it)")
+    return found[-1]

@@ -1,0 +1,137 @@
+"""A run as a recipe of Megatron-Bridge: YAML and Python say the same, schedules give the same rates."""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from helpers.tiny import TinyLlama, make_llama
+from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+
+from nemo_adapt import families, recipes
+from nemo_adapt.bridge import recipe, recipe_command
+from nemo_adapt.bridge.recipe import Places
+from nemo_adapt.config import PhaseConfig, TrainConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.hf_folder import read_config
+from nemo_adapt.train.setup import _schedule
+
+WORDS = ["recipe=blank", "run.name=x", "data.target=[t.txt]"]
+
+
+def settings(model, *words):
+    config = recipes.of_words([*WORDS, f"model.path={model}", *words])
+    family = families.of(read_config(model))
+    places = Places(
+        Path("/start"), Path("/tokenizer"), [(Path("/data/tr"), 0.9), (Path("/data/en"), 0.1)], Path("/out")
+    )
+    return recipe.container(config, family, family.shape(read_config(model)), config.train.phases[0], places)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_llama(tmp_path_factory.mktemp("tiny") / "model", TinyLlama(vocab=301))
+
+
+def test_everything_of_the_run_is_in_it(model):
+    words = ("parallel.tp=2", "parallel.sequence=true", "train.precision=bf16", "train.recompute=true")
+    found = settings(model, *words, "train.seq_length=128", "train.seed=7")
+    assert found["model"]["vocab_size"] == 302 and found["model"]["tensor_model_parallel_size"] == 2
+    assert found["model"]["sequence_parallel"] and found["model"]["recompute_granularity"] == "full"
+    assert found["model"]["bf16"] and found["optimizer"]["bf16"] and found["ddp"]["grad_reduce_in_fp32"]
+    assert found["model"]["seq_length"] == 128 == found["dataset"]["seq_length"]
+    assert found["dataset"]["blend_per_split"] == [[["/data/tr", "/data/en"], [0.9, 0.1]], None, None]
+    assert found["dataset"]["random_seed"] == 7 and found["tokenizer"]["tokenizer_model"] == "/tokenizer"
+    assert found["train"]["train_iters"] == 1000 and found["checkpoint"]["pretrained_checkpoint"] == "/start"
+
+
+def test_the_python_file_makes_what_the_yaml_says(model, monkeypatch):
+    """Run with classes that remember what they were given in the place of Bridge's."""
+    wanted = settings(model)
+
+    class Anything(ModuleType):
+        def __getattr__(self, name):
+            return lambda **given: {"_target_": f"{self.__name__}.{name}", **given}
+
+    for target in recipe._targets(wanted):
+        parts = target.split(".")[:-1]
+        for end in range(1, len(parts) + 1):
+            name = ".".join(parts[:end])
+            if not name.startswith("torch"):
+                monkeypatch.setitem(sys.modules, name, Anything(name))
+    scope = {"__name__": "recipe"}
+    text = recipe.python(wanted, "x", "recipe.py", 1)
+    assert (
+        "torchrun --nproc-per-node=1 recipe.py" in text and "from megatron.bridge.training.config import (" not in text
+    )
+    exec(compile("from __future__ import annotations\n" + text, "recipe.py", "exec"), scope)
+
+    def resolved(value):
+        if not isinstance(value, dict):
+            return value
+        if value.get("_call_") is False:
+            return {"torch.nn.functional.silu": torch.nn.functional.silu, "torch.float32": torch.float32}[
+                value["_target_"]
+            ]
+        return {key: resolved(each) for key, each in value.items()}
+
+    assert scope["recipe"]() == resolved(wanted)
+
+
+STEPS, PEAK = 40, 2.0
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"warmup_share": 0.25},
+        {"warmup_share": 0.025},
+        {"warmup_share": 0.25, "schedule": "wsd"},
+        {"warmup_share": 0.1, "schedule": "linear"},
+        {"warmup_share": 0.0, "schedule": "constant"},
+    ],
+    ids=str,
+)
+def test_rates_are_those_of_our_steps(train):
+    """Megatron's schedule as Bridge sets it up (in samples) and steps it (after the optimizer)."""
+    batch, train, phase = 8, TrainConfig(**train), PhaseConfig("all", STEPS, PEAK)
+    ours, theirs = (SimpleNamespace(param_groups=[{"lr": 0.0, "weight_decay": 0.0}]) for _ in range(2))
+    given = recipe.schedule(phase, train)
+    schedule = OptimizerParamScheduler(
+        theirs, init_lr=given["lr_warmup_init"], max_lr=PEAK, min_lr=PEAK * train.min_lr_share,
+        lr_warmup_steps=given["lr_warmup_iters"] * batch, lr_decay_steps=given["lr_decay_iters"] * batch,
+        lr_decay_style=given["lr_decay_style"], wsd_decay_steps=given.get("lr_wsd_decay_iters", 0) * batch,
+        lr_wsd_decay_style=given.get("lr_wsd_decay_style"), start_wd=0.1, end_wd=0.1, wd_incr_steps=STEPS * batch,
+        wd_incr_style="constant",
+    )  # fmt: skip
+    mine = _schedule(ours, train, phase)
+    for _ in range(STEPS):
+        mine.step(1)
+        assert theirs.param_groups[0]["lr"] == pytest.approx(ours.param_groups[0]["lr"])
+        schedule.step(batch)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train.phases=[{train: new_rows, steps: 5}, {steps: 5}]"], "this run has new_rows, all"),
+        (["resize.input=warm_start"], "this run has embeddings, all"),
+        (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has nothing like it"),
+        (["train.reset_attention=true"], r"train\.reset_attention=True has nothing like it"),
+        (["train.no_weight_decay=['*word*']"], "has nothing like it"),
+        (["model.path=nowhere"], "nowhere does not exist"),
+        (["tp=2"], "Did you mean 'parallel.tp'"),
+    ],
+)
+def test_what_bridge_cannot_do_is_said_first(model, tmp_path, words, says):
+    with pytest.raises(UserError, match=says):
+        recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", *words])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_the_user_s_is_left_alone(model, tmp_path):
+    (tmp_path / "out" / "start").mkdir(parents=True)
+    with pytest.raises(UserError, match="start exists and is no result of nemo-recipe"):
+        recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", f"out={tmp_path / 'out'}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,131 @@
+"""Checkpoints as Megatron-LM, NeMo and Megatron-Bridge leave them are read as data, whatever is in them."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
+
+from nemo_adapt import convert, export_command, reads, verify
+from nemo_adapt.checkpoint import writer
+from nemo_adapt.checkpoint.layout import checkpoint_in
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import EMBEDDING
+from nemo_adapt.run_folder import RunFolder
+
+PADDED = 7
+"""Rows that another's tables have beyond the model's."""
+LAYERS = "decoder.layers."
+
+
+class Evil:
+    """A pickle that says so when it is run."""
+
+    def __reduce__(self):
+        return (print, ("this must not be run",))
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_llama(tmp_path / "model", TinyLlama())
+
+
+@pytest.fixture
+def ours(model, tmp_path):
+    return converted(model, tmp_path / "convert")
+
+
+def theirs(ours, place, prefix="", alone=False, padding=1.0):
+    """Our checkpoint as others write it: ``prefix`` before its keys, each layer ``alone``, padded rows, an optimizer's
+    state, objects, and pickles."""
+    opened, pieces = Checkpoint(ours), []
+
+    def add(key, value):
+        zeros = (0,) * value.dim()
+        pieces.append(writer.Piece(key, tuple(value.shape), zeros, tuple(value.shape), value.dtype, value.clone))
+
+    for key, size in opened.sizes.items():
+        value = opened.read(key, (0,) * len(size), size)
+        if not key.startswith(LAYERS) and len(size) == 2:
+            value = torch.cat([value, torch.full((PADDED, size[1]), padding)])
+        if key.startswith(LAYERS) and alone:
+            for layer in range(size[0]):
+                add(f"{prefix}{LAYERS}{layer}.{key.removeprefix(LAYERS)}", value[layer])
+        else:
+            add(prefix + key, value)
+        add(f"optimizer.state.exp_avg.{prefix}{key}", torch.ones_like(value))
+    place.mkdir(parents=True)
+    for number, some in enumerate(writer.files(pieces)):
+        writer.write_file(place, number, some, lambda size: None)
+    extra = {f"{prefix}{LAYERS}mlp.linear_fc1._extra_state/shard_0_2": torch.zeros(3)}
+    writer.finish(place, writer.files(pieces), {"iteration": 5}, extra)
+    (place / "common.pt").write_bytes(pickle.dumps(Evil()))
+    return place
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+@pytest.mark.parametrize("alone", [False, True], ids=["layers stacked", "layers alone"])
+def test_another_s_checkpoint_becomes_ours(model, ours, tmp_path, prefix, alone, capfd):
+    source = theirs(ours, tmp_path / "all" / "iter_0000005", prefix, alone)
+    out = tmp_path / "out"
+    out.mkdir()
+    convert.build(Config(), {"model": [model], "weights": [source]}, out)
+    found = verify.compare(ours, out)
+    assert not found.wrong and found.same == len(Checkpoint(ours).sizes)
+    assert "must not be run" not in capfd.readouterr().out
+
+
+def test_it_is_exported(model, ours, tmp_path, capsys):
+    theirs(ours, tmp_path / "all" / "iter_0000005", "module.", True)
+    make_token_map(tmp_path / "tokenizer", 256, 0)
+    words = [f"model={model}", f"tokenizer={model}", f"checkpoint={tmp_path / 'all'}"]
+    export_command.main([*words, f"out={tmp_path / 'out'}"])
+    assert not verify.compare(model, tmp_path / "out").wrong
+    assert "tables have 263 rows, of which the tokenizer needs 256" in capsys.readouterr().out
+    theirs(ours, tmp_path / "zero" / "iter_0000005", padding=0.0)
+    words[-1] = f"checkpoint={tmp_path / 'zero'}"
+    export_command.main([*words, f"out={tmp_path / 'again'}"])
+    assert "left behind" not in capsys.readouterr().out
+
+
+def test_what_is_no_checkpoint_of_the_model_is_said(model, ours, tmp_path):
+    other = make_llama(tmp_path / "other", TinyLlama(layers=1, vocab=300))
+    inputs = {"model": [other], "weights": [ours]}
+    with pytest.raises(UserError, match=rf"{EMBEDDING} is \(256, 32\), but the model's is \(300, 32\)"):
+        convert.build(Config(), inputs, tmp_path)
+    deeper = make_llama(tmp_path / "deeper", TinyLlama(layers=3))
+    with pytest.raises(UserError, match=r"linear_qkv\.layer_norm_weight is \(2, 32\), but the model's is \(3, 32\)"):
+        convert.build(Config(), {"model": [deeper], "weights": [ours]}, tmp_path)
+    tied = converted(make_llama(tmp_path / "tied", TinyLlama(tied=True)), tmp_path / "tied_checkpoint")
+    with pytest.raises(UserError, match=r"output_layer\.weight is missing; is it a checkpoint of this model"):
+        convert.build(Config(), {"model": [model], "weights": [tied]}, tmp_path)
+
+
+def test_which_checkpoint_of_a_folder(ours, tmp_path):
+    for name in ("iter_0000004", "iter_0000010", "release"):
+        theirs(ours, tmp_path / "all" / name)
+    folder, tracker = tmp_path / "all", tmp_path / "all" / "latest_checkpointed_iteration.txt"
+    assert checkpoint_in(folder / "release").name == "release"
+    assert checkpoint_in(folder).name == "iter_0000010"
+    for said, name in (("4", "iter_0000004"), ("release\n", "release")):
+        tracker.write_text(said)
+        assert checkpoint_in(folder).name == name == Checkpoint(folder).folder.name
+    for said in ("7", "../all/release", ""):
+        tracker.write_text(said)
+        with pytest.raises(UserError, match=r"names .*of which .* has no complete checkpoint"):
+            checkpoint_in(folder)
+    with pytest.raises(UserError, match="is not a complete Megatron checkpoint"):
+        checkpoint_in(tmp_path)
+
+
+def test_the_configuration_s_checkpoint(ours, tmp_path):
+    config = Config()
+    config.model.path, config.model.checkpoint = "base", str(ours)
+    assert reads.converting(config, RunFolder(tmp_path))["weights"] == [ours]
+    config.model.checkpoint = "nowhere"
+    with pytest.raises(UserError, match=r"model\.checkpoint: nowhere does not exist"):
+        reads.converting(config, RunFolder(tmp_path))
+    assert json.loads((ours / "metadata.json").read_text())["sharded_backend"] == "torch_dist"

@@ -1,0 +1,94 @@
+"""What the doctor says of a bare machine, of one with everything, and of a broken one."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from nemo_adapt import devices, doctor
+from nemo_adapt.errors import UserError
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """``programs(sbatch="echo slurm 23")`` puts programs on the path, and nothing else is there."""
+
+    def put(**scripts):
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        for name, script in scripts.items():
+            (folder / name.replace("_", "-")).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name.replace("_", "-")).chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return put
+
+
+def table(found):
+    return {name: "\n".join(lines) for name, lines in doctor.told(found)}
+
+
+def test_a_bare_machine(programs, monkeypatch):
+    programs()
+    monkeypatch.setattr(devices, "on_gpu", lambda: False)
+    found = doctor.report()
+    assert found["packages"]["needed"]["torch"] == torch.__version__
+    assert found["slurm"] == {"version": None, "partitions": None, "job": None, "containers": None}
+    said = table(found)
+    assert said["Slurm"] == "not found (no sbatch)" and "no GPU" in said["devices"]
+    assert "layers: megatron-core's with torch's attention" in said["uses"] and "ranks meet by: gloo" in said["uses"]
+    assert " GiB free in this folder" in said["disk"] and "/dev/shm" in said["disk"]
+
+
+def test_a_machine_with_everything(programs, monkeypatch):
+    programs(
+        sbatch="echo slurm 22.05.8", sinfo="echo 'gpu* up 2 nodes idle gpu:8'; echo 'cpu up 1 nodes idle (null)'",
+        nvidia_smi="echo 570.1; echo 570.1", enroot="echo 3.4.1",
+    )  # fmt: skip
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    facts = {
+        "gpus": [{"name": "A GPU", "memory_mib": 81920}] * 2,
+        "versions": {"cuda": "13.0", "cudnn": 91900, "nccl": "2.28.9"},
+        "backends": ["gloo", "nccl"], "backend": "nccl",
+    }  # fmt: skip
+    monkeypatch.setattr(devices, "facts", lambda: facts)
+    monkeypatch.setattr(devices, "has_transformer_engine", lambda: True)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
+    said = table(doctor.report())
+    assert said["Slurm"].splitlines() == [
+        *("slurm 22.05.8", "gpu* up 2 nodes idle gpu:8", "cpu up 1 nodes idle (null)", "in job 7", "enroot 3.4.1")
+    ]
+    assert said["devices"].count("A GPU, 80 GiB") == 2 and "driver 570.1, cuda 13.0" in said["devices"]
+    assert "layers: Transformer Engine's" in said["uses"] and "ranks meet by: nccl (also there: gloo)" in said["uses"]
+    assert "optimizer: Transformer Engine's fused Adam" in said["uses"]
+
+
+def test_apex_is_known_by_its_kernels(monkeypatch):
+    there = {"apex", "amp_C"}
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name if name in there else None)
+    assert devices.has_apex() and "optimizer: apex's fused Adam" in table(doctor.report())["uses"]
+    there.remove("amp_C")
+    assert not devices.has_apex() and "no apex" in table(doctor.report())["uses"]
+
+
+def test_a_broken_one_is_still_described(programs, monkeypatch, capsys):
+    programs(sinfo="sleep 60", sbatch="exit 1")
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    monkeypatch.setitem(sys.modules, "nemo_adapt.devices", None)
+    monkeypatch.delattr("nemo_adapt.devices")
+    doctor.main([])
+    said = capsys.readouterr().out
+    assert "torch cannot be used: " in said and "not found (no sbatch)" in said
+
+
+def test_json(tmp_path, capsys):
+    doctor.main([f"json={tmp_path / 'doctor.json'}"])
+    written = json.loads((tmp_path / "doctor.json").read_text())
+    capsys.readouterr()
+    doctor.main(["json=-"])
+    assert json.loads(capsys.readouterr().out).keys() == written.keys()
+    with pytest.raises(UserError, match="does not exist"):
+        doctor.main(["json=nowhere/doctor.json"])
+    with pytest.raises(UserError, match="Did you mean 'json'"):
+        doctor.main(["jsn=x"])
