@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "cli": {"evaluate"},  # the headline of the report
     "export_command": {"export"},  # the same for one checkpoint
     "inspection": {"evaluate"},  # the style of the plots
+    "study": {"evaluate"},  # likewise
     "status": {"train"},  # the names of its files
     "probe": {"resize", "train", "evaluate"},  # it is short trainings, scored as the report scores
 }

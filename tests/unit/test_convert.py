@@ -16,7 +16,7 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, verify
+from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, locks, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
@@ -114,10 +114,10 @@ def test_an_interrupted_export_goes_on(model, tmp_path, monkeypatch):
 
 
 def test_only_one_process_makes_a_folder(tmp_path):
-    again = artifact.alone(tmp_path / "out")
-    with artifact.alone(tmp_path / "out"), pytest.raises(UserError, match="is being made by another process"), again:
+    again = locks.alone(tmp_path / "out")
+    with locks.alone(tmp_path / "out"), pytest.raises(UserError, match="is being made by another process"), again:
         pass
-    with artifact.alone(tmp_path / "out"):
+    with locks.alone(tmp_path / "out"):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nemo_adapt import artifact
+from nemo_adapt import locks
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
 
@@ -29,12 +29,12 @@ def test_which_start_came_before(monkeypatch):
 
 def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
-    with artifact.alone(tmp_path / "train", fenced=True):
+    with locks.alone(tmp_path / "train", fenced=True):
         as_start(monkeypatch, "7", "1")
-        with artifact.alone(tmp_path / "train", fenced=True):
+        with locks.alone(tmp_path / "train", fenced=True):
             for job, restart in (("7", "0"), ("7", "1"), ("8", "5")):
                 as_start(monkeypatch, job, restart)
-                with pytest.raises(UserError, match="is being made"), artifact.alone(tmp_path / "train", fenced=True):
+                with pytest.raises(UserError, match="is being made"), locks.alone(tmp_path / "train", fenced=True):
                     pass
             lock = tmp_path / ".train.lock"
             assert json.loads(lock.read_text()) == {"job": "7", "restart": 1}
@@ -43,23 +43,23 @@ def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
 
 def test_the_earlier_start_leaves_the_later_one_its_lock(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
-    earlier = artifact.alone(tmp_path / "train", fenced=True)
+    earlier = locks.alone(tmp_path / "train", fenced=True)
     earlier.__enter__()
     as_start(monkeypatch, "7", "1")
-    with artifact.alone(tmp_path / "train", fenced=True):
+    with locks.alone(tmp_path / "train", fenced=True):
         earlier.__exit__(None, None, None)
         assert (tmp_path / ".train.lock").exists()
 
 
 def test_another_folder_is_waited_for(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
-    earlier = artifact.alone(tmp_path / "data")
+    earlier = locks.alone(tmp_path / "data")
     earlier.__enter__()
     threading.Timer(0.5, lambda: earlier.__exit__(None, None, None)).start()
     as_start(monkeypatch, "7", "1")
     began = time.monotonic()
-    with pytest.raises(UserError, match="is being made"), artifact.alone(tmp_path / "data"):
+    with pytest.raises(UserError, match="is being made"), locks.alone(tmp_path / "data"):
         pass  # the lock's file went with its holder: the next try makes another
     assert time.monotonic() - began > 0.4
-    with artifact.alone(tmp_path / "data"):
+    with locks.alone(tmp_path / "data"):
         pass
