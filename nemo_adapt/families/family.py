@@ -146,12 +146,20 @@ class Family:
     name: str
     architectures: tuple[str, ...]
     """Values of ``architectures`` in config.json."""
-    shape: Callable[[HfConfig], Shape]
+    reads: Callable[[HfConfig], Shape]
+    """Makes a ``Shape`` of a config.json."""
     entries: Callable[[Shape], list[Entry]]
     prefix: str = ""
     """What tensor names begin with; published files may leave it out."""
     computed: tuple[str, ...] = ("rotary_emb.inv_freq",)
     """Ends of names of tensors that old checkpoints carry and models compute."""
+
+    def shape(self, config: HfConfig) -> Shape:
+        """The shape of a config.json's model; ``UserError`` for one that lacks something, or is not covered."""
+        try:
+            return self.reads(config)
+        except KeyError as error:
+            raise UserError(f"config.json has no {error.args[0]}, which a {self.name} model needs") from None
 
 
 def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...]]:

@@ -60,10 +60,7 @@ def models(config: Config) -> Models:
     """Both models of a configuration; ``UserError`` when nothing says what the base model is."""
     hf_config, facts = _settings(config)
     family = families.of(hf_config)
-    try:
-        source = family.shape(hf_config)
-    except KeyError as error:
-        raise UserError(f"{facts}: the settings of a {family.name} model lack {error}") from None
+    source = family.shape(hf_config)
     tokenizer = RunFolder.of(config)["tokenizer"]
     if (tokenizer / FILE_NAME).is_file():
         token_map = TokenMap.load(tokenizer)

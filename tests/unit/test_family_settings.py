@@ -232,3 +232,9 @@ def test_a_shared_sequence_needs_layers_of_transformer_engine(name, monkeypatch)
                 check_layout(shape, parallel)
         else:
             check_layout(shape, parallel)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES, ids=families.names())
+def test_a_setting_that_is_missing_is_said(family):
+    with pytest.raises(UserError, match=rf"config\.json has no \w+, which a {family.name} model needs"):
+        family.shape({"hidden_activation": "gelu_pytorch_tanh"})
