@@ -33,7 +33,7 @@ test: lint
 
 # A real Slurm of three nodes on this machine, as root. Debian's packages are installed where they are missing.
 test-slurm: $(STAMP)
-	@for tool in slurmctld slurmd sbatch munged ip pkill; do command -v $$tool > /dev/null || missing=$$tool; done; \
+	@missing=; for tool in slurmctld slurmd sbatch munged ip pkill; do command -v $$tool > /dev/null || missing=$$tool; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" != 0 ]; then echo "not root, and no $$missing: install $(SLURM)"; exit 1; fi; \
 	[ -z "$$missing" ] || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM); }

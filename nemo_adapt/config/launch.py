@@ -40,9 +40,13 @@ class ContainerConfig:
 @dataclass
 class SiteConfig:
     partition: str = ""
+    """Where jobs run; empty: Slurm's default. This and the next three are sbatch's options of the same name."""
     account: str = ""
+    """Who pays."""
     qos: str = ""
+    """Quality of service."""
     constraint: str = ""
+    """Features that nodes of jobs with GPUs must have."""
     nodes: int = 0
     """Most nodes that a job may have; 0: those of ``cluster``, or what Slurm says."""
     gpus_per_node: int = 0

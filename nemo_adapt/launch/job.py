@@ -17,6 +17,8 @@ def main(words: list[str]) -> None:
     srun would take any other for a failure, and kill the ranks that are still on their way out. That there is more to
     do, our script sees by the manifest that is not there; NeMo-Run's by the code.
     """
+    if len(words) != 2:
+        raise UserError("job takes a run's folder and the name of one of its jobs: nemo-adapt job runs/NAME train")
     root, name = Path(words[0]), words[1]
     config = recipes.read(Place(root).config)
     jobs = {job.name: job for job in chain(pipeline.run_steps(config))}

@@ -1,7 +1,5 @@
 """What Slurm says, in plain words."""
 
-from collections.abc import Sequence
-
 REFUSALS = (
     ("invalid partition", "the partition does not exist here: site.partition, site.cpu.partition (sinfo lists them)"),
     ("requested node configuration", "no such nodes here: more nodes, GPUs, cores or memory than the partition has"),
@@ -112,8 +110,3 @@ def state(name: str) -> str:
     """The word for a state; Slurm may add what it is also (``CANCELLED by 1000``, ``CANCELLED+``)."""
     first = name.split()[0].rstrip("+") if name else ""
     return STATES.get(first, first.lower() or "unknown")
-
-
-def live(states: Sequence[str]) -> list[bool]:
-    """By state: whether the job has not ended."""
-    return [bool(each) and each.split()[0] in LIVE for each in states]

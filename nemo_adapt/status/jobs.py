@@ -61,6 +61,8 @@ def _job(name: str, number: str, place: Place, known: Mapping[str, State]) -> Jo
     why = words.reason(found.state, found.reason, found.exit_code)
     if found.state == "FAILED":
         why = _error(log) or why
+    if found.state in words.WAITING and found.start:
+        why = f"{why}, expected to start at {found.start}"
     if not found.state:
         word, why = "unknown", "Slurm does not know it any more" if known else "Slurm cannot be asked on this machine"
     else:

@@ -10,7 +10,8 @@ def test_time_limits(whole, prepared, long):
     shown = run.shown()
     assert "started 3 times" in shown and "stuck or stopped" not in shown
     whole.call("scontrol", "update", f"JobId={run.number('train')}", "TimeLimit=30", check=False)
-    run.until_state("evaluate", "COMPLETED")
+    run.until_state("export", "COMPLETED")  # waited through all of it
+    run.command("cancel", str(run.root))
     assert run.log("train").count("is queued again and goes on from its last checkpoint") >= 2
     run.ends_like(unbroken)
 
@@ -34,6 +35,7 @@ def test_power_is_lost_on_a_node_and_then_on_the_first(whole, prepared, long):
         assert lost not in whole.call("scontrol", "show", "hostnames", run.fact("train", "NodeList")).split()
         whole.boot(lost)
     run.until_state("train", "COMPLETED")
+    run.command("cancel", str(run.root))
     assert run.log("train").count("training goes on from iter_") == 2
     run.ends_like(unbroken)
 

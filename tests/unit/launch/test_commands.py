@@ -123,6 +123,13 @@ def test_cancel(slurm, folder, monkeypatch, capsys):
             cli.command("cancel", words)
 
 
+def test_a_job_that_the_run_does_not_have(slurm):
+    cli.command("launch", WORDS)
+    for words, says in ((["runs/r", "probe"], "has no job 'probe': prepare, train"), (["runs/r"], "job takes a run's")):
+        with pytest.raises(UserError, match=says):
+            cli.command("job", words)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -107,6 +107,8 @@ def test_jobs_of_a_run(tmp_path):
     (root / "logs/prepare-1.log").write_text("[tokenizer]\nnemo-adapt: error: no such text\nsrun: error: n1: task 0\n")
     (root / "logs/train-2.log").write_text("".join(f"line {number}\n\n" for number in range(9)))
     known = {"1": State("FAILED", "NonZeroExitCode", "2:0"), "2": State("RUNNING", "None", nodes="n1", restarts=1)}
+    (queued,) = jobs(root, {"1": State("PENDING", "Resources", start="2026-11-26T09:00:00")})[:1]
+    assert queued.reason == "waits for nodes to become free, expected to start at 2026-11-26T09:00:00"
     found = jobs(root, known)
     assert [(job.state, job.reason) for job in found] == [
         ("failed", "no such text"),
