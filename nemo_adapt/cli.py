@@ -34,8 +34,8 @@ commands:
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
+  export-bridge  any checkpoint -> folder that Megatron-Bridge opens: the same words
   nemo-recipe the training as a recipe of Megatron-Bridge, with all that it reads: recipe=NAME [out=FOLDER]
-  export-bridge  any checkpoint -> Megatron-Bridge's layout: the same words
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   plan        what a training will need, before it is started: cluster=NAME [plan.search=true] [json=FILE]
   launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]

@@ -17,6 +17,7 @@ from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
 from nemo_adapt.bridge.recipe import Places, container, only_phase, python
 from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
@@ -47,6 +48,7 @@ def main(words: list[str]) -> None:
     only_phase(phases(config), config.train)
     provider(family, family.shape(hf_config), DTYPES[config.train.precision])
     pipeline.run_up_to(config, "resize")
+    config = with_choice(config, {"probe": [run["probe"]]})
     with alone(out):
         write(config, run, family, family.shape(hf_config), out)
     say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")

@@ -23,7 +23,7 @@ RUN = [
 @pytest.fixture(scope="session")
 def bridge():
     """``bridge("export", ...)`` has Bridge do something, at most five minutes long."""
-    python = os.environ["NEMO_ADAPT_BRIDGE"]
+    python = os.environ.get("NEMO_ADAPT_BRIDGE") or pytest.fail("run them by make test-bridge")
 
     def do(*words: object) -> None:
         done = subprocess.run([python, PEER, *map(str, words)], capture_output=True, text=True, timeout=300)
