@@ -17,6 +17,8 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/add-a-strategy.md",
+    "docs/evaluate.md",
+    "docs/tasks.md",
     "docs/probe.md",
     "docs/strategies.md",
     "docs/tokenizer.md",
