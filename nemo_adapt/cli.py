@@ -31,6 +31,7 @@ commands:
   export      newest training checkpoint -> Hugging Face folder
   evaluate    base against adapted: tables, plots, report
   recipes     list the recipes
+  compare     any models on texts and tasks, as evaluate: 'models={base: A, other: B}' evaluate.texts.tr=FILE out=FOLDER
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
@@ -52,6 +53,7 @@ recipe=NAME is one of those listed, or the path of a YAML file. Keys are those o
 
 BESIDE = {
     "cancel": "nemo_adapt.launch.cancel",
+    "compare": "nemo_adapt.evaluate.command",
     "doctor": "nemo_adapt.doctor",
     "export-bridge": "nemo_adapt.bridge.export_command",
     "export-hf": "nemo_adapt.export_command",
@@ -137,7 +139,7 @@ def command(name: str, words: list[str]) -> None:
 def _say_result(config: Config) -> None:
     if not ranks.is_first():
         return
-    from nemo_adapt.evaluate.report import headline
+    from nemo_adapt.evaluate.headline import headline
 
     folder = RunFolder.of(config)["evaluate"]
     print(f"\nreport: {folder / 'report.html'}")

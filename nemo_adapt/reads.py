@@ -129,6 +129,7 @@ def adapted(config: Config, run: RunFolder) -> Inputs:
         "tokenizer": [run["tokenizer"]],
         "train": [run["train"]],
         **_by_language("texts", "evaluate.texts", config.evaluate.texts),
+        **_tasks(config),
     }
 
 
@@ -155,6 +156,15 @@ def _strategies(config: Config, kind: str) -> str:
     if config.resize.input != PROBED and kind in needs(config):
         return f"resize.input={config.resize.input} resize.output={config.resize.output}"
     return f"probe.strategies=[{','.join(config.probe.strategies)}]"
+
+
+def _tasks(config: Config) -> Inputs:
+    """The files and folders of ``evaluate.tasks``."""
+    given = {f"{kind}.{name}": path for kind, of in config.evaluate.tasks.items() for name, path in of.items()}
+    for key, path in given.items():
+        if not Path(path).exists():
+            raise UserError(f"evaluate.tasks.{key}: {path} does not exist")
+    return {f"tasks.{key}": [Path(path)] for key, path in given.items()}
 
 
 def _file(key: str, path: str) -> Path:

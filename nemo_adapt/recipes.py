@@ -143,7 +143,10 @@ def _each(tree: DictConfig, name: str) -> list[str]:
 
 def _opened(override: str) -> str:
     """An override that may name a new key of a dictionary (``evaluate.texts.tr=...``) in Hydra's grammar for it."""
-    tables = ("evaluate.texts.", "tokenizer.parallel.", "site.environment.", "model.config.")
+    tables = (
+        *("evaluate.texts.", "evaluate.tasks.", "evaluate.shots.", "tokenizer.parallel."),
+        *("site.environment.", "model.config."),
+    )
     return f"++{override}" if override.startswith(tables) else override
 
 

@@ -18,6 +18,7 @@ NOT_DECIDING = {
     "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
     "convert": ("processes",),
     "export": ("dir", "processes"),
+    "evaluate": ("cache",),
     "train": (
         *("save_every", "save_minutes", "async_save", "keep", "keep_best", "score_every", "score_bytes", "attempts"),
         *("log_every", "wandb", "micro_batch", "recompute"),

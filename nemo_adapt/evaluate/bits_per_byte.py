@@ -21,6 +21,7 @@ So for one document that fits into a window, with ``model`` and ``tokenizer`` of
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +30,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nemo_adapt import documents
+from nemo_adapt.evaluate import bootstrap
 from nemo_adapt.progress import Bar
 from nemo_adapt.text import documents as read_documents
 
 LOGITS_PER_PASS = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""
-RESAMPLES = 1000
 IGNORED = -100
 
 
@@ -51,7 +52,27 @@ class Score:
     @property
     def bits_per_byte(self) -> float:
         """Bits per UTF-8 byte over the whole text."""
-        return float(self.nats.sum() / np.log(2) / self.bytes.sum())
+        return bootstrap.value(self.rows, bootstrap.bits)
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """Nats and bytes of each document, for intervals (``bootstrap.bits``)."""
+        return np.stack([self.nats, self.bytes.astype(np.float64)], axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ``from_json`` makes the same score of them."""
+        return {
+            "nats": self.nats.tolist(),
+            "bytes": self.bytes.tolist(),
+            "tokens": self.tokens,
+            "unknown": self.unknown,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Score":
+        """The score that ``to_json`` wrote."""
+        sizes = np.array(content["bytes"], dtype=np.int64)
+        return cls(np.array(content["nats"]), sizes, content["tokens"], content["unknown"])
 
 
 @dataclass(frozen=True)
@@ -88,7 +109,7 @@ def score(
     batch: int,
     title: str = "bits per byte",
 ) -> Score:
-    """Score ``texts`` (documents) by the module's protocol with windows of ``window`` tokens, ``batch`` to a pass.
+    """Score ``texts`` (documents) by the module's protocol; windows of ``window`` tokens, ``batch`` of them a pass.
 
     The model's vocabulary must hold all of the tokenizer's ids (``models.inspect`` checks). ``title`` stands before the
     progress bar.
@@ -124,23 +145,13 @@ def windows(document: int, tokens: int, window: int) -> list[Window]:
     return found
 
 
-def interval(nats: NDArray[np.float64], sizes: NDArray[np.int64]) -> tuple[float, float]:
-    """95% bootstrap interval of bits per byte, documents drawn with replacement (percentiles of 1000 resamples).
-
-    Give the difference of two models' nats for the interval of their difference on the same documents.
-    """
-    generator = np.random.default_rng(0)
-    drawn = (generator.integers(len(nats), size=len(nats)) for _ in range(RESAMPLES))
-    low, high = np.percentile([nats[rows].sum() / sizes[rows].sum() for rows in drawn], [2.5, 97.5]) / np.log(2)
-    return float(low), float(high)
-
-
 def batches(sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int) -> Iterator[list[Window]]:
-    """All windows in groups of similar length, the longest first."""
+    """All windows in groups of similar length, the longest first; of shorter ones more, as many tokens to a group."""
     todo = [item for number, ids in enumerate(sequences) for item in windows(number, len(ids) - 1, window)]
     todo.sort(key=lambda item: item.begin - item.end)
     while todo:
-        rows = max(1, min(batch, LOGITS_PER_PASS // (vocabulary * (todo[0].end - todo[0].begin))))
+        length = todo[0].end - todo[0].begin
+        rows = max(1, min(batch * window, LOGITS_PER_PASS // vocabulary) // length)
         yield todo[:rows]
         todo = todo[rows:]
 

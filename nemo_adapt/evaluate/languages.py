@@ -46,6 +46,13 @@ NAMES = {
     "zu": "Zulu",
 }
 
+RIGHT_TO_LEFT = ("ar", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi")
+
+
+def direction(code: str) -> str:
+    """The direction of a language's script for a page: ``rtl``, or ``ltr``, also where bytes are shown as numbers."""
+    return "rtl" if code in RIGHT_TO_LEFT else "ltr" if code in NAMES else "auto"
+
 
 def name(code: str) -> str:
     """The English name of a language, or the code itself."""

@@ -16,7 +16,6 @@ from transformers import (
 from transformers.utils import logging
 
 from nemo_adapt import documents, hf_folder, hf_tokenizer
-from nemo_adapt.config import Config
 from nemo_adapt.devices import best_device
 from nemo_adapt.errors import UserError
 
@@ -26,6 +25,7 @@ class Candidate:
     """A model that has been checked but not loaded, and its tokenizer."""
 
     folder: Path
+    tokenizer_path: Path
     tokenizer: PreTrainedTokenizerFast
     settings: PretrainedConfig
 
@@ -55,7 +55,7 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
             f"model {folder} has {settings.vocab_size} vocabulary rows but tokenizer {tokenizer_path} has ids up to "
             f"{needed - 1}: they do not belong together"
         )
-    return Candidate(folder, tokenizer, settings)
+    return Candidate(folder, tokenizer_path, tokenizer, settings)
 
 
 def load(candidate: Candidate) -> PreTrainedModel:
@@ -84,16 +84,15 @@ def load(candidate: Candidate) -> PreTrainedModel:
     return model.to(device).eval()
 
 
-def context_window(config: Config, candidates: Iterable[Candidate]) -> int:
-    """Tokens per window, the same for all models: ``evaluate.context``, or the training length where all can read it.
+def context_window(asked: int, otherwise: int, candidates: Iterable[Candidate]) -> int:
+    """Tokens per window, the same for all models: ``asked`` (0: ``otherwise``, or less where a model cannot read it).
 
-    ``UserError`` when ``evaluate.context`` is more than a model can read.
+    ``UserError`` when more is asked for than a model can read.
     """
     limits = [candidate.positions for candidate in candidates if candidate.positions]
-    asked = config.evaluate.context
     if asked and asked > min(limits, default=asked):
         raise UserError(f"evaluate.context={asked}: the model reads at most {min(limits)} tokens at once")
-    return asked or min(config.train.seq_length, *limits)
+    return asked or min([otherwise, *limits])
 
 
 def _first_line(error: Exception) -> str:

@@ -1,57 +1,122 @@
 """The report's plots, as PNG files: one style, no state."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLORS = {"base": "#a3adb8", "adapted": "#0b7f79"}
+PALETTE = (*COLORS.values(), "#b4552d", "#4a5fa5", "#8a6d1f", "#7a3b69")
 INK, FAINT = "#1f2933", "#d5dbe1"
 SIZE_INCHES = (5.4, 3.1)
 """Small on purpose: the labels stay readable when a phone scales the picture down."""
 DPI = 150
+Points = Sequence[tuple[float, float]]
 
 
-def paired_bars(
-    path: Path,
-    values: Mapping[str, tuple[float, float]],
-    unit: str,
-    digits: int,
-    intervals: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] | None = None,
-) -> None:
-    """Two bars, base and adapted, per key of ``values``; ``intervals`` (low, high) of both are drawn as error bars."""
-    figure, axes = new_figure(ylabel=unit)
-    top = max(max(pair) for pair in values.values())
-    for side, name in enumerate(COLORS):
-        places = [place + (side - 0.5) * 0.38 for place in range(len(values))]
-        heights = [pair[side] for pair in values.values()]
-        axes.bar(places, heights, width=0.35, color=COLORS[name], label=name)
-        for key, place, height in zip(values, places, heights, strict=True):
-            low, high = intervals[key][side] if intervals else (height, height)
-            if high > low:
-                axes.vlines(place, low, high, colors=INK, linewidth=1.0)
-            label = f"{height:.{digits}f}"
-            axes.text(place, max(height, high) + top * 0.02, label, ha="center", va="bottom", fontsize=10, color=INK)
-    axes.set_xticks(range(len(values)), list(values), fontsize=11)
+@dataclass(frozen=True)
+class Bar:
+    """A value and the ends of its interval, if it has one."""
+
+    value: float
+    low: float = 0.0
+    high: float = 0.0
+
+
+def bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str, digits: int) -> bool:
+    """A group of bars for each key of ``groups``, one for each of ``names``; ``False`` with nothing to draw."""
+    if not groups:
+        return False
+    width = max(SIZE_INCHES[0], 0.45 * len(groups) * len(names))
+    figure, axes = new_figure(ylabel=unit, size_inches=(width, SIZE_INCHES[1]))
+    top = max(max(bar.value, bar.high) for group in groups.values() for bar in group)
+    for side, name in enumerate(names):
+        own = [group[side] for group in groups.values()]
+        places = [place + (side - (len(names) - 1) / 2) * 0.76 / len(names) for place in range(len(groups))]
+        axes.bar(places, [bar.value for bar in own], width=0.7 / len(names), color=color(side), label=name)
+        for place, bar in zip(places, own, strict=True):
+            if bar.high > bar.low:
+                axes.vlines(place, bar.low, bar.high, colors=INK, linewidth=1.0)
+            label = f"{bar.value:.{digits}f}"
+            height = max(bar.value, bar.high) + top * 0.02
+            axes.text(place, height, label, ha="center", va="bottom", fontsize=10 if len(names) < 4 else 8, color=INK)
+    axes.set_xticks(range(len(groups)), list(groups), fontsize=11)
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.6, max(len(values), 2) - 0.4)
+    axes.set_xlim(-0.6, max(len(groups), 2) - 0.4)
     axes.set_ylim(0, top * 1.15)
-    axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
+    legend(axes, len(names))
     figure.savefig(path, dpi=DPI)
+    return True
+
+
+def lying_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str) -> bool:
+    """The same for many groups with long names: bars from left to right, one below the other."""
+    if not groups:
+        return False
+    height = 0.8 + len(groups) * max(0.5, 0.26 * len(names))
+    figure, axes = new_figure(ylabel="", xlabel=unit, size_inches=(SIZE_INCHES[0], height))
+    right = max(max(bar.value, bar.high) for group in groups.values() for bar in group) or 1.0
+    for side, name in enumerate(names):
+        own = [group[side] for group in groups.values()]
+        places = [place + (side - (len(names) - 1) / 2) * 0.76 / len(names) for place in range(len(groups))]
+        axes.barh(places, [bar.value for bar in own], height=0.7 / len(names), color=color(side), label=name)
+        for place, bar in zip(places, own, strict=True):
+            axes.hlines(place, bar.low, bar.high, colors=INK, linewidth=1.0)
+            end = max(bar.value, bar.high) + right * 0.01
+            axes.text(end, place, f"{bar.value:.1f}", ha="left", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(groups)), list(groups), fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(0, right * 1.12)
+    legend(axes, len(names))
+    figure.savefig(path, dpi=DPI)
+    return True
+
+
+def lines(path: Path, curves: Mapping[str, Points], xlabel: str, ylabel: str) -> bool:
+    """A line for each key of ``curves``; ``False`` where there is nothing to draw."""
+    if not curves:
+        return False
+    figure, axes = new_figure(ylabel=ylabel, xlabel=xlabel)
+    for number, (name, points) in enumerate(curves.items()):
+        axes.plot(*zip(*points, strict=True), "o-", color=color(number + 1), linewidth=1.8, markersize=4, label=name)
+    legend(axes, len(curves))
+    figure.savefig(path, dpi=DPI)
+    return True
 
 
 def training_curve(
-    path: Path, megabytes: Sequence[float], bits_per_byte: Sequence[float], phases: Mapping[str, float]
+    path: Path,
+    megabytes: Sequence[float],
+    bits_per_byte: Sequence[float],
+    phases: Mapping[str, float],
+    held_out: Mapping[str, Points],
 ) -> None:
-    """Training loss over the text seen; ``phases`` gives the megabytes at which each phase began."""
-    figure, axes = new_figure(xlabel="text seen (MB)", ylabel="training loss (bits per byte)")
-    axes.plot(megabytes, bits_per_byte, color=COLORS["adapted"], linewidth=1.8)
+    """Training loss over the text seen, and held-out scores by language.
+
+    ``phases`` gives the megabytes at which each phase began.
+    """
+    figure, axes = new_figure(xlabel="text seen (MB)", ylabel="bits per byte")
+    axes.plot(megabytes, bits_per_byte, color=COLORS["adapted"], linewidth=1.8, label="training loss")
     axes.set_xlim(0, megabytes[-1] * 1.02)
-    axes.set_ylim(min(bits_per_byte) * 0.9, max(bits_per_byte) * 1.05)
+    scored = [value for points in held_out.values() for _, value in points]
+    axes.set_ylim(min([*bits_per_byte, *scored]) * 0.9, max([*bits_per_byte, *scored]) * 1.05)
     last = (megabytes[-1], bits_per_byte[-1])
     axes.plot(*last, "o", color=COLORS["adapted"], markersize=5)
     axes.annotate(f"{last[1]:.2f}", last, (0, 8), textcoords="offset points", ha="right", fontsize=10, color=INK)
+    for number, (name, points) in enumerate(held_out.items(), start=2):
+        axes.plot(
+            *zip(*points, strict=True),
+            "s--",
+            color=color(number),
+            linewidth=1.2,
+            markersize=4,
+            label=f"{name}, held out",
+        )
+    if held_out:
+        legend(axes, 1 + len(held_out))
     for name, start in phases.items():
         axes.axvline(start, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
         axes.annotate(
@@ -64,6 +129,18 @@ def training_curve(
             color=INK,
         )
     figure.savefig(path, dpi=DPI)
+
+
+def color(number: int) -> str:
+    """The colour of the model, or curve, of that number; the first is the yardstick's."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def legend(axes: Axes, entries: int) -> None:
+    """The names above the plot."""
+    axes.legend(
+        frameon=False, fontsize=9, ncols=min(entries, 3), loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0
+    )
 
 
 def new_figure(ylabel: str, xlabel: str = "", size_inches: tuple[float, float] = SIZE_INCHES) -> tuple[Figure, Axes]:

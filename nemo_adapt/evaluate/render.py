@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,31 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nemo_adapt.config import PhaseConfig
-from nemo_adapt.evaluate import languages, plots
-from nemo_adapt.evaluate.report import GATE_SHARE, Report, fertility_pairs, headlines, tokens_per_sentence
+from nemo_adapt.evaluate import languages, plots, tables
+from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
+from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
+ENDS = ("low", "high")
+Records = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; the first column names the row, the others hold numbers."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-
-def render(report: Report, metrics: Sequence[Mapping[str, Any]], phases: Sequence[PhaseConfig], out: Path) -> None:
+def render(report: Report, metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], out: Path) -> None:
     """Write plots/*.png, report.md and report.html into ``out``.
 
-    ``metrics``: the lines of the training's metrics.jsonl; ``phases``: its phases, marked on the curve where there is
-    more than one. What was not measured is left out.
+    ``metrics`` and ``held_out``: the lines of the training's files of these names; ``phases``: its phases, marked on
+    the curve where there is more than one. What was not measured is left out.
     """
     (out / PLOTS).mkdir(parents=True, exist_ok=True)
     view = {
         "report": report,
         "headlines": headlines(report),
         "language": languages.name,
+        "direction": languages.direction,
+        "task_name": tables.task_name,
         "gate_share": GATE_SHARE,
-        "tables": {
-            "fertility": fertility_table(report),
-            "tokenizer": _facts(report["tokenizer"]),
-            "training": training_table(report["training"]),
-            "bits_per_byte": bits_table(report),
-        },
-        "plots": draw(report, metrics, phases, out / PLOTS),
+        "tables": tables.all_tables(report),
+        "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }
     for name, escape in (("report.md", False), ("report.html", True)):
         environment = Environment(
@@ -59,122 +50,94 @@ def render(report: Report, metrics: Sequence[Mapping[str, Any]], phases: Sequenc
 
 
 def draw(
-    report: Report, metrics: Sequence[Mapping[str, Any]], phases: Sequence[PhaseConfig], folder: Path
+    report: Report, metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], folder: Path
 ) -> dict[str, str]:
     """Draw what there are data for; returns the plots' paths relative to the report, empty for what was not drawn."""
-    drawn = {"tokens": "", "training": ""}
-    pairs = fertility_pairs(report["fertility"])
-    heights = {_row_name(key, pairs): (tokens_per_sentence(a), tokens_per_sentence(b)) for key, (a, b) in pairs.items()}
-    if heights:
-        plots.paired_bars(folder / "tokens.png", heights, "tokens per sentence", 1)
-        drawn["tokens"] = f"{PLOTS}/tokens.png"
-    points = [row for row in metrics if row.get("bits_per_byte") is not None]
-    if len(points) > 1:
-        megabytes = [row["bytes"] / 1e6 for row in points]
-        starts = _phase_starts([row["step"] for row in points], megabytes, phases)
-        plots.training_curve(folder / "training.png", megabytes, [row["bits_per_byte"] for row in points], starts)
-        drawn["training"] = f"{PLOTS}/training.png"
-    names = {key: languages.name(key) for key in report["change"]}
-    base, adapted = (report["bits_per_byte"][side] for side in plots.COLORS)
-    spans = [
-        {key: (fact["low"], fact["high"]) for key, fact in report["scores"][side].items()} for side in plots.COLORS
-    ]
-    plots.paired_bars(
-        folder / "bits_per_byte.png",
-        {name: (base[key], adapted[key]) for key, name in names.items()},
-        "bits per byte",
-        2,
-        {name: (spans[0][key], spans[1][key]) for key, name in names.items()},
-    )
-    return drawn | {"bits_per_byte": f"{PLOTS}/bits_per_byte.png"}
-
-
-def fertility_table(report: Report) -> Table:
-    """Tokens per sentence, bytes per token and tokens relative to the reference language, before and after."""
-    reference = languages.name(report["reference"])
-    columns = ["Text", "Sentences", "Tokens per sentence", "Change", "Bytes per token", f"Against {reference}"]
-    pairs = fertility_pairs(report["fertility"])
-    rows = []
-    for key, (base, extended) in pairs.items():
-        before, after = tokens_per_sentence(base), tokens_per_sentence(extended)
-        rows.append(
-            [
-                _row_name(key, pairs),
-                f"{base['sentences']:,}",
-                f"{before:.1f} → {after:.1f}",
-                f"{after / before - 1:+.1%}" if before else "–",
-                f"{base['bytes_per_token']:.2f} → {extended['bytes_per_token']:.2f}",
-                f"{_times(base)} → {_times(extended)}",
-            ]
-        )
-    return Table(columns, rows)
-
-
-def bits_table(report: Report) -> Table:
-    """Bits per byte with 95% intervals, and the change over the same documents with its own."""
-    columns = ["Text", "Base", "Adapted", "Difference", "Change", "Documents", "kB"]
-    rows = []
-    for key, change in report["change"].items():
-        facts = {side: report["scores"][side][key] for side in ("base", "adapted")}
-        values = [
-            f"{report['bits_per_byte'][side][key]:.3f} [{fact['low']:.3f}, {fact['high']:.3f}]"
-            for side, fact in facts.items()
-        ]
-        difference = f"{change['bits_per_byte']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]"
-        sizes = [f"{facts['base']['documents']:,}", f"{facts['base']['bytes'] / 1e3:,.1f}"]
-        rows.append([languages.name(key), *values, difference, f"{change['share']:+.1%}", *sizes])
-    return Table(columns, rows)
-
-
-def training_table(summary: Mapping[str, Any]) -> Table:
-    """The size and the speed of the training, of those values that its summary has."""
-    formats = {
-        "steps": ("Steps", "{:,}"),
-        "tokens": ("Tokens", "{:,}"),
-        "bytes": ("Bytes", "{:,}"),
-        "seconds": ("Seconds", "{:,.0f}"),
-        "tokens_per_second": ("Tokens per second", "{:,.0f}"),
+    drawn = {
+        "tokens": _tokens(report, folder / "tokens.png"),
+        "sweep": plots.lines(folder / "sweep.png", *_sweep(report)),
+        "training": _training(metrics, held_out, phases, folder / "training.png"),
+        "bits_per_byte": _bits(report, folder / "bits_per_byte.png"),
+        "tasks": _tasks(report, folder / "tasks.png"),
     }
-    shown = {title: form.format(summary[key]) for key, (title, form) in formats.items() if key in summary}
-    return Table(list(shown), [list(shown.values())] if shown else [])
+    return {name: f"{PLOTS}/{name}.png" if done else "" for name, done in drawn.items()}
 
 
-def _facts(values: Mapping[str, Any]) -> Table:
-    """The plain values of a dictionary, and of dictionaries in it, as rows of name and value."""
-    rows = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            rows += [[f"{key} {name}", shown] for name, shown in _facts(value).rows]
-        elif isinstance(value, (str, int, float)):
-            rows.append(
-                [key, f"{value:,}" if type(value) is int else f"{value:.4g}" if type(value) is float else str(value)]
+def _tokens(report: Report, path: Path) -> bool:
+    found = {name: rows_by_text(report["fertility"], report["tokenizers"][name]) for name in report["models"]}
+    shared = [key for key in found[report["models"][0]] if all(key in table for table in found.values())]
+    among = dict.fromkeys(shared)
+    bars = {
+        tables.text_name(key, among): [plots.Bar(tokens_per_sentence(table[key])) for table in found.values()]
+        for key in shared
+    }
+    return plots.bars(path, bars, report["models"], "tokens per sentence", 1)
+
+
+def _bits(report: Report, path: Path) -> bool:
+    names = report["models"]
+    bars = {
+        languages.name(key): [
+            plots.Bar(
+                report["bits_per_byte"][name][key], *(report["scores"][name][key][end] for end in ("low", "high"))
             )
-    return Table(["", ""], [[name.replace("_", " "), shown] for name, shown in rows])
+            for name in names
+        ]
+        for key in report["bits_per_byte"][names[0]]
+    }
+    return plots.bars(path, bars, names, "bits per byte", 2)
 
 
-def _row_name(key: tuple[str, str], among: Mapping[tuple[str, str], Any]) -> str:
-    """The language, with the text's name behind it where a language has several texts."""
-    language, text = key
-    several = sum(other == language for other, _ in among) > 1
-    return languages.name(language) + (f" ({Path(text).name})" if several else "")
+def _tasks(report: Report, path: Path) -> bool:
+    names, bars = report["models"], {}
+    for task, about in report["task_list"].items():
+        facts = [report["task_scores"][name][task] for name in names]
+        metric = facts[0]["metric"]
+        values = [fact["values"][metric] for fact in facts]
+        title = f"{tables.task_name(task, about)}\n{tables.METRICS[metric]}"
+        bars[title] = [plots.Bar(*(tables.scale(metric) * of[end] for end in ("value", *ENDS))) for of in values]
+    return plots.lying_bars(path, bars, names, "score")
 
 
-def _times(row: Mapping[str, Any]) -> str:
-    value = row.get("tokens_vs_reference")
-    return "–" if value is None else f"{value:.2f}×"
+def _sweep(report: Report) -> tuple[dict[str, list[tuple[float, float]]], str, str]:
+    """Language -> (new tokens, tokens over the base's for the reference), and the axes' labels."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in report["sweep"]:
+        if row["tokens_vs_reference"] is not None:
+            found.setdefault(languages.name(row["language"]), []).append(
+                (row["new_tokens"], row["tokens_vs_reference"])
+            )
+    return found, "new tokens", f"tokens over the base's {languages.name(report['reference'])}"
 
 
-def _phase_starts(steps: Sequence[int], megabytes: Sequence[float], phases: Sequence[PhaseConfig]) -> dict[str, float]:
+def _training(metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], path: Path) -> bool:
+    points = [row for row in metrics if row.get("bits_per_byte") is not None]
+    if len(points) < 2:
+        return False
+    megabytes = [row["bytes"] / 1e6 for row in points]
+    steps = [row["step"] for row in points]
+    seen = dict(zip([0, *steps], [0.0, *megabytes], strict=True))
+    scored: dict[str, list[tuple[float, float]]] = {}
+    for row in held_out:
+        for language, value in row["bits_per_byte"].items():
+            if value is not None:
+                scored.setdefault(languages.name(language), []).append((_seen(seen, row["step"]), value))
+    plots.training_curve(path, megabytes, [row["bits_per_byte"] for row in points], _phase_starts(seen, phases), scored)
+    return True
+
+
+def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> dict[str, float]:
     """Megabytes seen where each phase began; empty for a single phase."""
     if len(phases) < 2:
         return {}
     begins = accumulate((phase.steps for phase in phases[:-1]), initial=0)
     names = [f"{number}. {phase.train}" for number, phase in enumerate(phases, start=1)]
-    seen = dict(zip([0, *steps], [0.0, *megabytes], strict=True))
-    return {
-        name: max(size for step, size in seen.items() if step <= begin)
-        for name, begin in zip(names, begins, strict=True)
-    }
+    return {name: _seen(seen, begin) for name, begin in zip(names, begins, strict=True)}
+
+
+def _seen(seen: Mapping[int, float], step: int) -> float:
+    """Megabytes seen at a step, or at the last one before it that is known."""
+    return max(size for known, size in seen.items() if known <= step)
 
 
 def _embed(relative: str, out: Path) -> str:

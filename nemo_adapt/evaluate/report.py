@@ -1,157 +1,110 @@
-"""The report as data: what was measured, ready for JSON, and its three headline results."""
+"""The report as data: what was measured of each model, with intervals. The first model is the yardstick."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-from omegaconf import OmegaConf
-
-from nemo_adapt.artifact import versions
-from nemo_adapt.config import Config
-from nemo_adapt.evaluate import languages
-from nemo_adapt.evaluate.bits_per_byte import Score, interval
-from nemo_adapt.evaluate.samples import Continuation, Piece
+from nemo_adapt.artifact import peak_memory_mib, versions
+from nemo_adapt.evaluate import bootstrap
+from nemo_adapt.evaluate.bits_per_byte import Score
+from nemo_adapt.evaluate.generation import Generation
+from nemo_adapt.evaluate.measure import Measured
+from nemo_adapt.evaluate.samples import Piece
+from nemo_adapt.evaluate.tasks import scores as task_scores
+from nemo_adapt.evaluate.tasks.load import Task
+from nemo_adapt.evaluate.tasks.scores import Result
 
 GATE_SHARE = 0.05
 """The gate on the reference language holds while bits per byte rise by no more than this share."""
 
 Report = dict[str, Any]
-FertilityPair = tuple[Mapping[str, Any], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One result: ``before`` and ``after`` are formatted; ``before`` is empty where only one value exists."""
-
-    label: str
-    language: str
-    before: str
-    after: str
-    note: str
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out sentence as both tokenizers cut it."""
+    """A held-out sentence as the tokenizer of each model cuts it."""
 
     language: str
     text: str
-    base: list[Piece]
-    adapted: list[Piece]
+    pieces: dict[str, list[Piece]]
 
 
 @dataclass(frozen=True)
 class Prompted:
-    """The beginning of a held-out sentence and how both models went on."""
+    """The beginning of a held-out sentence and how each model went on."""
 
     language: str
     prompt: str
-    base: Continuation
-    adapted: Continuation
+    written: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class About:
+    """What the measured models are, and what is known of them from elsewhere."""
+
+    name: str
+    target: str
+    reference: str
+    window: int
+    config: str
+    """The resolved configuration, as YAML."""
+    folders: Mapping[str, str]
+    tokenizers: Mapping[str, str]
+    """Model -> the name of its tokenizer in ``fertility``."""
+    fertility: Sequence[Mapping[str, Any]] = ()
+    recipe: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Sequence[Mapping[str, Any]] = ()
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Stage -> seconds and peak memory."""
 
 
 def collect(
-    config: Config,
-    target: str,
-    window: int,
-    scores: Mapping[str, Mapping[str, Score]],
+    about: About,
+    measured: Mapping[str, Measured],
+    tasks: Sequence[Task],
     samples: Sequence[Sample],
     continuations: Sequence[Prompted],
-    fertility: Sequence[Mapping[str, Any]],
-    training: Mapping[str, Any],
-    tokenizer: Mapping[str, Any],
 ) -> Report:
-    """The content of report.json. ``scores``: ``base`` and ``adapted`` -> language -> score, the target first."""
-    report: Report = {
-        "name": config.run.name,
-        "recipe": config.recipe,
-        "target": target,
-        "reference": config.tokenizer.reference,
-        "window": window,
+    """The content of report.json but for its headline; ``measured`` by the models' names, the yardstick first."""
+    first, *others = measured
+    scores = {name: model.scores for name, model in measured.items()}
+    results = {name: model.tasks for name, model in measured.items()}
+    changes = {name: {key: change(scores[first][key], score) for key, score in scores[name].items()} for name in others}
+    return {
+        **asdict(about),
+        "models": list(measured),
         "bits_per_byte": {name: {key: one.bits_per_byte for key, one in of.items()} for name, of in scores.items()},
-        "scores": {name: {key: _score_facts(one) for key, one in of.items()} for name, of in scores.items()},
-        "change": {key: _change(scores["base"][key], scores["adapted"][key]) for key in scores["base"]},
-        "fertility": list(fertility),
-        "training": dict(training),
-        "tokenizer": dict(tokenizer),
+        "scores": {name: {key: score_facts(one) for key, one in of.items()} for name, of in scores.items()},
+        "changes": changes,
+        "gate": {name: gate(of[about.reference]) for name, of in changes.items() if about.reference in of},
+        "tasks": {name: {key: of_task(one) for key, one in of.items()} for name, of in results.items()},
+        "task_scores": {name: {key: task_facts(one) for key, one in of.items()} for name, of in results.items()},
+        "task_changes": {
+            name: {key: task_change(results[first][key], one) for key, one in results[name].items()} for name in others
+        },
+        "task_list": {task.name: _about(task) for task in tasks},
+        "generation": {
+            name: {key: generation_facts(one) for key, one in model.written.items() if one.written}
+            for name, model in measured.items()
+        },
         "samples": [asdict(sample) for sample in samples],
         "continuations": [asdict(prompted) for prompted in continuations],
+        "cost": {name: model.cost for name, model in measured.items()},
+        "peak_memory_mib": peak_memory_mib(),
         "versions": versions(),
-        "config": OmegaConf.to_yaml(OmegaConf.structured(config)),
-    }
-    return report | {"headline": headline(report)}
-
-
-def headline(report: Report) -> list[str]:
-    """The three results as plain lines: tokens, bits per byte of the target, bits per byte of the reference language.
-
-    Without a text in the reference language the third line tells the size of the training.
-    """
-    return [_line(result) for result in headlines(report)]
-
-
-def headlines(report: Report) -> list[Headline]:
-    """The three results that ``headline`` words."""
-    target, reference = report["target"], report["reference"]
-    results = [_tokens_headline(report, target), _bits_headline(report, target)]
-    if reference != target and reference in report["change"]:
-        return [*results, _bits_headline(report, reference, gate=True)]
-    return [*results, _size_headline(report)]
-
-
-def fertility_pairs(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], FertilityPair]:
-    """(language, text) -> the rows of the base and of the extended tokenizer, where both were measured."""
-    found = {(row["language"], row["text"], row["tokenizer"]): row for row in rows}
-    return {
-        (language, text): (row, found[language, text, "extended"])
-        for (language, text, kind), row in found.items()
-        if kind == "base" and (language, text, "extended") in found
     }
 
 
-def tokens_per_sentence(row: Mapping[str, Any]) -> float:
-    """Tokens per sentence of a fertility row."""
-    return float(row["tokens"]) / max(1, row["sentences"])
+def _about(task: Task) -> dict[str, Any]:
+    counts = {"shots": len(task.shots), "examples": len(task.items)}
+    return {"kind": task.kind, "language": task.language, **counts}
 
 
-def _tokens_headline(report: Report, language: str) -> Headline:
-    pairs = fertility_pairs(report["fertility"])
-    measured = [pair for (of, _), pair in pairs.items() if of == language]
-    if measured:
-        label, (before, after) = "tokens per sentence in", [tokens_per_sentence(row) for row in measured[0]]
-    else:
-        facts = [report["scores"][name][language] for name in ("base", "adapted")]
-        label, (before, after) = "tokens per document in", [fact["tokens"] / fact["documents"] for fact in facts]
-    note = f"{before / after:.1f} times fewer" if after and before > after else ""
-    return Headline(label, language, f"{before:.1f}", f"{after:.1f}", note)
-
-
-def _bits_headline(report: Report, language: str, gate: bool = False) -> Headline:
-    before, after = (report["bits_per_byte"][name][language] for name in ("base", "adapted"))
-    share = report["change"][language]["share"]
-    held = "holds" if share <= GATE_SHARE else f"fails, limit {GATE_SHARE:+.0%}"
-    note = f"{share:+.1%}" + (f", {languages.name(language)} gate {held}" if gate else "")
-    return Headline("bits per byte", language, f"{before:.2f}", f"{after:.2f}", note)
-
-
-def _size_headline(report: Report) -> Headline:
-    training = report["training"]
-    if "tokens" in training and "bytes" in training:
-        return Headline("trained on", "", "", f"{training['tokens']:,} tokens", f"{training['bytes'] / 1e6:,.1f} MB")
-    facts = report["scores"]["adapted"].values()
-    scored = sum(fact["bytes"] for fact in facts) / 1e6
-    return Headline("scored on", "", "", f"{sum(fact['documents'] for fact in facts):,} documents", f"{scored:,.2f} MB")
-
-
-def _line(result: Headline) -> str:
-    values = f"{result.before} -> {result.after}" if result.before else result.after
-    subject = " ".join(part for part in (result.label, result.language) if part)
-    return f"{subject}: {values}" + (f" ({result.note})" if result.note else "")
-
-
-def _score_facts(score: Score) -> dict[str, Any]:
-    low, high = interval(score.nats, score.bytes)
+def score_facts(score: Score) -> dict[str, Any]:
+    """What lies behind a model's bits per byte of a text, and their interval."""
+    low, high = bootstrap.interval(score.rows, bootstrap.bits)
     return {
         "documents": len(score.nats),
         "bytes": int(score.bytes.sum()),
@@ -162,9 +115,51 @@ def _score_facts(score: Score) -> dict[str, Any]:
     }
 
 
-def _change(base: Score, adapted: Score) -> dict[str, float]:
-    """Adapted less base in bits per byte, its 95% interval over the same documents, and its share of the base."""
-    difference = adapted.bits_per_byte - base.bits_per_byte
-    low, high = interval(adapted.nats - base.nats, base.bytes)
-    share = difference / base.bits_per_byte if np.any(base.nats) else 0.0
-    return {"bits_per_byte": difference, "low": low, "high": high, "share": share}
+def change(first: Score, other: Score) -> dict[str, Any]:
+    """Other less first in bits per byte, its interval over the same documents, and its share of the first."""
+    before, difference = first.bits_per_byte, other.bits_per_byte - first.bits_per_byte
+    low, high = bootstrap.paired(first.rows, other.rows, bootstrap.bits)
+    share, *ends = (value / before if before else 0.0 for value in (difference, low, high))
+    return {"bits_per_byte": difference, "low": low, "high": high, "share": share, "share_ends": ends}
+
+
+def gate(change: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether what was lost in the reference language stays within bounds."""
+    low, high = change["share_ends"]
+    return {"share": change["share"], "low": low, "high": high, "holds": change["share"] <= GATE_SHARE}
+
+
+def of_task(result: Result) -> float:
+    """The number that stands for a task: a share of right answers, or the score of what was written."""
+    return bootstrap.value(result.rows[result.metric], task_scores.combine(result.metric))
+
+
+def task_facts(result: Result) -> dict[str, Any]:
+    """All metrics of a task with their intervals, and what was written."""
+    values = {}
+    for metric, rows in result.rows.items():
+        combine = task_scores.combine(metric)
+        low, high = bootstrap.interval(rows, combine)
+        values[metric] = {"value": bootstrap.value(rows, combine), "low": low, "high": high}
+    return {"metric": result.metric, "values": values, "seconds": result.seconds, **result.facts}
+
+
+def task_change(first: Result, other: Result) -> dict[str, Any]:
+    """Other less first in a task's metric, and its interval over the same examples."""
+    rows, combine = (first.rows[first.metric], other.rows[other.metric]), task_scores.combine(first.metric)
+    low, high = bootstrap.paired(*rows, combine)
+    return {"metric": first.metric, "difference": of_task(other) - of_task(first), "low": low, "high": high}
+
+
+def generation_facts(generation: Generation) -> dict[str, Any]:
+    """Speed of writing, and the share of new tokens (%Gen) with its interval over the texts."""
+    rows = [[written.new, written.tokens] for written in generation.written]
+    low, high = bootstrap.interval(rows)
+    totals = {
+        "examples": len(rows),
+        "tokens": sum(written.tokens for written in generation.written),
+        "bytes": sum(written.bytes for written in generation.written),
+    }
+    speeds = {f"{name}_per_second": value / max(generation.seconds, 1e-9) for name, value in totals.items()}
+    new = {"new_share": bootstrap.value(rows), "low": low, "high": high}
+    return {**totals, "seconds": generation.seconds, "cut": generation.cut, **speeds, **new}

@@ -1,11 +1,10 @@
-"""What the numbers look like: held-out sentences cut into tokens, and what the models write."""
+"""What the numbers look like: held-out sentences, cut into tokens, and their beginnings."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt import documents
 
@@ -14,7 +13,6 @@ SENTENCE_CHARACTERS = (60, 140)
 LONE_SPACE = "␣"
 """Stands for a first token that is only the space which the tokenizer itself put there."""
 PROMPT_WORDS = 8
-NEW_TOKENS = 40
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,7 @@ class Piece:
     """Its text, or where it is only a part of a character its bytes in hexadecimal (``E0 A4``)."""
     is_bytes: bool
     is_new: bool
-    """The extended tokenizer has it and the base has not."""
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What a model wrote after a prompt, and the UTF-8 bytes of it."""
-
-    text: str
-    tokens: int
-    bytes: int
+    """The tokenizer has it and the first model's has not."""
 
 
 def choose(texts: Sequence[str], count: int) -> list[str]:
@@ -59,22 +48,6 @@ def prompt(sentence: str) -> str:
     """The first words of a sentence: half of them, at most ``PROMPT_WORDS``."""
     words = sentence.split()
     return " ".join(words[: min(PROMPT_WORDS, max(1, len(words) // 2))])
-
-
-@torch.inference_mode()
-def continuation(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, start_of_text: str, window: int
-) -> Continuation:
-    """Up to ``NEW_TOKENS`` greedy tokens after ``start_of_text``, within ``window`` tokens in all."""
-    ids = [documents.start_id(tokenizer), *documents.encode(tokenizer, [start_of_text])[0]]
-    room = min(NEW_TOKENS, window - len(ids))
-    if room < 1:
-        return Continuation("", 0, 0)
-    given = torch.tensor([ids], device=model.device)
-    written = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=room)[0, len(ids) :].tolist()
-    contents = documents.token_contents(tokenizer)
-    content = b"".join(contents[number] for number in written if number < len(contents))
-    return Continuation(content.decode("utf-8", errors="replace"), len(written), len(content))
 
 
 def _piece(content: bytes, name: str, is_new: bool) -> Piece:

@@ -21,6 +21,8 @@ PAGES = [
     "docs/add-a-strategy.md",
     "docs/models.md",
     "docs/plan.md",
+    "docs/evaluate.md",
+    "docs/tasks.md",
     "docs/probe.md",
     "docs/slurm.md",
     "docs/strategies.md",

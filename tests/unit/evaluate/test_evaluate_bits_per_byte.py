@@ -95,17 +95,6 @@ def test_windows_score_each_token_once_after_half_a_window(tokens: int, window: 
         assert item.begin == 0 or first - item.begin >= window / 2
 
 
-def test_interval_holds_the_value_and_narrows_with_more_documents() -> None:
-    generator = np.random.default_rng(1)
-    sizes = generator.integers(20, 200, size=2000)
-    nats = sizes * math.log(2) * generator.uniform(1, 3, size=2000)
-    value = nats.sum() / math.log(2) / sizes.sum()
-    few, many = (bits_per_byte.interval(nats[:n], sizes[:n]) for n in (50, 2000))
-    assert many[0] < value < many[1]
-    assert many[1] - many[0] < few[1] - few[0]
-    assert bits_per_byte.interval(nats, sizes) == many
-
-
 def test_text_is_cut_after_whole_documents(tmp_path: Path) -> None:
     path = tmp_path / "tr.txt"
     path.write_text("\n".join(SENTENCES["tr"]) + "\n", encoding="utf-8")

@@ -12,9 +12,11 @@ from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencep
 from nemo_adapt import documents
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import models, samples
-from nemo_adapt.evaluate.report import headline
+from nemo_adapt.evaluate import measure, models, samples
+from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.stage import build
+from nemo_adapt.evaluate.tasks import load
+from nemo_adapt.evaluate.tasks.scores import Result
 from nemo_adapt.token_map import NewToken, TokenMap
 
 EVIL = "<script>alert('x')</script> & [link](http://example.org) | çok güzel bir gün"
@@ -110,13 +112,14 @@ def test_report_json_holds_what_other_tools_read(finished: Path) -> None:
 def test_headline_is_three_lines_with_the_numbers(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     report["bits_per_byte"] = {"base": {"tr": 12.5, "en": 3.0}, "adapted": {"tr": 2.36, "en": 3.05}}
-    report["change"]["tr"]["share"], report["change"]["en"]["share"] = -0.811, 0.0167
+    shares = report["changes"]["adapted"]
+    shares["tr"]["share"], shares["en"]["share"] = -0.811, 0.0167
     assert headline(report) == [
         "tokens per sentence in tr: 61.2 -> 24.3 (2.5 times fewer)",
         "bits per byte tr: 12.50 -> 2.36 (-81.1%)",
         "bits per byte en: 3.00 -> 3.05 (+1.7%, English gate holds)",
     ]
-    report["change"]["en"]["share"] = 0.051
+    shares["en"]["share"] = 0.051
     assert "English gate fails" in headline(report)[2]
     report["reference"] = "de"
     assert headline(report)[2] == "trained on: 3,000 tokens (0.0 MB)"
@@ -131,7 +134,7 @@ def test_page_is_self_contained_and_escapes(finished: Path) -> None:
     links = re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|@import""", page)
     assert links and all(target.startswith("data:image/png;base64,") for target, _ in links)
     assert page.count("data:image/png") == 3
-    assert 'lang="tr" dir="auto"' in page and 'name="viewport"' in page
+    assert 'lang="tr" dir="ltr"' in page and 'name="viewport"' in page
     assert "fresh" in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     assert "learned tokens" in page and "1,234" in page and "guard dropped" in page
 
@@ -175,15 +178,6 @@ def test_samples_are_of_medium_length_and_always_the_same() -> None:
     assert samples.choose(texts, 3) == ["x" * 100, "x" * 90, "x" * 110]
     assert samples.prompt("one two three four five six seven") == "one two three"
     assert samples.prompt("word") == "word"
-
-
-def test_continuation_stays_within_the_window() -> None:
-    from evaluate_tiny import tiny_llama
-
-    tokenizer = byte_level_tokenizer()
-    model = tiny_llama(documents.vocabulary_size(tokenizer))
-    assert samples.continuation(model, tokenizer, "Bugün", 12).tokens <= 12
-    assert samples.continuation(model, tokenizer, "Bugün hava çok güzel", 4) == samples.Continuation("", 0, 0)
 
 
 def test_bad_input_is_named_in_one_line(tmp_path: Path) -> None:
@@ -234,3 +228,36 @@ def test_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "unheard_of"}')
     with pytest.raises(UserError, match=r"cannot read config\.json"):
         models.inspect(folder, folder)
+
+
+def test_tasks_stand_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the harness, whose own numbers test_evaluate_task_harness.py compares."""
+
+    def hits(model: Any, tokenizer: Any, task: Any, batch: int) -> Result:
+        right = len(tokenizer) % 7
+        rows = [[float(number < right), 1.0] for number in range(len(task.items))]
+        return Result("acc_bytes", {"acc_bytes": rows, "acc": rows}, 1.5)
+
+    monkeypatch.setattr(measure.harness, "run", hits)
+    monkeypatch.setattr(load, "_require", lambda kind: None)
+    inputs = make_inputs(tmp_path, full=False)
+    for language, premise in {"tr": "Kedi uyudu.", "en": "It rained."}.items():
+        row = {"premise": premise, "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0}
+        path = tmp_path / f"xcopa.{language}.jsonl"
+        path.write_text((json.dumps(row) + "\n") * 20, encoding="utf-8")
+        inputs[f"tasks.xcopa.{language}"] = [path]
+    (tmp_path / "out").mkdir()
+    build(make_config(), inputs, tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    expected = {"base": 270 % 7 / 10, "adapted": 330 % 7 / 10}
+    for name, value in expected.items():
+        assert report["tasks"][name] == {"xcopa_tr": pytest.approx(value), "xcopa_en": pytest.approx(value)}
+    change = report["task_changes"]["adapted"]["xcopa_tr"]
+    assert change["difference"] == pytest.approx(expected["adapted"] - expected["base"])
+    assert change["low"] <= change["difference"] <= change["high"]
+    assert report["task_list"]["xcopa_en"] == {"kind": "xcopa", "language": "en", "shots": 5, "examples": 10}
+    assert (tmp_path / "out/tasks/xcopa_tr.yaml").is_file() and (tmp_path / "out/plots/tasks.png").is_file()
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "xcopa Turkish" in page and f"{100 * expected['adapted']:.1f} " in page
+        assert "xcopa English, accuracy, %" in page

@@ -1,0 +1,60 @@
+"""95% bootstrap intervals, and those of paired differences: examples drawn with replacement, for both models the same.
+
+Every measure is a function of sums over examples: bits per byte of nats and bytes, accuracy of hits and ones, BLEU of
+counted n-grams. An example is therefore a row of numbers, and a resample a sum of rows.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 1000
+AT_ONCE = 50
+"""Resamples in one matrix product."""
+Sums = NDArray[np.float64]
+Combine = Callable[[Sums], float]
+"""Sums over examples -> the measure."""
+
+
+def ratio(sums: Sums) -> float:
+    """The first sum over the second: accuracy, or a share of tokens."""
+    return float(sums[0] / sums[1]) if sums[1] else 0.0
+
+
+def bits(sums: Sums) -> float:
+    """Bits per byte of (nats, bytes)."""
+    return ratio(sums) / float(np.log(2))
+
+
+def value(rows: ArrayLike, combine: Combine = ratio) -> float:
+    """The measure over all examples; ``rows`` [examples, numbers]."""
+    return combine(np.asarray(rows, dtype=np.float64).sum(axis=0))
+
+
+def interval(rows: ArrayLike, combine: Combine = ratio) -> tuple[float, float]:
+    """Percentiles 2.5 and 97.5 of the measure over 1000 resamples of the examples; the same rows give the same ones."""
+    return _ends([combine(sums) for sums in _resampled(np.asarray(rows, dtype=np.float64))])
+
+
+def paired(first: ArrayLike, second: ArrayLike, combine: Combine = ratio) -> tuple[float, float]:
+    """The interval of second less first, both measured on the same resamples; row i of both is the same example."""
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} and {len(other)} examples are no pairs")
+    sums = _resampled(np.hstack([one, other]))
+    cut = one.shape[1]
+    return _ends([combine(both[cut:]) - combine(both[:cut]) for both in sums])
+
+
+def _resampled(rows: Sums) -> Iterator[Sums]:
+    """The sums of each resample."""
+    generator, count = np.random.default_rng(0), len(rows)
+    for _ in range(0, RESAMPLES, AT_ONCE):
+        drawn = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(AT_ONCE))
+        yield from np.stack(list(drawn)).astype(np.float64) @ rows
+
+
+def _ends(values: list[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

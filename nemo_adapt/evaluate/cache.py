@@ -1,0 +1,46 @@
+"""Results kept by model: what was measured once, with the same weights, text and settings, is not measured again."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt.artifact import file_hash, write_json
+
+DECIDING = (".safetensors", ".json", ".model", ".tiktoken")
+"""Files of a model folder that decide what the model says; ours of these names (manifests) do not."""
+OURS = ("manifest.json", "started.json", "token_map.json")
+
+
+class Cache:
+    """A folder with one JSON file for each result of each model; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None, paths: tuple[Path, ...]) -> None:
+        self.folder = folder
+        self.model = _hash([_content(path) for path in paths]) if folder else ""
+        """Stands for the files of the model and its tokenizer."""
+
+    def get(self, what: str, deciding: Any, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gives, as JSON keeps it; taken from the folder where it was made before.
+
+        ``what`` names the kind of result and ``deciding`` holds all but the model that it depends on.
+        """
+        if self.folder is None:
+            return make()
+        path = self.folder / f"{what}-{_hash([what, self.model, deciding])}.json"
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        made = make()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, made)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _content(path: Path) -> list[str]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [f"{file.name} {file_hash(file)}" for file in files if file.suffix in DECIDING and file.name not in OURS]

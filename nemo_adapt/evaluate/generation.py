@@ -1,0 +1,142 @@
+"""Greedy writing in batches with a key-value cache, and what it costs: examples, tokens and bytes a second.
+
+Prompts of similar length go together, padded on the left. A text ends with the end token, a line end where one line is
+asked for, or once it has enough bytes: models with different tokenizers then write about the same amount of text.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
+
+from nemo_adapt import devices, documents
+from nemo_adapt.progress import Bar
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote after a prompt, its UTF-8 bytes, and how many of its tokens are new ones."""
+
+    text: str
+    tokens: int
+    bytes: int
+    new: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All that was written, in the order of the prompts."""
+
+    written: list[Written] = field(default_factory=list)
+    seconds: float = 0.0
+    cut: int = 0
+    """Prompts that were too long for the model, and lost their beginning."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How much is written after each prompt."""
+
+    most_tokens: int
+    most_bytes: int = 0
+    """Enough once it has this many bytes (0: as many as it likes)."""
+    one_line: bool = False
+
+
+class _Enough(StoppingCriteria):
+    """A text is finished when the weights of its tokens reach the limit."""
+
+    def __init__(self, weights: torch.Tensor, begin: int, limit: int) -> None:
+        self.weights, self.begin, self.limit = weights, begin, limit
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        return self.weights[input_ids[:, self.begin :]].sum(dim=1) >= self.limit
+
+
+def write(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    ask: Ask,
+    batch: int,
+    positions: int | None = None,
+    new_ids: Collection[int] = (),
+    title: str = "writing",
+) -> Generation:
+    """The likeliest next tokens after each prompt, one after the other, ``batch`` prompts side by side.
+
+    ``positions``: the most tokens that the model can read. A prompt that leaves no room loses tokens behind its start
+    token. Loading and the first, slow, call are not timed.
+    """
+    contents = documents.token_contents(tokenizer)
+    size = max(len(contents), model.config.get_text_config().vocab_size)
+    limit = ask.most_bytes or 1 << 30
+    weights = torch.zeros(size, dtype=torch.long)
+    for number, content in enumerate(contents):
+        weights[number] = limit if ask.one_line and b"\n" in content else len(content) if ask.most_bytes else 0
+    weights = weights.to(model.device)
+    room = (positions or 1 << 30) - ask.most_tokens
+    sequences, cut = _prompts(tokenizer, prompts, max(room, (positions or 1 << 30) // 2))
+    order = sorted(range(len(prompts)), key=lambda number: -len(sequences[number]))
+    written: dict[int, Written] = {}
+    if order:
+        _batch(model, [sequences[order[-1]]], weights, Ask(1), limit, positions)
+    devices.synchronize()
+    began = time.perf_counter()
+    with Bar(title, len(prompts), "texts") as bar:
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            for row, ids in zip(
+                rows, _batch(model, [sequences[row] for row in rows], weights, ask, limit, positions), strict=True
+            ):
+                written[row] = _read(ids, contents, documents.end_id(tokenizer), new_ids, ask.one_line)
+            bar.advance(len(rows))
+    devices.synchronize()
+    return Generation([written[row] for row in range(len(prompts))], time.perf_counter() - began, cut)
+
+
+def _prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], most: int) -> tuple[list[list[int]], int]:
+    """The ids of each prompt, at most ``most``, and how many prompts were cut for that."""
+    start = documents.start_id(tokenizer)
+    encoded = documents.encode(tokenizer, prompts)
+    kept = [[start, *ids[max(0, len(ids) + 1 - most) :]] for ids in encoded]
+    return kept, sum(len(short) <= len(ids) for short, ids in zip(kept, encoded, strict=True))
+
+
+@torch.inference_mode()
+def _batch(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    weights: torch.Tensor,
+    ask: Ask,
+    limit: int,
+    positions: int | None,
+) -> list[list[int]]:
+    """The ids written after each of some prompts, without what stands behind the end of a finished one."""
+    length = max(map(len, sequences))
+    given = torch.zeros(len(sequences), length, dtype=torch.long)
+    mask = torch.zeros_like(given)
+    for row, ids in enumerate(sequences):
+        given[row, length - len(ids) :] = torch.tensor(ids)
+        mask[row, length - len(ids) :] = 1
+    room = min(ask.most_tokens, (positions or 1 << 30) - length)
+    if room < 1:
+        return [[] for _ in sequences]
+    enough = StoppingCriteriaList([_Enough(weights, length, limit)])
+    found = model.generate(
+        given.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=room, stopping_criteria=enough
+    )[:, length:]
+    totals = weights[found].cumsum(dim=1)
+    ended = (totals >= limit).int().argmax(dim=1) + 1
+    full = torch.where(totals[:, -1] >= limit, ended, found.shape[1]).tolist()
+    return [ids[:end] for ids, end in zip(found.tolist(), full, strict=True)]
+
+
+def _read(ids: list[int], contents: list[bytes], end: int, new_ids: Collection[int], one_line: bool) -> Written:
+    ids = ids[: ids.index(end)] if end in ids else ids
+    content = b"".join(contents[number] for number in ids if number < len(contents))
+    text = content.decode("utf-8", errors="replace")
+    shown = text.partition("\n")[0].strip() if one_line else text
+    return Written(shown, len(ids), len(content), sum(number in new_ids for number in ids))

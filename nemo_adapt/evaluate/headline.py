@@ -1,0 +1,96 @@
+"""The three results that a report begins with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_adapt.evaluate import languages
+from nemo_adapt.evaluate.report import GATE_SHARE, Report
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One result: ``before`` and ``after`` are formatted; ``before`` is empty where only one value exists."""
+
+    label: str
+    language: str
+    before: str
+    after: str
+    note: str
+
+
+def headline(report: Report) -> list[str]:
+    """The three results as plain lines: tokens, bits per byte of the target, bits per byte of the reference language.
+
+    They are those of the second model against the first. Without a text in the reference language the third line
+    tells the size of the training.
+    """
+    return [_line(result) for result in headlines(report)]
+
+
+def headlines(report: Report) -> list[Headline]:
+    """The three results that ``headline`` words."""
+    target, reference = report["target"], report["reference"]
+    results = [_tokens(report, target), _bits(report, target)]
+    if reference != target and reference in report["bits_per_byte"][report["models"][0]]:
+        return [*results, _bits(report, reference, gate=True)]
+    return [*results, _size(report)]
+
+
+def pair(report: Report) -> tuple[str, str]:
+    """The first model, and the one that is compared with it first (itself, if it is alone)."""
+    return report["models"][0], report["models"][min(1, len(report["models"]) - 1)]
+
+
+def rows_by_text(rows: Sequence[Mapping[str, Any]], tokenizer: str) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(language, text) -> the fertility row of a tokenizer."""
+    return {(row["language"], row["text"]): row for row in rows if row["tokenizer"] == tokenizer}
+
+
+def tokens_per_sentence(row: Mapping[str, Any]) -> float:
+    """Tokens per sentence of a fertility row."""
+    return float(row["tokens"]) / max(1, row["sentences"])
+
+
+def _tokens(report: Report, language: str) -> Headline:
+    names = pair(report)
+    tables = [rows_by_text(report["fertility"], report["tokenizers"][name]) for name in names]
+    measured = [key for key in tables[0] if key[0] == language and key in tables[1]]
+    if measured:
+        label, values = "tokens per sentence in", [tokens_per_sentence(table[measured[0]]) for table in tables]
+    else:
+        facts = [report["scores"][name][language] for name in names]
+        label, values = "tokens per document in", [fact["tokens"] / fact["documents"] for fact in facts]
+    before, after = values
+    note = f"{before / after:.1f} times fewer" if after and before / after >= 1.05 else ""
+    return _result(report, label, language, f"{before:.1f}", f"{after:.1f}", note)
+
+
+def _bits(report: Report, language: str, gate: bool = False) -> Headline:
+    first, second = pair(report)
+    before, after = (report["bits_per_byte"][name][language] for name in (first, second))
+    if first == second:
+        return _result(report, "bits per byte", language, "", f"{after:.2f}", "")
+    share = report["changes"][second][language]["share"]
+    held = "holds" if share <= GATE_SHARE else f"fails, limit {GATE_SHARE:+.0%}"
+    note = f"{share:+.1%}" + (f", {languages.name(language)} gate {held}" if gate else "")
+    return _result(report, "bits per byte", language, f"{before:.2f}", f"{after:.2f}", note)
+
+
+def _size(report: Report) -> Headline:
+    training = report["training"]
+    if "tokens" in training and "bytes" in training:
+        return Headline("trained on", "", "", f"{training['tokens']:,} tokens", f"{training['bytes'] / 1e6:,.1f} MB")
+    facts = report["scores"][report["models"][0]].values()
+    scored = sum(fact["bytes"] for fact in facts) / 1e6
+    return Headline("scored on", "", "", f"{sum(fact['documents'] for fact in facts):,} documents", f"{scored:,.2f} MB")
+
+
+def _result(report: Report, label: str, language: str, before: str, after: str, note: str) -> Headline:
+    return Headline(label, language, before if len(report["models"]) > 1 else "", after, note)
+
+
+def _line(result: Headline) -> str:
+    values = f"{result.before} -> {result.after}" if result.before else result.after
+    subject = " ".join(part for part in (result.label, result.language) if part)
+    return f"{subject}: {values}" + (f" ({result.note})" if result.note else "")

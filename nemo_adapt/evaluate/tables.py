@@ -1,0 +1,242 @@
+"""The tables of the report: cells as text, from report.json's content."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt.evaluate import languages
+from nemo_adapt.evaluate.headline import rows_by_text, tokens_per_sentence
+from nemo_adapt.evaluate.report import Report
+
+METRICS = {
+    "acc_bytes": "accuracy, %",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "spbleu": "spBLEU",
+}
+ACCURACIES = ("acc_bytes", "acc", "acc_norm")
+"""Kept as shares, shown as percentages."""
+NOT_SHOWN = ("acc", "acc_norm")
+"""Accuracies whose length is not that in bytes stay in report.json: they favour one tokenizer, or one script."""
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column names the row, the others hold numbers."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def all_tables(report: Report) -> dict[str, Table]:
+    """Every table by name; one without rows is left out of the pages."""
+    return {
+        "fertility": fertility(report),
+        "tokenizer": facts(report["tokenizer"]),
+        "training": training(report["training"]),
+        "bits_per_byte": bits(report),
+        "generation": generation(report),
+        "tasks": tasks(report),
+        "lost": lost(report),
+        "stages": stages(report),
+        "cost": cost(report),
+    }
+
+
+def fertility(report: Report) -> Table:
+    """Tokens per sentence, bytes per token, and tokens relative to the reference language's.
+
+    The last but one column is over the first tokenizer's tokens for the reference text, the last over its own.
+    """
+    reference = languages.name(report["reference"])
+    counts = ["Sentences", "Tokens per sentence", "Change", "Bytes per token"]
+    columns = ["Text", "Model", *counts, f"Over {report['models'][0]}'s {reference}", f"Over its own {reference}"]
+    tables = {name: rows_by_text(report["fertility"], report["tokenizers"][name]) for name in report["models"]}
+    first = next(iter(tables.values()))
+    rows = []
+    for key, base in first.items():
+        for name, table in tables.items():
+            if key not in table:
+                continue
+            row, before = table[key], tokens_per_sentence(base)
+            after = tokens_per_sentence(row)
+            yardstick = next((each for (language, _), each in table.items() if language == report["reference"]), None)
+            aligned = yardstick is not None and yardstick["sentences"] == row["sentences"]
+            share = row["tokens"] / yardstick["tokens"] if yardstick and aligned else None
+            rows.append(
+                [
+                    text_name(key, first),
+                    name,
+                    f"{row['sentences']:,}",
+                    f"{after:.1f}",
+                    NOTHING if row is base or not before else f"{after / before - 1:+.1%}",
+                    f"{row['bytes_per_token']:.2f}",
+                    _times(row.get("tokens_vs_reference")),
+                    _times(share),
+                ]
+            )
+    return Table(columns, rows)
+
+
+def bits(report: Report) -> Table:
+    """Bits per byte with 95% intervals, and the change over the same documents with its own."""
+    columns = ["Text", "Model", "Bits per byte", "Difference", "Change", "Documents", "kB"]
+    rows = []
+    for key in report["bits_per_byte"][report["models"][0]]:
+        for name in report["models"]:
+            fact, change = report["scores"][name][key], report["changes"].get(name, {}).get(key)
+            rows.append(
+                [
+                    languages.name(key),
+                    name,
+                    _interval(report["bits_per_byte"][name][key], fact, 3),
+                    _interval(change["bits_per_byte"], change, 3, "+") if change else NOTHING,
+                    f"{change['share']:+.1%}" if change else NOTHING,
+                    f"{fact['documents']:,}",
+                    f"{fact['bytes'] / 1e3:,.1f}",
+                ]
+            )
+    return Table(columns, rows)
+
+
+def generation(report: Report) -> Table:
+    """How fast each model writes, and how many of its tokens are new ones."""
+    columns = ["Text", "Model", "Examples/s", "Tokens/s", "Bytes/s", "Tokens per example", "New tokens (%Gen)"]
+    rows = []
+    for key in next(iter(report["generation"].values()), {}):
+        for name, of in report["generation"].items():
+            fact = of[key]
+            speeds = [f"{fact[f'{unit}_per_second']:,.2f}" for unit in ("examples", "tokens", "bytes")]
+            new = {"low": 100 * fact["low"], "high": 100 * fact["high"]}
+            length = f"{fact['tokens'] / fact['examples']:.1f}"
+            rows.append([languages.name(key), name, *speeds, length, _interval(100 * fact["new_share"], new, 1)])
+    return Table(columns, rows)
+
+
+def tasks(report: Report) -> Table:
+    """Metrics of every task; the difference is that of the task's main metric, which comes first."""
+    columns = ["Task", "Model", "Metric", "Score", "Difference", "Examples", "Shots"]
+    rows = []
+    for task, about in report["task_list"].items():
+        for name in report["models"]:
+            fact, change = report["task_scores"][name][task], report["task_changes"].get(name, {}).get(task)
+            for metric, value in fact["values"].items():
+                if metric in NOT_SHOWN:
+                    continue
+                times = scale(metric)
+                main = change if metric == fact["metric"] else None
+                rows.append(
+                    [
+                        task_name(task, about),
+                        name,
+                        METRICS[metric],
+                        _scaled(value["value"], value, times),
+                        _scaled(main["difference"], main, times, "+") if main else NOTHING,
+                        f"{about['examples']:,}",
+                        str(about["shots"]),
+                    ]
+                )
+    return Table(columns, rows)
+
+
+def lost(report: Report) -> Table:
+    """What became of the reference language: its text, and its tasks."""
+    columns = ["Measure", "Model", "Difference", "Verdict"]
+    rows = []
+    for name in report["models"][1:]:
+        if gate := report["gate"].get(name):
+            ends = {key: 100 * gate[key] for key in ("low", "high")}
+            shown = _interval(100 * gate["share"], ends, 1, "+")
+            rows.append(["bits per byte, %", name, shown, "gate holds" if gate["holds"] else "gate fails"])
+        for task, about in report["task_list"].items():
+            if about["language"] == report["reference"]:
+                change = report["task_changes"][name][task]
+                times = scale(change["metric"])
+                shown = _scaled(change["difference"], change, times, "+")
+                clear = "lost" if change["high"] < 0 else "gained" if change["low"] > 0 else "within noise"
+                rows.append([f"{task_name(task, about)}, {METRICS[change['metric']]}", name, shown, clear])
+    return Table(columns, rows)
+
+
+def training(summary: Mapping[str, Any]) -> Table:
+    """The size and the speed of the training, of those values that its summary has."""
+    formats = {
+        "steps": ("Steps", "{:,}"),
+        "tokens": ("Tokens", "{:,}"),
+        "bytes": ("Bytes", "{:,}"),
+        "seconds": ("Seconds", "{:,.0f}"),
+        "tokens_per_second": ("Tokens per second", "{:,.0f}"),
+    }
+    shown = {title: form.format(summary[key]) for key, (title, form) in formats.items() if key in summary}
+    return Table(list(shown), [list(shown.values())] if shown else [])
+
+
+def stages(report: Report) -> Table:
+    """What the stages before this one took."""
+    rows = [
+        [name, f"{fact['seconds']:,.1f}", f"{fact.get('peak_memory_mib', 0):,}"]
+        for name, fact in report["stages"].items()
+    ]
+    return Table(["Stage", "Seconds", "Peak memory, MiB"], rows)
+
+
+def cost(report: Report) -> Table:
+    """What the evaluation of each model took."""
+    kinds = {"load": "Loading, s", "score": "Scoring, s", "write": "Writing, s", "tasks": "Tasks, s"}
+    rows = [
+        [
+            name,
+            *(f"{fact['seconds'][kind]:,.1f}" for kind in kinds),
+            f"{fact['tokens_scored']:,}",
+            f"{fact['tokens_written']:,}",
+            fact["device"],
+        ]
+        for name, fact in report["cost"].items()
+    ]
+    return Table(["Model", *kinds.values(), "Tokens scored", "Tokens written", "Device"], rows)
+
+
+def facts(values: Mapping[str, Any]) -> Table:
+    """The plain values of a dictionary, and of dictionaries in it, as rows of name and value."""
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += [[f"{key} {name}", shown] for name, shown in facts(value).rows]
+        elif isinstance(value, (str, int, float)):
+            rows.append(
+                [key, f"{value:,}" if type(value) is int else f"{value:.4g}" if type(value) is float else str(value)]
+            )
+    return Table(["", ""], [[name.replace("_", " "), shown] for name, shown in rows])
+
+
+def text_name(key: tuple[str, str], among: Mapping[tuple[str, str], Any]) -> str:
+    """The language, with the text's name behind it where a language has several texts."""
+    language, text = key
+    several = sum(other == language for other, _ in among) > 1
+    return languages.name(language) + (f" ({Path(text).name})" if several else "")
+
+
+def task_name(task: str, about: Mapping[str, Any]) -> str:
+    """``xcopa Turkish``, ``translation English-Turkish``."""
+    of = task.removeprefix(f"{about['kind']}_")
+    return f"{about['kind']} {'-'.join(map(languages.name, of.split('-')))}"
+
+
+def scale(metric: str) -> float:
+    """What a metric is multiplied by to be read: shares become percentages."""
+    return 100.0 if metric in ACCURACIES else 1.0
+
+
+def _scaled(value: float, ends: Mapping[str, float], times: float, sign: str = "") -> str:
+    return _interval(times * value, {key: times * ends[key] for key in ("low", "high")}, 1, sign)
+
+
+def _interval(value: float, ends: Mapping[str, float], digits: int, sign: str = "") -> str:
+    form = f"{{:{sign}.{digits}f}}"
+    return f"{form.format(value)} [{form.format(ends['low'])}, {form.format(ends['high'])}]"
+
+
+def _times(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}×"

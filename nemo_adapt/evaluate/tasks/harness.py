@@ -1,0 +1,113 @@
+"""Tasks of choice through lm-evaluation-harness: local YAML and JSON lines, no network.
+
+``write`` leaves a folder with which anyone gets the same numbers from the same model::
+
+    cd runs/NAME/evaluate/tasks
+    lm_eval --model hf --model_args pretrained=../../export --include_path . --tasks xcopa_tr
+
+``acc_bytes`` is the paper's measure: the answer with the largest log-probability per UTF-8 byte.
+"""
+
+import io
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nemo_adapt.evaluate.tasks.kinds import Choice
+from nemo_adapt.evaluate.tasks.load import Task
+from nemo_adapt.evaluate.tasks.scores import Result
+
+METRIC = "acc_bytes"
+METRICS = (METRIC, "acc", "acc_norm")
+
+
+def write(task: Task, folder: Path) -> Path:
+    """``NAME.yaml``, ``NAME.jsonl`` and, with examples to show, ``NAME.shots.jsonl``; returns the YAML file.
+
+    The files name each other relative to the folder, from which the harness then has to be started.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"test": f"{task.name}.jsonl"} | ({"shots": f"{task.name}.shots.jsonl"} if task.shots else {})
+    for split, items in (("test", task.items), ("shots", task.shots)):
+        if items:
+            (folder / files[split]).write_text("".join(map(_line, items)), encoding="utf-8")
+    path = folder / f"{task.name}.yaml"
+    path.write_text(json.dumps(_config(task, files), indent=1, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, batch: int) -> Result:
+    """Let the harness score one task with a model that is loaded."""
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+
+        place = Path(folder)
+        config = json.loads(write(task, place).read_text(encoding="utf-8"))
+        config["dataset_kwargs"] = {
+            "data_files": {split: str(place / name) for split, name in config["dataset_kwargs"]["data_files"].items()},
+            "cache_dir": str(place / "cache"),
+        }
+        (place / f"{task.name}.yaml").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+        began = time.perf_counter()
+        found = simple_evaluate(
+            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch),
+            tasks=[task.name],
+            task_manager=TaskManager(include_path=folder, include_defaults=False),
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+        seconds = time.perf_counter() - began
+    samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
+    rows = {metric: [[float(sample[metric]), 1.0] for sample in samples] for metric in METRICS}
+    return Result(METRIC, rows, seconds)
+
+
+def _config(task: Task, files: dict[str, str]) -> dict[str, Any]:
+    """The task in the harness's own words."""
+    shown = {"fewshot_split": "shots", "num_fewshot": len(task.shots), "fewshot_config": {"sampler": "first_n"}}
+    return {
+        "task": task.name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": files},
+        "test_split": "test",
+        **(shown if task.shots else {"num_fewshot": 0}),
+        "output_type": "multiple_choice",
+        "doc_to_text": "query",
+        "doc_to_choice": "choices",
+        "doc_to_target": "gold",
+        "metric_list": [{"metric": metric} for metric in METRICS],
+    }
+
+
+def _line(item: Any) -> str:
+    assert isinstance(item, Choice)
+    content = {"query": item.query, "choices": item.choices, "gold": item.gold}
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The harness and the libraries below it say only what is wrong, and ask nothing of the network.
+
+    Its bars are for a terminal; elsewhere they would fill a log.
+    """
+    for name in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,159 @@
+"""The kinds of tasks: what a record of each must hold, and the question that it becomes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.evaluate.tasks import prompts
+from nemo_adapt.evaluate.tasks.records import Record
+
+BLANK = "[Y]"
+SUBJECT = "[X]"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with answers, one of them right; a space stands between question and answer."""
+
+    query: str
+    choices: tuple[str, ...]
+    gold: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A prompt that a line of text follows."""
+
+    query: str
+    reference: str
+
+
+Item = Choice | Line
+Render = Callable[[Record, Any], Item]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the records of a task become questions."""
+
+    render: Render
+    words: Callable[[str, str], Any]
+    """Language, name of the kind -> the words that ``render`` takes; ``UserError`` for a language without."""
+    shots: int
+    """Examples shown before a question, as in the paper."""
+    most_tokens: int = 0
+    """Tokens of an answer that is written; 0: it is chosen."""
+    complete: Callable[[Sequence[Record]], list[Record]] = list
+    """Adds to all records of a task what they know only together."""
+    needs: tuple[str, ...] = ("lm_eval",)
+    """Packages of the extra ``eval``."""
+
+
+def xcopa(record: Record, words: Mapping[str, str]) -> Choice:
+    """Cause or effect of a premise, which loses its full stop, as in lm-evaluation-harness."""
+    joint = [*words.values()][record.place("question", {"cause": 0, "effect": 1})]
+    choices = tuple(text[0].lower() + text[1:] for text in (record.text("choice1"), record.text("choice2")))
+    return Choice(f"{record.text('premise')[:-1]} {joint}", choices, record.place("label", {0: 0, 1: 1}))
+
+
+def xnli(record: Record, words: tuple[str, ...]) -> Choice:
+    """The likeliest of three texts, each both sentences with another word between, as in lm-evaluation-harness."""
+    question, *answers = words
+    premise, hypothesis = record.text("premise"), record.text("hypothesis")
+    labels = {"entailment": 0, "neutral": 1, "contradiction": 2}
+    gold = record.place("label", {0: 0, 1: 1, 2: 2}, labels)
+    return Choice("", tuple(f"{premise}, {question} {answer}, {hypothesis}" for answer in answers), gold)
+
+
+def xstorycloze(record: Record, words: None) -> Choice:
+    """Four sentences and two endings."""
+    story = " ".join(record.text(f"input_sentence_{number}") for number in range(1, 5))
+    endings = (record.text("sentence_quiz1"), record.text("sentence_quiz2"))
+    return Choice(story, endings, record.place("answer_right_ending", {1: 0, 2: 1}))
+
+
+def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
+    """A text, a heading, and the word for its mood; records that know ``neutral`` say so by that label alone."""
+    heading, negative, neutral, positive = words
+    labels = {"negative": 0, "positive": 1} | ({"neutral": 2} if record.values["neutral"] else {})
+    choices = (negative, positive, neutral)[: len(labels)]
+    gold = record.place("label", labels, {} if record.values["neutral"] else {0: 0, 1: 1})
+    return Choice(f"{record.text('text')}\n{heading}:", choices, gold)
+
+
+def mlama(record: Record, words: None) -> Choice:
+    """A fact with a blank, and the candidates for it, each with the rest of the sentence behind it."""
+    template = record.text("template")
+    for mark in (SUBJECT, BLANK):
+        if mark not in template:
+            raise record.error(f"has no {mark} in field 'template'")
+    before, _, after = template.replace(SUBJECT, record.text("sub_label")).partition(BLANK)
+    query, _, beginning = before.rpartition(" ")
+    candidates = [str(each) for each in record.value("candidates")]
+    if record.text("obj_label") not in candidates:
+        raise record.error("has an 'obj_label' that is not among its 'candidates'")
+    choices = tuple(f"{beginning}{candidate}{after}".strip() for candidate in candidates)
+    return Choice(query, choices, candidates.index(record.text("obj_label")))
+
+
+def headline(record: Record, words: tuple[str, str]) -> Line:
+    """The headline of a summary."""
+    summary, title = words
+    text = " ".join(record.text("summary").split())
+    return Line(f"{summary}: {text}\n{title}:", " ".join(record.text("title").split()))
+
+
+def translation(record: Record, words: tuple[tuple[str, str], tuple[str, str]]) -> Line:
+    """A sentence and its translation, each behind the name of its language."""
+    (source, source_name), (target, target_name) = words
+    return Line(f"{source_name}: {record.text(source)}\n{target_name}:", record.text(target))
+
+
+def pair(language: str, kind: str) -> tuple[str, str]:
+    """The two languages of ``en-tr``."""
+    source, dash, target = language.partition("-")
+    if not (source and dash and target):
+        raise UserError(f"evaluate.tasks.{kind}: {language!r} is no pair of languages like en-tr")
+    return source, target
+
+
+def with_candidates(records: Sequence[Record]) -> list[Record]:
+    """Records of facts; where one names no candidates, they are the objects of all records with its template."""
+    objects: dict[Any, dict[Any, None]] = {}
+    for record in records:
+        objects.setdefault(record.text("template"), {})[record.text("obj_label")] = None
+    return [
+        Record({"candidates": [*objects[record.text("template")]]} | dict(record.values), record.path, record.line)
+        for record in records
+    ]
+
+
+def with_neutral(records: Sequence[Record]) -> list[Record]:
+    """Records of sentiment; each knows whether any of them is neutral."""
+    neutral = any(record.values.get("label") == "neutral" for record in records)
+    return [Record(dict(record.values) | {"neutral": neutral}, record.path, record.line) for record in records]
+
+
+def _table(table: Mapping[str, Any]) -> Callable[[str, str], Any]:
+    return lambda language, kind: prompts.words(table, language, kind)
+
+
+def _none(language: str, kind: str) -> None:
+    """A task whose examples hold all the words."""
+
+
+def _names(language: str, kind: str) -> tuple[tuple[str, str], ...]:
+    return tuple((each, prompts.words(prompts.LANGUAGE, each, kind)) for each in pair(language, kind))
+
+
+KINDS = {
+    "headline": Kind(headline, _table(prompts.HEADLINE), shots=1, most_tokens=50, needs=("sacrebleu", "rouge_score")),
+    "mlama": Kind(mlama, _none, shots=0, complete=with_candidates),
+    "sentiment": Kind(sentiment, _table(prompts.SENTIMENT), shots=5, complete=with_neutral),
+    "translation": Kind(translation, _names, shots=5, most_tokens=200, needs=("sacrebleu",)),
+    "xcopa": Kind(xcopa, _table(prompts.XCOPA), shots=5),
+    "xnli": Kind(xnli, _table(prompts.XNLI), shots=5),
+    "xstorycloze": Kind(xstorycloze, _none, shots=5),
+}
+"""Shots and lengths are the paper's (arXiv 2406.14670)."""

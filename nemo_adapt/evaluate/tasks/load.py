@@ -1,0 +1,80 @@
+"""From ``evaluate.tasks`` to questions, checked before any model is loaded."""
+
+import importlib.util
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_adapt.config import EvaluateConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.evaluate.tasks import records
+from nemo_adapt.evaluate.tasks.kinds import KINDS, Item, Kind, pair
+from nemo_adapt.registry import nearest
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions in one language, and the examples that stand before each."""
+
+    kind: str
+    language: str
+    """The language of the answers."""
+    name: str
+    items: list[Item]
+    shots: list[Item]
+
+    @property
+    def writes(self) -> bool:
+        """The answer is written, not chosen."""
+        return bool(KINDS[self.kind].most_tokens)
+
+
+def load(config: EvaluateConfig, paths: Mapping[str, Path]) -> list[Task]:
+    """The tasks of a configuration; ``paths``: ``KIND.LANGUAGE`` -> file or folder.
+
+    ``UserError`` for an unknown kind or language, a record with a missing or empty field (file and line), too few
+    examples to show, and where a package of the extra ``eval`` is missing.
+    """
+    tasks = []
+    for key, path in paths.items():
+        kind, _, language = key.partition(".")
+        if kind not in KINDS:
+            raise UserError(f"evaluate.tasks: unknown kind {kind!r}.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}")
+        tasks.append(_task(config, kind, language, path))
+    odd = set(config.shots) - set(KINDS)
+    if odd:
+        raise UserError(f"evaluate.shots: unknown kind {min(odd)!r}.{nearest(min(odd), KINDS)}")
+    for kind in dict.fromkeys(task.kind for task in tasks):
+        _require(kind)
+    return tasks
+
+
+def _task(config: EvaluateConfig, name: str, language: str, path: Path) -> Task:
+    kind = KINDS[name]
+    words = kind.words(language, name)
+    shots = config.shots.get(name, kind.shots)
+    if path.is_dir() and name == "translation":
+        splits = records.read_aligned(path, pair(language, name), shots)
+    else:
+        splits = records.read(path, shots)
+    shown, scored = _rendered(kind, splits, words)
+    if not scored:
+        raise UserError(f"{path}: no examples to score (splits {', '.join(records.SCORED)})")
+    drawn = random.Random(config.seed).sample(shown, shots)
+    most = config.task_examples or len(scored)
+    return Task(name, language.rpartition("-")[2], f"{name}_{language}", scored[:most], drawn)
+
+
+def _rendered(kind: Kind, splits: records.Splits, words: object) -> tuple[list[Item], list[Item]]:
+    completed = kind.complete([*splits.shown, *splits.scored])
+    items = [kind.render(record, words) for record in completed]
+    return items[: len(splits.shown)], items[len(splits.shown) :]
+
+
+def _require(kind: str) -> None:
+    missing = [name for name in KINDS[kind].needs if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"evaluate.tasks.{kind} needs {' and '.join(missing).replace('_', '-')}: pip install 'nemo-adapt[eval]'"
+        )

@@ -1,0 +1,52 @@
+"""Intervals: they hold the value, narrow with more examples, and see a difference only where there is one."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nemo_adapt.evaluate import bootstrap
+
+
+def rows(count: int, seed: int = 1) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(20, 200, size=count)
+    return np.stack([sizes * math.log(2) * generator.uniform(1, 3, size=count), sizes], axis=1)
+
+
+def test_interval_holds_the_value_and_narrows_with_more_examples() -> None:
+    many = rows(2000)
+    value = many[:, 0].sum() / math.log(2) / many[:, 1].sum()
+    assert bootstrap.value(many, bootstrap.bits) == pytest.approx(value)
+    wide, narrow = (bootstrap.interval(many[:count], bootstrap.bits) for count in (50, 2000))
+    assert narrow[0] < value < narrow[1]
+    assert narrow[1] - narrow[0] < wide[1] - wide[0]
+    assert bootstrap.interval(many, bootstrap.bits) == narrow
+
+
+def test_interval_has_the_width_that_theory_gives() -> None:
+    hits = np.array([[1.0, 1.0]] * 300 + [[0.0, 1.0]] * 700)
+    low, high = bootstrap.interval(hits)
+    half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
+    assert (low, high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.004)
+
+
+def test_a_paired_difference_is_seen_where_the_examples_vary_more_than_the_models() -> None:
+    first = rows(200)
+    second = first.copy()
+    second[:, 0] *= 0.99
+    low, high = bootstrap.paired(first, second, bootstrap.bits)
+    assert low < high < 0 and high - low < 0.01
+    alone = [bootstrap.interval(each, bootstrap.bits) for each in (first, second)]
+    assert alone[1][1] > alone[0][0]
+    assert bootstrap.paired(first, first, bootstrap.bits) == (0.0, 0.0)
+
+
+def test_a_measure_that_is_no_ratio() -> None:
+    low, high = bootstrap.interval(np.ones((50, 3)), lambda sums: float(np.prod(sums)))
+    assert low == high == 50.0**3
+
+
+def test_examples_that_are_no_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 and 2 examples"):
+        bootstrap.paired(np.ones((3, 2)), np.ones((2, 2)))

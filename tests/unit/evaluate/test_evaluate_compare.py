@@ -1,0 +1,138 @@
+"""``nemo-adapt compare``: several plain folders, results kept by model, bad input in one line."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.evaluate import command, measure, models
+
+TRANSLATED = {
+    "en": "A cat sleeps.\nIt is fine today.\n",
+    "tr": "Kedi uyuyor.\nBugün hava güzel.\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(models, "best_device", lambda: torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("compare")
+    save_model(root / "base", byte_level_tokenizer(270))
+    save_model(root / "adapted", byte_level_tokenizer(330), seed=1)
+    save_model(root / "other", sentencepiece_tokenizer(), seed=2)
+    (root / "parallel").mkdir()
+    for language, sentences in SENTENCES.items():
+        (root / f"{language}.txt").write_text("\n".join(sentences), encoding="utf-8")
+        (root / "parallel" / f"{language}.txt").write_text(TRANSLATED[language], encoding="utf-8")
+    return root
+
+
+def words(place: Path, *names: str) -> list[str]:
+    named = ", ".join(f"{name}: {place / name}" for name in names)
+    texts = [f"evaluate.texts.{language}={place / language}.txt" for language in ("en", "tr")]
+    return [
+        f"models={{{named}}}", *texts, "evaluate.generate=2", f"parallel={place / 'parallel'}", f"out={place / 'out'}",
+    ]  # fmt: skip
+
+
+def read(place: Path) -> dict[str, Any]:
+    return json.loads((place / "out/report.json").read_text(encoding="utf-8"))
+
+
+def test_three_models_are_compared_with_the_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(words(place, "base", "adapted", "other"))
+    report = read(place)
+    assert report["models"] == list(report["bits_per_byte"]) == ["base", "adapted", "other"]
+    assert list(report["changes"]) == list(report["gate"]) == ["adapted", "other"]
+    for name, changes in report["changes"].items():
+        for language, change in changes.items():
+            values = report["bits_per_byte"]
+            difference = values[name][language] - values["base"][language]
+            assert change["bits_per_byte"] == pytest.approx(difference)
+            assert change["low"] <= difference <= change["high"]
+    fertility = {(row["tokenizer"], row["language"]): row["tokens"] for row in report["fertility"]}
+    assert len(fertility) == 6 and fertility["adapted", "tr"] < fertility["base", "tr"]
+    assert report["generation"]["base"]["tr"]["new_share"] == 0 < report["generation"]["adapted"]["tr"]["new_share"]
+    assert report["generation"]["other"]["tr"]["new_share"] == 0  # its tokenizer extends no other
+    assert report["generation"]["adapted"]["tr"]["examples"] == 2
+    assert report["headline"][1].startswith("bits per byte tr: ")
+    assert f"report: {place / 'out/report.html'}" in capsys.readouterr().out
+    page = (place / "out/report.html").read_text(encoding="utf-8")
+    assert "What was lost in English" in page and "Speed of writing" in page and "<h2>Training" not in page
+
+
+def test_what_was_measured_is_not_measured_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.main(words(place, "base", "adapted"))
+    before = read(place)
+    loaded = []
+    load = models.load
+    monkeypatch.setattr(
+        measure.models, "load", lambda candidate: loaded.append(candidate.folder.name) or load(candidate)
+    )
+    command.main(words(place, "base", "adapted"))
+    assert loaded == [] and read(place)["scores"] == before["scores"]
+    command.main([*words(place, "base", "adapted"), f"evaluate.texts.en={place / 'parallel/en.txt'}"])
+    assert loaded == ["base", "adapted"]
+    assert read(place)["bits_per_byte"]["base"]["tr"] == before["bits_per_byte"]["base"]["tr"]
+    assert read(place)["bits_per_byte"]["base"]["en"] != before["bits_per_byte"]["base"]["en"]
+    save_model(place / "adapted", byte_level_tokenizer(330), seed=5)
+    loaded.clear()
+    command.main(words(place, "base", "adapted"))
+    assert loaded == ["adapted"]
+    assert read(place)["bits_per_byte"]["adapted"]["tr"] != before["bits_per_byte"]["adapted"]["tr"]
+
+
+def test_one_model_alone_is_described(place: Path) -> None:
+    command.main(words(place, "other"))
+    assert read(place)["changes"] == {} and "->" not in "".join(read(place)["headline"])
+
+
+def test_bad_input_is_named_in_one_line(place: Path, tmp_path: Path) -> None:
+    good = words(place, "base", "adapted")
+
+    def message(*changed: str) -> str:
+        with pytest.raises(UserError) as caught:
+            command.main([*good, *changed, f"out={tmp_path / 'out'}"])
+        assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+        return str(caught.value)
+
+    with pytest.raises(UserError, match="no value for models: give it names and folders"):
+        command.main(good[1:])
+    assert "unknown key 'modles'. Did you mean 'models'?" in message("modles={}")
+    assert "'some' is no name in models" in message("tokenizers={some: x}")
+    assert "evaluate.tasks.xcopa.tr: nowhere does not exist" in message("evaluate.tasks.xcopa.tr=nowhere")
+    assert "parallel: nowhere does not exist" in message("parallel=nowhere")
+    assert "evaluate.texts.tr" in message("evaluate.texts.tr=nowhere")
+    assert "at most 64 tokens" in message("evaluate.context=100")
+    (tmp_path / "de.txt").write_text("Eine Katze.\n")
+    assert f"parallel: {tmp_path} has no text of en, tr" in message(f"parallel={tmp_path}")
+    big = byte_level_tokenizer(400)
+    save_model(tmp_path / "small", big, vocabulary=300)
+    assert "they do not belong together" in message(f"models={{base: {tmp_path / 'small'}}}")
+    (tmp_path / "empty.txt").touch()
+    assert "the file is empty" in message(f"evaluate.texts.tr={tmp_path / 'empty.txt'}")
+    (tmp_path / "task.jsonl").write_text('{"premise": "a."}\n')
+    said = message(f"evaluate.tasks.xcopa.tr={tmp_path / 'task.jsonl'}", "evaluate.shots.xcopa=0")
+    assert "task.jsonl: line 1 has no field" in said
+
+
+def test_the_page_s_command_does_what_it_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs/evaluate.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = [line for line in page.splitlines() if line.startswith("nemo-adapt compare")]
+    monkeypatch.chdir(place)
+    command.main([*shlex.split(line)[2:], "evaluate.generate=1"])
+    report = json.loads((place / "comparison/report.json").read_text(encoding="utf-8"))
+    keys = re.findall(r"^\| (`[^|]*`) \|", page, re.MULTILINE)
+    named = [name.split(".")[0] for key in keys for name in re.findall(r"`([\w.]+)`", key)]
+    assert len(named) > 10 and set(named) <= report.keys()

@@ -1,0 +1,71 @@
+"""Tasks of choice: what is written for the harness, and the harness run by itself on the same folder."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from evaluate_tiny import byte_level_tokenizer, save_model
+
+from nemo_adapt.evaluate import models
+from nemo_adapt.evaluate.tasks import harness
+from nemo_adapt.evaluate.tasks.kinds import Choice
+from nemo_adapt.evaluate.tasks.load import Task
+
+ITEMS = [
+    Choice(f"Soru {number} çünkü", ("evet, güzel bir gün.", "hayır.", f"belki {number * number}"), number % 3)
+    for number in range(30)
+]
+
+
+def task(shots: int) -> Task:
+    return Task("xcopa", "tr", "xcopa_tr", ITEMS[5:], ITEMS[:shots])
+
+
+def test_the_files_name_each_other_and_hold_the_questions(tmp_path: Path) -> None:
+    config = json.loads(harness.write(task(2), tmp_path).read_text(encoding="utf-8"))
+    assert config["dataset_kwargs"]["data_files"] == {"test": "xcopa_tr.jsonl", "shots": "xcopa_tr.shots.jsonl"}
+    assert config["num_fewshot"] == 2 and config["metric_list"][0] == {"metric": "acc_bytes"}
+    rows = [json.loads(line) for line in (tmp_path / "xcopa_tr.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows[1] == {"query": ITEMS[6].query, "choices": list(ITEMS[6].choices), "gold": 0}
+    assert len((tmp_path / "xcopa_tr.shots.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    (tmp_path / "none").mkdir()
+    assert "fewshot_split" not in harness.write(task(0), tmp_path / "none").read_text(encoding="utf-8")
+    assert not (tmp_path / "none/xcopa_tr.shots.jsonl").exists()
+
+
+@pytest.mark.parametrize("shots", [0, 3])
+def test_the_harness_by_itself_gives_the_same_numbers(
+    shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm_eval = pytest.importorskip("lm_eval")
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
+    candidate = models.inspect(folder, folder)
+    ours = harness.run(models.load(candidate), candidate.tokenizer, task(shots), 4)
+    assert ours.metric == "acc_bytes" and len(ours.rows["acc_bytes"]) == 25
+
+    harness.write(task(shots), tmp_path / "tasks")
+    monkeypatch.chdir(tmp_path / "tasks")
+    with harness._quiet():
+        found = lm_eval.simple_evaluate(
+            model="hf",
+            model_args=f"pretrained={folder}",
+            tasks=["xcopa_tr"],
+            task_manager=lm_eval.tasks.TaskManager(include_path=os.fspath(tmp_path / "tasks"), include_defaults=False),
+            batch_size=4,
+            device=str(candidate_device()),
+            bootstrap_iters=0,
+        )
+    for metric in harness.METRICS:
+        mean = sum(hit for hit, _ in ours.rows[metric]) / 25
+        assert found["results"]["xcopa_tr"][f"{metric},none"] == pytest.approx(mean, abs=1e-12)
+    # Byte length must matter, or the measure that stands for the task would not be tested.
+    assert ours.rows["acc"] != ours.rows["acc_bytes"]
+
+
+def candidate_device() -> str:
+    from nemo_adapt.devices import best_device
+
+    return best_device().type
