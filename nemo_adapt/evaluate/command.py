@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_adapt import artifact, fertility, recipes, text
+from nemo_adapt import fertility, locks, recipes, text
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, models
@@ -79,7 +79,7 @@ def main(words: list[str]) -> None:
             fertility=rows,
         )
 
-    with artifact.alone(out):
+    with locks.alone(out):
         out.mkdir(parents=True, exist_ok=True)
         report = comparison.compare(candidates, replace(plan, window=window), about, out)
     for line in report["headline"]:
