@@ -19,6 +19,7 @@ from nemo_adapt.registry import Registry
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
 from nemo_adapt.tokenizer.learn import learn
+from nemo_adapt.tokenizer.pieces import whole_clusters
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,22 @@ METHODS: Registry[Method] = Registry("tokenizer method")
 
 @METHODS.register("continue")
 def continue_bpe(request: Request, wanted: int) -> list[str]:
-    """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989)."""
+    """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989).
+
+    Tokens keep marks with their letters (``whole_clusters``); a union's may not, because its merges need such steps.
+    """
     base = request.base
+
+    def allow(token: str) -> bool:
+        return request.allow(token) and whole_clusters(token, base.byte_level)
+
     words = list(request.words)
     segments = segment(base.model, words, base.byte_level, base.unknown)
     lacking = (string for string in segments.strings if string and string not in base.vocab)
-    spelled = {character: len(character.encode()) for character in lacking if request.allow(character)}
+    spelled = {character: len(character.encode()) for character in lacking if allow(character)}
     counts = list(request.words.values())
     with Bar("learning tokens", wanted, "tokens") as bar:
-        return list(learn(segments, counts, base.merging, spelled, wanted, request.allow, bar.advance))
+        return list(learn(segments, counts, base.merging, spelled, wanted, allow, bar.advance))
 
 
 @METHODS.register("union")

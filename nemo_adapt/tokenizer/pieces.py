@@ -26,6 +26,8 @@ ONE_SCRIPT = {"CJK": "HAN", "HIRAGANA": "HAN", "KATAKANA": "HAN", "KATAKANA-HIRA
 """Scripts that SentencePiece keeps together."""
 VOWEL_MARKED = ("ARABIC", "HEBREW", "SYRIAC")
 """Scripts whose marks are optional vowels."""
+FATHATAN = "\u064b"
+"""The Arabic mark that is written before its letter: with the alef behind it an ending of its own."""
 
 
 def token_bytes(token: str, byte_level: bool) -> bytes:
@@ -42,6 +44,18 @@ def is_whole(token: str, byte_level: bool) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def whole_clusters(token: str, byte_level: bool) -> bool:
+    """Whether a token takes no mark from the letter that it belongs to: marks do not come first with letters behind.
+
+    Letters with their marks are what readers of Indic scripts call letters (arXiv 2409.11501 learns on them alone).
+    Marks by themselves, or with signs behind, may end a word. ``FATHATAN`` may come first.
+    """
+    body = token_bytes(token, byte_level).decode(errors="replace").removeprefix(" ")
+    if not body or body[0] == FATHATAN or _category(body[0]) != "M":
+        return True
+    return all(_category(character) != "L" for character in body)
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,11 @@ class Rules:
         # Punctuation may join letters, other than in SentencePiece's trainer: without "ır." and "'nın" ten thousand
         # Turkish tokens shorten FLORES to 1.02 times the English, with them to 0.96.
         return not self.split_scripts or len(set(kinds) - SCRIPTLESS) <= 1
+
+
+def _category(character: str) -> str:
+    """The first letter of the general category: L for letters, M for combining marks."""
+    return unicodedata.category(character)[0]
 
 
 @cache

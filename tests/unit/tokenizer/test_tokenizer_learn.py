@@ -3,12 +3,13 @@
 import itertools
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.tokenizer.learn import Segments, learn
-from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes
+from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes, whole_clusters
 
 
 def encode(word, ranks):
@@ -133,7 +134,31 @@ def test_optional_vowel_marks_are_rationed_and_those_of_indic_scripts_are_not():
     rules = Rules(byte_level=False, split_scripts=True)
     assert rules.allow("▁كتب") and rules.allow("▁كتاباً") and rules.allow("بٌ.")
     assert not rules.allow("▁كِتَاب") and not rules.allow("שָׁל")
-    assert rules.allow("▁किताबों") and rules.allow("ிற்கு")
+    assert rules.allow("▁किताबों") and rules.allow("\u0bbf\u0bb1\u0bcd\u0b95\u0bc1")  # Tamil irku
+
+
+@pytest.mark.parametrize(
+    "refused", ["\u093eने", "▁\u093eने", "\u094dर", "\u0bbf\u0bb1\u0bcd\u0b95\u0bc1", "\u064eه", "\u0301te"]
+)
+def test_no_token_takes_a_mark_from_its_letter(refused):
+    spelling = {byte: character for character, byte in BYTE_OF.items()}
+    spelled = "".join(spelling[byte] for byte in refused.replace("▁", " ").encode())
+    assert not whole_clusters(refused, False) and not whole_clusters(spelled, True)
+
+
+@given(
+    st.text("कनरगமறக", min_size=1, max_size=6), st.text("\u093e\u093f\u0947\u094d\u0bbf\u0bc1", min_size=1, max_size=3)
+)
+def test_marks_may_follow_letters_or_stand_without_any(letters, signs):
+    for good in (letters, letters + signs + letters, "▁" + letters + signs, signs, "▁" + signs, signs + "."):
+        assert whole_clusters(good, False), good
+    assert not whole_clusters(signs + letters, False)
+
+
+def test_fathatan_and_its_alef_are_an_ending_and_parts_of_characters_pass():
+    assert whole_clusters("\u064bا", False) and whole_clusters("\u064bا.", False)
+    spelling = {byte: character for character, byte in BYTE_OF.items()}
+    assert all(whole_clusters("".join(spelling[byte] for byte in "\u093e".encode()[:end]), True) for end in (1, 2, 3))
 
 
 def test_scripts_stay_apart_where_the_base_trainer_kept_them_apart():
