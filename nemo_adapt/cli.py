@@ -19,7 +19,7 @@ from nemo_adapt.run_folder import RunFolder
 USAGE = """\
 usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
 
-commands:
+the road:
   run         all stages, here; finished ones are skipped
   tokenizer   extend the base tokenizer with target-language tokens
   data        tokenize all sets of text into Megatron datasets
@@ -31,20 +31,26 @@ commands:
   export      newest training checkpoint -> Hugging Face folder
   evaluate    base against adapted: tables, plots, report
   recipes     list the recipes
-  compare     any models on texts and tasks, as evaluate: 'models={base: A, other: B}' evaluate.texts.tr=FILE out=FOLDER
+
+before a run:
+  plan        what a training will need: cluster=NAME [plan.search=true] [json=FILE]
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
-  resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
-  export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
-  export-bridge  any checkpoint -> folder that Megatron-Bridge opens: the same words
-  nemo-recipe the training as a recipe of Megatron-Bridge, with all that it reads: recipe=NAME [out=FOLDER]
-  verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
-  plan        what a training will need, before it is started: cluster=NAME [plan.search=true] [json=FILE]
-  launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]
-  status      how far a run has come, also while it goes on: status runs/NAME [watch=SECONDS] [json=FILE]
-  cancel      end the jobs of a launched run: cancel runs/NAME
-  study       many runs that differ in what is studied, and tables of what made a difference
   doctor      what is installed here and what stands in for what is not: for bug reports [json=FILE]
+
+on a cluster, and while it goes on:
+  launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]
+  status      how far a run has come: status runs/NAME [watch=SECONDS] [json=FILE]
+  cancel      end the jobs of a launched run: cancel runs/NAME
+  export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
+
+after it, and beside it:
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
+  verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
+  compare     any models on texts and tasks: 'models={base: A, other: B}' evaluate.texts.tr=FILE out=FOLDER
+  study       many runs that differ in what is studied, and tables of what made a difference
+  resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
+  export-bridge  any checkpoint -> folder that Megatron-Bridge opens: the words of export-hf
+  nemo-recipe    the training as a recipe of Megatron-Bridge, with all that it reads: [out=FOLDER]
 
 recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config:
   nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
