@@ -146,6 +146,7 @@ def test_no_token_takes_a_mark_from_its_letter(refused):
     assert not whole_clusters(refused, False) and not whole_clusters(spelled, True)
 
 
+@settings(deadline=None)
 @given(
     st.text("कनरगமறக", min_size=1, max_size=6), st.text("\u093e\u093f\u0947\u094d\u0bbf\u0bc1", min_size=1, max_size=3)
 )
