@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
 from nemo_adapt import text
+from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import NORMAL, SPACE, one_line
 from nemo_adapt.progress import Bar
@@ -19,7 +20,7 @@ from nemo_adapt.registry import Registry
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
 from nemo_adapt.tokenizer.learn import learn
-from nemo_adapt.tokenizer.pieces import whole_clusters
+from nemo_adapt.tokenizer.pieces import cut_cluster
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ METHODS: Registry[Method] = Registry("tokenizer method")
 def continue_bpe(request: Request, wanted: int) -> list[str]:
     """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989).
 
-    Tokens keep marks with their letters (``whole_clusters``); a union's may not, because its merges need such steps.
+    Tokens keep marks with their letters (``cut_cluster``), but in scripts in which the base's own tokens do not, whose
+    merges go on from those. A union's may not: its merges need such steps.
     """
     base = request.base
+    free = free_scripts(base)
 
     def allow(token: str) -> bool:
-        return request.allow(token) and whole_clusters(token, base.byte_level)
+        return request.allow(token) and cut_cluster(token, base.byte_level) in free
 
     words = list(request.words)
     segments = segment(base.model, words, base.byte_level, base.unknown)
@@ -63,6 +66,12 @@ def continue_bpe(request: Request, wanted: int) -> list[str]:
     counts = list(request.words.values())
     with Bar("learning tokens", wanted, "tokens") as bar:
         return list(learn(segments, counts, base.merging, spelled, wanted, allow, bar.advance))
+
+
+def free_scripts(base: Base) -> set[str]:
+    """The scripts in which the base's own tokens cut letters from their marks, and ``""``."""
+    spelled = (token for token in base.vocab if not base.byte_level or BYTE_OF.keys() >= set(token))
+    return {"", *(cut_cluster(token, base.byte_level) for token in spelled)}
 
 
 @METHODS.register("union")

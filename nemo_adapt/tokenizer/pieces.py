@@ -46,16 +46,16 @@ def is_whole(token: str, byte_level: bool) -> bool:
     return True
 
 
-def whole_clusters(token: str, byte_level: bool) -> bool:
-    """Whether a token takes no mark from the letter that it belongs to: marks do not come first with letters behind.
+def cut_cluster(token: str, byte_level: bool) -> str:
+    """The script of which a token cuts a letter from its marks, empty if none: marks come first, letters behind.
 
     Letters with their marks are what readers of Indic scripts call letters (arXiv 2409.11501 learns on them alone).
     Marks by themselves, or with signs behind, may end a word. ``FATHATAN`` may come first.
     """
     body = token_bytes(token, byte_level).decode(errors="replace").removeprefix(" ")
     if not body or body[0] == FATHATAN or _category(body[0]) != "M":
-        return True
-    return all(_category(character) != "L" for character in body)
+        return ""
+    return next((kind_of(character) for character in body if _category(character) == "L"), "")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.tokenizer.learn import Segments, learn
-from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes, whole_clusters
+from nemo_adapt.tokenizer.pieces import Rules, cut_cluster, is_whole, token_bytes
 
 
 def encode(word, ranks):
@@ -138,12 +138,20 @@ def test_optional_vowel_marks_are_rationed_and_those_of_indic_scripts_are_not():
 
 
 @pytest.mark.parametrize(
-    "refused", ["\u093eने", "▁\u093eने", "\u094dर", "\u0bbf\u0bb1\u0bcd\u0b95\u0bc1", "\u064eه", "\u0301te"]
+    ("token", "script"),
+    [
+        ("\u093eने", "DEVANAGARI"),
+        ("▁\u093eने", "DEVANAGARI"),
+        ("\u094dर", "DEVANAGARI"),
+        ("\u0bbf\u0bb1\u0bcd\u0b95\u0bc1", "TAMIL"),
+        ("\u064eه", "ARABIC"),
+        ("\u0301te", "LATIN"),
+    ],
 )
-def test_no_token_takes_a_mark_from_its_letter(refused):
+def test_a_mark_that_is_taken_from_its_letter_is_seen(token, script):
     spelling = {byte: character for character, byte in BYTE_OF.items()}
-    spelled = "".join(spelling[byte] for byte in refused.replace("▁", " ").encode())
-    assert not whole_clusters(refused, False) and not whole_clusters(spelled, True)
+    spelled = "".join(spelling[byte] for byte in token.replace("▁", " ").encode())
+    assert cut_cluster(token, False) == cut_cluster(spelled, True) == script
 
 
 @settings(deadline=None)
@@ -152,14 +160,14 @@ def test_no_token_takes_a_mark_from_its_letter(refused):
 )
 def test_marks_may_follow_letters_or_stand_without_any(letters, signs):
     for good in (letters, letters + signs + letters, "▁" + letters + signs, signs, "▁" + signs, signs + "."):
-        assert whole_clusters(good, False), good
-    assert not whole_clusters(signs + letters, False)
+        assert not cut_cluster(good, False), good
+    assert cut_cluster(signs + letters, False)
 
 
 def test_fathatan_and_its_alef_are_an_ending_and_parts_of_characters_pass():
-    assert whole_clusters("\u064bا", False) and whole_clusters("\u064bا.", False)
+    assert not cut_cluster("\u064bا", False) and not cut_cluster("\u064bا.", False)
     spelling = {byte: character for character, byte in BYTE_OF.items()}
-    assert all(whole_clusters("".join(spelling[byte] for byte in "\u093e".encode()[:end]), True) for end in (1, 2, 3))
+    assert not any(cut_cluster("".join(spelling[byte] for byte in "\u093e".encode()[:end]), True) for end in (1, 2, 3))
 
 
 def test_scripts_stay_apart_where_the_base_trainer_kept_them_apart():

@@ -14,6 +14,7 @@ from nemo_adapt import hf_tokenizer, text
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
+from nemo_adapt.tokenizer.methods import free_scripts
 
 pytestmark = [needs_data, pytest.mark.data]
 LINES = 3000
@@ -132,3 +133,9 @@ def test_a_model_folder_serves_as_base(train, tmp_path):
         shutil.copyfile(DATA / STORIES / name, base / name)
     out = extend(base, tmp_path / "out", [train["tr"]], 50)
     assert len(hf_tokenizer.load(out)) == 562
+
+
+def test_clusters_stay_whole_in_scripts_in_which_the_base_s_own_tokens_do():
+    assert free_scripts(read(DATA / LLAMA2)) == free_scripts(read(DATA / GPT2)) == {""}
+    llama3 = free_scripts(read(DATA / "tokenizers/llama3"))
+    assert "DEVANAGARI" in llama3 and "TAMIL" not in llama3
