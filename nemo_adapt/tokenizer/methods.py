@@ -2,12 +2,10 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 from tokenizers import Tokenizer, pre_tokenizers, trainers
@@ -20,15 +18,8 @@ from nemo_adapt.progress import Bar
 from nemo_adapt.registry import Registry
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
-from nemo_adapt.tokenizer.learn import Segments, learn
+from nemo_adapt.tokenizer.learn import learn
 from nemo_adapt.tokenizer.pieces import whole_clusters
-
-CUT_BY_BASE = 0.01
-"""Where more of a base's tokens than this take a mark from its letter, new ones may: they go on from there. Llama-2,
-Mistral and GPT-2 have none in Hindi, Tamil and Arabic; Llama-3 26% in Hindi, where 10,000 tokens that may not give
-1.421 and not 1.368, and 14% in Arabic."""
-SAMPLED_WORDS = 10_000
-"""Words whose beginnings are looked at: a split regex that cuts before marks does so everywhere."""
 
 
 @dataclass(frozen=True)
@@ -58,32 +49,20 @@ METHODS: Registry[Method] = Registry("tokenizer method")
 def continue_bpe(request: Request, wanted: int) -> list[str]:
     """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989).
 
-    Tokens keep marks with their letters if the base does; a union's may not, because its merges need such steps.
+    Tokens keep marks with their letters (``whole_clusters``); a union's may not, because its merges need such steps.
     """
-    base, words = request.base, list(request.words)
-    segments = segment(base.model, words, base.byte_level, base.unknown)
-    counts = np.array(list(request.words.values()), np.int64)
-    kept = keeps_clusters(words, segments, counts, base.byte_level)
+    base = request.base
 
     def allow(token: str) -> bool:
-        return request.allow(token) and (not kept or whole_clusters(token, base.byte_level))
+        return request.allow(token) and whole_clusters(token, base.byte_level)
 
+    words = list(request.words)
+    segments = segment(base.model, words, base.byte_level, base.unknown)
     lacking = (string for string in segments.strings if string and string not in base.vocab)
     spelled = {character: len(character.encode()) for character in lacking if allow(character)}
+    counts = list(request.words.values())
     with Bar("learning tokens", wanted, "tokens") as bar:
         return list(learn(segments, counts, base.merging, spelled, wanted, allow, bar.advance))
-
-
-def keeps_clusters(words: Sequence[str], segments: Segments, counts: npt.NDArray[np.int64], byte_level: bool) -> bool:
-    """Whether a base cuts text, into ``words`` and these into ``segments``, so that marks stay with their letters."""
-    some = words[:SAMPLED_WORDS]
-    cut = np.array([not whole_clusters(word, byte_level) for word in some], np.bool_)
-    if counts[: len(some)] @ cut > CUT_BY_BASE * counts[: len(some)].sum():
-        return False
-    used = np.unique(segments.tokens)
-    cutting = [token for token in used.tolist() if not whole_clusters(segments.strings[token], byte_level)]
-    weights = np.repeat(counts, segments.lengths)
-    return bool(weights[np.isin(segments.tokens, cutting)].sum() <= CUT_BY_BASE * weights.sum())
 
 
 @METHODS.register("union")

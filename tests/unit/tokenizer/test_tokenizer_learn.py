@@ -3,14 +3,12 @@
 import itertools
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.byte_level import BYTE_OF
 from nemo_adapt.tokenizer.learn import Segments, learn
-from nemo_adapt.tokenizer.methods import keeps_clusters
 from nemo_adapt.tokenizer.pieces import Rules, is_whole, token_bytes, whole_clusters
 
 
@@ -156,27 +154,6 @@ def test_marks_may_follow_letters_or_stand_without_any(letters, signs):
     for good in (letters, letters + signs + letters, "▁" + letters + signs, signs, "▁" + signs, signs + "."):
         assert whole_clusters(good, False), good
     assert not whole_clusters(signs + letters, False)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "count", "kept"),
-    [
-        (["क\u093e", "न"], 1, True),
-        (["क", "\u093e", "न"], 1, True),
-        (["क", "\u093eन"], 1, True),  # one token of 200
-        (["क", "\u093eन"], 9, False),
-        (["\u093eन"], 9, False),  # the split regex cuts here
-        (["\u093e", "न"], 9, False),
-    ],
-)
-def test_marks_stay_with_letters_where_the_base_leaves_them(tokens, count, kept):
-    words = [["न", "न"], tokens]
-    counts = np.array([99, count])
-    assert keeps_clusters(list(map("".join, words)), Segments.of(words), counts, False) == kept
-
-
-def test_no_words_keep_everything():
-    assert keeps_clusters([], Segments.of([]), np.array([], np.int64), True)
 
 
 def test_fathatan_and_its_alef_are_an_ending_and_parts_of_characters_pass():

@@ -14,9 +14,6 @@ from nemo_adapt import hf_tokenizer, text
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
-from nemo_adapt.tokenizer.methods import METHODS, Request
-from nemo_adapt.tokenizer.pieces import whole_clusters
-from nemo_adapt.tokenizer.words import count_words
 
 pytestmark = [needs_data, pytest.mark.data]
 LINES = 3000
@@ -135,12 +132,3 @@ def test_a_model_folder_serves_as_base(train, tmp_path):
         shutil.copyfile(DATA / STORIES / name, base / name)
     out = extend(base, tmp_path / "out", [train["tr"]], 50)
     assert len(hf_tokenizer.load(out)) == 562
-
-
-@pytest.mark.parametrize(("base", "kept"), [(LLAMA2, True), ("tokenizers/llama3", False)])
-def test_marks_stay_with_their_letters_where_the_base_keeps_them(base, kept, train):
-    base = read(DATA / base)
-    words, _ = count_words(base, [train["hi"]], "text", "counting", most=100_000)
-    request = Request(base, [], words, lambda token: token not in base.vocab, 500)
-    tokens = METHODS.get("continue")(request, 500)
-    assert len(tokens) == 500 and all(whole_clusters(token, base.byte_level) for token in tokens) == kept
