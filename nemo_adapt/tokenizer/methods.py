@@ -44,17 +44,19 @@ Method = Callable[[Request, int], list[str]]
 """``method(request, wanted)``: up to ``wanted`` tokens, the best first. The first of more are those of fewer."""
 
 METHODS: Registry[Method] = Registry("tokenizer method")
+CUT_SHARE = 0.01
+"""Of the words: fewer that begin with a mark are mistakes in the text."""
 
 
 @METHODS.register("continue")
 def continue_bpe(request: Request, wanted: int) -> list[str]:
     """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989).
 
-    Tokens keep marks with their letters (``cut_cluster``), but in scripts in which the base's own tokens do not, whose
-    merges go on from those. A union's may not: its merges need such steps.
+    Tokens keep marks with their letters (``cut_cluster``), but for ``free_scripts``. A union's may not: its merges need
+    such steps.
     """
     base = request.base
-    free = free_scripts(base)
+    free = free_scripts(base, request.words)
 
     def allow(token: str) -> bool:
         return request.allow(token) and cut_cluster(token, base.byte_level) in free
@@ -68,10 +70,15 @@ def continue_bpe(request: Request, wanted: int) -> list[str]:
         return list(learn(segments, counts, base.merging, spelled, wanted, allow, bar.advance))
 
 
-def free_scripts(base: Base) -> set[str]:
-    """The scripts in which the base's own tokens cut letters from their marks, and ``""``."""
+def free_scripts(base: Base, words: Counter[str]) -> set[str]:
+    """The scripts in which letters are cut from their marks already, and ``""``: by the base's own tokens, whose merges
+    go on from those, or by its regex, so that many words begin with a mark."""
     spelled = (token for token in base.vocab if not base.byte_level or BYTE_OF.keys() >= set(token))
-    return {"", *(cut_cluster(token, base.byte_level) for token in spelled)}
+    cut: Counter[str] = Counter()
+    for word, count in words.items():
+        cut[cut_cluster(word, base.byte_level)] += count
+    often = {script for script, count in cut.items() if count > CUT_SHARE * words.total()}
+    return {"", *(cut_cluster(token, base.byte_level) for token in spelled), *often}
 
 
 @METHODS.register("union")
