@@ -24,6 +24,7 @@ of the card's own rate in matrix products (`devices.matmul_rate`). `--quick`: th
 import argparse
 import json
 import os
+import select
 import socket
 import statistics
 import subprocess
@@ -134,11 +135,15 @@ class Running:
             process.wait()
 
     def _answers(self) -> list[dict[str, Any]]:
-        lines = [process.stdout.readline() if process.stdout else "" for process in self.processes]
-        for line, errors in zip(lines, self.errors, strict=True):
-            if not line:
-                errors.seek(0)
-                raise SystemExit(f"{self.who} failed:\n{errors.read()[-2000:]}")
+        waiting = {process.stdout: rank for rank, process in enumerate(self.processes) if process.stdout}
+        lines = ["" for _ in self.processes]
+        while waiting:  # whoever answers or ends first: a rank whose peer has ended would be waited for in vain
+            for stream in select.select(list(waiting), [], [])[0]:
+                rank = waiting.pop(stream)
+                lines[rank] = stream.readline()
+                if not lines[rank]:
+                    self.errors[rank].seek(0)
+                    raise SystemExit(f"{self.who} failed:\n{self.errors[rank].read()[-2000:]}")
         return [json.loads(line) for line in lines]
 
 
