@@ -93,6 +93,7 @@ def report() -> dict[str, Any]:
         "driver": _first(asked["driver"]),
         "slurm": {
             "version": _first(asked["sbatch"]),
+            "sbatch": shutil.which("sbatch"),
             "partitions": asked["sinfo"],
             "job": os.environ.get("SLURM_JOB_ID"),
             "containers": _first(asked["enroot"]),
@@ -118,7 +119,8 @@ def told(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     slurm = found["slurm"]
     job = [f"in job {slurm['job']}"] if slurm["job"] else []
     containers = [f"enroot {slurm['containers']}"] if slurm["containers"] else []
-    yield "Slurm", [slurm["version"] or "not found (no sbatch)", *(slurm["partitions"] or []), *job, *containers]
+    absent = f"{slurm['sbatch']} does not work: no slurm.conf?" if slurm["sbatch"] else "not found (no sbatch)"
+    yield "Slurm", [slurm["version"] or absent, *(slurm["partitions"] or []), *job, *containers]
 
 
 def _devices(found: dict[str, Any]) -> list[str]:
