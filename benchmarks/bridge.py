@@ -27,14 +27,9 @@ from nemo_adapt.artifact import peak_memory_mib, versions
 from nemo_adapt.config import Config
 
 PEER = Path(__file__).parent / "peers" / "megatron_bridge.py"
-INSTALL = (
-    ["torch==2.13.0"],
-    ["megatron-core==0.16.1", "transformers<5", "huggingface-hub<1.0", "rich", "triton", "datasets", "accelerate",
-     "omegaconf>=2.3", "hydra-core==1.3.2", "tensorboard", "wandb", "six", "mlflow", "qwen-vl-utils", "einops",
-     "nvidia-modelopt", "nvidia-resiliency-ext==0.4.1", "safetensors"],
-    ["--no-deps", "megatron-bridge==0.3.1"],
-)  # fmt: skip
-"""What works together; transformers 5 does not, and torchvision, should it come along, has to go."""
+PINS = Path(__file__).parent.parent / "tests" / "bridge" / "requirements.txt"
+INSTALL = (["torch==2.13.0"], ["--requirement", str(PINS)], ["--no-deps", "megatron-bridge==0.3.1"])
+"""What works together, as for the tests; torchvision, should it come along, has to go."""
 TINY = {
     "vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "hidden_act": "silu",

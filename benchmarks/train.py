@@ -1,6 +1,6 @@
 """Training: nemo_adapt over Megatron against a plain transformers loop, tokens per second and memory, same run.
 
-    python benchmarks/train.py [--quick] [--steps N]
+    python benchmarks/train.py [--quick] [--steps N] [--size NAME]
 
 Contestants get the same weights, the same batches (random tokens, by Zipf's law), AdamW with the same settings,
 gradients clipped to 1 and a cosine schedule. Each has processes of its own. They take turns of one step, so that
@@ -233,6 +233,14 @@ def on_gpu(sizes: Sequence[Size], steps: int, rounds: int) -> list[str]:
     return ratios
 
 
+def chosen(sizes: Sequence[Size], name: str | None) -> Sequence[Size]:
+    """All sizes, or the one that was asked for."""
+    found = [size for size in sizes if name in (None, size.name)]
+    if not found:
+        raise SystemExit(f"--size {name!r} is none of {', '.join(size.name for size in sizes)}")
+    return found
+
+
 def made_ready(size: Size, place: Path) -> None:
     """``prepare`` in a process of its own, whose memory goes with it."""
     given = json.dumps({"size": asdict(size), "place": str(place)})
@@ -244,15 +252,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steps", type=int, help="steps that count (default 8, quick 3)")
+    parser.add_argument("--size", help="one model alone, as '8 x 512' or 3B")
     arguments = parser.parse_args()
     steps = arguments.steps or (3 if arguments.quick else 8)
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     if devices.on_gpu():
         print(f"device: {torch.cuda.get_device_name()}")
-        ratios = on_gpu(GPU_SIZES[:1] if arguments.quick else GPU_SIZES, steps, 1 if arguments.quick else 2)
+        sizes = GPU_SIZES[:1] if arguments.quick else chosen(GPU_SIZES, arguments.size)
+        ratios = on_gpu(sizes, steps, 1 if arguments.quick else 2)
     else:
         quick = [replace(CPU_SIZES[0], global_batch=4, micro_batch=2)]
-        ratios = on_cpu(quick if arguments.quick else CPU_SIZES, steps)
+        ratios = on_cpu(quick if arguments.quick else chosen(CPU_SIZES, arguments.size), steps)
     print(f"summary: {'; '.join(ratios)}")
 
 

@@ -37,10 +37,8 @@ def main(words: list[str]) -> None:
     model, tokenizer = Path(config.model), Path(config.tokenizer)
     if not tokenizer.is_dir():
         raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
-    source = bridge.Source.of(
-        Path(config.checkpoint), model, tokenizer
-    )  # what is wrong is said before anything is hashed
-    checkpoint = source.opened.folder
+    # What is wrong is said before anything is hashed.
+    checkpoint = bridge.Source.of(Path(config.checkpoint), model, tokenizer).opened.folder
     inputs = {"checkpoint": [checkpoint], "model": [model], "tokenizer": [tokenizer]}
     stage = artifact.Stage("export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps=True)
     if stage.finished:
