@@ -118,6 +118,10 @@ def start_ranks() -> None:
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=best_device())
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another one beside it may have
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", timeout=TIMEOUT, store=store, rank=0, world_size=1)
+        return
     dist.init_process_group("gloo", timeout=TIMEOUT)
 
 

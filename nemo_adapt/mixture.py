@@ -1,4 +1,4 @@
-"""The sets of text that a model is trained on, by name, each with its share of the training tokens."""
+"""The sets of text that a model is trained on, by name, each with its share of the training."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from nemo_adapt.errors import UserError
 TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """A set's name is the name of its folder and files."""
+SHARES_IN = ("tokens", "bytes")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TextSet:
     text: list[str]
     """Files or globs."""
     share: float
-    """Share of the training tokens; a set with none is tokenized and not trained on."""
+    """Share of the training, in what ``data.shares_in`` says; a set with none is tokenized and not trained on."""
 
 
 def text_sets(config: Config) -> dict[str, TextSet]:
@@ -33,6 +34,8 @@ def text_sets(config: Config) -> dict[str, TextSet]:
     no file name.
     """
     data = config.data
+    if data.shares_in not in SHARES_IN:
+        raise UserError(f"data.shares_in={data.shares_in!r} is neither tokens nor bytes")
     others = {REPLAY: TextSet("data.replay", data.replay, data.replay_share)} if data.replay else {}
     for name, given in data.sets.items():
         if name in (TARGET, REPLAY):
@@ -52,14 +55,29 @@ def text_sets(config: Config) -> dict[str, TextSet]:
     return {TARGET: TextSet("data.target", data.target, left), **others}
 
 
-def bytes_per_token(config: Config, folders: Mapping[str, Path]) -> float:
-    """Bytes of text that a token of the mix stands for, on average, by the ``counts.json`` of each set's folder.
+def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:
+    """Share of the training tokens that is drawn from each set that is trained on, by the ``counts.json`` of its folder
+    where shares are in bytes.
 
-    Raises ``FileNotFoundError`` where a set that is trained on has not been tokenized yet.
+    Raises ``FileNotFoundError`` where a set has not been tokenized yet.
     """
     trained = {name: each.share for name, each in text_sets(config).items() if each.share}
-    counts = {name: json.loads((folders[name] / "counts.json").read_text(encoding="utf-8")) for name in trained}
-    return sum(share * counts[name]["bytes"] / counts[name]["tokens"] for name, share in trained.items())
+    if config.data.shares_in == "tokens":
+        return trained
+    tokens = {name: share / _bytes_per_token(folders[name]) for name, share in trained.items()}
+    return {name: each / sum(tokens.values()) for name, each in tokens.items()}
+
+
+def bytes_per_token(config: Config, folders: Mapping[str, Path]) -> float:
+    """Bytes of text that a token of the mix stands for, on average; raises like :func:`token_shares`."""
+    shares = token_shares(config, folders)
+    return sum(share * _bytes_per_token(folders[name]) for name, share in shares.items())
+
+
+def _bytes_per_token(folder: Path) -> float:
+    """Of one set: counted when its text was tokenized."""
+    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+    return float(counts["bytes"] / counts["tokens"])
 
 
 def _share_key(name: str) -> str:

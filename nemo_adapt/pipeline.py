@@ -20,7 +20,7 @@ ROWS = (
     *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
 )
 VECTORS = ("auxiliary", TEXT)
-SHARES = ("data.replay_share", "data.sets.*.share")
+SHARES = ("data.replay_share", "data.sets.*.share", "data.shares_in")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
 TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
 PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)

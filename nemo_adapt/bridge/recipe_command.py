@@ -57,9 +57,10 @@ def main(words: list[str]) -> None:
 def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path) -> None:
     """Write the recipe and the checkpoint that it starts from; what it needs of the run is finished."""
     tokenizer = run["tokenizer"]
-    sets = {name: each.share for name, each in text_sets(config).items() if each.share}
-    plan = phases(config, mixture.bytes_per_token(config, {name: run[f"data/{name}"] for name in sets}))
-    data = [((run[f"data/{name}"] / name).resolve(), share) for name, share in sets.items()]
+    folders = {name: run[f"data/{name}"] for name in text_sets(config)}
+    plan = phases(config, mixture.bytes_per_token(config, folders))
+    shares = mixture.token_shares(config, folders)
+    data = [((folders[name] / name).resolve(), share) for name, share in shares.items()]
     places = Places((out / START).resolve(), tokenizer.resolve(), data, out.resolve())
     shape = replace(base, vocab=rows_with(base, tokenizer))
     settings = container(config, family, shape, only_phase(plan, config.train), places)

@@ -41,7 +41,7 @@ class SetConfig:
     text: list[str] = field(default_factory=list)
     """Files or globs of the set's text."""
     share: float = 0.0
-    """Share of training tokens drawn from it, above 0."""
+    """Share of the training that is drawn from it, above 0."""
 
 
 @dataclass
@@ -55,9 +55,11 @@ class DataConfig:
     replay: list[str] = field(default_factory=list)
     """Files or globs of source-language text mixed in against forgetting."""
     replay_share: float = 0.1
-    """Share of training tokens drawn from the replay text, where there is any."""
+    """Share of the training that is drawn from the replay text, where there is any."""
     sets: dict[str, SetConfig] = field(default_factory=dict)
     """Further sets of text by name: ``data.sets.code.text=[...]``, ``data.sets.code.share=0.05``."""
+    shares_in: str = "tokens"
+    """What shares are counted in: ``tokens``, or ``bytes`` of text, which mean the same text for every tokenizer."""
     processes: int = 0
     """Processes that tokenize; 0: one per core, or one for a little text. The result is the same for any number."""
 

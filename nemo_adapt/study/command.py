@@ -64,4 +64,4 @@ def job_of(cell: Cell, own: Config, study: Config, recipe: str, common: list[str
     root = RunFolder.of(study).root
     words = [f"recipe={recipe}", *common, *cell.words, *seeded(cell, own)]
     places = [f"run.name={study.run.name}/{CELLS}/{cell.name}", f"run.shared={root / SHARED}"]
-    return Job(cell, root / CELLS / cell.name, ["run", *words, *places])
+    return Job(cell, root / CELLS / cell.name, ["run", *words, *places], own.parallel.ranks)

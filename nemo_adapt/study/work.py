@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from nemo_adapt import ranks
 from nemo_adapt.artifact import write_json
 from nemo_adapt.progress import Bar
 from nemo_adapt.study.cells import Cell
+from nemo_adapt.study.start import context, start
 
 DONE, LOG = "done.json", "log.txt"
 LOOK_SECONDS = 0.2
@@ -32,6 +32,8 @@ class Job:
     folder: Path
     command: list[str]
     """Words behind ``nemo-adapt``."""
+    ranks: int = 1
+    """Processes of its training."""
 
     @property
     def done(self) -> bool:
@@ -48,31 +50,30 @@ class Job:
 class Workers:
     """The processes that are running."""
 
-    running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = field(default_factory=dict)
+    server: ForkServerContext
+    running: list[tuple[Job, ForkServerProcess]] = field(default_factory=list)
     stopping: bool = False
 
     def start(self, job: Job) -> None:
         """Start a cell; what it says goes to its log."""
         job.folder.mkdir(parents=True, exist_ok=True)
-        with (job.folder / LOG).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "nemo_adapt", *job.command], stdout=log, stderr=subprocess.STDOUT
-            )
-        self.running[process.pid] = (job, process)
+        process = start(self.server, job.command, job.folder / LOG, alone=job.ranks == 1)
+        self.running.append((job, process))
 
     def ended(self) -> Iterator[tuple[Job, int]]:
         """Those that have ended since, with their exit codes."""
-        for number, (job, process) in list(self.running.items()):
-            code = process.poll()
+        for job, process in list(self.running):
+            code = process.exitcode
             if code is not None:
-                del self.running[number]
+                self.running.remove((job, process))
                 yield job, code
 
     def stop(self, number: int, frame: Any) -> None:
         """A signal handler: hand it on, and start nothing more."""
         self.stopping = True
-        for _, process in self.running.values():
-            process.send_signal(number)
+        for _, process in self.running:
+            if process.pid and process.is_alive():
+                os.kill(process.pid, number)
 
 
 def part_of(jobs: Sequence[Job]) -> list[Job]:
@@ -89,7 +90,7 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
     """
     todo = [job for job in jobs if not job.done]
     failed: list[Job] = []
-    workers = Workers()
+    workers = Workers(context(processes))
     with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
         while workers.running or (todo and not workers.stopping):
             while todo and len(workers.running) < processes and not workers.stopping:
@@ -115,5 +116,5 @@ def _handing_on(workers: Workers) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for _, process in workers.running.values():
+        for _, process in workers.running:
             process.terminate()

@@ -112,12 +112,18 @@ def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
 
 def bytes_per_token(config: Config, inputs: Inputs) -> float:
     """Bytes of text that a token of the mix stands for, on average: counted when the text was tokenized."""
-    return mixture.bytes_per_token(config, {name: inputs[f"data.{name}"][0] for name in text_sets(config)})
+    return mixture.bytes_per_token(config, _folders(config, inputs))
 
 
 def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:
     """The data folders, and the share of the tokens that comes from each."""
-    return [(inputs[f"data.{name}"][0], each.share) for name, each in text_sets(config).items() if each.share]
+    folders = _folders(config, inputs)
+    return [(folders[name], share) for name, share in mixture.token_shares(config, folders).items()]
+
+
+def _folders(config: Config, inputs: Inputs) -> dict[str, Path]:
+    """The data folder of each set of text."""
+    return {name: inputs[f"data.{name}"][0] for name in text_sets(config)}
 
 
 def training_data(

@@ -1,10 +1,12 @@
 """Sets of text with shares: names, steps, and what decides a training."""
 
+import json
+
 import pytest
 
 from nemo_adapt import pipeline, recipes, steps
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import text_sets
+from nemo_adapt.mixture import bytes_per_token, text_sets, token_shares
 from nemo_adapt.reads import training
 from nemo_adapt.run_folder import RunFolder
 
@@ -72,6 +74,7 @@ def test_sets_of_a_recipe_are_changed_and_added(tmp_path):
             "data.sets.code.share=1.0: shares must .* leave some of 1 to data.target",
         ),
         ([*REPLAY, *CODE, "data.sets.code.share=0.8"], "data.replay_share=0.2, data.sets.code.share=0.8: shares must"),
+        (["data.shares_in=words"], "data.shares_in='words' is neither tokens nor bytes"),
         ([*REPLAY, "data.replay_share=-0.1"], "data.replay_share=-0.1: shares must be above 0"),
         ([*CODE, "data.sets.code.share=0"], "data.sets.code.share=0.0 must be above 0"),
         (["data.sets.code.text=[c.txt]"], "data.sets.code.share=0.0 must be above 0"),
@@ -86,3 +89,19 @@ def test_mistakes(words, says):
     with pytest.raises(UserError, match=says) as error:
         pipeline.road(load(*words))
     assert "\n" not in str(error.value)
+
+
+def test_shares_in_bytes_are_of_text(tmp_path):
+    """A set whose tokens are short gets more of the tokens, so that its bytes are the share that was asked for."""
+    counts = {"target": (300, 100), "replay": (1000, 200)}  # bytes, tokens: 3 and 5 bytes a token
+    folders = {name: tmp_path / name for name in counts}
+    for name, (size, tokens) in counts.items():
+        folders[name].mkdir()
+        (folders[name] / "counts.json").write_text(json.dumps({"bytes": size, "tokens": tokens}))
+    in_tokens, in_bytes = load(*REPLAY), load(*REPLAY, "data.shares_in=bytes")
+    assert token_shares(in_tokens, folders) == {"target": 0.8, "replay": 0.2}
+    assert bytes_per_token(in_tokens, folders) == pytest.approx(0.8 * 3 + 0.2 * 5)
+    shares = token_shares(in_bytes, folders)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["replay"] * 5 / (shares["replay"] * 5 + shares["target"] * 3) == pytest.approx(0.2)
+    assert bytes_per_token(in_bytes, folders) == pytest.approx(1 / (0.8 / 3 + 0.2 / 5))  # one byte's tokens

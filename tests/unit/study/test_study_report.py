@@ -8,7 +8,7 @@ import pytest
 from nemo_adapt.study import report
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.results import REFERENCE, SECONDS, TARGET, TOKENS, Row
-from nemo_adapt.study.work import DONE, MANIFEST, Job, part_of, work
+from nemo_adapt.study.work import DONE, LOG, MANIFEST, Job, part_of, work
 
 AXES = {"vocabulary": ["0", "1000", "50000"], "strategy": ["mean", "random_init"]}
 
@@ -61,32 +61,25 @@ def test_a_study_of_which_little_is_done(rows, tmp_path):
     assert "1 of 20 runs" in text and "## All cells" in text and "less" not in text
 
 
-def jobs_of(tmp_path, monkeypatch, body):
-    """Jobs whose command is a program of ours instead of nemo-adapt."""
-    program = tmp_path / "nemo_adapt.py"
-    program.write_text(body, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    return [Job(Cell({"cell": name}, 0, ()), tmp_path / name, ["run", str(tmp_path / name)]) for name in ("one", "two")]
+def jobs_of(tmp_path, second):
+    """Two jobs of quick commands beside a run's: one that ends well, and ``second``."""
+    commands = {"one": ["recipes"], "two": second}
+    for name in commands:
+        manifest = tmp_path / name / MANIFEST
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text("{}")
+    return [Job(Cell({"cell": name}, 0, ()), tmp_path / name, command) for name, command in commands.items()]
 
 
-WRITES = """
-import pathlib, sys
-place = pathlib.Path(sys.argv[2])
-(place / "evaluate").mkdir(exist_ok=True)
-(place / "evaluate/manifest.json").write_text("{}")
-(place / "starts").open("a").write("start ")
-sys.exit(FAILS and place.name == "two")
-"""
-
-
-def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path, monkeypatch):
-    jobs = jobs_of(tmp_path, monkeypatch, WRITES.replace("FAILS", "True"))
+def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path):
+    jobs = jobs_of(tmp_path, ["verify", "nowhere", "nowhere"])
     assert [job.cell.name for job in work(jobs, 2)] == ["two-seed0"]
-    jobs = jobs_of(tmp_path, monkeypatch, WRITES.replace("FAILS", "False"))
+    assert (tmp_path / "two" / LOG).read_text().startswith("nemo-adapt: error: nowhere")
+    jobs = jobs_of(tmp_path, ["recipes"])
     assert work(jobs, 1) == [] and all(job.done for job in jobs)
-    assert (tmp_path / "one" / "starts").read_text() == "start "
-    assert (tmp_path / "two" / "starts").read_text() == "start start "
-    other = Job(jobs[0].cell, jobs[0].folder, [*jobs[0].command, "train.seed=2"])
+    assert (tmp_path / "one" / LOG).read_text().count("llama2_7b\n") == 1
+    assert (tmp_path / "two" / LOG).read_text().count("llama2_7b\n") == 1  # after the error's line
+    other = Job(jobs[0].cell, jobs[0].folder, ["recipes", "train.seed=2"])
     assert not other.done
     (tmp_path / "one" / MANIFEST).unlink()
     assert not jobs[0].done and (tmp_path / "one" / DONE).is_file()

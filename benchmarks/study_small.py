@@ -1,0 +1,125 @@
+"""The paper's questions, asked of two bases of 2.1M parameters and four languages on this machine.
+
+    python benchmarks/study_small.py [--place FOLDER] [--quick]
+
+The bases are pretrained first (`study_bases.py`), then `nemo-adapt study` runs the grid below: each language with 0,
+1,000 and 5,000 new tokens, rows made by six strategies, three seeds, all trained on 0.3 MB of the language; for
+`subword_mean` also on 1 MB, and with a quarter of English mixed in. It is hours of work for two cores; the same
+command goes on where it was stopped. Data: the folder in NEMO_ADAPT_DATA (default ../shared/data).
+
+Writes study.md, study.csv and the plots into benchmarks/results/study-small/; what they say is in its README.md, by
+hand. `--quick`: one base, Turkish, two strategies, one seed, and writes nothing.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from study_bases import KINDS, pretrained
+
+from nemo_adapt.workers import cores
+
+LANGUAGES = ("tr", "hi", "ta", "ar")
+VOCABULARIES = (0, 1_000, 5_000)
+USUAL = "subword_mean"
+STRATEGIES = (USUAL, "random_init", "random_token", "calibrated", "focus", "learned")
+BYTES, MORE_BYTES, REPLAY_SHARE = 300_000, 1_000_000, 0.25
+LR = 2e-3
+SCORED_BYTES = 40_000
+RESULTS = Path(__file__).parent / "results" / "study-small"
+DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data")).resolve()
+FLORES = DATA / "parallel" / "flores200-dev"
+
+
+def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
+    """The recipe of the study. The axes of which only part is run come first, so that the main grid is done first."""
+    languages, strategies = (LANGUAGES[:1], STRATEGIES[:2]) if quick else (LANGUAGES, STRATEGIES)
+    return {
+        "defaults": ["schema", "_self_"],
+        "run": {"name": "study", "dir": str(place)},
+        "data": {"replay": [str(DATA / "text/en.train.txt")], "replay_share": 0, "shares_in": "bytes"},
+        "tokenizer": {"text": "${data.target}", "parallel": {"en": str(FLORES / "en.txt")}},
+        "train": {
+            "seq_length": 256,
+            "global_batch": 4,
+            "micro_batch": 4,
+            "save_every": 100_000,
+            "phases": [{"train": "all", "bytes": BYTES, "lr": LR}],
+        },
+        "evaluate": {
+            "max_bytes": SCORED_BYTES,
+            "generate": 0,
+            "cache": str(place / "scores"),
+            "texts": {"en": str(DATA / "text/en.heldout.txt")},
+        },
+        "study": {
+            "seeds": 1 if quick else 3,
+            "processes": cores(),
+            "axes": {
+                "replay": {
+                    "none": [],
+                    f"{REPLAY_SHARE:.0%}": [  # as much of the target as without
+                        f"data.replay_share={REPLAY_SHARE}",
+                        f"train.phases.0.bytes={int(BYTES / (1 - REPLAY_SHARE))}",
+                    ],
+                },
+                "bytes": {f"{BYTES / 1e6}M": [], f"{MORE_BYTES / 1e6}M": [f"train.phases.0.bytes={MORE_BYTES}"]},
+                "language": {language: of_language(language) for language in languages},
+                "base": {kind: [f"model.path={folder}"] for kind, folder in bases.items()},
+                "vocabulary": {str(size): [f"tokenizer.new_tokens={size}"] for size in VOCABULARIES},
+                "strategy": {name: [f"resize.input={name}", f"resize.output={name}"] for name in strategies},
+            },
+            "leave_out": [
+                f"vocabulary=0 strategy!={USUAL}",
+                f"replay!=none strategy!={USUAL}",
+                f"bytes!={BYTES / 1e6}M strategy!={USUAL}",
+                f"replay!=none bytes!={BYTES / 1e6}M",
+            ],
+        },
+    }
+
+
+def of_language(language: str) -> list[str]:
+    """The words that choose a target language."""
+    return [
+        f"data.target=[{DATA / f'text/{language}.train.txt'}]",
+        f"tokenizer.parallel.{language}={FLORES / f'{language}.txt'}",
+        f"evaluate.texts.{language}={FLORES / f'{language}.txt'}",
+        f"evaluate.target={language}",
+    ]
+
+
+def main() -> None:
+    """Make the bases, run the study, keep its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--place", type=Path, default=Path("runs/study_small"), help="where bases and runs are kept")
+    parser.add_argument("--quick", action="store_true", help="one base, one language, one seed; writes nothing")
+    options = parser.parse_args()
+    place = options.place.resolve()
+    text, held_out = DATA / "text/en.train.txt", DATA / "text/en.heldout.txt"
+    kinds = KINDS[:1] if options.quick else KINDS
+    bases = {kind: pretrained(kind, text, held_out, place / "bases") for kind in kinds}
+    recipe = place / "study.yaml"
+    recipe.write_text(yaml.safe_dump(study(bases, place, options.quick), sort_keys=False), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "nemo_adapt", "study", f"recipe={recipe}"], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    if not options.quick:
+        keep(place / "study", RESULTS)
+
+
+def keep(run: Path, out: Path) -> None:
+    """Copy a study's tables and plots."""
+    out.mkdir(exist_ok=True)
+    for name in ("study.md", "study.csv"):
+        shutil.copy(run / name, out / name)
+    shutil.copytree(run / "plots", out / "plots", dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Imports of a run, made once in the process that a study's runs are forked from. Nothing here starts a thread."""
+
+import importlib
+import warnings
+
+from nemo_adapt import devices, pipeline
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    for step in pipeline.ROAD:
+        importlib.import_module(step.module)
+    devices.prepare_megatron()
