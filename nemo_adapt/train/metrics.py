@@ -1,6 +1,7 @@
 """What a training says of itself: metrics.jsonl, held_out.jsonl, TensorBoard, W&B, and a progress bar."""
 
 import json
+import secrets
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -158,6 +159,6 @@ def _wandb(project: str, folder: Path) -> Any:
     except ImportError:
         raise UserError(f"train.wandb={project} needs the package wandb: pip install wandb") from None
     path = folder / "wandb.json"
-    number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else wandb.util.generate_id()
+    number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else secrets.token_hex(4)
     artifact.write_json(path, {"id": number})
     return wandb.init(project=project, name=folder.parent.name, id=number, resume="allow", dir=str(folder))
