@@ -42,7 +42,8 @@ def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
     return {
         "defaults": ["schema", "_self_"],
         "run": {"name": "study", "dir": str(place)},
-        "data": {"replay": [str(DATA / "text/en.train.txt")], "replay_share": 0, "shares_in": "bytes"},
+        "model": {"path": str(next(iter(bases.values())))},  # the cells' own comes with their base
+        "data": {"target": "???", "replay": [str(DATA / "text/en.train.txt")], "replay_share": 0, "shares_in": "bytes"},
         "tokenizer": {"text": "${data.target}", "parallel": {"en": str(FLORES / "en.txt")}},
         "train": {
             "seq_length": 256,

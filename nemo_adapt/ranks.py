@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -117,6 +118,7 @@ def deaf_children() -> Iterator[None]:
 
     srun sends them to all processes of a rank, also to one that could not yet say what it does with them.
     """
+    resource_tracker.ensure_running()  # who starts it later, as multiprocessing does, lets TERM through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
