@@ -39,7 +39,8 @@ class Cell:
 
 
 def cells(study: StudyConfig) -> list[Cell]:
-    """All cells, without those that are left out; the seeds of one combination follow each other.
+    """All cells, without those that are left out; all with the first seed come first, so that a study that is stopped
+    has them all rather than some with all seeds.
 
     ``UserError`` for a study without axes, and for conditions that name no axis or value.
     """
@@ -49,12 +50,12 @@ def cells(study: StudyConfig) -> list[Cell]:
         raise UserError(f"study.seeds={study.seeds} and study.processes={study.processes} must be at least 1")
     left_out = [_conditions(text, study) for text in study.leave_out]
     found = []
-    for chosen in itertools.product(*study.axes.values()):
+    for seed, chosen in itertools.product(range(study.seeds), list(itertools.product(*study.axes.values()))):
         values = dict(zip(study.axes, chosen, strict=True))
         if any(all((values[axis] == value) == same for axis, same, value in rule) for rule in left_out):
             continue
         words = tuple(word for axis, value in values.items() for word in study.axes[axis][value])
-        found += [Cell(values, seed, words) for seed in range(study.seeds)]
+        found.append(Cell(values, seed, words))
     if len({cell.name for cell in found}) < len(found):
         raise UserError("study.axes: two cells would have the same folder: give their values clearly different names")
     return found

@@ -102,8 +102,8 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
                     failed.append(job)
                 bar.advance(1, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
             time.sleep(LOOK_SECONDS)
-    if workers.stopping:
-        raise SystemExit(ranks.MORE_TO_DO)
+        if workers.stopping:
+            raise SystemExit(ranks.MORE_TO_DO)
     return failed
 
 

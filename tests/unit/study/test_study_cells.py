@@ -16,6 +16,7 @@ def test_every_combination_with_every_seed():
     found = cells(StudyConfig(AXES, seeds=2))
     assert len(found) == 2 * 3 * 2 == len({cell.name for cell in found})
     assert found[0].name == "0-mean-seed0" and found[0].words == ("tokenizer.new_tokens=0",)
+    assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)  # all with the first come first
     last = found[-1]
     assert last.values == {"vocabulary": "1000", "strategy": "focus"} and last.seed == 1
     assert last.words == ("tokenizer.new_tokens=1000", "resize.input=focus")
