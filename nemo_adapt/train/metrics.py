@@ -1,8 +1,8 @@
 """What a training says of itself: metrics.jsonl, held_out.jsonl, TensorBoard, W&B, and a progress bar."""
 
 import json
-import secrets
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
