@@ -140,7 +140,8 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     """Bytes that the layers of a stage keep of one micro batch, and what their backward pass needs besides."""
     parallel, shape = layer.parallel, layer.shape
     everything, tables = ALL in what.kinds, bool(what.kinds & {EMBEDDINGS, NEW_ROWS})
-    first = 0 if everything or tables else min(what.layers, default=shape.layers)
+    whole = everything or tables or (layer.train.recompute and what.layers)
+    first = 0 if whole else min(what.layers, default=shape.layers)
     ours = [number for number in model.layers_of(stage, shape.layers, parallel) if number >= first]
     if not ours:
         return 0.0, 0.0
