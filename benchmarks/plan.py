@@ -106,7 +106,7 @@ def live_tensors() -> str:
         for name, config, base in cases():
             count = config.parallel.ranks
             found = pools.setdefault(count, RankPool(count)).run(plan_bodies.measure, config, base, timeout=300)
-            for each in memory.of_stages(base, config, phases(config)[0], fused_norms=False):
+            for each in memory.of_stages(base, config, phases(config)[0], on_gpu=False):
                 of_stage = [rank for rank in found if rank.stage == each.stage]
                 lines.append(row(name, each, max(of_stage, key=lambda rank: rank.state + rank.peak), ratios))
     finally:
@@ -153,7 +153,7 @@ def resident() -> str:
         state, peak = pool.run(resident_bytes, config, base, timeout=600)[0]
     finally:
         pool.close()
-    each = memory.of_stages(base, config, phases(config)[0], fused_norms=False)[0]
+    each = memory.of_stages(base, config, phases(config)[0], on_gpu=False)[0]
     kept = each.weights + each.gradients + each.optimizer
     return "\n".join([
         "## Resident memory of a process",

@@ -65,7 +65,6 @@ BESIDE = {
     "export-hf": "nemo_adapt.export_command",
     "fertility": "nemo_adapt.fertility_command",
     "inspect": "nemo_adapt.inspection.command",
-    "job": "nemo_adapt.launch.job",
     "launch": "nemo_adapt.launch.command",
     "nemo-recipe": "nemo_adapt.bridge.recipe_command",
     "plan": "nemo_adapt.plan.command",
@@ -75,6 +74,8 @@ BESIDE = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
+INTERNAL = {"job": "nemo_adapt.launch.job"}
+"""The same for what our own scripts start."""
 
 
 def main() -> None:
@@ -100,7 +101,7 @@ def main() -> None:
         if arguments[0] == "rank":
             ranks.report(error)  # all ranks may fail alike: the process that started them says it once
         else:
-            print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+            ranks.tell(error)
         raise SystemExit(ranks.USER_ERROR) from None
     except KeyboardInterrupt:
         print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
@@ -127,11 +128,11 @@ def command(name: str, words: list[str]) -> None:
     if name == "rank":  # started by ``ranks.launch``
         pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
         return
-    if name in BESIDE:
-        importlib.import_module(BESIDE[name]).main(words)
+    if name in BESIDE | INTERNAL:
+        importlib.import_module((BESIDE | INTERNAL)[name]).main(words)
         return
     ranks.adopt_slurm()
-    stage = pipeline.stage_named(name, BESIDE)
+    stage = pipeline.stage_named(name, ["recipes", *BESIDE])
     config = recipes.of_words(words)
     if stage == "run":
         pipeline.run_all(config)

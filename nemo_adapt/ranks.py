@@ -22,6 +22,8 @@ MORE_TO_DO = 85
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 """What asks a training to save and end: Slurm sends the first before a time limit (``--signal``), it and others the
 second at the end. The process that started the ranks hands them on."""
+FIRST_SPEAKS, NEXT_SPEAKS = 5.0, 0.5
+"""Seconds that ranks behind the first leave it for saying what they all have to say, and each leaves the one before."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -138,6 +140,19 @@ def report(error: UserError) -> None:
     """In a rank that ``launch`` started: leave the error's line where the launcher finds it."""
     path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
     path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
+
+
+def tell(error: UserError) -> None:
+    """Print the line of a user's mistake, one for all ranks of a launcher that have the same.
+
+    The first rank does so at once. Its end makes ``torchrun``, and ``srun --kill-on-bad-exit``, end the others, which
+    therefore wait a little; one that nobody has ended by then is the first that knows.
+    """
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    if rank:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(USER_ERROR))
+        time.sleep(FIRST_SPEAKS + NEXT_SPEAKS * min(rank, 20))
+    print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
 
 
 def wait_for_first(folder: Path, fingerprint: str, timeout_seconds: float = 12 * 3600) -> None:

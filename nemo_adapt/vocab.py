@@ -5,6 +5,10 @@ from pathlib import Path
 from nemo_adapt.families.family import Shape
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 
+LOGITS_AT_ONCE = {False: 2**20, True: 64 * 2**20}
+"""Bytes of logits in fp32 on which the loss works at a time: what a core's cache holds; on a GPU, enough to keep it
+busy."""
+
 
 def target_rows(shape: Shape, token_map: TokenMap) -> int:
     """Rows of the adapted model's tables, no padding of ours.

@@ -78,7 +78,7 @@ class TrainConfig:
     score_bytes: int = 100_000
     """Bytes of each text that are scored then; 0 takes all."""
     attempts: int = 3
-    """Starts in a row without a new checkpoint, after which training is not started again; 0: no limit."""
+    """Starts in a row without a new checkpoint (of a probe: a finished run), after which there is none; 0: no limit."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     wandb: str = ""

@@ -48,8 +48,25 @@ def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
     return {job.name: sbatch.script(config, job, size, place, Path.cwd(), python) for job in jobs}
 
 
+def check_image(config: Config) -> str:
+    """What is not known of the container's image here, in words; ``UserError`` for a file that is missing."""
+    image = config.site.container.image
+    if image.startswith("~"):
+        raise UserError(f"site.container.image={image}: write the home folder out, nothing puts it in there")
+    if not image or (sbatch.is_file(image) and Path(image).is_file()):
+        return ""
+    if not sbatch.is_file(image):
+        return f"site.container.image={image} is a registry's: not checked here whether it can be fetched"
+    if Path(image).parent.is_dir():
+        raise UserError(f"site.container.image: {image} is missing: build or import it first (docs/nemo.md)")
+    return f"site.container.image: {image} cannot be seen from here: each job looks for it on its first node"
+
+
 def show(config: Config, jobs: Sequence[Job]) -> None:
     """Print what would be submitted."""
+    note = check_image(config)
+    if note:
+        print(f"### {note}")
     if config.launch.executor == NEMO_RUN:
         # It writes, also in a dry run.
         with tempfile.TemporaryDirectory() as folder, _experiment(config, jobs, Path(folder)) as made:
@@ -71,6 +88,9 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
         )
     place = place_of(config)
     refuse_twice(place)
+    note = check_image(config)
+    if note:
+        say(note)
     chain = _by_nemo_run if config.launch.executor == NEMO_RUN else _by_sbatch
     numbers = chain(config, jobs, place)
     record(config, place, jobs, numbers)

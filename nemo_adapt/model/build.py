@@ -31,12 +31,16 @@ from nemo_adapt.families.family import (
     Rotary,
     Shape,
 )
+from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.ends import finish_input, finish_output
+from nemo_adapt.model.gated import GatedMLP
 from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
 from nemo_adapt.model.rotary import inverse_frequencies, turn_by_positions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+FUSED = {"silu": F.silu, "gelu_tanh": F.gelu}
+"""Gated activations for which Megatron compiles a kernel, and its name for them: its GELU is that with tanh."""
 QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True}))}
 """For queries, and for keys."""
 POSITIONS = {LEARNED: "learned_absolute", SINUSOIDAL: "learned_absolute", ALIBI: "none"}
@@ -67,6 +71,8 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
     dtype = DTYPES[train.precision]
+    fuses = _has_engine_layers(shape) and shape.transformer.get("gated_linear_unit", False)
+    fuses = fuses and shape.activation in FUSED
     return TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -87,7 +93,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         recompute_granularity="full" if train.recompute else None,
         recompute_method="uniform" if train.recompute else None,
         recompute_num_layers=1 if train.recompute else None,
-        activation_func=ACTIVATIONS[shape.activation],
+        activation_func=(FUSED if fuses else ACTIVATIONS)[shape.activation],
         softmax_scale=shape.attention_scale,
         qk_layernorm=shape.qk_norm == HEAD,
         attention_dropout=0.0,
@@ -97,8 +103,8 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         init_method=_leave,
         output_layer_init_method=_leave,
         embedding_init_method=_leave,
+        bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
         # The fused kernels below need a GPU and, mostly, Transformer Engine or apex.
-        bias_activation_fusion=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,
         apply_rope_fusion=False,
@@ -111,9 +117,14 @@ def _leave(weight: torch.Tensor) -> None:
     """An initialization that does nothing."""
 
 
+def _has_engine_layers(shape: Shape) -> bool:
+    """Whether layers are Transformer Engine's."""
+    return devices.has_transformer_engine() and shape.is_plain
+
+
 def layer_spec(shape: Shape, config: TransformerConfig, chunk: int | None) -> Any:
     """Transformer Engine's layers where it is installed and has what the model needs, else Megatron's with ours."""
-    if devices.has_transformer_engine() and shape.is_plain:
+    if _has_engine_layers(shape):
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
     layer, attention = spec.submodules, spec.submodules.self_attention.submodules
@@ -121,12 +132,22 @@ def layer_spec(shape: Shape, config: TransformerConfig, chunk: int | None) -> An
         CoreAttention, windows=shape.windows, cap=shape.attention_cap, alibi=shape.positions == ALIBI
     )
     attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
+    if config.gated_linear_unit:
+        layer.mlp.module, layer.mlp.params = GatedMLP, {"activation": shape.activation}
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
     if shape.norms == SHARED:
         spec.module, layer.pre_mlp_layernorm = SideBySideLayer, IdentityOp
     if shape.norms in (AFTER, AROUND):
         attention.linear_proj = layer.mlp.submodules.linear_fc2 = ProjectionThenNorm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
+
+
+class _Model(GPTModel):
+    """Megatron's, whose loss takes no memory beside the logits."""
+
+    def compute_language_model_loss(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """``labels`` [batch, seq], ``logits`` [seq, batch, vocab / TP] -> nats [batch, seq]."""
+        return cross_entropy(logits, labels.transpose(0, 1).contiguous()).transpose(0, 1).contiguous()
 
 
 def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list[GPTModel]:
@@ -146,7 +167,7 @@ def _chunk(
     """Chunk number ``chunk`` of this rank's interleaved ones, or all of its part."""
     rotary = shape.rotary or Rotary(10000.0)  # Megatron asks for it even where positions are learned
     place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
-    model = GPTModel(
+    model = _Model(
         config=config,
         transformer_layer_spec=layer_spec(shape, config, chunk),
         vocab_size=padded,

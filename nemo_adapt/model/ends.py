@@ -23,6 +23,8 @@ def finish_input(model: Any, shape: Shape) -> None:
     if shape.embedding_norm:  # under sequence parallelism behind the cut, so that each TP rank norms its part
         embedding.layernorm = Norm(config, shape.hidden, shape.norm_epsilon)
         embedding.register_forward_hook(lambda module, inputs, output: module.layernorm(output))
+    if config.recompute_granularity:
+        embedding.register_forward_hook(_begin_gradients(model.decoder))
 
 
 def finish_output(model: Any, shape: Shape, vocab: int, padded: int) -> None:
@@ -36,6 +38,20 @@ def finish_output(model: Any, shape: Shape, vocab: int, padded: int) -> None:
         set_tensor_model_parallel_attributes(layer.bias, is_parallel=True, dim=0, stride=1)
     first_row = parallel_state.get_tensor_model_parallel_rank() * rows
     layer.register_forward_hook(_finish_logits(vocab, padded, first_row, shape.logit_cap))
+
+
+def _begin_gradients(decoder: torch.nn.Module) -> Any:
+    """A forward hook of the embedding, for phases that train layers and no table.
+
+    A layer that is computed again has gradients only where its input takes one (torch's reentrant checkpoints).
+    """
+
+    def begin(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        trains = any(each.requires_grad for each in decoder.parameters())
+        if torch.is_grad_enabled() and trains and not output.requires_grad:
+            output.requires_grad_()
+
+    return begin
 
 
 def _scale(factor: float, rounds: bool) -> Any:

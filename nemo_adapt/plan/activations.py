@@ -42,7 +42,7 @@ class Layer:
     shape: Shape
     parallel: ParallelConfig
     train: TrainConfig
-    fused_norms: bool
+    on_gpu: bool
 
     @property
     def size(self) -> int:
@@ -68,7 +68,7 @@ class Layer:
         """What a norm over ``columns`` keeps, its output apart."""
         if self.shape.transformer.get("normalization") == "LayerNorm":
             return self.size * self.tokens * columns
-        if self.fused_norms:
+        if self.on_gpu:
             wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # taken in fp32, see model.layers
             return (4 if wide else self.size) * self.tokens * columns
         return (4 if frozen else 8) * self.tokens * columns
@@ -83,8 +83,10 @@ class Layer:
             wide = queries + ALIBI_COLUMNS * shape.heads / tp  # three of them, their result, and that without the bias
             bytes_of_token = self.size * (4 * wide + queries) + 4 * shape.heads / tp
         else:
-            # Values are a part of what the three are computed as.
+            # Values are a part of what the three are computed as; only where keys and values go around (Transformer
+            # Engine's AttnFuncWithCPAndKVP2P) are they a copy.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
+            mixed = keys if self.parallel.cp > 1 and shape.rotary and not shape.qk_norm else mixed
             turned = queries + keys if shape.rotary else 0
             bytes_of_token = self.size * (mixed + turned + queries) + 4 * shape.heads / tp
         if shape.qk_norm == HEAD:
@@ -93,11 +95,20 @@ class Layer:
             bytes_of_token += 8 * (queries + keys)
         slides = 0 < window < length
         masks = self.train.micro_batch if self.train.reset_attention else slides or bool(shape.attention_cap)
-        return self.tokens * bytes_of_token + masks * (1 if shape.attention_cap else self.size) * length**2
+        return (
+            self.tokens * bytes_of_token + self.angles() + masks * (1 if shape.attention_cap else self.size) * length**2
+        )
+
+    def angles(self) -> float:
+        """Cosines and sines of rotary positions, which queries keep, and keys."""
+        if not self.shape.rotary:
+            return 0.0
+        places = self.tokens / (1 if self.train.reset_positions else self.train.micro_batch)
+        return 4 * self.size * places * self.shape.head_dim * self.shape.rotary.share
 
     def mlp(self, frozen: bool) -> float:
-        """Between the two products: gate and up, their parts as copies, their product."""
-        wide = 5 if self.shape.transformer.get("gated_linear_unit") else 2
+        """Between the two products: gate and up, and their product, as `model.gated` and Megatron's fused kernel do."""
+        wide = 3 if self.shape.transformer.get("gated_linear_unit") else 2
         return self.size * self.tokens * (wide - frozen) * self.shape.ffn / self.parallel.tp
 
     def kept(self, window: int, frozen: bool = False) -> float:
@@ -112,22 +123,29 @@ class Layer:
         return self.norm(self.shape.hidden / self.cut) + self.stream
 
     def gradients(self) -> float:
-        """What a layer's backward pass needs at once, as it begins: gradients of the MLP's product and of a weight."""
+        """What a layer's backward pass needs at once, as it begins: gradients of the MLP's product and of a weight.
+
+        With gate and up, that of both then takes the place of the product, and their weight's comes once they are
+        freed.
+        """
         ffn, hidden = self.shape.ffn / self.parallel.tp, self.shape.hidden
-        begin = ffn * (self.tokens + hidden) + 2 * self.tokens * hidden / self.cut
+        streams = 2 * self.tokens * hidden / self.cut
+        begin = ffn * (self.tokens + hidden) + streams
         gated = bool(self.shape.transformer.get("gated_linear_unit"))
-        return self.size * max(begin, gated * ffn * (2 * hidden - 3 * self.tokens))  # of gate and up, the rest freed
+        of_both = gated * max(ffn * 2 * self.tokens + streams, ffn * (2 * hidden - self.tokens))
+        return self.size * max(begin, of_both)
 
 
 def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     """Bytes that the layers of a stage keep of one micro batch, and what their backward pass needs besides."""
     parallel, shape = layer.parallel, layer.shape
     everything, tables = ALL in what.kinds, bool(what.kinds & {EMBEDDINGS, NEW_ROWS})
-    first = 0 if everything or tables else min(what.layers, default=shape.layers)
+    whole = everything or tables or (layer.train.recompute and what.layers)
+    first = 0 if whole else min(what.layers, default=shape.layers)
     ours = [number for number in model.layers_of(stage, shape.layers, parallel) if number >= first]
     if not ours:
         return 0.0, 0.0
-    sent = 0.0 if stage == parallel.pp - 1 else layer.stream * parallel.virtual
+    sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
     sent += layer.norm(shape.hidden / layer.cut) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()

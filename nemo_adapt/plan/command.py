@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nemo_adapt import recipes
 from nemo_adapt.artifact import write_json
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.plan.budget import budget, disk
@@ -66,8 +66,8 @@ def plan_of(base: Models, config: Config) -> Plan:
     check_phases(config, base.target)
     if config.parallel.cp > 1 and is_chosen(config.cluster) and not config.cluster.gpus_per_node:
         raise UserError("parallel.cp needs Transformer Engine, and so GPUs")
-    timed = step(base, config) if is_chosen(config.cluster) else None
     spent = budget(config)
+    timed = [step(base, config, PhaseConfig(what)) for what, _ in spent.phases] if is_chosen(config.cluster) else []
     return Plan(config, base, needed(base, config), spent, disk(base, config, spent.steps), timed)
 
 

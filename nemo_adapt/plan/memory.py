@@ -12,17 +12,16 @@ from nemo_adapt.phases import NEW_ROWS, OUTPUT, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of, of_layers, waiting_chunks
 from nemo_adapt.plan.model import Models
-from nemo_adapt.vocab import padded_rows
+from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30
 MASTER = {"bf16": 12, "fp32": 8}
 """Bytes of optimizer state for a parameter: Adam's two moments, and fp32 master weights beside bf16 ones."""
 GRADIENT = 4
 """Gradients are summed in fp32."""
-LOGIT = {"bf16": 6, "fp32": 8}
-"""Bytes for a logit when the loss is at its peak: logits and their fp32 softmax; in fp32, logits and a gradient."""
-Z_LOGIT = {"bf16": 12, "fp32": 12}
-"""The same with ``train.z_loss``."""
+Z_LOGIT = 12
+"""Bytes for a logit when the loss is at its peak with ``train.z_loss``; without, `model.cross_entropy` needs a portion
+in fp32 beside the logits."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.working
 
 
-def of_stages(models: Models, config: Config, phase: PhaseConfig, fused_norms: bool) -> list[Memory]:
+def of_stages(models: Models, config: Config, phase: PhaseConfig, on_gpu: bool) -> list[Memory]:
     """The memory of a rank of each pipeline stage in ``phase``."""
-    return [of_stage(models, config, phase, stage, fused_norms) for stage in range(config.parallel.pp)]
+    return [of_stage(models, config, phase, stage, on_gpu) for stage in range(config.parallel.pp)]
 
 
 def fullest(stages: list[Memory]) -> Memory:
@@ -57,10 +56,10 @@ def fullest(stages: list[Memory]) -> Memory:
     return max(stages, key=lambda memory: memory.total)
 
 
-def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, fused_norms: bool) -> Memory:
+def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_gpu: bool) -> Memory:
     """The memory of a rank of pipeline stage ``stage``.
 
-    ``fused_norms``: norms keep their input alone, as on a GPU; without, torch keeps two fp32 copies.
+    ``on_gpu``: norms keep their input alone, as on a GPU; on a CPU torch keeps two fp32 copies.
     """
     parallel, train, shape = config.parallel, config.train, models.target
     size, what = bytes_of(train.precision), trained(phase)
@@ -68,7 +67,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, fus
     ours = sum(model.trained(parts, what))
     lent = sum(each.new for each in parts) if NEW_ROWS in what.kinds else 0
     shards = parallel.dp * parallel.cp if train.distributed_optimizer else 1
-    is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, fused_norms)
+    is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, on_gpu)
     kept, backward = of_layers(layer, stage, what)
     waiting = waiting_chunks(stage, parallel, micro_batches(config)) / parallel.virtual
     # The masks of a whole step are made together.
@@ -77,8 +76,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, fus
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
     table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, as it arises
-    of_logit = (Z_LOGIT if train.z_loss else LOGIT)[train.precision] + (size if shape.logit_cap else 0)
-    logits = is_last * max(of_logit * layer.tokens * rows, size * layer.tokens * rows + table)
+    logits = is_last * _logits(layer, rows, table)
     working = max(backward, table - kept if stage == 0 else 0.0)
     return Memory(
         stage,
@@ -89,6 +87,19 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, fus
         logits=logits,
         working=max(0.0, working - logits - head),
     )
+
+
+def _logits(layer: Layer, rows: int, table: float) -> float:
+    """Logits of a micro batch and what their loss needs at its peak; ``table``: the gradient of the output layer.
+
+    To mask padded rows takes a copy for a moment, to cap logits another and one that is kept.
+    """
+    shape, train, count = layer.shape, layer.train, layer.tokens * rows
+    size = layer.size * count
+    masked, capped = rows * layer.parallel.tp > shape.vocab, bool(shape.logit_cap)
+    portion = min(LOGITS_AT_ONCE[layer.on_gpu], 4 * count)
+    loss = Z_LOGIT * count if train.z_loss else size + portion
+    return max(loss + capped * size, size * (1 + masked + 2 * capped), size + table)
 
 
 def micro_batches(config: Config) -> int:

@@ -69,7 +69,9 @@ def models(config: Config) -> Models:
         first = config.model.tokens or source.vocab
         rows = first + config.tokenizer.new_tokens if config.tokenizer.new_tokens else source.vocab
         limit = "at most " if config.tokenizer.method == "union" or config.tokenizer.target_disparity else ""
-        said = f"{limit}tokenizer.new_tokens={config.tokenizer.new_tokens}"
+        spare = min(source.vocab - first, config.tokenizer.new_tokens)
+        taken = f", {spare} of them in spare rows" if spare else ""
+        said = f"{limit}tokenizer.new_tokens={config.tokenizer.new_tokens}{taken}"
     target = replace(source, vocab=rows)
     entries = family.entries(target)
     counts = count(family.entries(source), source), count(entries, target)

@@ -56,9 +56,9 @@ def laid_out(config: Config) -> Config:
 
 def needed(models: Models, config: Config) -> list[Memory]:
     """The memory of a rank of each pipeline stage, in the phase that needs most."""
-    fused = bool(config.cluster.gpus_per_node) or not is_chosen(config.cluster)
+    on_gpu = bool(config.cluster.gpus_per_node) or not is_chosen(config.cluster)
     different = {phase.train: phase for phase in phases(config)}.values()
-    return max((of_stages(models, config, phase, fused) for phase in different), key=lambda each: fullest(each).total)
+    return max((of_stages(models, config, phase, on_gpu) for phase in different), key=lambda each: fullest(each).total)
 
 
 def room(config: Config) -> float:

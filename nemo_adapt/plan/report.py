@@ -20,7 +20,7 @@ SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "opti
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is said of one layout. Without a cluster there is no step."""
+    """All that is said of one layout."""
 
     config: Config
     models: Models
@@ -28,7 +28,13 @@ class Plan:
     """Of a rank of each pipeline stage."""
     budget: Budget
     disk: Disk
-    step: Step | None
+    steps: list[Step]
+    """Of each phase; none without a cluster."""
+
+    @property
+    def step(self) -> Step | None:
+        """Of the last phase."""
+        return self.steps[-1] if self.steps else None
 
     @property
     def padded(self) -> int:
@@ -38,13 +44,14 @@ class Plan:
     @property
     def hours(self) -> float | None:
         """Hours of training: its steps, the base model read, and checkpoints where training waits for them."""
-        if self.step is None:
+        if not self.steps:
             return None
         disk = self.disk
         waits = (disk.load_seconds or 0) + (
             0 if self.config.train.async_save else disk.saves * (disk.save_seconds or 0)
         )
-        return (self.budget.steps * self.step.seconds + waits) / 3600
+        seconds = sum(count * step.seconds for (_, count), step in zip(self.budget.phases, self.steps, strict=True))
+        return (seconds + waits) / 3600
 
     @property
     def gpu_hours(self) -> float | None:
@@ -74,7 +81,7 @@ def as_values(plan: Plan, wrong: list[str], proposals: list[Proposal]) -> dict[s
         "memory": [{**asdict(memory), "total": memory.total} for memory in plan.stages],
         **ranks,
         "budget": {**asdict(budget), "tokens": budget.tokens, "bytes": budget.tokens * budget.bytes_per_token},
-        "step": {**asdict(plan.step), "seconds": plan.step.seconds} if plan.step else None,
+        "steps": [{**asdict(step), "seconds": step.seconds} for step in plan.steps],
         "disk": {**asdict(plan.disk), "at_most": plan.disk.at_most},
         "hours": plan.hours,
         "gpu_hours": plan.gpu_hours,
@@ -89,9 +96,12 @@ def show(plan: Plan) -> None:
     _show_memory(plan)
     if plan.step:
         print()
-        parts = [(name, getattr(plan.step, name)) for name in SECONDS]
-        rows: list[tuple[str, ...]] = [(name, f"{value:,.3f}") for name, value in parts if value]
-        grid(["a step", "seconds"], [*rows, ("total", f"{plan.step.seconds:,.3f}")])
+        # By kind of phase.
+        kinds = {what: step for (what, _), step in zip(plan.budget.phases, plan.steps, strict=True)}
+        parts = [(name, [getattr(step, name) for step in kinds.values()]) for name in (*SECONDS, "seconds")]
+        rows = [(name, *(f"{value:,.3f}" for value in values)) for name, values in parts if any(values)]
+        heads = ["seconds"] if len(kinds) == 1 else [f"{what}, seconds" for what in kinds]
+        grid(["a step", *heads], [*rows[:-1], ("total", *rows[-1][1:])])
 
 
 def _show_memory(plan: Plan) -> None:

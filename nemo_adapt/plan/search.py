@@ -53,7 +53,7 @@ def proposals(models: Models, config: Config) -> list[Proposal]:
         memory = fullest(needed(models, candidate))
         if memory.total <= room(candidate):
             train = candidate.train
-            timed = step(models, candidate)
+            timed = step(models, candidate, train.phases[-1])
             found.append(Proposal(candidate.parallel, train.micro_batch, train.recompute, memory, timed))
     # Of two that are as fast, the one that needs less; then the one with fewer parts.
     return sorted(found, key=lambda each: (each.step.seconds, each.memory.total, each.parallel.pp, each.parallel.tp))

@@ -1,7 +1,8 @@
 """Seconds of a training step: a simple model of computation, communication and idle pipeline stages.
 
 - Computation: `model.flops`, and one more forward pass of the layers where they are recomputed, on the stage that has
-  most of it, at ``plan.mfu`` of the peak.
+  most of it, at ``plan.mfu`` of the peak. What a phase does not train needs no gradient of its weights, and layers
+  below all that is trained no backward pass.
 - Tensor parallelism: in each layer two sums over TP of the residual stream forward and two backward, each moving
   2 (tp - 1) / tp of it by the links of a rank (a ring); with sequence parallelism as much, and two more gathers
   backward (arXiv 2205.05198, section 4.2.2).
@@ -16,9 +17,10 @@ does, TP nearest, then CP, DP, PP; a group that does not fit a node takes the sp
 
 from dataclasses import dataclass
 
-from nemo_adapt.config import ClusterConfig, Config, ParallelConfig
-from nemo_adapt.model.flops import flops_per_token
-from nemo_adapt.phases import trained
+from nemo_adapt.config import ClusterConfig, Config, ParallelConfig, PhaseConfig
+from nemo_adapt.families.family import Shape
+from nemo_adapt.model.flops import forward_flops
+from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, OUTPUT, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
@@ -63,45 +65,78 @@ def link(cluster: ClusterConfig, extent: int) -> float:
     return GB * (cluster.within_node_gb_per_s if inside else cluster.between_nodes_gb_per_s)
 
 
-def step(models: Models, config: Config) -> Step:
-    """A step of the last phase's kind on ``config.cluster``."""
+def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
+    """A step of ``phase`` on ``config.cluster``."""
     cluster, parallel, train, shape = config.cluster, config.parallel, config.train, models.target
-    size, count = bytes_of(train.precision), micro_batches(config)
+    size, count, what = bytes_of(train.precision), micro_batches(config), trained(phase)
     tokens = train.micro_batch * train.seq_length / parallel.cp
     rate = peak(cluster, train.precision, parallel.ranks) * config.plan.mfu
     layers = shape.layers / parallel.pp
     tp, cp = parallel.tp, parallel.cp
+    back = len(_backward(shape, what, train.recompute)) / shape.layers  # the share of layers with a backward pass
 
-    computation = _flops(models, config) * tokens / tp / rate
+    computation = _flops(models, config, what) * tokens / tp / rate
     stream = size * tokens * shape.hidden
-    passes = (4 + 2 * train.recompute) * 2 + 2 * parallel.sequence
+    own = 1.0 if ALL in what.kinds else len(what.layers) / shape.layers
+    passes = 4 + back * (4 + 4 * train.recompute) + 2 * parallel.sequence * own
     tensor = layers * passes * stream * (tp - 1) / tp / link(cluster, tp)
     ring = (cp - 1) * 2 * size * tokens * max(shape.kv_rows / tp, shape.head_dim)
-    context = layers * (3 + train.recompute) * ring / link(cluster, tp * cp)
-    sent = (parallel.pp > 1) * parallel.virtual * 2 * stream / (tp if parallel.sequence else 1)
+    context = layers * (1 + back * (2 + train.recompute)) * ring / link(cluster, tp * cp)
+    sent = (parallel.pp > 1) * parallel.virtual * (1 + (back > 0)) * stream / (tp if parallel.sequence else 1)
     pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
-    data, optimizer = _update(models, config)
+    data, optimizer = _update(models, config, what)
     of_micro_batch = computation + tensor + context + pipeline
     idle = (parallel.pp - 1) / parallel.virtual * of_micro_batch
     seconds = count * of_micro_batch + idle + data + optimizer
-    counted = flops_per_token(shape, train.seq_length) * train.global_batch * train.seq_length
+    counted = operations(shape, train.seq_length, what) * train.global_batch * train.seq_length
     mfu = counted / (seconds * parallel.ranks * peak(cluster, train.precision, parallel.ranks))
     return Step(count * computation, count * tensor, count * context, count * pipeline, idle, data, optimizer, mfu)
 
 
-def _flops(models: Models, config: Config) -> float:
+def operations(shape: Shape, seq_length: int, what: Trained, recompute: bool = False) -> float:
+    """Operations for a token in a phase, forward and backward, of the whole model."""
+    layers, output = _operations(shape, seq_length, what, recompute)
+    return sum(layers) + output
+
+
+def _backward(shape: Shape, what: Trained, recompute: bool) -> range:
+    """The layers that gradients go through; to be computed again they need it down to the embedding."""
+    if what.kinds & {ALL, EMBEDDINGS, NEW_ROWS} or (recompute and what.layers):
+        return range(shape.layers)
+    return range(min(what.layers, default=shape.layers), shape.layers)
+
+
+def _operations(shape: Shape, seq_length: int, what: Trained, recompute: bool) -> tuple[list[float], float]:
+    """Operations for a token of each layer, and of the output layer.
+
+    A product's backward pass is as much again for the gradient of its input, and for that of its weight. Attention has
+    no weights: it takes both.
+    """
+    weights, scores, output = forward_flops(shape, seq_length)
+    back = _backward(shape, what, recompute)
+    layers = []
+    for number in range(shape.layers):
+        goes, own = number in back, ALL in what.kinds or number in what.layers
+        times = 1 + goes * (1 + recompute)
+        layers.append(weights * (times + own) + scores[number] * (times + goes))
+    own = bool(what.kinds & {ALL, EMBEDDINGS, NEW_ROWS, OUTPUT})  # of new rows, the gradient of all is made
+    return layers, output * (1 + (len(back) > 0 or own) + own)  # Megatron makes that of the input with the weight's
+
+
+def _flops(models: Models, config: Config, what: Trained) -> float:
     """Operations for a token on the pipeline stage that has most to do, over all its TP and CP ranks."""
     shape, train, parallel = models.target, config.train, config.parallel
-    whole = flops_per_token(shape, train.seq_length)
-    output = 6.0 * shape.hidden * shape.vocab
-    layers = (whole - output) / parallel.pp * (4 / 3 if train.recompute else 1)
-    return layers + output
+    layers, output = _operations(shape, train.seq_length, what, train.recompute)
+    stages = [
+        sum(layers[each] for each in model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp)
+    ]
+    stages[-1] += output
+    return max(stages)
 
 
-def _update(models: Models, config: Config) -> tuple[float, float]:
+def _update(models: Models, config: Config, what: Trained) -> tuple[float, float]:
     """Seconds of a step to sum gradients over the data-parallel ranks, and to update the weights."""
     cluster, parallel, train = config.cluster, config.parallel, config.train
-    what = trained(train.phases[-1])
     ours = max(sum(model.trained(model.held(models, config, stage), what)) for stage in _ends(parallel))
     copies, size = parallel.dp * parallel.cp, bytes_of(train.precision)
     moved = GRADIENT + size if train.distributed_optimizer else 2 * GRADIENT

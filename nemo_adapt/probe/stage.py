@@ -1,7 +1,7 @@
 """The stage: each strategy and seed is trained for a few steps, scored as it goes, and the best one is chosen.
 
 All runs share the converted checkpoint, the data and one process group. A run's line is written when it ends, so that
-an interrupted probe goes on with those that are not done.
+an interrupted probe goes on with those that are not done. It ends after ``train.attempts`` starts that finished none.
 """
 
 import json
@@ -22,8 +22,10 @@ from nemo_adapt.progress import Bar
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.train import loop
+from nemo_adapt.train.fence import count_start
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.stage import bytes_per_token, new_span, start_layout, training_data
+from nemo_adapt.train.together import first_rank_does
 
 RUNS = "runs.jsonl"
 
@@ -39,6 +41,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     first = dist.get_rank() == 0
     runs = _read(out / RUNS)
     dist.barrier()  # all have read before one writes
+    first_rank_does(count_start, out, len(runs), config.train.attempts, "run of the probe after number")
     if first:
         (out / RUNS).write_text("".join(json.dumps(run) + "\n" for run in runs.values()), encoding="utf-8")
     wanted = [(name, seed) for name in settings.strategies for seed in range(settings.seeds)]

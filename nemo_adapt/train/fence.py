@@ -21,6 +21,12 @@ from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.train.places import OWNER, STARTS
 from nemo_adapt.train.together import first_rank_does
 
+MENDS = {
+    "checkpoint after step": ", or save more often (train.save_every, train.save_minutes)",
+    "run of the probe after number": ", or make runs shorter than the time limit (probe.steps)",
+}
+"""What starts come to, and what may help where they do not."""
+
 
 @dataclass(frozen=True)
 class Fence:
@@ -69,17 +75,18 @@ def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
     )
 
 
-def count_start(folder: Path, step: int, most: int) -> None:
-    """Note a start from ``step``; ``UserError`` when ``most`` starts before it (0: any number) got no further.
+def count_start(folder: Path, done: int, most: int, what: str = "checkpoint after step") -> None:
+    """Note a start that has ``done`` behind it; ``UserError`` when ``most`` starts before it (0: any number) got no
+    further. ``what`` they would have made; the file has ``done`` as ``step``.
 
     For the first rank alone.
     """
     path = folder / STARTS
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"step": -1, "starts": 0}
-    starts = before["starts"] if before["step"] == step else 0
+    starts = before["starts"] if before["step"] == done else 0
     if most and starts >= most:
         raise UserError(
-            f"{folder}: {starts} starts in a row ended without a checkpoint after step {step}: mend what stops them "
-            f"(the log says it), or save more often (train.save_every, train.save_minutes); then delete {path}"
+            f"{folder}: {starts} starts in a row ended without a {what} {done}: mend what stops them (the log says "
+            f"it){MENDS[what]}; then delete {path}"
         )
-    write_json(path, {"step": step, "starts": starts + 1})
+    write_json(path, {"step": done, "starts": starts + 1})

@@ -32,7 +32,7 @@ FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")
 def measured(ranks, config, models):
     """By stage: the plan's memory, and what that of the stage's ranks which needs most has measured."""
     found = ranks(config.parallel.ranks).run(plan_bodies.measure, config, models)
-    planned = memory.of_stages(models, config, phases(config)[0], fused_norms=False)
+    planned = memory.of_stages(models, config, phases(config)[0], on_gpu=False)
     for each in planned:
         of_stage = [rank for rank in found if rank.stage == each.stage]
         yield each, max(of_stage, key=lambda rank: rank.state + rank.peak)
@@ -66,7 +66,7 @@ def test_a_layer_that_is_forgotten_shows(ranks):
     config, models = plan_config(), models_of(settings())
     short = replace(models.target, layers=models.target.layers - 1)
     (_, found), *_ = measured(ranks, config, models)
-    wrong = memory.of_stages(replace(models, target=short), config, phases(config)[0], fused_norms=False)[0]
+    wrong = memory.of_stages(replace(models, target=short), config, phases(config)[0], on_gpu=False)[0]
     with pytest.raises(AssertionError):
         assert_close(wrong, found)
 

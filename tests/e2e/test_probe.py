@@ -74,6 +74,22 @@ def test_an_interrupted_probe_goes_on_with_what_is_not_done(probed, world, short
     assert json.loads(again[-1]) == json.loads(lines[-1])  # the run that was cut off, to the last bit
 
 
+def test_a_probe_that_gets_no_further_is_not_started_for_ever(probed, world, short):
+    """As Slurm would start it again and again where one of its runs takes longer than the time limit."""
+    place = probed[1] / "probe"
+    files = {name: (place / name).read_text() for name in ("runs.jsonl", "manifest.json", "starts.json")}
+    lines = files["runs.jsonl"].splitlines(keepends=True)
+    (place / "runs.jsonl").write_text("".join(lines[:-1]))
+    (place / "manifest.json").unlink()
+    (place / "starts.json").write_text(json.dumps({"step": len(lines) - 1, "starts": 3}))
+    answer = nemo_adapt(*shortened(documented()[0], short), cwd=world)
+    assert answer.code == 2, answer.err
+    assert "3 starts in a row ended without a run of the probe after number 5" in answer.err
+    assert answer.err.count("nemo-adapt: error") == 1
+    for name, text in files.items():
+        (place / name).write_text(text)
+
+
 def test_inspect_reads_the_exported_model(probed):
     (_, _, answer), run = probed
     assert "nearest base tokens" in answer.out and f"written to {Path('runs/demo/inspect')}" in answer.out

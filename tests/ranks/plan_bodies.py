@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from helpers.live_bytes import LiveBytes
 from megatron.core import parallel_state
+from torch.utils.flop_counter import FlopCounterMode
 
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import build_model, start_parallel
@@ -58,6 +59,17 @@ def checkpoint_bytes(rank: int, config: Config, models: Models, folder: Path) ->
     saver.finish()
     trainer.release()
     return sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+
+
+def matrix_products(rank: int, config: Config, models: Models) -> int:
+    """Operations of a step in matrix products, attention apart, as torch counts them when they are made."""
+    dp = start_parallel(config.parallel, 1)
+    trainer = new_trainer(config, models)
+    with FlopCounterMode(display=False) as counter:
+        step(config, models, trainer, dp)
+    trainer.release()
+    found = counter.get_flop_counts()["Global"]
+    return sum(count for operation, count in found.items() if "attention" not in str(operation))
 
 
 def new_trainer(config: Config, models: Models) -> Trainer:

@@ -1,9 +1,11 @@
 """How a command ends whose ranks have failed."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -44,3 +46,35 @@ def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
         process.send_signal(signal.SIGUSR1)
         process.communicate(b"\n")
         assert process.returncode == code
+
+
+TELLS = """
+import sys
+from nemo_adapt import ranks
+ranks.FIRST_SPEAKS, ranks.NEXT_SPEAKS = float(sys.argv[1]), 0.0
+print("begun", flush=True)
+ranks.tell(Exception("no such file"))
+"""
+
+
+def telling(rank, patience):
+    """A rank that has a mistake of the user's to tell."""
+    environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "3"}
+    words = [sys.executable, "-c", TELLS, str(patience)]
+    process = subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def test_the_first_rank_tells_at_once_and_another_if_nobody_ends_it():
+    for process in (telling(0, 60.0), telling(2, 0.1)):
+        assert process.communicate(timeout=30)[1] == "nemo-adapt: error: no such file\n"
+
+
+def test_a_rank_that_is_ended_while_the_first_tells_says_nothing():
+    process = telling(1, 60.0)
+    time.sleep(0.3)  # it waits
+    process.terminate()
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR

@@ -81,6 +81,27 @@ def test_a_dry_run_changes_nothing(folder, monkeypatch, capsys):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_container_s_image(slurm, folder, capsys):
+    (folder / "there.sqsh").touch()
+    container = [word for word in WORDS if word != "site=cpu"] + ["site=container", "parallel.tp=8"]
+    make_llama(folder / "model", TinyLlama(heads=8, kv_heads=8))
+    for image, says in (
+        (f"{folder}/there.sqsh", ""),
+        ("nvcr.io#nvidia/nemo:25.09", "is a registry's: not checked here whether it can be fetched"),
+        ("docker://nvidia/nemo", "is a registry's: not checked here"),
+        ("/absent/nemo.sqsh", "/absent/nemo.sqsh cannot be seen from here: each job looks for it"),
+    ):
+        cli.command("launch", [*container, f"site.container.image='{image}'", "launch.dry_run=true"])
+        shown = capsys.readouterr().out
+        assert says in shown and ("site.container.image" in shown.split("#!/")[0]) == bool(says)
+    for image, says in ((f"{folder}/nemo.sqsh", "nemo.sqsh is missing"), ("~/nemo.sqsh", "write the home folder out")):
+        with pytest.raises(UserError, match=says):
+            cli.command("launch", [*container, f"site.container.image='{image}'"])
+    assert not slurm(), "nothing was submitted"
+    cli.command("launch", [*container, "site.container.image='docker://nvidia/nemo'"])
+    assert "not checked here" in capsys.readouterr().out and len(slurm()) == 8
+
+
 def test_where_there_is_no_sbatch(folder, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="there is no sbatch on this machine: launch from a login node"):

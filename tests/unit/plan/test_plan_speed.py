@@ -42,6 +42,17 @@ def test_recomputing_costs_a_third_more():
     assert plain.computation * 1.3 < again.computation < plain.computation * 4 / 3
 
 
+def test_each_phase_takes_its_own_time():
+    found = plan("llama3_8b", "h100_x8")
+    (tables, everything), ((_, few), (_, many)) = found.steps, found.budget.phases
+    assert [what for what, _ in found.budget.phases] == ["embeddings", "all"]
+    # Two thirds of the layers' products, all of attention and of the output layer.
+    assert tables.computation < 0.75 * everything.computation
+    assert tables.optimizer < 0.2 * everything.optimizer and tables.data < 0.2 * everything.data
+    waits = found.disk.load_seconds or 0.0
+    assert found.hours * 3600 - waits == pytest.approx(few * tables.seconds + many * everything.seconds, rel=0.01)
+
+
 def test_groups_that_leave_the_node_are_slower():
     cluster = ClusterConfig(nodes=2, gpus_per_node=8, within_node_gb_per_s=400, between_nodes_gb_per_s=50)
     assert (link(cluster, 8), link(cluster, 9)) == (400e9, 50e9)

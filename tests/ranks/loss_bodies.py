@@ -1,0 +1,37 @@
+"""What ranks compute for tests of the loss: our cross entropy, and Megatron's, of the same logits."""
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
+
+from nemo_adapt.config import ParallelConfig
+from nemo_adapt.model import cross_entropy as ours
+from nemo_adapt.model.build import start_parallel
+
+
+def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False) -> tuple[bool, bool, bool]:
+    """Whether losses, gradients, and the place of the gradient are what they should be on this rank.
+
+    ``at_once``: bytes of logits in a portion. ``swap``: Megatron is given other labels, to see the check fail.
+    """
+    start_parallel(ParallelConfig(tp=tp), 1)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    torch.manual_seed(2)
+    whole, labels = 3 * torch.randn(11, 2, 64, dtype=dtype), torch.randint(0, 60, (11, 2))
+    whole[..., 60:] = float("-inf")  # rows that are padded
+    shard = whole.chunk(tp, dim=-1)[parallel_state.get_tensor_model_parallel_rank()].contiguous()
+    weights = torch.rand(11, 2)
+    leaf, other = shard.clone().requires_grad_(), shard.clone().requires_grad_()
+    logits = leaf * 1.0
+    place, gradients = logits.data_ptr(), []
+    logits.register_hook(lambda gradient: gradients.append(gradient.data_ptr()))
+    before = ours.LOGITS_AT_ONCE
+    ours.LOGITS_AT_ONCE = {False: at_once}
+    try:
+        losses = ours.cross_entropy(logits, labels)
+        (losses * weights).sum().backward()
+    finally:
+        ours.LOGITS_AT_ONCE = before
+    theirs = vocab_parallel_cross_entropy(other * 1.0, labels.flip(0) if swap else labels)
+    (theirs * weights).sum().backward()
+    return torch.equal(losses, theirs), torch.equal(leaf.grad, other.grad), gradients == [place]
