@@ -8,6 +8,7 @@ from typing import Any
 from nemo_adapt.config import PhaseConfig
 from nemo_adapt.evaluate import languages, pages, plots, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
+from nemo_adapt.evaluate.measure import ENOUGH_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
@@ -30,6 +31,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "direction": languages.direction,
         "task_name": tables.task_name,
         "gate_share": GATE_SHARE,
+        "enough_bytes": ENOUGH_BYTES,
         "tables": tables.all_tables(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }

@@ -23,6 +23,7 @@ WRITTEN = {
     "tokens_per_second": ("tokens", "seconds"),
     "bytes_per_second": ("bytes", "seconds"),
     "tokens_per_example": ("tokens", "examples"),
+    "bytes_per_example": ("bytes", "examples"),
     NEW: ("new", "tokens"),
 }
 """What is told of writing -> what is divided by what; each text is one example."""

@@ -101,14 +101,20 @@ def generation(report: Report) -> Table:
     """How fast each model writes, how many times as fast as the first on the same texts, and how many of its tokens are
     new ones."""
     first = report["models"][0]
-    units = {"examples_per_second": 2, "tokens_per_second": 1, "bytes_per_second": 0, "tokens_per_example": 1}
-    named = ["Examples/s", "Tokens/s", "Bytes/s", "Tokens per example"]
-    columns = ["Text", "Model", named[0], f"Over {first}'s", *named[1:], "New tokens (%Gen)"]
+    units = {
+        "examples_per_second": ("Examples/s", 1),
+        "tokens_per_second": ("Tokens/s", 0),
+        "bytes_per_second": ("Bytes/s", 0),
+        "tokens_per_example": ("Tokens per example", 1),
+        "bytes_per_example": ("Bytes per example", 0),
+    }
+    named, behind = [title for title, _ in units.values()], f"Examples/s over {first}'s"
+    columns = ["Text", "Model", named[0], behind, *named[1:], "New tokens (%Gen)"]
     rows = []
     for key in next(iter(report["generation"].values()), {}):
         for name, of in report["generation"].items():
             fact = of[key]
-            speed, *others = (_told(fact, unit, f"{{:,.{digits}f}}") for unit, digits in units.items())
+            speed, *others = (_told(fact, unit, f"{{:,.{digits}f}}") for unit, (_, digits) in units.items())
             change = report["generation_changes"].get(name, {}).get(key)
             times = (
                 _interval(change["examples_per_second"]["times"], change["examples_per_second"], 2) if change else ""
