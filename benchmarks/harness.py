@@ -2,8 +2,14 @@
 
     python benchmarks/harness.py [--quick]
 
-For stories260K and the Turkish XCOPA (NEMO_ADAPT_DATA) with 0 and 5 shots: our command, the harness's command line on
-the task files that ours leaves, and, without shots, the harness's own ``xcopa_tr`` with its data taken from the file.
+For stories260K (NEMO_ADAPT_DATA): our command against the harness's command line, on
+
+- the Turkish XCOPA with 0 and 5 shots, on the task files that ours leaves and, without shots, the harness's own
+  ``xcopa_tr`` with its data taken from the file. The model guesses there.
+- stories in the layout of XStoryCloze, made of English held-out sentences: the right ending is the next sentence, the
+  wrong one its words in reverse. Here the model knows better than chance.
+- translation from English to Turkish with one shot: the harness writes from the same prompts and says chrF; sacrebleu
+  says spBLEU of what it wrote.
 """
 
 import argparse
@@ -21,41 +27,57 @@ except ImportError:
     print("nothing to compare with: pip install 'nemo-adapt[eval]'")
     raise SystemExit(0) from None
 
+from sacrebleu.metrics import BLEU
+from sentencepiece import SentencePieceProcessor
+
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.config import EvaluateConfig
+from nemo_adapt.evaluate.tasks import load
+
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data")).resolve()
 MODEL = DATA / "weights/stories260K"
-FILE = DATA / "eval/xcopa/tr.jsonl"
+XCOPA = DATA / "eval/xcopa/tr.jsonl"
+PARALLEL = DATA / "parallel/flores200-dev"
+PIECES = MODEL / "tokenizer.model"
 METRICS = ("acc_bytes", "acc", "acc_norm")
 STOCK = Path(lm_eval.__file__).parent / "tasks/xcopa/default_tr.yaml"
+Values = dict[str, float]
 
 
-def ours(out: Path, model: Path, shots: int, examples: int) -> dict[str, float]:
+def ours(out: Path, model: Path, kind: str, language: str, file: Path, shots: int, examples: int) -> Values:
+    """What ``nemo-adapt compare`` says of one task."""
     words = [
         f"models={{model: {model}}}", f"evaluate.texts.tr={DATA / 'text/tr.heldout.txt'}", "evaluate.max_bytes=2000",
-        "evaluate.generate=0", f"evaluate.tasks.xcopa.tr={FILE}", f"evaluate.shots.xcopa={shots}",
-        f"evaluate.task_examples={examples}", f"out={out}",
+        "evaluate.generate=0", f"evaluate.tasks.{kind}.{language}={file}", f"evaluate.shots.{kind}={shots}",
+        f"evaluate.task_examples={examples}", f"evaluate.spbleu_model={PIECES}", f"out={out}",
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "nemo_adapt", "compare", *words], check=True, stdout=subprocess.DEVNULL)
-    values = json.loads((out / "report.json").read_text(encoding="utf-8"))["task_scores"]["model"]["xcopa_tr"]["values"]
-    return {metric: values[metric]["value"] for metric in METRICS}
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    values = report["task_scores"]["model"][f"{kind}_{language}"]["values"]
+    return {metric: of["value"] for metric, of in values.items()}
 
 
-def direct(folder: Path, model: Path, task: str) -> dict[str, float]:
-    """What ``lm_eval`` says, started in a folder of task files."""
-    result = folder / "result.json"
-    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model}", "--tasks", task]
-    options = ["--include_path", str(folder), "--batch_size", "16", "--device", "cpu", "--output_path", str(result)]
-    subprocess.run([*command, *options], check=True, cwd=folder, capture_output=True)
-    (written,) = folder.glob("result*.json")
-    values = json.loads(written.read_text(encoding="utf-8"))["results"][task]
+def direct(folder: Path, model: Path, task: str, arguments: str = "") -> tuple[Values, list[str]]:
+    """What ``lm_eval`` says, started in a folder of task files: its metrics, and what the model wrote."""
+    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model}{arguments}"]
+    options = ["--tasks", task, "--include_path", str(folder), "--batch_size", "16", "--device", "cpu", "--log_samples"]
+    out = folder / "out"
+    subprocess.run([*command, *options, "--output_path", str(out)], check=True, cwd=folder, capture_output=True)
+    (written,) = out.rglob("results*.json")
+    found = json.loads(written.read_text(encoding="utf-8"))["results"][task]
+    (lines,) = out.rglob("samples*.jsonl")
+    samples = sorted(map(json.loads, lines.read_text(encoding="utf-8").splitlines()), key=lambda each: each["doc_id"])
     written.unlink()
-    return {metric: values[f"{metric},none"] for metric in METRICS}
+    lines.unlink()
+    values = {name.removesuffix(",none"): value for name, value in found.items() if name.endswith(",none")}
+    return values, [each["filtered_resps"][0] for each in samples]
 
 
 def stock(folder: Path, examples: int) -> str:
     """The harness's own task, but for where its data lie; returns its name."""
-    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in XCOPA.read_text(encoding="utf-8").splitlines()]
     scored = [row for row in rows if row["split"] == "test"][: examples or None]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored), encoding="utf-8")
+    _write(folder / "rows.jsonl", scored)
     config = {
         "include": str(STOCK), "task": "stock_xcopa_tr", "dataset_path": "json", "dataset_name": None,
         "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}}, "validation_split": None, "test_split": "test",
@@ -65,39 +87,102 @@ def stock(folder: Path, examples: int) -> str:
     return "stock_xcopa_tr"
 
 
+def stories(file: Path, count: int) -> Path:
+    """XStoryCloze's layout from held-out sentences, five to a story."""
+    lines = (DATA / "text/en.heldout.txt").read_text(encoding="utf-8").splitlines()
+    rows = []
+    for number in range(min(count, len(lines) // 5)):
+        *story, right = lines[5 * number : 5 * number + 5]
+        endings = [right, " ".join(reversed(right.split()))]
+        first = number % 2
+        row = {f"input_sentence_{place}": text for place, text in enumerate(story, start=1)}
+        rows.append(
+            {
+                **row,
+                "sentence_quiz1": endings[first],
+                "sentence_quiz2": endings[1 - first],
+                "answer_right_ending": first + 1,
+            }
+        )
+    _write(file, rows)
+    return file
+
+
+def translations(folder: Path, model: Path, examples: int) -> Values:
+    """The harness's own way of writing from our prompts, scored by the harness (chrF) and sacrebleu (spBLEU)."""
+    config = EvaluateConfig(shots={"translation": 1}, task_examples=examples)
+    (task,) = load.load(config, {"translation.en-tr": PARALLEL})
+    shown = "".join(f"{item.query} {item.reference}\n\n" for item in task.shots)
+    rows = [{"prompt": shown + item.query, "reference": item.reference} for item in task.items]
+    _write(folder / "rows.jsonl", rows)
+    until = {"until": ["\n"], "max_gen_toks": 200, "do_sample": False}
+    config = {
+        "task": "translation", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}},
+        "test_split": "test", "output_type": "generate_until", "doc_to_text": "prompt", "doc_to_target": "reference",
+        "num_fewshot": 0, "generation_kwargs": until, "metric_list": [{"metric": "chrf"}],
+    }  # fmt: skip
+    (folder / "translation.yaml").write_text(json.dumps(config), encoding="utf-8")
+    values, written = direct(folder, model, "translation", ",add_bos_token=True")
+    pieces = SentencePieceProcessor(model_file=str(PIECES))
+    cut = [
+        [" ".join(pieces.encode(text.strip(), out_type=str)) for text in texts]
+        for texts in (written, [row["reference"] for row in rows])
+    ]
+    bleu = BLEU(tokenize="none", force=True).corpus_score(cut[0], [cut[1]]).score
+    return {"spbleu": bleu, "chrf": values["chrf"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="100 examples")
-    examples = 100 if parser.parse_args().quick else 0
+    parser.add_argument("--quick", action="store_true", help="100 examples of choice, 50 translations")
+    quick = parser.parse_args().quick
+    examples = 100 if quick else 0
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    tables: dict[str, dict[str, Values]] = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model = complete(root / "model")
-        rows = {}
-        for shots in (0, 5):
-            rows[f"{shots} shots, nemo-adapt compare"] = ours(root / str(shots), model, shots, examples)
-            rows[f"{shots} shots, lm_eval, our task files"] = direct(root / str(shots) / "tasks", model, "xcopa_tr")
-        rows["0 shots, lm_eval, its own xcopa_tr"] = direct(root, model, stock(root, examples))
-    version = importlib.metadata.version("lm_eval")
-    print(f"lm_eval {version}; stories260K; XCOPA tr, {examples or 500} examples\n")
-    print(f"| run | {' | '.join(METRICS)} |\n| --- | ---: | ---: | ---: |")
-    for name, values in rows.items():
-        print(f"| {name} | {' | '.join(f'{values[metric]:.4f}' for metric in METRICS)} |")
-    groups = [[values for name, values in rows.items() if name.startswith(f"{shots} ")] for shots in (0, 5)]
-    same = all(values == group[0] for group in groups for values in group)
+        for kind, language, file, shots in (
+            ("xcopa", "tr", XCOPA, 0),
+            ("xcopa", "tr", XCOPA, 5),
+            ("xstorycloze", "en", stories(root / "stories.jsonl", 150), 1),
+        ):
+            out = root / f"{kind}{shots}"
+            rows = {"nemo-adapt compare": ours(out, model, kind, language, file, shots, examples)}
+            rows["lm_eval, our task files"] = direct(out / "tasks", model, f"{kind}_{language}")[0]
+            if kind == "xcopa" and not shots:
+                rows["lm_eval, its own xcopa_tr"] = direct(root, model, stock(root, examples))[0]
+            tables[f"{kind} {language}, {shots} shots"] = rows
+        lines = 50 if quick else 200
+        (root / "translation").mkdir()
+        tables["translation en-tr, 1 shots"] = {
+            "nemo-adapt compare": ours(root / "lines", model, "translation", "en-tr", PARALLEL, 1, lines),
+            "lm_eval and sacrebleu": translations(root / "translation", model, lines),
+        }
+    print(f"lm_eval {importlib.metadata.version('lm_eval')}; stories260K")
+    same = True
+    for title, rows in tables.items():
+        metrics = list(next(iter(rows.values())))
+        print(f"\n| {title} | {' | '.join(metrics)} |\n| --- |{' ---: |' * len(metrics)}")
+        for name, values in rows.items():
+            print(f"| {name} | {' | '.join(f'{values[metric]:.4f}' for metric in metrics)} |")
+        shown = [[round(values[metric], 4) for metric in metrics] for values in rows.values()]
+        same &= all(each == shown[0] for each in shown)
     print("\nthe same numbers" if same else "\nNOT the same numbers")
     raise SystemExit(not same)
 
 
 def complete(folder: Path) -> Path:
     """The model with a tokenizer.json, as an exported folder has it."""
-    from nemo_adapt import hf_tokenizer
-
     folder.mkdir()
     for file in ("config.json", "model.safetensors"):
         (folder / file).symlink_to(MODEL / file)
     hf_tokenizer.load(MODEL).save_pretrained(folder)
     return folder
+
+
+def _write(file: Path, rows: list[dict[str, object]]) -> None:
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def measure(name: str, path: Path, texts: Sequence[Text], config: FertilityConfi
     for each in texts:
         counts = fertility.token_counts(tokenizer, each.path, config.text_field)
         yield {
-            **fertility.measure(name, each.language, each.path, counts, config.text_field),
+            **fertility.measure(name, each.language, each.path, int(counts.sum()), config.text_field),
             "group": each.group,
             "partial_share": fertility.share(counts, partial),
             "new_used_share": round(float(np.mean(counts[new] > 0)), 4) if new else None,

@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nemo_adapt import documents
-from nemo_adapt.evaluate import bootstrap
+from nemo_adapt import bootstrap, documents
 from nemo_adapt.progress import Bar
 from nemo_adapt.text import documents as read_documents
 

@@ -6,8 +6,9 @@ asked for, or once it has enough bytes: models with different tokenizers then wr
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
@@ -17,12 +18,14 @@ from nemo_adapt.progress import Bar
 
 @dataclass(frozen=True)
 class Written:
-    """What a model wrote after a prompt, its UTF-8 bytes, and how many of its tokens are new ones."""
+    """What a model wrote after a prompt, its UTF-8 bytes, how many of its tokens are new ones, and how long it took."""
 
     text: str
     tokens: int
     bytes: int
     new: int
+    seconds: float = 0.0
+    """Its part of the time of the batch that it was written in (``shares``)."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,26 @@ def write(
     began = time.perf_counter()
     with Bar(title, len(prompts), "texts") as bar:
         for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            for row, ids in zip(
-                rows, _batch(model, [sequences[row] for row in rows], weights, ask, limit, positions), strict=True
-            ):
-                written[row] = _read(ids, contents, documents.end_id(tokenizer), new_ids, ask.one_line)
+            rows, before = order[start : start + batch], time.perf_counter()
+            found = _batch(model, [sequences[row] for row in rows], weights, ask, limit, positions)
+            took = time.perf_counter() - before
+            read = [_read(ids, contents, documents.end_id(tokenizer), new_ids, ask.one_line) for ids in found]
+            for row, one, seconds in zip(rows, read, shares([each.tokens for each in read], took), strict=True):
+                written[row] = replace(one, seconds=seconds)
             bar.advance(len(rows))
     devices.synchronize()
     return Generation([written[row] for row in range(len(prompts))], time.perf_counter() - began, cut)
+
+
+def shares(tokens: Sequence[int], seconds: float) -> list[float]:
+    """Each text's part of the time of a batch: texts that are still being written share a step's time equally.
+
+    ``tokens``: those written of each text. The prompt is one step more.
+    """
+    steps = np.array(tokens) + 1
+    writing = (steps[:, None] > np.arange(steps.max())).sum(axis=0)
+    parts = np.cumsum(1 / writing)[steps - 1] / len(writing)
+    return [seconds * float(part) for part in parts]
 
 
 def _prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], most: int) -> tuple[list[list[int]], int]:

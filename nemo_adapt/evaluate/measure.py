@@ -107,7 +107,7 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
         scores[language] = Score.from_json(found)
     for language, prompts in plan.prompts.items():
         deciding = [machine, ENOUGH_BYTES, prompts, sorted(new_ids)]
-        found = cache.get("written", deciding, partial(wrote, prompts, language))
+        found = cache.get("writing", deciding, partial(wrote, prompts, language))
         rows = [Written(**each) for each in found["written"]]
         written[language] = Generation(rows, found["seconds"], found["cut"])
         seconds["write"] += found["seconds"]

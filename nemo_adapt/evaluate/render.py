@@ -1,16 +1,14 @@
 """The report for people: plots, one Markdown file and one self-contained HTML page, from the same tables."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from nemo_adapt.config import PhaseConfig
-from nemo_adapt.evaluate import languages, plots, tables
+from nemo_adapt.evaluate import languages, pages, plots, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
+from nemo_adapt.evaluate.measure import ENOUGH_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
@@ -27,26 +25,17 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
     (out / PLOTS).mkdir(parents=True, exist_ok=True)
     view = {
         "report": report,
+        "versions": report["versions"],
         "headlines": headlines(report),
         "language": languages.name,
         "direction": languages.direction,
         "task_name": tables.task_name,
         "gate_share": GATE_SHARE,
+        "enough_bytes": ENOUGH_BYTES,
         "tables": tables.all_tables(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }
-    for name, escape in (("report.md", False), ("report.html", True)):
-        environment = Environment(
-            loader=PackageLoader("nemo_adapt.evaluate"),
-            autoescape=escape,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        environment.filters |= {"embed": _embed, "cell": _markdown_cell}
-        text = environment.get_template(f"{name}.j2").render(view | {"out": out})
-        (out / name).write_text(text, encoding="utf-8")
+    pages.write("report", "nemo_adapt.evaluate", view, out)
 
 
 def draw(
@@ -138,16 +127,3 @@ def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> d
 def _seen(seen: Mapping[int, float], step: int) -> float:
     """Megabytes seen at a step, or at the last one before it that is known."""
     return max(size for known, size in seen.items() if known <= step)
-
-
-def _embed(relative: str, out: Path) -> str:
-    """A picture as a data URL."""
-    return "data:image/png;base64," + base64.b64encode((out / relative).read_bytes()).decode()
-
-
-def _markdown_cell(text: str) -> str:
-    """Text that cannot end a cell or a line, nor become markup."""
-    escaped = " ".join(str(text).split())
-    for character in "\\`*_|<[":
-        escaped = escaped.replace(character, "\\" + character)
-    return escaped

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nemo_adapt import bootstrap
 from nemo_adapt.artifact import peak_memory_mib, versions
-from nemo_adapt.evaluate import bootstrap
 from nemo_adapt.evaluate.bits_per_byte import Score
 from nemo_adapt.evaluate.generation import Generation
 from nemo_adapt.evaluate.measure import Measured
@@ -16,6 +16,17 @@ from nemo_adapt.evaluate.tasks.scores import Result
 
 GATE_SHARE = 0.05
 """The gate on the reference language holds while bits per byte rise by no more than this share."""
+
+NEW = "new_share"
+WRITTEN = {
+    "examples_per_second": ("examples", "seconds"),
+    "tokens_per_second": ("tokens", "seconds"),
+    "bytes_per_second": ("bytes", "seconds"),
+    "tokens_per_example": ("tokens", "examples"),
+    "bytes_per_example": ("bytes", "examples"),
+    NEW: ("new", "tokens"),
+}
+"""What is told of writing -> what is divided by what; each text is one example."""
 
 Report = dict[str, Any]
 
@@ -89,6 +100,14 @@ def collect(
             name: {key: generation_facts(one) for key, one in model.written.items() if one.written}
             for name, model in measured.items()
         },
+        "generation_changes": {
+            name: {
+                key: generation_change(measured[first].written[key], one)
+                for key, one in measured[name].written.items()
+                if one.written
+            }
+            for name in others
+        },
         "samples": [asdict(sample) for sample in samples],
         "continuations": [asdict(prompted) for prompted in continuations],
         "cost": {name: model.cost for name, model in measured.items()},
@@ -152,14 +171,32 @@ def task_change(first: Result, other: Result) -> dict[str, Any]:
 
 
 def generation_facts(generation: Generation) -> dict[str, Any]:
-    """Speed of writing, and the share of new tokens (%Gen) with its interval over the texts."""
-    rows = [[written.new, written.tokens] for written in generation.written]
-    low, high = bootstrap.interval(rows)
-    totals = {
-        "examples": len(rows),
+    """Speed of writing, and the share of new tokens (%Gen), with their intervals over the texts."""
+    rows = {name: _written(generation, name) for name in WRITTEN}
+    ends = {name: bootstrap.interval(each) for name, each in rows.items()}
+    return {
+        "examples": len(generation.written),
         "tokens": sum(written.tokens for written in generation.written),
         "bytes": sum(written.bytes for written in generation.written),
+        "seconds": generation.seconds,
+        "cut": generation.cut,
+        **{name: bootstrap.value(each) for name, each in rows.items()},
+        "intervals": ends,
     }
-    speeds = {f"{name}_per_second": value / max(generation.seconds, 1e-9) for name, value in totals.items()}
-    new = {"new_share": bootstrap.value(rows), "low": low, "high": high}
-    return {**totals, "seconds": generation.seconds, "cut": generation.cut, **speeds, **new}
+
+
+def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
+    """How many times as fast, and as long, the other is, with intervals over the same texts."""
+    found = {}
+    for name in [name for name in WRITTEN if name != NEW]:
+        rows = _written(first, name), _written(other, name)
+        low, high = bootstrap.paired(*rows, between=bootstrap.times)
+        before, now = map(bootstrap.value, rows)
+        found[name] = {"times": bootstrap.times(now, before), "low": low, "high": high}
+    return found
+
+
+def _written(generation: Generation, name: str) -> list[list[float]]:
+    """For each text: what ``WRITTEN[name]`` divides by what."""
+    above, below = WRITTEN[name]
+    return [[asdict(one).get(above, 1.0), asdict(one).get(below, 1.0)] for one in generation.written]

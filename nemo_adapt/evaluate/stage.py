@@ -8,15 +8,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_adapt.artifact import Inputs, read_manifest
+from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import comparison, models
+from nemo_adapt.evaluate import comparison, cost, models
 from nemo_adapt.evaluate.report import About
 
 TEXTS, TASKS = "texts.", "tasks."
-TOLD_BY = {"tokenizer": "tokenizer", "train": "train", "adapted": "export"}
-"""Inputs that are stages' folders, and the stages."""
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -36,7 +34,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     }
     window = models.context_window(config.evaluate.context, config.train.seq_length, candidates.values())
     tokenizer, train = (next(iter(inputs.get(key, [])), None) for key in ("tokenizer", "train"))
-    manifests = {stage: read_manifest(inputs[key][0]) for key, stage in TOLD_BY.items() if inputs.get(key)}
+    training = _read_json(train, "summary.json", {})
 
     def about(target: str) -> About:
         return About(
@@ -49,14 +47,10 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             tokenizers={"base": "base", "adapted": "extended"},
             fertility=_read_json(tokenizer, "fertility.json", []),
             recipe=config.recipe,
-            training=_read_json(train, "summary.json", {}),
+            training=training,
             tokenizer=_read_json(tokenizer, "learn.json", {}),
             sweep=_read_json(tokenizer, "sweep.json", []),
-            stages={
-                stage: {key: manifest[key] for key in ("seconds", "peak_memory_mib") if key in manifest}
-                for stage, manifest in manifests.items()
-                if manifest
-            },
+            stages=cost.of_stages(train, adapted, training),
         )
 
     metrics, held_out = (_read_steps(train, name) for name in ("metrics.jsonl", "held_out.jsonl"))

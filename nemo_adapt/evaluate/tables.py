@@ -60,21 +60,17 @@ def fertility(report: Report) -> Table:
         for name, table in tables.items():
             if key not in table:
                 continue
-            row, before = table[key], tokens_per_sentence(base)
-            after = tokens_per_sentence(row)
-            yardstick = next((each for (language, _), each in table.items() if language == report["reference"]), None)
-            aligned = yardstick is not None and yardstick["sentences"] == row["sentences"]
-            share = row["tokens"] / yardstick["tokens"] if yardstick and aligned else None
+            row = table[key]
             rows.append(
                 [
                     text_name(key, first),
                     name,
                     f"{row['sentences']:,}",
-                    f"{after:.1f}",
-                    NOTHING if row is base or not before else f"{after / before - 1:+.1%}",
+                    _told(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
+                    NOTHING if row is base else _told(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
                     f"{row['bytes_per_token']:.2f}",
-                    _times(row.get("tokens_vs_reference")),
-                    _times(share),
+                    _told(row, "tokens_vs_reference", "{:.2f}×"),
+                    _told(row, "disparity", "{:.2f}×"),
                 ]
             )
     return Table(columns, rows)
@@ -102,16 +98,29 @@ def bits(report: Report) -> Table:
 
 
 def generation(report: Report) -> Table:
-    """How fast each model writes, and how many of its tokens are new ones."""
-    columns = ["Text", "Model", "Examples/s", "Tokens/s", "Bytes/s", "Tokens per example", "New tokens (%Gen)"]
+    """How fast each model writes, how many times as fast as the first on the same texts, and how many of its tokens are
+    new ones."""
+    first = report["models"][0]
+    units = {
+        "examples_per_second": ("Examples/s", 1),
+        "tokens_per_second": ("Tokens/s", 0),
+        "bytes_per_second": ("Bytes/s", 0),
+        "tokens_per_example": ("Tokens per example", 1),
+        "bytes_per_example": ("Bytes per example", 0),
+    }
+    named, behind = [title for title, _ in units.values()], f"Examples/s over {first}'s"
+    columns = ["Text", "Model", named[0], behind, *named[1:], "New tokens (%Gen)"]
     rows = []
     for key in next(iter(report["generation"].values()), {}):
         for name, of in report["generation"].items():
             fact = of[key]
-            speeds = [f"{fact[f'{unit}_per_second']:,.2f}" for unit in ("examples", "tokens", "bytes")]
-            new = {"low": 100 * fact["low"], "high": 100 * fact["high"]}
-            length = f"{fact['tokens'] / fact['examples']:.1f}"
-            rows.append([languages.name(key), name, *speeds, length, _interval(100 * fact["new_share"], new, 1)])
+            speed, *others = (_told(fact, unit, f"{{:,.{digits}f}}") for unit, (_, digits) in units.items())
+            change = report["generation_changes"].get(name, {}).get(key)
+            times = (
+                _interval(change["examples_per_second"]["times"], change["examples_per_second"], 2) if change else ""
+            )
+            new = _told(fact, "new_share", "{:.1%}")
+            rows.append([languages.name(key), name, speed, times or NOTHING, *others, new])
     return Table(columns, rows)
 
 
@@ -174,12 +183,29 @@ def training(summary: Mapping[str, Any]) -> Table:
 
 
 def stages(report: Report) -> Table:
-    """What the stages before this one took."""
-    rows = [
-        [name, f"{fact['seconds']:,.1f}", f"{fact.get('peak_memory_mib', 0):,}"]
-        for name, fact in report["stages"].items()
-    ]
-    return Table(["Stage", "Seconds", "Peak memory, MiB"], rows)
+    """What each stage took: time, that of all its processes together, and the text that went through it."""
+    costs = report["cost"].values()
+    scored = next(iter(report["scores"].values())).values()
+    own = {
+        "seconds": sum(sum(fact["seconds"].values()) for fact in costs),
+        "device": next(fact["device"] for fact in costs),
+        "tokens": sum(fact["tokens_scored"] + fact["tokens_written"] for fact in costs),
+        "bytes": len(costs) * sum(fact["bytes"] for fact in scored),
+        "peak_memory_mib": report["peak_memory_mib"],
+    }
+    told = {**report["stages"], "evaluate": own} if report["stages"] else {}
+    rows, hours = [], dict.fromkeys(("CPU", "GPU"), 0.0)
+    for name, fact in told.items():
+        ranks, kind = fact.get("ranks", 1), "CPU" if fact.get("device", "cpu").startswith("cpu") else "GPU"
+        hours[kind] += ranks * fact["seconds"] / 3600
+        counts = [f"{fact[key]:,}" if key in fact else NOTHING for key in ("tokens", "bytes", "peak_memory_mib")]
+        rows.append(
+            [name, f"{fact['seconds']:,.1f}", str(ranks), f"{ranks * fact['seconds'] / 3600:,.3f} {kind}", *counts]
+        )
+    if rows:
+        total = " + ".join(f"{value:,.3f} {kind}" for kind, value in hours.items() if value)
+        rows.append(["all", f"{sum(fact['seconds'] for fact in told.values()):,.1f}", "", total, "", "", ""])
+    return Table(["Stage", "Seconds", "Processes", "CPU- or GPU-hours", "Tokens", "Bytes", "Peak memory, MiB"], rows)
 
 
 def cost(report: Report) -> Table:
@@ -238,5 +264,11 @@ def _interval(value: float, ends: Mapping[str, float], digits: int, sign: str = 
     return f"{form.format(value)} [{form.format(ends['low'])}, {form.format(ends['high'])}]"
 
 
-def _times(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}×"
+def _told(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:
+    """A number of a fact with its interval, ``plus`` added to all three; ``value`` where the fact does not hold it."""
+    value = fact.get(key) if value is None else value
+    ends = fact.get("intervals", {}).get(key)
+    if value is None:
+        return NOTHING
+    shown = form.format(value + plus)
+    return shown if ends is None else f"{shown} [{', '.join(form.format(end + plus) for end in ends)}]"

@@ -19,7 +19,7 @@ OURS = ("recipe=", "run.name=", "run.shared=", "study.")
 
 def main(words: list[str]) -> None:
     """The command. ``UserError`` for a study that cannot be run, and when cells have failed."""
-    from nemo_adapt.study import report, results
+    from nemo_adapt.study import report, results, tables
 
     config = recipes.of_words(words)
     recipe = next((word.partition("=")[2] for word in words if word.startswith("recipe=")), "blank")
@@ -39,9 +39,9 @@ def main(words: list[str]) -> None:
         rows = [results.read(job.cell, job.folder, configs[job.cell.values_key]) for job in done]
         axes = {axis: list(values) for axis, values in config.study.axes.items()}
         report.write(config.run.name, axes, rows, len(jobs), config.study.match, run.root)
-        for sentence in report.verdicts(axes, rows):
+        for sentence in tables.verdicts(axes, rows):
             say(sentence)
-        say(f"report: {run.root / 'study.md'}")
+        say(f"report: {run.root / 'study.html'}")
     if failed:
         raise UserError(
             f"study: {len(failed)} cells failed ({', '.join(job.cell.name for job in failed[:3])}"

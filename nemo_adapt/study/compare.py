@@ -9,8 +9,9 @@ Student's with ``sum(n - 1)`` degrees of freedom. Where an axis has several valu
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,11 @@ from nemo_adapt.study.results import Row
 
 LEVEL = 0.05
 """A difference is larger than noise where chance alone makes one so large in fewer cases."""
+ROUNDING = 1e-9
+"""Differences below this are those of sums in another order, whatever the seeds say."""
+Groups = Sequence[Sequence[float]]
+"""Values by combination of the axes: seeds differ within a group."""
+Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
@@ -52,21 +58,59 @@ def summary(rows: Sequence[Row], measure: str) -> dict[tuple[str, ...], Mean]:
 def by_value(rows: Sequence[Row], axis: str, measure: str, *also: str) -> dict[tuple[str, ...], Mean]:
     """The mean of each value of ``axis`` (and of the axes ``also``) over the combinations of the others that all of
     them have been run with; where there is none, over its own."""
+    return {key: effect(list(of.values())) for key, of in _balanced(rows, axis, measure, *also).items()}
+
+
+def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> list[Difference]:
+    """Each of the ``values`` of ``axis`` against the first of them; those without a pair are left out."""
+    return list(_judged(_pairs(rows, axis, values, measure)).values())
+
+
+def differences_within(
+    rows: Sequence[Row], axis: str, values: Sequence[str], measure: str, other: str
+) -> dict[tuple[str, str], Difference]:
+    """The same for each value of the axis ``other`` by itself: (its value, value of ``axis``) -> the difference.
+
+    Holm's correction is over all of them.
+    """
+    groups: dict[tuple[str, str], Groups] = {}
+    for held in dict.fromkeys(row.values[other] for row in rows):
+        own = [row for row in rows if row.values[other] == held]
+        groups |= {(held, value): found for value, found in _pairs(own, axis, values, measure).items()}
+    return _judged(groups)
+
+
+def against_base(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> dict[str, Difference]:
+    """What adaptation changed: the runs of each of the ``values`` of ``axis`` less their bases, over the combinations
+    of the other axes that all of them have been run with."""
+    less = [
+        Row(row.values, row.seed, {measure: row.measures[measure] - row.base[measure]})
+        for row in rows
+        if row.values[axis] in values and measure in row.measures and measure in row.base
+    ]
+    groups = {key[0]: list(of.values()) for key, of in _balanced(less, axis, measure).items()}
+    return _judged(groups)
+
+
+def _balanced(
+    rows: Sequence[Row], axis: str, measure: str, *also: str
+) -> dict[tuple[str, ...], dict[tuple[str, ...], list[float]]]:
+    """By value of ``axis`` and ``also``, by combination of the others: those that all values have, or else all."""
     split = {
         key: grouped(found, measure, lambda row: row.others(axis, *also))
         for key, found in _rows_by(rows, measure, lambda row: tuple(row.values[name] for name in (axis, *also))).items()
     }
     common = set.intersection(*(set(found) for found in split.values())) if split else set()
     return {
-        key: effect([values for others, values in found.items() if others in common or not common])
+        key: {others: values for others, values in found.items() if others in common or not common}
         for key, found in split.items()
     }
 
 
-def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> list[Difference]:
-    """Each of the ``values`` of ``axis`` against the first of them; those without a pair are left out."""
+def _pairs(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> dict[str, Groups]:
+    """For each of the ``values`` but the first: the differences to it, by combination of the other axes."""
     places = {(row.values[axis], row.others(axis), row.seed): row for row in rows if measure in row.measures}
-    found = []
+    found: dict[str, Groups] = {}
     for value in values[1:]:
         pairs: dict[tuple[str, ...], list[float]] = defaultdict(list)
         for (_, others, seed), row in ((key, row) for key, row in places.items() if key[0] == value):
@@ -74,12 +118,20 @@ def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: 
             if first:
                 pairs[others].append(row.measures[measure] - first.measures[measure])
         if pairs:
-            found.append((value, effect(list(pairs.values())), chance(list(pairs.values()))))
-    corrected = holm([p for _, _, p in found])
-    return [Difference(value, mean, p) for (value, mean, _), p in zip(found, corrected, strict=True)]
+            found[value] = list(pairs.values())
+    return found
 
 
-def effect(groups: Sequence[Sequence[float]]) -> Mean:
+def _judged(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
+    """The effect of each, and its chance corrected for their number."""
+    corrected = holm([chance(each) for each in groups.values()])
+    return {
+        key: Difference(key if isinstance(key, str) else key[-1], effect(each), p)
+        for (key, each), p in zip(groups.items(), corrected, strict=True)
+    }
+
+
+def effect(groups: Groups) -> Mean:
     """The mean of the groups' means, and its interval (the module's formula)."""
     from scipy import stats
 
@@ -88,7 +140,7 @@ def effect(groups: Sequence[Sequence[float]]) -> Mean:
     return Mean(float(np.mean([np.mean(group) for group in groups])), half, sum(map(len, groups)))
 
 
-def chance(groups: Sequence[Sequence[float]]) -> float:
+def chance(groups: Groups) -> float:
     """Two-sided p-value of a mean of zero."""
     from scipy import stats
 
@@ -96,8 +148,10 @@ def chance(groups: Sequence[Sequence[float]]) -> float:
     mean = float(np.mean([np.mean(group) for group in groups]))
     if not freedom:
         return math.nan
+    if abs(mean) < ROUNDING:
+        return 1.0
     if not error:
-        return 0.0 if mean else 1.0
+        return 0.0
     return float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
@@ -128,7 +182,7 @@ def _rows_by(
     return found
 
 
-def _error(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+def _error(groups: Groups) -> tuple[float, int]:
     """Standard error of the mean of means, and its degrees of freedom."""
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:

@@ -1,81 +1,157 @@
-"""A study's plots: a measure over the values of an axis, and bits per byte over the bytes seen."""
+"""A study's plots: measures over the values of an axis, and bits per byte over the bytes seen."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes as Plot
 from numpy.typing import NDArray
 
-from nemo_adapt.evaluate.plots import DPI, new_figure
+from nemo_adapt.evaluate.plots import DPI, Bar, lying_bars, new_figure
 from nemo_adapt.study.compare import by_value
-from nemo_adapt.study.results import REFERENCE, TARGET, TOKENS, Row
+from nemo_adapt.study.results import DIGITS, LOST, TARGET, TOKENS, Row
+from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, run, varied
 
 Numbers = NDArray[np.float64]
-DRAWN = {TARGET: "target", REFERENCE: "reference", TOKENS: "tokens"}
+FOLDER = "plots"
+DRAWN = {TARGET: "target", LOST: "lost", TOKENS: "tokens"}
 """Measures that are drawn, and what their files are called."""
 SIZE_INCHES = (6.4, 3.6)
 POINTS = 60
 """Of a curve: runs that were scored after other bytes are brought to the same ones."""
+SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")
+"""Letters that the plots' font has, and that need no shaping."""
 
 
-def draw(axes: Mapping[str, Sequence[str]], rows: Sequence[Row], out: Path) -> list[Path]:
-    """All plots of a study, as PNG files in ``out``."""
-    out.mkdir(exist_ok=True)
+@dataclass(frozen=True)
+class Picture:
+    """A plot's path relative to the report, and what it shows."""
+
+    path: str
+    shows: str
+
+
+def of_axis(axes: Axes, rows: Sequence[Row], axis: str, out: Path) -> list[Picture]:
+    """The plots of one axis: measures that it changes, tasks before and after, and curves over the text seen."""
     drawn = []
-    for axis in axes:
-        values = [value for value in axes[axis] if any(row.values[axis] == value for row in rows)]
-        if len(values) < 2:
-            continue
-        lines = next((name for name in axes if name != axis and len({row.values[name] for row in rows}) > 1), "")
-        for measure, file in DRAWN.items():
-            if _changes(rows, axis, measure):
-                drawn.append(out / f"{axis}-{file}.png")
-                over(rows, axis, values, measure, lines, drawn[-1])
-        if all(len(row.curve) > 1 for row in rows):
-            drawn.append(out / f"{axis}-curves.png")
-            curves(rows, axis, values, drawn[-1])
+    for measure, file in DRAWN.items():
+        if changes(rows, axis, measure):
+            others = (name for name in varied(axes, rows) if name != axis and changes(rows, name, measure))
+            lines = next(others, "") if measure == TOKENS else ""
+            shows = f"{measure}, by {axis}" + (f" and {lines}" if lines else "")
+            drawn.append(_picture(out, f"{axis}-{file}", shows))
+            over(axes, rows, axis, lines, measure, out.parent / drawn[-1].path)
+    picture = _picture(out, f"{axis}-tasks", f"Bars: score of each task before adaptation, and by {axis}")
+    if tasks(axes, rows, axis, out.parent / picture.path):
+        drawn.append(picture)
+    if all(len(row.curve) > 1 for row in rows):
+        drawn.append(_picture(out, f"{axis}-curves", f"Curves: {TARGET}, over megabytes of text seen, by {axis}"))
+        curves(axes, rows, axis, out.parent / drawn[-1].path)
     return drawn
 
 
-def over(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str, lines: str, path: Path) -> None:
-    """``measure`` over the values of ``axis``, a line for each value of the axis ``lines``, with intervals."""
-    figure, axes = new_figure(measure, axis, SIZE_INCHES)
-    numbers = _numbers(values)
+def of_two(axes: Axes, rows: Sequence[Row], one: str, other: str, out: Path) -> list[Picture]:
+    """The target's bits per byte by two axes together. Along the plot goes the one with the larger numbers: the amount
+    of text, where the other is the number of new tokens."""
+    along, lines = sorted((one, other), key=lambda axis: -max(numbers(run(axes, rows, axis)).values(), default=-1.0))
+    picture = _picture(out, f"{one}-{other}", f"{TARGET}, by {along} and {lines}")
+    over(axes, rows, along, lines, TARGET, out.parent / picture.path)
+    return [picture]
+
+
+def over(axes: Axes, rows: Sequence[Row], axis: str, lines: str, measure: str, path: Path) -> None:
+    """``measure`` over the values of ``axis``, with intervals; a line for each value of the axis ``lines``."""
+    figure, plot = new_figure(measure, axis, SIZE_INCHES)
+    values = run(axes, rows, axis)
+    places = numbers(values) or {value: float(place) for place, value in enumerate(values)}
     means = by_value(rows, axis, measure, *([lines] if lines else []))
-    for name in dict.fromkeys(key[1] if lines else "" for key in means):
+    style = "o-" if numbers(values) else "o"
+    names = labels(lines, run(axes, rows, lines)) if lines else {"": ""}
+    for shift, (name, label) in zip(_shifts(len(names), bool(numbers(values))), names.items(), strict=True):
         found = [(value, means.get((value, name) if lines else (value,))) for value in values]
-        points = [(numbers[value] if numbers else values.index(value), mean) for value, mean in found if mean]
+        points = [(places[value] + shift, mean) for value, mean in found if mean]
         halves = [0.0 if math.isnan(mean.half) else mean.half for _, mean in points]
-        style = "o-" if numbers else "o"
-        places, heights = [place for place, _ in points], [mean.value for _, mean in points]
-        axes.errorbar(places, heights, halves, fmt=style, markersize=4, linewidth=1.4, capsize=2, label=name)
-    if numbers:
-        if max(numbers.values()) > 20 * min((number for number in numbers.values() if number > 0), default=1.0):
-            axes.set_xscale("symlog", linthresh=min(number for number in numbers.values() if number > 0))
-        axes.set_xticks(list(numbers.values()), values)
-    else:
-        turned = max(map(len, values)) > 8
-        axes.set_xticks(range(len(values)), values, rotation=30 if turned else 0, ha="right" if turned else "center")
+        across, heights = [place for place, _ in points], [mean.value for _, mean in points]
+        plot.errorbar(across, heights, halves, fmt=style, markersize=4, linewidth=1.4, capsize=2, label=label)
+    _ticks(plot, axis, values, places)
     if lines:
-        axes.legend(frameon=False, fontsize=8, title=lines, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        plot.legend(frameon=False, fontsize=8, title=lines, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=DPI)
 
 
-def curves(rows: Sequence[Row], axis: str, values: Sequence[str], path: Path) -> None:
+def tasks(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> bool:
+    """Bars of all tasks, of the base and of each value of an axis; ``False`` where there are none."""
+    named = [measure for measure in measures_of(rows) if measure not in DIGITS]
+    values = run(axes, rows, axis)
+    bars: dict[str, list[Bar]] = {}
+    for task in named:
+        bases = [row.base[task] for row in rows if task in row.base]
+        means = by_value(rows, axis, task)
+        if bases and len(means) == len(values):
+            own = [(means[value,].value, means[value,].half) for value in values]
+            bars[task.replace(", ", "\n", 1)] = [
+                Bar(float(np.mean(bases))),
+                *(Bar(at) if math.isnan(half) else Bar(at, at - half, at + half) for at, half in own),
+            ]
+    return lying_bars(path, bars, [BEFORE, *labels(axis, values).values()], "score")
+
+
+def curves(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> None:
     """The target's bits per byte over the bytes seen, by the values of ``axis``: the mean over what all of them have
     been run with."""
-    figure, axes = new_figure(TARGET, "MB of text seen", SIZE_INCHES)
+    figure, plot = new_figure(TARGET, "MB of text seen", SIZE_INCHES)
+    values = run(axes, rows, axis)
     own = [{row.others(axis) for row in rows if row.values[axis] == value} for value in values]
     common = set.intersection(*own) or set.union(*own)
-    for value in values:
+    for value, label in labels(axis, values).items():
         found = [row.curve for row in rows if row.values[axis] == value and row.others(axis) in common]
         if not found:
             continue
         seen, means = _mean_curve(found)
-        axes.plot(seen / 1e6, means, linewidth=1.4, label=value)
-    axes.legend(frameon=False, fontsize=8, title=axis, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        plot.plot(seen / 1e6, means, linewidth=1.4, label=label)
+    plot.legend(frameon=False, fontsize=8, title=axis, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=DPI)
+
+
+def labels(axis: str, values: Sequence[str]) -> dict[str, str]:
+    """Value -> what a plot calls it: itself, or its number where its script would have to be shaped."""
+    return {
+        value: value if all(map(_is_plain, value)) else f"{axis} {number}"
+        for number, value in enumerate(values, start=1)
+    }
+
+
+def numbers(values: Sequence[str]) -> dict[str, float]:
+    """The values as numbers (``1K`` and ``2M`` are some), or nothing where one is none."""
+    try:
+        return {value: float(value.lower().replace("k", "e3").replace("m", "e6")) for value in values}
+    except ValueError:
+        return {}
+
+
+def _picture(out: Path, name: str, shows: str) -> Picture:
+    return Picture(f"{out.name}/{name}.png", shows)
+
+
+def _ticks(plot: Plot, axis: str, values: Sequence[str], places: dict[str, float]) -> None:
+    """The values below the plot; numbers that are far apart on a logarithmic scale."""
+    positive = [number for number in places.values() if number > 0]
+    if numbers(values) and positive and max(positive) > 20 * min(positive):
+        plot.set_xscale("symlog", linthresh=min(positive))
+    names = list(labels(axis, values).values())
+    turned = not numbers(values) and max(map(len, names)) > 8
+    plot.set_xticks(
+        [places[value] for value in values], names, rotation=30 if turned else 0, ha="right" if turned else "center"
+    )
+    plot.minorticks_off()
+
+
+def _shifts(count: int, on_a_scale: bool) -> list[float]:
+    """How far aside the points of each line stand, so that they do not hide each other; not on a scale of numbers."""
+    return [0.0 if on_a_scale else (place - (count - 1) / 2) * 0.5 / count for place in range(count)]
 
 
 def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[Numbers, Numbers]:
@@ -86,22 +162,5 @@ def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[Number
     return seen, np.mean([np.interp(seen, bytes_seen, bits) for bytes_seen, bits in columns], axis=0)
 
 
-def _changes(rows: Sequence[Row], axis: str, measure: str) -> bool:
-    """Whether a measure is another for another value of the axis, anywhere."""
-    return any(len(set(found)) > 1 for found in _by_rest(rows, axis, measure))
-
-
-def _by_rest(rows: Sequence[Row], axis: str, measure: str) -> Iterator[list[float]]:
-    groups: dict[tuple[object, ...], list[float]] = {}
-    for row in rows:
-        if measure in row.measures:
-            groups.setdefault((*row.others(axis), row.seed), []).append(row.measures[measure])
-    yield from groups.values()
-
-
-def _numbers(values: Sequence[str]) -> dict[str, float]:
-    """The values as numbers, or nothing where one is none."""
-    try:
-        return {value: float(value.lower().replace("k", "e3").replace("m", "e6")) for value in values}
-    except ValueError:
-        return {}
+def _is_plain(character: str) -> bool:
+    return not character.isalpha() or unicodedata.name(character, "").startswith(SCRIPTS)

@@ -1,4 +1,4 @@
-"""What the runs of a study found: a row of measures for each."""
+"""What the runs of a study found: a row of measures for each, and the same ones of its base."""
 
 import json
 from collections.abc import Mapping
@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.config import Config
+from nemo_adapt.evaluate import tables
 from nemo_adapt.study.cells import Cell
 
 TARGET, REFERENCE, LOST = "bits/byte, target", "bits/byte, reference", "bits/byte, reference, less the base's"
-TOKENS = "tokens against reference"
+TOKENS, PER_SENTENCE = "tokens against reference", "tokens per sentence"
+NEW_SHARE, LENGTH, SPEED = "new tokens written (%Gen)", "tokens per text written", "texts written per second"
 SECONDS = "training seconds"
-DIGITS = {TOKENS: 3, SECONDS: 0}
-"""Decimals of a measure; others have ``USUAL``."""
-USUAL = 4
+EFFICIENCY = (TOKENS, PER_SENTENCE, NEW_SHARE, LENGTH, SPEED)
+"""What a text costs, as against how well it is said."""
+DIGITS = {
+    **{TARGET: 4, REFERENCE: 4, LOST: 4},
+    **{TOKENS: 3, PER_SENTENCE: 1, NEW_SHARE: 1, LENGTH: 1, SPEED: 2, SECONDS: 0},
+}
+"""Decimals of a measure; those of tasks have ``USUAL``."""
+USUAL = 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class Row:
     measures: Mapping[str, float]
     curve: list[tuple[float, float]] = field(default_factory=list)
     """Bytes of text seen, and bits per byte of the target's held-out text then; empty where it was not scored."""
+    base: Mapping[str, float] = field(default_factory=dict)
+    """Those of the measures that its base has too, before anything was done to it."""
 
     def others(self, *axes: str) -> tuple[str, ...]:
         """Its values but for those of ``axes``."""
@@ -38,17 +47,34 @@ def read(cell: Cell, folder: Path, config: Config) -> Row:
     report = _json(folder / "evaluate" / "report.json")
     target = config.evaluate.target or report["target"]
     reference = config.tokenizer.reference
-    bits = report["bits_per_byte"]
-    measures = {TARGET: bits["adapted"][target]}
-    if reference in bits["adapted"] and reference != target:
-        measures[REFERENCE] = bits["adapted"][reference]
-        measures[LOST] = bits["adapted"][reference] - bits["base"][reference]
-    for row in report.get("fertility") or []:
-        if row.get("tokenizer") == "extended" and row.get("language") == target and row.get("tokens_vs_reference"):
-            measures[TOKENS] = row["tokens_vs_reference"]
-    measures |= report.get("tasks", {}).get("adapted", {})
-    measures[SECONDS] = report["training"]["seconds"]
-    return Row(cell.values, cell.seed, measures, _curve(folder / "train", target))
+    base, adapted = (_measures(report, name, target, reference) for name in ("base", "adapted"))
+    if REFERENCE in adapted:
+        adapted[LOST] = adapted[REFERENCE] - base[REFERENCE]
+    adapted[SECONDS] = report["training"]["seconds"]
+    return Row(cell.values, cell.seed, adapted, _curve(folder / "train", target), base)
+
+
+def _measures(report: Mapping[str, Any], model: str, target: str, reference: str) -> dict[str, float]:
+    """What was measured of one model; accuracies in percent."""
+    bits = report["bits_per_byte"][model]
+    found = {TARGET: bits[target]}
+    if reference in bits and reference != target:
+        found[REFERENCE] = bits[reference]
+    for task, score in report["tasks"].get(model, {}).items():
+        metric = report["task_scores"][model][task]["metric"]
+        title = f"{tables.task_name(task, report['task_list'][task])}, {tables.METRICS[metric]}"
+        found[title] = tables.scale(metric) * score
+    for row in report["fertility"]:
+        if (row["tokenizer"], row["language"]) == (report["tokenizers"][model], target):
+            found[PER_SENTENCE] = row["tokens"] / row["sentences"]
+            if row["tokens_vs_reference"]:
+                found[TOKENS] = row["tokens_vs_reference"]
+    written = report["generation"].get(model, {}).get(target)
+    if written:
+        found[NEW_SHARE] = 100 * written["new_share"]
+        found[LENGTH] = written["tokens"] / written["examples"]
+        found[SPEED] = written["examples_per_second"]
+    return found
 
 
 def _curve(train: Path, target: str) -> list[tuple[float, float]]:

@@ -89,7 +89,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             saver.finish()
     if first:
         rows = {"input": config.resize.input, "output": config.resize.output}
-        facts = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
+        facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
+        facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
         facts["phases"] = [asdict(phase) for phase in plan]
         write_json(out / SUMMARY, {"steps": steps, **progress, **facts})
 

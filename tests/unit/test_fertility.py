@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_adapt import fertility_command
+from nemo_adapt import fertility, fertility_command, hf_tokenizer
 from nemo_adapt.errors import UserError
 from nemo_adapt.smallworld.base import learn_tokenizer
 from nemo_adapt.token_map import NewToken, TokenMap
@@ -112,3 +112,25 @@ def test_measured_values_of_real_tokenizers(name, data_folder, tmp_path):
     fertility_command.main([*words, f"parallel={data_folder / 'parallel/flores200-dev'}"])
     rows = {row["language"]: row for row in json.loads((tmp_path / "fertility.json").read_text())}
     assert {language: rows[language]["disparity"] for language in MEASURED[name]} == MEASURED[name]
+
+
+def test_the_table_has_intervals_over_the_same_sentences(place, tmp_path):
+    """Twenty sentences of many lengths, and the same twice over: their ratio leaves less to chance than either sum."""
+    base = hf_tokenizer.load(place / "base")
+    lines = {"en": [f"the sea {'a day ' * (number % 5)}" for number in range(20)]}
+    lines["xx"] = [line + line for line in lines["en"]]
+    lines["short"] = lines["en"][:7]
+    for language, of in lines.items():
+        (tmp_path / f"{language}.txt").write_text("\n".join(of) + "\n")
+    texts = {language: tmp_path / f"{language}.txt" for language in lines}
+    rows = {(row["tokenizer"], row["language"]): row for row in fertility.table({"a": base, "b": base}, texts, "en")}
+    english, twice, short = (rows["b", language] for language in lines)
+    low, high = english["intervals"]["tokens_per_sentence"]
+    assert low < english["tokens"] / 20 < high and high - low > 0.5
+    assert english["tokens_vs_base"] == 1.0 and english["intervals"]["tokens_vs_base"] == [1.0, 1.0]
+    lowest, highest = twice["intervals"]["disparity"]
+    assert 1.7 < lowest < twice["disparity"] < highest < 2.3
+    assert (highest - lowest) / twice["disparity"] < 0.5 * (high - low) / (english["tokens"] / 20)
+    assert twice["tokens_vs_reference"] == twice["disparity"] == round(twice["tokens"] / english["tokens"], 4)
+    assert short["disparity"] is None and short["intervals"]["tokens_vs_reference"] is None
+    assert short["tokens_vs_reference"] == round(short["tokens"] / english["tokens"], 4)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt import bootstrap
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import bootstrap
 
 FLORES_MODEL = "models/flores200sacrebleuspm"
 """In sacrebleu's folder (``SACREBLEU``, or ``~/.sacrebleu``)."""

@@ -107,3 +107,13 @@ def by_hand_ids(model: PreTrainedModel, ids: list[int], count: int) -> list[int]
 def test_nothing_to_write_is_nothing() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     assert generation.write(model, tokenizer, [], Ask(4), 4).written == []
+
+
+def test_a_batch_s_time_is_shared_by_those_that_are_still_written() -> None:
+    assert generation.shares([3, 3], 4.0) == pytest.approx([2.0, 2.0])
+    # four steps of a second: one shared by three texts (the prompt), two by two, the last is one text's alone
+    assert generation.shares([0, 2, 3], 4.0) == pytest.approx([1 / 3, 1 / 3 + 1, 1 / 3 + 2])
+    model, tokenizer = ready(byte_level_tokenizer)
+    found = generation.write(model, tokenizer, PROMPTS, Ask(12), 3)
+    assert 0.5 * found.seconds < sum(one.seconds for one in found.written) <= found.seconds
+    assert all(one.seconds > 0 for one in found.written)

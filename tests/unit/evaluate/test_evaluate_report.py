@@ -109,6 +109,20 @@ def test_report_json_holds_what_other_tools_read(finished: Path) -> None:
     assert report["headline"] == headline(report)
 
 
+def test_speeds_have_intervals_and_are_compared_over_the_same_texts(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    fact, change = report["generation"]["adapted"]["tr"], report["generation_changes"]["adapted"]["tr"]
+    for name in ("examples_per_second", "tokens_per_second", "bytes_per_second", "tokens_per_example", "new_share"):
+        low, high = fact["intervals"][name]
+        assert low <= fact[name] <= high
+    before = report["generation"]["base"]["tr"]["examples_per_second"]
+    speed = change["examples_per_second"]
+    assert speed["times"] == pytest.approx(fact["examples_per_second"] / before)
+    assert speed["low"] <= speed["times"] <= speed["high"]
+    text = (finished / "report.md").read_text(encoding="utf-8")
+    assert f"| {speed['times']:.2f} \\[{speed['low']:.2f}, {speed['high']:.2f}] |" in text
+
+
 def test_headline_is_three_lines_with_the_numbers(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     report["bits_per_byte"] = {"base": {"tr": 12.5, "en": 3.0}, "adapted": {"tr": 2.36, "en": 3.05}}

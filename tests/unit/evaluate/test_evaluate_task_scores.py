@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from evaluate_tiny import byte_level_tokenizer, save_model
 
+from nemo_adapt import bootstrap
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import bootstrap, models
+from nemo_adapt.evaluate import models
 from nemo_adapt.evaluate.tasks import load, scores, writing
 
 HYPOTHESES = ["Kedi ağacın altında uyuyor.", "Hava bugün çok güzel.", "बिल्ली सो रही है", "..."]

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nemo_adapt.study.compare import by_value, chance, differences, effect, holm, summary
+from nemo_adapt.study.compare import (
+    against_base,
+    by_value,
+    chance,
+    differences,
+    differences_within,
+    effect,
+    holm,
+    summary,
+)
 from nemo_adapt.study.results import TARGET, Row
 
 
@@ -60,6 +69,10 @@ def test_differences_are_found_within_pairs():
     assert differences(unpaired, "strategy", ["mean", "better", "same"], TARGET)[0].mean.runs == 8
 
 
+def test_what_is_equal_but_for_rounding_is_no_difference():
+    assert chance([[0.3 - (0.1 + 0.2)] * 3]) == 1.0 and chance([[0.5] * 3]) == 0.0
+
+
 def test_one_seed_tells_nothing():
     (found,) = differences(made({"mean": 0.0, "better": -1.0}, seeds=1), "strategy", ["mean", "better"], TARGET)
     assert found.mean.value == pytest.approx(-1.0, abs=0.05)
@@ -84,3 +97,30 @@ def test_means_are_over_what_all_values_have_been_run_with():
     rows = [row for row in made({"mean": 0.0, "better": -0.5}, spread=0.0) if row.others() != ("l2", "better")]
     means = by_value(rows, "strategy", TARGET)
     assert means["better",].value == pytest.approx(0.0) and means["mean",].value == pytest.approx(0.5)
+
+
+def test_differences_within_the_values_of_another_axis():
+    """A strategy that helps in one language alone, corrected for all of the table's differences."""
+    rows = made({"mean": 0.0, "other": 0.0, "third": 0.0})
+    here = [row for row in rows if (row.values["language"], row.values["strategy"]) == ("l1", "other")]
+    for row in here:
+        row.measures[TARGET] -= 0.5
+    found = differences_within(rows, "strategy", ["mean", "other", "third"], TARGET, "language")
+    assert list(found) == [(f"l{place}", value) for place in range(3) for value in ("other", "third")]
+    assert [key for key, each in found.items() if each.is_larger_than_noise] == [("l1", "other")]
+    assert found["l1", "other"].mean.value == pytest.approx(-0.5, abs=0.03) and found["l1", "other"].value == "other"
+    own = [row for row in rows if row.values["language"] == "l1"]
+    alone = differences(own, "strategy", ["mean", "other", "third"], TARGET)[0]
+    assert found["l1", "other"].p == pytest.approx(3 * alone.p)  # six differences here, two there
+
+
+def test_what_adaptation_changed_is_over_what_all_values_have_been_run_with():
+    rows = [
+        Row(row.values, row.seed, row.measures, base={TARGET: 2.0})
+        for row in made({"mean": 0.0, "better": -0.5}, spread=0.0)
+        if row.others() != ("l2", "better")
+    ]
+    found = against_base(rows, "strategy", ["mean", "better"], TARGET)
+    assert found["mean"].mean.value == pytest.approx(0.5 - 2.0)
+    assert found["better"].mean.value == pytest.approx(0.0 - 2.0) and found["better"].is_larger_than_noise
+    assert against_base([Row(row.values, 0, row.measures) for row in rows], "strategy", ["mean"], TARGET) == {}

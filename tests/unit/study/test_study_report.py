@@ -1,31 +1,42 @@
 """What a study writes, and how its cells are run."""
 
 import csv
+import html
+import itertools
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
-from nemo_adapt.study import report
+from nemo_adapt.evaluate.tables import NOTHING
+from nemo_adapt.study import plots, report, tables
 from nemo_adapt.study.cells import Cell
-from nemo_adapt.study.results import REFERENCE, SECONDS, TARGET, TOKENS, Row
+from nemo_adapt.study.results import LOST, REFERENCE, SECONDS, SPEED, TARGET, TOKENS, Row
 from nemo_adapt.study.work import DONE, LOG, MANIFEST, Job, part_of, work
 
 AXES = {"vocabulary": ["0", "1000", "50000"], "strategy": ["mean", "random_init"]}
+TASK = "xcopa Turkish, accuracy, %"
 
 
 @pytest.fixture
 def rows():
+    """Larger vocabularies are better, and more so with the mean; the base needs twice the tokens."""
     return [
         Row(
             {"vocabulary": vocabulary, "strategy": strategy},
             seed,
             {
-                TARGET: 1.0 - 0.1 * place + 0.2 * (strategy != "mean") + 0.001 * seed,
+                TARGET: 1.0 - 0.1 * place + 0.2 * place * (strategy != "mean") + 0.001 * seed,
                 REFERENCE: 1.0 + 0.0003 * seed,
+                LOST: 0.1 + 0.0003 * seed,
+                TASK: 50.0 + 5 * place + seed,
                 TOKENS: 2.0 - 0.5 * place,
+                SPEED: 1.0 + place,
                 SECONDS: 10.0,
             },
             [(100.0, 3.0), (200.0 + seed, 2.0)],
+            {TARGET: 3.0, REFERENCE: 0.9, TASK: 50.0, TOKENS: 2.0, SPEED: 1.0},
         )
         for place, vocabulary in enumerate(AXES["vocabulary"])
         for strategy in AXES["strategy"]
@@ -37,28 +48,109 @@ def test_tables_and_plots(rows, tmp_path):
     text = report.write("mine", AXES, rows, 20, "bytes", tmp_path)
     assert text == (tmp_path / "study.md").read_text(encoding="utf-8")
     assert "18 of 20 runs" in text and "as many bytes" in text
-    assert "strategy random_init against mean: +0.2000 ± 0.0000 bits/byte, target (larger than noise" in text
-    assert "| 1000 less 0 | -0.1000 ± 0.0000* | +0.0000 ± 0.0000 | -0.500 ± 0.000* |" in text
-    assert "| vocabulary \\ strategy | mean | random_init |" in text
+    assert "strategy random_init against mean: +0.2000 ± 0.0000 bits/byte, target (larger than noise" in plain(text)
     drawn = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert drawn == [
         "strategy-curves.png",
         "strategy-target.png",
+        "strategy-tasks.png",
         "vocabulary-curves.png",
+        "vocabulary-strategy.png",
         "vocabulary-target.png",
+        "vocabulary-tasks.png",
         "vocabulary-tokens.png",
     ]
-    assert all(f"plots/{name}" in text for name in drawn)
+    assert all(f"(plots/{name})" in text for name in drawn)
     found = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
     assert len(found["rows"]) == 18 and found["differences"]["strategy"][TARGET][0]["value"] == "random_init"
+    assert found["rows"][0]["base"][TARGET] == 3.0
     with (tmp_path / "study.csv").open(encoding="utf-8") as stream:
         lines = list(csv.reader(stream))
-    assert lines[0] == ["vocabulary", "strategy", "seed", TARGET, REFERENCE, TOKENS, SECONDS] and len(lines) == 19
+    assert lines[0] == ["vocabulary", "strategy", "seed", TARGET, REFERENCE, LOST, TASK, TOKENS, SPEED, SECONDS]
+    assert len(lines) == 19
+
+
+def plain(markdown):
+    """Markdown without its escapes."""
+    return re.sub(r"\\(.)", r"\1", markdown)
+
+
+def test_what_an_axis_did(rows):
+    quality = tables.quality(AXES, rows, "vocabulary")
+    assert quality.columns == ["vocabulary", TARGET, REFERENCE, LOST, TASK]
+    assert quality.rows[0] == ["before", "3.0000", "0.9000", NOTHING, "50.0"]
+    assert [row[0] for row in quality.rows[1:]] == ["0", "1000", "50000", "1000 less 0", "50000 less 0"]
+    # 1 - 0.1 with the mean, 1 + 0.1 without, 0.001 a seed; Student's 2.776 * 0.001 * sqrt(2 / 3) / 2
+    assert quality.rows[2][1] == "1.0010 ± 0.0011"
+    assert quality.rows[4][1:] == ["+0.0000 ± 0.0000", "+0.0000 ± 0.0000", "+0.0000 ± 0.0000", "+5.0 ± 0.0*"]
+    efficiency = tables.efficiency(AXES, rows, "vocabulary")
+    assert efficiency.columns == ["vocabulary", TOKENS, SPEED]
+    assert efficiency.rows[-1] == ["50000 less 0", "-1.000 ± 0.000*", "+2.00 ± 0.00*"]
+    assert not tables.efficiency(AXES, rows, "strategy").rows  # it leaves the tokenizers as they are
+
+
+def test_what_adaptation_changed(rows):
+    gains = tables.gains(AXES, rows)
+    assert gains.columns == ["", TARGET, REFERENCE, TASK, TOKENS, SPEED]
+    assert [row[0] for row in gains.rows] == [
+        *(f"vocabulary {value}" for value in AXES["vocabulary"]),
+        *("strategy mean", "strategy random_init"),
+    ]
+    assert gains.rows[0][1] == "-1.9990 ± 0.0011*"
+    within = gains.rows[0][3]
+    assert within.startswith("+1.0 ± ") and not within.endswith("*")  # seeds alone make 0, 1 and 2 of it
+
+
+def test_two_axes_together(rows):
+    found = tables.two_axes(AXES, rows, "vocabulary", "strategy", TARGET)
+    assert found.columns == ["vocabulary \\ strategy", "mean", "random_init"]
+    marked = [[cell.endswith("*") for cell in row[1:]] for row in found.rows]
+    assert marked == [[False, False], [False, True], [False, True]]  # none at 0 tokens, where they are the same
+    assert found.rows[2][2].startswith("1.2010 ")
+
+
+def test_bases_that_differ_stand_beside_their_values(rows):
+    bases = {"mean": 3.0, "random_init": 4.0}
+    rows = [replace(row, base={TARGET: bases[row.values["strategy"]]}) for row in rows]
+    lines = tables.quality(AXES, rows, "strategy").rows
+    assert [line[:2] for line in lines[:2]] == [["mean, before", "3.0000"], ["random_init, before", "4.0000"]]
+    assert tables.quality(AXES, rows, "vocabulary").rows[0][:2] == ["before", "3.5000"]
+
+
+def test_the_page_stands_alone_and_escapes(rows, tmp_path):
+    evil = "<script>alert(1)</script> | [x](http://example.org)"
+    report.write(evil, AXES, rows, 18, "bytes", tmp_path)
+    page = (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert "<script" not in page and html.escape(evil) in page and 'name="viewport"' in page
+    links = re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|@import""", page)
+    assert len(links) == 8 and all(target.startswith("data:image/png;base64,") for target, _ in links)
+    text = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert "<script" not in text.replace("\\<", "")
+    blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    assert len(blocks) == 6
+    for block in blocks:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+def test_the_amount_of_text_goes_along_the_plot(tmp_path):
+    axes = {"vocabulary": ["0", "1K"], "bytes": ["400000", "2M"], "language": ["हिन्दी", "tr"]}
+    assert plots.numbers(axes["bytes"]) == {"400000": 4e5, "2M": 2e6} and not plots.numbers(axes["language"])
+    rows = [
+        Row(dict(zip(axes, values, strict=True)), seed, {TARGET: 1.0 + seed, TOKENS: 2.0 * len(values[2])})
+        for values in itertools.product(*axes.values())
+        for seed in range(2)
+    ]
+    shown = {one: plots.of_two(axes, rows, "vocabulary", one, tmp_path)[0].shows for one in ("bytes", "language")}
+    assert shown == {
+        "bytes": f"{TARGET}, by bytes and vocabulary",
+        "language": f"{TARGET}, by vocabulary and language",
+    }
+    assert plots.labels("language", axes["language"]) == {"हिन्दी": "language 1", "tr": "tr"}
 
 
 def test_a_study_of_which_little_is_done(rows, tmp_path):
     text = report.write("mine", AXES, rows[:1], 20, "bytes", tmp_path)
-    assert "1 of 20 runs" in text and "## All cells" in text and "less" not in text
+    assert "1 of 20 runs" in text and "## All cells" in text and "less 0" not in text and "\\*" not in text
 
 
 def jobs_of(tmp_path, second):

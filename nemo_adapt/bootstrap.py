@@ -1,4 +1,4 @@
-"""95% bootstrap intervals, and those of paired differences: examples drawn with replacement, for both models the same.
+"""95% bootstrap intervals, and those of paired differences: examples drawn with replacement, for both sides the same.
 
 Every measure is a function of sums over examples: bits per byte of nats and bytes, accuracy of hits and ones, BLEU of
 counted n-grams. An example is therefore a row of numbers, and a resample a sum of rows.
@@ -27,6 +27,16 @@ def bits(sums: Sums) -> float:
     return ratio(sums) / float(np.log(2))
 
 
+def less(now: float, before: float) -> float:
+    """The difference."""
+    return now - before
+
+
+def times(now: float, before: float) -> float:
+    """How many times as much."""
+    return now / before if before else 0.0
+
+
 def value(rows: ArrayLike, combine: Combine = ratio) -> float:
     """The measure over all examples; ``rows`` [examples, numbers]."""
     return combine(np.asarray(rows, dtype=np.float64).sum(axis=0))
@@ -37,14 +47,27 @@ def interval(rows: ArrayLike, combine: Combine = ratio) -> tuple[float, float]:
     return _ends([combine(sums) for sums in _resampled(np.asarray(rows, dtype=np.float64))])
 
 
-def paired(first: ArrayLike, second: ArrayLike, combine: Combine = ratio) -> tuple[float, float]:
-    """The interval of second less first, both measured on the same resamples; row i of both is the same example."""
+def paired(
+    first: ArrayLike,
+    second: ArrayLike,
+    combine: Combine = ratio,
+    between: Callable[[float, float], float] = less,
+) -> tuple[float, float]:
+    """The interval of second ``between`` first (``less``, or ``times`` as much), both measured on the same resamples;
+    row i of both is the same example."""
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} examples are no pairs")
     sums = _resampled(np.hstack([one, other]))
     cut = one.shape[1]
-    return _ends([combine(both[cut:]) - combine(both[:cut]) for both in sums])
+    return _ends([between(combine(both[cut:]), combine(both[:cut])) for both in sums])
+
+
+def in_blocks(rows: ArrayLike, most: int) -> Sums:
+    """Sums of neighbours, so that there are at most ``most`` rows: resamples of very many examples take long."""
+    given = np.asarray(rows, dtype=np.float64)
+    starts = np.linspace(0, len(given), min(most, len(given)), endpoint=False).astype(np.int64)
+    return np.add.reduceat(given, starts, axis=0)
 
 
 def _resampled(rows: Sums) -> Iterator[Sums]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nemo_adapt.evaluate import bootstrap
+from nemo_adapt import bootstrap
 
 
 def rows(count: int, seed: int = 1) -> np.ndarray:
@@ -50,3 +50,21 @@ def test_a_measure_that_is_no_ratio() -> None:
 def test_examples_that_are_no_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="3 and 2 examples"):
         bootstrap.paired(np.ones((3, 2)), np.ones((2, 2)))
+
+
+def test_times_are_paired_as_differences_are() -> None:
+    one = rows(400)
+    twice = one * np.array([2.0, 1.0])
+    assert bootstrap.paired(one, twice, bootstrap.bits, bootstrap.times) == pytest.approx((2.0, 2.0))
+    low, high = bootstrap.paired(one, rows(400, seed=2), bootstrap.bits, bootstrap.times)
+    assert low < 1.0 < high and high - low < 0.2
+    assert bootstrap.times(3.0, 0.0) == 0.0
+
+
+def test_blocks_keep_the_sums_and_about_the_width() -> None:
+    many = rows(2000)
+    blocks = bootstrap.in_blocks(many, 300)
+    assert blocks.shape == (300, 2) and blocks.sum(axis=0) == pytest.approx(many.sum(axis=0))
+    assert np.array_equal(bootstrap.in_blocks(many, 5000), many)
+    (low, high), (blocks_low, blocks_high) = (bootstrap.interval(of, bootstrap.bits) for of in (many, blocks))
+    assert blocks_high - blocks_low == pytest.approx(high - low, rel=0.2)

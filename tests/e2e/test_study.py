@@ -1,0 +1,146 @@
+"""A study of four cells, of which two cannot run at first and one is killed: the same command finishes it."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.command import nemo_adapt
+
+from nemo_adapt.study.results import LOST, NEW_SHARE, TARGET, TOKENS
+
+STUDY = """
+defaults: [demo, _self_]
+run: {name: grid}
+parallel: {tp: 1, sequence: false}
+train: {save_every: 4, score_every: 10, phases: [{train: all, bytes: 40000, lr: 2e-3}]}
+evaluate: {generate: 2, cache: kept}
+study:
+  seeds: 1
+  processes: 2
+  axes:
+    vocabulary: {"0": [tokenizer.new_tokens=0], "100": [tokenizer.new_tokens=100]}
+    replay: {same: [], later: ["data.replay=[later.txt]"]}
+"""
+CELLS = ["0-same-seed0", "0-later-seed0", "100-same-seed0", "100-later-seed0"]
+KILLED = CELLS[0]
+PATIENCE = 600.0
+"""Seconds that a command may take on a busy machine."""
+OF_ALL = {"tokenizer": 2, "data/target": 2, "data/replay": 4, "convert": 1, "train": 4, "export": 4, "evaluate": 4}
+"""Stage -> how often four cells need it: two tokenizers, one base, and two texts with each tokenizer."""
+
+
+@pytest.fixture(scope="module")
+def words(world, short):
+    (world / "study.yaml").write_text(STUDY, encoding="utf-8")
+    own = [word for word in short if not word.startswith(("recipe=", "tokenizer.new_tokens="))]
+    return ["study", "recipe=study.yaml", *own]
+
+
+@pytest.fixture(scope="module")
+def broken(world, words):
+    """The first command: its exit code and what it said, while a cell was killed in its training."""
+    (world / "later.txt").unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nemo_adapt", *words],
+        cwd=world,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+    )
+    folder, end = world / "runs" / "grid" / "cells" / KILLED, time.monotonic() + PATIENCE
+    try:
+        while not list(folder.glob(f"train/checkpoints/iter_{'[0-9]' * 7}")):
+            assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+            time.sleep(0.02)
+        kill_those_that_write(folder / "log.txt")
+        said, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.terminate()  # it takes its cells with it
+    return process.returncode, said
+
+
+def kill_those_that_write(log: Path) -> None:
+    """Kill -9 all processes whose output goes to a cell's log: the cell and what it has started."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (place / "fd" / "1").resolve() == log.resolve():
+                found.append(int(place.name))
+    assert found
+    for number in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def test_what_fails_is_said_and_the_others_are_done(broken, world):
+    code, said = broken
+    run = world / "runs" / "grid"
+    assert code == 2, said
+    (failed,) = re.findall(r"3 cells failed \((.*)\): see", said)
+    assert sorted(failed.split(", ")) == sorted([KILLED, CELLS[1], CELLS[3]]) and "Traceback" not in said
+    assert "later.txt" in (run / "cells" / CELLS[1] / "log.txt").read_text()
+    assert [name for name in CELLS if (run / "cells" / name / "done.json").is_file()] == [CELLS[2]]
+    assert "1 of 4 runs" in (run / "study.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def finished(broken, world, words):
+    """The same command, once the text is there that two cells lacked; the run's folder and the answer."""
+    later = (world / "runs/smallworld/text/en.train.txt").read_text(encoding="utf-8").splitlines()[:700]
+    (world / "later.txt").write_text("\n".join(later) + "\n", encoding="utf-8")
+    answer = nemo_adapt(*words, cwd=world, timeout=PATIENCE)
+    assert answer.code == 0, answer.err + answer.out
+    return world / "runs" / "grid", answer
+
+
+def test_the_same_command_goes_on(finished, world, words):
+    run, _ = finished
+    assert "training goes on from iter_" in (run / "cells" / KILLED / "log.txt").read_text()
+    logs = {name: (run / "cells" / name / "log.txt").read_bytes() for name in CELLS}
+    assert logs[CELLS[2]].count(b"[train] done") == 1
+    answer = nemo_adapt(*words, cwd=world)
+    assert answer.code == 0 and {name: (run / "cells" / name / "log.txt").read_bytes() for name in CELLS} == logs
+
+
+def test_what_cells_share_is_made_once(finished):
+    run, _ = finished
+    made = {stage: len(list((run / "shared").glob(f"*/{stage}/manifest.json"))) for stage in OF_ALL}
+    assert made == OF_ALL
+    assert len({(run / "cells" / name / "convert").resolve() for name in CELLS}) == 1
+    tokenizers = [(run / "cells" / name / "tokenizer").resolve() for name in CELLS]
+    assert tokenizers[0] == tokenizers[1] != tokenizers[2] == tokenizers[3]
+
+
+def test_the_tables_are_those_of_the_cells_own_reports(finished):
+    run, answer = finished
+    reports = [json.loads((run / "cells" / name / "evaluate/report.json").read_text()) for name in CELLS]
+    bits = [report["bits_per_byte"]["adapted"]["tr"] for report in reports]
+    assert len(set(bits)) == 4
+    study = json.loads((run / "study.json").read_text(encoding="utf-8"))
+    assert [row["measures"][TARGET] for row in study["rows"]] == bits
+    for row, report in zip(study["rows"], reports, strict=True):
+        assert row["base"][TARGET] == report["bits_per_byte"]["base"]["tr"]
+        assert row["measures"][LOST] == pytest.approx(report["changes"]["adapted"]["en"]["bits_per_byte"])
+        assert row["measures"][NEW_SHARE] == 100 * report["generation"]["adapted"]["tr"]["new_share"]
+        assert len(row["curve"]) >= 2
+    (longer,) = study["differences"]["vocabulary"][TARGET]
+    assert longer["mean"]["value"] == pytest.approx((bits[2] - bits[0] + bits[3] - bits[1]) / 2)
+    (tokens,) = study["differences"]["vocabulary"][TOKENS]
+    assert tokens["mean"]["value"] < -0.2
+    with (run / "study.csv").open(encoding="utf-8") as stream:
+        assert [float(line[TARGET]) for line in csv.DictReader(stream)] == bits
+    markdown, page = ((run / f"study.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
+    for text in (markdown, page):
+        assert "4 of 4 runs" in text and all(f"{value:.4f}" in text for value in bits)
+        assert "one seed: no telling" in text
+    assert "one seed: no telling" in answer.out and "study.html" in answer.out
+    assert page.count("data:image/png") == len(list((run / "plots").glob("*.png"))) >= 6

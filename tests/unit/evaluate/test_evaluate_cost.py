@@ -1,0 +1,60 @@
+"""What a run cost, from what its stages left behind."""
+
+import json
+from pathlib import Path
+
+from nemo_adapt.evaluate import cost, tables
+
+
+def made(root: Path, name: str, seconds: float, **manifest: object) -> Path:
+    """A finished stage's folder."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    content = {"stage": name.split("/")[0], "seconds": seconds, "peak_memory_mib": 100, **manifest}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder
+
+
+def run(root: Path) -> dict[str, dict[str, object]]:
+    """A run whose training went on twice, on four GPUs, from a base that another run had made."""
+    read = {
+        "model": made(root, "other/export", 5000.0),
+        "tokenizer": made(root, "tokenizer", 36.0),
+        "checkpoint": made(root, "convert", 18.0),
+        "data.target": made(root, "data/target", 72.0),
+        "data.replay": root / "data/gone",
+    }
+    (root / "data/target/counts.json").write_text(json.dumps({"documents": 3, "tokens": 1000, "bytes": 4000}))
+    train = made(root, "train", 60.0, inputs={key: {str(path): "hash"} for key, path in read.items()})
+    summary = {"tokens": 5000, "bytes": 20000, "seconds": 360.0, "ranks": 4, "device": "cuda", "steps": 3}
+    return cost.of_stages(train, made(root, "export", 9.0), summary)
+
+
+def test_stages_are_found_by_what_training_read(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    assert list(found) == ["tokenizer", "convert", "data (target)", "train", "export"]
+    assert found["convert"] == {"seconds": 18.0, "peak_memory_mib": 100}
+    assert found["data (target)"] == {"seconds": 72.0, "peak_memory_mib": 100, "tokens": 1000, "bytes": 4000}
+    assert found["train"]["seconds"] == 360.0 and found["train"]["ranks"] == 4
+    assert cost.of_stages(None, tmp_path / "nothing", {}) == {}
+
+
+def test_hours_are_those_of_all_processes(tmp_path: Path) -> None:
+    of = {"seconds": {"load": 1.0, "score": 2.0}, "tokens_scored": 70, "tokens_written": 7, "device": "cpu"}
+    report = {"stages": run(tmp_path), "cost": {"base": of, "adapted": of}, "peak_memory_mib": 50}
+    report["scores"] = {"base": {"tr": {"bytes": 300}, "en": {"bytes": 200}}}
+    table = tables.stages(report)
+    assert table.columns == [
+        "Stage",
+        "Seconds",
+        "Processes",
+        "CPU- or GPU-hours",
+        "Tokens",
+        "Bytes",
+        "Peak memory, MiB",
+    ]
+    assert table.rows[2] == ["data (target)", "72.0", "1", "0.020 CPU", "1,000", "4,000", "100"]
+    assert table.rows[3] == ["train", "360.0", "4", "0.400 GPU", "5,000", "20,000", "100"]
+    assert table.rows[5] == ["evaluate", "6.0", "1", "0.002 CPU", "154", "1,000", "50"]
+    assert table.rows[6][:4] == ["all", "501.0", "", "0.039 CPU + 0.400 GPU"]
+    assert tables.stages({**report, "stages": {}}).rows == []
