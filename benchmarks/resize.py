@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,8 +149,8 @@ class NamedRows(ShardedTable):
 
     names: Numbers | None = None
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
-        return self.rows, np.searchsorted(self.names, wanted)
+    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
+        return self.rows, np.searchsorted(self.names, wanted[0])
 
     def own(self, count: int, block_bytes: int = 1 << 20):
         yield from ShardedTable(self.rows, (0, len(self.rows))).own(len(self.rows))

@@ -1,6 +1,6 @@
 """A source table in a safetensors file, read a few rows at a time by one process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,16 @@ class StoredTable:
         return torch.empty((0, stored.row_elements), dtype=stored.dtype)
 
     @property
+    def ranks(self) -> int:
+        """One process."""
+        return 1
+
+    @property
+    def rank(self) -> int:
+        """The only one."""
+        return 0
+
+    @property
     def room(self) -> int:
         """As many rows as are read at once."""
         return self._rows_of(HELD_BYTES)
@@ -47,15 +57,22 @@ class StoredTable:
         """Read a range of rows."""
         self.weights.read(self.name, start, start + len(out), out)
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
+    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
         """Read the distinct rows, neighbours together."""
-        distinct, places = np.unique(wanted, return_inverse=True)
+        distinct, places = np.unique(wanted[0], return_inverse=True)
         held = self.like.new_empty((len(distinct), self.like.shape[1]))
         cuts = np.flatnonzero(np.diff(distinct) != 1) + 1
         for begin, end in zip([0, *cuts], [*cuts, len(distinct)], strict=True):
             if end > begin:
                 self.weights.read(self.name, int(distinct[begin]), int(distinct[end - 1]) + 1, held[begin:end])
         return held, places
+
+    def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
+        """One process's range."""
+        return start, stop
+
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
+        """One process makes rows where they are wanted."""
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """One process is of one mind."""

@@ -4,7 +4,8 @@ Nobody gathers the table. The engine and its statistics know only the few method
 other one, a table on disk.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 EXCHANGE_BYTES = 8 << 20
-"""Most bytes of rows that a rank receives, and most that it gives away, in one exchange."""
+"""Most bytes of rows that a rank gives away in one exchange; small enough for a core's cache."""
 BLOCK_BYTES = 1 << 20
 """Rows are worked on in blocks of this size, which stay in a core's cache."""
 
@@ -35,8 +36,18 @@ class Source(Protocol):
         ...
 
     @property
+    def ranks(self) -> int:
+        """How many processes hold the table."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Which of them this one is."""
+        ...
+
+    @property
     def room(self) -> int:
-        """Most rows that ``gather`` may be asked for at once."""
+        """Most different rows that a rank may ask ``gather`` for, and that it may make, before ``deal``."""
         ...
 
     def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
@@ -44,21 +55,30 @@ class Source(Protocol):
         ...
 
     def copy(self, start: int, out: torch.Tensor) -> None:
-        """Copy the rows from ``start`` on into ``out``."""
+        """Copy the rows from ``start`` on into ``out``; what the ranks ask for follows one another."""
         ...
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
-        """A tensor that holds the rows ``wanted`` (any order, repeats allowed), and where in it each of them is."""
+    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
+        """A tensor that holds the rows that this rank wants, and where in it each of them is.
+
+        ``wanted``: by rank, rows in any order, repeats allowed; every rank knows what all want.
+        """
+        ...
+
+    def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
+        """All ranks' ranges ``start`` to ``stop``, which follow one another: where each begins, and the last's end."""
+        ...
+
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
+        """Rows (of any table) lie on the ranks by the bounds ``held``; set ``out`` to those by the bounds ``wanted``.
+
+        Of ``out`` only what is held by anyone is set.
+        """
         ...
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """Sum (or largest) of ``value`` over all ranks, in place."""
         ...
-
-
-def most(source: Source, number: int) -> int:
-    """The largest ``number`` of any rank, so that all take part in as many exchanges."""
-    return int(source.agree(torch.tensor([number], device=source.like.device), largest=True))
 
 
 @dataclass(frozen=True)
@@ -83,9 +103,19 @@ class ShardedTable:
         return self.rows[:0]
 
     @property
+    def ranks(self) -> int:
+        """Size of the group."""
+        return len(self.bounds) - 1
+
+    @property
+    def rank(self) -> int:
+        """Number in the group."""
+        return 0 if self.group is None else dist.get_rank(self.group)
+
+    @property
     def first(self) -> int:
         """Number of this rank's first row."""
-        return self.bounds[0 if self.group is None else dist.get_rank(self.group)]
+        return self.bounds[self.rank]
 
     @property
     def room(self) -> int:
@@ -93,7 +123,7 @@ class ShardedTable:
         if self.group is None:
             return self.total  # nothing is copied
         row_bytes = self.rows.shape[1] * self.rows.element_size()
-        return max(1, EXCHANGE_BYTES // (row_bytes * (len(self.bounds) - 1)))
+        return max(1, EXCHANGE_BYTES // (row_bytes * self.ranks))
 
     def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """This rank's rows below ``count``, block by block."""
@@ -103,23 +133,44 @@ class ShardedTable:
             yield self.first + begin, mine[begin : begin + step]
 
     def copy(self, start: int, out: torch.Tensor) -> None:
-        """Own rows are copied straight, the others fetched in portions."""
-        stop = start + len(out)
-        low, high = (min(max(bound, start), stop) for bound in (self.first, self.first + len(self.rows)))
-        out[low - start : high - start] = self.rows[low - self.first : high - self.first]
-        if self.group is None:
-            return
-        others = np.concatenate([np.arange(start, low), np.arange(high, stop)]).astype(np.int64)
-        for begin in range(0, most(self, len(others)), self.room):
-            wanted = others[begin : begin + self.room]
-            out[torch.from_numpy(wanted - start).to(out.device)] = self._fetch(wanted)
+        """Straight from the shards that hold the rows."""
+        self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
-        """Alone, the table itself; else a copy of the distinct rows."""
+    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
+        """Alone, the table itself; else a copy of the distinct rows, in one exchange."""
         if self.group is None:
-            return self.rows, wanted
-        distinct, places = np.unique(wanted, return_inverse=True)
-        return self._fetch(distinct), places
+            return self.rows, wanted[0]
+        distinct = [np.unique(rows) for rows in wanted]
+        cuts = [np.searchsorted(rows, self.bounds) for rows in distinct]
+        asked = [rows[ends[self.rank] : ends[self.rank + 1]] for rows, ends in zip(distinct, cuts, strict=True)]
+        places = torch.from_numpy(np.concatenate(asked) - self.first).to(self.rows.device)
+        mine = distinct[self.rank]
+        held = self.rows.new_empty((len(mine), self.rows.shape[1]))
+        self._exchange(held, np.diff(cuts[self.rank]), self.rows.index_select(0, places), [len(rows) for rows in asked])
+        return held, np.searchsorted(mine, wanted[self.rank])
+
+    def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
+        """What all ranks say."""
+        if self.group is None:
+            return start, stop
+        said = torch.zeros((self.ranks, 2), dtype=torch.int64, device=self.rows.device)
+        said[self.rank] = torch.tensor([start, stop])
+        ranges = self.agree(said).tolist()
+        if any(one[1] != following[0] for one, following in itertools.pairwise(ranges)):
+            raise ValueError(f"the ranks' ranges of rows do not follow one another: {ranges}")
+        return ranges[0][0], *(stop for _, stop in ranges)
+
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
+        """One exchange, without a copy of the rows; alone, a copy."""
+        begin, end = held[self.rank], held[self.rank + 1]
+        start, stop = wanted[self.rank], wanted[self.rank + 1]
+        gives, takes = _overlaps(begin, end, wanted), _overlaps(start, stop, held)
+        given, taken = max(wanted[0] - begin, 0), max(held[0] - start, 0)
+        rows, out = rows[given : given + sum(gives)], out[taken : taken + sum(takes)]
+        if self.group is None:
+            out.copy_(rows)
+        else:
+            self._exchange(out, takes, rows, gives)
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """An all-reduce over the group."""
@@ -127,15 +178,11 @@ class ShardedTable:
             dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
         return value
 
-    def _fetch(self, wanted: Numbers) -> torch.Tensor:
-        """Rows ``wanted`` (ascending) from whoever holds them: [len(wanted), columns]."""
-        asked = torch.from_numpy(np.diff(np.searchsorted(wanted, self.bounds))).to(self.rows.device)
-        given = torch.empty_like(asked)
-        dist.all_to_all_single(given, asked, group=self.group)
-        ask_counts, give_counts = asked.tolist(), given.tolist()
-        names = torch.empty(sum(give_counts), dtype=torch.int64, device=self.rows.device)
-        ids = torch.from_numpy(np.ascontiguousarray(wanted)).to(self.rows.device)
-        dist.all_to_all_single(names, ids, give_counts, ask_counts, group=self.group)
-        answer = self.rows.new_empty((len(wanted), self.rows.shape[1]))
-        dist.all_to_all_single(answer, self.rows[names - self.first], ask_counts, give_counts, group=self.group)
-        return answer
+    def _exchange(self, out: torch.Tensor, takes: Iterable[int], rows: torch.Tensor, gives: Iterable[int]) -> None:
+        """Rows to every rank and from every rank, so many each."""
+        dist.all_to_all_single(out, rows, list(map(int, takes)), list(map(int, gives)), group=self.group)
+
+
+def _overlaps(begin: int, end: int, bounds: Sequence[int]) -> list[int]:
+    """How many of the rows ``begin`` to ``end`` lie in each of the ranges that meet at ``bounds``."""
+    return [max(0, min(end, high) - max(begin, low)) for low, high in itertools.pairwise(bounds)]

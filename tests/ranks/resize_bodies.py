@@ -40,9 +40,10 @@ class Counting(table.ShardedTable):
 
     asked: Any = None
 
-    def _fetch(self, wanted: np.ndarray) -> torch.Tensor:
-        self.asked.append(len(wanted))
-        return super()._fetch(wanted)
+    def gather(self, wanted: list[np.ndarray]) -> tuple[torch.Tensor, np.ndarray]:
+        held, places = super().gather(wanted)
+        self.asked.append(len(held))
+        return held, places
 
 
 def resize_sharded(
