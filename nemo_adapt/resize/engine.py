@@ -55,12 +55,12 @@ class Resize:
             end = turn[-1].last
             turn += [Portion(end, end, [])] * (source.ranks - len(turn))
             mine = turn[source.rank]
-            if source.ranks == 1:
-                self._make_portion(out[mine.first - first : mine.last - first], turn)
-                continue
-            made = out.new_empty((mine.last - mine.first, out.shape[1]))
+            if first <= mine.first and mine.last <= last:
+                made = out[mine.first - first : mine.last - first]
+            else:
+                made = out.new_empty((mine.last - mine.first, out.shape[1]))
             self._make_portion(made, turn)
-            source.deal(made, [portion.first for portion in turn] + [end], out, bounds)
+            source.deal(made, [*(portion.first for portion in turn), end], out, bounds)
 
     def _make_portion(self, out: torch.Tensor, turn: list[Portion]) -> None:
         """This rank's portion of a turn."""
@@ -68,34 +68,31 @@ class Resize:
         rows, one = np.arange(mine.first, mine.last), torch.empty((1, out.shape[1]), device=out.device)
         for number in range(max(len(portion.parts) for portion in turn)):
             ranges = [portion.part(number) for portion in turn]
-            held, places = self.source.gather([plan.indices[begin:end].astype(np.int64) for begin, end in ranges])
+            held = self.source.gather([plan.indices[begin:end].astype(np.int64) for begin, end in ranges])
             if number >= len(mine.parts):
                 continue  # other ranks have long rows
             begin, end = ranges[self.source.rank]
-            terms = Terms(held, places, plan.data[begin:end])
+            terms = Terms(*held, plan.data[begin:end])
             if len(mine.parts) == 1:
-                self._make_whole(out, rows, plan.indptr[mine.first : mine.last + 1] - begin, terms)
+                self._make_whole(out, rows, plan.indptr[mine.first : mine.last + 1].astype(np.int64) - begin, terms)
                 continue
             made = self._start(rows, one) if number == 0 else one
-            terms.add_to(made, np.zeros(1, dtype=np.int64), np.array([end - begin]))
+            terms.add_to(made, np.array([0, end - begin]))
         if len(mine.parts) > 1:
             self._finish(one, rows)
             out.copy_(one)
 
     def _make_whole(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
-        """Make rows of which all terms are there, block by block, the longest first."""
-        lengths = np.diff(ends).astype(np.int64)
-        order = np.argsort(-lengths, kind="stable")
+        """Make rows of which all terms are there, block by block."""
         step = max(1, BLOCK_BYTES // (4 * out.shape[1]))
 
         def work(blocks: list[int]) -> None:
             room = torch.empty((step, out.shape[1]), device=out.device)  # used again and again: no new memory
             for at in blocks:
-                block = order[at : at + step]
-                made = self._start(rows[block], room)
-                terms.add_to(made, ends[block].astype(np.int64), lengths[block])
-                self._finish(made, rows[block])
-                out.index_copy_(0, torch.from_numpy(block).to(out.device), made.to(out.dtype))
+                made = self._start(rows[at : at + step], room)
+                terms.add_to(made, ends[at : at + step + 1])
+                self._finish(made, rows[at : at + step])
+                out[at : at + step] = made
 
         share_out(work, list(range(0, len(rows), step)), out.device)
 

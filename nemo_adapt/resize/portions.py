@@ -27,16 +27,17 @@ class Portion(NamedTuple):
 def cut(combination: csr_matrix, first: int, last: int, room: int) -> list[Portion]:
     """Rows ``first`` to ``last`` in portions of at most ``room`` rows, each part with at most ``room`` source rows."""
     ends, names = combination.indptr, combination.indices
+    places = np.zeros(combination.shape[1], dtype=np.int64)
     found = []
     while first < last:
         begin, end = int(ends[first]), int(ends[last])
-        stop = _reach(names, begin, end, room)
+        stop = _reach(names, begin, end, room, places)
         following = min(int(np.searchsorted(ends, stop, side="right")) - 1, first + room, last)
         parts = [(begin, int(ends[following]))]
         if following == first:
             following, parts = first + 1, []
             while begin < ends[following]:
-                stop = _reach(names, begin, int(ends[following]), room)
+                stop = _reach(names, begin, int(ends[following]), room, places)
                 parts.append((begin, stop))
                 begin = stop
         found.append(Portion(first, following, parts))
@@ -44,8 +45,13 @@ def cut(combination: csr_matrix, first: int, last: int, room: int) -> list[Porti
     return found
 
 
-def _reach(names: np.ndarray, begin: int, end: int, room: int) -> int:
-    """How far from the term ``begin`` on the terms name no more than ``room`` source rows."""
+def _reach(names: np.ndarray, begin: int, end: int, room: int, places: np.ndarray) -> int:
+    """How far from the term ``begin`` on the terms name no more than ``room`` source rows.
+
+    ``places`` is room for a number of each source row.
+    """
     end = min(end, begin + TERMS_A_ROW * room)
-    new = np.sort(np.unique(names[begin:end], return_index=True)[1])
+    part, numbers = names[begin:end], np.arange(end - begin)
+    places[part[::-1]] = numbers[::-1]  # where a row is named first: the last one that is set stays
+    new = np.flatnonzero(places[part] == numbers)
     return begin + int(new[room]) if len(new) > room else end

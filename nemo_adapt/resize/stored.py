@@ -8,7 +8,7 @@ import torch
 
 from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize import table
-from nemo_adapt.resize.table import Numbers
+from nemo_adapt.resize.table import Held, Numbers
 
 HELD_BYTES = 32 << 20
 """Source rows held at once."""
@@ -57,7 +57,7 @@ class StoredTable:
         """Read a range of rows."""
         self.weights.read(self.name, start, start + len(out), out)
 
-    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
         """Read the distinct rows, neighbours together."""
         distinct, places = np.unique(wanted[0], return_inverse=True)
         held = self.like.new_empty((len(distinct), self.like.shape[1]))
@@ -65,7 +65,7 @@ class StoredTable:
         for begin, end in zip([0, *cuts], [*cuts, len(distinct)], strict=True):
             if end > begin:
                 self.weights.read(self.name, int(distinct[begin]), int(distinct[end - 1]) + 1, held[begin:end])
-        return held, places
+        return held, self.like, places
 
     def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
         """One process's range."""

@@ -5,7 +5,7 @@ other one, a table on disk.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ BLOCK_BYTES = 1 << 20
 """Rows are worked on in blocks of this size, which stay in a core's cache."""
 
 Numbers = npt.NDArray[np.int64]
+Held = tuple[torch.Tensor, torch.Tensor, Numbers]
+"""Rows that are at hand: two tables, and where each wanted row is in them, the second's rows behind the first's."""
 
 
 class Source(Protocol):
@@ -58,8 +60,8 @@ class Source(Protocol):
         """Copy the rows from ``start`` on into ``out``; what the ranks ask for follows one another."""
         ...
 
-    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
-        """A tensor that holds the rows that this rank wants, and where in it each of them is.
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
+        """The rows that this rank wants.
 
         ``wanted``: by rank, rows in any order, repeats allowed; every rank knows what all want.
         """
@@ -136,18 +138,25 @@ class ShardedTable:
         """Straight from the shards that hold the rows."""
         self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
-    def gather(self, wanted: Sequence[Numbers]) -> tuple[torch.Tensor, Numbers]:
-        """Alone, the table itself; else a copy of the distinct rows, in one exchange."""
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
+        """Own rows where they lie, and a copy of the others' distinct ones, in one exchange."""
         if self.group is None:
-            return self.rows, wanted[0]
+            return self.rows, self.like, wanted[0]
         distinct = [np.unique(rows) for rows in wanted]
         cuts = [np.searchsorted(rows, self.bounds) for rows in distinct]
+        low, high = cuts[self.rank][self.rank : self.rank + 2]
+        others = np.concatenate([distinct[self.rank][:low], distinct[self.rank][high:]])
+        takes = np.diff(cuts[self.rank])
+        takes[self.rank] = 0
         asked = [rows[ends[self.rank] : ends[self.rank + 1]] for rows, ends in zip(distinct, cuts, strict=True)]
-        places = torch.from_numpy(np.concatenate(asked) - self.first).to(self.rows.device)
-        mine = distinct[self.rank]
-        held = self.rows.new_empty((len(mine), self.rows.shape[1]))
-        self._exchange(held, np.diff(cuts[self.rank]), self.rows.index_select(0, places), [len(rows) for rows in asked])
-        return held, np.searchsorted(mine, wanted[self.rank])
+        asked[self.rank] = asked[self.rank][:0]
+        given = torch.from_numpy(np.concatenate(asked) - self.first).to(self.rows.device)
+        fetched = self.rows.new_empty((len(others), self.rows.shape[1]))
+        rows = self.rows.index_select(0, given)
+        dist.all_to_all_single(fetched, rows, takes.tolist(), [len(one) for one in asked], group=self.group)
+        own, there = wanted[self.rank] - self.first, np.searchsorted(others, wanted[self.rank])
+        is_own = (own >= 0) & (own < len(self.rows))
+        return self.rows, fetched, np.where(is_own, own, len(self.rows) + there)
 
     def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
         """What all ranks say."""
@@ -161,16 +170,19 @@ class ShardedTable:
         return ranges[0][0], *(stop for _, stop in ranges)
 
     def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
-        """One exchange, without a copy of the rows; alone, a copy."""
-        begin, end = held[self.rank], held[self.rank + 1]
-        start, stop = wanted[self.rank], wanted[self.rank + 1]
-        gives, takes = _overlaps(begin, end, wanted), _overlaps(start, stop, held)
-        given, taken = max(wanted[0] - begin, 0), max(held[0] - start, 0)
-        rows, out = rows[given : given + sum(gives)], out[taken : taken + sum(takes)]
-        if self.group is None:
-            out.copy_(rows)
-        else:
-            self._exchange(out, takes, rows, gives)
+        """Straight from one tensor into the other, all ranks at the same time."""
+        transfers = []
+        for rank in range(self.ranks):
+            gives = rows[_part(held, self.rank, wanted, rank)]
+            takes = out[_part(wanted, self.rank, held, rank)]
+            if rank == self.rank:
+                takes.copy_(gives)  # nothing is done where they are the same memory
+                continue
+            peer = dist.get_global_rank(self.group, rank)
+            for way, part in ((dist.isend, gives), (dist.irecv, takes)):
+                transfers += [dist.P2POp(way, part, peer, self.group)] if len(part) else []
+        for transfer in dist.batch_isend_irecv(transfers) if transfers else []:
+            transfer.wait()
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """An all-reduce over the group."""
@@ -178,11 +190,8 @@ class ShardedTable:
             dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
         return value
 
-    def _exchange(self, out: torch.Tensor, takes: Iterable[int], rows: torch.Tensor, gives: Iterable[int]) -> None:
-        """Rows to every rank and from every rank, so many each."""
-        dist.all_to_all_single(out, rows, list(map(int, takes)), list(map(int, gives)), group=self.group)
 
-
-def _overlaps(begin: int, end: int, bounds: Sequence[int]) -> list[int]:
-    """How many of the rows ``begin`` to ``end`` lie in each of the ranges that meet at ``bounds``."""
-    return [max(0, min(end, high) - max(begin, low)) for low, high in itertools.pairwise(bounds)]
+def _part(bounds: Sequence[int], rank: int, others: Sequence[int], other: int) -> slice:
+    """Of the rows that ``rank`` has by ``bounds`` those that ``other`` has by ``others``, counted from its first."""
+    begin, end = max(bounds[rank], others[other]), min(bounds[rank + 1], others[other + 1])
+    return slice(begin - bounds[rank], max(begin, end) - bounds[rank])

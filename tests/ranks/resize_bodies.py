@@ -40,10 +40,10 @@ class Counting(table.ShardedTable):
 
     asked: Any = None
 
-    def gather(self, wanted: list[np.ndarray]) -> tuple[torch.Tensor, np.ndarray]:
-        held, places = super().gather(wanted)
-        self.asked.append(len(held))
-        return held, places
+    def gather(self, wanted: list[np.ndarray]) -> table.Held:
+        own, fetched, places = super().gather(wanted)
+        self.asked.append(len(fetched))
+        return own, fetched, places
 
 
 def resize_sharded(
