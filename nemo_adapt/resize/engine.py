@@ -15,7 +15,7 @@ from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.portions import Portion, cut
 from nemo_adapt.resize.sums import Terms
-from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source
+from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, nothing
 from nemo_adapt.resize.threads import share_out
 
 
@@ -41,15 +41,17 @@ class Resize:
     def fill(self, out: torch.Tensor, start: int) -> None:
         """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on."""
         stop, end = start + len(out), self.kept + self.plan.new_rows
-        self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
+        end_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
         first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
         self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
         out[max(0, end - start) :].zero_()
+        end_copy()
 
     def _make(self, out: torch.Tensor, first: int, last: int) -> None:
         """Rows ``first`` to ``last`` of the plan. Ranks take turns at portions of what all want, then deal them out."""
         source, bounds = self.source, self.source.bounds_of(first, last)
         portions = cut(self.plan.combination, bounds[0], bounds[-1], source.room)
+        end_deal = nothing
         for at in range(0, len(portions), source.ranks):
             turn = portions[at : at + source.ranks]
             end = turn[-1].last
@@ -60,7 +62,9 @@ class Resize:
             else:
                 made = out.new_empty((mine.last - mine.first, out.shape[1]))
             self._make_portion(made, turn)
-            source.deal(made, [*(portion.first for portion in turn), end], out, bounds)
+            end_deal()  # of the turn before, which went on meanwhile
+            end_deal = source.deal(made, [*(portion.first for portion in turn), end], out, bounds)
+        end_deal()
 
     def _make_portion(self, out: torch.Tensor, turn: list[Portion]) -> None:
         """This rank's portion of a turn."""

@@ -8,7 +8,7 @@ import torch
 
 from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize import table
-from nemo_adapt.resize.table import Held, Numbers
+from nemo_adapt.resize.table import End, Held, Numbers
 
 HELD_BYTES = 32 << 20
 """Source rows held at once."""
@@ -53,9 +53,10 @@ class StoredTable:
         for begin in range(0, count, step):
             yield begin, self._read(begin, min(begin + step, count))
 
-    def copy(self, start: int, out: torch.Tensor) -> None:
+    def copy(self, start: int, out: torch.Tensor) -> End:
         """Read a range of rows."""
         self.weights.read(self.name, start, start + len(out), out)
+        return table.nothing
 
     def gather(self, wanted: Sequence[Numbers]) -> Held:
         """Read the distinct rows, neighbours together."""
@@ -71,8 +72,9 @@ class StoredTable:
         """One process's range."""
         return start, stop
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
         """One process makes rows where they are wanted."""
+        return table.nothing
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """One process is of one mind."""

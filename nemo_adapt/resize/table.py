@@ -5,7 +5,7 @@ other one, a table on disk.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-EXCHANGE_BYTES = 8 << 20
+EXCHANGE_BYTES = 16 << 20
 """Most bytes of rows that a rank gives away in one exchange; small enough for a core's cache."""
 BLOCK_BYTES = 1 << 20
 """Rows are worked on in blocks of this size, which stay in a core's cache."""
@@ -22,6 +22,8 @@ BLOCK_BYTES = 1 << 20
 Numbers = npt.NDArray[np.int64]
 Held = tuple[torch.Tensor, torch.Tensor, Numbers]
 """Rows that are at hand: two tables, and where each wanted row is in them, the second's rows behind the first's."""
+End = Callable[[], None]
+"""Called to wait for the end of what has begun; till then none of its tensors may change or be read."""
 
 
 class Source(Protocol):
@@ -56,8 +58,8 @@ class Source(Protocol):
         """This process's rows below row ``count`` in blocks: the number of a block's first row, and the rows."""
         ...
 
-    def copy(self, start: int, out: torch.Tensor) -> None:
-        """Copy the rows from ``start`` on into ``out``; what the ranks ask for follows one another."""
+    def copy(self, start: int, out: torch.Tensor) -> End:
+        """Begin to copy the rows from ``start`` on into ``out``; what the ranks ask for follows one another."""
         ...
 
     def gather(self, wanted: Sequence[Numbers]) -> Held:
@@ -71,8 +73,8 @@ class Source(Protocol):
         """All ranks' ranges ``start`` to ``stop``, which follow one another: where each begins, and the last's end."""
         ...
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
-        """Rows (of any table) lie on the ranks by the bounds ``held``; set ``out`` to those by the bounds ``wanted``.
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+        """Rows (of any table) lie on the ranks by the bounds ``held``; begin to set ``out`` to those by ``wanted``.
 
         Of ``out`` only what is held by anyone is set.
         """
@@ -81,6 +83,10 @@ class Source(Protocol):
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """Sum (or largest) of ``value`` over all ranks, in place."""
         ...
+
+
+def nothing() -> None:
+    """The end of what is done already."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +140,9 @@ class ShardedTable:
         for begin in range(0, len(mine), step):
             yield self.first + begin, mine[begin : begin + step]
 
-    def copy(self, start: int, out: torch.Tensor) -> None:
+    def copy(self, start: int, out: torch.Tensor) -> End:
         """Straight from the shards that hold the rows."""
-        self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
+        return self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
     def gather(self, wanted: Sequence[Numbers]) -> Held:
         """Own rows where they lie, and a copy of the others' distinct ones, in one exchange."""
@@ -169,7 +175,7 @@ class ShardedTable:
             raise ValueError(f"the ranks' ranges of rows do not follow one another: {ranges}")
         return ranges[0][0], *(stop for _, stop in ranges)
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> None:
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
         """Straight from one tensor into the other, all ranks at the same time."""
         transfers = []
         for rank in range(self.ranks):
@@ -181,8 +187,13 @@ class ShardedTable:
             peer = dist.get_global_rank(self.group, rank)
             for way, part in ((dist.isend, gives), (dist.irecv, takes)):
                 transfers += [dist.P2POp(way, part, peer, self.group)] if len(part) else []
-        for transfer in dist.batch_isend_irecv(transfers) if transfers else []:
-            transfer.wait()
+        begun = dist.batch_isend_irecv(transfers) if transfers else []
+
+        def end() -> None:
+            for transfer in begun:
+                transfer.wait()
+
+        return end
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """An all-reduce over the group."""
