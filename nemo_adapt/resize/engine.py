@@ -1,7 +1,7 @@
 """Apply a row plan to a source table, sharded or on disk. The result does not depend on how the tables are cut.
 
-Each process makes the rows of its own target range: kept rows are copied, new rows are summed in float32 in the plan's
-order and rounded once, padded rows are zero. Only rows that are named are exchanged, in bounded portions.
+Kept rows are copied, new rows are summed in float32 in the plan's order and rounded once, padded rows are zero. All ranks
+make new rows, in turns, whoever they belong to. Only rows that are named are exchanged, in bounded portions.
 """
 
 from dataclasses import replace
@@ -39,7 +39,10 @@ class Resize:
         self.norm = None if plan.norm_of is None else statistics.weighted_norm(source, kept, plan.norm_of)
 
     def fill(self, out: torch.Tensor, start: int) -> None:
-        """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on."""
+        """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on.
+
+        On ranks the ranges follow one another, as the shards of a table do.
+        """
         stop, end = start + len(out), self.kept + self.plan.new_rows
         end_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
         first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
