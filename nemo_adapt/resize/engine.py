@@ -1,7 +1,7 @@
 """Apply a row plan to a source table, sharded or on disk. The result does not depend on how the tables are cut.
 
-Kept rows are copied, new rows are summed in float32 in the plan's order and rounded once, padded rows are zero. All ranks
-make new rows, in turns, whoever they belong to. Only rows that are named are exchanged, in bounded portions.
+Kept rows are copied, new rows are summed in float32 in the plan's order and rounded once, padded rows are zero. All
+ranks make new rows, in turns, whoever they belong to. Only rows that are named are exchanged, in bounded portions.
 """
 
 from dataclasses import replace
