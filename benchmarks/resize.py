@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from scipy.sparse import csr_matrix
 from nemo_adapt.artifact import versions
 from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.plan import Noise, RowPlan
-from nemo_adapt.resize.table import Numbers, ShardedTable
+from nemo_adapt.resize.table import Held, Numbers, ShardedTable
 
 FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
 LARGE, LARGE_RANKS = (128_256, 152_000, 8_192), 8
@@ -149,8 +149,8 @@ class NamedRows(ShardedTable):
 
     names: Numbers | None = None
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
-        return self.rows, np.searchsorted(self.names, wanted)
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
+        return self.rows, self.like, np.searchsorted(self.names, wanted[0])
 
     def own(self, count: int, block_bytes: int = 1 << 20):
         yield from ShardedTable(self.rows, (0, len(self.rows))).own(len(self.rows))

@@ -1,11 +1,10 @@
 """Apply a row plan to a source table, sharded or on disk. The result does not depend on how the tables are cut.
 
-Each process makes the rows of its own target range: kept rows are copied, new rows are summed in float32 in the plan's
-order and rounded once, padded rows are zero. Only rows that are named are exchanged, in bounded portions.
+Kept rows are copied, new rows are summed in float32 in the plan's order and rounded once, padded rows are zero. All
+ranks make new rows, in turns, whoever they belong to. Only rows that are named are exchanged, in bounded portions.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,11 +13,10 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.resize import statistics
 from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
-from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, most
+from nemo_adapt.resize.portions import Portion, cut
+from nemo_adapt.resize.sums import Terms
+from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, nothing
 from nemo_adapt.resize.threads import share_out
-
-MANY = 1 << 18
-"""Terms worked on together where they name few source rows (similarity's plans): 8 MiB of numbers about them."""
 
 
 class Resize:
@@ -41,53 +39,69 @@ class Resize:
         self.norm = None if plan.norm_of is None else statistics.weighted_norm(source, kept, plan.norm_of)
 
     def fill(self, out: torch.Tensor, start: int) -> None:
-        """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on."""
+        """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on.
+
+        On ranks the ranges follow one another, as the shards of a table do.
+        """
         stop, end = start + len(out), self.kept + self.plan.new_rows
-        self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
+        end_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
         first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
         self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
         out[max(0, end - start) :].zero_()
+        end_copy()
 
     def _make(self, out: torch.Tensor, first: int, last: int) -> None:
-        """Rows ``first`` to ``last`` of the plan."""
-        plan = self.plan.combination
-        room = self.source.room
-        if len(np.unique(plan.indices[plan.indptr[first] : plan.indptr[last]])) <= room:
-            room = max(room, MANY)  # however many terms there are, the rows that they name fit in
-        portions = list(_portions(plan.indptr, first, last, room))
-        carried = torch.empty((1, out.shape[1]), device=out.device)
-        for number in range(most(self.source, len(portions))):
-            portion = portions[number] if number < len(portions) else NOTHING
-            entries = portion.entries(plan.indptr)
-            held, places = self.source.gather(plan.indices[entries].astype(np.int64))
-            terms = Terms(held, places, plan.data[entries])
-            if portion.whole:
-                self._make_whole(out, first, portion, terms)
-                continue
-            made = self._start(portion.rows, carried) if portion.skipped == 0 else carried
-            taken = held.new_empty(made.shape)
-            terms.add_to(made, np.zeros(1, dtype=np.int64), portion.lengths, taken, torch.empty_like(made))
-            if portion.ends:
-                self._finish(made, portion.rows)
-                out[portion.rows - first] = made.to(out.dtype)
+        """Rows ``first`` to ``last`` of the plan. Ranks take turns at portions of what all want, then deal them out."""
+        source, bounds = self.source, self.source.bounds_of(first, last)
+        portions = cut(self.plan.combination, bounds[0], bounds[-1], source.room)
+        end_deal = nothing
+        for at in range(0, len(portions), source.ranks):
+            turn = portions[at : at + source.ranks]
+            end = turn[-1].last
+            turn += [Portion(end, end, [])] * (source.ranks - len(turn))
+            mine = turn[source.rank]
+            if first <= mine.first and mine.last <= last:
+                made = out[mine.first - first : mine.last - first]
+            else:
+                made = out.new_empty((mine.last - mine.first, out.shape[1]))
+            self._make_portion(made, turn)
+            end_deal()  # of the turn before, which went on meanwhile
+            end_deal = source.deal(made, [*(portion.first for portion in turn), end], out, bounds)
+        end_deal()
 
-    def _make_whole(self, out: torch.Tensor, first: int, portion: "Portion", terms: "Terms") -> None:
-        """Make the rows of a portion, block by block."""
-        begins = np.cumsum(portion.lengths) - portion.lengths
-        step = max(1, BLOCK_BYTES * 2 // (4 * out.shape[1]))
+    def _make_portion(self, out: torch.Tensor, turn: list[Portion]) -> None:
+        """This rank's portion of a turn."""
+        plan, mine = self.plan.combination, turn[self.source.rank]
+        rows, one = np.arange(mine.first, mine.last), torch.empty((1, out.shape[1]), device=out.device)
+        for number in range(max(len(portion.parts) for portion in turn)):
+            ranges = [portion.part(number) for portion in turn]
+            held = self.source.gather([plan.indices[begin:end].astype(np.int64) for begin, end in ranges])
+            if number >= len(mine.parts):
+                continue  # other ranks have long rows
+            begin, end = ranges[self.source.rank]
+            terms = Terms(*held, plan.data[begin:end])
+            if len(mine.parts) == 1:
+                self._make_whole(out, rows, plan.indptr[mine.first : mine.last + 1].astype(np.int64) - begin, terms)
+                continue
+            made = self._start(rows, one) if number == 0 else one
+            terms.add_to(made, np.array([0, end - begin]))
+        if len(mine.parts) > 1:
+            self._finish(one, rows)
+            out.copy_(one)
+
+    def _make_whole(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
+        """Make rows of which all terms are there, block by block."""
+        step = max(1, BLOCK_BYTES // (4 * out.shape[1]))
 
         def work(blocks: list[int]) -> None:
-            room = torch.empty((2, step, out.shape[1]), device=out.device)
-            taken = out.new_empty((step, out.shape[1]))  # what is used again and again takes no new memory
+            room = torch.empty((step, out.shape[1]), device=out.device)  # used again and again: no new memory
             for at in blocks:
-                rows, block = portion.rows[at : at + step], slice(at, at + step)
-                made = self._start(rows, room[0])
-                terms.add_to(made, begins[block], portion.lengths[block], taken, room[1])
-                self._finish(made, rows)
-                rounded = taken[: len(rows)].copy_(made)
-                out.index_copy_(0, torch.from_numpy(rows - first).to(out.device), rounded)
+                made = self._start(rows[at : at + step], room)
+                terms.add_to(made, ends[at : at + step + 1])
+                self._finish(made, rows[at : at + step])
+                out[at : at + step] = made
 
-        share_out(work, list(range(0, len(portion.rows), step)), out.device)
+        share_out(work, list(range(0, len(rows), step)), out.device)
 
     def _start(self, rows: Numbers, room: torch.Tensor) -> torch.Tensor:
         """What the plan's ``rows`` are before anything is added: their share of the mean."""
@@ -104,77 +118,6 @@ class Resize:
             own = statistics.norms(made)
             factors = torch.where(own > 0, self.norm / own, 0.0)
             made.copy_(made.double() * factors[:, None])
-
-
-@dataclass(frozen=True)
-class Portion:
-    """Rows of a plan, longest first, and how many terms of each are worked on, from the term ``skipped`` on."""
-
-    rows: Numbers
-    lengths: Numbers
-    skipped: int = 0
-    ends: bool = True
-    """Whether there are no terms after these."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether these are all terms of the rows."""
-        return self.skipped == 0 and self.ends
-
-    def entries(self, ends: Numbers) -> Numbers:
-        """Places of the terms in the plan's arrays, row after row."""
-        before = np.cumsum(self.lengths) - self.lengths
-        return np.repeat(ends[self.rows] + self.skipped - before, self.lengths) + np.arange(self.lengths.sum())
-
-
-NOTHING = Portion(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-
-
-def _portions(ends: Numbers, first: int, last: int, room: int) -> Iterator[Portion]:
-    """Cut the plan's rows ``first`` to ``last`` so that no portion has more than ``room`` terms.
-
-    Rows are taken longest first, so that a portion is nearly a rectangle; a row that is longer goes through several.
-    """
-    lengths = np.diff(ends[first : last + 1]).astype(np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    lengths, rows = lengths[order], first + order
-    before = np.concatenate([[0], np.cumsum(lengths)])
-    at = 0
-    while at < len(rows):
-        end = int(np.searchsorted(before, before[at] + room, side="right")) - 1
-        if end > at:
-            yield Portion(rows[at:end], lengths[at:end])
-            at = end
-            continue
-        for skipped in range(0, int(lengths[at]), room):
-            part = min(room, int(lengths[at]) - skipped)
-            yield Portion(rows[at : at + 1], np.array([part]), skipped, skipped + part == lengths[at])
-        at += 1
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Terms of a portion: the source rows that are held, where among them each term's is, and its weight."""
-
-    held: torch.Tensor
-    places: Numbers
-    weights: np.ndarray
-
-    def add_to(
-        self, made: torch.Tensor, begins: Numbers, lengths: Numbers, taken: torch.Tensor, room: torch.Tensor
-    ) -> None:
-        """``made[i] += weight * row`` for ``lengths[i]`` (falling) terms from ``begins[i]`` on, one by one in order.
-
-        ``taken`` and ``room`` are for source rows and products, each as large as ``made`` at least.
-        """
-        for term in range(int(lengths.max(initial=0))):
-            count = int(np.searchsorted(-lengths, -term, side="left"))
-            entries = begins[:count] + term
-            index = torch.from_numpy(self.places[entries]).to(made.device)
-            products = room[:count].copy_(torch.index_select(self.held, 0, index, out=taken[:count]))
-            factors = torch.from_numpy(self.weights[entries].astype(np.float32)).to(made.device)
-            # Product and sum are rounded each, on every device: a fused operation is not.
-            made[:count] += products.mul_(factors[:, None])
 
 
 def bias_plan(plan: RowPlan) -> RowPlan:

@@ -1,6 +1,6 @@
 """A source table in a safetensors file, read a few rows at a time by one process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize import table
-from nemo_adapt.resize.table import Numbers
+from nemo_adapt.resize.table import End, Held, Numbers
 
 HELD_BYTES = 32 << 20
 """Source rows held at once."""
@@ -33,6 +33,16 @@ class StoredTable:
         return torch.empty((0, stored.row_elements), dtype=stored.dtype)
 
     @property
+    def ranks(self) -> int:
+        """One process."""
+        return 1
+
+    @property
+    def rank(self) -> int:
+        """The only one."""
+        return 0
+
+    @property
     def room(self) -> int:
         """As many rows as are read at once."""
         return self._rows_of(HELD_BYTES)
@@ -43,19 +53,28 @@ class StoredTable:
         for begin in range(0, count, step):
             yield begin, self._read(begin, min(begin + step, count))
 
-    def copy(self, start: int, out: torch.Tensor) -> None:
+    def copy(self, start: int, out: torch.Tensor) -> End:
         """Read a range of rows."""
         self.weights.read(self.name, start, start + len(out), out)
+        return table.nothing
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
         """Read the distinct rows, neighbours together."""
-        distinct, places = np.unique(wanted, return_inverse=True)
+        distinct, places = np.unique(wanted[0], return_inverse=True)
         held = self.like.new_empty((len(distinct), self.like.shape[1]))
         cuts = np.flatnonzero(np.diff(distinct) != 1) + 1
         for begin, end in zip([0, *cuts], [*cuts, len(distinct)], strict=True):
             if end > begin:
                 self.weights.read(self.name, int(distinct[begin]), int(distinct[end - 1]) + 1, held[begin:end])
-        return held, places
+        return held, self.like, places
+
+    def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
+        """One process's range."""
+        return start, stop
+
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+        """One process makes rows where they are wanted."""
+        return table.nothing
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """One process is of one mind."""

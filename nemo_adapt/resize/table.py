@@ -4,7 +4,8 @@ Nobody gathers the table. The engine and its statistics know only the few method
 other one, a table on disk.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,12 +14,16 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-EXCHANGE_BYTES = 8 << 20
-"""Most bytes of rows that a rank receives, and most that it gives away, in one exchange."""
+EXCHANGE_BYTES = 16 << 20
+"""Most bytes of rows that a rank gives away in one exchange; small enough for a core's cache."""
 BLOCK_BYTES = 1 << 20
 """Rows are worked on in blocks of this size, which stay in a core's cache."""
 
 Numbers = npt.NDArray[np.int64]
+Held = tuple[torch.Tensor, torch.Tensor, Numbers]
+"""Rows that are at hand: two tables, and where each wanted row is in them, the second's rows behind the first's."""
+End = Callable[[], None]
+"""Called to wait for the end of what has begun; till then none of its tensors may change or be read."""
 
 
 class Source(Protocol):
@@ -35,20 +40,44 @@ class Source(Protocol):
         ...
 
     @property
+    def ranks(self) -> int:
+        """How many processes hold the table."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Which of them this one is."""
+        ...
+
+    @property
     def room(self) -> int:
-        """Most rows that ``gather`` may be asked for at once."""
+        """Most different rows that a rank may ask ``gather`` for, and that it may make, before ``deal``."""
         ...
 
     def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """This process's rows below row ``count`` in blocks: the number of a block's first row, and the rows."""
         ...
 
-    def copy(self, start: int, out: torch.Tensor) -> None:
-        """Copy the rows from ``start`` on into ``out``."""
+    def copy(self, start: int, out: torch.Tensor) -> End:
+        """Begin to copy the rows from ``start`` on into ``out``; what the ranks ask for follows one another."""
         ...
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
-        """A tensor that holds the rows ``wanted`` (any order, repeats allowed), and where in it each of them is."""
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
+        """The rows that this rank wants.
+
+        ``wanted``: by rank, rows in any order, repeats allowed; every rank knows what all want.
+        """
+        ...
+
+    def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
+        """All ranks' ranges ``start`` to ``stop``, which follow one another: where each begins, and the last's end."""
+        ...
+
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+        """Rows (of any table) lie on the ranks by the bounds ``held``; begin to set ``out`` to those by ``wanted``.
+
+        Of ``out`` only what is held by anyone is set.
+        """
         ...
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
@@ -56,9 +85,8 @@ class Source(Protocol):
         ...
 
 
-def most(source: Source, number: int) -> int:
-    """The largest ``number`` of any rank, so that all take part in as many exchanges."""
-    return int(source.agree(torch.tensor([number], device=source.like.device), largest=True))
+def nothing() -> None:
+    """The end of what is done already."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +111,19 @@ class ShardedTable:
         return self.rows[:0]
 
     @property
+    def ranks(self) -> int:
+        """Size of the group."""
+        return len(self.bounds) - 1
+
+    @property
+    def rank(self) -> int:
+        """Number in the group."""
+        return 0 if self.group is None else dist.get_rank(self.group)
+
+    @property
     def first(self) -> int:
         """Number of this rank's first row."""
-        return self.bounds[0 if self.group is None else dist.get_rank(self.group)]
+        return self.bounds[self.rank]
 
     @property
     def room(self) -> int:
@@ -93,7 +131,7 @@ class ShardedTable:
         if self.group is None:
             return self.total  # nothing is copied
         row_bytes = self.rows.shape[1] * self.rows.element_size()
-        return max(1, EXCHANGE_BYTES // (row_bytes * (len(self.bounds) - 1)))
+        return max(1, EXCHANGE_BYTES // (row_bytes * self.ranks))
 
     def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """This rank's rows below ``count``, block by block."""
@@ -102,24 +140,60 @@ class ShardedTable:
         for begin in range(0, len(mine), step):
             yield self.first + begin, mine[begin : begin + step]
 
-    def copy(self, start: int, out: torch.Tensor) -> None:
-        """Own rows are copied straight, the others fetched in portions."""
-        stop = start + len(out)
-        low, high = (min(max(bound, start), stop) for bound in (self.first, self.first + len(self.rows)))
-        out[low - start : high - start] = self.rows[low - self.first : high - self.first]
-        if self.group is None:
-            return
-        others = np.concatenate([np.arange(start, low), np.arange(high, stop)]).astype(np.int64)
-        for begin in range(0, most(self, len(others)), self.room):
-            wanted = others[begin : begin + self.room]
-            out[torch.from_numpy(wanted - start).to(out.device)] = self._fetch(wanted)
+    def copy(self, start: int, out: torch.Tensor) -> End:
+        """Straight from the shards that hold the rows."""
+        return self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
-    def gather(self, wanted: Numbers) -> tuple[torch.Tensor, Numbers]:
-        """Alone, the table itself; else a copy of the distinct rows."""
+    def gather(self, wanted: Sequence[Numbers]) -> Held:
+        """Own rows where they lie, and a copy of the others' distinct ones, in one exchange."""
         if self.group is None:
-            return self.rows, wanted
-        distinct, places = np.unique(wanted, return_inverse=True)
-        return self._fetch(distinct), places
+            return self.rows, self.like, wanted[0]
+        distinct = [np.unique(rows) for rows in wanted]
+        cuts = [np.searchsorted(rows, self.bounds) for rows in distinct]
+        low, high = cuts[self.rank][self.rank : self.rank + 2]
+        others = np.concatenate([distinct[self.rank][:low], distinct[self.rank][high:]])
+        takes = np.diff(cuts[self.rank])
+        takes[self.rank] = 0
+        asked = [rows[ends[self.rank] : ends[self.rank + 1]] for rows, ends in zip(distinct, cuts, strict=True)]
+        asked[self.rank] = asked[self.rank][:0]
+        given = torch.from_numpy(np.concatenate(asked) - self.first).to(self.rows.device)
+        fetched = self.rows.new_empty((len(others), self.rows.shape[1]))
+        rows = self.rows.index_select(0, given)
+        dist.all_to_all_single(fetched, rows, takes.tolist(), [len(one) for one in asked], group=self.group)
+        own, there = wanted[self.rank] - self.first, np.searchsorted(others, wanted[self.rank])
+        is_own = (own >= 0) & (own < len(self.rows))
+        return self.rows, fetched, np.where(is_own, own, len(self.rows) + there)
+
+    def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
+        """What all ranks say."""
+        if self.group is None:
+            return start, stop
+        said = torch.zeros((self.ranks, 2), dtype=torch.int64, device=self.rows.device)
+        said[self.rank] = torch.tensor([start, stop])
+        ranges = self.agree(said).tolist()
+        if any(one[1] != following[0] for one, following in itertools.pairwise(ranges)):
+            raise ValueError(f"the ranks' ranges of rows do not follow one another: {ranges}")
+        return ranges[0][0], *(stop for _, stop in ranges)
+
+    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+        """Straight from one tensor into the other, all ranks at the same time."""
+        transfers = []
+        for rank in range(self.ranks):
+            gives = rows[_part(held, self.rank, wanted, rank)]
+            takes = out[_part(wanted, self.rank, held, rank)]
+            if rank == self.rank:
+                takes.copy_(gives)  # nothing is done where they are the same memory
+                continue
+            peer = dist.get_global_rank(self.group, rank)
+            for way, part in ((dist.isend, gives), (dist.irecv, takes)):
+                transfers += [dist.P2POp(way, part, peer, self.group)] if len(part) else []
+        begun = dist.batch_isend_irecv(transfers) if transfers else []
+
+        def end() -> None:
+            for transfer in begun:
+                transfer.wait()
+
+        return end
 
     def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
         """An all-reduce over the group."""
@@ -127,15 +201,8 @@ class ShardedTable:
             dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
         return value
 
-    def _fetch(self, wanted: Numbers) -> torch.Tensor:
-        """Rows ``wanted`` (ascending) from whoever holds them: [len(wanted), columns]."""
-        asked = torch.from_numpy(np.diff(np.searchsorted(wanted, self.bounds))).to(self.rows.device)
-        given = torch.empty_like(asked)
-        dist.all_to_all_single(given, asked, group=self.group)
-        ask_counts, give_counts = asked.tolist(), given.tolist()
-        names = torch.empty(sum(give_counts), dtype=torch.int64, device=self.rows.device)
-        ids = torch.from_numpy(np.ascontiguousarray(wanted)).to(self.rows.device)
-        dist.all_to_all_single(names, ids, give_counts, ask_counts, group=self.group)
-        answer = self.rows.new_empty((len(wanted), self.rows.shape[1]))
-        dist.all_to_all_single(answer, self.rows[names - self.first], ask_counts, give_counts, group=self.group)
-        return answer
+
+def _part(bounds: Sequence[int], rank: int, others: Sequence[int], other: int) -> slice:
+    """Of the rows that ``rank`` has by ``bounds`` those that ``other`` has by ``others``, counted from its first."""
+    begin, end = max(bounds[rank], others[other]), min(bounds[rank + 1], others[other + 1])
+    return slice(begin - bounds[rank], max(begin, end) - bounds[rank])

@@ -16,7 +16,7 @@ from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import square_root
 from nemo_adapt.resize.plan import Noise, RowPlan
-from nemo_adapt.resize.statistics import Moments, norms
+from nemo_adapt.resize.statistics import Moments, norms, weighted_norm
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.table import ShardedTable
 
@@ -154,6 +154,10 @@ def test_moments_are_numpys_and_have_no_order(seed, count, power, cuts):
     np.testing.assert_allclose(one.covariance(), np.cov(real.T, bias=True), rtol=0, atol=1e-4 * 4.0**power)
     assert torch.equal(one.mean, other.mean) and torch.equal(one.std, other.std)
     assert torch.equal(one.covariance(), other.covariance())
+    weights = np.random.default_rng(seed).random(60)
+    norm = weighted_norm(one.source, count, weights)
+    assert norm == weighted_norm(other.source, count, weights)
+    np.testing.assert_allclose(norm, np.linalg.norm(real, axis=1) @ weights[:count] / weights.sum(), rtol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)

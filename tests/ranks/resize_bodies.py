@@ -40,9 +40,10 @@ class Counting(table.ShardedTable):
 
     asked: Any = None
 
-    def _fetch(self, wanted: np.ndarray) -> torch.Tensor:
-        self.asked.append(len(wanted))
-        return super()._fetch(wanted)
+    def gather(self, wanted: list[np.ndarray]) -> table.Held:
+        own, fetched, places = super().gather(wanted)
+        self.asked.append(len(fetched))
+        return own, fetched, places
 
 
 def resize_sharded(

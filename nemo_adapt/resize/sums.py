@@ -1,0 +1,70 @@
+"""Add weighted source rows to new ones: float32, product and sum rounded each, in the plan's order, on every device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nemo_adapt.compiled import compiled
+from nemo_adapt.resize.table import Numbers
+
+WHOLE_BITS = {torch.bfloat16: (torch.int16, 16), torch.float32: (torch.int32, 0)}
+"""Dtypes that are the upper bits of a float32: the integers of that size, and how many bits are missing."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Terms of a portion: ``near`` and ``far`` source rows, where in these two each term's row is, and its weight."""
+
+    near: torch.Tensor
+    far: torch.Tensor
+    places: Numbers
+    weights: npt.NDArray[np.float32]
+
+    def add_to(self, made: torch.Tensor, ends: Numbers) -> None:
+        """``made[i] += weight * row`` for the terms ``ends[i]`` to ``ends[i + 1]``, one by one."""
+        if made.device.type == "cpu" and self.near.dtype in WHOLE_BITS:
+            whole, missing = WHOLE_BITS[self.near.dtype]
+            near, far = (table.view(whole).numpy() for table in (self.near, self.far))
+            _add(made.numpy(), near, far, missing, self.places, self.weights, ends)
+        else:
+            self._add_by_torch(made, ends)
+
+    def _add_by_torch(self, made: torch.Tensor, ends: Numbers) -> None:
+        """The first terms of all rows, then the second ones, ...: few operations, each on many rows."""
+        lengths = np.diff(ends)
+        for term in range(int(lengths.max(initial=0))):
+            still = np.flatnonzero(lengths > term)
+            entries, index = ends[still] + term, torch.from_numpy(still).to(made.device)
+            rows = self._rows(torch.from_numpy(self.places[entries]).to(made.device)).float()
+            factors = torch.from_numpy(self.weights[entries]).to(made.device)
+            # A fused product and sum would be rounded once, and only on some devices.
+            made[index] = made[index] + rows.mul_(factors[:, None])
+
+    def _rows(self, places: torch.Tensor) -> torch.Tensor:
+        if not len(self.far):
+            return self.near.index_select(0, places)
+        rows, behind = self.near.new_empty((len(places), self.near.shape[1])), places >= len(self.near)
+        rows[~behind] = self.near.index_select(0, places[~behind])
+        rows[behind] = self.far.index_select(0, places[behind] - len(self.near))
+        return rows
+
+
+@compiled
+def _add(
+    made: npt.NDArray[np.float32], near: npt.NDArray[np.signedinteger], far: npt.NDArray[np.signedinteger],
+    missing: int, places: Numbers, weights: npt.NDArray[np.float32], ends: Numbers,
+) -> None:  # fmt: skip
+    """One row after the other, so that it stays in the cache; nothing is checked."""
+    columns = made.shape[1]
+    bits = np.empty(columns, dtype=np.int32)
+    numbers = bits.view(np.float32)
+    for row in range(len(made)):
+        for term in range(ends[row], ends[row + 1]):
+            place, weight = places[term], weights[term]
+            source = near[place] if place < len(near) else far[place - len(near)]
+            for column in range(columns):
+                bits[column] = np.int32(source[column]) << missing
+            for column in range(columns):
+                made[row, column] += weight * numbers[column]
