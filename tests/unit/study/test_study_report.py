@@ -47,7 +47,7 @@ def rows():
 def test_tables_and_plots(rows, tmp_path):
     text = report.write("mine", AXES, rows, 20, "bytes", tmp_path)
     assert text == (tmp_path / "study.md").read_text(encoding="utf-8")
-    assert "18 of 20 runs" in text and "as many bytes" in text
+    assert "18 of 20 runs" in text and "counted in bytes" in text
     assert "strategy random_init against mean: +0.2000 ± 0.0000 bits/byte, target (larger than noise" in plain(text)
     drawn = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert drawn == [
