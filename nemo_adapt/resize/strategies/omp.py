@@ -29,12 +29,14 @@ def omp(materials: Materials) -> RowPlan:
     vectors = materials.auxiliary["vectors"]["vectors"].astype(np.float64)
     base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
     there, asked = known(base), known(new)
+    atoms = base[there]
+    fixed = _fixed(atoms)
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
     most = min(materials.settings.omp_pieces, vectors.shape[1], len(there))
     step = rows_in_block(max(len(there), most * vectors.shape[1]))
     for start in range(0, len(asked), step):
         part = asked[start : start + step]
-        chosen, weights = pursue(new[part], base[there], most)
+        chosen, weights = pursue(new[part], atoms, fixed, most)
         for index, places, values in zip(part, chosen, weights, strict=True):
             used = values != 0.0
             if used.any():
@@ -42,21 +44,21 @@ def omp(materials: Materials) -> RowPlan:
     return RowPlan(combination(rows, token_map.source_vocab))
 
 
-def pursue(targets: Numbers, atoms: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:
+def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:
     """For each target [m, d] the ``most`` atoms [n, d] chosen for it, [m, most], and their coefficients.
 
     Each step takes the atom with the largest inner product with what is left of the target (Pati et al. 1993; like the
     tool, without norming the atoms), then what is left is made orthogonal to all taken. Inner products are whole
-    numbers (``similarity``), all else is summed in a fixed order, so the choice does not depend on threads.
+    numbers (``similarity``, of which ``fixed`` [d, n] is the atoms' part), all else is summed in a fixed order, so the
+    choice does not depend on threads.
     """
-    largest = float(np.abs(atoms).max(initial=0.0)) * np.sqrt(atoms.shape[1])
-    fixed = np.rint(atoms * (SCALE / largest if largest else 1.0)).T
     count, dims = targets.shape
     chosen = np.zeros((count, most), dtype=np.int64)
     basis, upper, heights = np.zeros((count, most, dims)), np.zeros((count, most, most)), np.zeros((count, most))
     left, sizes, everyone = targets.copy(), _norms(targets), np.arange(count)
     for step in range(most):
-        scores = np.abs(fixed_point(left) @ fixed)
+        scores = fixed_point(left) @ fixed
+        np.abs(scores, out=scores)
         scores[everyone[:, None], chosen[:, :step]] = -1.0
         chosen[:, step] = scores.argmax(axis=1)
         atom = atoms[chosen[:, step]]
@@ -73,6 +75,12 @@ def pursue(targets: Numbers, atoms: Numbers, most: int) -> tuple[npt.NDArray[np.
         left -= heights[:, step, None] * basis[:, step]
         left[_norms(left) <= EXPLAINED * sizes] = 0.0
     return chosen, _back_substitute(upper, heights)
+
+
+def _fixed(atoms: Numbers) -> Numbers:
+    """The atoms as whole numbers, all on one scale, [d, n]."""
+    largest = float(np.abs(atoms).max(initial=0.0)) * np.sqrt(atoms.shape[1])
+    return np.rint(atoms * (SCALE / largest if largest else 1.0)).T
 
 
 def _back_substitute(upper: Numbers, heights: Numbers) -> Numbers:
