@@ -13,7 +13,8 @@ first call beyond the old and the new table:
 - `transformers`: `resize_token_embeddings` with `mean_resizing` of a model that has this one table.
 
 `shard of eight`: the last of eight shards of a 128,256 x 8,192 table that grows to 152,000, all of it new rows; of the
-source only the rows that they name are there.
+source only the rows that they name are there. `large`: that table whole, in one process (5 GB). `omp`: the choice of 16
+of 128,000 vectors of 100 numbers for each of 10,000, which is most of what that strategy does.
 """
 
 import argparse
@@ -34,12 +35,16 @@ import torch.distributed as dist
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.artifact import versions
+from nemo_adapt.config import ResizeConfig
 from nemo_adapt.resize.engine import Resize
-from nemo_adapt.resize.plan import Noise, RowPlan
+from nemo_adapt.resize.plan import Materials, Noise, RowPlan
+from nemo_adapt.resize.strategies.omp import omp
 from nemo_adapt.resize.table import Held, Numbers, ShardedTable
+from nemo_adapt.token_map import NewToken, TokenMap
 
 FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
 LARGE, LARGE_RANKS = (128_256, 152_000, 8_192), 8
+OMP_OLD, OMP_NEW = 128_000, 10_000
 CALLS = 5
 """Calls of a contestant in its process, of which the best counts (one where a call takes long)."""
 MIB = 1 << 20
@@ -173,6 +178,18 @@ def run_shard(old: int, new: int, columns: int, plain: bool) -> dict[str, float]
     return measured(copy if plain else (lambda: resized(source, plan, old, start, start + rows)), 3)
 
 
+def run_omp(old: int, new: int, columns: int) -> dict[str, float]:
+    """The size is that of a table of fastText vectors, whatever the others have."""
+    draw = np.random.default_rng(0)
+    vectors = {"vectors": draw.normal(size=(OMP_OLD + OMP_NEW, 100)).astype(np.float32)}
+    tokens = [NewToken(OMP_OLD + number, "", "", [number], 1, 1) for number in range(OMP_NEW)]
+    token_map = TokenMap(OMP_OLD, tokens)
+    began = time.perf_counter()
+    made = omp(Materials(token_map, auxiliary={"vectors": vectors}))
+    assert made.combination.nnz == OMP_NEW * ResizeConfig().omp_pieces
+    return {"seconds": round(time.perf_counter() - began, 1), "extra_mib": 0.0, "calls": 1}
+
+
 def run_transformers(old: int, new: int, columns: int) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -202,7 +219,12 @@ CONTESTANTS = {
     "transformers": run_transformers,
     "shard of eight: copy": lambda *size: run_shard(*size, plain=True),
     "shard of eight: nemo_adapt": lambda *size: run_shard(*size, plain=False),
+    "large: copy": run_copy,
+    "large: nemo_adapt": run_nemo_adapt,
+    "omp": run_omp,
 }
+APART = ("shard of eight", "large", "omp")
+"""Contestants of another size, which have a copy of their own."""
 
 
 def contest(name: str, size: tuple[int, int, int], limit: float) -> dict[str, float] | None:
@@ -224,7 +246,7 @@ def contest(name: str, size: tuple[int, int, int], limit: float) -> dict[str, fl
 def main() -> None:
     """Let each contestant resize, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="8,000 x 1,024 to 12,000, without the shard of eight")
+    parser.add_argument("--quick", action="store_true", help="8,000 x 1,024 to 12,000, without those of another size")
     parser.add_argument("--limit", type=float, default=3600, help="seconds that one contestant may take")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -237,25 +259,15 @@ def main() -> None:
     print(f"table: {size[0]:,} x {size[2]:,} to {size[1]:,} rows, bf16, {size[1] * size[2] * 2 / MIB:.0f} MiB")
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     found = {
-        name: contest(name, LARGE if name.startswith("shard") else size, arguments.limit)
+        name: contest(name, LARGE if name.startswith(APART) else size, arguments.limit)
         for name in arguments.contestants
-        if not (arguments.quick and name.startswith("shard"))
+        if not (arguments.quick and name.startswith(APART))
     }
-    copy, ours = found.get("copy"), found.get("nemo_adapt")
-    if copy is None or ours is None:
-        raise SystemExit("copy and nemo_adapt have to finish, for the ratios")
-    says = [
-        f"{name} {facts['seconds']} s ({facts['seconds'] / copy['seconds']:.1f}x the copy, "
-        f"{facts['seconds'] / ours['seconds']:.1f}x nemo_adapt), {facts['extra_mib']} MiB extra"
-        for name, facts in found.items()
-        if facts is not None and not name.startswith("shard")
-    ]
-    parts = [found.get(f"shard of eight: {name}") for name in ("nemo_adapt", "copy")]
-    if parts[0] and parts[1]:
-        ratio = parts[0]["seconds"] / parts[1]["seconds"]
-        says.append(
-            f"shard of eight {parts[0]['seconds']} s ({ratio:.1f}x its copy), {parts[0]['extra_mib']} MiB extra"
-        )
+    says = []
+    for name, facts in found.items():
+        copy = found.get(f"{name.partition(': ')[0]}: copy" if name.startswith(APART) else "copy")
+        ratio = f" ({facts['seconds'] / copy['seconds']:.1f}x its copy)" if facts and copy else ""
+        says += [f"{name} {facts['seconds']} s{ratio}, {facts['extra_mib']} MiB extra"] if facts else []
     print(f"summary: {'; '.join(says)}")
 
 
