@@ -41,7 +41,7 @@ def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
     languages, strategies = (LANGUAGES[:1], STRATEGIES[:2]) if quick else (LANGUAGES, STRATEGIES)
     return {
         "defaults": ["schema", "_self_"],
-        "run": {"name": "study", "dir": str(place)},
+        "run": {"name": "small", "dir": str(place)},
         "model": {"path": str(next(iter(bases.values())))},  # the cells' own comes with their base
         "data": {"target": "???", "replay": [str(DATA / "text/en.train.txt")], "replay_share": 0, "shares_in": "bytes"},
         "tokenizer": {"text": "${data.target}", "parallel": {"en": str(FLORES / "en.txt")}},
@@ -111,7 +111,7 @@ def main() -> None:
     if done.returncode:
         raise SystemExit(done.returncode)
     if not options.quick:
-        keep(place / "study", RESULTS)
+        keep(place / "small", RESULTS)
 
 
 def keep(run: Path, out: Path) -> None:
