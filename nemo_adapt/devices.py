@@ -110,19 +110,18 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def start_ranks() -> None:
-    """Join the process group described by the environment (RANK, WORLD_SIZE, MASTER_ADDR, LOCAL_RANK)."""
+    """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK; of several, MASTER_ADDR)."""
     if dist.is_initialized():
         return
+    meeting: dict[str, Any] = {"timeout": TIMEOUT}
+    if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another one beside it may have
+        meeting |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}  # type: ignore[attr-defined]
     if on_gpu():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=best_device())
+        dist.init_process_group("nccl", device_id=best_device(), **meeting)
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another one beside it may have
-        store = dist.HashStore()  # type: ignore[attr-defined]
-        dist.init_process_group("gloo", timeout=TIMEOUT, store=store, rank=0, world_size=1)
-        return
-    dist.init_process_group("gloo", timeout=TIMEOUT)
+    dist.init_process_group("gloo", **meeting)
 
 
 @functools.cache

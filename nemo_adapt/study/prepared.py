@@ -1,4 +1,7 @@
-"""Imports of a run, made once in the process that a study's runs are forked from. Nothing here starts a thread."""
+"""Imports of a run, made once in the process that a study's runs are forked from.
+
+They start no threads but OpenBLAS's, where OMP_NUM_THREADS is above 1, which itself ends and begins them at a fork.
+"""
 
 import importlib
 import warnings

@@ -15,14 +15,15 @@ ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 """torchrun's variables in a process that is the only rank."""
 
 
-def context(processes: int) -> ForkServerContext:
-    """What starts runs, ``processes`` at a time; signals for the runs do not end the process that they are forked from.
+def context(ranks_at_a_time: int) -> ForkServerContext:
+    """What starts runs whose ranks share the cores; signals for the runs do not end the process that they are forked
+    from.
 
     On a GPU machine nothing is imported before the fork: a process that has asked CUDA cannot be forked.
     """
     from nemo_adapt import devices
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks_at_a_time)))
     server = multiprocessing.get_context("forkserver")
     if not devices.on_gpu():
         server.set_forkserver_preload(["nemo_adapt.study.prepared"])

@@ -90,7 +90,7 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
     """
     todo = [job for job in jobs if not job.done]
     failed: list[Job] = []
-    workers = Workers(context(processes))
+    workers = Workers(context(processes * max((job.ranks for job in todo), default=1)))
     with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
         while workers.running or (todo and not workers.stopping):
             while todo and len(workers.running) < processes and not workers.stopping:
