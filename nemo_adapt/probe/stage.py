@@ -41,7 +41,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     first = dist.get_rank() == 0
     runs = _read(out / RUNS)
     dist.barrier()  # all have read before one writes
-    first_rank_does(count_start, out, len(runs), config.train.attempts, "run of the probe after number")
+    missing, advice = f"a run of the probe after number {len(runs)}", "make runs shorter (probe.steps)"
+    first_rank_does(count_start, out, len(runs), config.train.attempts, missing, advice)
     if first:
         (out / RUNS).write_text("".join(json.dumps(run) + "\n" for run in runs.values()), encoding="utf-8")
     wanted = [(name, seed) for name in settings.strategies for seed in range(settings.seeds)]

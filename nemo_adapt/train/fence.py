@@ -21,12 +21,6 @@ from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.train.places import OWNER, STARTS
 from nemo_adapt.train.together import first_rank_does
 
-MENDS = {
-    "checkpoint after step": ", or save more often (train.save_every, train.save_minutes)",
-    "run of the probe after number": ", or make runs shorter than the time limit (probe.steps)",
-}
-"""What starts come to, and what may help where they do not."""
-
 
 @dataclass(frozen=True)
 class Fence:
@@ -75,9 +69,9 @@ def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
     )
 
 
-def count_start(folder: Path, done: int, most: int, what: str = "checkpoint after step") -> None:
-    """Note a start that has ``done`` behind it; ``UserError`` when ``most`` starts before it (0: any number) got no
-    further. ``what`` they would have made; the file has ``done`` as ``step``.
+def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -> None:
+    """Note a start that has ``done`` behind it, ``step`` in the file; ``UserError`` when ``most`` starts before it (0:
+    any number) got no further: what is ``missing``, and what may help.
 
     For the first rank alone.
     """
@@ -86,7 +80,7 @@ def count_start(folder: Path, done: int, most: int, what: str = "checkpoint afte
     starts = before["starts"] if before["step"] == done else 0
     if most and starts >= most:
         raise UserError(
-            f"{folder}: {starts} starts in a row ended without a {what} {done}: mend what stops them (the log says "
-            f"it){MENDS[what]}; then delete {path}"
+            f"{folder}: {starts} starts in a row ended without {missing}: mend what stops them (the log says it), or "
+            f"{advice}; then delete {path}"
         )
     write_json(path, {"step": done, "starts": starts + 1})

@@ -142,7 +142,11 @@ def _start(config: Config, inputs: Inputs, out: Path) -> tuple[list[Any], dict[s
     """The model, new or as the last checkpoint left it, how far it has come, and that checkpoint."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
     saved = first_rank_does(checkpoints.newest, out / CHECKPOINTS)
-    first_rank_does(count_start, out, step_of(saved) if saved else 0, config.train.attempts)
+    done = step_of(saved) if saved else 0
+    missing = f"a checkpoint after step {done}"
+    first_rank_does(
+        count_start, out, done, config.train.attempts, missing, "save more often (train.save_every, train.save_minutes)"
+    )
     if saved:
         chunks = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
         progress = checkpoints.load_model(saved, chunks)

@@ -26,10 +26,11 @@ def test_a_slow_start_does_not_claim_what_a_later_one_has(tmp_path, ranks):
 
 
 def test_starts_that_come_to_nothing_are_counted(tmp_path):
+    says = "a checkpoint after step 4", "save more often"
     for step in (0, 0, 4, 4, 4):
-        count_start(tmp_path, step, 3)
-    with pytest.raises(UserError, match="3 starts in a row ended without a checkpoint after step 4"):
-        count_start(tmp_path, 4, 3)
-    count_start(tmp_path, 4, 0)  # no limit
-    count_start(tmp_path, 8, 3)
+        count_start(tmp_path, step, 3, *says)
+    with pytest.raises(UserError, match=r"3 starts in a row ended without a checkpoint after step 4: .*, or save more"):
+        count_start(tmp_path, 4, 3, *says)
+    count_start(tmp_path, 4, 0, *says)  # no limit
+    count_start(tmp_path, 8, 3, *says)
     assert json.loads((tmp_path / "starts.json").read_text()) == {"step": 8, "starts": 1}
