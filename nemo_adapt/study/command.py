@@ -19,8 +19,6 @@ OURS = ("recipe=", "run.name=", "run.shared=", "study.")
 
 def main(words: list[str]) -> None:
     """The command. ``UserError`` for a study that cannot be run, and when cells have failed."""
-    from nemo_adapt.study import report, results, tables
-
     config = recipes.of_words(words)
     recipe = next((word.partition("=")[2] for word in words if word.startswith("recipe=")), "blank")
     common = [word for word in words if not word.startswith(OURS)]
@@ -33,20 +31,30 @@ def main(words: list[str]) -> None:
     say(
         f"study {config.run.name}: {len(jobs)} cells" + (f", {len(mine)} of them here" if len(mine) < len(jobs) else "")
     )
-    failed = work(mine, config.study.processes)
-    done = [job for job in jobs if job.done]
-    if done:
-        rows = [results.read(job.cell, job.folder, configs[job.cell.values_key]) for job in done]
-        axes = {axis: list(values) for axis, values in config.study.axes.items()}
-        report.write(config.run.name, axes, rows, len(jobs), config.study.match, run.root)
-        for sentence in tables.verdicts(axes, rows):
-            say(sentence)
-        say(f"report: {run.root / 'study.html'}")
+    try:
+        failed = work(mine, config.study.processes)
+    finally:  # also of a study that was stopped
+        tell(jobs, configs, config)
     if failed:
         raise UserError(
             f"study: {len(failed)} cells failed ({', '.join(job.cell.name for job in failed[:3])}"
             f"{', …' if len(failed) > 3 else ''}): see {failed[0].folder / LOG}; the same command runs them again"
         )
+
+
+def tell(jobs: list[Job], configs: dict[tuple[str, ...], Config], config: Config) -> None:
+    """The report of the cells that are done, and its sentences on the screen."""
+    from nemo_adapt.study import report, results, tables
+
+    done = [job for job in jobs if job.done]
+    if not done:
+        return
+    rows = [results.read(job.cell, job.folder, configs[job.cell.values_key]) for job in done]
+    axes, out = {axis: list(values) for axis, values in config.study.axes.items()}, RunFolder.of(config).root
+    report.write(config.run.name, axes, rows, len(jobs), config.study.match, out)
+    for sentence in tables.verdicts(axes, rows):
+        say(sentence)
+    say(f"report: {out / 'study.html'}")
 
 
 def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> dict[tuple[str, ...], Config]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from helpers.command import nemo_adapt
 
+from nemo_adapt.ranks import MORE_TO_DO
 from nemo_adapt.study.results import LOST, NEW_SHARE, TARGET, TOKENS
 
 STUDY = """
@@ -48,14 +49,7 @@ def words(world, short):
 def broken(world, words):
     """The first command: its exit code and what it said, while a cell was killed in its training."""
     (world / "later.txt").unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nemo_adapt", *words],
-        cwd=world,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
-    )
+    process = started(words, world)
     folder, end = world / "runs" / "grid" / "cells" / KILLED, time.monotonic() + PATIENCE
     try:
         while not list(folder.glob(f"train/checkpoints/iter_{'[0-9]' * 7}")):
@@ -66,6 +60,18 @@ def broken(world, words):
     finally:
         process.terminate()  # it takes its cells with it
     return process.returncode, said
+
+
+def started(words, world):
+    """The command, as a process that says all on its output."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nemo_adapt", *words],
+        cwd=world,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+    )
 
 
 def kill_those_that_write(log: Path) -> None:
@@ -144,3 +150,19 @@ def test_the_tables_are_those_of_the_cells_own_reports(finished):
         assert "one seed: no telling" in text
     assert "one seed: no telling" in answer.out and "study.html" in answer.out
     assert page.count("data:image/png") == len(list((run / "plots").glob("*.png"))) >= 6
+
+
+def test_a_study_that_is_stopped_reports_what_is_done(finished, world, words):
+    run, _ = finished
+    process, end = started([*words, "study.seeds=2"], world), time.monotonic() + PATIENCE
+    try:
+        while not list(run.glob("cells/*seed1/train/metrics.jsonl")):
+            assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.terminate()
+    assert process.returncode == MORE_TO_DO and "study.html" in said, said
+    found = re.search(r"(\d) of 8 runs", (run / "study.md").read_text(encoding="utf-8"))
+    assert found and int(found[1]) == len(list(run.glob("cells/*/done.json"))) < 8
