@@ -66,6 +66,12 @@ def test_exchanges_are_bounded_and_change_nothing(ranks, room):
         assert 0 < max(shards[number][1] for shards in made) <= room
 
 
+@pytest.mark.parametrize("starts", [[0, 30], [0, 34], [32, 0]])
+def test_ranges_that_do_not_follow_one_another_are_refused(ranks, starts):
+    said = ranks(2).run(resize_bodies.error_of_ranges, source_table()[:60], RowPlan(nothing(60)), starts, 32)
+    assert all("do not follow one another" in each for each in said)
+
+
 def test_a_wrong_owner_would_be_seen(ranks):
     """Sabotage: ranks that believe their rows begin one later give other rows."""
     plan = PLANS["combination"]

@@ -75,6 +75,17 @@ def error_of(rank: int, source: torch.Tensor, plan: RowPlan) -> str:
     return "nothing"
 
 
+def error_of_ranges(rank: int, source: torch.Tensor, plan: RowPlan, starts: list[int], rows: int) -> str:
+    """What a rank says that wants ``rows`` rows from its own of ``starts`` on."""
+    half = len(source) // 2
+    shard = table.ShardedTable(source[rank * half : (rank + 1) * half], (0, half, 2 * half), dist.group.WORLD)
+    try:
+        Resize(shard, plan, len(source), SEED).fill(torch.empty(rows, source.shape[1]), starts[rank])
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
 def save_and_listen(rank: int, config: Config, folders: Folders, out: Path) -> str:
     """Save the resized model; what was printed meanwhile."""
     with contextlib.redirect_stdout(io.StringIO()) as heard:

@@ -78,3 +78,20 @@ def test_a_rank_that_is_ended_while_the_first_tells_says_nothing():
     time.sleep(0.3)  # it waits
     process.terminate()
     assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
+
+
+def test_children_that_are_started_deaf_hear_neither_signal():
+    """In a process that has started no child yet: the first one brings multiprocessing's tracker along."""
+    text = """
+import multiprocessing, time
+from nemo_adapt import ranks
+with ranks.deaf_children():
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+facts = dict(line.split(":", 1) for line in open(f"/proc/{child.pid}/status"))
+child.kill()
+blocked = int(facts["SigBlk"], 16)
+assert all(blocked >> (number - 1) & 1 for number in ranks.STOP_SIGNALS), facts["SigBlk"]
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

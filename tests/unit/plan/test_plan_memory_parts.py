@@ -32,7 +32,7 @@ def test_llama_3_70b_on_64_h100():
     """Megatron-Bridge's recipe of 64 H100, TP4 PP4 CP2, with 5 interleaved or none; 128 samples of 8,192."""
     most, space, plan = planned("llama3_70b", "h100_x64")
     assert plan.config.parallel.dp == 2 and plan.budget.tokens_per_step == 128 * 8192
-    assert most.stage == 0 and most.total / GIB == pytest.approx(58, abs=2) and most.total < space
+    assert most.stage == 0 and most.total / GIB == pytest.approx(59.8, abs=1) and most.total < space
     most, space, _ = planned("llama3_70b", "h100_x64", "parallel.virtual=5")
     assert most.total < space
     most, space, _ = planned("llama3_70b", "h100_x64", "parallel.cp=1")
