@@ -7,21 +7,26 @@ The bases are pretrained first (`study_bases.py`), then `nemo-adapt study` runs 
 `subword_mean` also on 1 MB, and with a quarter of English mixed in. It is hours of work for two cores; the same
 command goes on where it was stopped. Data: the folder in NEMO_ADAPT_DATA (default ../shared/data).
 
-Writes study.md, study.csv and the plots into benchmarks/results/study-small/; what they say is in its README.md, by
-hand. `--quick`: one base, Turkish, two strategies, one seed, and writes nothing.
+Writes study.md, study.csv and the plots into benchmarks/results/study-small/, also of a study that was stopped (TERM to
+`nemo-adapt study`), and prints a table by language; what they say is in its README.md, by hand. `--quick`: one base,
+Turkish, two strategies, one seed, and writes nothing.
 """
 
 import argparse
+import csv
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import yaml
 from study_bases import KINDS, pretrained
 
+from nemo_adapt.study.results import TARGET
 from nemo_adapt.workers import cores
 
 LANGUAGES = ("tr", "hi", "ta", "ar")
@@ -41,7 +46,7 @@ def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
     languages, strategies = (LANGUAGES[:1], STRATEGIES[:2]) if quick else (LANGUAGES, STRATEGIES)
     return {
         "defaults": ["schema", "_self_"],
-        "run": {"name": "small", "dir": str(place)},
+        "run": {"name": title(quick), "dir": str(place)},
         "model": {"path": str(next(iter(bases.values())))},  # the cells' own comes with their base
         "data": {"target": "???", "replay": [str(DATA / "text/en.train.txt")], "replay_share": 0, "shares_in": "bytes"},
         "tokenizer": {"text": "${data.target}", "parallel": {"en": str(FLORES / "en.txt")}},
@@ -85,6 +90,11 @@ def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
     }
 
 
+def title(quick: bool) -> str:
+    """What the study is called."""
+    return "quick" if quick else "small"
+
+
 def of_language(language: str) -> list[str]:
     """The words that choose a target language."""
     return [
@@ -105,13 +115,32 @@ def main() -> None:
     text, held_out = DATA / "text/en.train.txt", DATA / "text/en.heldout.txt"
     kinds = KINDS[:1] if options.quick else KINDS
     bases = {kind: pretrained(kind, text, held_out, place / "bases") for kind in kinds}
-    recipe = place / "study.yaml"
+    recipe = place / f"{title(options.quick)}.yaml"
     recipe.write_text(yaml.safe_dump(study(bases, place, options.quick), sort_keys=False), encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "nemo_adapt", "study", f"recipe={recipe}"], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    if not options.quick:
-        keep(place / "small", RESULTS)
+    run = place / title(options.quick)
+    if (run / "study.csv").is_file():
+        print("\n".join(by_language(run / "study.csv")))
+        if not options.quick:
+            keep(run, RESULTS)
+    raise SystemExit(done.returncode)
+
+
+def by_language(file: Path) -> Iterator[str]:
+    """A table in Markdown: the target's bits per byte by language, amount of text and vocabulary, with the usual
+    strategy, no replay and the first seed; the mean of the bases."""
+    with file.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    rows = [row for row in rows if (row["strategy"], row["replay"], row["seed"]) == (USUAL, "none", "0")]
+    columns = list(dict.fromkeys((row["bytes"], row["vocabulary"]) for row in rows))
+    yield f"| | {' | '.join(' of text, '.join(column) for column in columns)} |"
+    yield f"|---{'|---' * len(columns)}|"
+    for language in dict.fromkeys(row["language"] for row in rows):
+        own = [row for row in rows if row["language"] == language]
+        cells = [
+            [float(row[TARGET]) for row in own if (row["bytes"], row["vocabulary"]) == column] for column in columns
+        ]
+        yield f"| {language} | {' | '.join(f'{mean(cell):.3f}' if cell else '-' for cell in cells)} |"
 
 
 def keep(run: Path, out: Path) -> None:
