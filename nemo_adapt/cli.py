@@ -128,8 +128,8 @@ def command(name: str, words: list[str]) -> None:
     if name == "rank":  # started by ``ranks.launch``
         pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
         return
-    if name in BESIDE | INTERNAL:
-        importlib.import_module((BESIDE | INTERNAL)[name]).main(words)
+    if module := (BESIDE | INTERNAL).get(name):
+        importlib.import_module(module).main(words)
         return
     ranks.adopt_slurm()
     stage = pipeline.stage_named(name, ["recipes", *BESIDE])

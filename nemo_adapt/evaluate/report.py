@@ -199,4 +199,4 @@ def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
 def _written(generation: Generation, name: str) -> list[list[float]]:
     """For each text: what ``WRITTEN[name]`` divides by what."""
     above, below = WRITTEN[name]
-    return [[asdict(one).get(above, 1.0), asdict(one).get(below, 1.0)] for one in generation.written]
+    return [[getattr(one, above, 1.0), getattr(one, below, 1.0)] for one in generation.written]

@@ -22,9 +22,9 @@ KERNELS: dict[str, tuple[Any, Any]] = {
 class GatedMLP(MLP):
     """Megatron's MLP of gate and up, which keeps the first projection's output and no part of it as a copy.
 
-    Megatron's own does so where ``torch.compile`` makes its kernel (megatron/core/fusions/fused_bias_swiglu.py): on a
-    CPU that takes from eight seconds to a minute a process, on a GPU Triton and a C compiler, and uncompiled its bf16
-    is rounded after every operation. This one needs neither, and has the bits of Megatron's unfused MLP.
+    Megatron's own does so where ``torch.compile`` makes its kernel (megatron/core/fusions/fused_bias_swiglu.py), which
+    every process on a CPU would wait for and which needs Triton and a C compiler on a GPU; uncompiled its bf16 is
+    rounded after every operation. This one needs neither, and has the bits of Megatron's unfused MLP.
     """
 
     def __init__(self, config: TransformerConfig, submodules: Any, activation: str, **options: Any) -> None:
