@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 from study_bases import KINDS, pretrained
 
+from nemo_adapt.ranks import MORE_TO_DO
 from nemo_adapt.study.results import TARGET
 from nemo_adapt.workers import cores
 
@@ -119,7 +120,7 @@ def main() -> None:
     recipe.write_text(yaml.safe_dump(study(bases, place, options.quick), sort_keys=False), encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "nemo_adapt", "study", f"recipe={recipe}"], check=False)
     run = place / title(options.quick)
-    if (run / "study.csv").is_file():
+    if done.returncode in (0, MORE_TO_DO) and (run / "study.csv").is_file():
         print("\n".join(by_language(run / "study.csv")))
         if not options.quick:
             keep(run, RESULTS)
@@ -148,7 +149,8 @@ def keep(run: Path, out: Path) -> None:
     out.mkdir(exist_ok=True)
     for name in ("study.md", "study.csv"):
         shutil.copy(run / name, out / name)
-    shutil.copytree(run / "plots", out / "plots", dirs_exist_ok=True)
+    shutil.rmtree(out / "plots", ignore_errors=True)
+    shutil.copytree(run / "plots", out / "plots")
 
 
 if __name__ == "__main__":

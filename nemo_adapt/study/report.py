@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,7 +56,8 @@ def write(name: str, axes: Axes, rows: Sequence[Row], cells: int, match: str, ou
 def sections(axes: Axes, rows: Sequence[Row], out: Path) -> Iterator[Section]:
     """All that is shown below the verdicts, in order; plots are drawn into ``out / plots``."""
     among, folder = tables.varied(axes, rows), out / plots.FOLDER
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # those of an earlier report may be of other axes
+    folder.mkdir()
     gains = tables.gains(axes, rows)
     if gains.rows:
         yield Section("Against the base", "Each run less its base, before anything was done to it.", (), [("", gains)])
