@@ -8,7 +8,8 @@ one after the other, on tables in memory; seconds are the best of some calls in 
 first call beyond the old and the new table:
 
 - `copy`: the new table's bytes copied from the old one, some rows twice: what no resize can be faster than;
-- `nemo_adapt`: the strategy `subword_mean` by the engine, in one process and, each with half of the rows, on two ranks;
+- `copy on two ranks`: the same, each with half of the rows, what the other has sent from process to process;
+- `nemo_adapt`: the strategy `subword_mean` by the engine, in one process and on two such ranks;
 - `nemo_adapt covariance`: new rows drawn with the table's mean and covariance, what transformers does;
 - `transformers`: `resize_token_embeddings` with `mean_resizing` of a model that has this one table.
 
@@ -124,8 +125,8 @@ def resized(source: ShardedTable, plan: RowPlan, kept: int, start: int, stop: in
     return made
 
 
-def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str) -> None:
-    """One of two ranks; the facts of both are added up by the parent."""
+def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str, plain: bool) -> None:
+    """One of two ranks: a resize, or a plain copy; the parent takes the larger of both's facts."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     bounds = (0, old // 2, old)
@@ -133,17 +134,30 @@ def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str
     plan, half = RowPlan(pieces(old, new - old)), new // 2
     wake_up(source)
 
+    def copy() -> torch.Tensor:
+        """The first rank's half of the new table is rows 0 to half, the other's the rest and, again, the first rows."""
+        made = torch.empty(half, columns, dtype=source.rows.dtype)
+        own, others = (
+            (source.rows, made[old // 2 :]) if rank == 0 else (source.rows[half - old // 2 :], made[old - half :])
+        )
+        made[: len(own)] = own
+        given = source.rows[: half - old // 2] if rank else source.rows[: new - old]
+        ways = [dist.P2POp(dist.isend, given, 1 - rank), dist.P2POp(dist.irecv, others, 1 - rank)]
+        for transfer in dist.batch_isend_irecv(ways):
+            transfer.wait()
+        return made
+
     def call() -> torch.Tensor:
         dist.barrier()
-        return resized(source, plan, old, rank * half, (rank + 1) * half)
+        return copy() if plain else resized(source, plan, old, rank * half, (rank + 1) * half)
 
     Path(out, f"{rank}.json").write_text(json.dumps(measured(call, CALLS)))
     dist.destroy_process_group()
 
 
-def run_two_ranks(old: int, new: int, columns: int) -> dict[str, float]:
+def run_two_ranks(old: int, new: int, columns: int, plain: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
-        torch.multiprocessing.spawn(run_rank, (f"{place}/meeting", old, new, columns, place), nprocs=2)
+        torch.multiprocessing.spawn(run_rank, (f"{place}/meeting", old, new, columns, place, plain), nprocs=2)
         found = [json.loads(Path(place, f"{rank}.json").read_text()) for rank in range(2)]
     return {key: max(one[key] for one in found) for key in found[0]}
 
@@ -214,7 +228,8 @@ def run_transformers(old: int, new: int, columns: int) -> dict[str, float]:
 CONTESTANTS = {
     "copy": run_copy,
     "nemo_adapt": run_nemo_adapt,
-    "nemo_adapt on two ranks": run_two_ranks,
+    "copy on two ranks": lambda *size: run_two_ranks(*size, plain=True),
+    "nemo_adapt on two ranks": lambda *size: run_two_ranks(*size, plain=False),
     "nemo_adapt covariance": run_covariance,
     "transformers": run_transformers,
     "shard of eight: copy": lambda *size: run_shard(*size, plain=True),

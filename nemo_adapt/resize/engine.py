@@ -11,6 +11,7 @@ import torch
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.resize import statistics
+from nemo_adapt.resize.finite import check_finite
 from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.portions import Portion, cut
@@ -30,7 +31,7 @@ class Resize:
 
     def __init__(self, source: Source, plan: RowPlan, kept: int, seed: int, where: str = "the source table") -> None:
         check_plan(plan, min(kept, source.total), where)
-        statistics.check_finite(source, kept, where)
+        check_finite(source, kept, where)
         self.source, self.plan, self.kept, self.seed = source, plan, kept, seed
         moments = statistics.Moments(source, kept)
         self.shares = torch.from_numpy(np.broadcast_to(plan.mean_share, plan.new_rows).astype(np.float32))

@@ -14,39 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nemo_adapt.errors import UserError
 from nemo_adapt.resize.table import EXCHANGE_BYTES, Source
-from nemo_adapt.resize.threads import one_thread
 
 FLOAT64_BITS = 53
 """Integers up to 2**53 are exact in float64."""
 PRODUCT_BYTES = 8 << 20
 """Rows that enter a covariance at once: in smaller blocks, most of the time goes into reading the sum."""
-NAMED = 10
-"""How many bad rows a message names."""
-
-
-def check_finite(source: Source, count: int, where: str) -> None:
-    """``UserError`` that names the rows below ``count`` with a NaN or an infinity, the first ten and how many."""
-    bad: list[int] = []
-    with one_thread():
-        for first, rows in source.own(count):
-            low, high = torch.aminmax(rows)  # both are NaN where one value is
-            if not (math.isfinite(low) and math.isfinite(high)):
-                bad += (first + torch.nonzero(~torch.isfinite(rows).all(1))[:, 0]).tolist()
-    device = source.like.device
-    number = int(source.agree(torch.tensor([len(bad)], device=device)))
-    named: list[int] = []
-    for _ in range(min(number, NAMED)):
-        following = next((row for row in bad if not named or row > named[-1]), source.total)
-        named.append(-int(source.agree(torch.tensor([-following], device=device), largest=True)))
-    if number:
-        rest = ", …" if number > len(named) else ""
-        noun = "row holds" if number == 1 else "rows hold"
-        raise UserError(
-            f"{where}: {number} {noun} NaN or infinity: {', '.join(map(str, named))}{rest}; "
-            "repair the model or download it again"
-        )
 
 
 class Moments:

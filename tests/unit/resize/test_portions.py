@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.resize import portions
-from nemo_adapt.resize.sums import Terms
+from nemo_adapt.resize.sums import STRETCH, Terms
 
 
 def plan_of(lengths, source, seed):
@@ -44,8 +44,11 @@ def test_portions_hold_all_terms_in_order_and_fit(lengths, room, source, data):
         assert max(rows, names) > room or terms > portions.TERMS_A_ROW * room or len(one.parts) > 1
 
 
+COLUMNS = st.integers(1, 40) | st.integers(STRETCH - 1, STRETCH + 1) | st.integers(2 * STRETCH, 2 * STRETCH + 40)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 20), st.integers(1, 40), st.integers(0, 99))
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 20), COLUMNS, st.integers(0, 99))
 def test_compiled_sums_are_those_of_torch_and_of_numpy(lengths, far, columns, seed):
     for dtype in (torch.float32, torch.bfloat16):
         draw = torch.Generator().manual_seed(seed)
