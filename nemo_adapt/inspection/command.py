@@ -182,6 +182,7 @@ def _of_folders(config: InspectConfig) -> Subject:
     if not config.base or not config.adapted:
         raise UserError("name what to inspect: run=FOLDER, or base=FOLDER adapted=FOLDER")
     tokenizer = Path(config.tokenizer or config.adapted)
+    _check_base_tokens(Path(config.base), tokenizer)
     return _subject(Path(config.base), tables.of_folder(Path(config.adapted)), tokenizer, Path(config.out or "inspect"))
 
 
@@ -209,6 +210,18 @@ def _subject(base: Path, adapted: Mapping[str, Table], tokenizer: Path, out: Pat
                 f"{len(texts)} and {kept} tokens: they do not belong together"
             )
     return Subject(before, dict(adapted), texts, kept, frequent, out)
+
+
+def _check_base_tokens(base: Path, extended: Path) -> None:
+    """``UserError`` where the ids of the base's tokens mean others in the extended tokenizer."""
+    ours, theirs = hf_tokenizer.load(base), hf_tokenizer.load(extended)
+    ids = list(range(documents.vocabulary_size(ours)))
+    pairs = zip(ours.convert_ids_to_tokens(ids), theirs.convert_ids_to_tokens(ids), strict=True)
+    for row, (token, other) in enumerate(pairs):
+        if token != other:
+            raise UserError(
+                f"token {row} is {token!r} in {base} and {other!r} in {extended}: they do not belong together"
+            )
 
 
 def _text(content: bytes, name: str) -> str:

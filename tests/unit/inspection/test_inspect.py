@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -107,3 +108,18 @@ def test_mistakes(pair, tmp_path):
         with pytest.raises(UserError, match=says):
             command.main([*words, f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_base_of_other_tokens(pair, tmp_path):
+    """As many tokens, but two have changed places."""
+    base, adapted = pair
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    content = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab = content["model"]["vocab"]
+    first, second = [token for token, number in vocab.items() if 100 < number][:2]
+    vocab[first], vocab[second] = vocab[second], vocab[first]
+    (other / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match="do not belong together") as caught:
+        command.main([f"base={other}", f"adapted={adapted}", f"out={tmp_path / 'out'}"])
+    assert str(other) in str(caught.value) and not (tmp_path / "out").exists()
