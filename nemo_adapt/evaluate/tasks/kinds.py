@@ -83,7 +83,7 @@ def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
     """A text, a heading, and the word for its mood; where one record is ``neutral``, labels are words, not numbers."""
     heading, negative, neutral, positive = words
     query = f"{record.text('text')}\n{heading}:"
-    if record.values["neutral"]:
+    if "neutral" in record.values:
         return Choice(query, (negative, positive, neutral), record.place("label", "negative positive neutral"))
     return Choice(query, (negative, positive), record.place("label", "negative positive", "0 1"))
 
@@ -141,8 +141,15 @@ def with_candidates(records: Sequence[Record]) -> list[Record]:
 
 def with_neutral(records: Sequence[Record]) -> list[Record]:
     """Records of sentiment; each knows whether any of them is neutral."""
-    neutral = any(str(record.values.get("label")).strip().lower() == "neutral" for record in records)
-    return [Record(dict(record.values) | {"neutral": neutral}, record.path, record.at) for record in records]
+    known = {"neutral": True} if any(_is_neutral(record) for record in records) else {}
+    return [
+        Record({key: of for key, of in record.values.items() if key != "neutral"} | known, record.path, record.at)
+        for record in records
+    ]
+
+
+def _is_neutral(record: Record) -> bool:
+    return str(record.values.get("label")).strip().lower() == "neutral"
 
 
 def _relation(record: Record) -> tuple[Any, ...]:
