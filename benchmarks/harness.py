@@ -1,11 +1,13 @@
 """The numbers of ``evaluate.tasks`` against lm-evaluation-harness run by itself on the same folder.
 
-    python benchmarks/harness.py [--quick]
+    python benchmarks/harness.py [--quick] [--xnli test.jsonl]
 
 For stories260K (NEMO_ADAPT_DATA): our command against the harness's command line, on
 
 - the Turkish XCOPA with 0 and 5 shots, on the task files that ours leaves and, without shots, the harness's own
   ``xcopa_tr`` with its data taken from the file. The model guesses there.
+- XNLI with 0 shots, also against the harness's own ``xnli_tr``: the Turkish file that ``--xnli`` names, in any layout
+  that ours reads, or pairs of held-out sentences with labels in turn. Labels play no part in what a model answers.
 - stories in the layout of XStoryCloze, made of English held-out sentences: the right ending is the next sentence, the
   wrong one its words in reverse. Here the model knows better than chance.
 - translation from English to Turkish with one shot: the harness writes from the same prompts and says chrF; sacrebleu
@@ -32,7 +34,7 @@ from sentencepiece import SentencePieceProcessor
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import EvaluateConfig
-from nemo_adapt.evaluate.tasks import load
+from nemo_adapt.evaluate.tasks import layouts, load, records
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data")).resolve()
 MODEL = DATA / "weights/stories260K"
@@ -40,7 +42,8 @@ XCOPA = DATA / "eval/xcopa/tr.jsonl"
 PARALLEL = DATA / "parallel/flores200-dev"
 PIECES = MODEL / "tokenizer.model"
 METRICS = ("acc_bytes", "acc", "acc_norm")
-STOCK = Path(lm_eval.__file__).parent / "tasks/xcopa/default_tr.yaml"
+TASKS = Path(lm_eval.__file__).parent / "tasks"
+STOCK = {"xcopa": TASKS / "xcopa/default_tr.yaml", "xnli": TASKS / "xnli/xnli_tr.yaml"}
 Values = dict[str, float]
 
 
@@ -73,18 +76,27 @@ def direct(folder: Path, model: Path, task: str, arguments: str = "") -> tuple[V
     return values, [each["filtered_resps"][0] for each in samples]
 
 
-def stock(folder: Path, examples: int) -> str:
-    """The harness's own task, but for where its data lie; returns its name."""
-    rows = [json.loads(line) for line in XCOPA.read_text(encoding="utf-8").splitlines()]
-    scored = [row for row in rows if row["split"] == "test"][: examples or None]
-    _write(folder / "rows.jsonl", scored)
+def stock(folder: Path, kind: str, file: Path, examples: int) -> str:
+    """The harness's own Turkish task, but for where its data lie; returns its name."""
+    scored = records.split(records.read(file), 0, file).scored[: examples or None]
+    rows = [layouts.known(kind, "tr", record.values) for record in scored]
+    _write(folder / f"{kind}.jsonl", rows)
     config = {
-        "include": str(STOCK), "task": "stock_xcopa_tr", "dataset_path": "json", "dataset_name": None,
-        "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}}, "validation_split": None, "test_split": "test",
-        "metric_list": [{"metric": metric} for metric in METRICS],
+        "include": str(STOCK[kind]), "task": f"stock_{kind}_tr", "dataset_path": "json", "dataset_name": None,
+        "dataset_kwargs": {"data_files": {"test": f"{kind}.jsonl"}}, "training_split": None, "validation_split": None,
+        "test_split": "test", "metric_list": [{"metric": metric} for metric in METRICS],
     }  # fmt: skip
-    (folder / "stock.yaml").write_text(json.dumps(config), encoding="utf-8")
-    return "stock_xcopa_tr"
+    (folder / f"stock_{kind}.yaml").write_text(json.dumps(config), encoding="utf-8")
+    return f"stock_{kind}_tr"
+
+
+def pairs(file: Path, count: int) -> Path:
+    """XNLI's layout from held-out sentences."""
+    lines = (DATA / "text/tr.heldout.txt").read_text(encoding="utf-8").splitlines()
+    fit = [line for line in lines if len(line) < 100][: 2 * count]
+    rows = zip(fit[::2], fit[1::2], strict=False)
+    _write(file, [{"premise": one, "hypothesis": two, "label": row % 3} for row, (one, two) in enumerate(rows)])
+    return file
 
 
 def stories(file: Path, count: int) -> Path:
@@ -135,7 +147,11 @@ def translations(folder: Path, model: Path, examples: int) -> Values:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="100 examples of choice, 50 translations")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--xnli", type=Path, metavar="FILE", help="Turkish XNLI; without it, pairs of held-out sentences"
+    )
+    arguments = parser.parse_args()
+    quick = arguments.quick
     examples = 100 if quick else 0
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     tables: dict[str, dict[str, Values]] = {}
@@ -145,13 +161,14 @@ def main() -> None:
         for kind, language, file, shots in (
             ("xcopa", "tr", XCOPA, 0),
             ("xcopa", "tr", XCOPA, 5),
+            ("xnli", "tr", arguments.xnli or pairs(root / "pairs.jsonl", 300), 0),
             ("xstorycloze", "en", stories(root / "stories.jsonl", 150), 1),
         ):
             out = root / f"{kind}{shots}"
             rows = {"nemo-adapt compare": ours(out, model, kind, language, file, shots, examples)}
             rows["lm_eval, our task files"] = direct(out / "tasks", model, f"{kind}_{language}")[0]
-            if kind == "xcopa" and not shots:
-                rows["lm_eval, its own xcopa_tr"] = direct(root, model, stock(root, examples))[0]
+            if kind in STOCK and not shots:
+                rows[f"lm_eval, its own {kind}_tr"] = direct(root, model, stock(root, kind, file, examples))[0]
             tables[f"{kind} {language}, {shots} shots"] = rows
         lines = 50 if quick else 200
         (root / "translation").mkdir()

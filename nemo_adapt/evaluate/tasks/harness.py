@@ -22,6 +22,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.tasks.kinds import Choice
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
@@ -46,7 +47,11 @@ def write(task: Task, folder: Path) -> Path:
 
 
 def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, batch: int) -> Result:
-    """Let the harness score one task with a model that is loaded."""
+    """Let the harness score one task with a model that is loaded.
+
+    ``UserError`` for an answer that the model cannot read whole. Of longer prompts the harness drops the beginning; how
+    many examples that befell is counted.
+    """
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
@@ -59,9 +64,11 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
             "cache_dir": str(place / "cache"),
         }
         (place / f"{task.name}.yaml").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+        scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
+        _check_room(scorer, task)
         began = time.perf_counter()
         found = simple_evaluate(
-            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch),
+            model=scorer,
             tasks=[task.name],
             task_manager=TaskManager(include_path=folder, include_defaults=False),
             bootstrap_iters=0,
@@ -70,7 +77,25 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
         seconds = time.perf_counter() - began
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     rows = {metric: [[float(sample[metric]), 1.0] for sample in samples] for metric in METRICS}
-    return Result(METRIC, rows, seconds)
+    cut = sum(any(_longer(scorer, "".join(request)) for request in sample["arguments"]) for sample in samples)
+    return Result(METRIC, rows, seconds, {"cut": cut})
+
+
+def _check_room(scorer: Any, task: Task) -> None:
+    for number, item in enumerate(task.items, start=1):
+        assert isinstance(item, Choice)
+        for answer in item.choices:
+            if _longer(scorer, f" {answer}"):
+                raise UserError(
+                    f"evaluate.tasks.{task.kind}.{task.language}: an answer of example {number}, {answer[:40]!r}…, has "
+                    f"more tokens than the model reads at once ({scorer.max_length}): leave it out"
+                )
+
+
+def _longer(scorer: Any, text: str) -> bool:
+    """More tokens than the model reads at once; no token is shorter than a byte, so most texts need not be encoded."""
+    most = scorer.max_length
+    return len(text.encode()) >= most and len(scorer.tok_encode(text, add_special_tokens=False)) > most
 
 
 def _config(task: Task, files: dict[str, str]) -> dict[str, Any]:

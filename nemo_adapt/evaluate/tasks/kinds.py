@@ -1,5 +1,6 @@
 """The kinds of tasks: what a record of each must hold, and the question that it becomes."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,18 +52,23 @@ class Kind:
 
 
 def xcopa(record: Record, words: Mapping[str, str]) -> Choice:
-    """Cause or effect of a premise, which loses its full stop, as in lm-evaluation-harness."""
-    joint = [*words.values()][record.place("question", {"cause": 0, "effect": 1})]
+    """Cause or effect of a premise, which loses its full stop.
+
+    As in lm-evaluation-harness; but that cuts off the last character whatever it is: in the Tamil XCOPA, which has no
+    full stops, a letter or its vowel sign.
+    """
+    joint = [*words.values()][record.place("question", "cause effect")]
     choices = tuple(text[0].lower() + text[1:] for text in (record.text("choice1"), record.text("choice2")))
-    return Choice(f"{record.text('premise')[:-1]} {joint}", choices, record.place("label", {0: 0, 1: 1}))
+    premise = record.text("premise")
+    stop = unicodedata.category(premise[-1]).startswith("P")
+    return Choice(f"{premise[:-1] if stop else premise} {joint}", choices, record.place("label", "0 1"))
 
 
 def xnli(record: Record, words: tuple[str, ...]) -> Choice:
     """The likeliest of three texts, each both sentences with another word between, as in lm-evaluation-harness."""
     question, *answers = words
     premise, hypothesis = record.text("premise"), record.text("hypothesis")
-    labels = {"entailment": 0, "neutral": 1, "contradiction": 2}
-    gold = record.place("label", {0: 0, 1: 1, 2: 2}, labels)
+    gold = record.place("label", "0 1 2", "entailment neutral contradiction", "entailment neutral contradictory")
     return Choice("", tuple(f"{premise}, {question} {answer}, {hypothesis}" for answer in answers), gold)
 
 
@@ -70,16 +76,16 @@ def xstorycloze(record: Record, words: None) -> Choice:
     """Four sentences and two endings."""
     story = " ".join(record.text(f"input_sentence_{number}") for number in range(1, 5))
     endings = (record.text("sentence_quiz1"), record.text("sentence_quiz2"))
-    return Choice(story, endings, record.place("answer_right_ending", {1: 0, 2: 1}))
+    return Choice(story, endings, record.place("answer_right_ending", "1 2"))
 
 
 def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
-    """A text, a heading, and the word for its mood; records that know ``neutral`` say so by that label alone."""
+    """A text, a heading, and the word for its mood; where one record is ``neutral``, labels are words, not numbers."""
     heading, negative, neutral, positive = words
-    labels = {"negative": 0, "positive": 1} | ({"neutral": 2} if record.values["neutral"] else {})
-    choices = (negative, positive, neutral)[: len(labels)]
-    gold = record.place("label", labels, {} if record.values["neutral"] else {0: 0, 1: 1})
-    return Choice(f"{record.text('text')}\n{heading}:", choices, gold)
+    query = f"{record.text('text')}\n{heading}:"
+    if "neutral" in record.values:
+        return Choice(query, (negative, positive, neutral), record.place("label", "negative positive neutral"))
+    return Choice(query, (negative, positive), record.place("label", "negative positive", "0 1"))
 
 
 def mlama(record: Record, words: None) -> Choice:
@@ -90,7 +96,7 @@ def mlama(record: Record, words: None) -> Choice:
             raise record.error(f"has no {mark} in field 'template'")
     before, _, after = template.replace(SUBJECT, record.text("sub_label")).partition(BLANK)
     query, _, beginning = before.rpartition(" ")
-    candidates = [str(each) for each in record.value("candidates")]
+    candidates = [str(each).strip() for each in record.value("candidates")]
     if record.text("obj_label") not in candidates:
         raise record.error("has an 'obj_label' that is not among its 'candidates'")
     choices = tuple(f"{beginning}{candidate}{after}".strip() for candidate in candidates)
@@ -119,20 +125,35 @@ def pair(language: str, kind: str) -> tuple[str, str]:
 
 
 def with_candidates(records: Sequence[Record]) -> list[Record]:
-    """Records of facts; where one names no candidates, they are the objects of all records with its template."""
+    """Records of facts; where one names no candidates, they are the objects of all records of its relation.
+
+    Which that is say its template and, because two relations may share one (place of birth, in Google-RE and T-REx), a
+    field ``relation`` or ``predicate_id``.
+    """
     objects: dict[Any, dict[Any, None]] = {}
     for record in records:
-        objects.setdefault(record.text("template"), {})[record.text("obj_label")] = None
+        objects.setdefault(_relation(record), {})[record.text("obj_label")] = None
     return [
-        Record({"candidates": [*objects[record.text("template")]]} | dict(record.values), record.path, record.line)
+        Record({"candidates": [*objects[_relation(record)]]} | dict(record.values), record.path, record.at)
         for record in records
     ]
 
 
 def with_neutral(records: Sequence[Record]) -> list[Record]:
     """Records of sentiment; each knows whether any of them is neutral."""
-    neutral = any(record.values.get("label") == "neutral" for record in records)
-    return [Record(dict(record.values) | {"neutral": neutral}, record.path, record.line) for record in records]
+    known = {"neutral": True} if any(_is_neutral(record) for record in records) else {}
+    return [
+        Record({key: of for key, of in record.values.items() if key != "neutral"} | known, record.path, record.at)
+        for record in records
+    ]
+
+
+def _is_neutral(record: Record) -> bool:
+    return str(record.values.get("label")).strip().lower() == "neutral"
+
+
+def _relation(record: Record) -> tuple[Any, ...]:
+    return record.values.get("relation"), record.values.get("predicate_id"), record.text("template")
 
 
 def _table(table: Mapping[str, Any]) -> Callable[[str, str], Any]:

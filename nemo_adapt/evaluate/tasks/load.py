@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate.tasks import records
+from nemo_adapt.evaluate.tasks import layouts, records
 from nemo_adapt.evaluate.tasks.kinds import KINDS, Item, Kind, pair
+from nemo_adapt.evaluate.tasks.records import Record
 from nemo_adapt.registry import nearest
 
 
@@ -54,16 +55,24 @@ def _task(config: EvaluateConfig, name: str, language: str, path: Path) -> Task:
     kind = KINDS[name]
     words = kind.words(language, name)
     shots = config.shots.get(name, kind.shots)
-    if path.is_dir() and name == "translation":
-        splits = records.read_aligned(path, pair(language, name), shots)
-    else:
-        splits = records.read(path, shots)
+    splits = records.split(_read(name, language, path), shots, path)
     shown, scored = _rendered(kind, splits, words)
     if not scored:
-        raise UserError(f"{path}: no examples to score (splits {', '.join(records.SCORED)})")
+        raise UserError(f"{path}: no examples to score (splits {', '.join(records.TEST)})")
     drawn = random.Random(config.seed).sample(shown, shots)
     most = config.task_examples or len(scored)
     return Task(name, language.rpartition("-")[2], f"{name}_{language}", scored[:most], drawn)
+
+
+def _read(kind: str, language: str, path: Path) -> list[Record]:
+    """The examples of a file or folder in any layout that is known, with the fields that the kind reads."""
+    if kind == "translation" and path.is_dir():
+        return records.read_aligned(path, pair(language, kind))
+    if kind == "mlama" and (path / layouts.TEMPLATES).is_file():
+        return layouts.facts(path)
+    found = layouts.in_language(records.read(path), language, path)
+    named = [Record(layouts.known(kind, language, record.values), record.path, record.at) for record in found]
+    return layouts.labelled(kind, named, path)
 
 
 def _rendered(kind: Kind, splits: records.Splits, words: object) -> tuple[list[Item], list[Item]]:

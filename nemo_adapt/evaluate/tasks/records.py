@@ -1,16 +1,20 @@
-"""Examples of a task from its files: JSON lines with splits, or line-aligned text; mistakes named by line."""
+"""Examples of a task from its files: rows with splits, or line-aligned text; mistakes named by line."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.evaluate.tasks import files
 
-SHOWN = ("train", "training", "dev", "val", "valid", "validation")
-"""Splits that examples to be shown are drawn from; they are never scored."""
-SCORED = ("test", "devtest", "eval")
+TRAINING = ("train", "training")
+VALIDATION = ("dev", "val", "valid", "validation")
+TEST = ("test", "devtest", "eval")
+SPLITS = (*TRAINING, *VALIDATION, *TEST)
+"""The test is scored, or, without one, the validation; examples to be shown are drawn from the others."""
 HELD_APART = 32
 """Examples, at most half of all, that are shown and not scored where nothing names splits."""
 FLORES_CODES = {
@@ -30,16 +34,18 @@ class Record:
 
     values: Mapping[str, Any]
     path: Path
-    line: int
+    at: str
+    """``line 3``."""
 
     def error(self, what: str) -> UserError:
         """A mistake in this example."""
-        return UserError(f"{self.path}: line {self.line} {what}")
+        return UserError(f"{self.path}: {self.at} {what}")
 
     def value(self, name: str) -> Any:
-        """A field; ``UserError`` when it is missing."""
+        """A field; ``UserError`` when it is missing, with those that are there."""
         if self.values.get(name) is None:
-            raise self.error(f"has no field {name!r}")
+            there = ", ".join(key for key, value in self.values.items() if value is not None)
+            raise self.error(f"has no field {name!r}, but {there or 'none at all'}")
         return self.values[name]
 
     def text(self, name: str) -> str:
@@ -51,14 +57,18 @@ class Record:
             raise self.error(f"has an empty field {name!r}")
         return value.strip()
 
-    def place(self, name: str, *spellings: Mapping[Any, int]) -> int:
-        """The number that a label stands for; ``UserError`` for one that is in none of the tables of spellings."""
+    def place(self, name: str, *spellings: str) -> int:
+        """The place of a label among ``spellings``, each a line of words (``0 1``), a number being as good as its word.
+
+        ``UserError`` for a label that is in none of them.
+        """
         value = self.value(name)
-        for table in spellings:
-            if value in table:
-                return table[value]
-        known = ", ".join(json.dumps(each) for table in spellings for each in table)
-        raise self.error(f"has {json.dumps(value)[:40]} in field {name!r}, which is none of {known}")
+        for words in spellings:
+            if str(value).strip().lower() in words.split():
+                return words.split().index(str(value).strip().lower())
+        known = ", ".join(word for words in spellings for word in words.split())
+        said = json.dumps(value, ensure_ascii=False)[:40]
+        raise self.error(f"has {said} in field {name!r}, which is none of {known}")
 
 
 @dataclass(frozen=True)
@@ -69,28 +79,32 @@ class Splits:
     scored: list[Record]
 
 
-def read(path: Path, shots: int) -> Splits:
-    """A ``.jsonl`` file (with splits in a field ``split``, or none), or a folder of such files named after splits.
+def read(path: Path) -> list[Record]:
+    """A file whose rows may have a field ``split``, or a folder of files that are called after splits.
 
-    Where nothing names splits and ``shots`` are to be shown, the first examples are held apart for that.
+    The split is a word of a file's name, the last one that is known: ``test.jsonl``, ``turkish_val.jsonl``,
+    ``train-00000-of-00001.parquet``, ``spring2016.val.hi.tsv.split_20_80_eval.tsv``.
     """
-    if path.is_dir():
-        files = sorted(path.glob("*.jsonl"))
-        records = [record for file in files for record in read_lines(file, file.name.split(".")[0])]
-        if not records:
-            raise UserError(f"{path} holds no .jsonl file")
-    else:
-        records = list(read_lines(path))
-    return split(records, shots, path)
+    if not path.is_dir():
+        return [Record(values, path, at) for at, values in files.rows(path)]
+    named = {file: _split_of(file.name) for file in files.in_folder(path)}
+    odd = [file for file, name in named.items() if not name]
+    if odd and len(odd) < len(named):
+        raise UserError(f"{odd[0]}: no word of the file's name is a split ({', '.join(SPLITS)}), as in others there")
+    return [
+        Record(({"split": name} if name else {}) | values, file, at)
+        for file, name in named.items()
+        for at, values in files.rows(file)
+    ]
 
 
-def read_aligned(folder: Path, languages: Iterable[str], shots: int) -> Splits:
+def read_aligned(folder: Path, languages: Iterable[str]) -> list[Record]:
     """FLORES's layout: ``dev/`` and ``devtest/`` (or one folder), in it a file of lines for each language.
 
     The file of a language is ``tr.txt``, or has the name that FLORES-200 gives it (``tur_Latn.dev``). An example's
     fields are the languages.
     """
-    folders = [each for each in sorted(folder.iterdir()) if each.is_dir() and each.name in (*SHOWN, *SCORED)]
+    folders = [each for each in sorted(folder.iterdir()) if each.is_dir() and each.name in SPLITS]
     records = []
     for each in folders or [folder]:
         texts = {language: _lines_of(each, language) for language in languages}
@@ -101,49 +115,34 @@ def read_aligned(folder: Path, languages: Iterable[str], shots: int) -> Splits:
         path = next(iter(texts.values()))[0]
         name = {"split": each.name} if folders else {}
         records += [
-            Record({language: lines[row] for language, (_, lines) in texts.items()} | name, path, row + 1)
+            Record({language: lines[row] for language, (_, lines) in texts.items()} | name, path, f"line {row + 1}")
             for row in range(next(iter(counts.values())))
         ]
-    return split(records, shots, folder)
-
-
-def read_lines(path: Path, split_name: str = "") -> list[Record]:
-    """The records of one file of JSON lines; ``split_name`` is the split of those that name none."""
-    records = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: line {number} is no JSON object")
-        records.append(Record(({"split": split_name} if split_name else {}) | values, path, number))
-    if not records:
-        raise UserError(f"{path}: the file is empty")
     return records
 
 
 def split(records: list[Record], shots: int, path: Path) -> Splits:
-    """Records by their field ``split``."""
-    names = {record.values.get("split") for record in records}
-    if names & set(SCORED):
-        shown = [record for record in records if record.values.get("split") in SHOWN]
-        scored = [record for record in records if record.values.get("split") in SCORED]
-    else:  # one split, whatever its name
+    """Records by their field ``split``. Of a single split, whatever its name, the first examples are held apart."""
+    training, validation, test = (
+        [record for record in records if record.values.get("split") in names] for names in (TRAINING, VALIDATION, TEST)
+    )
+    if test:
+        shown, scored = [*training, *validation], test
+    elif training and validation:
+        shown, scored = training, validation
+    else:
         apart = min(HELD_APART, len(records) // 2) if shots else 0
         shown, scored = records[:apart], records[apart:]
     if len(shown) < shots:
         raise UserError(
-            f"{path}: {shots} examples are to be shown, its splits {', '.join(SHOWN)} have {len(shown)}: "
-            "add some, or set evaluate.shots.KIND"
+            f"{path}: {shots} examples are to be shown, its splits {', '.join((*TRAINING, *VALIDATION))} have "
+            f"{len(shown)}: add some, or set evaluate.shots.KIND"
         )
     return Splits(shown, scored)
+
+
+def _split_of(name: str) -> str:
+    return next((word for word in reversed(re.split("[^a-z]+", name.lower())) if word in SPLITS), "")
 
 
 def _lines_of(folder: Path, language: str) -> tuple[Path, list[str]]:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import runpy
 from pathlib import Path
 
 import pytest
+import yaml
 from evaluate_tiny import byte_level_tokenizer, save_model
 
+from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import models
-from nemo_adapt.evaluate.tasks import harness
+from nemo_adapt.evaluate.tasks import harness, prompts
 from nemo_adapt.evaluate.tasks.kinds import Choice
 from nemo_adapt.evaluate.tasks.load import Task
 
@@ -61,8 +65,38 @@ def test_the_harness_by_itself_gives_the_same_numbers(
     for metric in harness.METRICS:
         mean = sum(hit for hit, _ in ours.rows[metric]) / 25
         assert found["results"]["xcopa_tr"][f"{metric},none"] == pytest.approx(mean, abs=1e-12)
+    # The model reads 64 tokens: three examples and a question do not fit, a question by itself does.
+    assert ours.facts == {"cut": 25 if shots else 0}
     # Byte length must matter, or the measure that stands for the task would not be tested.
     assert ours.rows["acc"] != ours.rows["acc_bytes"]
+
+
+def test_prompts_are_those_of_the_harness() -> None:
+    lm_eval = pytest.importorskip("lm_eval")
+    tasks = Path(lm_eval.__file__).parent / "tasks"
+    for language, (question, *answers) in prompts.XNLI.items():
+        if language == "ta":  # IndicXNLI's, which the harness does not have in Tamil
+            continue
+        choices = yaml.safe_load((tasks / f"xnli/xnli_{language}.yaml").read_text(encoding="utf-8"))["doc_to_choice"]
+        theirs = re.findall(r'premise\+", (.*?), "\+hypothesis', choices)
+        ours = [f"{question} {answer}" for answer in answers]
+        same = 2 if language == "ar" else 3  # the Arabic "no" of the harness says "number"
+        assert len(theirs) == 3 and theirs[:same] == ours[:same], language
+    theirs_of = runpy.run_path(str(tasks / "xcopa/utils.py"))
+    for language in ("sw", "ta", "tr"):
+        assert theirs_of[f"doc_to_text_{language}"].keywords["connector"] == prompts.XCOPA[language]
+
+
+def test_an_answer_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    pytest.importorskip("accelerate")
+    folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
+    candidate = models.inspect(folder, folder)
+    items = [ITEMS[0], Choice("", ("q" * 63, "hayır"), 0), Choice("", ("evet", "q" * 64), 0)]
+    with pytest.raises(
+        UserError, match=r"xnli\.tr: an answer of example 3, 'q+'…, has more tokens .* at once \(64\): "
+    ):
+        harness.run(models.load(candidate), candidate.tokenizer, Task("xnli", "tr", "xnli_tr", items, []), 4)
 
 
 def candidate_device() -> str:
