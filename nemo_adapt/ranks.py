@@ -30,10 +30,11 @@ SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SL
 def adopt_slurm(least: int = 2) -> None:
     """Under ``srun`` with at least so many tasks, name this rank in torchrun's variables.
 
-    MASTER_ADDR and MASTER_PORT are the job's to set.
+    MASTER_ADDR and MASTER_PORT are the job's to set. In a container of PyTorch's, pyxis itself has set RANK, and
+    WORLD_SIZE only where the site has a hook of enroot for it.
     """
     several = int(os.environ.get("SLURM_NTASKS", "1")) >= least
-    if "RANK" not in os.environ and several and "SLURM_PROCID" in os.environ:
+    if not already_started() and several and "SLURM_PROCID" in os.environ:
         for name, slurm in SLURM.items():
             os.environ[name] = os.environ[slurm]
 

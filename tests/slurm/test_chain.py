@@ -110,4 +110,4 @@ def test_an_image_that_is_missing(whole, world):
     )
     assert code == 0, said
     run.until_state("prepare", "FAILED")
-    assert "site.container.image: /absent/nemo.sqsh is missing on n" in run.status()["jobs"][0]["reason"]
+    assert "site.container: /absent/nemo.sqsh is missing on n" in run.status()["jobs"][0]["reason"]

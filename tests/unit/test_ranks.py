@@ -48,6 +48,25 @@ def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
         assert process.returncode == code
 
 
+@pytest.mark.parametrize(
+    ("known", "least", "found"),
+    [
+        ({}, 1, ("3", "4", "1")),
+        ({"RANK": "3", "LOCAL_RANK": "1"}, 1, ("3", "4", "1")),  # as pyxis leaves it in a container of PyTorch's
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 1, ("0", "2", "0")),  # torchrun's, in a job of Slurm's
+        ({}, 5, (None, None, None)),
+    ],
+)
+def test_ranks_of_srun(known, least, found, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")  # which notes what to put back
+        monkeypatch.delenv(name)
+    for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", **known}.items():
+        monkeypatch.setenv(name, value)
+    ranks.adopt_slurm(least)
+    assert tuple(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == found
+
+
 TELLS = """
 import sys
 from nemo_adapt import ranks
