@@ -106,6 +106,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None
+    except BaseException as error:  # torch's CheckpointException is no Exception
+        if arguments[0] not in INTERNAL or isinstance(error, SystemExit):
+            raise
+        ranks.fail(error)
 
 
 @contextlib.contextmanager

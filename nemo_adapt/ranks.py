@@ -4,9 +4,11 @@ import contextlib
 import ctypes
 import json
 import os
+import platform
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -22,18 +24,21 @@ MORE_TO_DO = 85
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 """What asks a training to save and end: Slurm sends the first before a time limit (``--signal``), it and others the
 second at the end. The process that started the ranks hands them on."""
-FIRST_SPEAKS, NEXT_SPEAKS = 5.0, 0.5
+FIRST_SPEAKS, NEXT_SPEAKS = 10.0, 0.5
 """Seconds that ranks behind the first leave it for saying what they all have to say, and each leaves the one before."""
+MOST_SAID = 500
+"""Characters of an error that nobody has foreseen, in its line."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
 def adopt_slurm(least: int = 2) -> None:
     """Under ``srun`` with at least so many tasks, name this rank in torchrun's variables.
 
-    MASTER_ADDR and MASTER_PORT are the job's to set.
+    MASTER_ADDR and MASTER_PORT are the job's to set. In a container of PyTorch's, pyxis itself has set RANK, and
+    WORLD_SIZE only where the site has a hook of enroot for it.
     """
     several = int(os.environ.get("SLURM_NTASKS", "1")) >= least
-    if "RANK" not in os.environ and several and "SLURM_PROCID" in os.environ:
+    if not already_started() and several and "SLURM_PROCID" in os.environ:
         for name, slurm in SLURM.items():
             os.environ[name] = os.environ[slurm]
 
@@ -143,16 +148,51 @@ def report(error: UserError) -> None:
 
 
 def tell(error: UserError) -> None:
-    """Print the line of a user's mistake, one for all ranks of a launcher that have the same.
+    """Print the line of a user's mistake, one for all ranks of a launcher that have the same; of several, end this one.
 
     The first rank does so at once. Its end makes ``torchrun``, and ``srun --kill-on-bad-exit``, end the others, which
     therefore wait a little; one that nobody has ended by then is the first that knows.
     """
+    _let_earlier_speak(USER_ERROR)
+    print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+    if several():
+        _leave(USER_ERROR)
+
+
+def fail(error: BaseException) -> NoReturn:
+    """End a rank, or the only process, by an error that nobody has foreseen: its traceback and one line.
+
+    As with ``tell``, the first that knows speaks. Those that wait keep their connections, which others may wait at.
+    """
+    _let_earlier_speak(1)
+    traceback.print_exception(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:MOST_SAID]  # others' errors may be told in between
+    what = f"{type(error).__name__}: {said}"
+    who = f"rank {os.environ['RANK']} on {platform.node()}" if several() else platform.node()
+    print(f"nemo-adapt: error: {who} failed: {what} (see above)", file=sys.stderr, flush=True)
+    _leave(1)
+
+
+def several() -> bool:
+    """True in a process that is one of several ranks."""
+    return already_started() and os.environ["WORLD_SIZE"] != "1"
+
+
+def _let_earlier_speak(code: int) -> None:
+    """Wait for the end that the launcher makes of this rank, with ``code``, once an earlier one has ended."""
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     if rank:
-        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(USER_ERROR))
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         time.sleep(FIRST_SPEAKS + NEXT_SPEAKS * min(rank, 20))
-    print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: what a process does at its end may wait for ranks that wait for this one's end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def wait_for_first(folder: Path, fingerprint: str, timeout_seconds: float = 12 * 3600) -> None:

@@ -45,6 +45,7 @@ LIGHT = {
     "launch/cancel",
     "launch/chain",
     "launch/command",
+    "launch/container",
     "launch/places",
     "launch/sbatch",
     "launch/slurm",

@@ -34,7 +34,8 @@ class ContainerConfig:
     image: str = ""
     """A file (``/images/nemo.sqsh``), or a name that enroot can import (``nvcr.io#nvidia/nemo:25.09``)."""
     mounts: list[str] = field(default_factory=list)
-    """Further ``/host:/inside`` folders: models and text. The folder that was launched from is always mounted."""
+    """Further ``/host:/inside`` or ``/host:/inside:ro`` folders: models and text. The folder that was launched from is
+    always mounted."""
 
 
 @dataclass
@@ -68,7 +69,8 @@ class SiteConfig:
     cpu: CpuConfig = field(default_factory=CpuConfig)
     container: ContainerConfig = field(default_factory=ContainerConfig)
     venv: str = ""
-    """A virtual environment with this package's dependencies; empty, without a container: the one launched from."""
+    """A virtual environment with this package's dependencies, in a container one that is mounted there; empty, without
+    a container: the one launched from."""
     modules: list[str] = field(default_factory=list)
     """Loaded first, in this order."""
     environment: dict[str, str] = field(default_factory=dict)

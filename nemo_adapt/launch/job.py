@@ -17,6 +17,8 @@ def main(words: list[str]) -> None:
     srun would take any other for a failure, and kill the ranks that are still on their way out. That there is more to
     do, our script sees by the manifest that is not there; NeMo-Run's by the code.
     """
+    # Kept until the training can take it, and before anything is imported whose threads would not keep it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     if len(words) != 2:
         raise UserError("job takes a run's folder and the name of one of its jobs: nemo-adapt job runs/NAME train")
     root, name = Path(words[0]), words[1]
@@ -26,7 +28,6 @@ def main(words: list[str]) -> None:
         raise UserError(f"{root} has no job {name!r}: {', '.join(jobs)}")
     job = jobs[name]
     if job.kind is Kind.RANKS:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # kept until the training can take it
         ranks.adopt_slurm(least=1)
     try:
         pipeline.run_stages(config, job.stages)

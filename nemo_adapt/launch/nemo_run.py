@@ -14,7 +14,7 @@ from typing import Any
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import sbatch
+from nemo_adapt.launch import container, sbatch
 from nemo_adapt.launch.chain import Job, Kind, size_of
 from nemo_adapt.launch.places import Place
 
@@ -69,8 +69,12 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
     known = {name.replace("-", "_"): given.pop(name) for name in named if name in given}
     for name in ("job-name", "open-mode", "signal"):  # it has names of its own, and asks the ranks themselves
         given.pop(name, None)
-    mounts = [*(f"{each}:{each}" for each in (workdir, place.root.parent)), *site.container.mounts]
-    container = {"container_image": site.container.image, "container_mounts": mounts}
+    folders, kept = [workdir, place.root.parent], sbatch.variables(config, job)
+    inside = {
+        "container_image": container.image(config, workdir),
+        "container_mounts": container.mounts(config, folders),
+    }
+    keep = [f"--container-env={','.join(kept)}"] if site.container.image and kept else []
     variables = {name: shlex.quote(value) for name, value in site.environment.items()}  # it puts them in as they are
     executor = nemo_run.SlurmExecutor(
         **{name: int(value) if name in ("nodes", "ntasks_per_node") else value for name, value in known.items()},
@@ -79,9 +83,9 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
         packager=nemo_run.Packager(),
         env_vars=variables,
         setup_lines="\n".join([*setup(config), *([RENDEZVOUS] if ranks else [])]),
-        srun_args=list(site.srun),
+        srun_args=[*keep, *site.srun],
         additional_parameters={"kill-on-invalid-dep": "yes", **{name: value or True for name, value in given.items()}},
-        **(container if site.container.image else {}),
+        **(inside if site.container.image else {}),
     )
     executor.retries = RESTARTS if ranks else 0
     return executor
@@ -91,4 +95,5 @@ def setup(config: Config) -> list[str]:
     """Lines for modules and the virtual environment."""
     site = config.site
     lines = [f"module load {shlex.quote(name)}" for name in site.modules]
-    return [*lines, *([f". {shlex.quote(site.venv)}/bin/activate"] if site.venv else [])]
+    activate = site.venv and not site.container.image  # inside a container its Python is named
+    return [*lines, *([f". {shlex.quote(site.venv)}/bin/activate"] if activate else [])]

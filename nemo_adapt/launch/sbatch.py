@@ -10,12 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nemo_adapt.config import Config, SiteConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.launch import container
 from nemo_adapt.launch.chain import Job, Kind, Size
 from nemo_adapt.launch.places import Place
 
 PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
 """What may stand in a line of options: sbatch has quoting rules of its own there, and none for the end of a line."""
-VARIABLE = re.compile(r"[A-Za-z_]\w*")
+VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 REQUESTS = ("gpus-per-node", "gres", "none")
 LEAST_SECONDS = 60
 """Of a segment, before a training is asked to end: Slurm may ask so much earlier than it was told."""
@@ -40,7 +41,7 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
             ranks=ranks,
             cpus=site.cpus_per_rank or 1,
             run=str(place.root),
-            image_file=site.container.image if is_file(site.container.image) else "",
+            needed=container.needed(config, workdir),
             srun=srun_options(config, job, size, place, workdir),
             python=python,
             code=str(place.code),
@@ -83,20 +84,18 @@ def srun_options(config: Config, job: Job, size: Size, place: Place, workdir: Pa
     cpus = site.cpus_per_rank if ranks else site.cpu.cpus
     words = ["--kill-on-bad-exit=1", f"--ntasks={size.ranks if ranks else 1}"]
     words += [f"--cpus-per-task={cpus}"] if cpus else []  # since Slurm 22.05 it does not follow from the job's
-    if site.container.image:
-        folders = [workdir, *([] if place.root.is_relative_to(workdir) else [place.root.parent])]
-        for folder in folders:
-            if re.search("[:,]", str(folder)):
-                raise UserError(f"{folder} cannot be mounted in a container: its name has a colon or a comma")
-        mounts = [*(f"{folder}:{folder}" for folder in folders), *site.container.mounts]
-        words += [f"--container-image={site.container.image}", f"--container-workdir={workdir}"]
-        words += [f"--container-mounts={','.join(mounts)}"]
-    return [*words, *site.srun]
+    return [*words, *container.options(config, folders(place, workdir), workdir, variables(config, job)), *site.srun]
 
 
-def is_file(image: str) -> bool:
-    """Whether a container's image is a file, and no name in a registry."""
-    return image.startswith(("/", "./", "../", "~")) or image.endswith(".sqsh")
+def folders(place: Place, workdir: Path) -> list[Path]:
+    """What a job reads and writes: the folder that was launched from, and the runs' where it is elsewhere."""
+    return [workdir, *([] if place.root.is_relative_to(workdir) else [place.root.parent])]
+
+
+def variables(config: Config, job: Job) -> list[str]:
+    """Names of those that a job's script sets for its processes."""
+    ranks = ("OMP_NUM_THREADS", "MASTER_ADDR", "MASTER_PORT")
+    return list(dict.fromkeys([*config.site.environment, *(ranks if job.kind is Kind.RANKS else ())]))
 
 
 def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:

@@ -15,7 +15,7 @@ from nemo_adapt import recipes
 from nemo_adapt.artifact import versions, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import nemo_run, sbatch, slurm
+from nemo_adapt.launch import container, nemo_run, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Size, size_of
 from nemo_adapt.launch.places import Place, submitted
 from nemo_adapt.progress import say
@@ -25,7 +25,18 @@ NEMO_RUN = "nemo_run"
 """The value of ``launch.executor`` that stands for it."""
 MAIN = '''"""The command line of the package beside this file."""
 
-from nemo_adapt.cli import main
+import platform
+import sys
+
+try:
+    from nemo_adapt.cli import main
+except ModuleNotFoundError as error:
+    print(
+        f"nemo-adapt: error: {sys.executable} on {platform.node()} has no {error.name}: the dependencies of nemo-adapt "
+        "must be installed where jobs run (site.container.image, site.venv)",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 if __name__ == "__main__":
     main()
@@ -38,7 +49,12 @@ def place_of(config: Config) -> Place:
 
 
 def python_of(config: Config) -> str:
-    """What starts Python on a node: the site's environment or container has its own, else the one that runs now."""
+    """What starts Python on a node: the site's environment or container has its own, else the one that runs now.
+
+    A container's variables are the image's: an environment that is mounted there is not activated, but named.
+    """
+    if config.site.container.image and config.site.venv:
+        return f"{config.site.venv}/bin/python"
     return "python" if config.site.venv or config.site.container.image else sys.executable
 
 
@@ -53,9 +69,9 @@ def check_image(config: Config) -> str:
     image = config.site.container.image
     if image.startswith("~"):
         raise UserError(f"site.container.image={image}: write the home folder out, nothing puts it in there")
-    if not image or (sbatch.is_file(image) and Path(image).is_file()):
+    if not image or (container.is_file(image) and Path(image).is_file()):
         return ""
-    if not sbatch.is_file(image):
+    if not container.is_file(image):
         return f"site.container.image={image} is a registry's: not checked here whether it can be fetched"
     if Path(image).parent.is_dir():
         raise UserError(f"site.container.image: {image} is missing: build or import it first (docs/nemo.md)")

@@ -1,6 +1,7 @@
 """The Slurm jobs of a launched run: their states in plain words, and what they have said."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,15 @@ LOG_LINES = 5
 LOG_BYTES = 16 << 10
 """Of a log the end is read."""
 ERROR = "nemo-adapt: error: "
+FOLLOWS = re.compile(
+    r"srun: (launch/slurm: |Force Terminated|Job step aborted|error: \S+ tasks? .*: (Exited with exit code|Terminated))"
+    r"|slurmstepd\S* error: \*\*\* (STEP|JOB) .* CANCELLED AT|nemo-adapt: the ranks ended with code"
+)
+"""What Slurm and our script say once something has failed: no reason by itself, and where the reason stands above."""
+NOT_STARTED = re.compile(
+    r"slurmstepd\S* error: ((?:pyxis: )?.*(?:\[ERROR\]|failed to import|failed to mount|does not exist|execve\(\)).*)"
+)
+"""Why a process could not be started at all: what pyxis, enroot or the node says."""
 
 
 @dataclass
@@ -52,7 +62,10 @@ def told(found: list[JobState]) -> tuple[str, list[str]]:
     begun = [job for job in found if Path(job.log).is_file()]
     running = [job for job in begun if job.is_live]
     chosen = next(iter([*running, *reversed(begun)]), None)
-    return (chosen.log, _end(Path(chosen.log))[-LOG_LINES:]) if chosen else ("", [])
+    if not chosen:
+        return "", []
+    lines = _end(Path(chosen.log))
+    return chosen.log, ([line for line in lines if not FOLLOWS.match(line)] or lines)[-LOG_LINES:]
 
 
 def _job(name: str, number: str, place: Place, known: Mapping[str, State]) -> JobState:
@@ -92,6 +105,11 @@ def _end(log: Path) -> list[str]:
 
 
 def _error(log: Path) -> str:
-    """The last mistake of the user's that a job has named."""
-    lines = [line.partition(ERROR)[2] for line in _end(log) if ERROR in line]
-    return lines[-1] if lines else ""
+    """The last mistake that a job has named; where its process could not be started, the first reason for that."""
+    lines = _end(log)
+    named = [line.partition(ERROR)[2] for line in lines if ERROR in line]
+    return (
+        named[-1]
+        if named
+        else next((" ".join(found[1].split()) for found in map(NOT_STARTED.match, lines) if found), "")
+    )

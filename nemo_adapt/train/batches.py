@@ -1,5 +1,6 @@
 """Training samples: Megatron's datasets, blended, read by their number, so that a restart goes on where it was."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from megatron.core import parallel_state
 from megatron.core.utils import get_batch_on_this_cp_rank
 
 from nemo_adapt.config import TrainConfig
+from nemo_adapt.errors import UserError
 
 Batch = dict[str, torch.Tensor]
 
@@ -68,6 +70,17 @@ class Boundaries:
         if self.mask_ends:
             answer["counted"] = ~ends
         return answer
+
+
+def check_whole(folder: Path) -> None:
+    """``UserError`` where a set's file of tokens (of 2 or 4 bytes) is not as long as when it was written."""
+    tokens = json.loads((folder / "counts.json").read_text(encoding="utf-8"))["tokens"]
+    path = folder / f"{folder.name}.bin"
+    found = path.stat().st_size if path.is_file() else 0
+    if found not in (2 * tokens, 4 * tokens):
+        raise UserError(
+            f"{path} is damaged: {found:,} bytes are not {tokens:,} tokens; delete {folder}, then run the same again"
+        )
 
 
 def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfig, vocab: int, cache: Path) -> Any:

@@ -28,7 +28,7 @@ from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import checkpoints, loop
-from nemo_adapt.train.batches import BatchLayout, Boundaries, training_set
+from nemo_adapt.train.batches import BatchLayout, Boundaries, check_whole, training_set
 from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.metrics import Metrics, Watch
@@ -133,6 +133,8 @@ def training_data(
     """The blend of all sets of text for ``steps`` steps, in the order of ``train.seed``."""
     tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
     mix = _mix(config, inputs)
+    for folder, _ in mix:
+        check_whole(folder)
     samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
     token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
     return loop.Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))

@@ -58,6 +58,25 @@ def test_a_preparation_that_fails_ends_the_chain(whole, world):
     assert "broken.jsonl" in run.shown()
 
 
+def test_what_all_ranks_have_to_say_is_said_once(whole, prepared):
+    """A loss that is not finite, and a set of text that was cut off: one line, and the exit code of a mistake."""
+    spoiled, cut = prepared.copy("spoiled"), prepared.copy("cut")
+    with (cut.root / "data/target/target.bin").open("r+b") as file:
+        file.truncate(100)
+    spoiled.launch(*SHORT, "train.phases=[{steps: 20, lr: 1e30}]", "train.clip_grad=0")
+    cut.launch(*BRIEF)
+    for run, says in (
+        (spoiled, "train: the gradient norm of step 2 is nan"),
+        (cut, "target.bin is damaged: 100 bytes"),
+    ):
+        run.until_state("train", "FAILED")
+        log = run.log("train")
+        assert log.count("nemo-adapt: error: ") == 1 and "Traceback" not in log, log
+        assert run.fact("train", "ExitCode") == "2:0", log
+        assert says in next(job["reason"] for job in run.status()["jobs"] if job["name"] == "train")
+        assert run.shown().splitlines()[-1].strip().startswith("nemo-adapt: error: "), "and not what srun says after it"
+
+
 def test_a_folder_that_the_nodes_do_not_share(whole, world):
     """Each node has a file system of its own where the run's folder is."""
     place = world / "unshared"
@@ -110,4 +129,4 @@ def test_an_image_that_is_missing(whole, world):
     )
     assert code == 0, said
     run.until_state("prepare", "FAILED")
-    assert "site.container.image: /absent/nemo.sqsh is missing on n" in run.status()["jobs"][0]["reason"]
+    assert "site.container: /absent/nemo.sqsh is missing on n" in run.status()["jobs"][0]["reason"]

@@ -48,19 +48,43 @@ def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
         assert process.returncode == code
 
 
+@pytest.mark.parametrize(
+    ("known", "least", "found"),
+    [
+        ({}, 1, ("3", "4", "1")),
+        ({"RANK": "3", "LOCAL_RANK": "1"}, 1, ("3", "4", "1")),  # as pyxis leaves it in a container of PyTorch's
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 1, ("0", "2", "0")),  # torchrun's, in a job of Slurm's
+        ({}, 5, (None, None, None)),
+    ],
+)
+def test_ranks_of_srun(known, least, found, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")  # which notes what to put back
+        monkeypatch.delenv(name)
+    for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", **known}.items():
+        monkeypatch.setenv(name, value)
+    ranks.adopt_slurm(least)
+    assert tuple(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == found
+
+
 TELLS = """
 import sys
 from nemo_adapt import ranks
 ranks.FIRST_SPEAKS, ranks.NEXT_SPEAKS = float(sys.argv[1]), 0.0
 print("begun", flush=True)
-ranks.tell(Exception("no such file"))
+import atexit
+atexit.register(print, "at its end")  # as process groups do that wait for the others
+if sys.argv[2] == "tell":
+    ranks.tell(Exception("no such file"))
+else:
+    ranks.fail(ValueError("offset must be\\n1\\n\\nnon-negative"))
 """
 
 
-def telling(rank, patience):
-    """A rank that has a mistake of the user's to tell."""
+def telling(rank, patience, how="tell"):
+    """A rank that has a mistake of the user's to tell, or fails."""
     environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "3"}
-    words = [sys.executable, "-c", TELLS, str(patience)]
+    words = [sys.executable, "-c", TELLS, str(patience), how]
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
@@ -70,7 +94,23 @@ def telling(rank, patience):
 
 def test_the_first_rank_tells_at_once_and_another_if_nobody_ends_it():
     for process in (telling(0, 60.0), telling(2, 0.1)):
-        assert process.communicate(timeout=30)[1] == "nemo-adapt: error: no such file\n"
+        assert process.communicate(timeout=30) == ("", "nemo-adapt: error: no such file\n")
+        assert process.returncode == ranks.USER_ERROR
+
+
+def test_ranks_that_fail_alike_leave_one_traceback_and_one_line():
+    for process in (telling(0, 60.0, "fail"), telling(2, 0.1, "fail")):
+        out, said = process.communicate(timeout=30)
+        assert (out, process.returncode, said.count("ValueError: offset")) == ("", 1, 2)
+        line = said.splitlines()[-1]
+        assert (
+            line.startswith("nemo-adapt: error: rank ")
+            and "ValueError: offset must be ... non-negative (see above)" in line
+        )
+    process = telling(1, 60.0, "fail")
+    time.sleep(0.3)
+    process.terminate()
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == 1
 
 
 def test_a_rank_that_is_ended_while_the_first_tells_says_nothing():

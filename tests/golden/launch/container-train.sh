@@ -24,12 +24,20 @@ fail() {
 seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
 mkdir -p "$seen" && date > "$seen/first" || fail "$(hostname) cannot write to $run"
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c '
+    for needed in "${@:3}"; do
+        [ -r "$needed" ] && continue
+        echo "nemo-adapt: error: site.container: $needed is missing on $SLURMD_NODENAME, or cannot be read" >&2
+        exit 2
+    done
     for _ in $(seq 60); do
         cmp -s "$1/first" - <<< "$2" && : > "$1/$SLURMD_NODENAME" && exit 0
         sleep 1 # what a network file system may need to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || fail "not all nodes share the folder $run (see above)"
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" /models /text < /dev/null || {
+    echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
+    exit 2
+}
 
 # Ranks meet on the first node. Jobs that share a node have different numbers.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -45,7 +53,7 @@ stop() {
     [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
 }
 trap stop USR1 TERM
-srun --kill-on-bad-exit=1 --ntasks=16 '--container-image=nvcr.io#nvidia/nemo:25.09' --container-workdir=/home/user/adapt --container-mounts=/home/user/adapt:/home/user/adapt,/models:/models,/text:/text python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
+srun --kill-on-bad-exit=1 --ntasks=16 '--container-image=nvcr.io#nvidia/nemo:25.09' --container-workdir=/home/user/adapt --container-mounts=/home/user/adapt:/home/user/adapt,/models:/models,/text:/text --container-env=NCCL_DEBUG,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
 tasks=$!
 while
     again=

@@ -26,7 +26,10 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
         sleep 1 # what a network file system may need to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || fail "not all nodes share the folder $run (see above)"
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
+    echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
+    exit 2
+}
 
 # Ranks meet on the first node. Jobs that share a node have different numbers.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

@@ -31,6 +31,9 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
         sleep 1 # what a network file system may need to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || fail "not all nodes share the folder $run (see above)"
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
+    echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
+    exit 2
+}
 
 exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=32 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish prepare < /dev/null

@@ -2,6 +2,9 @@
 
 import json
 import shlex
+import signal
+import subprocess
+import sys
 
 import pytest
 from helpers.tiny import TinyLlama, make_llama
@@ -102,6 +105,15 @@ def test_a_container_s_image(slurm, folder, capsys):
     assert "not checked here" in capsys.readouterr().out and len(slurm()) == 8
 
 
+def test_a_node_without_our_dependencies(slurm, folder):
+    """One line instead of a traceback: the program is copied to the nodes, what it imports is not."""
+    cli.command("launch", WORDS)
+    code = folder / "runs/r/launch/code"
+    done = subprocess.run([sys.executable, "-I", "-S", str(code / "main.py")], capture_output=True, text=True, cwd=code)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "nemo-adapt: error: " in done.stderr and "the dependencies of nemo-adapt must be installed" in done.stderr
+
+
 def test_where_there_is_no_sbatch(folder, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="there is no sbatch on this machine: launch from a login node"):
@@ -144,7 +156,26 @@ def test_cancel(slurm, folder, monkeypatch, capsys):
             cli.command("cancel", words)
 
 
-def test_a_job_that_the_run_does_not_have(slurm):
+@pytest.fixture
+def mask():
+    """The signals that this process blocks, as they were before and are after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_a_job_keeps_usr1_before_it_reads_anything(slurm, mask, monkeypatch):
+    """Threads of what is imported later would not keep it, and one of them is enough to end a rank."""
+    seen = []
+    monkeypatch.setattr(
+        "nemo_adapt.recipes.read", lambda path: seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    )
+    with pytest.raises(AttributeError):
+        cli.command("job", ["runs/r", "train"])
+    assert signal.SIGUSR1 in seen[0]
+
+
+def test_a_job_that_the_run_does_not_have(slurm, mask):
     cli.command("launch", WORDS)
     for words, says in ((["runs/r", "probe"], "has no job 'probe': prepare, train"), (["runs/r"], "job takes a run's")):
         with pytest.raises(UserError, match=says):

@@ -1,0 +1,87 @@
+"""What pyxis is told: as its source (0.24) reads it."""
+
+from pathlib import Path
+
+import pytest
+from helpers.launches import WORKDIR, config_of, jobs_of, script_of
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import container, sbatch, submit
+from nemo_adapt.launch.chain import size_of
+from nemo_adapt.launch.places import Place
+
+
+def options_of(job, *words, run=WORKDIR / "runs/turkish", workdir=WORKDIR):
+    """Those of srun, by name."""
+    config = config_of("site=container", *words)
+    given = sbatch.srun_options(config, jobs_of(config)[job], size_of(config), Place(run), workdir)
+    return dict(word.removeprefix("--").split("=", 1) for word in given)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("nemo.sqsh", "/home/user/adapt/nemo.sqsh"),  # which pyxis takes for a name in a registry
+        ("./images/nemo", "/home/user/adapt/images/nemo"),
+        ("/images/nemo.sqsh", "/images/nemo.sqsh"),
+        ("nvcr.io#nvidia/nemo:25.09", "nvcr.io#nvidia/nemo:25.09"),
+        ("docker://nvidia/nemo", "docker://nvidia/nemo"),
+    ],
+)
+def test_images(image, told):
+    assert options_of("train", f"site.container.image='{image}'")["container-image"] == told
+
+
+def test_folders_are_mounted_under_their_own_names():
+    given = options_of("train", "site.container.mounts=['/models:/models:ro']", run=Path("/scratch/runs/x"))
+    mounts = "/home/user/adapt:/home/user/adapt,/scratch/runs:/scratch/runs,/models:/models:ro"
+    assert given["container-mounts"] == mounts and given["container-workdir"] == "/home/user/adapt"
+
+
+def test_variables_come_before_the_image_s_own():
+    assert options_of("train")["container-env"] == "NCCL_DEBUG,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT"
+    assert (
+        options_of("prepare", "++site.environment.OMP_NUM_THREADS='4'")["container-env"] == "NCCL_DEBUG,OMP_NUM_THREADS"
+    )
+    assert "container-env" not in options_of("prepare", "~site.environment.NCCL_DEBUG")
+
+
+def test_an_environment_inside_is_named_and_not_activated():
+    config = config_of("site=container", "site.venv=/envs/my env")
+    assert submit.python_of(config) == "/envs/my env/bin/python"
+    assert "activate" not in script_of(config, "train")
+    outside = config_of("site=gpus", "site.venv=/envs/my env")
+    assert submit.python_of(outside) == "python" and ". '/envs/my env'/bin/activate" in script_of(outside, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("a:b", "colon"), ("a,b", "','"), ('a"b', "'\"'"), ("$(touch pwned)", r"'\$'"), ("`touch pwned`", "'`'")],
+)
+def test_folders_that_pyxis_would_misread_or_hand_to_a_shell(name, says):
+    for given in ({"workdir": Path("/home") / name}, {"run": Path("/home") / name / "runs/x"}):
+        with pytest.raises(UserError, match=f"cannot be mounted in a container: its name has .*{says}"):
+            options_of("train", **given)
+
+
+def test_names_with_spaces_quotes_and_more_can_be_mounted():
+    folder = Path("/home/it's a b;&é\\n*")
+    assert (
+        options_of("train", workdir=folder)["container-mounts"]
+        == f"{folder}:{folder},/home/user/adapt/runs:/home/user/adapt/runs"
+    )
+
+
+@pytest.mark.parametrize(
+    "mount", ["models:/models", "~/models:/models", ":/models", "/models:", "/a:/b,/c:/d", "/$x:/x"]
+)
+def test_mounts_that_are_none(mount):
+    with pytest.raises(UserError, match=r"is no /host:/inside or /host:/inside:ro|cannot be mounted"):
+        options_of("train", f"site.container.mounts=['{mount}']")
+
+
+def test_what_each_node_must_have():
+    words = "site.container.mounts=['/models:/models:ro','tmpfs:/scratch','/text']"
+    config = config_of("site=container", "site.container.image=./nemo.sqsh", words)
+    assert container.needed(config, WORKDIR) == ["/home/user/adapt/nemo.sqsh", "/models", "/text"]
+    assert container.needed(config_of("site=gpus", words), WORKDIR) == []
