@@ -117,7 +117,7 @@ def test_a_base_of_other_tokens(pair, tmp_path):
     shutil.copytree(base, other)
     content = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
     vocab = content["model"]["vocab"]
-    first, second = [token for token, number in vocab.items() if 100 < number][:2]
+    first, second = [token for token, number in vocab.items() if number > 100][:2]
     vocab[first], vocab[second] = vocab[second], vocab[first]
     (other / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match="do not belong together") as caught:
