@@ -74,7 +74,7 @@ BESIDE = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
-INTERNAL = {"job": "nemo_adapt.launch.job"}
+INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
 """The same for what our own scripts start."""
 
 
