@@ -108,7 +108,8 @@ def show(report: Report, clear: bool = False) -> None:
     if report.cells:
         say(f"{counted(report.cells)}\n")
         shown = [state for state in report.cells if state.state in (BEGUN, FAILED)]
-        grid(["cell", "", "written", ""], [cell_row(state, report.now) for state in shown])
+        if shown:
+            grid(["cell", "", "written", ""], [cell_row(state, report.now) for state in shown])
     else:
         grid(["stage", "", "took", ""], [stage_row(state, report.now) for state in report.stages])
     if report.jobs:

@@ -4,6 +4,8 @@ Cells whose run has ended well are not run again, so that the same command goes 
 have in common (tokenizers, data, converted models) is made once.
 """
 
+import re
+
 from nemo_adapt import recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -14,6 +16,7 @@ from nemo_adapt.study.cells import Cell, cells, check, configuration, seeded
 from nemo_adapt.study.work import CELLS, LOG, Job, part_of, work
 
 SHARED = "shared"
+PLAIN = re.compile(r"[\w./+-]+")
 CLUSTER = ("site=", "site.", "launch.")
 OURS = ("recipe=", "run.name=", "run.shared=", "study.", *CLUSTER)
 """Words of the command line that are the study's own, and no cell's."""
@@ -44,17 +47,14 @@ def main(words: list[str]) -> None:
         if mine == jobs:  # tasks of an array would write it all at once
             tell(jobs, configs, config)
     if failed:
-        raise UserError(said_of(failed, "failed"))
+        raise UserError(said_of(failed, f"{len(failed)} cells failed"))
 
 
 def said_of(jobs: list[Job], what: str) -> str:
-    """One line about cells that are not done."""
+    """One line that names some of the cells that are not done, and the log of the first."""
     names = ", ".join(job.cell.name for job in jobs[:3])
     log = jobs[0].folder / LOG
-    return (
-        f"study: {len(jobs)} cells {what} ({names}{', …' if len(jobs) > 3 else ''}): see {log}; the same command runs "
-        "them again"
-    )
+    return f"study: {what} ({names}{', …' if len(jobs) > 3 else ''}): see {log}; the same command runs them again"
 
 
 def tell(jobs: list[Job], configs: dict[tuple[str, ...], Config], config: Config) -> None:
@@ -87,5 +87,15 @@ def job_of(cell: Cell, own: Config, study: Config, recipe: str, common: list[str
     """The run of a cell."""
     root = RunFolder.of(study).root
     words = [f"recipe={recipe}", *common, *cell.words, *seeded(cell, own)]
-    places = [f"run.name={study.run.name}/{CELLS}/{cell.name}", f"run.shared={root / SHARED}"]
-    return Job(cell, root / CELLS / cell.name, ["run", *words, *places], own.parallel.ranks)
+    places = {"run.name": f"{study.run.name}/{CELLS}/{cell.name}", "run.shared": str(root / SHARED)}
+    return Job(
+        cell,
+        root / CELLS / cell.name,
+        ["run", *words, *(f"{key}={_quoted(place)}" for key, place in places.items())],
+        own.parallel.ranks,
+    )
+
+
+def _quoted(text: str) -> str:
+    """A value as Hydra takes it."""
+    return text if PLAIN.fullmatch(text) else '"{}"'.format(text.replace('"', '\\"'))

@@ -56,7 +56,7 @@ def run_share(root: Path) -> None:
     say(f"study {config.run.name}: {len(mine)} of {len(jobs)} cells in task {task} of {tasks}")
     failed = work(mine, config.study.processes)
     if failed:
-        raise UserError(said_of(failed, "failed"))
+        raise UserError(said_of(failed, f"{len(failed)} of {len(mine)} cells failed"))
 
 
 def run_cell(root: Path, name: str) -> None:
@@ -72,7 +72,8 @@ def report(root: Path) -> None:
     tell(jobs, configs, config)
     missing = [job for job in jobs if not job.done]
     if missing:
-        raise UserError(said_of(sorted(missing, key=lambda job: not job.why), f"of {len(jobs)} are not done"))
+        failed_first = sorted(missing, key=lambda job: not job.why)
+        raise UserError(said_of(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))
 
 
 def _keep_code() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from nemo_adapt import ranks
 from nemo_adapt.artifact import write_json
 from nemo_adapt.progress import Bar
-from nemo_adapt.starts import this_start
+from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
 
@@ -61,8 +61,7 @@ class Job:
     @property
     def has_failed_here(self) -> bool:
         """Whether it has failed in this job of Slurm, which was queued again since."""
-        here = this_start()["job"]
-        return bool(here) and failure(self.folder).get("job") == here
+        return is_earlier(failure(self.folder), this_start())
 
 
 @dataclass
@@ -125,7 +124,8 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
                 elif not workers.stopping:
                     write_json(job.folder / FAILED, {"code": code, "why": _told(job, code), **this_start()})
                     failed.append(job)
-                bar.advance(1, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
+                is_over = code == 0 or not workers.stopping
+                bar.advance(is_over, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
             time.sleep(LOOK_SECONDS)
         if workers.stopping:
             raise SystemExit(ranks.MORE_TO_DO)
