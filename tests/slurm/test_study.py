@@ -29,11 +29,14 @@ FIRST, SECOND, BROKEN = CELLS = ["0-same-seed0", "100-same-seed0", "100-later-se
 class Study(Launched):
     """A launched study; ``cells_1`` is a task of its array."""
 
-    def launch(self, *words: str) -> None:
+    def submit(self) -> tuple[int, str]:
+        """Exit code and output of the command that launches it; each task has a node for itself."""
         own = [word for word in SHORT if not word.startswith(("recipe=", "tokenizer.new_tokens=", "train.log_every="))]
-        nodes = ["site=site.yaml", "site.sbatch=[--exclusive]", "study.array=2"]  # a node for each task
-        name = f'run.name="{self.name}"'
-        code, said = self.command("study", "recipe=study.yaml", *own, "train.log_every=1", *nodes, name, *words)
+        words = ["site=site.yaml", "site.sbatch=[--exclusive]", "study.array=2", f'run.name="{self.name}"']
+        return self.command("study", "recipe=study.yaml", *own, "train.log_every=1", *words)
+
+    def launch(self, *words: str) -> None:
+        code, said = self.submit()
         assert code == 0 and "submitted prepare" in said, said
 
     def number(self, job: str) -> str:
@@ -77,9 +80,7 @@ def test_cancel(whole, study):
         zip(CELLS, ["begun", "begun", "not yet"], strict=True)
     )
     assert found["jobs"][1]["reason"] == "2 running" and not found["stages"]
-    again, said = study.command(
-        "study", "recipe=study.yaml", *SHORT, "site=site.yaml", "study.array=2", f'run.name="{study.name}"'
-    )
+    again, said = study.submit()
     assert again == 2 and "has been launched, and cells (" in said
     code, said = study.command("cancel", str(study.root))
     assert code == 0 and re.search(r"cancelled: cells \(\d+\), report \(\d+\)", said), said
