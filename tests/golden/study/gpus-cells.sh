@@ -55,7 +55,7 @@ while
     [ -n "$again" ] # a signal ended the waiting, not the ranks
 do :; done
 trap '' USR1 TERM
-# 85: it was asked to end, and has more to do. One that was killed by another is started again, three times in all.
+# 85: it was asked to end, and has more to do. One that was killed is queued again, too, in its first three starts.
 [ "$code" != 0 ] || exit 0
 [ "$code" != 85 ] || code=0
 [ "$code" -le 128 ] || [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || asked=1
