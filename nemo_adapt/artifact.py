@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 import resource
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -203,7 +204,7 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")  # others may write the same, on other nodes
     temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
     temporary.replace(path)
 

@@ -47,7 +47,8 @@ after it, and beside it:
   inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
   verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
   compare     any models on texts and tasks: 'models={base: A, other: B}' evaluate.texts.tr=FILE out=FOLDER
-  study       many runs that differ in what is studied, and tables of what made a difference
+  study       many runs that differ in what is studied, and tables of what made a difference;
+              as a Slurm job array: study.array=TASKS site=NAME [launch.dry_run=true]
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-bridge  any checkpoint -> folder that Megatron-Bridge opens: the words of export-hf
   nemo-recipe    the training as a recipe of Megatron-Bridge, with all that it reads: [out=FOLDER]
@@ -74,7 +75,7 @@ BESIDE = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
-INTERNAL = {"job": "nemo_adapt.launch.job"}
+INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
 """The same for what our own scripts start."""
 
 

@@ -102,14 +102,19 @@ def _end_like(failures: list[Any]) -> NoReturn:
 
 @contextlib.contextmanager
 def _forwarding() -> Iterator[None]:
-    """While it lasts, signals are handed on to the ranks, which are this process's children."""
+    """While it lasts, signals are handed on to the ranks, which are this process's children. Before there are any, a
+    signal ends it with ``MORE_TO_DO``: nobody else would hear of it."""
     import psutil  # type: ignore[import-untyped]
 
     def hand_on(number: int, frame: Any) -> None:
+        heard = False
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "nemo_adapt" in child.cmdline():
                     child.send_signal(number)
+                    heard = True
+        if not heard:
+            raise SystemExit(MORE_TO_DO)
 
     before = {number: signal.signal(number, hand_on) for number in STOP_SIGNALS}
     try:

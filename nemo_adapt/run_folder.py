@@ -1,6 +1,7 @@
 """The folder of a run: where each stage's result lies, and whose run it is."""
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def claim(run: RunFolder, config: Config) -> None:
             )
     if ranks.is_first():
         run.root.mkdir(parents=True, exist_ok=True)
-        whole = run.config.with_name(f".{run.config.name}.{os.getpid()}")  # other ranks may be reading the one there
+        # Other ranks may be reading the one there, and other tasks of a study writing it.
+        whole = run.config.with_name(f".{run.config.name}.{secrets.token_hex(4)}")
         whole.write_text(recipes.to_yaml(config), encoding="utf-8")
         whole.replace(run.config)

@@ -16,4 +16,6 @@ class StudyConfig:
     """What all cells are trained on alike: ``bytes`` of text, or ``tokens`` (of which a shorter spelling makes more
     text: the confound that equal bytes avoid)."""
     processes: int = 1
-    """Runs at a time on this machine."""
+    """Runs at a time on this machine, or in each task of an array."""
+    array: int = 0
+    """Tasks of a Slurm job array that share the cells, for the cluster that ``site`` describes; 0: they run here."""

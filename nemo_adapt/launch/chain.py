@@ -18,6 +18,8 @@ class Kind(Enum):
     CPU = "cpu"
     ONE_GPU = "one gpu"
     RANKS = "ranks"
+    ARRAY = "array"
+    """Tasks that Slurm starts and queues one by one, each on a part of a node, which may run ranks of its own."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Job:
     kind: Kind
     result: str = ""
     """The folder (in the run's) whose manifest says that a job on ranks has no more to do."""
+    tasks: int = 0
+    """Tasks of an array."""
+    after: str = "afterok"
+    """How the job before has to end, as Slurm says it."""
+    command: str = "job"
+    """What its script starts: ``nemo-adapt COMMAND RUN NAME``."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,10 @@ class Size:
     nodes: int
     ranks_per_node: int
     gpus_per_node: int
+    processes: int = 1
+    """Of an array's task: so many times these ranks work at a time, on the same GPUs."""
+    is_whole: bool = True
+    """Whether the nodes have room for nothing else."""
 
     @property
     def ranks(self) -> int:
@@ -58,10 +70,7 @@ def chain(steps: Sequence[Step]) -> list[Job]:
 def size_of(config: Config) -> Size:
     """The size of jobs on ranks; ``UserError`` for a layout that the site has no room for, or that does not fill it."""
     site, cluster, parallel = config.site, config.cluster, config.parallel
-    gpus = site.gpus_per_node or cluster.gpus_per_node
-    per_node = site.ranks_per_node or gpus
-    if not per_node:
-        raise UserError("how many ranks share a node? Give site.gpus_per_node, or site.ranks_per_node without GPUs")
+    gpus, per_node = room_of(config)
     wanted = config.launch.nodes or (cluster.nodes if cluster.name else 0)
     nodes = wanted or -(-parallel.ranks // per_node)
     most = site.nodes or (cluster.nodes if cluster.name else 0)
@@ -78,6 +87,15 @@ def size_of(config: Config) -> Size:
             f"{nodes} nodes of {per_node} are {nodes * per_node} ranks, no multiple of parallel.tp x pp x cp = {model}"
         )
     return Size(nodes, per_node, min(gpus, per_node))
+
+
+def room_of(config: Config) -> tuple[int, int]:
+    """GPUs of a node, and the ranks that share it."""
+    gpus = config.site.gpus_per_node or config.cluster.gpus_per_node
+    per_node = config.site.ranks_per_node or gpus
+    if not per_node:
+        raise UserError("how many ranks share a node? Give site.gpus_per_node, or site.ranks_per_node without GPUs")
+    return gpus, per_node
 
 
 def laid_out(config: Config) -> Config:

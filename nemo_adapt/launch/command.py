@@ -6,7 +6,7 @@
 from nemo_adapt import pipeline, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
-from nemo_adapt.launch.chain import chain, laid_out
+from nemo_adapt.launch.chain import chain, laid_out, size_of
 from nemo_adapt.registry import nearest
 
 EXECUTORS = ("sbatch", "nemo_run")
@@ -18,11 +18,13 @@ def main(words: list[str]) -> None:
     executor = config.launch.executor
     if executor not in EXECUTORS:
         raise UserError(f"launch.executor={executor!r} is not one of sbatch, nemo_run.{nearest(executor, EXECUTORS)}")
+    if config.study.axes:
+        raise UserError("the recipe is a study: nemo-adapt study ... study.array=TASKS submits it as a job array")
     config = laid_out(config)
     steps = pipeline.run_steps(config)
     pipeline.check_steps(config, steps, here=False)
     jobs = chain(steps)
     if config.launch.dry_run:
-        submit.show(config, jobs)
+        submit.show(config, jobs, size_of(config))
     else:
-        submit.submit(config, jobs)
+        submit.submit(config, jobs, size_of(config))

@@ -31,7 +31,7 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
     """
     site = config.site
     check_site(site)
-    ranks = job.kind is Kind.RANKS
+    ranks, array = job.kind is Kind.RANKS, job.kind is Kind.ARRAY
     return (
         _templates()
         .get_template("job.sh.j2")
@@ -39,12 +39,14 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
             options=options(config, job, size),
             site=site,
             ranks=ranks,
-            cpus=site.cpus_per_rank or 1,
+            array=array,
+            threads=(site.cpus_per_rank or 1) if ranks else site.cpus_per_rank if array else 0,
             run=str(place.root),
             needed=container.needed(config, workdir),
             srun=srun_options(config, job, size, place, workdir),
             python=python,
             code=str(place.code),
+            command=job.command,
             job=job.name,
             result=job.result,
         )
@@ -54,35 +56,43 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
 def options(config: Config, job: Job, size: Size) -> list[str]:
     """What the script tells sbatch of itself."""
     site, cpu = config.site, config.site.cpu
-    ranks, gpus = job.kind is Kind.RANKS, {Kind.CPU: 0, Kind.ONE_GPU: 1, Kind.RANKS: size.gpus_per_node}[job.kind]
-    gpus = min(gpus, size.gpus_per_node)
+    ranks, array = job.kind is Kind.RANKS, job.kind is Kind.ARRAY
+    trains = ranks or array
+    gpus = size.gpus_per_node if trains else min(1, size.gpus_per_node) if job.kind is Kind.ONE_GPU else 0
     given: dict[str, Any] = {
         "job-name": label(f"{config.run.name}-{job.name}"),
-        "partition": site.partition if ranks or gpus or not cpu.partition else cpu.partition,
+        "array": f"0-{job.tasks - 1}" if array else "",
+        "partition": site.partition if trains or gpus or not cpu.partition else cpu.partition,
         "account": site.account,
-        "qos": site.qos if ranks or gpus or not cpu.partition else "",
-        "constraint": site.constraint if ranks or gpus else "",
+        "qos": site.qos if trains or gpus or not cpu.partition else "",
+        "constraint": site.constraint if trains or gpus else "",
         "nodes": size.nodes if ranks else 1,
         "ntasks-per-node": size.ranks_per_node if ranks else 1,
-        "cpus-per-task": site.cpus_per_rank if ranks else cpu.cpus,
-        "mem": site.memory if ranks else cpu.memory,
-        "time": site.time if ranks else cpu.time,
+        "cpus-per-task": cpus_of(config, job, size),
+        "mem": cpu.memory if not trains else site.memory if size.is_whole else "",  # Slurm's share of a node
+        "time": site.time if trains else cpu.time,
     }
     of = f"{site.gpu_type}:" if site.gpu_type else ""
     if gpus and site.gpu_request != "none":
         given[site.gpu_request] = f"{of}{gpus}" if site.gpu_request == "gpus-per-node" else f"gpu:{of}{gpus}"
-    if ranks:
+    if trains:
         given["signal"] = f"B:USR1@{site.signal_seconds}"
     given["open-mode"] = "append"
     return ["--requeue", *(f"--{name}={value}" for name, value in given.items() if value not in ("", 0)), *site.sbatch]
 
 
+def cpus_of(config: Config, job: Job, size: Size) -> int:
+    """Cores of each task; 0: Slurm's default."""
+    if job.kind is Kind.ARRAY:
+        return config.site.cpus_per_rank * size.ranks * size.processes
+    return config.site.cpus_per_rank if job.kind is Kind.RANKS else config.site.cpu.cpus
+
+
 def srun_options(config: Config, job: Job, size: Size, place: Place, workdir: Path) -> list[str]:
     """What the script tells srun, which starts the ranks of a job, or its one process."""
     site = config.site
-    ranks = job.kind is Kind.RANKS
-    cpus = site.cpus_per_rank if ranks else site.cpu.cpus
-    words = ["--kill-on-bad-exit=1", f"--ntasks={size.ranks if ranks else 1}"]
+    cpus = cpus_of(config, job, size)
+    words = ["--kill-on-bad-exit=1", f"--ntasks={size.ranks if job.kind is Kind.RANKS else 1}"]
     words += [f"--cpus-per-task={cpus}"] if cpus else []  # since Slurm 22.05 it does not follow from the job's
     return [*words, *container.options(config, folders(place, workdir), workdir, variables(config, job)), *site.srun]
 
@@ -99,16 +109,18 @@ def variables(config: Config, job: Job) -> list[str]:
 
 
 def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:
-    """The words that submit a job's script from ``workdir``, to begin ``after`` the job of that number has ended well.
+    """The words that submit a job's script from ``workdir``, to begin ``after`` the job of that number has ended well
+    (or, with ``job.after``, however it has).
 
     No job waits for one that has failed. ``UserError`` for a folder in which Slurm cannot write a log.
     """
-    log = str(place.log(job.name, "%j"))
+    number = "%A_%a" if job.kind is Kind.ARRAY else "%j"
+    log = str(place.log(job.name, number))
     if "\\" in log:
         raise UserError(f"Slurm writes no log below {place.root}: it takes the backslash in the name for itself")
-    name = log[: -len("%j.log")].replace("%", "%%") + "%j.log"
+    name = log[: -len(f"{number}.log")].replace("%", "%%") + f"{number}.log"
     words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
-    return [*words, *([f"--dependency=afterok:{after}"] if after else []), str(place.script(job.name))]
+    return [*words, *([f"--dependency={job.after}:{after}"] if after else []), str(place.script(job.name))]
 
 
 def label(name: str) -> str:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
@@ -29,6 +29,8 @@ class State:
     time_limit: str = ""
     start: str = ""
     restarts: int = 0
+    tasks: tuple[tuple[str, int], ...] = ()
+    """Of an array: states of its tasks, and how many are in each."""
 
     @property
     def is_live(self) -> bool:
@@ -89,8 +91,14 @@ def _known(number: str) -> State:
     code, out, _ = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
     if code:
         return State()
+    records = [_record(line) for line in out.splitlines() if line.strip()]
+    return _together(records) if records else State()
+
+
+def _record(line: str) -> tuple[State, int]:
+    """What a line of ``scontrol show job`` says of a job, or of so many tasks of an array."""
     fields: dict[str, str] = {}
-    for name, value in FIELD.findall(out.partition(" Command=")[0]):  # names of files follow
+    for name, value in FIELD.findall(line.partition(" Command=")[0]):  # names of files follow
         fields.setdefault(name, "" if value in ("(null)", "N/A", "Unknown") else value)
     return State(
         fields.get("JobState", ""),
@@ -101,7 +109,31 @@ def _known(number: str) -> State:
         fields.get("TimeLimit", ""),
         fields.get("StartTime", ""),
         int(fields.get("Restarts", "0") or 0),
-    )
+    ), _tasks(fields.get("ArrayTaskId", ""))
+
+
+def _tasks(numbers: str) -> int:
+    """How many tasks ``0-3,7%2`` are; 0 where there are no numbers, for a job that is no array."""
+    ranges = [part.partition("-") for part in numbers.partition("%")[0].split(",") if part]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges if first.isdigit())
+
+
+def _together(records: Sequence[tuple[State, int]]) -> State:
+    """A job; of an array, the task that tells most, with the states of all."""
+    told = min((state for state, _ in records), key=lambda state: _rank(state.state))
+    if not any(tasks for _, tasks in records):
+        return told
+    counts: dict[str, int] = {}
+    for state, tasks in records:
+        counts[state.state] = counts.get(state.state, 0) + max(1, tasks)
+    return replace(told, restarts=max(state.restarts for state, _ in records), tasks=tuple(counts.items()))
+
+
+def _rank(state: str) -> int:
+    """Which states of tasks stand for their array first: running, waiting, failed, done."""
+    if state in plain.LIVE:
+        return 1 if state in plain.WAITING else 0
+    return 3 if state == "COMPLETED" else 2
 
 
 def _accounted(numbers: Sequence[str]) -> dict[str, State]:
@@ -111,9 +143,11 @@ def _accounted(numbers: Sequence[str]) -> dict[str, State]:
     columns = "JobID,State,Reason,ExitCode,NodeList,Elapsed,Timelimit,Start"
     words = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(numbers)}"]
     code, out, _ = call([*words, f"--format={columns}"], timeout=30)
-    found = {}
+    found: dict[str, list[tuple[State, int]]] = {}
     for row in (line.split("|") for line in out.splitlines() if not code):
         if len(row) == len(columns.split(",")) and row[1]:
             number, name, why, exit_code, nodes, run_time, limit, start = row
-            found[number] = State(name.split()[0].rstrip("+"), why, exit_code, nodes, run_time, limit, start)
-    return found
+            state = State(name.split()[0].rstrip("+"), why, exit_code, nodes, run_time, limit, start)
+            number, _, task = number.partition("_")
+            found.setdefault(number, []).append((state, _tasks(task.strip("[]"))))
+    return {number: _together(records) for number, records in found.items()}

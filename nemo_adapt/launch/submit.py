@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nemo_adapt.artifact import versions, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container, nemo_run, sbatch, slurm
-from nemo_adapt.launch.chain import Job, Size, size_of
+from nemo_adapt.launch.chain import Job, Size
 from nemo_adapt.launch.places import Place, submitted
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
@@ -78,7 +78,7 @@ def check_image(config: Config) -> str:
     return f"site.container.image: {image} cannot be seen from here: each job looks for it on its first node"
 
 
-def show(config: Config, jobs: Sequence[Job]) -> None:
+def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
     """Print what would be submitted."""
     note = check_image(config)
     if note:
@@ -88,15 +88,18 @@ def show(config: Config, jobs: Sequence[Job]) -> None:
         with tempfile.TemporaryDirectory() as folder, _experiment(config, jobs, Path(folder)) as made:
             made.dryrun()
         return
-    texts, place, after = scripts(config, jobs, size_of(config)), place_of(config), ""
+    texts, place, after = scripts(config, jobs, size), place_of(config), ""
     for job in jobs:
         print(f"### {sbatch.shown(sbatch.submission(config, job, place, Path.cwd(), after))}")
         print(texts[job.name])
         after = f"<number of {job.name}>"
 
 
-def submit(config: Config, jobs: Sequence[Job]) -> None:
-    """Submit the jobs of a run, or none of them; ``UserError`` where Slurm refuses one."""
+def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, str] | None = None) -> None:
+    """Submit the jobs of a run, or none of them; ``UserError`` where Slurm refuses one.
+
+    ``files``: what the jobs need besides, by its name in ``launch/``.
+    """
     if slurm.missing("sbatch"):
         raise UserError(
             "there is no sbatch on this machine: launch from a login node of a Slurm cluster. `nemo-adapt run` needs "
@@ -107,24 +110,28 @@ def submit(config: Config, jobs: Sequence[Job]) -> None:
     note = check_image(config)
     if note:
         say(note)
-    chain = _by_nemo_run if config.launch.executor == NEMO_RUN else _by_sbatch
-    numbers = chain(config, jobs, place)
+    if config.launch.executor == NEMO_RUN:
+        numbers = _by_nemo_run(config, jobs, place)
+    else:
+        numbers = _by_sbatch(config, jobs, size, place, files or {})
     record(config, place, jobs, numbers)
     root = sbatch.shown([str(RunFolder.of(config).root)])
     say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
     say(f"how it goes: nemo-adapt status {root}; to end it: nemo-adapt cancel {root}")
 
 
-def _by_sbatch(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
+def _by_sbatch(
+    config: Config, jobs: Sequence[Job], size: Size, place: Place, files: Mapping[str, str]
+) -> dict[str, str]:
     """Numbers of the submitted jobs, by name."""
-    texts = scripts(config, jobs, size_of(config))
+    texts = scripts(config, jobs, size)
     with tempfile.TemporaryDirectory() as folder:  # where Slurm refuses them, there is no run
         for job in jobs:
             path = Path(folder) / place.script(job.name).name
             path.write_text(texts[job.name], encoding="utf-8")
             slurm.test([*sbatch.submission(config, job, place, Path.cwd())[:-1], str(path)])
     claim(RunFolder.of(config), config)
-    leave(config, place, texts)
+    leave(config, place, texts, files)
     numbers: dict[str, str] = {}
     after = ""
     try:
@@ -143,7 +150,7 @@ def _by_nemo_run(config: Config, jobs: Sequence[Job], place: Place) -> dict[str,
     folder = place.folder / "nemo-run"
     with _experiment(config, jobs, folder) as made:
         claim(RunFolder.of(config), config)
-        leave(config, place, {})
+        leave(config, place, {}, {})
         made.run(detach=True)
         return {job.name: each.handle.rpartition("/")[2] for job, each in zip(jobs, made.jobs, strict=True)}
 
@@ -162,8 +169,8 @@ def refuse_twice(place: Place) -> None:
         )
 
 
-def leave(config: Config, place: Place, texts: dict[str, str]) -> None:
-    """Write what the jobs need: the configuration, the program as it is now, the scripts, folders for logs."""
+def leave(config: Config, place: Place, texts: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """Write what the jobs need: configuration, the program as it is now, scripts, ``files``, folders for logs."""
     for folder in (place.folder, place.root / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     place.config.write_text(recipes.to_yaml(config), encoding="utf-8")
@@ -176,11 +183,14 @@ def leave(config: Config, place: Place, texts: dict[str, str]) -> None:
         place.code.write_text(MAIN, encoding="utf-8")
     for name, text in texts.items():
         place.script(name).write_text(text, encoding="utf-8")
+    for name, text in files.items():
+        (place.folder / name).parent.mkdir(exist_ok=True)
+        (place.folder / name).write_text(text, encoding="utf-8")
 
 
 def record(config: Config, place: Place, jobs: Sequence[Job], numbers: dict[str, str]) -> None:
     """Note which jobs were submitted, when, and by what code."""
-    rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages)} for job in jobs]
+    rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages), "tasks": job.tasks} for job in jobs]
     facts: dict[str, Any] = {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()}
     write_json(place.jobs, {**facts, "commit": commit(), "executor": config.launch.executor})
 

@@ -15,6 +15,7 @@ REFUSALS = (
     ("group not permitted", "your group may not use this partition: site.partition"),
     ("access/permission denied", "you may not submit jobs there: site.partition, site.account"),
     ("reservation", "no such reservation: site.sbatch"),
+    ("invalid job array", "a larger job array than Slurm takes (MaxArraySize): study.array"),
     ("unrecognized option", "an option that sbatch does not know here: site.sbatch"),
     ("unable to contact slurm controller", "Slurm's controller does not answer: try again later"),
     ("unable to process configuration", "Slurm is not set up on this machine: launch from a login node"),

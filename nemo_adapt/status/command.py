@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
 from nemo_adapt.status.jobs import JobState, jobs, states, told
 from nemo_adapt.status.stages import FINISHED, StageState, stages
 from nemo_adapt.status.training import Training, training
@@ -73,24 +74,29 @@ class Report:
     training: Training | None
     jobs: list[JobState]
     now: float
+    cells: list[CellState] = field(default_factory=list)
+    """Of a study, which has no stages of its own."""
 
     @property
     def is_under_way(self) -> bool:
         """Whether there is more to come: jobs that have not ended, or, of a run that was not launched, stages."""
         if self.jobs:
             return any(job.is_live for job in self.jobs)
-        return any(stage.state != FINISHED for stage in self.stages)
+        states = [stage.state for stage in self.stages] + [cell.state for cell in self.cells]
+        return any(state != FINISHED for state in states)
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         trained = asdict(self.training) if self.training else None
         parts = {"stages": list(map(asdict, self.stages)), "jobs": list(map(asdict, self.jobs)), "training": trained}
-        return {"run": self.run, **parts}
+        return {"run": self.run, **parts, **({"cells": list(map(asdict, self.cells))} if self.cells else {})}
 
 
 def look(root: Path) -> Report:
     """How the run in a folder is doing."""
     config = recipes.read(RunFolder(root).config)
+    if is_study(root, config):
+        return Report(str(root), [], None, jobs(root, states(root)), time.time(), cell_states(root, config))
     run, now, known = RunFolder(root, config.export.dir), time.time(), states(root)
     return Report(str(root), stages(config, run), training(config, run, now, known), jobs(root, known), now)
 
@@ -99,7 +105,13 @@ def show(report: Report, clear: bool = False) -> None:
     """Print the tables, the warnings below them, and the end of the log that matters."""
     if clear:
         print("\x1b[H\x1b[2J", end="")
-    grid(["stage", "", "took", ""], [stage_row(state, report.now) for state in report.stages])
+    if report.cells:
+        say(f"{counted(report.cells)}\n")
+        shown = [state for state in report.cells if state.state in (BEGUN, FAILED)]
+        if shown:
+            grid(["cell", "", "written", ""], [cell_row(state, report.now) for state in shown])
+    else:
+        grid(["stage", "", "took", ""], [stage_row(state, report.now) for state in report.stages])
     if report.jobs:
         print()
         grid(["job", "", "ran", "why"], [job_row(job) for job in report.jobs])
@@ -140,6 +152,11 @@ def stage_row(state: StageState, now: float) -> tuple[str, ...]:
     if state.seconds is None:
         return state.stage, state.state, took, f"last written {ago(now - state.at)}"
     return state.stage, state.state, took, datetime.fromtimestamp(state.at).strftime("%Y-%m-%d %H:%M")
+
+
+def cell_row(state: CellState, now: float) -> tuple[str, ...]:
+    """Name, state, when something was last written, and the last that it has said."""
+    return state.cell, state.state, "" if state.at is None else ago(now - state.at), state.said
 
 
 def facts(it: Training) -> Iterator[tuple[str, str]]:

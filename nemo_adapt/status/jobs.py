@@ -9,6 +9,7 @@ from pathlib import Path
 from nemo_adapt.launch import slurm, words
 from nemo_adapt.launch.places import Place, submitted
 from nemo_adapt.launch.slurm import State
+from nemo_adapt.status.traces import written
 
 LOG_LINES = 5
 LOG_BYTES = 16 << 10
@@ -54,7 +55,7 @@ def states(root: Path) -> dict[str, State]:
 def jobs(root: Path, known: Mapping[str, State]) -> list[JobState]:
     """The jobs of a launched run, in order, given what Slurm knows of them."""
     place = Place(root)
-    return [_job(job["name"], str(job["id"]), place, known) for job in submitted(root)]
+    return [_job(job["name"], str(job["id"]), place, known, job.get("tasks", 0)) for job in submitted(root)]
 
 
 def told(found: list[JobState]) -> tuple[str, list[str]]:
@@ -64,16 +65,20 @@ def told(found: list[JobState]) -> tuple[str, list[str]]:
     chosen = next(iter([*running, *reversed(begun)]), None)
     if not chosen:
         return "", []
-    lines = _end(Path(chosen.log))
+    lines = end_of(Path(chosen.log))
     return chosen.log, ([line for line in lines if not FOLLOWS.match(line)] or lines)[-LOG_LINES:]
 
 
-def _job(name: str, number: str, place: Place, known: Mapping[str, State]) -> JobState:
+def _job(name: str, number: str, place: Place, known: Mapping[str, State], tasks: int) -> JobState:
     log = place.log(name, number)
+    if tasks:  # each has a log of its own: that of the last that said something
+        log = max(log.parent.glob(f"{log.stem}_*{log.suffix}"), key=written, default=log)
     found = known.get(number, State())
     why = words.reason(found.state, found.reason, found.exit_code)
     if found.state == "FAILED":
         why = _error(log) or why
+    if found.tasks:
+        why = ", ".join(f"{count} {words.state(state)}" for state, count in found.tasks)
     if found.state in words.WAITING and found.start:
         why = f"{why}, expected to start at {found.start}"
     if not found.state:
@@ -95,7 +100,8 @@ def _job(name: str, number: str, place: Place, known: Mapping[str, State]) -> Jo
     )
 
 
-def _end(log: Path) -> list[str]:
+def end_of(log: Path) -> list[str]:
+    """The last lines of a log."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_BYTES))
@@ -106,7 +112,7 @@ def _end(log: Path) -> list[str]:
 
 def _error(log: Path) -> str:
     """The last mistake that a job has named; where its process could not be started, the first reason for that."""
-    lines = _end(log)
+    lines = end_of(log)
     named = [line.partition(ERROR)[2] for line in lines if ERROR in line]
     return (
         named[-1]

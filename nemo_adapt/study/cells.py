@@ -48,6 +48,8 @@ def cells(study: StudyConfig) -> list[Cell]:
         raise UserError("study.axes is empty: say what is varied, as study.axes={AXIS: {VALUE: [key=value]}}")
     if study.seeds < 1 or study.processes < 1:
         raise UserError(f"study.seeds={study.seeds} and study.processes={study.processes} must be at least 1")
+    if study.array < 0:
+        raise UserError(f"study.array={study.array} must be a number of tasks, or 0: no array")
     left_out = [_conditions(text, study) for text in study.leave_out]
     found = []
     for seed, chosen in itertools.product(range(study.seeds), list(itertools.product(*study.axes.values()))):

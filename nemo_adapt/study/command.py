@@ -4,28 +4,38 @@ Cells whose run has ended well are not run again, so that the same command goes 
 have in common (tokenizers, data, converted models) is made once.
 """
 
+import re
+
 from nemo_adapt import recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
+from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, cells, check, configuration, seeded
-from nemo_adapt.study.work import LOG, Job, part_of, work
+from nemo_adapt.study.work import CELLS, LOG, Job, part_of, work
 
-CELLS, SHARED = "cells", "shared"
-OURS = ("recipe=", "run.name=", "run.shared=", "study.")
+SHARED = "shared"
+PLAIN = re.compile(r"[\w./+-]+")
+CLUSTER = ("site=", "site.", "launch.")
+OURS = ("recipe=", "run.name=", "run.shared=", "study.", *CLUSTER)
 """Words of the command line that are the study's own, and no cell's."""
 
 
 def main(words: list[str]) -> None:
     """The command. ``UserError`` for a study that cannot be run, and when cells have failed."""
     config = recipes.of_words(words)
+    if not config.study.array and (given := [word for word in words if word.startswith(CLUSTER)]):
+        raise UserError(f"{given[0]} is for a study on a cluster: study.array=TASKS makes it a job array")
     recipe = next((word.partition("=")[2] for word in words if word.startswith("recipe=")), "blank")
     common = [word for word in words if not word.startswith(OURS)]
     run = RunFolder.of(config)
     found = cells(config.study)
     configs = checked(found, recipe, common, config.study.match)
     jobs = [job_of(cell, configs[cell.values_key], config, recipe, common) for cell in found]
+    if config.study.array:
+        array.launch(config, jobs, configs)
+        return
     claim(run, config)
     mine = part_of(jobs)
     say(
@@ -34,12 +44,17 @@ def main(words: list[str]) -> None:
     try:
         failed = work(mine, config.study.processes)
     finally:  # also of a study that was stopped
-        tell(jobs, configs, config)
+        if mine == jobs:  # tasks of an array would write it all at once
+            tell(jobs, configs, config)
     if failed:
-        raise UserError(
-            f"study: {len(failed)} cells failed ({', '.join(job.cell.name for job in failed[:3])}"
-            f"{', …' if len(failed) > 3 else ''}): see {failed[0].folder / LOG}; the same command runs them again"
-        )
+        raise UserError(said_of(failed, f"{len(failed)} cells failed"))
+
+
+def said_of(jobs: list[Job], what: str) -> str:
+    """One line that names some of the cells that are not done, and the log of the first."""
+    names = ", ".join(job.cell.name for job in jobs[:3])
+    log = jobs[0].folder / LOG
+    return f"study: {what} ({names}{', …' if len(jobs) > 3 else ''}): see {log}; the same command runs them again"
 
 
 def tell(jobs: list[Job], configs: dict[tuple[str, ...], Config], config: Config) -> None:
@@ -51,7 +66,8 @@ def tell(jobs: list[Job], configs: dict[tuple[str, ...], Config], config: Config
         return
     rows = [results.read(job.cell, job.folder, configs[job.cell.values_key]) for job in done]
     axes, out = {axis: list(values) for axis, values in config.study.axes.items()}, RunFolder.of(config).root
-    report.write(config.run.name, axes, rows, len(jobs), config.study.match, out)
+    failed = {job.cell.name: job.why for job in jobs if not job.done and job.why}
+    report.write(config.run.name, axes, rows, len(jobs), config.study.match, out, failed)
     for sentence in tables.verdicts(axes, rows):
         say(sentence)
     say(f"report: {out / 'study.html'}")
@@ -71,5 +87,15 @@ def job_of(cell: Cell, own: Config, study: Config, recipe: str, common: list[str
     """The run of a cell."""
     root = RunFolder.of(study).root
     words = [f"recipe={recipe}", *common, *cell.words, *seeded(cell, own)]
-    places = [f"run.name={study.run.name}/{CELLS}/{cell.name}", f"run.shared={root / SHARED}"]
-    return Job(cell, root / CELLS / cell.name, ["run", *words, *places], own.parallel.ranks)
+    places = {"run.name": f"{study.run.name}/{CELLS}/{cell.name}", "run.shared": str(root / SHARED)}
+    return Job(
+        cell,
+        root / CELLS / cell.name,
+        ["run", *words, *(f"{key}={_quoted(place)}" for key, place in places.items())],
+        own.parallel.ranks,
+    )
+
+
+def _quoted(text: str) -> str:
+    """A value as Hydra takes it."""
+    return text if PLAIN.fullmatch(text) else '"{}"'.format(text.replace('"', '\\"'))

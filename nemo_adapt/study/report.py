@@ -3,7 +3,7 @@
 import csv
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,14 +30,23 @@ class Section:
     tables: Sequence[tuple[str, Table]] = field(default_factory=list)
 
 
-def write(name: str, axes: Axes, rows: Sequence[Row], cells: int, match: str, out: Path) -> str:
-    """Write all files into ``out``; returns the Markdown. ``cells`` is how many runs the whole study has."""
+def write(
+    name: str,
+    axes: Axes,
+    rows: Sequence[Row],
+    cells: int,
+    match: str,
+    out: Path,
+    failed: Mapping[str, str] | None = None,
+) -> str:
+    """Write all files into ``out``; returns the Markdown. ``cells`` is how many runs the whole study has, ``failed``
+    those that have failed, and why."""
     measures, among = tables.measures_of(rows), tables.varied(axes, rows)
     found = {
         axis: {measure: list(map(asdict, differences(rows, axis, axes[axis], measure))) for measure in measures}
         for axis in among
     }
-    about = {"name": name, "axes": axes, "cells": cells, "match": match, "versions": versions()}
+    about = {"name": name, "axes": axes, "cells": cells, "match": match, "failed": failed or {}, "versions": versions()}
     write_json(out / "study.json", {**about, "rows": list(map(asdict, rows)), "differences": found})
     with (out / "study.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

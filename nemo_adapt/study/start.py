@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -38,9 +39,18 @@ def start(server: ForkServerContext, command: Sequence[str], log: Path, alone: b
     return process
 
 
+def _end_with_study() -> None:
+    """Have this run save and end once the study is not there any more, as one that was killed."""
+    study = multiprocessing.parent_process()
+    if study:
+        study.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _run(command: list[str], log: Path, alone: bool) -> None:
     """In the new process: the command, whose exit code is the process's."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)
+    threading.Thread(target=_end_with_study, daemon=True).start()
     with log.open("ab") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)

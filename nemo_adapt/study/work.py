@@ -14,14 +14,20 @@ from typing import Any
 from nemo_adapt import ranks
 from nemo_adapt.artifact import write_json
 from nemo_adapt.progress import Bar
+from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
 
-DONE, LOG = "done.json", "log.txt"
+DONE, FAILED, LOG = "done.json", "failed.json", "log.txt"
+ERROR = "nemo-adapt: error: "
+CELLS = "cells"
+"""The folder of their runs, in the study's."""
 LOOK_SECONDS = 0.2
 """Between looks at the running processes."""
 MANIFEST = "evaluate/manifest.json"
 """What the last stage of a run leaves behind."""
+STOPPED = (ranks.MORE_TO_DO, *(-number for number in ranks.STOP_SIGNALS))
+"""How a run ends that was asked to."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Job:
     """Words behind ``nemo-adapt``."""
     ranks: int = 1
     """Processes of its training."""
+    frozen: tuple[str, ...] = ()
+    """The words for the same in a launched study, whose cells are what they were then."""
 
     @property
     def done(self) -> bool:
@@ -44,6 +52,16 @@ class Job:
         except (OSError, ValueError):
             return False
         return before == {"command": self.command} and (self.folder / MANIFEST).is_file()
+
+    @property
+    def why(self) -> str:
+        """How it has failed when it was last tried; empty where it has not."""
+        return str(failure(self.folder).get("why", ""))
+
+    @property
+    def has_failed_here(self) -> bool:
+        """Whether it has failed in this job of Slurm, which was queued again since."""
+        return is_earlier(failure(self.folder), this_start())
 
 
 @dataclass
@@ -57,7 +75,8 @@ class Workers:
     def start(self, job: Job) -> None:
         """Start a cell; what it says goes to its log."""
         job.folder.mkdir(parents=True, exist_ok=True)
-        process = start(self.server, job.command, job.folder / LOG, alone=job.ranks == 1)
+        (job.folder / FAILED).unlink(missing_ok=True)
+        process = start(self.server, job.frozen or job.command, job.folder / LOG, alone=job.ranks == 1)
         self.running.append((job, process))
 
     def ended(self) -> Iterator[tuple[Job, int]]:
@@ -84,27 +103,50 @@ def part_of(jobs: Sequence[Job]) -> list[Job]:
 
 
 def work(jobs: Sequence[Job], processes: int) -> list[Job]:
-    """Run what is not done yet, ``processes`` at a time; those that failed.
+    """Run what is not done yet, ``processes`` at a time; those that failed. A job of Slurm that was queued again leaves
+    those that failed in it before.
 
     On USR1 and TERM the runs are asked to save, and ``SystemExit`` has ``ranks.MORE_TO_DO``.
     """
-    todo = [job for job in jobs if not job.done]
-    failed: list[Job] = []
+    undone = [job for job in jobs if not job.done]
+    failed = [job for job in undone if job.has_failed_here]
+    todo = [job for job in undone if job not in failed]
     workers = Workers(context(processes * max((job.ranks for job in todo), default=1)))
     with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
         while workers.running or (todo and not workers.stopping):
             while todo and len(workers.running) < processes and not workers.stopping:
                 workers.start(todo.pop(0))
             for job, code in workers.ended():
+                if code in STOPPED:  # srun signals all processes of a task one after another: ours may be yet to come
+                    time.sleep(LOOK_SECONDS)
                 if code == 0:
                     write_json(job.folder / DONE, {"command": job.command})
                 elif not workers.stopping:
+                    write_json(job.folder / FAILED, {"code": code, "why": _told(job, code), **this_start()})
                     failed.append(job)
-                bar.advance(1, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
+                is_over = code == 0 or not workers.stopping
+                bar.advance(is_over, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
             time.sleep(LOOK_SECONDS)
         if workers.stopping:
             raise SystemExit(ranks.MORE_TO_DO)
     return failed
+
+
+def failure(folder: Path) -> dict[str, Any]:
+    """What a cell's folder says of its last try, if that failed: ``why``, the exit ``code``, Slurm's ``job``."""
+    try:
+        return dict(json.loads((folder / FAILED).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _told(job: Job, code: int) -> str:
+    """The last mistake of the user's in a cell's log, or its exit code."""
+    lines = (job.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    mistakes = [line.partition(ERROR)[2] for line in lines if ERROR in line]
+    if code == ranks.USER_ERROR and mistakes:
+        return mistakes[-1]
+    return f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
 @contextmanager

@@ -135,3 +135,11 @@ assert all(blocked >> (number - 1) & 1 for number in ranks.STOP_SIGNALS), facts[
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_before_any_rank_is_there_is_not_lost():
+    with pytest.raises(SystemExit) as ended, ranks._forwarding():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(5)
+    assert ended.value.code == ranks.MORE_TO_DO
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

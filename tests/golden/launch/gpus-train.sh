@@ -44,6 +44,7 @@ MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))
 export MASTER_ADDR MASTER_PORT
 
+job=$SLURM_JOB_ID
 # Slurm tells this shell alone (B:USR1) that the time limit is near, and ends it (TERM) for a job that is preempted or
 # cancelled. srun hands USR1 on to the ranks, which save and end.
 asked= again=
@@ -70,27 +71,27 @@ if [ "$code" != 0 ] && { [ -z "$asked" ] || [ "$code" -le 128 ]; }; then
     exit "$code"
 fi
 for _ in $(seq 60); do
-    if known=$(scontrol --oneliner show job "$SLURM_JOB_ID" 2> /dev/null); then
+    if known=$(scontrol --oneliner show job "$job" 2> /dev/null); then
         known="${known%% Command=*} " # names of files follow
         case $known in
         *" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;;
         *)
-            echo "nemo-adapt: Slurm has queued job $SLURM_JOB_ID again by itself"
+            echo "nemo-adapt: Slurm has queued job $job again by itself"
             exit 0
             ;;
         esac
         case $known in
         *" JobState=RUNNING "* | *" Reason=TimeLimit "*) ;;
         *)
-            echo "nemo-adapt: job $SLURM_JOB_ID was cancelled: it is not queued again" >&2
+            echo "nemo-adapt: job $job was cancelled: it is not queued again" >&2
             exit 1
             ;;
         esac
-        if scontrol requeue "$SLURM_JOB_ID"; then
-            echo "nemo-adapt: job $SLURM_JOB_ID is queued again and goes on from its last checkpoint"
+        if scontrol requeue "$job"; then
+            echo "nemo-adapt: job $job is queued again and goes on from its last checkpoint"
             exit 0
         fi
     fi
     sleep 5 # Slurm's controller may be restarting
 done
-fail "job $SLURM_JOB_ID could not be queued again: scontrol requeue $SLURM_JOB_ID"
+fail "job $job could not be queued again: scontrol requeue $job"

@@ -1,11 +1,14 @@
 """The study of docs/study.md is one that can be run."""
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from helpers.worlds import small_world
 
-from nemo_adapt import recipes
+from nemo_adapt import cli, recipes
 from nemo_adapt.study.cells import cells
 from nemo_adapt.study.command import checked
 
@@ -23,6 +26,20 @@ def test_the_page_s_study_composes(tmp_path):
     chosen = configs["800", "random_init", "none"]
     assert chosen.tokenizer.new_tokens == 800 and chosen.resize.input == "random_init"
     assert chosen.data.replay_share == 0 and chosen.model.path == "elsewhere"
+
+
+def test_the_page_s_array_is_rendered(tmp_path, monkeypatch, capsys):
+    page = PAGE.read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    small_world(tmp_path)
+    shutil.copytree(tmp_path / "runs/smallworld/base", tmp_path / "runs/demo_base/export")
+    (tmp_path / "my_study.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (command,) = [line for line in page.splitlines() if line.startswith("nemo-adapt study ") and "dry_run" in line]
+    cli.command("study", shlex.split(command)[2:])
+    shown = capsys.readouterr().out
+    assert shown.count("#!/usr/bin/env bash") == 3
+    assert "#SBATCH --array=0-15" in shown and "#SBATCH --gpus-per-node=2" in shown  # the demo's cells have two ranks
 
 
 def test_a_misspelt_word_of_an_axis_is_said_with_its_cell(tmp_path):

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
+from nemo_adapt import recipes
+from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.study import start
 
 
@@ -34,3 +38,29 @@ assert dist.get_world_size() == 1 and total.tolist() == [1, 1]
         [sys.executable, "-c", text], env={**environment, **start.ALONE}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_ends_with_the_study_that_was_killed(tmp_path):
+    config = recipes.load("blank", ["run.name=r", f"run.dir={tmp_path}", "model.path=nowhere"])
+    claim(RunFolder.of(config), config)
+    text = f"""
+import sys, time
+from pathlib import Path
+from nemo_adapt import devices
+from nemo_adapt.study import start
+devices.on_gpu = lambda: True  # nothing is imported before the fork: it would only take time
+run = start.start(start.context(1), ["status", "{tmp_path}/r", "watch=0.1"], Path("{tmp_path}/log"), alone=True)
+print(run.pid, flush=True)
+time.sleep(600)
+"""
+    study = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    try:
+        run = psutil.Process(int(study.stdout.readline()))
+        until = time.monotonic() + 300
+        while not (tmp_path / "log").exists() or "not yet" not in (tmp_path / "log").read_text():
+            assert run.is_running() and time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        study.kill()
+    psutil.wait_procs([run], timeout=60)
+    assert not run.is_running()

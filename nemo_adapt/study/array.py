@@ -1,0 +1,90 @@
+"""A study as a chain of Slurm jobs: what its cells share, an array whose tasks run the cells, and the report.
+
+``launch/`` of the study's folder has the configuration of each cell as it was when the study was launched.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nemo_adapt import pipeline, recipes
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import chain, submit
+from nemo_adapt.launch.chain import Kind, Size, room_of
+from nemo_adapt.launch.places import Place
+from nemo_adapt.progress import say
+from nemo_adapt.study.cells import cells
+from nemo_adapt.study.work import CELLS, Job
+
+COMMAND = "study-job"
+"""What scripts and cells of a launched study start (``nemo_adapt.study.jobs``)."""
+PREPARE, REPORT = "prepare", "report"
+
+
+def launch(config: Config, jobs: Sequence[Job], configs: Mapping[tuple[str, ...], Config]) -> None:
+    """Submit a study, or with ``launch.dry_run`` show what would be; ``UserError`` for what cannot work.
+
+    ``configs``: the configuration of each combination of values.
+    """
+    if config.launch.executor != "sbatch" or config.launch.nodes:
+        raise UserError("a study's array takes neither launch.executor nor launch.nodes: each task is on one node")
+    tasks = min(config.study.array, len(jobs))
+    if tasks < config.study.array:
+        say(f"study.array={config.study.array}: there are {len(jobs)} cells, and so {tasks} tasks")
+    config = replace(config, study=replace(config.study, array=tasks))
+    size = size_of(config, max(job.ranks for job in jobs))
+    for values, own in configs.items():
+        try:
+            pipeline.check_steps(own, pipeline.run_steps(own), here=False)
+        except UserError as error:
+            raise UserError(f"study: {', '.join(values)}: {error}") from None
+    if config.launch.dry_run:
+        submit.show(config, chain_of(tasks), size)
+    else:
+        submit.submit(config, chain_of(tasks), size, frozen(jobs))
+
+
+def chain_of(tasks: int) -> list[chain.Job]:
+    """The jobs; the report is made also where cells have failed."""
+    return [
+        chain.Job(PREPARE, (), Kind.CPU, command=COMMAND),
+        chain.Job(CELLS, (), Kind.ARRAY, tasks=tasks, command=COMMAND),
+        chain.Job(REPORT, (), Kind.CPU, after="afterany", command=COMMAND),
+    ]
+
+
+def size_of(config: Config, ranks: int) -> Size:
+    """The size of an array's task for cells of so many ranks; ``UserError`` where one node has no room for them."""
+    gpus, per_node = room_of(config)
+    if ranks > per_node:
+        raise UserError(
+            f"study: a cell has {ranks} ranks (parallel), but a task of an array has one node, of {per_node}: launch "
+            "such cells as runs"
+        )
+    taken = ranks if gpus else ranks * config.study.processes
+    return Size(1, ranks, min(gpus, ranks), config.study.processes, is_whole=taken >= per_node)
+
+
+def frozen(jobs: Sequence[Job]) -> dict[str, str]:
+    """Files for ``launch/``: the cells, and the configuration of each."""
+    rows = [{"command": job.command, "ranks": job.ranks} for job in jobs]
+    configs = {config_of(job.cell.name): recipes.to_yaml(recipes.of_words(job.command[1:])) for job in jobs}
+    return {f"{CELLS}.json": json.dumps(rows, indent=1, ensure_ascii=False), **configs}
+
+
+def config_of(cell: str) -> str:
+    """The name in ``launch/`` of a cell's configuration."""
+    return f"{CELLS}/{cell}.yaml"
+
+
+def launched(root: Path) -> tuple[Config, list[Job]]:
+    """The configuration and the cells of a launched study."""
+    place = Place(root)
+    config = recipes.read(place.config)
+    rows = json.loads((place.folder / f"{CELLS}.json").read_text(encoding="utf-8"))
+    return config, [
+        Job(cell, root / CELLS / cell.name, row["command"], row["ranks"], (COMMAND, str(root), "cell", cell.name))
+        for cell, row in zip(cells(config.study), rows, strict=True)
+    ]

@@ -1,0 +1,84 @@
+"""``nemo-adapt study-job RUN NAME``: what the scripts of a launched study start; ``... cell NAME``: a cell of it."""
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import nemo_adapt
+from nemo_adapt import pipeline, recipes
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch.chain import chain
+from nemo_adapt.launch.places import Place
+from nemo_adapt.progress import say
+from nemo_adapt.study.array import config_of, launched
+from nemo_adapt.study.command import said_of, tell
+from nemo_adapt.study.work import work
+
+
+def main(words: list[str]) -> None:
+    """The command. ``UserError`` where cells have failed."""
+    root, name, *cell = words
+    jobs: dict[str, Callable[..., None]] = {"prepare": prepare, "cells": run_share, "report": report, "cell": run_cell}
+    jobs[name](Path(root), *cell)
+
+
+def prepare(root: Path) -> None:
+    """All before the first stage on ranks, of each combination of values. What one cannot have is its cells' to say
+    again; ``UserError`` where there is none that can go on."""
+    _, jobs = launched(root)
+    firsts = list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
+    failed = [job for job in firsts if not job.done and not _is_prepared(root, job.cell.name)]
+    if len(failed) == len(firsts):
+        raise UserError("no cell of the study can be prepared (see above)")
+
+
+def _is_prepared(root: Path, cell: str) -> bool:
+    say(f"cell {cell}")
+    config = recipes.read(Place(root).folder / config_of(cell))
+    try:
+        pipeline.run_stages(config, chain(pipeline.run_steps(config))[0].stages)
+    except UserError as error:
+        say(f"nemo-adapt: error: {error}")
+        return False
+    except Exception:  # the other cells may not have it
+        traceback.print_exc()
+        return False
+    return True
+
+
+def run_share(root: Path) -> None:
+    """This task's share of the cells."""
+    _keep_code()
+    config, jobs = launched(root)
+    task, tasks = int(os.environ["SLURM_ARRAY_TASK_ID"]), config.study.array
+    mine = jobs[task::tasks]
+    say(f"study {config.run.name}: {len(mine)} of {len(jobs)} cells in task {task} of {tasks}")
+    failed = work(mine, config.study.processes)
+    if failed:
+        raise UserError(said_of(failed, f"{len(failed)} of {len(mine)} cells failed"))
+
+
+def run_cell(root: Path, name: str) -> None:
+    """One cell."""
+    pipeline.run_all(recipes.read(Place(root).folder / config_of(name)))
+
+
+def report(root: Path) -> None:
+    """The report of what is done; ``UserError`` that names what is not."""
+    config, jobs = launched(root)
+    done = {job.cell.values_key: job.cell.name for job in jobs if job.done}
+    configs = {values: recipes.read(Place(root).folder / config_of(name)) for values, name in done.items()}
+    tell(jobs, configs, config)
+    missing = [job for job in jobs if not job.done]
+    if missing:
+        failed_first = sorted(missing, key=lambda job: not job.why)
+        raise UserError(said_of(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))
+
+
+def _keep_code() -> None:
+    """Have processes that Python starts here import the program as it was launched, whatever is installed."""
+    before = os.environ.get("PYTHONPATH", "")
+    code = str(Path(nemo_adapt.__file__).parent.parent)
+    os.environ["PYTHONPATH"] = f"{code}{os.pathsep}{before}" if before else code
+    os.environ["PYTHONSAFEPATH"] = "1"  # not what lies in the folder that it was launched from

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+#SBATCH --requeue
+#SBATCH --job-name=turkish-cells
+#SBATCH --array=0-2
+#SBATCH --partition=gpu
+#SBATCH --account=ling
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --time=24:00:00
+#SBATCH --gpus-per-node=2
+#SBATCH --signal=B:USR1@600
+#SBATCH --open-mode=append
+command -v module > /dev/null || . /etc/profile
+module load cuda/12.8
+export NCCL_DEBUG=WARN
+set -uo pipefail
+unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
+run=/home/user/adapt/runs/turkish
+fail() {
+    echo "nemo-adapt: error: $*" >&2
+    exit 2
+}
+
+# All nodes have to see the run's folder, and the files that others write to it.
+[ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
+seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+mkdir -p "$seen" && date > "$seen/first" || fail "$(hostname) cannot write to $run"
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c '
+    for _ in $(seq 60); do
+        cmp -s "$1/first" - <<< "$2" && : > "$1/$SLURMD_NODENAME" && exit 0
+        sleep 1 # what a network file system may need to show a new file
+    done
+    echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
+    echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
+    exit 2
+}
+
+# Of an array, this task alone: the SLURM_JOB_ID of one of them is the number of the whole array.
+job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+# Slurm tells this shell alone (B:USR1) that the time limit is near, and ends it (TERM) for a job that is preempted or
+# cancelled. srun hands USR1 on to the ranks, which save and end.
+asked= again=
+tasks=
+stop() {
+    asked=1 again=1
+    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
+}
+trap stop USR1 TERM
+srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=16 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish cells < /dev/null &
+tasks=$!
+while
+    again=
+    wait "$tasks"
+    code=$?
+    [ -n "$again" ] # a signal ended the waiting, not the ranks
+do :; done
+trap '' USR1 TERM
+# 85: it was asked to end, and has more to do. One that was killed is queued again, too, in its first three starts.
+[ "$code" != 0 ] || exit 0
+[ "$code" != 85 ] || code=0
+[ "$code" -le 128 ] || [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || asked=1
+
+# More to do: ended in time with code 0, or killed by Slurm after it was asked to end.
+if [ "$code" != 0 ] && { [ -z "$asked" ] || [ "$code" -le 128 ]; }; then
+    echo "nemo-adapt: the task ended with code $code" >&2
+    exit "$code"
+fi
+for _ in $(seq 60); do
+    if known=$(scontrol --oneliner show job "$job" 2> /dev/null); then
+        known="${known%% Command=*} " # names of files follow
+        case $known in
+        *" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;;
+        *)
+            echo "nemo-adapt: Slurm has queued job $job again by itself"
+            exit 0
+            ;;
+        esac
+        case $known in
+        *" JobState=RUNNING "* | *" Reason=TimeLimit "*) ;;
+        *)
+            echo "nemo-adapt: job $job was cancelled: it is not queued again" >&2
+            exit 1
+            ;;
+        esac
+        if scontrol requeue "$job"; then
+            echo "nemo-adapt: job $job is queued again and goes on from its last checkpoint"
+            exit 0
+        fi
+    fi
+    sleep 5 # Slurm's controller may be restarting
+done
+fail "job $job could not be queued again: scontrol requeue $job"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+#SBATCH --requeue
+#SBATCH --job-name=turkish-prepare
+#SBATCH --partition=cpu
+#SBATCH --account=ling
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=32
+#SBATCH --mem=128G
+#SBATCH --time=12:00:00
+#SBATCH --open-mode=append
+command -v module > /dev/null || . /etc/profile
+module load cuda/12.8
+export NCCL_DEBUG=WARN
+set -uo pipefail
+unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+run=/home/user/adapt/runs/turkish
+fail() {
+    echo "nemo-adapt: error: $*" >&2
+    exit 2
+}
+
+# All nodes have to see the run's folder, and the files that others write to it.
+[ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
+seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+mkdir -p "$seen" && date > "$seen/first" || fail "$(hostname) cannot write to $run"
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c '
+    for _ in $(seq 60); do
+        cmp -s "$1/first" - <<< "$2" && : > "$1/$SLURMD_NODENAME" && exit 0
+        sleep 1 # what a network file system may need to show a new file
+    done
+    echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
+    echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
+    exit 2
+}
+
+exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=32 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish prepare < /dev/null

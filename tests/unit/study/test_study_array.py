@@ -1,0 +1,360 @@
+"""A study as a job array: its scripts and sizes, what is said before anything is submitted, what its jobs do."""
+
+import json
+import shlex
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.launches import WORKDIR, Machine, config_of
+from helpers.tiny import TinyLlama, make_llama
+
+from nemo_adapt import cli, recipes
+from nemo_adapt.artifact import write_json
+from nemo_adapt.errors import UserError
+from nemo_adapt.launch import sbatch, slurm
+from nemo_adapt.launch.places import Place
+from nemo_adapt.study import array, jobs
+from nemo_adapt.study.array import chain_of, size_of
+from nemo_adapt.study.work import DONE, FAILED, work
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "study"
+PROFILES = {
+    "gpus": ["site=gpus", "site.account=ling", "site.modules=[cuda/12.8]", "parallel.tp=2", "parallel.dp=1"],
+    "cpu": ["site=cpu", "parallel.tp=1", "parallel.dp=1"],
+}
+HARMFUL = "a b'c\"d $(touch pwned) `touch pwned`; touch pwned\n#SBATCH --nodes=99 \\"
+
+
+def script_of(config, job, place=None, workdir=WORKDIR):
+    """The script of a study's job, of cells that have the configuration's ranks."""
+    chosen = next(each for each in chain_of(3) if each.name == job)
+    place = place or Place(workdir / "runs/turkish")
+    return sbatch.script(config, chosen, size_of(config, config.parallel.ranks), place, workdir, "python")
+
+
+@pytest.mark.parametrize("name", ["gpus-prepare.sh", "gpus-cells.sh", "gpus-report.sh", "cpu-cells.sh"])
+def test_scripts_are_as_they_were_written_down(name):
+    profile, job = name.removesuffix(".sh").split("-")
+    assert script_of(config_of(*PROFILES[profile]), job) == (GOLDEN / name).read_text(encoding="utf-8")
+    assert len(list(GOLDEN.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["site=gpus", "parallel.tp=1"], {"gpus-per-node": "1", "cpus-per-task": "8"}),
+        (["site=gpus", "parallel.tp=8"], {"gpus-per-node": "8", "cpus-per-task": "64", "mem": "0"}),
+        (["site=gpus", "parallel.tp=1", "study.processes=2"], {"gpus-per-node": "1", "cpus-per-task": "16"}),
+        (["site=cpu", "parallel.tp=1", "site.memory=64G"], {"cpus-per-task": "1"}),
+        (["site=cpu", "parallel.tp=1", "site.memory=64G", "study.processes=2"], {"cpus-per-task": "2", "mem": "64G"}),
+    ],
+)
+def test_a_task_asks_for_the_part_of_a_node_that_it_needs(words, asked):
+    config = config_of(*words, "parallel.dp=1")
+    given = sbatch.options(config, chain_of(3)[1], size_of(replace_dp(config), config.parallel.tp))
+    found = dict(option.removeprefix("--").partition("=")[::2] for option in given)
+    named = ("gpus-per-node", "cpus-per-task", "mem")
+    assert {name: found[name] for name in named if name in found} == asked
+    assert (found["array"], found["nodes"], found["ntasks-per-node"]) == ("0-2", "1", "1")
+
+
+def replace_dp(config):
+    return replace(config, parallel=replace(config.parallel, dp=1))
+
+
+def test_cells_that_need_more_than_a_node():
+    with pytest.raises(UserError, match=r"a cell has 16 ranks .* one node, of 8: launch such cells as runs"):
+        size_of(config_of("site=gpus"), 16)
+
+
+def test_the_words_that_submit():
+    config, place = config_of("site=cpu", "parallel.tp=1", "parallel.dp=1"), Place(Path("/runs/100%"))
+    _, cells, report = (sbatch.submission(config, job, place, WORKDIR, after="12") for job in chain_of(3))
+    assert "--dependency=afterok:12" in cells and "--dependency=afterany:12" in report
+    assert "--output=/runs/100%%/logs/cells-%A_%a.log" in cells
+
+
+TASK = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+"""The last task of an array has its number in SLURM_JOB_ID."""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path / "machine", tmp_path / "run")
+
+
+@pytest.fixture
+def task(machine):
+    return script_of(config_of(*PROFILES["cpu"]), "cells", Place(machine.run))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "restarts", "code", "is_requeued"),
+    [
+        ("exit 0", 0, 0, False),  # all of its cells are done
+        ("exit 85", 0, 0, True),  # it was asked to end
+        ("exit 2", 0, 2, False),  # some have failed
+        ("exit 1", 0, 1, False),
+        ("exit 137", 2, 0, True),  # it was killed
+        ("exit 137", 3, 137, False),  # again and again
+        ("exit 85", 9, 0, True),
+    ],
+)
+def test_how_a_task_ends(machine, task, tasks, restarts, code, is_requeued):
+    count = str(restarts)
+    found, said = machine.ends(task, tasks=tasks, RESTARTS=count, SLURM_RESTART_COUNT=count, **TASK)
+    assert (found, machine.is_requeued) == (code, is_requeued), said
+    assert all("7_2" in line for line in machine.noted("scontrol").splitlines()), "this task alone"
+    assert machine.words[-3:] == ["study-job", str(machine.run), "cells"]
+
+
+def test_a_task_that_was_cancelled_is_not_queued_again(machine, task):
+    code, said = machine.ends(task, tasks="exit 85", STATE="COMPLETING", **TASK)
+    assert (code, machine.is_requeued) == (1, False) and "job 7_2 was cancelled" in said
+
+
+def test_a_signal_is_handed_on(machine, task):
+    tasks = 'trap "touch $NOTES/handed; exit 85" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
+    machine.folder.joinpath("bin/sleep").unlink()
+    process = machine.start(task, tasks, **TASK)
+    until = time.monotonic() + 60
+    while not (machine.notes / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGUSR1)
+    said, _ = process.communicate(timeout=60)
+    assert (machine.notes / "handed").exists() and (process.returncode, machine.is_requeued) == (0, True), said
+
+
+def test_names_that_a_shell_would_obey(tmp_path):
+    place, workdir = Place(tmp_path / f"runs {HARMFUL}" / HARMFUL), tmp_path / HARMFUL
+    config = config_of(*PROFILES["cpu"])
+    config.run.name = HARMFUL
+    machine = Machine(tmp_path / "machine", place.root)
+    code, said = machine.ends(script_of(config, "cells", place, workdir), **TASK)
+    assert code == 0, said
+    assert machine.words[-4:] == [str(place.code), "study-job", str(place.root), "cells"]
+    assert not list(tmp_path.rglob("pwned"))
+
+
+ARRAY = """\
+JobId=14 ArrayJobId=14 ArrayTaskId=6-8%2 JobName=x JobState=PENDING Reason=Resources Restarts=0 Command=/x JobState=no
+JobId=17 ArrayJobId=14 ArrayTaskId=5 JobName=x JobState=RUNNING Reason=None Restarts=3 NodeList=n2 Command=/x
+JobId=16 ArrayJobId=14 ArrayTaskId=1 JobName=x JobState=FAILED Reason=NonZeroExitCode Restarts=0 Command=/x
+JobId=15 ArrayJobId=14 ArrayTaskId=0 JobName=x JobState=COMPLETED Reason=None Restarts=1 Command=/x
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "state", "is_live", "tasks"),
+    [
+        (slice(0, 4), "RUNNING", True, {"PENDING": 3, "RUNNING": 1, "FAILED": 1, "COMPLETED": 1}),
+        (slice(2, 4), "FAILED", False, {"FAILED": 1, "COMPLETED": 1}),
+        (slice(3, 4), "COMPLETED", False, {"COMPLETED": 1}),
+        (slice(0, 1), "PENDING", True, {"PENDING": 3}),
+    ],
+)
+def test_the_state_of_an_array(monkeypatch, lines, state, is_live, tasks):
+    answer = "\n".join(ARRAY.splitlines()[lines])
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, answer, ""))
+    found = slurm.states(["14"])["14"]
+    assert (found.state, found.is_live, dict(found.tasks)) == (state, is_live, tasks)
+    if state == "RUNNING":
+        assert (found.restarts, found.nodes) == (3, "n2")
+
+
+def test_an_array_that_the_controller_has_forgotten(monkeypatch):
+    rows = "14_0|COMPLETED|None|0:0|n1|00:01:00|01:00:00|Unknown\n14_[1-3]|CANCELLED by 0|None|0:0||00:00:00||Unknown"
+    monkeypatch.setattr(slurm, "missing", lambda command: False)
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (words[0] == "scontrol", rows, ""))
+    found = slurm.states(["14"])["14"]
+    assert (found.state, dict(found.tasks)) == ("CANCELLED", {"COMPLETED": 1, "CANCELLED": 3})
+
+
+STUDY = """
+defaults: [blank, _self_]
+run: {name: grid}
+model: {path: model}
+parallel: {tp: 1, dp: 1}
+data: {target: [tr.txt]}
+tokenizer: {text: [tr.txt]}
+evaluate: {texts: {tr: tr.txt}}
+train: {seq_length: 16, global_batch: 2, micro_batch: 2, phases: [{train: all, bytes: 1000, lr: 1e-3}]}
+study:
+  seeds: 2
+  axes: {vocabulary: {"0": [tokenizer.new_tokens=0], "5": [tokenizer.new_tokens=5]}}
+"""
+WORDS = ["recipe=study.yaml", "study.array=3", "site=cpu"]
+CELLS = ["0-seed0", "5-seed0", "0-seed1", "5-seed1"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a study, and stand-ins for Slurm's commands that note what they were asked."""
+    make_llama(tmp_path / "model", TinyLlama())
+    (tmp_path / "tr.txt").write_text("bir iki\n")
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "bin").mkdir()
+    note = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"; echo $((100 + $(wc -l < $NOTES)))\n'
+    for name, body in (("sbatch", note), ("scontrol", "exit 1\n")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{body}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_study_is_submitted_with_what_its_cells_need(folder, capsys):
+    cli.command("study", [*WORDS, "train.seed=7"])
+    calls = [shlex.split(line) for line in (folder / "notes").read_text().splitlines()]
+    assert [words[-1].rpartition("/")[2] for words in calls[3:]] == ["prepare.sh", "cells.sh", "report.sh"]
+    assert [word for words in calls[3:] for word in words if "dependency" in word] == [
+        *("--dependency=afterok:104", "--dependency=afterany:105")
+    ]
+    assert "submitted prepare (104), cells (105), report (106)" in capsys.readouterr().out
+    root = folder / "runs/grid"
+    assert [job["tasks"] for job in json.loads((root / "launch/jobs.json").read_text())["jobs"]] == [0, 3, 0]
+    (folder / "study.yaml").write_text("no study any more")  # jobs may begin days later
+    config, found = array.launched(root)
+    assert config.study.array == 3 and [job.cell.name for job in found] == CELLS
+    assert found[2].command[:2] == ["run", "recipe=study.yaml"] and found[2].frozen[2:] == ("cell", "0-seed1")
+    assert "site=cpu" not in found[2].command, "what is done counts for a study that runs here, too"
+    own = recipes.read(root / "launch/cells/0-seed1.yaml")
+    assert (own.run.name, own.run.shared) == ("grid/cells/0-seed1", "runs/grid/shared")
+    assert (own.train.seed, own.tokenizer.new_tokens) == (8, 0)
+
+
+def test_more_tasks_than_cells(folder, capsys):
+    cli.command("study", [*WORDS, "study.array=9"])
+    assert "study.array=9: there are 4 cells, and so 4 tasks" in capsys.readouterr().out
+    assert "#SBATCH --array=0-3\n" in (folder / "runs/grid/launch/cells.sh").read_text()
+
+
+def test_a_dry_run_changes_nothing(folder, capsys):
+    before = sorted(folder.rglob("*"))
+    cli.command("study", [*WORDS, "launch.dry_run=true"])
+    shown = capsys.readouterr().out
+    assert shown.count("#!/usr/bin/env bash") == 3 and "'--dependency=afterany:<number of cells>'" in shown
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["study.array=0"], "site=cpu is for a study on a cluster: study.array=TASKS"),
+        (["study.array=-1"], "study.array=-1 must be a number of tasks"),
+        (["site.ranks_per_node=0"], "how many ranks share a node"),
+        (["parallel.dp=4"], "a cell has 4 ranks .* one node, of 2"),
+        (["launch.nodes=2"], "neither launch.executor nor launch.nodes"),
+        (["launch.executor=nemo_run"], "neither launch.executor nor launch.nodes"),
+        (["data.target=[absent.txt]"], "study: 0: .*absent.txt"),
+        (["site.sbatch=['--array=1-2']"], "one of launch's own"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_submitted(folder, words, says):
+    with pytest.raises(UserError, match=says) as error:
+        cli.command("study", [*WORDS, *words])
+    assert "\n" not in str(error.value)
+    assert not (folder / "runs").exists() and not (folder / "notes").exists()
+
+
+def test_launch_says_how_a_study_is_submitted(folder):
+    with pytest.raises(UserError, match=r"is a study: nemo-adapt study .* study.array=TASKS"):
+        cli.command("launch", ["recipe=study.yaml", "site=cpu"])
+
+
+@pytest.fixture
+def launched(folder):
+    cli.command("study", WORDS)
+    return folder / "runs/grid"
+
+
+def test_what_one_cell_cannot_have_is_left_to_it(launched, monkeypatch, capsys):
+    asked = []
+
+    def stages(config, names):
+        asked.append((config.run.name, list(names)))
+        if config.tokenizer.new_tokens == 0:
+            raise UserError("no such text")
+
+    monkeypatch.setattr(jobs.pipeline, "run_stages", stages)
+    jobs.main([str(launched), "prepare"])
+    made = ["tokenizer", "data", "convert"]
+    assert asked == [("grid/cells/0-seed0", made), ("grid/cells/5-seed0", made)], "once for all seeds"
+    assert "nemo-adapt: error: no such text" in capsys.readouterr().out
+    monkeypatch.setattr(jobs.pipeline, "run_stages", lambda config, names: 1 / 0)
+    with pytest.raises(UserError, match="no cell of the study can be prepared"):
+        jobs.main([str(launched), "prepare"])
+
+
+def test_the_tasks_share_the_cells(launched, monkeypatch):
+    shares = []
+    monkeypatch.setattr(
+        jobs, "work", lambda mine, processes: shares.append([job.cell.name for job in mine]) or mine[:1]
+    )
+    monkeypatch.setenv("PYTHONPATH", "/before")
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    for task in range(3):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        with pytest.raises(UserError, match=r"1 of \d cells failed"):
+            jobs.main([str(launched), "cells"])
+    assert shares == [["0-seed0", "5-seed1"], ["5-seed0"], ["0-seed1"]]
+
+
+def test_a_report_without_cells_names_what_is_missing(launched):
+    folder = launched / "cells" / CELLS[3]
+    folder.mkdir(parents=True)
+    write_json(folder / FAILED, {"code": 2, "why": "no text"})
+    with pytest.raises(UserError, match=r"4 of 4 cells are not done \(5-seed1, 0-seed0, 5-seed0, …\): see .*5-seed1"):
+        jobs.main([str(launched), "report"])
+
+
+def test_a_cell_that_has_failed_is_not_tried_again_by_the_same_job(launched, monkeypatch):
+    """Its task was queued again because of others. A new job tries it again."""
+    _, found = array.launched(launched)
+    job = replace(found[0], command=["verify", "nowhere", "nowhere"], frozen=())
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for count, tried in (("0", 1), ("1", 1), ("1", 1)):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", count)
+        assert work([job], 1) == [job] and not (job.folder / DONE).exists()
+        assert (job.folder / "log.txt").read_text().count("nemo-adapt: error") == tried
+    assert "nowhere" in job.why
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    work([job], 1)
+    assert (job.folder / "log.txt").read_text().count("nemo-adapt: error") == 2
+
+
+def test_two_that_write_the_same_at_once(tmp_path):
+    failed = []
+
+    def write():
+        try:
+            for _ in range(200):
+                write_json(tmp_path / "x.json", {"a": list(range(50))})
+                json.loads((tmp_path / "x.json").read_text())
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_status_of_a_study(launched, capsys):
+    for name, state in ((CELLS[0], DONE), (CELLS[1], FAILED), (CELLS[2], "log.txt")):
+        (launched / "cells" / name).mkdir(parents=True)
+        write_json(launched / "cells" / name / state, {"why": "no text"})
+    cli.command("status", [str(launched)])
+    shown = capsys.readouterr().out
+    assert "1 of 4 cells finished, 1 failed, 1 begun, 1 not yet" in shown
+    assert "no text" in shown and "cells (105)" in shown and "tokenizer" not in shown
+    cli.command("status", [str(launched), "json=-"])
+    found = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["state"] for cell in found] == ["finished", "failed", "begun", "not yet"]
