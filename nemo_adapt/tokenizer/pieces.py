@@ -26,6 +26,8 @@ ONE_SCRIPT = {"CJK": "HAN", "HIRAGANA": "HAN", "KATAKANA": "HAN", "KATAKANA-HIRA
 """Scripts that SentencePiece keeps together."""
 VOWEL_MARKED = ("ARABIC", "HEBREW", "SYRIAC")
 """Scripts whose marks are optional vowels."""
+BROKEN = "\ufffd"
+"""What Python decodes a part of a character to."""
 FATHATAN = "\u064b"
 """The Arabic mark that is written before its letter: with the alef behind it an ending of its own."""
 
@@ -50,12 +52,15 @@ def cut_cluster(token: str, byte_level: bool) -> str:
     """The script of which a token cuts a letter from its marks, empty if none: marks come first, letters behind.
 
     Letters with their marks are what readers of Indic scripts call letters (arXiv 2409.11501 learns on them alone).
-    Marks by themselves, or with signs behind, may end a word. ``FATHATAN`` may come first.
+    Marks by themselves, or with signs behind, may end a word. ``FATHATAN`` may come first. A mark with a part of a
+    character behind it (Llama-3 has such tokens of Tamil) is a step towards a mark and a letter.
     """
     body = token_bytes(token, byte_level).decode(errors="replace").removeprefix(" ")
     if not body or body[0] == FATHATAN or _category(body[0]) != "M":
         return ""
-    return next((kind_of(character) for character in body if _category(character) == "L"), "")
+    if body.endswith(BROKEN):
+        return _script(body[0])
+    return next((_script(character) for character in body if _category(character) == "L"), "")
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,12 @@ class Rules:
         return not self.split_scripts or len(set(kinds) - SCRIPTLESS) <= 1
 
 
+def _script(character: str) -> str:
+    """The script that a letter's or a mark's name begins with."""
+    script = unicodedata.name(character, "").partition(" ")[0]
+    return ONE_SCRIPT.get(script, script)
+
+
 def _category(character: str) -> str:
     """The first letter of the general category: L for letters, M for combining marks."""
     return unicodedata.category(character)[0]
@@ -111,8 +122,7 @@ def kind_of(character: str) -> str:
     if category == "Cf" or name.startswith("COMBINING"):
         return "inherited"
     if category[0] in "LM" and name:
-        script = name.split()[0]
-        return ONE_SCRIPT.get(script, script)
+        return _script(character)
     return "common"
 
 

@@ -170,6 +170,15 @@ def test_fathatan_and_its_alef_are_an_ending_and_parts_of_characters_pass():
     assert not any(cut_cluster("".join(spelling[byte] for byte in "\u093e".encode()[:end]), True) for end in (1, 2, 3))
 
 
+def test_a_mark_with_a_part_of_a_letter_behind_it_is_cut_off_already():
+    """Tokens as Llama-3 has them, on the way to a mark and a letter."""
+    spelling = {byte: character for character, byte in BYTE_OF.items()}
+    for mark, letter, script in (("\u0bbe", "த", "TAMIL"), ("\u093f", "न", "DEVANAGARI"), ("\u064e", "ه", "ARABIC")):
+        for end in range(1, len(letter.encode()) + 1):
+            raw = (mark + letter).encode()[: len(mark.encode()) + end]
+            assert cut_cluster("".join(spelling[byte] for byte in raw), True) == script
+
+
 def test_scripts_stay_apart_where_the_base_trainer_kept_them_apart():
     llama = Rules(False, split_scripts=True)
     for refused in ("aक", "evи"):
