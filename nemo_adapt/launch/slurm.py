@@ -14,6 +14,8 @@ from nemo_adapt.launch import words as plain
 PATIENCE = 120.0
 """Seconds that a command may take: Slurm's own waits longer than its controller may take to restart."""
 FIELD = re.compile(r"(\w+)=(\S*)")
+RECORD = re.compile(r"^(?=JobId=\d)", re.MULTILINE)
+"""Where a job's facts begin. They are no line: there are line breaks in them where its name has some."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,14 @@ def _known(number: str) -> State:
     code, out, _ = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
     if code:
         return State()
-    records = [_record(line) for line in out.splitlines() if line.strip()]
+    records = [_record(part) for part in RECORD.split(out) if part]
     return _together(records) if records else State()
 
 
-def _record(line: str) -> tuple[State, int]:
-    """What a line of ``scontrol show job`` says of a job, or of so many tasks of an array."""
+def _record(said: str) -> tuple[State, int]:
+    """What ``scontrol show job`` says of a job, or of so many tasks of an array."""
     fields: dict[str, str] = {}
-    for name, value in FIELD.findall(line.partition(" Command=")[0]):  # names of files follow
+    for name, value in FIELD.findall(said.partition(" Command=")[0]):  # names of files follow
         fields.setdefault(name, "" if value in ("(null)", "N/A", "Unknown") else value)
     return State(
         fields.get("JobState", ""),

@@ -166,6 +166,18 @@ def test_the_state_of_an_array(monkeypatch, lines, state, is_live, tasks):
         assert (found.restarts, found.nodes) == (3, "n2")
 
 
+def test_a_name_with_line_breaks_in_it(monkeypatch):
+    """``scontrol --oneliner`` prints them as they are, in the job's name and in its files."""
+    name = "it's\n`two`\n100%"
+    job = f"JobId=7 JobName={name} JobState=COMPLETED Restarts=1 Command=/{name} WorkDir=/{name}"
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, job, ""))
+    found = slurm.states(["7"])["7"]
+    assert (found.state, found.restarts, found.tasks) == ("COMPLETED", 1, ())
+    array = "\n".join(ARRAY.splitlines()).replace("JobName=x", "JobName=a\nb").replace("Command=/x", "Command=/a\nb")
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, array, ""))
+    assert dict(slurm.states(["14"])["14"].tasks) == {"PENDING": 3, "RUNNING": 1, "FAILED": 1, "COMPLETED": 1}
+
+
 def test_an_array_that_the_controller_has_forgotten(monkeypatch):
     rows = "14_0|COMPLETED|None|0:0|n1|00:01:00|01:00:00|Unknown\n14_[1-3]|CANCELLED by 0|None|0:0||00:00:00||Unknown"
     monkeypatch.setattr(slurm, "missing", lambda command: False)
