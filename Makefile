@@ -43,7 +43,7 @@ test-slurm: $(STAMP)
 test-nemo-run: $(STAMP)
 	$(PYTHON) -m venv .venv-nemo-run
 	.venv-nemo-run/bin/python -m pip install --quiet nemo-run 'leptonai<0.28'
-	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' > \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
 		"$$(.venv-nemo-run/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	.venv-nemo-run/bin/python -m pytest tests/unit/launch/test_nemo_run.py
 
