@@ -204,8 +204,14 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")  # others may write the same, on other nodes
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=str))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the whole new one; others may be writing the same, on other
+    nodes."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -127,7 +127,7 @@ def start_ranks() -> None:
 
 
 def _leave_ranks() -> None:
-    """End the groups before the interpreter ends: gloo's threads abort one process in a hundred that ends first."""
+    """End the groups before the interpreter ends: now and then gloo's threads abort a process that ends first."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

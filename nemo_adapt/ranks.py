@@ -14,7 +14,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.workers import cores
 
 USER_ERROR = 2
@@ -93,7 +93,7 @@ def _end_like(failures: list[Any]) -> NoReturn:
     for failure in failures:
         if failure.exitcode < 0:
             print(
-                f"nemo-adapt: error: rank {failure.local_rank} was ended by {failure.signal_name()}; the same command "
+                f"{ERROR}rank {failure.local_rank} was ended by {failure.signal_name()}; the same command "
                 "goes on from what is finished",
                 file=sys.stderr,
             )
@@ -159,7 +159,7 @@ def tell(error: UserError) -> None:
     therefore wait a little; one that nobody has ended by then is the first that knows.
     """
     _let_earlier_speak(USER_ERROR)
-    print(f"nemo-adapt: error: {error}", file=sys.stderr, flush=True)
+    print(f"{ERROR}{error}", file=sys.stderr, flush=True)
     if several():
         _leave(USER_ERROR)
 
@@ -175,7 +175,7 @@ def fail(error: BaseException) -> NoReturn:
     said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:MOST_SAID]  # others' errors may be told in between
     what = f"{type(error).__name__}: {said}"
     who = f"rank {os.environ['RANK']} on {platform.node()}" if several() else platform.node()
-    print(f"nemo-adapt: error: {who} failed: {what} (see above)", file=sys.stderr, flush=True)
+    print(f"{ERROR}{who} failed: {what} (see above)", file=sys.stderr, flush=True)
     _leave(1)
 
 

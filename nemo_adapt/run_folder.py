@@ -1,11 +1,10 @@
 """The folder of a run: where each stage's result lies, and whose run it is."""
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_adapt import ranks, recipes
+from nemo_adapt import artifact, ranks, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
@@ -58,7 +57,4 @@ def claim(run: RunFolder, config: Config) -> None:
             )
     if ranks.is_first():
         run.root.mkdir(parents=True, exist_ok=True)
-        # Other ranks may be reading the one there, and other tasks of a study writing it.
-        whole = run.config.with_name(f".{run.config.name}.{secrets.token_hex(4)}")
-        whole.write_text(recipes.to_yaml(config), encoding="utf-8")
-        whole.replace(run.config)
+        artifact.write_text(run.config, recipes.to_yaml(config))

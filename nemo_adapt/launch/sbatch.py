@@ -40,7 +40,7 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
             site=site,
             ranks=ranks,
             array=array,
-            threads=(site.cpus_per_rank or 1) if ranks else site.cpus_per_rank if array else 0,
+            threads=threads_of(config, job),
             run=str(place.root),
             needed=container.needed(config, workdir),
             srun=srun_options(config, job, size, place, workdir),
@@ -88,6 +88,12 @@ def cpus_of(config: Config, job: Job, size: Size) -> int:
     return config.site.cpus_per_rank if job.kind is Kind.RANKS else config.site.cpu.cpus
 
 
+def threads_of(config: Config, job: Job) -> int:
+    """Threads of each rank; 0: not said."""
+    least = {Kind.RANKS: 1, Kind.ARRAY: 0}
+    return max(config.site.cpus_per_rank, least[job.kind]) if job.kind in least else 0
+
+
 def srun_options(config: Config, job: Job, size: Size, place: Place, workdir: Path) -> list[str]:
     """What the script tells srun, which starts the ranks of a job, or its one process."""
     site = config.site
@@ -104,8 +110,9 @@ def folders(place: Place, workdir: Path) -> list[Path]:
 
 def variables(config: Config, job: Job) -> list[str]:
     """Names of those that a job's script sets for its processes."""
-    ranks = ("OMP_NUM_THREADS", "MASTER_ADDR", "MASTER_PORT")
-    return list(dict.fromkeys([*config.site.environment, *(ranks if job.kind is Kind.RANKS else ())]))
+    meeting = ("MASTER_ADDR", "MASTER_PORT") if job.kind is Kind.RANKS else ()
+    threads = ("OMP_NUM_THREADS",) if threads_of(config, job) else ()
+    return list(dict.fromkeys([*config.site.environment, *threads, *meeting]))
 
 
 def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:

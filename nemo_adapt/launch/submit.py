@@ -75,7 +75,7 @@ def check_image(config: Config) -> str:
         return f"site.container.image={image} is a registry's: not checked here whether it can be fetched"
     if Path(image).parent.is_dir():
         raise UserError(f"site.container.image: {image} is missing: build or import it first (docs/nemo.md)")
-    return f"site.container.image: {image} cannot be seen from here: each job looks for it on its first node"
+    return f"site.container.image: {image} cannot be seen from here: each job looks for it on its nodes"
 
 
 def show(config: Config, jobs: Sequence[Job], size: Size) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_adapt.errors import ERROR
 from nemo_adapt.launch import slurm, words
 from nemo_adapt.launch.places import Place, submitted
 from nemo_adapt.launch.slurm import State
@@ -14,7 +15,6 @@ from nemo_adapt.status.traces import written
 LOG_LINES = 5
 LOG_BYTES = 16 << 10
 """Of a log the end is read."""
-ERROR = "nemo-adapt: error: "
 FOLLOWS = re.compile(
     r"srun: (launch/slurm: |Force Terminated|Job step aborted|error: \S+ tasks? .*: (Exited with exit code|Terminated))"
     r"|slurmstepd\S* error: \*\*\* (STEP|JOB) .* CANCELLED AT|nemo-adapt: the ranks ended with code"
@@ -114,8 +114,5 @@ def _error(log: Path) -> str:
     """The last mistake that a job has named; where its process could not be started, the first reason for that."""
     lines = end_of(log)
     named = [line.partition(ERROR)[2] for line in lines if ERROR in line]
-    return (
-        named[-1]
-        if named
-        else next((" ".join(found[1].split()) for found in map(NOT_STARTED.match, lines) if found), "")
-    )
+    not_started = [" ".join(found[1].split()) for found in map(NOT_STARTED.match, lines) if found]
+    return [*named[-1:], *not_started[:1], ""][0]

@@ -13,7 +13,7 @@ from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, cells, check, configuration, seeded
-from nemo_adapt.study.work import CELLS, LOG, Job, part_of, work
+from nemo_adapt.study.work import CELLS, LOG, Job, work
 
 SHARED = "shared"
 PLAIN = re.compile(r"[\w./+-]+")
@@ -37,15 +37,11 @@ def main(words: list[str]) -> None:
         array.launch(config, jobs, configs)
         return
     claim(run, config)
-    mine = part_of(jobs)
-    say(
-        f"study {config.run.name}: {len(jobs)} cells" + (f", {len(mine)} of them here" if len(mine) < len(jobs) else "")
-    )
+    say(f"study {config.run.name}: {len(jobs)} cells")
     try:
-        failed = work(mine, config.study.processes)
+        failed = work(jobs, config.study.processes)
     finally:  # also of a study that was stopped
-        if mine == jobs:  # tasks of an array would write it all at once
-            tell(jobs, configs, config)
+        tell(jobs, configs, config)
     if failed:
         raise UserError(said_of(failed, f"{len(failed)} cells failed"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nemo_adapt
 from nemo_adapt import pipeline, recipes
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.places import Place
 from nemo_adapt.progress import say
@@ -39,7 +39,7 @@ def _is_prepared(root: Path, cell: str) -> bool:
     try:
         pipeline.run_stages(config, chain(pipeline.run_steps(config))[0].stages)
     except UserError as error:
-        say(f"nemo-adapt: error: {error}")
+        say(f"{ERROR}{error}")
         return False
     except Exception:  # the other cells may not have it
         traceback.print_exc()

@@ -54,6 +54,8 @@ def _run(command: list[str], log: Path, alone: bool) -> None:
     with log.open("ab") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)
+    for name in ALONE:  # a container's may be there, of the one task that all runs of a study share
+        os.environ.pop(name, None)
     os.environ.update(ALONE if alone else {})
     sys.argv = ["nemo-adapt", *command]
     from nemo_adapt import cli

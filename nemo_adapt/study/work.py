@@ -13,13 +13,13 @@ from typing import Any
 
 from nemo_adapt import ranks
 from nemo_adapt.artifact import write_json
+from nemo_adapt.errors import ERROR
 from nemo_adapt.progress import Bar
 from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
 
 DONE, FAILED, LOG = "done.json", "failed.json", "log.txt"
-ERROR = "nemo-adapt: error: "
 CELLS = "cells"
 """The folder of their runs, in the study's."""
 LOOK_SECONDS = 0.2
@@ -93,13 +93,6 @@ class Workers:
         for _, process in self.running:
             if process.pid and process.is_alive():
                 os.kill(process.pid, number)
-
-
-def part_of(jobs: Sequence[Job]) -> list[Job]:
-    """In a job array of Slurm, this task's share of the cells; elsewhere all."""
-    count = int(os.environ.get("SLURM_ARRAY_TASK_COUNT", "1"))
-    task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) - int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
-    return list(jobs[task::count]) if count > 1 else list(jobs)
 
 
 def work(jobs: Sequence[Job], processes: int) -> list[Job]:

@@ -117,6 +117,11 @@ def test_a_task_that_was_cancelled_is_not_queued_again(machine, task):
     assert (code, machine.is_requeued) == (1, False) and "job 7_2 was cancelled" in said
 
 
+def test_in_a_container_the_image_s_number_of_threads_does_not_count():
+    said = script_of(config_of("site=container", "site.cpus_per_rank=8", "parallel.tp=2", "parallel.dp=1"), "cells")
+    assert "export OMP_NUM_THREADS=" in said and "--container-env=NCCL_DEBUG,OMP_NUM_THREADS " in said
+
+
 def test_a_signal_is_handed_on(machine, task):
     tasks = 'trap "touch $NOTES/handed; exit 85" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
     machine.folder.joinpath("bin/sleep").unlink()

@@ -13,7 +13,7 @@ from nemo_adapt.evaluate.tables import NOTHING
 from nemo_adapt.study import plots, report, tables
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.results import LOST, REFERENCE, SECONDS, SPEED, TARGET, TOKENS, Row
-from nemo_adapt.study.work import DONE, LOG, MANIFEST, Job, part_of, work
+from nemo_adapt.study.work import DONE, LOG, MANIFEST, Job, work
 
 AXES = {"vocabulary": ["0", "1000", "50000"], "strategy": ["mean", "random_init"]}
 TASK = "xcopa Turkish, accuracy, %"
@@ -175,15 +175,3 @@ def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path):
     assert not other.done
     (tmp_path / "one" / MANIFEST).unlink()
     assert not jobs[0].done and (tmp_path / "one" / DONE).is_file()
-
-
-def test_a_job_array_shares_the_cells(monkeypatch):
-    jobs = list(range(10))
-    assert part_of(jobs) == jobs
-    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "5")
-    parts = []
-    for task in (5, 6, 7):
-        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
-        parts += part_of(jobs)
-    assert sorted(parts) == jobs and parts != jobs

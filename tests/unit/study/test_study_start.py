@@ -40,6 +40,21 @@ assert dist.get_world_size() == 1 and total.tolist() == [1, 1]
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("alone", "said"), [(True, "0 1"), (False, "None None")])
+def test_a_run_of_several_ranks_starts_them_wherever_the_study_is(tmp_path, alone, said):
+    """A container of PyTorch's may have set RANK and WORLD_SIZE for the one task of Slurm that all runs share."""
+    text = f"""
+import os
+from pathlib import Path
+from nemo_adapt import cli
+from nemo_adapt.study import start
+cli.main = lambda: print(os.environ.get("RANK"), os.environ.get("WORLD_SIZE"), flush=True)
+start._run([], Path("{tmp_path}/log"), {alone})
+"""
+    subprocess.run([sys.executable, "-c", text], env={**os.environ, "RANK": "0", "WORLD_SIZE": "1"}, check=True)
+    assert (tmp_path / "log").read_text().strip() == said
+
+
 def test_a_run_ends_with_the_study_that_was_killed(tmp_path):
     config = recipes.load("blank", ["run.name=r", f"run.dir={tmp_path}", "model.path=nowhere"])
     claim(RunFolder.of(config), config)
