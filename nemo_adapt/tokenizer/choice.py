@@ -1,6 +1,5 @@
 """Which tokens are added: from settings and text to a reviewed selection."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules
 from nemo_adapt.tokenizer.review import Guard
 from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
+from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.unigram_scores import repeats
 from nemo_adapt.tokenizer.words import count_words
 
@@ -54,7 +54,7 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
     with clock.time("learn"):
         most = max([settings.new_tokens, *settings.sweep])
         request = Request(base, files, words, partial(_allowed, _rules(base), base), most, text_field)
-        learned = learn_order(method, request, Guard(guarded, settings.guard_share))
+        learned = learn_order(method, request, Guard(guarded.counts, settings.guard_share))
     with clock.time("select"):
         size, target = _measured_sizes(settings, learned, parallel, out)
         chosen = select(learned, size)
@@ -104,7 +104,7 @@ def _measured_sizes(
     base = learned.request.base
     text_field = learned.request.field
     words = {
-        language: count_words(base, [path], text_field, f"counting {language}")[0]
+        language: count_words(base, [path], text_field, f"counting {language}")[0].counts
         for language, path in parallel.items()
     }
     sizes = {language: _bytes(path, text_field) for language, path in parallel.items()}
@@ -140,7 +140,7 @@ def _allowed(rules: Rules, base: Base, token: str) -> bool:
     return token not in base.vocab and rules.allow(token) and not (base.unigram and repeats(token))
 
 
-def _propose(files: list[Path], base: Base, words: Counter[str], count: int) -> list[str]:
+def _propose(files: list[Path], base: Base, words: Tally, count: int) -> list[str]:
     """What ``continue`` would add first, unreviewed: for measuring."""
     request = Request(base, files, words, partial(_allowed, _rules(base), base), count)
     return METHODS.get("continue")(request, count)

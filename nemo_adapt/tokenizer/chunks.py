@@ -3,17 +3,21 @@
 Only light imports: the processes that count start with this module.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from nemo_adapt import text
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.text_files import Part, Seen, ignore
-from nemo_adapt.tokenizer.counts import Counts, Pieces, odd_bytes
+from nemo_adapt.tokenizer.counts import Counts, Pieces
+from nemo_adapt.tokenizer.scan import odd_bytes
+from nemo_adapt.tokenizer.tally import Tally, stretches
 from nemo_adapt.workers import common, cores, team
 
 MAX_TYPES = 4_000_000
@@ -27,7 +31,7 @@ SAFE_CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
 
 @dataclass
 class Chunks:
-    """How often each piece of text occurs, where lines are cut at single spaces between visible characters.
+    """How often each piece of a stretch occurs, where lines are cut at single spaces between visible characters.
 
     ``first`` are those that begin a line (or follow an added token), ``later`` had a space in front, which is left out.
     """
@@ -42,9 +46,16 @@ class Chunks:
         self.later.update(pieces[1:])
 
 
+class Tallies(NamedTuple):
+    """The pieces of a corpus, as :class:`Chunks` tells them apart."""
+
+    first: Tally
+    later: Tally
+
+
 def count_chunks(
     files: list[Path], field: str, added: Sequence[str], title: str, most: int, processes: int = 0
-) -> Chunks:
+) -> Tallies:
     """The ``most`` pieces of ``files`` that are most frequent, counted in ``processes`` (0: one per core) in one pass.
 
     Lines are cut at the texts of ``added`` first, which are not counted. The result is the same for any number of
@@ -62,11 +73,11 @@ def count_chunks(
     if len(kept) < counts.size:
         share = kept.counts.sum() / counts.total()
         say(f"{title}: the {len(kept):,} most frequent of {counts.size:,} distinct words, {share:.1%} of the text")
-    found = list(zip(counts.texts(kept), kept.counts.tolist(), kept.later.tolist(), strict=True))
-    return Chunks(
-        Counter({piece: count for piece, count, later in found if not later}),
-        Counter({piece: count for piece, count, later in found if later}),
-    )
+    numbers = (kept.counts.tolist(), kept.weights.tolist(), kept.later.tolist())
+    tallies = Tallies(Tally(), Tally())
+    for piece, count, weight, later in zip(counts.texts(kept), *numbers, strict=True):
+        tallies[later].add(piece, count, weight)
+    return tallies
 
 
 def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], seen: Seen = ignore) -> Counts:
@@ -75,13 +86,12 @@ def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], seen: S
     split = added_pattern(added).split
     for part in parts:
         for block in text.part_blocks(part, field, seen):
-            chunks = Chunks()
-            for document in counts.count(block, odd):
-                for line in split(document.decode().strip()):
-                    if line:
-                        chunks.take(line)
-            counts.add(chunks.first, False)
-            counts.add(chunks.later, True)
+            for stretch in stretches(document.decode().strip() for document in counts.count(block, odd)):
+                chunks = Chunks()
+                for line in filter(None, itertools.chain.from_iterable(map(split, stretch))):
+                    chunks.take(line)
+                counts.add(chunks.first, False)
+                counts.add(chunks.later, True)
             counts = counts.pruned(MAX_TYPES)
     return counts
 

@@ -19,8 +19,6 @@ from numba.typed import List
 
 from nemo_adapt.compiled import compiled
 
-MIN_COUNT = 2
-"""A token must save this many tokens in the training text."""
 FACTOR = np.int64(-7046029254386353131)
 """Of the polynomial hash: odd, so that powers of it never become 0 (2**64 over the golden ratio, signed)."""
 
@@ -34,8 +32,9 @@ that is no token yet, the tokens that spell it now; whether it ``WAITS`` in ``St
 ``FACTOR`` to its length; ``NEXT`` of the strings in the same slot; the two strings that it was first joined from. At
 how many positions it was ``EVER`` counted decides between candidates that save the same."""
 FORBIDDEN = -1
-STRINGS, RANKS, WAITING = range(3)
-"""Places in ``State.used``: strings and ranks given out, strings that wait in ``State.risen``."""
+STRINGS, RANKS, WAITING, LEAST = range(4)
+"""Places in ``State.used``: strings and ranks given out, strings that wait in ``State.risen``; the least that a token
+must save."""
 
 
 class State(NamedTuple):
@@ -44,7 +43,7 @@ class State(NamedTuple):
     positions: npt.NDArray[np.int32]
     strings: npt.NDArray[np.int64]
     weights: npt.NDArray[np.int64]
-    """By word: how often it occurs."""
+    """By word: what each token that it needs less is worth."""
     risen: npt.NDArray[np.int32]
     """Strings whose count has risen since the last ``push_risen``."""
     used: npt.NDArray[np.int64]
@@ -54,7 +53,7 @@ class State(NamedTuple):
     """(-count, -ever, string), the best first; may be out of date."""
 
 
-def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, lengths: Any) -> State:
+def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, lengths: Any, least: int) -> State:
     """A state of words with ``tokens`` (numbers of the known strings), ``lengths`` of them each.
 
     ``codes`` are the characters of the known strings behind one another, ``ends`` where each ends.
@@ -75,7 +74,7 @@ def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, le
         strings=np.zeros((most, 12), np.int64),
         weights=np.zeros(len(last), np.int64),
         risen=np.zeros(most, np.int32),
-        used=np.array([len(ends) + 1, 0, 0]),
+        used=np.array([len(ends) + 1, 0, 0, least]),
         slots=np.zeros(1 << size.bit_length(), np.int32),
         heap=List.empty_list(types.UniTuple(types.int64, 3)),
     )
@@ -122,7 +121,7 @@ def best(state: State) -> int:
     while len(state.heap):
         count, _, string = heapq.heappop(state.heap)
         now = state.strings[string, COUNT]
-        if state.strings[string, RANK] or now < MIN_COUNT:
+        if state.strings[string, RANK] or now < state.used[LEAST]:
             continue
         if now == -count:
             return string
@@ -278,6 +277,6 @@ def push_risen(state: State) -> None:
     for string in state.risen[: state.used[WAITING]]:
         its = state.strings[string]
         its[WAITS] = 0
-        if its[COUNT] >= MIN_COUNT and not its[RANK]:
+        if its[COUNT] >= state.used[LEAST] and not its[RANK]:
             heapq.heappush(state.heap, (-its[COUNT], -its[EVER], np.int64(string)))
     state.used[WAITING] = 0

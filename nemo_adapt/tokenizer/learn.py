@@ -43,28 +43,29 @@ class Segments:
 
 def learn(
     words: Segments,
-    counts: npt.ArrayLike,
+    weights: npt.ArrayLike,
     merging: Sequence[str],
     missing: Mapping[str, int],
     wanted: int,
     allow: Callable[[str], bool],
+    least: int,
     progress: Callable[[int], None] = lambda amount: None,
 ) -> dict[str, int]:
-    """Choose up to ``wanted`` new tokens, the most useful first; each with the tokens of the text that it saved then.
+    """Choose up to ``wanted`` new tokens, the most useful first; each with what it saved then, ``least`` or more.
 
-    ``words`` are segmented under the vocabulary so far and occur ``counts`` times. ``merging`` are the pieces, best
-    first, that are joined whenever their parts meet. ``missing`` are characters that stand in ``words`` but are no
-    tokens yet, with the number of tokens that spell each now; one becomes a token, or takes part in one, only once
-    chosen. ``allow`` says of a joined string whether it may be chosen. Deterministic; what is learned first does not
-    depend on ``wanted``.
+    ``words`` are segmented under the vocabulary so far; a token that one needs less saves its weight. ``merging`` are
+    the pieces, best first, that are joined whenever their parts meet. ``missing`` are characters that stand in
+    ``words`` but are no tokens yet, with the number of tokens that spell each now; one becomes a token, or takes part
+    in one, only once chosen. ``allow`` says of a joined string whether it may be chosen. Deterministic; what is learned
+    first does not depend on ``wanted``.
     """
     strings = list(dict.fromkeys([*words.strings, *merging, *missing]))
     number = {string: i for i, string in enumerate(strings, start=1)}
     codes = np.frombuffer("".join(strings).encode("utf-32-le"), np.uint32)
     ends = np.cumsum(np.array([len(string) for string in strings], np.int64))
     places = np.array([number[string] for string in words.strings], np.int32)
-    state = joins.new_state(codes, ends, places[words.tokens], words.lengths)
-    state.weights[:] = counts
+    state = joins.new_state(codes, ends, places[words.tokens], words.lengths, least)
+    state.weights[:] = weights
     for rank, piece in enumerate(merging, start=1):
         state.strings[number[piece], joins.RANK] = rank
     state.used[joins.RANKS] = len(merging)

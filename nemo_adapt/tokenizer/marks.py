@@ -22,6 +22,7 @@ from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json
 from nemo_adapt.tokenizer.pieces import token_bytes
+from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.words import count_lines
 
 CHOICES = ("auto", "true", "false")
@@ -34,7 +35,7 @@ LOOKED_AT, SAMPLED = 100_000, 8_000
 OPTIONAL = 0.5
 """A text in which this share of marked words also stands without its marks is taken to be written mostly without."""
 
-Propose = Callable[[Base, Counter[str], int], list[str]]
+Propose = Callable[[Base, Tally, int], list[str]]
 """``propose(base, words, count)``: up to ``count`` new tokens."""
 
 
@@ -61,9 +62,9 @@ def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tu
     if asked == "true":
         return kept, {**report, "kept": True}
     words = {False: count_lines(base, lines), True: count_lines(kept, lines)}
-    if words[False] == words[True]:
+    if words[False].counts == words[True].counts:
         return base, report
-    text, share = as_often_written(words[True])
+    text, share = as_often_written(words[True].counts)
     tokens = {
         way: needed(chosen, propose(chosen, words[way], TRIED), text) for way, chosen in ((False, base), (True, kept))
     }

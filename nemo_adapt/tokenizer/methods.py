@@ -21,6 +21,7 @@ from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
 from nemo_adapt.tokenizer.learn import learn
 from nemo_adapt.tokenizer.pieces import cut_cluster
+from nemo_adapt.tokenizer.tally import ONCE, Tally
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Request:
     base: Base
     files: list[Path]
     """The training text."""
-    words: Counter[str]
+    words: Tally
     """Its words, in the base's inner spelling."""
     allow: Callable[[str], bool]
     """Whether a token may be proposed."""
@@ -44,6 +45,8 @@ Method = Callable[[Request, int], list[str]]
 """``method(request, wanted)``: up to ``wanted`` tokens, the best first. The first of more are those of fewer."""
 
 METHODS: Registry[Method] = Registry("tokenizer method")
+LEAST = ONCE + 1
+"""What a token must save: more than one token of the training text."""
 CUT_SHARE = 0.01
 """Of the words: fewer that begin with a mark are mistakes in the text."""
 
@@ -56,18 +59,18 @@ def continue_bpe(request: Request, wanted: int) -> list[str]:
     such steps.
     """
     base = request.base
-    free = free_scripts(base, request.words)
+    free = free_scripts(base, request.words.counts)
 
     def allow(token: str) -> bool:
         return request.allow(token) and cut_cluster(token, base.byte_level) in free
 
-    words = list(request.words)
+    words = list(request.words.weights)
     segments = segment(base.model, words, base.byte_level, base.unknown)
     lacking = (string for string in segments.strings if string and string not in base.vocab)
     spelled = {character: len(character.encode()) for character in lacking if allow(character)}
-    counts = list(request.words.values())
+    weights = list(request.words.weights.values())
     with Bar("learning tokens", wanted, "tokens") as bar:
-        return list(learn(segments, counts, base.merging, spelled, wanted, allow, bar.advance))
+        return list(learn(segments, weights, base.merging, spelled, wanted, allow, LEAST, bar.advance))
 
 
 def free_scripts(base: Base, words: Counter[str]) -> set[str]:

@@ -56,7 +56,7 @@ class Learned:
     def settle(self, size: int) -> Settled:
         """The tokenizer that asking for ``size`` gives; for the guard's sake its drops are those of ``asked``."""
         if size not in self.settled:
-            self.settled[size] = settle(self.request.base, self.order, size, self.request.words, self.guard)
+            self.settled[size] = settle(self.request.base, self.order, size, self.request.words.counts, self.guard)
         return self.settled[size]
 
     def tokens(self, size: int) -> list[str]:
@@ -73,7 +73,7 @@ def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
         learned.learnings += 1
         if not guard.words:
             return learned
-        found = review(request.base, learned.order[: request.asked], request.words, guard)
+        found = review(request.base, learned.order[: request.asked], request.words.counts, guard)
         learned.guard_changed = learned.guard_changed or found.guard_changed
         if learned.learnings == LEARNINGS or len(found.disturbing) <= request.asked * FEW:
             return learned

@@ -16,8 +16,9 @@ from nemo_adapt import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.tokenizer.base import Base
-from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, added_pattern, count_chunks
+from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, Tallies, added_pattern, count_chunks
 from nemo_adapt.tokenizer.encode import SEPARATOR
+from nemo_adapt.tokenizer.tally import Tally, stretches
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 BYTE_LEVEL_SPACE = "Ġ"
@@ -33,24 +34,24 @@ Spell = Callable[[str], list[str]]
 
 def count_words(
     base: Base, files: list[Path], field: str, title: str, processes: int = 0, most: int = MAX_TYPES
-) -> tuple[Counter[str], Counter[str]]:
+) -> tuple[Tally, Counter[str]]:
     """Count the words of ``files``, each read once; also returns the counts of plain pieces, as they stand in the text.
 
     ``field`` is the JSON field or Parquet column. Of more than ``most`` distinct pieces the most frequent count. Memory
     grows with the distinct words, not with the text. ``UserError`` for text that cannot be read or holds nothing.
     """
     if not files:
-        return Counter(), Counter()
+        return Tally(), Counter()
     chunks = count_chunks(files, field, added_texts(base), title, most, processes)
-    if not chunks.first and not chunks.later:
+    if not chunks.first.counts and not chunks.later.counts:
         raise UserError(f"no words in {', '.join(map(str, files))}")
     if keeps_apart(base, list(islice(text.documents(files, field), COMPARED))):
         words = spell_chunks(base, chunks)
     else:
-        words = Counter(dict(count_lines(base, text.documents(files, field)).most_common(most)))
-    for word in [word for word in words if SEPARATOR in word]:
-        del words[word]  # it is no character, and words are encoded with it between them
-    return words, chunks.later + chunks.first
+        words = count_lines(base, text.documents(files, field)).most_common(most)
+    for word in [word for word in words.counts if SEPARATOR in word]:
+        del words.counts[word], words.weights[word]  # it is no character, and words are encoded with it between them
+    return words, chunks.later.counts + chunks.first.counts
 
 
 def added_texts(base: Base) -> list[str]:
@@ -70,39 +71,39 @@ def speller(base: Base) -> Spell:
     return spell
 
 
-def count_lines(base: Base, lines: Iterable[str]) -> Counter[str]:
+def count_lines(base: Base, lines: Iterable[str]) -> Tally:
     """Count the words of ``lines``, each line spelled as a whole: the slow way, which holds for any base."""
     spell, added = speller(base), added_pattern(added_texts(base))
-    words: Counter[str] = Counter()
-    for line in lines:
-        for part in added.split(line):
-            words.update(spell(part))
-        if len(words) > MAX_TYPES:
-            words = Counter(dict(words.most_common(MAX_TYPES // 2)))
+    words = Tally()
+    for stretch in stretches(lines):
+        words.add_stretch(Counter(word for line in stretch for part in added.split(line) for word in spell(part)))
+        if len(words.counts) > MAX_TYPES:
+            words = words.most_common(MAX_TYPES // 2)
     return words
 
 
 def keeps_apart(base: Base, lines: list[str]) -> bool:
     """Whether these lines give the same counts cut into pieces and whole."""
-    chunks, added = Chunks(), added_pattern(added_texts(base))
+    chunks, added, tallies = Chunks(), added_pattern(added_texts(base)), Tallies(Tally(), Tally())
     for line in lines:
         for part in filter(None, added.split(line)):
             chunks.take(part)
-    return spell_chunks(base, chunks) == count_lines(base, lines)
+    tallies.first.add_stretch(chunks.first)
+    tallies.later.add_stretch(chunks.later)
+    return spell_chunks(base, tallies).counts == count_lines(base, lines).counts
 
 
-def spell_chunks(base: Base, chunks: Chunks) -> Counter[str]:
+def spell_chunks(base: Base, chunks: Tallies) -> Tally:
     """The words of counted pieces, with their counts."""
-    spell = speller(base)
-    words: dict[str, int] = {}  # a Counter takes twice as long to meet a new word
-    for piece, count in chunks.first.items():
+    spell, words = speller(base), Tally()
+    for piece, count in chunks.first.counts.items():
         for word in spell(piece):
-            words[word] = words.get(word, 0) + count
+            words.add(word, count, chunks.first.weights[piece])
     mark = BYTE_LEVEL_SPACE if base.byte_level else SPACE
-    for pieces in _together(chunks.later):
+    for pieces in _together(chunks.later.counts):
         for piece, word in zip(*_spell_later(spell, mark, pieces), strict=True):
-            words[word] = words.get(word, 0) + chunks.later[piece]
-    return Counter(words)
+            words.add(word, chunks.later.counts[piece], chunks.later.weights[piece])
+    return words
 
 
 def _together(pieces: Iterable[str]) -> Iterator[list[str]]:

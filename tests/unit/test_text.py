@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from nemo_adapt import text
+from nemo_adapt import text, text_files
 from nemo_adapt.errors import UserError
-from nemo_adapt.text_files import Part, read
+from nemo_adapt.text_files import Part, blocks, read
 
 LINES = [f"satır {i} çok güzel{'x' * (i % 70)}" for i in range(5000)]
 
@@ -87,6 +87,17 @@ def test_every_kind_of_file_gives_the_same_documents_in_any_number_of_parts(tmp_
         assert sum(seen) == pytest.approx(path.stat().st_size, rel=0.02), path
 
 
+@pytest.mark.parametrize("block", [1, 64, 1000, text_files.BLOCK])
+def test_a_file_has_the_same_blocks_in_any_number_of_parts(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(text_files, "BLOCK", block)
+    for path in write_all_kinds(tmp_path, LINES):
+        alone = list(blocks(Part(path)))
+        documents = b"".join(alone).split(text_files.END)
+        assert [document.decode().strip() for document in documents if document.strip()] == LINES, path
+        for parts in (2, 3, 7):
+            assert [one for index in range(parts) for one in blocks(Part(path, index, parts))] == alone, (path, parts)
+
+
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
 def test_large_compressed_files_are_cut_where_their_bytes_are(tmp_path, name):
     draw = random.Random(0)
@@ -101,7 +112,8 @@ def test_large_compressed_files_are_cut_where_their_bytes_are(tmp_path, name):
 
 
 @pytest.mark.parametrize("size", range(1, 12))
-def test_plain_files_are_cut_between_lines_wherever_the_bytes_fall(tmp_path, size):
+def test_plain_files_are_cut_between_lines_wherever_the_bytes_fall(tmp_path, size, monkeypatch):
+    monkeypatch.setattr(text_files, "BLOCK", 1)
     (tmp_path / "a.txt").write_bytes(b"a\nbb\n\nccc\nd")
     found = [line for index in range(size) for line in read(Part(tmp_path / "a.txt", index, size))]
     assert found == ["a", "bb", "ccc", "d"]
@@ -156,7 +168,8 @@ def test_columns_that_hold_no_text(tmp_path):
         list(text.documents([tmp_path / "a.parquet"], "n"))
 
 
-def test_a_part_names_the_line_of_the_whole_file(tmp_path):
+def test_a_part_names_the_line_of_the_whole_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "BLOCK", 16)
     (tmp_path / "a.txt").write_bytes(b"good\n" * 900 + b"b\xffd\n" + b"good\n" * 99)
     with pytest.raises(UserError, match="line 901 is not UTF-8"):
         list(read(Part(tmp_path / "a.txt", 2, 3)))

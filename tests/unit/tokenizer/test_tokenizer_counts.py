@@ -1,12 +1,15 @@
 """The compiled table counts what plain Python counts."""
 
+import random
 from collections import Counter
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.tokenizer.chunks import Chunks, added_pattern
-from nemo_adapt.tokenizer.counts import END, Counts, Pieces, odd_bytes
+from nemo_adapt.tokenizer.counts import Counts, Pieces
+from nemo_adapt.tokenizer.scan import END, odd_bytes
+from nemo_adapt.tokenizer.tally import ONCE, STRETCH
 
 ADDED = ["<s>", "  ", "a]", "xy", " bb"]
 LETTERS = st.sampled_from("abxy<s>]éğक்“→語😀") | st.sampled_from([" ", " ", "  "])
@@ -64,6 +67,31 @@ def test_nothing_but_spaces_fits_into_the_room_for_pieces():
     spaces = b" " * 100_000 + b"\xff"
     counts = Counts()
     assert counts.count(spaces * 3, odd_bytes()) == [spaces[:-1]] * 3 and counts.size == 0
+
+
+def test_repeats_in_a_stretch_count_by_their_root():
+    draw = random.Random(1)
+    words = [f"w{number}" for number in range(3000)]
+    documents = [
+        " ".join(draw.choices(words[: draw.choice([5, 100, 3000])], k=draw.randint(1, 40))) for _ in range(2000)
+    ]
+    block = "".join(f"{document}\x00" for document in documents).encode().replace(b"\0", bytes([END]))
+    assert len(block) > 10 * STRETCH
+    windows = [[Counter(), Counter()] for _ in range(len(block) // STRETCH + 1)]
+    at = 0
+    for document in documents:
+        for number, word in enumerate(document.split()):
+            windows[at // STRETCH][number > 0][word] += 1
+            at += len(word) + 1
+    counts = Counts()
+    assert counts.count(block, odd_bytes()) == []
+    pieces = counts.pieces()
+    for text, later, count, weight in zip(
+        counts.texts(pieces), pieces.later.tolist(), pieces.counts.tolist(), pieces.weights.tolist(), strict=True
+    ):
+        stands = [window[later][text] for window in windows]
+        assert count == sum(stands) and weight == sum(round(ONCE * often**0.5) for often in stands)
+    assert counts.pruned(len(pieces) // 2).pieces().weights.min() > ONCE
 
 
 def test_plain_documents_are_counted_without_being_handed_back():

@@ -33,8 +33,8 @@ def saved(words, ranks, candidate):
 
 
 def learned(words, *rest):
-    """``learn`` on (tokens, count) pairs."""
-    return learn(Segments.of([tokens for tokens, _ in words]), [count for _, count in words], *rest)
+    """``learn`` on (tokens, count) pairs; a token must save two."""
+    return learn(Segments.of([tokens for tokens, _ in words]), [count for _, count in words], *rest, 2)
 
 
 WORDS = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1, max_size=25)

@@ -12,8 +12,9 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer import script
 from nemo_adapt.tokenizer.base import read
-from nemo_adapt.tokenizer.chunks import Chunks
+from nemo_adapt.tokenizer.chunks import Chunks, Tallies
 from nemo_adapt.tokenizer.stage import build
+from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.words import count_lines, count_words, keeps_apart, spell_chunks
 
 ODD = [
@@ -46,16 +47,16 @@ def test_pieces_and_processes_count_as_lines_do(base, tmp_path):
     lines = count_lines(base, text.documents([path]))
     alone, pieces = count_words(base, [path], "text", "counting", processes=1)
     together, _ = count_words(base, [path], "text", "counting", processes=2)
-    assert alone == lines and together == lines
-    assert list(alone) == list(together)
+    assert alone.counts == lines.counts and together == alone
+    assert list(alone.counts) == list(together.counts)
     assert pieces["house"] > 0
 
 
 def test_the_most_frequent_words_are_learned_from(base, tmp_path, capsys):
     path = samples.write(tmp_path / "a.txt", ["ev ev ev kış kış çiçek", "ev kış"] * 20)
     words, pieces = count_words(base, [path], "text", "counting", most=3)
-    assert pieces == {"ev": 80, "kış": 60} and words.total() == 140
-    assert words == count_lines(base, ["ev ev ev kış kış"] * 20 + ["ev kış"] * 20)
+    assert pieces == {"ev": 80, "kış": 60} and words.counts.total() == 140
+    assert words.counts == count_lines(base, ["ev ev ev kış kış"] * 20 + ["ev kış"] * 20).counts
     assert "the 3 most frequent of 4 distinct words, 87.5% of the text" in capsys.readouterr().out
 
 
@@ -73,9 +74,9 @@ def test_each_odd_line_by_itself(base):
 
 
 def test_a_base_that_joins_pieces_is_noticed(base, monkeypatch):
-    joined = Chunks()
-    joined.take("the old house")
-    assert sum(spell_chunks(base, joined).values()) >= 3
+    joined = Tallies(Tally(), Tally())
+    joined.later.add_stretch({"the": 1, "old": 1, "house": 1})
+    assert spell_chunks(base, joined).counts.total() >= 3
     monkeypatch.setattr(Chunks, "take", lambda self, line: self.first.update([line[:-1]]))
     assert not keeps_apart(base, ["the old house"])
 
@@ -91,7 +92,8 @@ def test_an_error_in_a_process_is_the_users(base, tmp_path):
 def test_real_text(name):
     base = read(DATA / "tokenizers" / name)
     paths = [DATA / f"text/{language}.heldout.txt" for language in ("tr", "hi")]
-    assert count_words(base, paths, "text", "counting", 1)[0] == count_lines(base, text.documents(paths))
+    words = count_words(base, paths, "text", "counting", 1)[0]
+    assert words.counts == count_lines(base, text.documents(paths)).counts
 
 
 WARNINGS = {
