@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_adapt import __version__, pipeline, ranks, recipes
+from nemo_adapt import __version__, manual, pipeline, ranks, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.run_folder import RunFolder
@@ -53,7 +53,8 @@ after it, and beside it:
   export-bridge  any checkpoint -> folder that Megatron-Bridge opens: the words of export-hf
   nemo-recipe    the training as a recipe of Megatron-Bridge, with all that it reads: [out=FOLDER]
 
-recipe=NAME is one of those listed, or the path of a YAML file. Keys are those of nemo_adapt/config:
+nemo-adapt COMMAND --help says more, and lists the keys that can be set, with their defaults.
+recipe=NAME is one of those listed, or the path of a YAML file:
   nemo-adapt run recipe=stories260k_tr train.phases.0.steps=100 run.name=short
 """
 
@@ -126,12 +127,16 @@ def said_when_full() -> Iterator[None]:
 
 
 def command(name: str, words: list[str]) -> None:
-    """Do one command."""
+    """Do one command, or say what it does."""
     if name == "recipes":
         print("\n".join(recipes.names()))
         return
     if name == "rank":  # started by ``ranks.launch``
         pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
+        return
+    if name not in INTERNAL and {"-h", "--help"} & set(words):
+        of = name if name in BESIDE else pipeline.stage_named(name, ["recipes", *BESIDE])
+        print(manual.page(of, BESIDE.get(name, "")), end="")
         return
     if module := (BESIDE | INTERNAL).get(name):
         importlib.import_module(module).main(words)

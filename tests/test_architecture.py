@@ -58,6 +58,7 @@ LIGHT = {
     "progress",
     "artifact",
     "locks",
+    "manual",
     "ranks",
     "workers",
     "phases",

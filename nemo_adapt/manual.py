@@ -1,0 +1,83 @@
+"""What ``--help`` says of a command: its module's first words, and the keys of its settings as the schema has them."""
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from nemo_adapt.config import Config
+
+SECTIONS = {
+    "train": ("train", "parallel"),
+    "convert": ("model", "convert"),
+    "plan": ("plan", "cluster"),
+    "launch": ("launch", "site"),
+    "compare": ("evaluate",),
+    "resize-hf": ("resize",),
+}
+"""Sections of the schema that a command is about, where they are not the one of its name."""
+INDENT = " " * 4
+
+
+def page(command: str, module: str = "") -> str:
+    """The help of ``command``; ``module`` does it, if it is no stage of a run."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    parts = [_first_words(module) if module else f"nemo-adapt {command} recipe=NAME [key=value ...]"]
+    for section in SECTIONS.get(command, (command,)):
+        if section in names:
+            parts.append("\n".join(_keys(Config.__dataclass_fields__[section].default_factory, section)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _first_words(module: str) -> str:
+    """A module's docstring; the module is not imported, for that may take seconds."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return (ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or "").replace("``", "")
+
+
+def _keys(section: Any, prefix: str) -> Iterator[str]:
+    """The keys of a dataclass with their defaults, and what its source says of each."""
+    said = _said(section)
+    for field in dataclasses.fields(section):
+        key = f"{prefix}.{field.name}"
+        inner = next((kind for kind in (field.type, *get_args(field.type)) if dataclasses.is_dataclass(kind)), None)
+        if inner is None:
+            yield f"{key}={_default(field)}"
+        elif inner is not field.type:
+            yield f"{key}:"
+            key = f"{key}.{'0' if str(field.type).startswith('list') else 'NAME'}"
+        if field.name in said:
+            yield textwrap.indent(said[field.name], INDENT)
+        if inner is not None:
+            yield from _keys(inner, key)
+
+
+def _said(section: Any) -> dict[str, str]:
+    """The string behind each field."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(str(said.value.value)).replace("``", "")
+        for field, said in zip(body.body, body.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(said, ast.Expr)
+        and isinstance(said.value, ast.Constant)
+    }
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    """A default as it is written on the command line; ``...`` where one has to be given."""
+    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if value == "???":  # omegaconf.MISSING
+        return "..."
+    if isinstance(value, list | dict):
+        brackets = "[]" if isinstance(value, list) else "{}"
+        inside = value if isinstance(value, list) else [f"{key}: {one}" for key, one in value.items()]
+        return brackets[0] + ", ".join(map(str, inside)) + brackets[1]
+    return {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
