@@ -21,12 +21,15 @@ SECTIONS = {
 }
 """Sections of the schema that a command is about, where they are not the one of its name."""
 INDENT = " " * 4
+STAGE = """nemo-adapt {} recipe=NAME [key=value ...]
+
+A recipe holds the keys of all stages; those of the others are on their own pages."""
 
 
 def page(command: str, module: str = "") -> str:
     """The help of ``command``; ``module`` does it, if it is no stage of a run."""
     names = [field.name for field in dataclasses.fields(Config)]
-    parts = [_first_words(module) if module else f"nemo-adapt {command} recipe=NAME [key=value ...]"]
+    parts = [_first_words(module) if module else STAGE.format(command)]
     for section in SECTIONS.get(command, (command,)):
         if section in names:
             parts.append("\n".join(_keys(Config.__dataclass_fields__[section].default_factory, section)))
