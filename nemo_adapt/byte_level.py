@@ -10,3 +10,5 @@ def _alphabet() -> dict[str, int]:
 
 BYTE_OF = _alphabet()
 """Character -> the byte that it stands for."""
+BYTE_LEVEL_SPACE = "Ġ"
+"""The space."""

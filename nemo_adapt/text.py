@@ -20,7 +20,7 @@ SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", 
 BLANK = b" \t\r\n"
 WORTH_CUTTING = 0.25
 """A file larger than this part of one process's share is cut; the others are read whole."""
-PIECES = 8
+PIECES = 32
 """Parts that a process has to read, if it has one large file to read with others."""
 
 

@@ -8,11 +8,11 @@ tokenizer's own parts here; where they do not prove it, texts are encoded whole.
 import re
 from typing import Any
 
+from nemo_adapt.byte_level import BYTE_LEVEL_SPACE
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.hf_tokenizer.regexes import KEPT
 
 SPACE_TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-BYTE_LEVEL_SPACE = "Ġ"
 CROSSES = re.compile(f"[^{SPACE}]{SPACE}")
 
 

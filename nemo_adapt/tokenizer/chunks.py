@@ -73,10 +73,10 @@ def count_chunks(
     if len(kept) < counts.size:
         share = kept.counts.sum() / counts.total()
         say(f"{title}: the {len(kept):,} most frequent of {counts.size:,} distinct words, {share:.1%} of the text")
-    numbers = (kept.counts.tolist(), kept.weights.tolist(), kept.later.tolist())
+    texts, later = counts.texts(kept), kept.later.tolist()
     tallies = Tallies(Tally(), Tally())
-    for piece, count, weight, later in zip(counts.texts(kept), *numbers, strict=True):
-        tallies[later].add(piece, count, weight)
+    for piece, count, weight, followed in zip(texts, kept.counts.tolist(), kept.weights.tolist(), later, strict=True):
+        tallies[followed].counts[piece], tallies[followed].weights[piece] = count, weight
     return tallies
 
 
@@ -92,7 +92,7 @@ def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], seen: S
                     chunks.take(line)
                 counts.add(chunks.first, False)
                 counts.add(chunks.later, True)
-            counts = counts.pruned(MAX_TYPES)
+            counts.prune(MAX_TYPES)
     return counts
 
 

@@ -11,7 +11,11 @@ from nemo_adapt.compiled import compiled, prefetch
 from nemo_adapt.tokenizer.scan import BEGIN, COUNT, HASH, LONGEST, PLACE, WEIGHT, find, hash_all
 from nemo_adapt.tokenizer.tally import weight
 
-SMALL = 1 << 16
+SMALL, LARGE, SMALL_GROWTH = 1 << 16, 1 << 20, 8
+"""Pieces that a table begins with room for; until it has ``LARGE`` slots it grows by eight times, because new memory
+takes more time than the work in it."""
+LINE = 64
+"""Bytes that come from memory together: two slots."""
 AHEAD = 12
 """A piece's slot is fetched so many pieces before it is looked at, so that waits for memory overlap."""
 
@@ -24,8 +28,10 @@ class Counts:
     """Pieces."""
     length: int = 0
     """Bytes of ``text`` in use."""
-    slots: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2 * SMALL, 4), np.int64))
+    slots: npt.NDArray[np.int64] = field(default_factory=lambda: _free_slots(2 * SMALL))
     text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(SMALL, np.uint8))
+    spare_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    spare_text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
 
     def count(self, block: bytes, odd: npt.NDArray[np.uint8]) -> list[bytes]:
         """Count the plain documents of a block; returns the others (``scan.find``)."""
@@ -60,20 +66,32 @@ class Counts:
 
     def merge(self, pieces: "Pieces", text: bytes) -> None:
         """Add the ``pieces`` of another table, with its ``text``."""
-        self._take(pieces.rows, np.frombuffer(text, np.uint8), len(text))
+        source, lengths = np.frombuffer(text, np.uint8), pieces.lengths
+        for begin in range(0, len(pieces), SMALL):  # some at a time: many are there already and need no room
+            end = begin + SMALL
+            self._take(pieces.rows[begin:end], source, int(lengths[begin:end].sum()))
 
     def most_frequent(self, most: int) -> "Pieces":
         """The ``most`` most frequent pieces, first the most frequent; of equals the smaller hash."""
         rows = self.pieces(self._frequency(most) if self.size > most else 1).rows
         return Pieces(rows[np.lexsort((rows[:, HASH], -rows[:, COUNT]))[:most]])
 
-    def pruned(self, most: int) -> "Counts":
-        """This table, or of more than ``most`` pieces one without the rarest: half of ``most`` are left, or fewer."""
+    def prune(self, most: int) -> None:
+        """Of more than ``most`` pieces, forget the rarest: half of ``most`` are left, or fewer.
+
+        In the memory that is there, and twice the same beside it: to be given new memory takes longer than the work.
+        """
         if self.size <= most:
-            return self
-        kept = Counts()
-        kept.merge(self.pieces(self._frequency(most // 2) + 1), self.text[: self.length].tobytes())
-        return kept
+            return
+        least = self._frequency(most // 2) + 1
+        if not len(self.spare_rows):
+            self.spare_rows = np.empty((most // 2, 4), np.int64)
+        if len(self.spare_text) < len(self.text):
+            self.spare_text = np.empty_like(self.text)
+        kept = self.spare_rows[: _pick(self.slots, least, self.spare_rows)]
+        self.slots[:] = 0
+        self.text, self.spare_text = self.spare_text, self.text
+        self.size, self.length = _enter(kept, self.spare_text, self.slots, self.text, 0, 0)
 
     def texts(self, pieces: "Pieces") -> list[str]:
         """Pieces of this table as text."""
@@ -82,9 +100,11 @@ class Counts:
 
     def _take(self, found: npt.NDArray[np.int64], source: npt.NDArray[np.uint8], length: int) -> None:
         """Enter pieces whose places are in ``source``; their texts have ``length`` bytes at most."""
-        if 2 * (self.size + len(found)) > len(self.slots):
+        needed = 2 * (self.size + len(found))
+        if needed > len(self.slots):
             slots = self.slots
-            self.slots = np.zeros((1 << (2 * (self.size + len(found))).bit_length(), 4), np.int64)
+            room = max(1 << needed.bit_length(), SMALL_GROWTH * len(slots) if len(slots) < LARGE else 0)
+            self.slots = _free_slots(room)
             _move(slots, self.slots)
         if self.length + length > len(self.text):
             longer = np.zeros(2 * (self.length + length), np.uint8)
@@ -128,6 +148,13 @@ class Pieces:
         return self.rows[:, PLACE] & 1
 
 
+def _free_slots(count: int) -> npt.NDArray[np.int64]:
+    """Empty slots, none across two lines."""
+    room = np.zeros(4 * count + LINE // 8, np.int64)
+    begin = -room.ctypes.data % LINE // 8
+    return room[begin : begin + 4 * count].reshape(count, 4)
+
+
 @compiled
 def _enter(found: Any, source: Any, slots: Any, text: Any, size: int, length: int) -> tuple[int, int]:
     """Enter pieces into the table, which has room; returns its new size and length."""
@@ -143,7 +170,8 @@ def _enter(found: Any, source: Any, slots: Any, text: Any, size: int, length: in
         if slots[slot, HASH] == 0:
             slots[slot, HASH] = value
             begin, bytes_ = found[i, PLACE] >> BEGIN, found[i, PLACE] >> 1 & (LONGEST - 1)
-            text[length : length + bytes_] = source[begin : begin + bytes_]
+            for at in range(bytes_):  # ten times as fast as an assignment of slices, for so few
+                text[length + at] = source[begin + at]
             slots[slot, PLACE] = length << BEGIN | found[i, PLACE] & (2 * LONGEST - 1)
             size, length = size + 1, length + bytes_
     return size, length

@@ -131,8 +131,11 @@ def best(state: State) -> int:
 
 
 @compiled
-def choose(state: State, chosen: int) -> None:
-    """Make a candidate a token, and bring the words that hold it to their new state."""
+def choose(state: State, chosen: int) -> int:
+    """Make a candidate a token, and bring the words that hold it to their new state; returns what is ``best`` then.
+
+    One call for both: to hand over the state takes as long as a choice.
+    """
     state.used[RANKS] += 1
     state.strings[chosen, RANK] = state.used[RANKS]
     if state.strings[chosen, SPELLED]:
@@ -140,6 +143,7 @@ def choose(state: State, chosen: int) -> None:
     while state.strings[chosen, FIRST]:
         encode(state, _begin(state, state.strings[chosen, FIRST]))
     push_risen(state)
+    return best(state)
 
 
 @compiled

@@ -73,14 +73,16 @@ def learn(
         state.strings[number[character], joins.SPELLED] = spelled
     joins.fill(state)
     chosen: dict[str, int] = {}
-    while len(chosen) < wanted and (best := joins.best(state)):
+    best = joins.best(state)
+    while len(chosen) < wanted and best:
         string = _spelled(state, strings, best)
         if allow(string):
             chosen[string] = int(state.strings[best, joins.COUNT])
-            joins.choose(state, best)
+            best = joins.choose(state, best)
             progress(1)
         else:
             state.strings[best, joins.RANK] = joins.FORBIDDEN
+            best = joins.best(state)
     return chosen
 
 

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from nemo_adapt.byte_level import BYTE_OF
+from nemo_adapt.byte_level import BYTE_LEVEL_SPACE, BYTE_OF
 from nemo_adapt.hf_tokenizer import SPACE
 
 MAX_CHARACTERS = 32
@@ -55,6 +55,10 @@ def cut_cluster(token: str, byte_level: bool) -> str:
     Marks by themselves, or with signs behind, may end a word. ``FATHATAN`` may come first. A mark with a part of a
     character behind it (Llama-3 has such tokens of Tamil) is a step towards a mark and a letter.
     """
+    begin = token.startswith(BYTE_LEVEL_SPACE if byte_level else SPACE)
+    first = token[begin : begin + 1]
+    if first.isascii() or not (byte_level or _category(first) == "M"):
+        return ""  # nearly all
     body = token_bytes(token, byte_level).decode(errors="replace").removeprefix(" ")
     if not body or body[0] == FATHATAN or _category(body[0]) != "M":
         return ""

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_adapt import text
+from nemo_adapt.byte_level import BYTE_LEVEL_SPACE
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.tokenizer.base import Base
@@ -21,7 +22,6 @@ from nemo_adapt.tokenizer.encode import SEPARATOR
 from nemo_adapt.tokenizer.tally import Tally, stretches
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
-BYTE_LEVEL_SPACE = "Ġ"
 GUARD = "a"
 """A first word, so that what follows is spelled as it is inside a line."""
 TOGETHER = 512
@@ -51,7 +51,9 @@ def count_words(
         words = count_lines(base, text.documents(files, field)).most_common(most)
     for word in [word for word in words.counts if SEPARATOR in word]:
         del words.counts[word], words.weights[word]  # it is no character, and words are encoded with it between them
-    return words, chunks.later.counts + chunks.first.counts
+    pieces = chunks.later.counts.copy()
+    pieces.update(chunks.first.counts)
+    return words, pieces
 
 
 def added_texts(base: Base) -> list[str]:

@@ -91,7 +91,8 @@ def test_repeats_in_a_stretch_count_by_their_root():
     ):
         stands = [window[later][text] for window in windows]
         assert count == sum(stands) and weight == sum(round(ONCE * often**0.5) for often in stands)
-    assert counts.pruned(len(pieces) // 2).pieces().weights.min() > ONCE
+    counts.prune(len(pieces) // 2)
+    assert counts.size and counts.pieces().weights.min() > ONCE
 
 
 def test_plain_documents_are_counted_without_being_handed_back():
@@ -107,6 +108,11 @@ def test_a_table_grows_and_keeps_the_most_frequent():
     kept = counts.most_frequent(300)
     assert len(kept) == 300 and set(kept.counts.tolist()) == {2000, 1998}
     assert in_table(counts, Pieces(kept.rows[:5]))[1].total() == 10_000
-    few = counts.pruned(1000)  # of 200 words each has the same count: two such groups and a half would be 500
-    assert few.size == 400 and in_table(few) == in_table(counts, counts.most_frequent(400))
-    assert counts.pruned(200_000) is counts
+    most = in_table(counts, counts.most_frequent(400))
+    counts.prune(200_000)
+    assert counts.size == 200_000
+    counts.prune(1000)  # of 200 words each has the same count: two such groups and a half would be 500
+    assert counts.size == 400 and in_table(counts) == most
+    counts.add(words, True)
+    counts.prune(600)  # in the memory of the first time
+    assert counts.size == 200 and set(in_table(counts)[1].values()) == {3000}
