@@ -14,6 +14,8 @@ from nemo_adapt.tokenizer.tally import weight
 SMALL, LARGE, SMALL_GROWTH = 1 << 16, 1 << 20, 8
 """Pieces that a table begins with room for; until it has ``LARGE`` slots it grows by eight times, because new memory
 takes more time than the work in it."""
+FULLEST = 3 / 4
+"""Share of the slots that may be taken."""
 LINE = 64
 """Bytes that come from memory together: two slots."""
 AHEAD = 12
@@ -22,7 +24,7 @@ AHEAD = 12
 
 @dataclass
 class Counts:
-    """An open-addressing table of pieces, never more than half full."""
+    """An open-addressing table of pieces."""
 
     size: int = 0
     """Pieces."""
@@ -100,10 +102,11 @@ class Counts:
 
     def _take(self, found: npt.NDArray[np.int64], source: npt.NDArray[np.uint8], length: int) -> None:
         """Enter pieces whose places are in ``source``; their texts have ``length`` bytes at most."""
-        needed = 2 * (self.size + len(found))
-        if needed > len(self.slots):
+        if self.size + len(found) > FULLEST * len(self.slots):
             slots = self.slots
-            room = max(1 << needed.bit_length(), SMALL_GROWTH * len(slots) if len(slots) < LARGE else 0)
+            room = len(slots) * (SMALL_GROWTH if len(slots) < LARGE else 2)
+            while self.size + len(found) > FULLEST * room:
+                room *= 2
             self.slots = _free_slots(room)
             _move(slots, self.slots)
         if self.length + length > len(self.text):
