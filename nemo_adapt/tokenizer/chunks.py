@@ -22,7 +22,7 @@ from nemo_adapt.workers import common, cores, team
 
 MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (a table of 300 MB)."""
-ALONE_BYTES = 8 << 20
+ALONE_BYTES = 32 << 20
 """Text up to this size is counted in this process: starting others takes longer."""
 MARK = "▁"
 """SentencePiece's own sign for a space: in a text it is one more space."""

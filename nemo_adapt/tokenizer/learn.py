@@ -78,7 +78,7 @@ def learn(
         string = _spelled(state, strings, best)
         if allow(string):
             chosen[string] = int(state.strings[best, joins.COUNT])
-            best = joins.choose(state, best)
+            best = joins.choose(*state, best)
             progress(1)
         else:
             state.strings[best, joins.RANK] = joins.FORBIDDEN
