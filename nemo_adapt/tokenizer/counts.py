@@ -34,6 +34,7 @@ class Counts:
     text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(SMALL, np.uint8))
     spare_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), np.int64))
     spare_text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """These two are where ``prune`` puts what it keeps."""
 
     def count(self, block: bytes, odd: npt.NDArray[np.uint8]) -> list[bytes]:
         """Count the plain documents of a block; returns the others (``scan.find``)."""
@@ -81,12 +82,12 @@ class Counts:
     def prune(self, most: int) -> None:
         """Of more than ``most`` pieces, forget the rarest: half of ``most`` are left, or fewer.
 
-        In the memory that is there, and twice the same beside it: to be given new memory takes longer than the work.
+        In the memory that is there, and some beside it that is kept: to be given new memory takes longer than the work.
         """
         if self.size <= most:
             return
         least = self._frequency(most // 2) + 1
-        if not len(self.spare_rows):
+        if len(self.spare_rows) < most // 2:
             self.spare_rows = np.empty((most // 2, 4), np.int64)
         if len(self.spare_text) < len(self.text):
             self.spare_text = np.empty_like(self.text)

@@ -116,3 +116,6 @@ def test_a_table_grows_and_keeps_the_most_frequent():
     counts.add(words, True)
     counts.prune(600)  # in the memory of the first time
     assert counts.size == 200 and set(in_table(counts)[1].values()) == {3000}
+    counts.add(words, True)
+    counts.prune(190_000)  # which is too small for this
+    assert counts.size == 94_800
