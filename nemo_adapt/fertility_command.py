@@ -7,7 +7,6 @@ language's text, where both are line-aligned.
 """
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +18,11 @@ from nemo_adapt import fertility, hf_tokenizer, recipes, text
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.fertility import Row
-from nemo_adapt.progress import say
+from nemo_adapt.progress import console, say
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 
 NO_NAMES = {"tokenizer", "export"}
 """Folders of a run that say less than the folder they lie in."""
-LOG_WIDTH = 120
-"""Columns of the table where there is no terminal."""
 COLUMNS = {
     "tokens_per_word": "tokens/word",
     "bytes_per_token": "bytes/token",
@@ -112,7 +109,6 @@ def add_disparity(rows: Sequence[Row], reference: str) -> None:
 
 def show(rows: Sequence[Row]) -> None:
     """Print the table."""
-    from rich.console import Console
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False)
@@ -123,8 +119,7 @@ def show(rows: Sequence[Row]) -> None:
     for row in rows:
         values = [_shown(column, row[column]) for column in COLUMNS]
         grid.add_row(row["tokenizer"], row["group"], row["language"], *values)
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    console.print(grid)
+    console().print(grid)
 
 
 def write(rows: Sequence[Row], out: Path) -> None:

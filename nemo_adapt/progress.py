@@ -10,11 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG_EVERY_SECONDS = 10.0
+WIDEST = 1000
+"""Columns where there is no terminal: who looks for words in a log must not find them on two lines."""
 
 
 def say(message: str) -> None:
     """One plain line to standard output, at once."""
     print(message, flush=True)
+
+
+def console(**settings: Any) -> Console:
+    """Where tables are printed: as wide as the terminal, or as wide as they are."""
+    return Console(width=None if sys.stdout.isatty() else WIDEST, **settings)
 
 
 class Bar:

@@ -7,7 +7,6 @@ Of a run, it looks at the exported folder, or before training at the ``resize`` 
 """
 
 import csv
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,13 +17,11 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.inspection import measures, tables
 from nemo_adapt.inspection.tables import Table
-from nemo_adapt.progress import say
+from nemo_adapt.progress import console, say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 
-LOG_WIDTH = 120
-"""Columns of the tables where there is no terminal."""
 Report = dict[str, Any]
 
 
@@ -117,10 +114,9 @@ def chosen(subject: Subject, config: InspectConfig) -> list[int]:
 
 def show(report: Report) -> None:
     """Print the norms and the neighbours."""
-    from rich.console import Console
     from rich.table import Table as Grid
 
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    screen = console()
     for name, facts in report.items():
         grid = Grid(title=f"{name} table: norms", title_justify="left", box=None, pad_edge=False)
         for heading in ("rows", "count", "1%", "median", "99%", "outside base's 1-99%", "outside base's range"):
@@ -128,7 +124,7 @@ def show(report: Report) -> None:
         for kind, of in facts["norms"].items():
             values = [f"{of[key]:.3f}" for key in ("low", "median", "high")]
             grid.add_row(kind, f"{of['rows']:,}", *values, f"{of['unusual']:.1%}", f"{of['outside']:.1%}")
-        console.print(grid)
+        screen.print(grid)
         grid = Grid(
             title=f"\n{name} table: nearest base tokens (cosine)", title_justify="left", box=None, pad_edge=False
         )
@@ -137,8 +133,8 @@ def show(report: Report) -> None:
         for row in facts["neighbours"]:
             near = "  ".join(f"{of['token']!r} {of['cosine']:.2f}" for of in row["nearest"])
             grid.add_row(repr(row["token"]), f"{row['norm']:.3f}", near)
-        console.print(grid, markup=False)
-        console.print()
+        screen.print(grid, markup=False)
+        screen.print()
 
 
 def write(report: Report, out: Path) -> None:

@@ -1,7 +1,6 @@
 """What a probe found: means and spreads over seeds, as a table on the terminal, JSON, CSV, Markdown and a plot."""
 
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ import numpy as np
 
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
+from nemo_adapt.progress import console
 
 Result = dict[str, Any]
-LOG_WIDTH = 120
-"""Columns of the table where there is no terminal."""
 
 
 def collect(runs: Sequence[Result], points: Sequence[int], language: str, size: int) -> Result:
@@ -68,7 +66,6 @@ def markdown(result: Result) -> str:
 
 def show(result: Result) -> None:
     """Print the table and the choice."""
-    from rich.console import Console
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False)
@@ -77,7 +74,7 @@ def show(result: Result) -> None:
         grid.add_column(f"after {at}", justify="right")
     for cells in _cells(result):
         grid.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(grid)
+    console().print(grid)
     print(f"bits per byte on {result['bytes']:,} held-out bytes ({result['language']}); best: {result['chosen']}")
 
 

@@ -18,15 +18,13 @@ from typing import Any
 from nemo_adapt import recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
+from nemo_adapt.progress import console, say
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
 from nemo_adapt.status.jobs import JobState, jobs, states, told
 from nemo_adapt.status.stages import FINISHED, StageState, stages
 from nemo_adapt.status.training import Training, training
 
-LOG_WIDTH = 120
-"""Columns of the tables where there is no terminal."""
 WATCH = "watch=10"
 """What ``--watch`` stands for."""
 ALIVE = {True: "alive", False: "has ended", None: "cannot be asked from this host"}
@@ -135,13 +133,12 @@ def job_row(job: JobState) -> tuple[str, ...]:
 
 def grid(headings: list[str], rows: list[tuple[str, ...]]) -> None:
     """Print one table."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, highlight=False).print(table)
+    console(markup=False, highlight=False).print(table)
 
 
 def stage_row(state: StageState, now: float) -> tuple[str, ...]:

@@ -302,3 +302,9 @@ def test_torch_is_not_waited_for(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True)
     assert done.returncode == 0 and "100 of 200" in done.stdout, done.stderr
+
+
+def test_a_row_is_one_line_where_there_is_no_terminal(capsys):
+    reason = "was queued again, and starts soon, expected to start at 2026-11-26T21:49:22, started 3 times " * 3
+    command.grid(["job", "why"], [("train (97)", reason)])
+    assert f"train (97)  {reason.rstrip()}" in capsys.readouterr().out
