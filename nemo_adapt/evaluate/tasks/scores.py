@@ -72,8 +72,9 @@ class Words:
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text."""
+        text = text.replace("İ", "i").lower()  # of which Python makes two characters, an i and a dot
         inside = [unicodedata.category(char)[0] in "LMN" or char in "\u200c\u200d" for char in text]
-        return "".join(char if kept else " " for char, kept in zip(text.lower(), inside, strict=True)).split()
+        return "".join(char if kept else " " for char, kept in zip(text, inside, strict=True)).split()
 
 
 def _rouge(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:

@@ -43,6 +43,10 @@ def test_scores_are_those_of_sacrebleu(tmp_path: Path) -> None:
     assert list(scores.lines(HYPOTHESES, REFERENCES, None, rouge=False)) == ["chrf"]
 
 
+def test_words_of_a_turkish_text() -> None:
+    assert scores.Words().tokenize("İSTANBUL'da IŞIK, İyi") == ["istanbul", "da", "işik", "iyi"]
+
+
 def test_rouge_is_blind_to_no_script() -> None:
     pytest.importorskip("sacrebleu")
     pytest.importorskip("rouge_score")
