@@ -28,11 +28,11 @@ A recipe holds the keys of all stages; those of the others are on their own page
 
 def page(command: str, module: str = "") -> str:
     """The help of ``command``; ``module`` does it, if it is no stage of a run."""
-    names = [field.name for field in dataclasses.fields(Config)]
+    sections = {field.name: field.type for field in dataclasses.fields(Config)}
     parts = [_first_words(module) if module else STAGE.format(command)]
     for section in SECTIONS.get(command, (command,)):
-        if section in names:
-            parts.append("\n".join(_keys(Config.__dataclass_fields__[section].default_factory, section)))
+        if section in sections:
+            parts.append("\n".join(_keys(sections[section], section)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -21,7 +21,7 @@ from nemo_adapt.tokenizer.tally import Tally, stretches
 from nemo_adapt.workers import common, cores, team
 
 MAX_TYPES = 4_000_000
-"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (a table of 300 MB)."""
+"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (256 MiB and texts)."""
 ALONE_BYTES = 32 << 20
 """Text up to this size is counted in this process: starting others takes longer."""
 MARK = "▁"

@@ -56,7 +56,8 @@ def odd_bytes(also: Iterable[str] = ()) -> npt.NDArray[np.uint8]:
 def find(block: bytes, odd: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], list[bytes]]:
     """The pieces of the plain documents of a block, which ends with ``END``, [pieces, 4]; and the other documents.
 
-    A piece has a row for each stretch of the block that it stands in. ``odd`` is made by :func:`odd_bytes`.
+    A piece has a row for each stretch that it stands in: ``STRETCH`` bytes of the block, from a multiple of it on.
+    ``odd`` is made by :func:`odd_bytes`.
     """
     found = np.empty((len(block) // 2 + 1, 4), np.int64)
     others = np.empty((len(block) // 2 + 1, 2), np.int64)

@@ -181,10 +181,8 @@ def test_parts_cut_large_files_only_and_begin_with_the_largest(tmp_path):
     for path, size in zip(paths, sizes, strict=True):
         path.write_bytes(b"x" * size)
     parts = text.parts(paths, 4)
-    of_large = [part.index for part in parts if part.path == paths[0]]
-    assert of_large == list(range(80))  # 1,250 bytes each: a 32nd of a process's 40,000
-    whole = [part for part in parts if part.path != paths[0]]
-    assert whole == [Part(path) for path in paths[1:]] and {part.of for part in parts if part not in whole} == {80}
+    of_large = [Part(paths[0], index, 80) for index in range(80)]  # 1,250 bytes each: a 32nd of a process's 40,000
+    assert parts == [*map(Part, paths[1:-1]), *of_large, Part(paths[-1])]
     assert text.parts(paths, 1) == [Part(path) for path in paths]
     packed = tmp_path / "a.txt.gz"
     packed.write_bytes(b"x" * 200_000)

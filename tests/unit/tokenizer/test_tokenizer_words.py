@@ -13,8 +13,9 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer import script
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.chunks import Chunks, Tallies
+from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.stage import build
-from nemo_adapt.tokenizer.tally import Tally
+from nemo_adapt.tokenizer.tally import ONCE, Tally
 from nemo_adapt.tokenizer.words import count_lines, count_words, keeps_apart, spell_chunks
 
 ODD = [
@@ -58,6 +59,23 @@ def test_the_most_frequent_words_are_learned_from(base, tmp_path, capsys):
     assert pieces == {"ev": 80, "kış": 60} and words.counts.total() == 140
     assert words.counts == count_lines(base, ["ev ev ev kış kış"] * 20 + ["ev kış"] * 20).counts
     assert "the 3 most frequent of 4 distinct words, 87.5% of the text" in capsys.readouterr().out
+
+
+def test_words_weigh_the_root_of_their_repeats_in_a_stretch(base, tmp_path):
+    lines = ["a the house the house the", "a the old house"]
+    path = samples.write(tmp_path / "a.txt", lines)
+    for words in (count_words(base, [path], "text", "counting")[0], count_lines(base, lines)):
+        weights = {word.lstrip("▁Ġ"): words.weights[word] for word in words.counts}
+        assert [weights[word] for word in ("the", "house", "old")] == [2 * ONCE, round(3**0.5 * ONCE), ONCE]
+
+
+def test_tokens_are_learned_by_weights(base):
+    words, mark = Tally(), "Ġ" if base.byte_level else "▁"
+    words.add(f"{mark}vgv", 100, 10 * ONCE)
+    words.add(f"{mark}kyk", 50, 50 * ONCE)
+    request = Request(base, [], words, lambda token: token not in base.vocab, 1)
+    (chosen,) = METHODS.get("continue")(request, 1)
+    assert set(chosen) <= set(f"{mark}ky"), chosen
 
 
 def test_words_with_what_is_no_character_are_left_out(tmp_path):
