@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from nemo_adapt.compiled import compiled
 
 STRETCH = 1 << 14
-"""Bytes of text in which repeats are damped. On four languages and two bases that was the best of 300 bytes to 64 KB
-for text of another kind (``benchmarks/results/vocabulary.md``)."""
+"""Bytes of text in which repeats are damped, chosen among 300 to 65,536: more helps Turkish further, but Arabic less
+(``benchmarks/results/vocabulary.md``)."""
 ONCE = 64
 """The weight of a word that stands once in a stretch. Weights are integers: their sums do not depend on an order."""
 
