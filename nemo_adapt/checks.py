@@ -47,9 +47,7 @@ def check_probe(probe: ProbeConfig) -> None:
 
 
 def check_machine(config: Config, shape: Shape) -> None:
-    """``UserError`` for what Transformer Engine alone can do, or cannot."""
-    if config.parallel.cp > 1 and not devices.has_transformer_engine():
-        raise UserError("parallel.cp needs Transformer Engine, which is not here (it runs on a GPU alone)")
+    """``UserError`` for what Transformer Engine, where it is installed, cannot do."""
     if config.train.reset_attention and shape.is_plain and devices.has_transformer_engine():
         raise UserError(
             "train.reset_attention=true is not available with Transformer Engine, whose layers are used here"

@@ -29,8 +29,6 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
             f"parallel.pp={parallel.pp} x parallel.virtual={parallel.virtual} does not divide the model's "
             f"{shape.layers} layers"
         )
-    if parallel.cp > 1 and not shape.is_plain:
-        raise UserError("parallel.cp: this model has attention or norms that Transformer Engine's layers have not")
 
 
 def check_positions(shape: Shape, seq_length: int) -> None:
@@ -57,12 +55,11 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
     for key, known in CHOICES.items():
         if getattr(train, key) not in known:
             raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
-    if parallel.cp > 1 and (train.reset_positions or train.reset_attention):
-        raise UserError("parallel.cp: documents cannot be kept apart (train.reset_*) where ranks share a sequence")
     if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
         raise UserError(f"train.seq_length={train.seq_length} is no multiple of 2 x parallel.cp={parallel.cp}")
-    if parallel.sequence and train.seq_length % parallel.tp:
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of parallel.tp={parallel.tp}")
+    if parallel.sequence and train.seq_length % (parallel.cp * parallel.tp):
+        both = f"parallel.cp={parallel.cp} x " if parallel.cp > 1 else ""
+        raise UserError(f"train.seq_length={train.seq_length} is no multiple of {both}parallel.tp={parallel.tp}")
     check_batch(train, parallel.dp)
     micro_batches = train.global_batch // (train.micro_batch * parallel.dp)
     if parallel.virtual > 1 and micro_batches % parallel.pp:

@@ -14,7 +14,9 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer import TransformerConfig, TransformerLayer
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
+from torch.nn.attention.bias import causal_lower_right
 
+from nemo_adapt.model import context
 from nemo_adapt.model.positions import alibi_slopes, with_alibi
 
 
@@ -56,16 +58,29 @@ class CoreAttention(MegatronModule):
         """``query`` [seq, batch, heads, dim], ``key`` and ``value`` with fewer heads -> [seq, batch, heads * dim].
 
         ``attention_mask`` [batch, 1, seq, seq], causal itself, is true where a row's position sees a column's
-        (Megatron's own is true where it does not); ``Boundaries`` of training makes it once for all layers.
+        (Megatron's own is true where it does not); ``Boundaries`` of training makes it once for all layers. Under
+        context parallelism ``seq`` is this rank's part, but for the mask's columns.
         """
+        if parallel_state.get_context_parallel_world_size() == 1:
+            return self._attend(query, key, value, attention_mask)
+        key, value = context.gathered(key, value)
+        parts = []
+        for place, end in context.chunks(len(query)):
+            visible = None if attention_mask is None else attention_mask[:, :, place, :end]
+            parts.append(self._attend(query[place], key[:end], value[:end], visible))
+        return torch.cat(parts)
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The same for queries at the last of the keys' positions."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
-        length, slides = query.shape[2], 0 < self.window < query.shape[2]
-        visible = attention_mask
-        if slides or (self.cap and visible is None):
-            causal = _visible(length, self.window, query.device)
+        rows, columns = query.shape[2], key.shape[2]
+        if 0 < self.window < columns or (self.cap and visible is None):
+            causal = _visible(rows, columns, self.window, query.device)
             visible = causal if visible is None else visible & causal
         dropout = self.dropout if self.training else 0.0
-        columns, scale = value.shape[3], self.softmax_scale
+        width, scale = value.shape[3], self.softmax_scale
         if self.alibi:
             scale = scale or query.shape[3] ** -0.5
             query, key, value = with_alibi(query, key, value, self._slopes(query.shape[1], query.device), scale)
@@ -73,17 +88,19 @@ class CoreAttention(MegatronModule):
             assert visible is not None
             out = _capped_attention(query, key, value, visible, scale, self.cap, dropout)
         else:
+            # Kernels have the causal mask of as many queries as keys, and of fewer by this name.
+            fewer = visible is None and rows < columns
             out = F.scaled_dot_product_attention(
                 query,
                 key,
                 value,
-                attn_mask=visible,
-                is_causal=visible is None,
+                attn_mask=causal_lower_right(rows, columns) if fewer else visible,
+                is_causal=visible is None and not fewer,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,
                 scale=scale,
             )
-        return out[..., :columns].permute(2, 0, 1, 3).flatten(2)
+        return out[..., :width].permute(2, 0, 1, 3).flatten(2)
 
     def _slopes(self, heads: int, device: torch.device) -> torch.Tensor:
         """Those of this TP rank's ``heads``."""
@@ -108,10 +125,11 @@ def _capped_attention(
     return F.dropout(weights, dropout) @ value
 
 
-def _visible(length: int, window: int, device: torch.device) -> torch.Tensor:
-    """Which positions (columns) each position (row) sees: itself, and those before it, ``window`` in all (0: all)."""
-    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return seen.triu(1 - window) if window else seen
+def _visible(rows: int, columns: int, window: int, device: torch.device) -> torch.Tensor:
+    """Which of ``columns`` positions each of the last ``rows`` sees: itself, and those before it, ``window`` in all (0:
+    all of them)."""
+    seen = torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
+    return seen.triu(columns - rows + 1 - window) if window else seen
 
 
 class Norm(torch.nn.Module):

@@ -24,7 +24,8 @@ def turn_by_positions(model: Any) -> None:
     """Have a GPTModel's rotary angles taken at the position ids that it is called with, [batch or 1, seq].
 
     As shipped (megatron-core 0.16.1, gpt_model.py) it turns by places in the sample, whatever the position ids say. The
-    angles are [seq, batch or 1, 1, columns]. Under context parallelism they are left as they are, already cut.
+    angles are [seq, batch or 1, 1, columns]. Under context parallelism position ids are those of this rank's part, so
+    that the angles of the whole sequence must not have been cut.
     """
     called_with: list[torch.Tensor | None] = [None]
 
@@ -35,9 +36,9 @@ def turn_by_positions(model: Any) -> None:
         positions = called_with[0]
         return None if positions is None else angles[:, 0, 0][positions.T].unsqueeze(2)
 
-    if model.config.context_parallel_size == 1:
-        model.register_forward_pre_hook(note, with_kwargs=True)
-        model.rotary_pos_emb.register_forward_hook(pick)
+    model.rotary_pos_emb.cp_group = None
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    model.rotary_pos_emb.register_forward_hook(pick)
 
 
 def _llama3(

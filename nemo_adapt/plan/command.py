@@ -64,8 +64,6 @@ def plan_of(base: Models, config: Config) -> Plan:
     check_train(config.train, config.parallel)
     check_positions(base.target, config.train.seq_length)
     check_phases(config, base.target)
-    if config.parallel.cp > 1 and is_chosen(config.cluster) and not config.cluster.gpus_per_node:
-        raise UserError("parallel.cp needs Transformer Engine, and so GPUs")
     spent = budget(config)
     timed = [step(base, config, PhaseConfig(what)) for what, _ in spent.phases] if is_chosen(config.cluster) else []
     return Plan(config, base, needed(base, config), spent, disk(base, config, spent.steps), timed)

@@ -62,7 +62,7 @@ def proposals(models: Models, config: Config) -> list[Proposal]:
 def _candidates(models: Models, config: Config) -> Iterator[Config]:
     cluster, shape = config.cluster, models.target
     devices = cluster.devices
-    shared = cluster.gpus_per_node > 0 and shape.is_plain
+    shared = cluster.gpus_per_node > 0
     sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if shared else [1], _divisors(shape.layers))
     for tp, cp, pp in sizes:
         if devices % (tp * cp * pp):

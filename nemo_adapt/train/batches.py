@@ -8,11 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
-from megatron.core.utils import get_batch_on_this_cp_rank
 
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.model.context import own_part
 
 Batch = dict[str, torch.Tensor]
 
@@ -113,10 +112,9 @@ def batches(
     dataset: Any, layout: BatchLayout, step: int, device: torch.device, boundaries: Boundaries | None = None
 ) -> Iterator[Batch]:
     """This rank's micro batches of one step: ``tokens`` and ``labels`` [micro batch, seq], ``position_ids`` (with 1 for
-    the micro batch where all samples have the same), and what ``boundaries`` asks for."""
+    the micro batch where all samples have the same), and what ``boundaries`` asks for; of sequences that ranks share,
+    its part."""
     for numbers in layout.samples(step):
         samples = [dataset[number] for number in numbers]
         batch = {key: torch.stack([sample[key] for sample in samples]).to(device) for key in ("tokens", "labels")}
-        batch = (boundaries or Boundaries()).applied(batch)
-        # Of a sequence that ranks share, each takes one part of its beginning and one of its end.
-        yield get_batch_on_this_cp_rank(batch) if parallel_state.get_context_parallel_world_size() > 1 else batch
+        yield own_part((boundaries or Boundaries()).applied(batch))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate.bits_per_byte import IGNORED, batches, padded, read_text, scored_sequences
+from nemo_adapt.model.context import own_part
 
 
 @dataclass(frozen=True)
@@ -57,28 +58,32 @@ def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: 
     device = devices.best_device()
     sum_of_nats = torch.zeros(1, dtype=torch.float64, device=device)
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
+    shared = parallel_state.get_context_parallel_world_size()
     multiple = parallel_state.get_tensor_model_parallel_world_size()  # sequence parallelism cuts evenly
+    multiple *= 2 * shared if shared > 1 else 1  # and so does context parallelism, into two chunks a rank
     for chunk in chunks:
         chunk.eval()
     for number, group in enumerate(batches(sequences, window, batch, vocab)):
         if number % dp_size == dp_rank:
-            inputs, targets = (tensor.to(device) for tensor in padded(sequences, group, multiple))
-            sum_of_nats += _pass(chunks, inputs, targets)
+            inputs, targets = padded(sequences, group, multiple)
+            places = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # padding needs no learned position
+            part = own_part({"inputs": inputs, "targets": targets, "positions": places})
+            sum_of_nats += _pass(chunks, {name: tensor.to(device) for name, tensor in part.items()})
     for chunk in chunks:
         chunk.train()
-    dist.all_reduce(sum_of_nats, group=parallel_state.get_data_parallel_group())
+    dist.all_reduce(sum_of_nats, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
     if parallel_state.get_pipeline_model_parallel_world_size() > 1:
         dist.all_reduce(sum_of_nats, group=parallel_state.get_pipeline_model_parallel_group())
     return float(sum_of_nats)
 
 
-def _pass(chunks: Sequence[Any], inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Nats of the targets that count; zero before the last pipeline stage."""
-    counted = targets != IGNORED
-    positions = torch.arange(inputs.shape[1], device=inputs.device)[None]
+def _pass(chunks: Sequence[Any], batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Nats of the targets that count on this rank; zero before the last pipeline stage."""
+    inputs, counted = batch["inputs"], batch["targets"] != IGNORED
+    shared = parallel_state.get_context_parallel_world_size()
 
     def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
-        losses = model(inputs, positions, None, labels=targets.where(counted, 0))
+        losses = model(inputs, batch["positions"], None, labels=batch["targets"].where(counted, 0))
 
         def counted_sum(losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             # Megatron divides the first value in place: the sum must be of its own.
@@ -94,7 +99,7 @@ def _pass(chunks: Sequence[Any], inputs: torch.Tensor, targets: torch.Tensor) ->
         data_iterator=None if single else [None] * len(chunks),
         model=chunks[0] if single else list(chunks),
         num_microbatches=passes,
-        seq_length=inputs.shape[1],
+        seq_length=inputs.shape[1] * shared,  # Megatron's is the whole one
         micro_batch_size=inputs.shape[0],
         forward_only=True,
     )

@@ -57,8 +57,10 @@ def forward_backward(
 ) -> torch.Tensor:
     """Run the micro batches through this rank's ``models``, one or several that are interleaved.
 
-    Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage.
+    Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage. Of sequences
+    that context-parallel ranks share, ``micro_batches`` have this rank's part.
     """
+    shared = parallel_state.get_context_parallel_world_size()
 
     def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
         batch = next(data)
@@ -72,8 +74,9 @@ def forward_backward(
                 counted = batch["counted"]
                 losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()
             sums = [losses.detach().double().sum(), count.double(), sizes.sum().double()]
-            # Megatron divides the first value in place: the sums must be of their own.
-            return losses.mean() + extra, torch.stack(sums)
+            # Megatron divides the first value in place: the sums must be of their own. It takes that value for this
+            # rank's part of a sum over the ranks that share the sequence.
+            return (losses.mean() + extra) / shared, torch.stack(sums)
 
         return out, mean_loss
 
@@ -85,7 +88,7 @@ def forward_backward(
         data_iterator=streams[0] if single else streams,
         model=models[0] if single else list(models),
         num_microbatches=len(micro_batches),
-        seq_length=seq_length,
+        seq_length=seq_length * shared,  # Megatron's is the whole one
         micro_batch_size=batch_size,
         forward_only=forward_only,
     )

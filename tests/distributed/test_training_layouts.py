@@ -18,6 +18,12 @@ LAYOUTS = {
     "dp2": {"dp": 2},
     "tp2-pp2": {"tp": 2, "pp": 2, "sequence": True},
     "tp2-dp2": {"tp": 2, "dp": 2},
+    "cp2": {"cp": 2},
+    "cp4": {"cp": 4},
+    "cp2-tp2": {"cp": 2, "tp": 2, "sequence": True},
+    "cp2-pp2": {"cp": 2, "pp": 2},
+    "cp2-pp2-interleaved": {"cp": 2, "pp": 2, "virtual": 2},
+    "cp2-dp2": {"cp": 2, "dp": 2},
 }
 MODELS = {"untied": TinyLlama(vocab=250, layers=4), "tied": TinyLlama(tied=True, vocab=250, layers=4)}
 
@@ -44,7 +50,7 @@ def alone(request, tmp_path_factory, ranks):
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 def test_losses_equal_one_rank(alone, ranks, layout):
     tiny, folders, reference = alone
-    size = math.prod(layout.get(name, 1) for name in ("tp", "pp", "dp"))
+    size = math.prod(layout.get(name, 1) for name in ("tp", "pp", "cp", "dp"))
     results = ranks(size).run(training_bodies.train, training_config(**layout), folders, tiny.vocab + 6)
     for result in results:
         torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)

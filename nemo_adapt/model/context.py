@@ -1,0 +1,43 @@
+"""Sequences that context-parallel ranks share, in our attention: each gathers the keys and values of all.
+
+A sequence is cut into 2 x CP chunks, of which rank r has chunk r and chunk 2 x CP - 1 - r, so that all see as much of
+what is before them (megatron/core/utils.py, ``get_batch_on_this_cp_rank``). Queries stay where they are; keys and
+values, which are fewer where heads are grouped, are gathered (Llama 3, arXiv 2407.21783, section 3.3.2).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
+from megatron.core.utils import get_batch_on_this_cp_rank
+
+
+def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of tensors [batch, seq] this rank's chunks, and those rows of an ``attention_mask`` [batch, 1, seq, seq]."""
+    if parallel_state.get_context_parallel_world_size() == 1:
+        return batch
+    part: dict[str, torch.Tensor] = get_batch_on_this_cp_rank(dict(batch))
+    return part
+
+
+def gathered(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """This rank's ``key`` and ``value`` [seq / CP, batch, heads, dim] -> those of the sequence, in its order.
+
+    Going back, each rank gets the sum of all ranks' gradients of its part.
+    """
+    group = parallel_state.get_context_parallel_group()
+    both = gather_from_sequence_parallel_region(torch.cat([key, value], dim=-1), group=group)
+    held = both.chunk(2 * group.size())
+    by_rank = [number for rank in range(group.size()) for number in (rank, 2 * group.size() - 1 - rank)]
+    whole = torch.cat([held[by_rank.index(number)] for number in range(len(by_rank))])
+    key, value = whole.split([key.shape[-1], value.shape[-1]], dim=-1)
+    return key, value
+
+
+def chunks(length: int) -> Iterator[tuple[slice, int]]:
+    """Of this rank's ``length`` positions: each chunk's place among them, and where it ends in the whole sequence."""
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    half = length // 2
+    for place, number in ((slice(0, half), rank), (slice(half, length), 2 * size - 1 - rank)):
+        yield place, (number + 1) * half
