@@ -36,7 +36,7 @@ class ParallelConfig:
     virtual: int = 1
     """Parts of the model that each pipeline rank holds, interleaved with the others' (less idle time, needs pp > 1)."""
     cp: int = 1
-    """Context-parallel ranks, which share each sequence (needs Transformer Engine)."""
+    """Context-parallel ranks, which share each sequence."""
     dp: int = 1
     """Data-parallel copies, when the ranks are started here; under a launcher it follows from the world size."""
     sequence: bool = False

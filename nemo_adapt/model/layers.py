@@ -16,6 +16,7 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch.nn.attention.bias import causal_lower_right
 
+from nemo_adapt import devices
 from nemo_adapt.model import context
 from nemo_adapt.model.positions import alibi_slopes, with_alibi
 
@@ -76,7 +77,8 @@ class CoreAttention(MegatronModule):
         """The same for queries at the last of the keys' positions."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         rows, columns = query.shape[2], key.shape[2]
-        if 0 < self.window < columns or (self.cap and visible is None):
+        fewer = rows < columns and visible is None  # kernels of a GPU have this causal mask, by a name of its own
+        if 0 < self.window < columns or (self.cap and visible is None) or (fewer and not devices.on_gpu()):
             causal = _visible(rows, columns, self.window, query.device)
             visible = causal if visible is None else visible & causal
         dropout = self.dropout if self.training else 0.0
@@ -88,13 +90,11 @@ class CoreAttention(MegatronModule):
             assert visible is not None
             out = _capped_attention(query, key, value, visible, scale, self.cap, dropout)
         else:
-            # Kernels have the causal mask of as many queries as keys, and of fewer by this name.
-            fewer = visible is None and rows < columns
             out = F.scaled_dot_product_attention(
                 query,
                 key,
                 value,
-                attn_mask=causal_lower_right(rows, columns) if fewer else visible,
+                attn_mask=causal_lower_right(rows, columns) if fewer and visible is None else visible,
                 is_causal=visible is None and not fewer,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,

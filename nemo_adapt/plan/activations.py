@@ -73,31 +73,51 @@ class Layer:
             return (4 if wide else self.size) * self.tokens * columns
         return (4 if frozen else 8) * self.tokens * columns
 
+    @property
+    def gathers(self) -> bool:
+        """Whether ranks that share a sequence gather its keys and values (`model.context`); in Transformer Engine's
+        layers these go around (its AttnFuncWithCPAndKVP2P)."""
+        return self.parallel.cp > 1 and not (self.on_gpu and self.shape.is_plain)
+
+    @property
+    def seen(self) -> float:
+        """Keys that are there for a query in a kernel: all, or those up to the end of its chunk, in the mean."""
+        cp, length = self.parallel.cp, self.train.seq_length
+        return length * (2 * cp + 1) / (4 * cp) if self.gathers else length
+
     def attention(self, window: int, frozen: bool) -> float:
         """Queries, keys, values, what they attend to, and their norms; tokens see ``window`` positions."""
-        shape, tp, length = self.shape, self.parallel.tp, self.train.seq_length
+        shape, tp, cp, length = self.shape, self.parallel.tp, self.parallel.cp, self.train.seq_length
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
+        times = (
+            2 * cp * self.seen / length if self.gathers else 1.0
+        )  # keys are copied so often for a token of this rank
+        joined = queries if self.gathers else 0.0  # what the two chunks attend to, as one tensor
         if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
-            bytes_of_token = self.size * 4 * queries + 8 * length * shape.heads / tp
+            bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.seen * shape.heads / tp
         elif shape.positions == ALIBI and not shape.rotary:
             wide = queries + ALIBI_COLUMNS * shape.heads / tp  # three of them, their result, and that without the bias
-            bytes_of_token = self.size * (4 * wide + queries) + 4 * shape.heads / tp
+            bytes_of_token = self.size * ((2 + 2 * times) * wide + queries) + 4 * shape.heads / tp
         else:
-            # Values are a part of what the three are computed as; only where keys and values go around (Transformer
-            # Engine's AttnFuncWithCPAndKVP2P) are they a copy.
+            # Values are a part of what the three are computed as; only where ranks share a sequence are they a copy.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
-            mixed = keys if self.parallel.cp > 1 and shape.rotary and not shape.qk_norm else mixed
             turned = queries + keys if shape.rotary else 0
-            bytes_of_token = self.size * (mixed + turned + queries) + 4 * shape.heads / tp
+            if cp > 1 and shape.rotary and not shape.qk_norm:
+                mixed = keys
+            if self.gathers:
+                mixed = 2 * cp * keys + (0 if shape.rotary else mixed)
+                turned = queries if shape.rotary else 0
+            bytes_of_token = self.size * (mixed + turned + queries + joined) + 4 * shape.heads / tp
         if shape.qk_norm == HEAD:
             bytes_of_token += self.norm(queries + keys, frozen) / self.tokens
         if shape.qk_norm == WHOLE:  # fp32, see model.layers
             bytes_of_token += 8 * (queries + keys)
         slides = 0 < window < length
-        masks = self.train.micro_batch if self.train.reset_attention else slides or bool(shape.attention_cap)
-        return (
-            self.tokens * bytes_of_token + self.angles() + masks * (1 if shape.attention_cap else self.size) * length**2
-        )
+        # Without a GPU a kernel for fewer queries than keys makes a mask.
+        makes = slides or bool(shape.attention_cap) or (self.gathers and not self.on_gpu)
+        masks = self.train.micro_batch if self.train.reset_attention else makes
+        of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.seen
+        return self.tokens * bytes_of_token + self.angles() + masks * of_mask
 
     def angles(self) -> float:
         """Cosines and sines of rotary positions, which queries keep, and keys."""

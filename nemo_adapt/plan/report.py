@@ -154,7 +154,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     flags = {
         "sequence": parallel.sequence,
         "recompute": config.train.recompute,
-        "CP needs Transformer Engine": parallel.cp > 1,
+        "CP as Transformer Engine has it": parallel.cp > 1 and config.cluster.gpus_per_node and models.target.is_plain,
     }
     virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
     yield "layout", ", ".join([sizes, *virtual, *(name for name, value in flags.items() if value)])

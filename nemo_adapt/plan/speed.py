@@ -22,7 +22,7 @@ from nemo_adapt.families.family import Shape
 from nemo_adapt.model.flops import forward_flops
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, OUTPUT, Trained, trained
 from nemo_adapt.plan import model
-from nemo_adapt.plan.activations import bytes_of
+from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
 from nemo_adapt.plan.model import Models
 
@@ -81,7 +81,8 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     passes = 4 + back * (4 + 4 * train.recompute) + 2 * parallel.sequence * own
     tensor = layers * passes * stream * (tp - 1) / tp / link(cluster, tp)
     ring = (cp - 1) * 2 * size * tokens * max(shape.kv_rows / tp, shape.head_dim)
-    context = layers * (1 + back * (2 + train.recompute)) * ring / link(cluster, tp * cp)
+    gathers = Layer(shape, parallel, train, cluster.gpus_per_node > 0).gathers  # backward: gradients alone
+    context = layers * (1 + back * (2 - gathers + train.recompute)) * ring / link(cluster, tp * cp)
     sent = (parallel.pp > 1) * parallel.virtual * (1 + (back > 0)) * stream / (tp if parallel.sequence else 1)
     pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
     data, optimizer = _update(models, config, what)

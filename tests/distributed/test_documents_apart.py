@@ -1,6 +1,7 @@
 """With positions and attention that begin anew, a document in a sample gives the logits that it gives alone."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from ranks import boundary_bodies, training_bodies
 
 from nemo_adapt.config import PhaseConfig
 
-LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}}
+LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}, "CP 2": {"cp": 2}}
 KINDS = ["llama", "mistral", "gemma2", "gpt2", "bloom", "xglm", "phi"]
 """Rotary positions; a window; windows, capped scores; learned positions; ALiBi; sinusoidal ones; layers of ours."""
 END = 2
@@ -45,7 +46,7 @@ def config(layout, positions=True, attention=True):
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 def test_logits_are_those_of_the_document_alone(folders, ranks, layout):
-    size = layout.get("tp", 1) * layout.get("pp", 1)
+    size = math.prod(layout.get(name, 1) for name in ("tp", "pp", "cp"))
     answers = ranks(size).run(boundary_bodies.packed_and_alone, config(layout), folders, samples(SAME, SAME), END)
     found = [answer for answer in answers if answer.packed is not None]
     assert found
@@ -101,9 +102,8 @@ def test_masked_training_is_the_same_however_the_batch_is_shared_out(tmp_path, r
     plain = training_config()
     plain.train.mask_document_ends = False
     assert ranks(1).run(training_bodies.train, plain, *arguments)[0].losses != reference.losses
-    for changed in ({"micro_batch": 1}, {"dp": 2}, {"pp": 2}, {"tp": 2, "sequence": True}):
+    for changed in ({"micro_batch": 1}, {"dp": 2}, {"pp": 2}, {"tp": 2, "sequence": True}, {"cp": 2}):
         made = training_config(**changed)
-        size = made.parallel.tp * made.parallel.pp * made.parallel.dp
-        for result in ranks(size).run(training_bodies.train, made, *arguments):
+        for result in ranks(made.parallel.ranks).run(training_bodies.train, made, *arguments):
             torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
             torch.testing.assert_close(result.grad_norms, reference.grad_norms, rtol=1e-4, atol=0)

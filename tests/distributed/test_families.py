@@ -1,6 +1,7 @@
 """Every family: the same bits back, transformers' logits and transformers' gradients, at every layout."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ LAYOUTS = {
     "TP 2 with sequence parallelism": {"tp": 2, "sequence": True},
     "TP 4": {"tp": 4},
     "PP 2": {"pp": 2},
+    "CP 2": {"cp": 2},
 }
 IDS = torch.randint(3, zoo.VOCAB, (2, 33), generator=torch.Generator().manual_seed(1))
 
@@ -48,7 +50,7 @@ def test_bits_logits_and_gradients(model, layout, ranks, tmp_path):
     saved, found = tmp_path / "saved", tmp_path / "gradients"
     saved.mkdir()
     found.mkdir()
-    pool = ranks(parallel.get("tp", 1) * parallel.get("pp", 1))
+    pool = ranks(math.prod(parallel.get(name, 1) for name in ("tp", "pp", "cp")))
     ours = pool.run(family_bodies.logits_and_gradients, tiny_config(**parallel), folders, IDS, saved, found)[-1]
     torch.testing.assert_close(ours[..., : zoo.VOCAB], logits, rtol=0, atol=1e-5)
     assert (ours[..., zoo.VOCAB :] == float("-inf")).all()

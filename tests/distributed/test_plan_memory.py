@@ -24,6 +24,8 @@ CASES = {
     "pp2": {"parallel": {"pp": 2}},
     "pp2, tied, interleaved": {"parallel": {"pp": 2, "virtual": 2}, "hf": {"tie_word_embeddings": True}},
     "pp2, recompute, fp32": {"parallel": {"pp": 2}, "recompute": True, "precision": "fp32"},
+    "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
+    "cp2, sequences cut": {"parallel": {"cp": 2, "tp": 2, "sequence": True}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
 FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")
@@ -52,6 +54,14 @@ def test_the_engine_takes_what_is_planned(ranks, name):
     case = dict(CASES[name])
     models = models_of(settings(**case.pop("hf", {})), case.pop("new", 0))
     for planned, found in measured(ranks, plan_config(**case), models):
+        assert_close(planned, found)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt2", "bloom"])
+def test_and_where_ranks_share_a_sequence(ranks, name):
+    """Heads that are normed, windows and capped scores, learned positions, ALiBi."""
+    config = plan_config(parallel={"cp": 2}, distributed_optimizer=False)
+    for planned, found in measured(ranks, config, models_of(settings(name))):
         assert_close(planned, found)
 
 

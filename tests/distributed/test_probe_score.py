@@ -15,7 +15,7 @@ from transformers import GPT2LMHeadModel, LlamaForCausalLM
 from nemo_adapt.evaluate import bits_per_byte
 
 TEXTS = ["Kedi uyuyor ve yagmur yagiyor.", "Su.", "Bugun hava cok guzel, yarin da guzel olacak.", "Ev."]
-LAYOUTS = [{}, {"tp": 2}, {"tp": 2, "sequence": True}, {"pp": 2}, {"dp": 2}]
+LAYOUTS = [{}, {"tp": 2}, {"tp": 2, "sequence": True}, {"pp": 2}, {"dp": 2}, {"cp": 2}, {"cp": 2, "pp": 2}]
 WINDOW = 13  # odd, so that sequence parallelism has to pad
 
 
@@ -33,8 +33,8 @@ def reference(request, tmp_path_factory):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_nats_equal_the_evaluations(reference, ranks, layout):
     folders, sequences, expected = reference
-    size = layout.get("tp", 1) * layout.get("pp", 1) * layout.get("dp", 1)
-    for found in ranks(size).run(probe_bodies.nats, tiny_config(**layout), folders, sequences, WINDOW, 3):
+    config = tiny_config(**layout)
+    for found in ranks(config.parallel.ranks).run(probe_bodies.nats, config, folders, sequences, WINDOW, 3):
         assert found == pytest.approx(expected, rel=1e-5)
 
 

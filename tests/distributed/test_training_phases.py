@@ -14,6 +14,7 @@ LAYOUTS = {
     "pp2": {"pp": 2},
     "pp2-interleaved": {"pp": 2, "virtual": 2},
     "dp2": {"dp": 2},
+    "cp2": {"cp": 2},
 }
 # 245 + 6 rows, padded to 256: at TP=2 the second rank has kept, new and padded rows.
 MODELS = {"untied": TinyLlama(vocab=245, layers=4), "tied": TinyLlama(tied=True, vocab=245, layers=4)}
@@ -134,6 +135,7 @@ RESTARTS = [
     ("tied", "pp2"),
     ("untied", "pp2-interleaved"),
     ("tied", "dp2"),
+    ("untied", "cp2"),
     ("tied", "tp2-plain-optimizer"),
 ]
 
@@ -161,6 +163,8 @@ RESHARDED = [
     ("pp2-interleaved", {"tp": 2}),
     ("dp2", {}),
     ("tp2-sequence", {"dp": 2}),
+    ("cp2", {}),
+    ("dp2", {"cp": 2}),
 ]
 
 

@@ -10,6 +10,7 @@ from ranks.model_bodies import forward, load, logits
 from nemo_adapt import families
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.families.family import Family
+from nemo_adapt.model.context import own_part
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
@@ -29,7 +30,7 @@ def logits_and_gradients(
     positions = torch.arange(ids.shape[1] - 1).expand(len(ids), -1)
     batch = {"tokens": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
     token_bytes = torch.ones(int(ids.max()) + 1, dtype=torch.int32)
-    forward_backward(trainer.wrapped, [batch], token_bytes, forward_only=False)
+    forward_backward(trainer.wrapped, [own_part(batch)], token_bytes, forward_only=False)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.main_grad)

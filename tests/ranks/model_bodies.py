@@ -10,6 +10,7 @@ from megatron.core import dist_checkpointing, parallel_state
 
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
+from nemo_adapt.model.context import own_part
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.token_map import TokenMap
 
@@ -39,7 +40,13 @@ def logits(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> to
 def forward(
     model: Any, ids: torch.Tensor, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
 ) -> torch.Tensor | None:
+    """Logits like ``logits``, gathered over CP too."""
+    length, shared = ids.shape[1], parallel_state.get_context_parallel_world_size()
+    if shared > 1 and mask is None:  # what is behind is not seen
+        ids = torch.nn.functional.pad(ids, (0, -length % (2 * shared)))
     positions = torch.arange(ids.shape[1]).expand_as(ids) if positions is None else positions
+    part = own_part({"ids": ids, "positions": positions} | ({} if mask is None else {"attention_mask": mask}))
+    ids, positions, mask = part["ids"], part["positions"], part.get("attention_mask")
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
             hidden = torch.empty(ids.shape[1], ids.shape[0], model.config.hidden_size)
@@ -49,10 +56,22 @@ def forward(
         if not parallel_state.is_pipeline_last_stage():
             dist.send(out.contiguous(), parallel_state.get_pipeline_model_parallel_next_rank())
             return None
-    group = parallel_state.get_tensor_model_parallel_group()
-    shards = [torch.empty_like(out) for _ in range(group.size())]
-    dist.all_gather(shards, out.contiguous(), group=group)
-    return torch.cat(shards, dim=-1)
+    shards = torch.cat(of_all(out, parallel_state.get_tensor_model_parallel_group()), dim=-1)
+    if shared == 1:
+        return shards
+    whole = torch.empty(len(ids), ids.shape[1] * shared, shards.shape[-1])
+    places = torch.arange(whole.shape[1]).view(1, -1)
+    group = parallel_state.get_context_parallel_group()
+    for logits, place in zip(of_all(shards, group), of_all(own_part({"places": places})["places"], group), strict=True):
+        whole[:, place[0]] = logits
+    return whole[:, :length]
+
+
+def of_all(mine: torch.Tensor, group: Any) -> list[torch.Tensor]:
+    """What each rank of a group has."""
+    found = [torch.empty_like(mine) for _ in range(group.size())]
+    dist.all_gather(found, mine.contiguous(), group=group)
+    return found
 
 
 def tables(rank: int, config: Config, folders: Folders) -> dict[str, torch.Tensor]:

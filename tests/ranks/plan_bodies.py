@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import build_model, start_parallel
+from nemo_adapt.model.context import own_part
 from nemo_adapt.phases import phases
 from nemo_adapt.plan.model import Models
 from nemo_adapt.train import checkpoints
@@ -92,7 +93,7 @@ def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
 def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
     size = config.train.micro_batch, config.train.seq_length
     drawn = {name: torch.randint(0, vocab, size) for name in ("tokens", "labels")}
-    return Boundaries.of(config.train, 2).applied(drawn)
+    return own_part(Boundaries.of(config.train, 2).applied(drawn))
 
 
 def _parts(trainer: Trainer) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from helpers import zoo
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from nemo_adapt import devices, families
+from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import complete_folder
@@ -219,19 +219,6 @@ def test_samples_fit_learned_positions():
         check_positions(shapes[name], 65)
     with pytest.raises(UserError, match="seq_length=65: the model has learned 64 positions"):
         check_positions(shapes["gpt2"], 65)
-
-
-@pytest.mark.parametrize("name", ["bloom", "phi", "gemma2", "olmo2"])
-def test_a_shared_sequence_needs_layers_of_transformer_engine(name, monkeypatch):
-    monkeypatch.setattr(devices, "has_transformer_engine", lambda: True)
-    for each, refused in ((name, True), ("xglm", False)):
-        config = config_of(each, architectures=zoo.architectures(each))
-        shape, parallel = families.of(config).shape(config), ParallelConfig(cp=2)
-        if refused:
-            with pytest.raises(UserError, match=r"parallel\.cp: this model has attention or norms"):
-                check_layout(shape, parallel)
-        else:
-            check_layout(shape, parallel)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES, ids=families.names())

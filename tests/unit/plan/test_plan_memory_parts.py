@@ -1,5 +1,7 @@
 """Memory of real models on GPUs: published cases, and how the parts change with the layout."""
 
+from dataclasses import replace
+
 import pytest
 from helpers.plans_of_models import models_of, plan_config, settings
 
@@ -101,6 +103,20 @@ def test_keys_and_values_that_go_around_leave_what_they_were_cut_from():
     layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
     shape, tokens, places = base.target, 128, 64
     columns = 2 * shape.query_rows + 2 * shape.kv_rows
+    wanted = tokens * (2 * columns + 4 * shape.heads) + 4 * 2 * places * shape.head_dim
+    assert layer.attention(0, frozen=False) == wanted
+
+
+def test_keys_and_values_that_are_gathered_are_kept_whole():
+    """Under CP our layers keep queries, all keys and values, what each chunk attends to and both joined; no mask on a
+    GPU, where Transformer Engine has no such layers."""
+    base, config = models_of(settings("mistral")), plan_config(parallel={"cp": 2})
+    shape = replace(base.target, windows=())
+    gathering = replace(shape, attention_cap=0.0, norms="around")  # not plain
+    layer = activations.Layer(gathering, config.parallel, config.train, on_gpu=True)
+    assert layer.gathers and not replace(layer, shape=shape).gathers
+    tokens, places = 128, 64
+    columns = 3 * shape.query_rows + 2 * 2 * shape.kv_rows
     wanted = tokens * (2 * columns + 4 * shape.heads) + 4 * 2 * places * shape.head_dim
     assert layer.attention(0, frozen=False) == wanted
 
