@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -132,6 +133,7 @@ def command(name: str, words: list[str]) -> None:
         print("\n".join(recipes.names()))
         return
     if name == "rank":  # started by ``ranks.launch``
+        ranks.hear_parents_end(signal.SIGTERM)  # it would go on alone, on the memory that the next start needs
         pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):

@@ -142,8 +142,13 @@ def die_with_parent() -> None:
     """Have Linux end this process when its parent ends; signals that are meant for a training are not for it."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    hear_parents_end(signal.SIGKILL)
+
+
+def hear_parents_end(number: int) -> None:
+    """Have Linux send this process a signal when its parent ends, and be it by ``kill -9``."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def report(error: UserError) -> None:

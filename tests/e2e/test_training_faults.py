@@ -7,9 +7,10 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 import torch
-from helpers.trainings import Training, kill_all, kill_one, wait_for
+from helpers.trainings import Training, kill_all, kill_one, ranks_of, wait_for
 
 from nemo_adapt.checkpoint.whole import complete
 
@@ -44,7 +45,8 @@ def same_end(training, unbroken):
 
 
 def test_signals_and_a_damaged_checkpoint(world, words, unbroken):
-    """USR1 and TERM save and end with 85; of a newest checkpoint that is cut short, the one before is taken."""
+    """USR1 and TERM save and end with 85; of a newest checkpoint that is cut short, the one before is taken.
+    Ranks whose command was killed save and end too."""
     training = Training.prepared(world, "signals", words, "unbroken")
     process = training.start()
     assert wait_for(process, lambda: training.steps() >= 5)
@@ -62,6 +64,12 @@ def test_signals_and_a_damaged_checkpoint(world, words, unbroken):
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 85, out
     assert f"{newest.name} is damaged ({cut.name} has " in out and "looking for the one before" in out
+    process = training.start()
+    assert wait_for(process, lambda: training.steps() >= 20)
+    alone = ranks_of(process)
+    process.kill()
+    assert alone and not psutil.wait_procs(alone, timeout=100)[1]
+    assert training.steps() == int(complete(training.checkpoints)[-1].name[5:]) < 32
     code, out = training.run()
     assert code == 0, out
     same_end(training, unbroken)
