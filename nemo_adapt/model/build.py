@@ -1,7 +1,7 @@
 """A GPTModel from a family's ``Shape``, as this rank's part of the chosen layout."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -145,12 +145,16 @@ def layer_spec(shape: Shape, config: TransformerConfig, chunk: int | None) -> An
 class _Model(GPTModel):
     """Megatron's, whose loss takes no memory beside the logits."""
 
+    z_loss = 0.0
+    """Its weight, see ``cross_entropy``."""
+
     def compute_language_model_loss(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """``labels`` [batch, seq], ``logits`` [seq, batch, vocab / TP] -> nats [batch, seq]."""
-        return cross_entropy(logits, labels.transpose(0, 1).contiguous()).transpose(0, 1).contiguous()
+        losses = cross_entropy(logits, labels.transpose(0, 1).contiguous(), self.z_loss)
+        return losses.transpose(0, 1).contiguous()
 
 
-def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list[GPTModel]:
+def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list["_Model"]:
     """This rank's part of the model, weights not set, on the best device: one, or ``parallel.virtual`` of them.
 
     ``vocab`` is the number of real tokens, ``padded`` (a multiple of TP) the rows of the tables. The logits of padded
@@ -158,12 +162,15 @@ def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, voca
     """
     config = transformer_config(shape, parallel, train)
     numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
-    return [_chunk(shape, parallel, config, vocab, padded, number) for number in numbers]
+    chunks = [_chunk(shape, parallel, config, vocab, padded, number) for number in numbers]
+    for chunk in chunks:
+        chunk.z_loss = train.z_loss
+    return chunks
 
 
 def _chunk(
     shape: Shape, parallel: ParallelConfig, config: TransformerConfig, vocab: int, padded: int, chunk: int | None
-) -> GPTModel:
+) -> _Model:
     """Chunk number ``chunk`` of this rank's interleaved ones, or all of its part."""
     rotary = shape.rotary or Rotary(10000.0)  # Megatron asks for it even where positions are learned
     place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
@@ -190,4 +197,4 @@ def _chunk(
         finish_input(model, shape)
     if model.post_process:
         finish_output(model, shape, vocab, padded)
-    return model.to(devices.best_device())
+    return cast(_Model, model.to(devices.best_device()))

@@ -11,21 +11,24 @@ from nemo_adapt import devices
 from nemo_adapt.vocab import LOGITS_AT_ONCE
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0.0) -> torch.Tensor:
     """Nats of each place, fp32 [seq, batch], from this TP rank's ``logits`` [seq, batch, vocab / TP].
+
+    ``z_loss`` times the squared log of the softmax's denominator (arXiv 2204.02311, section 5) is in the gradient, and
+    not in the nats.
 
     The backward pass writes the gradient over the logits, which nobody may need any more. Numbers are those of
     Megatron's ``vocab_parallel_cross_entropy`` (megatron/core/tensor_parallel/cross_entropy.py), bit by bit; that keeps
     an fp32 softmax of all logits from the forward to the backward pass, where this computes it again, a portion at a
     time.
     """
-    losses: torch.Tensor = _CrossEntropy.apply(logits, labels)
+    losses: torch.Tensor = _CrossEntropy.apply(logits, labels, z_loss)
     return losses
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, z_loss: float) -> torch.Tensor:
         group, width = parallel_state.get_tensor_model_parallel_group(), logits.shape[-1]
         rows = logits.view(-1, width)
         column = labels.reshape(-1) - width * parallel_state.get_tensor_model_parallel_rank()
@@ -39,17 +42,22 @@ class _CrossEntropy(torch.autograd.Function):
         dist.all_reduce(predicted, group=group)
         dist.all_reduce(sums, group=group)
         ctx.save_for_backward(logits, highest, sums, column, elsewhere)
+        ctx.z_loss = z_loss
         return (sums.log() - predicted).view(labels.shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         logits, highest, sums, column, elsewhere = ctx.saved_tensors
         rows, gradient = logits.view(-1, logits.shape[-1]), gradients[0].reshape(-1)
+        times = 1.0 + 2.0 * ctx.z_loss * (sums.log() + highest)  # d log(Z)^2 = 2 log(Z) x softmax
         for part in _portions(rows):
-            of_one = _gradient(rows[part], highest[part], sums[part], column[part], elsewhere[part])
+            softmax = _powers(rows[part], highest[part]).div_(sums[part].unsqueeze(-1))
+            if ctx.z_loss:
+                softmax.mul_(times[part].unsqueeze(-1))
+            of_one = _less_one(softmax, column[part], elsewhere[part])
             rows[part] = of_one.mul_(gradient[part].unsqueeze(-1))
-            del of_one  # before the next is made
-        return logits, None
+            del softmax, of_one  # before the next is made
+        return logits, None, None
 
 
 def _powers(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
@@ -59,11 +67,8 @@ def _powers(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
     return shifted.exp_()
 
 
-def _gradient(
-    rows: torch.Tensor, highest: torch.Tensor, sums: torch.Tensor, column: torch.Tensor, elsewhere: torch.Tensor
-) -> torch.Tensor:
+def _less_one(softmax: torch.Tensor, column: torch.Tensor, elsewhere: torch.Tensor) -> torch.Tensor:
     """The softmax, less one at the label where this rank has it."""
-    softmax = _powers(rows, highest).div_(sums.unsqueeze(-1))
     return softmax.scatter_add_(1, column.unsqueeze(-1), elsewhere.unsqueeze(-1).float() - 1.0)
 
 

@@ -19,9 +19,6 @@ MASTER = {"bf16": 12, "fp32": 8}
 """Bytes of optimizer state for a parameter: Adam's two moments, and fp32 master weights beside bf16 ones."""
 GRADIENT = 4
 """Gradients are summed in fp32."""
-Z_LOGIT = 12
-"""Bytes for a logit when the loss is at its peak with ``train.z_loss``; without, `model.cross_entropy` needs a portion
-in fp32 beside the logits."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +89,14 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
 def _logits(layer: Layer, rows: int, table: float) -> float:
     """Logits of a micro batch and what their loss needs at its peak; ``table``: the gradient of the output layer.
 
-    To mask padded rows takes a copy for a moment, to cap logits another and one that is kept.
+    The loss has a portion in fp32 beside the logits (`model.cross_entropy`). To mask padded rows takes a copy for a
+    moment, to cap logits another and one that is kept.
     """
-    shape, train, count = layer.shape, layer.train, layer.tokens * rows
+    shape, count = layer.shape, layer.tokens * rows
     size = layer.size * count
     masked, capped = rows * layer.parallel.tp > shape.vocab, bool(shape.logit_cap)
     portion = min(LOGITS_AT_ONCE[layer.on_gpu], 4 * count)
-    loss = Z_LOGIT * count if train.z_loss else size + portion
-    return max(loss + capped * size, size * (1 + masked + 2 * capped), size + table)
+    return max(size + portion + capped * size, size * (1 + masked + 2 * capped), size + table)
 
 
 def micro_batches(config: Config) -> int:

@@ -66,7 +66,7 @@ def run(
                 restore(trainer)
             while done < end:
                 micro_batches = list(batches(data.samples, data.layout, done, device, data.boundaries))
-                result = train_step(trainer, micro_batches, data.token_bytes, train.z_loss)
+                result = train_step(trainer, micro_batches, data.token_bytes)
                 done += 1
                 lr = trainer.optimizer.param_groups[0]["lr"]
                 yield Stepped(done, number, done == end, trainer, result, lr)

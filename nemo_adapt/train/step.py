@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
-from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region, vocab_parallel_cross_entropy
 
 from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.setup import Trainer
@@ -32,17 +31,15 @@ class StepResult:
         return math.isfinite(self.nats) and math.isfinite(self.grad_norm)
 
 
-def train_step(
-    trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: torch.Tensor, z_loss: float = 0.0
-) -> StepResult:
+def train_step(trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: torch.Tensor) -> StepResult:
     """Forward and backward over all micro batches, then one update, unless the loss is no number.
 
-    ``token_bytes`` [vocab]: UTF-8 bytes of each id. ``z_loss``: weight of the squared log of the softmax's denominator.
+    ``token_bytes`` [vocab]: UTF-8 bytes of each id.
     """
     for wrapped in trainer.wrapped:
         wrapped.zero_grad_buffer()
     trainer.optimizer.zero_grad()
-    parts = forward_backward(trainer.wrapped, micro_batches, token_bytes, forward_only=False, z_loss=z_loss)
+    parts = forward_backward(trainer.wrapped, micro_batches, token_bytes, forward_only=False)
     nats, tokens, size = _share(parts.sum(0))
     grad_norm = trainer.update() if math.isfinite(nats) else math.nan
     return StepResult(nats, tokens, size, grad_norm, parts)
@@ -53,7 +50,6 @@ def forward_backward(
     micro_batches: Sequence[Batch],
     token_bytes: torch.Tensor,
     forward_only: bool,
-    z_loss: float = 0.0,
 ) -> torch.Tensor:
     """Run the micro batches through this rank's ``models``, one or several that are interleaved.
 
@@ -64,19 +60,17 @@ def forward_backward(
 
     def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
         batch = next(data)
-        labels = {} if z_loss else {"labels": batch["labels"]}
-        out = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"), **labels)
+        out = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"), labels=batch["labels"])
 
         def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            losses, extra = _losses(out, batch["labels"], z_loss) if z_loss else (out.float(), 0.0)
-            sizes, count = token_bytes[batch["labels"]], batch["labels"].new_tensor(losses.numel())
+            losses, sizes, count = out.float(), token_bytes[batch["labels"]], batch["labels"].new_tensor(out.numel())
             if "counted" in batch:  # the mean is still over all places: it is the same however the batch is shared out
                 counted = batch["counted"]
                 losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()
             sums = [losses.detach().double().sum(), count.double(), sizes.sum().double()]
             # Megatron divides the first value in place: the sums must be of their own. It takes that value for this
             # rank's part of a sum over the ranks that share the sequence.
-            return (losses.mean() + extra) / shared, torch.stack(sums)
+            return losses.mean() / shared, torch.stack(sums)
 
         return out, mean_loss
 
@@ -93,21 +87,6 @@ def forward_backward(
         forward_only=forward_only,
     )
     return torch.stack(parts) if parts else torch.zeros(0, 3, dtype=torch.float64, device=token_bytes.device)
-
-
-def _losses(logits: torch.Tensor, labels: torch.Tensor, z_loss: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropies [batch, seq] of this TP rank's ``logits`` [batch, seq, vocab / TP], and the z-loss.
-
-    The z-loss is ``z_loss`` times the mean squared log of the softmax's denominator (arXiv 2204.02311, section 5).
-    """
-    logits = logits.float()
-    highest = logits.detach().amax(-1, keepdim=True)
-    dist.all_reduce(highest, dist.ReduceOp.MAX, group=parallel_state.get_tensor_model_parallel_group())
-    sums = reduce_from_tensor_model_parallel_region(torch.exp(logits - highest).sum(-1))
-    extra = z_loss * (sums.log() + highest.squeeze(-1)).square().mean()
-    # Megatron's cross entropy wants [seq, batch, vocab] and works in the given memory.
-    losses = vocab_parallel_cross_entropy(logits.transpose(0, 1).contiguous(), labels.transpose(0, 1).contiguous())
-    return losses.transpose(0, 1).contiguous(), extra
 
 
 def _share(sums: torch.Tensor) -> list[float]:

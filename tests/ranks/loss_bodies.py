@@ -1,5 +1,7 @@
 """What ranks compute for tests of the loss: our cross entropy, and Megatron's, of the same logits."""
 
+from unittest import mock
+
 import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
@@ -25,13 +27,21 @@ def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False
     logits = leaf * 1.0
     place, gradients = logits.data_ptr(), []
     logits.register_hook(lambda gradient: gradients.append(gradient.data_ptr()))
-    before = ours.LOGITS_AT_ONCE
-    ours.LOGITS_AT_ONCE = {False: at_once}
-    try:
+    with mock.patch.object(ours, "LOGITS_AT_ONCE", {False: at_once}):
         losses = ours.cross_entropy(logits, labels)
         (losses * weights).sum().backward()
-    finally:
-        ours.LOGITS_AT_ONCE = before
     theirs = vocab_parallel_cross_entropy(other * 1.0, labels.flip(0) if swap else labels)
     (theirs * weights).sum().backward()
     return torch.equal(losses, theirs), torch.equal(leaf.grad, other.grad), gradients == [place]
+
+
+def with_z_loss(
+    rank: int, tp: int, logits: torch.Tensor, labels: torch.Tensor, z_loss: float, at_once: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses, and this rank's part of the gradient of their mean, of its part of ``logits``."""
+    start_parallel(ParallelConfig(tp=tp), 1)
+    part = logits.chunk(tp, -1)[parallel_state.get_tensor_model_parallel_rank()].contiguous().requires_grad_()
+    with mock.patch.object(ours, "LOGITS_AT_ONCE", {False: at_once}):
+        losses = ours.cross_entropy(part * 1.0, labels, z_loss)
+        losses.mean().backward()
+    return losses.detach(), part.grad

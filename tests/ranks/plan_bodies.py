@@ -87,7 +87,7 @@ def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
     """One step on random tokens."""
     train, vocab = config.train, models.target.vocab
     batches = [_batch(config, vocab) for _ in range(train.global_batch // (train.micro_batch * dp))]
-    train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32), train.z_loss)
+    train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32))
 
 
 def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.phases import phases
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.train import checkpoints, loop, step
+from nemo_adapt.train import checkpoints, loop
 from nemo_adapt.train.batches import BatchLayout, Boundaries
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.new_rows import Span
@@ -85,15 +85,6 @@ def train(
             answer.states.append(state(chunks))
     answer.left_behind = sum(reference() is not None for reference in earlier)
     return answer
-
-
-def z_losses(rank: int, config: Config, logits: torch.Tensor, labels: torch.Tensor, weight: float) -> Any:
-    """Losses, z-loss and this rank's part of the gradient, of this rank's part of ``logits``."""
-    start_parallel(config.parallel, 1)
-    part = logits.chunk(config.parallel.tp, -1)[rank].contiguous().requires_grad_()
-    losses, extra = step._losses(part, labels, weight)
-    (losses.mean() + extra).backward()
-    return losses.detach(), extra.detach(), part.grad
 
 
 def train_and_save(
