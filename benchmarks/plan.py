@@ -131,6 +131,9 @@ def cases() -> Iterator[tuple[str, Config, Models]]:
     for name in (*FAMILIES, "gemma", "mistral", "phi3"):
         for precision in ("bf16", "fp32"):
             yield f"{name}, {precision}", plan_config(precision=precision), models_of(settings(name))
+    for name in FAMILIES:  # gradients summed whole: gloo cuts them up in a copy, which in a step so small is the peak
+        shared = plan_config(parallel={"cp": 2}, distributed_optimizer=False)
+        yield f"{name}, cp2", shared, models_of(settings(name))
 
 
 def row(name: str, planned: Memory, found: plan_bodies.Measured, ratios: list[float]) -> str:
