@@ -147,6 +147,7 @@ def prepare_megatron() -> None:
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
     if not distributed_optimizer.HAVE_APEX_OR_TE:
         mends.load_over_torch(distributed_optimizer.DistributedOptimizer)
+    mends.save_behind_gaps(distributed_optimizer.DistributedOptimizer)
     mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
     _end_queue_with_us()
     if not on_gpu():

@@ -42,6 +42,37 @@ def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
         between_ranks("dist_all_gather_func")
 
 
+def save_behind_gaps(cls: Any) -> None:
+    """Saving an optimizer whose gradient buffer has gaps between its buckets.
+
+    A tied table has a bucket of its own on pipeline stages, and buckets end at multiples of DP x CP. As shipped
+    (megatron-core 0.16.1, distrib_optimizer.py), what the ranks have is gathered without the gaps and read as if they
+    were there: all behind the first is saved shifted, with a warning of corruption at most.
+    """
+    gather = cls.get_parameter_state_dp_zero
+
+    def gather_with_gaps(self: Any, *arguments: Any, **named: Any) -> Any:
+        found = gather(self, *arguments, **named)
+        for number, buffer in enumerate(self.buffers if found else ()):
+            for tensors in found[number].values():
+                for key in [key for key, value in tensors.items() if isinstance(value, torch.Tensor)]:
+                    tensors[key] = _with_gaps(tensors[key], buffer)
+        return found
+
+    cls.get_parameter_state_dp_zero = gather_with_gaps
+
+
+def _with_gaps(dense: torch.Tensor, buffer: Any) -> torch.Tensor:
+    """``dense``, the buckets of a gradient buffer one after the other, laid out as they lie in it."""
+    parts = dense.split([bucket.numel_unpadded for bucket in buffer.buckets])
+    if all(bucket.offset == part.storage_offset() for bucket, part in zip(buffer.buckets, parts, strict=True)):
+        return dense
+    laid_out = dense.new_zeros(buffer.numel)
+    for bucket, part in zip(buffer.buckets, parts, strict=True):
+        laid_out[bucket.offset : bucket.offset + len(part)] = part
+    return laid_out
+
+
 def load_over_torch(cls: Any) -> None:
     """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
 

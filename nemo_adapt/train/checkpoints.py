@@ -52,8 +52,8 @@ class Saver:
         place = self.folder / f"iter_{progress['step']:07d}"
         partial = place.with_name(f"{place.name}.{self.fence.token}.partial")
         first_rank_does(self._begin, partial)
-        model = _model_state(trainer.chunks)
-        state = {"model": _without_new_rows(model), **_optimizer_state(trainer, model, is_loading=False)}
+        model = _without_new_rows(_model_state(trainer.chunks))
+        state = {"model": model, **_optimizer_state(trainer, is_loading=False)}
         try:
             request = dist_checkpointing.save({**state, "progress": progress}, str(partial), async_sharded_save=True)
             self._queue.schedule_async_request(request)
@@ -149,15 +149,15 @@ def load_model(checkpoint: Path, chunks: list[Any]) -> dict[str, Any]:
 
 def load_optimizer(checkpoint: Path, trainer: Trainer) -> None:
     """Load optimizer and schedule, in the phase in which they were saved."""
-    wanted = _optimizer_state(trainer, _model_state(trainer.chunks), is_loading=True)
+    wanted = _optimizer_state(trainer, is_loading=True)
     state = dist_checkpointing.load(wanted, str(checkpoint))
     trainer.scheduler.load_state_dict(state["scheduler"])
     devices.load_optimizer_state(trainer.optimizer, state["optimizer"], trainer.scheduler.num_steps)
 
 
-def _model_state(chunks: list[Any]) -> dict[str, Any]:
+def _model_state(chunks: list[Any], **how: bool) -> dict[str, Any]:
     """Every parameter as Megatron shards it; also new rows, while they are parameters of their own."""
-    return {str(number): chunk.sharded_state_dict(metadata=dict(SHARDING)) for number, chunk in enumerate(chunks)}
+    return {str(number): chunk.sharded_state_dict(metadata=SHARDING | how) for number, chunk in enumerate(chunks)}
 
 
 def _without_new_rows(model: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +168,10 @@ def _without_new_rows(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _optimizer_state(trainer: Trainer, model: dict[str, Any], is_loading: bool) -> dict[str, Any]:
+def _optimizer_state(trainer: Trainer, is_loading: bool) -> dict[str, Any]:
+    """State of what is trained. Layers have keys of their own: as parts of one tensor all of them would have to be
+    there, and a phase may train some."""
+    model = _model_state(trainer.chunks, non_homogeneous_layers=True)
     return {
         "optimizer": trainer.optimizer.sharded_state_dict(model, is_loading=is_loading, metadata=dict(SHARDING)),
         "scheduler": trainer.scheduler.state_dict(),

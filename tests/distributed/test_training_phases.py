@@ -151,6 +151,18 @@ def test_a_restart_inside_a_phase_and_at_its_end_changes_nothing(tmp_path, ranks
         assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == whole[first:], first
 
 
+@pytest.mark.parametrize(("model", "layout"), [("untied", "tp2-sequence"), ("tied", "pp2")])
+def test_a_restart_where_a_part_of_the_layers_is_trained(tmp_path, ranks, model, layout):
+    """Of a tied table and layers on one stage, each is saved as it is: Megatron shifted what lies behind the table."""
+    tiny = MODELS[model]
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    config = phase_config((("layers:1-2", 2), ("new_rows+layers:3", 2)), **LAYOUTS[layout])
+    words = (config, folders, tiny.vocab + NEW, tmp_path / "saved")
+    whole = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
+    for first in (1, 3):
+        assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == whole[first:], first
+
+
 def test_a_kept_row_that_moved_would_be_seen(alone, ranks):
     """Sabotage: five kept rows are taken for new ones."""
     tiny, folders, _ = alone
