@@ -43,6 +43,7 @@ ROAD = (
         "probe",
         PROBE,
         on_ranks=True,
+        checks=reads.check_converted,
         resumable=True,
         grows=PROBE_GROWS,
     ),
@@ -53,6 +54,7 @@ ROAD = (
         "resize",
         (*ROWS, "train.precision", "parallel"),
         on_ranks=True,
+        checks=reads.check_converted,
     ),
     Step(
         "train",
@@ -61,6 +63,7 @@ ROAD = (
         "train",
         TRAINED,
         on_ranks=True,
+        checks=reads.check_converted,
         resumable=True,
         fenced=True,
     ),

@@ -51,6 +51,8 @@ class Step:
     """Writes nothing more once a later start of its Slurm job has taken the folder."""
     grows: tuple[str, ...] = ()
     """Settings with which a resumable stage may go on although they have changed."""
+    checks: Callable[[Inputs, Path], None] | None = None
+    """Raises ``UserError`` for inputs that are damaged, before anything of the stage is started (given its folder)."""
     keeps: bool = False
     """What an interrupted stage has written beside its result is kept, if nothing has changed since."""
 
@@ -75,6 +77,8 @@ def run_step(config: Config, step: Step) -> None:
         if first:
             say(f"[{step.title}] finished before, skipped")
         return
+    if step.checks:
+        step.checks(inputs, stage.out)
     if first:
         _do(config, step, stage, inputs)
         return
