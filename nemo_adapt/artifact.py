@@ -27,10 +27,14 @@ WHOLE_FILE_BYTES = 64 << 20
 """Files up to this size are hashed whole; larger ones by their size and evenly spaced samples."""
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
+MOST_NAMED = 3
+"""Changes that are named in one line."""
 RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
 
 Inputs = Mapping[str, list[Path]]
 """What a stage reads: a name -> files or folders."""
+HashOf = Callable[[Path], str]
+"""``input_hash``, or one that remembers what it has looked at."""
 
 
 def file_hash(path: Path) -> str:
@@ -94,16 +98,29 @@ class Stage:
         grows: tuple[str, ...] = (),
         keeps: bool = False,
         fenced: bool = False,
+        hash_of: HashOf = input_hash,
     ) -> None:
         self.name, self.out, self.config = name, out, dict(config)
         self.resumable, self.grows, self.keeps, self.fenced = resumable, grows, keeps, fenced
-        self.hashes = {key: {str(path): input_hash(path) for path in paths} for key, paths in inputs.items()}
+        self.hashes = {key: {str(path): hash_of(path) for path in paths} for key, paths in inputs.items()}
         self.fingerprint = fingerprint(name, self.config, _contents(self.hashes))
 
     @property
     def finished(self) -> bool:
         """True when ``out`` holds the result of exactly these inputs and this configuration."""
         return read_manifest(self.out).get("fingerprint") == self.fingerprint
+
+    @property
+    def change(self) -> str:
+        """Why the stage is not finished: the settings and files that are others than those of the result in ``out``.
+        Empty where it is finished."""
+        before = read_manifest(self.out)
+        if before.get("fingerprint") == self.fingerprint:
+            return ""
+        if not before:
+            return f"no {self.out}"
+        names = [*_changed(before["config"], self.config), *_changed_files(before["inputs"], self.hashes)]
+        return ", ".join(names[:MOST_NAMED] or [self.name]) + (", …" if len(names) > MOST_NAMED else "")
 
     @property
     def workplace(self) -> Path:
@@ -229,4 +246,17 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
             names += _changed(old, new, f"{prefix}{key}.")
         elif old != new:
             names.append(f"{prefix}{key}")
+    return names
+
+
+def _changed_files(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Files and folders whose contents were not read before, or are not there any more; in another order: their
+    input's name."""
+    names: list[str] = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key, {}), now.get(key, {})
+        if list(old.values()) != list(new.values()):
+            fresh = [path for path, digest in new.items() if digest not in old.values()]
+            gone = [path for path, digest in old.items() if digest not in new.values()]
+            names += fresh or gone or [key]
     return names

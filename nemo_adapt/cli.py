@@ -15,6 +15,7 @@ from pathlib import Path
 from nemo_adapt import __version__, manual, pipeline, ranks, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.output import outlive_readers
 from nemo_adapt.run_folder import RunFolder
 
 USAGE = """\
@@ -83,6 +84,7 @@ INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"
 
 def main() -> None:
     """Entry point: prints one line for the user's mistakes and exits with 2; 0 means done."""
+    outlive_readers()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")

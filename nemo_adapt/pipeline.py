@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from nemo_adapt import reads
+from nemo_adapt.artifact import HashOf
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -12,7 +13,7 @@ from nemo_adapt.mixture import text_sets
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
-from nemo_adapt.steps import Step, build_as_rank, run_step
+from nemo_adapt.steps import Step, build_as_rank, change_of, run_step
 
 TEXT = "data.text_field"
 ROWS = (
@@ -42,6 +43,7 @@ ROAD = (
         "probe",
         PROBE,
         on_ranks=True,
+        checks=reads.check_converted,
         resumable=True,
         grows=PROBE_GROWS,
     ),
@@ -52,6 +54,7 @@ ROAD = (
         "resize",
         (*ROWS, "train.precision", "parallel"),
         on_ranks=True,
+        checks=reads.check_converted,
     ),
     Step(
         "train",
@@ -60,6 +63,7 @@ ROAD = (
         "train",
         TRAINED,
         on_ranks=True,
+        checks=reads.check_converted,
         resumable=True,
         fenced=True,
     ),
@@ -103,6 +107,15 @@ def run_steps(config: Config) -> list[Step]:
     """The steps that ``run_all`` takes."""
     left_out = {"resize"} if config.resize.input == PROBED else {"resize", "probe"}
     return [step for step in road(config) if step.name not in left_out]
+
+
+def change(config: Config, hash_of: HashOf) -> str:
+    """Why ``run_all`` would not skip all stages: the first change, or the mistake that it would say; empty where it
+    would. ``hash_of``: for many runs, one that remembers what they share."""
+    try:
+        return next(filter(None, (change_of(config, step, hash_of) for step in run_steps(config))), "")
+    except UserError as error:
+        return str(error)
 
 
 def run_stage(config: Config, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.checkpoint.layout import checkpoint_in
+from nemo_adapt.checkpoint.whole import complete, damage, made_again
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -92,6 +93,15 @@ def resizing(config: Config, run: RunFolder) -> Inputs:
     """The base model, its checkpoint, the extended tokenizer, and the probe's choice where that is wanted."""
     choice = {"probe": [run["probe"]]} if config.resize.input == PROBED else {}
     return {**_converted(config, run), **choice}
+
+
+def check_converted(inputs: Inputs, out: Path) -> None:
+    """``UserError`` where the files of the converted checkpoint are not those that were written: presence, sizes, and
+    contents of the small ones. A training that goes on from a checkpoint in ``out`` does not read it."""
+    (folder,) = inputs["checkpoint"]
+    wrong = "" if complete(out / "checkpoints") else damage(folder)
+    if wrong:
+        raise UserError(f"{folder} is damaged ({wrong}): {made_again(folder)}")
 
 
 def training(config: Config, run: RunFolder) -> Inputs:

@@ -1,7 +1,9 @@
 """From a recipe and ``key=value`` words to a typed configuration (Hydra over the dataclasses of ``config``)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -49,19 +51,40 @@ def load(recipe: str, overrides: list[str]) -> Config:
 
     Raises ``UserError`` for an unknown recipe, an unknown key (with the nearest one) and a value of the wrong type.
     """
+    return with_values(composed(recipe, overrides), {})
+
+
+def composed(recipe: str, overrides: list[str]) -> DictConfig:
+    """The same, its interpolations not resolved yet."""
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else recipes_folder() / f"{recipe}.yaml"
     if not path.is_file():
         if path.suffix and recipe.endswith(path.suffix):
             raise UserError(f"recipe file {recipe} does not exist")
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
     search = f"hydra.searchpath=[file://{recipes_folder()}]"
+    with _explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+        of_sets = [word for word in overrides if word.startswith(SETS)]
+        others = [_site(_opened(word)) for word in overrides if word not in of_sets]
+        chosen = compose(path.stem, [search, *others, f"recipe={path.stem}"])
+        _add_sets(chosen, of_sets)
+    return chosen
+
+
+def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
+    """The configuration of a composed tree in which some keys have other values. Many are had so from one tree in a
+    tenth of the time that composing each takes."""
+    with _explained():
+        own = copy.deepcopy(tree)
+        for key, value in values.items():
+            OmegaConf.update(own, key, value)
+        return typed(own)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """While it lasts, what is wrong with a configuration is a ``UserError`` of one line."""
     try:
-        with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-            of_sets = [word for word in overrides if word.startswith(SETS)]
-            others = [_site(_opened(word)) for word in overrides if word not in of_sets]
-            chosen = compose(path.stem, [search, *others, f"recipe={path.stem}"])
-            _add_sets(chosen, of_sets)
-        return typed(chosen)
+        yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(_explain(error)) from None
 
@@ -128,17 +151,19 @@ def section(config: Config, *names: str) -> dict[str, Any]:
 
     ``a.*.b`` names the key ``b`` of each entry of the dictionary ``a``.
     """
-    tree = cast(DictConfig, OmegaConf.structured(config))
-    found = {}
-    for name in (each for pattern in names for each in _each(tree, pattern)):
-        value = OmegaConf.select(tree, name)
-        found[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    return found
+    whole = asdict(config)
+    return {key: value for name in names for key, value in _each(whole, name)}
 
 
-def _each(tree: DictConfig, name: str) -> list[str]:
+def _each(whole: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     table, star, key = name.partition(".*.")
-    return [f"{table}.{entry}.{key}" for entry in sorted(OmegaConf.select(tree, table))] if star else [name]
+    found: Any = whole
+    for part in table.split("."):
+        found = found[part]
+    if star:
+        yield from ((f"{table}.{entry}.{key}", found[entry][key]) for entry in sorted(found))
+    else:
+        yield name, found
 
 
 def _opened(override: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt import artifact, ranks, recipes
-from nemo_adapt.artifact import Inputs
+from nemo_adapt.artifact import HashOf, Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
@@ -51,6 +51,8 @@ class Step:
     """Writes nothing more once a later start of its Slurm job has taken the folder."""
     grows: tuple[str, ...] = ()
     """Settings with which a resumable stage may go on although they have changed."""
+    checks: Callable[[Inputs, Path], None] | None = None
+    """Raises ``UserError`` for inputs that are damaged, before anything of the stage is started (given its folder)."""
     keeps: bool = False
     """What an interrupted stage has written beside its result is kept, if nothing has changed since."""
 
@@ -65,16 +67,7 @@ def run_step(config: Config, step: Step) -> None:
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
     _check_earlier(step, inputs, run)
-    stage = artifact.Stage(
-        step.name,
-        run[step.result],
-        _deciding(config, step),
-        inputs,
-        step.resumable,
-        step.grows,
-        step.keeps,
-        step.fenced,
-    )
+    stage = _stage(config, step, inputs)
     first = ranks.is_first()
     if config.run.shared and stage.out == run.root / step.result:  # and not where export.dir wants it
         stage.out = _shared_place(config, step, stage)
@@ -84,12 +77,35 @@ def run_step(config: Config, step: Step) -> None:
         if first:
             say(f"[{step.title}] finished before, skipped")
         return
+    if step.checks:
+        step.checks(inputs, stage.out)
     if first:
         _do(config, step, stage, inputs)
         return
     if step.on_ranks:
         build(config, step, stage, inputs)
     ranks.wait_for_first(stage.out, stage.fingerprint)
+
+
+def change_of(config: Config, step: Step, hash_of: HashOf) -> str:
+    """Why ``run_step`` would not skip a stage, by what lies in the run's folder now (``Stage.change``); empty where it
+    would. ``UserError`` for a file that is missing."""
+    return _stage(config, step, step.reads(config, RunFolder.of(config)), hash_of).change
+
+
+def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifact.input_hash) -> artifact.Stage:
+    """The stage with its result in the run's folder."""
+    return artifact.Stage(
+        step.name,
+        RunFolder.of(config)[step.result],
+        _deciding(config, step),
+        inputs,
+        step.resumable,
+        step.grows,
+        step.keeps,
+        step.fenced,
+        hash_of,
+    )
 
 
 def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:

@@ -42,6 +42,7 @@ LIGHT = {
     "config/training",
     "recipes",
     "errors",
+    "output",
     "launch/cancel",
     "launch/chain",
     "launch/command",

@@ -23,6 +23,10 @@ Place = tuple[int, ...]
 ONE_LAYER = re.compile(r"(decoder\.layers\.)(\d+)\.(.+)")
 
 
+class Damaged(UserError):
+    """A file of a checkpoint is not there, or not whole."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A stored box of a tensor, and where the record lies that ``torch.save`` wrote of it."""
@@ -66,20 +70,22 @@ class TensorChunks:
 
 
 def read_metadata(path: Path) -> dict[str, TensorChunks]:
-    """The tensors of a checkpoint by key; ``UserError`` when the file is damaged or of another kind."""
+    """The tensors of a checkpoint by key, as ``plain_keys`` has them; ``Damaged`` when the file is damaged or of
+    another kind."""
     try:
         with path.open("rb") as stream:
             found = _Unpickler(stream).load()
         lies = {
             (index.fqn, tuple(getattr(index, "offset", None) or ())): lie for index, lie in found.storage_data.items()
         }
-        return {
+        tensors = {
             key: _tensor(key, entry, lies)
             for key, entry in found.state_dict_metadata.items()
             if hasattr(entry, "chunks")  # others are objects, stored as bytes
         }
-    except (pickle.UnpicklingError, AttributeError, KeyError, TypeError, ValueError, EOFError, IndexError):
-        raise UserError(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read") from None
+        return plain_keys(tensors)
+    except Exception:  # a pickle with any other byte may raise anything
+        raise Damaged(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read") from None
 
 
 def plain_keys(tensors: dict[str, TensorChunks]) -> dict[str, TensorChunks]:
@@ -120,7 +126,10 @@ def _tensor(key: str, entry: Any, lies: dict[tuple[str, Place], Any]) -> TensorC
     for chunk in entry.chunks:
         lie = lies[key, tuple(chunk.offsets)]
         chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), lie.relative_path, lie.offset, lie.length))
-    return TensorChunks(tuple(entry.size), entry.properties.state[0], sorted(chunks, key=lambda chunk: chunk.offset))
+    dtype = entry.properties.state[0]
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError
+    return TensorChunks(tuple(entry.size), dtype, sorted(chunks, key=lambda chunk: chunk.offset))
 
 
 class _Held:

@@ -3,7 +3,6 @@
 import io
 import itertools
 import math
-import pickle
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -14,8 +13,11 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from nemo_adapt.checkpoint.layout import METADATA, checkpoint_in
-from nemo_adapt.checkpoint.metadata import Chunk, Place, plain_keys, read_metadata
+from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Place, read_metadata
 from nemo_adapt.errors import UserError
+
+LOCAL_HEADER = b"PK\x03\x04"
+"""What a record of a zip archive begins with."""
 
 
 class Checkpoint:
@@ -28,7 +30,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = checkpoint_in(folder)
         self._known: dict[Chunk, Stored] = {}
-        self._tensors = plain_keys(read_metadata(self.folder / METADATA))
+        self._tensors = read_metadata(self.folder / METADATA)
         self.sizes = {key: tensor.size for key, tensor in self._tensors.items()}
         self.dtypes = {key: tensor.dtype for key, tensor in self._tensors.items()}
         self.bytes_read = 0
@@ -47,6 +49,13 @@ class Checkpoint:
                 return part
             box_of(out, _less(begin, offset), lengths).copy_(part)
         return out
+
+    def examine(self) -> None:
+        """``Damaged`` that names the first file in which a stored box cannot be found. Reads where boxes lie, not
+        their numbers."""
+        for tensor in self._tensors.values():
+            for chunk in tensor.chunks:
+                self._stored(chunk)
 
     def _stored(self, chunk: Chunk) -> "Stored":
         """Where the numbers of a stored box lie; found once."""
@@ -96,7 +105,7 @@ class Stored:
                 while len(target):
                     got = stream.readinto(target)
                     if not got:
-                        raise UserError(f"{self.file} is cut short; the checkpoint cannot be read")
+                        raise Damaged(f"{self.file} is cut short; the checkpoint cannot be read")
                     target = target[got:]
         return out
 
@@ -116,29 +125,34 @@ def _less(places: Place, begin: Place) -> Place:
 def find(file: Path, offset: int, length: int) -> Stored:
     """Where the numbers of a tensor lie that ``torch.save`` wrote into ``file`` at ``offset``.
 
-    The zip archive that ``torch.save`` makes holds them uncompressed in one record. ``UserError`` for a file that is
+    The zip archive that ``torch.save`` makes holds them uncompressed in one record. ``Damaged`` for a file that is
     cut short, and for a tensor that was not saved as a contiguous one of its own, which Megatron never does.
     """
     if not file.is_file():
-        raise UserError(f"{file} is missing; the checkpoint is not complete")
+        raise Damaged(f"{file} is missing; the checkpoint is not complete")
     with file.open("rb") as stream:
         head = Slice(stream, offset, length)
         try:
             shape = torch.load(cast(BinaryIO, head), map_location="meta", weights_only=True)
             with zipfile.ZipFile(head) as archive:
                 (record,) = [entry for entry in archive.infolist() if "/data/" in entry.filename]
-        except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
-            raise UserError(f"{file} is cut short or damaged at byte {offset}; the checkpoint cannot be read") from None
+            stream.seek(offset + record.header_offset)
+            # The record's local header: 30 bytes, of which the last four are the lengths of name and extra field.
+            mark, name, extra = struct.unpack("<4s22x2H", stream.read(30))
+            begin, bytes_of_all = record.header_offset + 30 + name + extra, shape.numel() * shape.element_size()
+            is_there = mark == LOCAL_HEADER and stream.read(name) == record.orig_filename.encode()
+            if not is_there or begin + record.file_size > length:
+                raise ValueError
+        except Exception:  # a pickle with any other byte may raise anything
+            raise Damaged(f"{file} is cut short or damaged at byte {offset}; the checkpoint cannot be read") from None
         if (
             not shape.is_contiguous()
-            or record.file_size != shape.numel() * shape.element_size()
+            or shape.storage_offset()
+            or not record.file_size == shape.untyped_storage().nbytes() == bytes_of_all
             or record.compress_type
         ):
-            raise UserError(f"{file}: the tensor at byte {offset} is not stored as Megatron stores tensors")
-        stream.seek(offset + record.header_offset)
-        # The local header of a zip record: 30 bytes, of which the last four are the lengths of name and extra field.
-        name, extra = struct.unpack("<26x2H", stream.read(30))
-    return Stored(file, offset + record.header_offset + 30 + name + extra, tuple(shape.shape))
+            raise Damaged(f"{file}: the tensor at byte {offset} is not stored as Megatron stores tensors")
+    return Stored(file, offset + begin, tuple(shape.shape))
 
 
 class Slice(io.RawIOBase):

@@ -1,11 +1,16 @@
-"""Which checkpoints of a folder are whole. Needs file names and sizes alone."""
+"""Which checkpoints of a folder are whole. Needs the names and sizes of files, and reads the small ones."""
 
 import json
 import math
 from pathlib import Path
 
+from nemo_adapt.artifact import file_hash, write_json
+
 FILES = "files.json"
-"""Beside a training's checkpoint, written last: the size of each of its files."""
+"""Beside a checkpoint's files, written after them: the size of each, or the hash of a small one."""
+TENSORS = "*.distcp"
+SMALL = (".metadata", "common.pt", "metadata.json")
+"""Files beside those with the tensors, without which the checkpoint cannot be read."""
 
 BEST = "best.json"
 """In a folder of checkpoints: which one scored best, and how."""
@@ -29,8 +34,21 @@ def best(folder: Path) -> tuple[str, float]:
     return (found["name"], found["bits_per_byte"]) if is_there else ("", math.inf)
 
 
+def seal(checkpoint: Path) -> None:
+    """Write down the files of a checkpoint as they are now: sizes of those with tensors, hashes of the small ones."""
+    sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.glob(TENSORS))}
+    write_json(checkpoint / FILES, {**sizes, **{name: file_hash(checkpoint / name) for name in SMALL}})
+
+
+def made_again(folder: Path) -> str:
+    """What to do about a converted checkpoint that is damaged; runs may share the folder."""
+    place = folder.resolve() if folder.is_symlink() else folder
+    return f"delete {place}, and nemo-adapt convert or run makes it again"
+
+
 def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's files: one that is missing or has another size. Empty if nothing is."""
+    """What is wrong with a checkpoint's files: one that is missing, or has another size, or, where its hash is known,
+    other contents. Empty if nothing is."""
     path = checkpoint / FILES
     if not path.is_file():
         return f"no {FILES}"
@@ -40,9 +58,13 @@ def damage(checkpoint: Path) -> str:
         sizes = None
     if not isinstance(sizes, dict):
         return f"{FILES} is not whole"
-    for name, size in sizes.items():
+    for name, known in sizes.items():
         file = checkpoint / name
-        found = file.stat().st_size if file.is_file() else None
-        if found != size:
-            return f"{name} is missing" if found is None else f"{name} has {found} of {size} bytes"
+        if not file.is_file():
+            return f"{name} is missing"
+        if isinstance(known, str):
+            if file_hash(file) != known:
+                return f"{name} is not what was written"
+        elif file.stat().st_size != known:
+            return f"{name} has {file.stat().st_size} of {known} bytes"
     return ""

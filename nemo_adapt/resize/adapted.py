@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt import families
+from nemo_adapt.checkpoint.metadata import Damaged
+from nemo_adapt.checkpoint.whole import made_again
 from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.model.build import build_model
@@ -34,10 +37,13 @@ def load_adapted(
 ) -> tuple[list[Any], Shape]:
     """Build the adapted model and fill it from ``checkpoint``, tables resized; returns it with its shape.
 
-    ``auxiliary``: kind -> folder of what the strategies need.
+    ``auxiliary``: kind -> folder of what the strategies need. ``UserError`` where a file of the checkpoint is damaged.
     """
     token_map = TokenMap.load(tokenizer)
     shape = adapted_shape(model_folder, token_map)
     chunks = build_adapted(config, shape)
-    load_resized(chunks, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
+    try:
+        load_resized(chunks, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
+    except Damaged as error:
+        raise UserError(f"{error}: {made_again(checkpoint)}") from None
     return chunks, shape

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from megatron.core import dist_checkpointing, parallel_state
+from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt import ranks
 from nemo_adapt.checkpoint.copy import TABLES
@@ -43,7 +44,11 @@ def load_resized(
     made for another vocabulary, and for NaN in a table.
     """
     opened = Checkpoint(checkpoint)
-    load_all_but_tables(chunks, checkpoint)
+    try:
+        load_all_but_tables(chunks, checkpoint)
+    except (Exception, CheckpointException):  # the second is no Exception
+        opened.examine()  # where a file is damaged that is an error of one line
+        raise
     said = spare_rows(token_map, opened.sizes[EMBEDDING][0])
     if said and ranks.is_first():
         say(said)

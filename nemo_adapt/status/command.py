@@ -3,7 +3,8 @@
     nemo-adapt status runs/NAME [watch=SECONDS | --watch] [json=FILE]
 
 Reads the run's folder, also while the run goes on, and asks Slurm where the run was launched there. ``json=-`` prints
-the JSON instead of the tables; ``watch`` shows them again and again, until there is nothing to wait for.
+the JSON instead of the tables; ``watch`` shows them again and again, until there is nothing to wait for, or nobody who
+reads them.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from nemo_adapt import recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
+from nemo_adapt.output import is_read
 from nemo_adapt.progress import console, say
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
@@ -56,9 +58,11 @@ def main(words: list[str]) -> None:
             print(json.dumps(report.plain(), indent=1, ensure_ascii=False))
         else:
             show(report, clear=settings.watch > 0 and sys.stdout.isatty())
+        is_wanted = is_read()
         if settings.json not in ("", "-"):
             write_json(out, report.plain())
-        if not settings.watch or not report.is_under_way:
+            is_wanted = True
+        if not settings.watch or not report.is_under_way or not is_wanted:
             return
         time.sleep(settings.watch)
 

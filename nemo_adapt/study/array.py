@@ -4,8 +4,9 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from nemo_adapt import pipeline, recipes
@@ -23,11 +24,8 @@ COMMAND = "study-job"
 PREPARE, REPORT = "prepare", "report"
 
 
-def launch(config: Config, jobs: Sequence[Job], configs: Mapping[tuple[str, ...], Config]) -> None:
-    """Submit a study, or with ``launch.dry_run`` show what would be; ``UserError`` for what cannot work.
-
-    ``configs``: the configuration of each combination of values.
-    """
+def launch(config: Config, jobs: Sequence[Job]) -> None:
+    """Submit a study, or with ``launch.dry_run`` show what would be; ``UserError`` for what cannot work."""
     if config.launch.executor != "sbatch" or config.launch.nodes:
         raise UserError("a study's array takes neither launch.executor nor launch.nodes: each task is on one node")
     tasks = min(config.study.array, len(jobs))
@@ -35,11 +33,11 @@ def launch(config: Config, jobs: Sequence[Job], configs: Mapping[tuple[str, ...]
         say(f"study.array={config.study.array}: there are {len(jobs)} cells, and so {tasks} tasks")
     config = replace(config, study=replace(config.study, array=tasks))
     size = size_of(config, max(job.ranks for job in jobs))
-    for values, own in configs.items():
+    for job in firsts(jobs):
         try:
-            pipeline.check_steps(own, pipeline.run_steps(own), here=False)
+            pipeline.check_steps(job.config, pipeline.run_steps(job.config), here=False)
         except UserError as error:
-            raise UserError(f"study: {', '.join(values)}: {error}") from None
+            raise UserError(f"study: {', '.join(job.cell.values_key)}: {error}") from None
     if config.launch.dry_run:
         submit.show(config, chain_of(tasks), size)
     else:
@@ -70,8 +68,13 @@ def size_of(config: Config, ranks: int) -> Size:
 def frozen(jobs: Sequence[Job]) -> dict[str, str]:
     """Files for ``launch/``: the cells, and the configuration of each."""
     rows = [{"command": job.command, "ranks": job.ranks} for job in jobs]
-    configs = {config_of(job.cell.name): recipes.to_yaml(recipes.of_words(job.command[1:])) for job in jobs}
+    configs = {config_of(job.cell.name): recipes.to_yaml(job.config) for job in jobs}
     return {f"{CELLS}.json": json.dumps(rows, indent=1, ensure_ascii=False), **configs}
+
+
+def firsts(jobs: Sequence[Job]) -> list[Job]:
+    """The first cell of each combination of values."""
+    return list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
 
 
 def config_of(cell: str) -> str:
@@ -85,6 +88,13 @@ def launched(root: Path) -> tuple[Config, list[Job]]:
     config = recipes.read(place.config)
     rows = json.loads((place.folder / f"{CELLS}.json").read_text(encoding="utf-8"))
     return config, [
-        Job(cell, root / CELLS / cell.name, row["command"], row["ranks"], (COMMAND, str(root), "cell", cell.name))
+        Job(
+            cell,
+            root / CELLS / cell.name,
+            row["command"],
+            partial(recipes.read, place.folder / config_of(cell.name)),
+            row["ranks"],
+            (COMMAND, str(root), "cell", cell.name),
+        )
         for cell, row in zip(cells(config.study), rows, strict=True)
     ]

@@ -4,6 +4,9 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from omegaconf import DictConfig
 
 from nemo_adapt import recipes
 from nemo_adapt.config import Config, StudyConfig
@@ -77,18 +80,26 @@ def check(cell: Cell, config: Config, match: str) -> None:
             )
 
 
-def configuration(cell: Cell, recipe: str, words: list[str]) -> Config:
-    """The configuration of a cell's run."""
+class Composed(NamedTuple):
+    """The configuration of a combination of values, also before its interpolations are resolved."""
+
+    config: Config
+    tree: DictConfig
+
+
+def configuration(cell: Cell, recipe: str, words: list[str]) -> Composed:
+    """The configuration of the cells that have a cell's values."""
     try:
-        return recipes.load(recipe, [*words, *cell.words])
+        tree = recipes.composed(recipe, [*words, *cell.words])
+        return Composed(recipes.with_values(tree, {}), tree)
     except UserError as error:
         raise UserError(f"study: cell {cell.name}: {error}") from None
 
 
-def seeded(cell: Cell, config: Config) -> list[str]:
-    """The words that give a run its seed."""
-    seeds = {"train.seed": config.train.seed, "resize.seed": config.resize.seed}
-    return [f"{key}={seeds[key] + cell.seed}" for key in SEEDS]
+def seeded(cell: Cell, config: Config) -> dict[str, int]:
+    """The keys and values that give a run its seed."""
+    given = {"train.seed": config.train.seed, "resize.seed": config.resize.seed}
+    return {key: given[key] + cell.seed for key in SEEDS}
 
 
 def _conditions(text: str, study: StudyConfig) -> list[tuple[str, bool, str]]:

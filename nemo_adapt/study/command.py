@@ -1,10 +1,11 @@
 """``nemo-adapt study recipe=FILE.yaml [key=value ...]``: many runs that differ in what is studied, and tables of it.
 
-Cells whose run has ended well are not run again, so that the same command goes on after any interruption. What cells
-have in common (tokenizers, data, converted models) is made once.
+Cells whose run has ended well are not run again while what they were made from is the same, so that the same command
+goes on after any interruption. What cells have in common (tokenizers, data, converted models) is made once.
 """
 
 import re
+from functools import partial
 
 from nemo_adapt import recipes
 from nemo_adapt.config import Config
@@ -12,8 +13,8 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.study import array
-from nemo_adapt.study.cells import Cell, cells, check, configuration, seeded
-from nemo_adapt.study.work import CELLS, LOG, Job, work
+from nemo_adapt.study.cells import Cell, Composed, cells, check, configuration, seeded
+from nemo_adapt.study.work import CELLS, LOG, Job, say_changed, undone, work
 
 SHARED = "shared"
 PLAIN = re.compile(r"[\w./+-]+")
@@ -34,16 +35,18 @@ def main(words: list[str]) -> None:
     configs = checked(found, recipe, common, config.study.match)
     jobs = [job_of(cell, configs[cell.values_key], config, recipe, common) for cell in found]
     if config.study.array:
-        array.launch(config, jobs, configs)
+        array.launch(config, jobs)
         return
     claim(run, config)
     say(f"study {config.run.name}: {len(jobs)} cells")
     try:
         failed = work(jobs, config.study.processes)
     finally:  # also of a study that was stopped
-        tell(jobs, configs, config)
+        missing = tell(jobs, config)
     if failed:
         raise UserError(said_of(failed, f"{len(failed)} cells failed"))
+    if missing:
+        raise UserError(said_of(missing, f"{len(missing)} of {len(jobs)} cells are not done"))
 
 
 def said_of(jobs: list[Job], what: str) -> str:
@@ -53,42 +56,46 @@ def said_of(jobs: list[Job], what: str) -> str:
     return f"study: {what} ({names}{', …' if len(jobs) > 3 else ''}): see {log}; the same command runs them again"
 
 
-def tell(jobs: list[Job], configs: dict[tuple[str, ...], Config], config: Config) -> None:
-    """The report of the cells that are done, and its sentences on the screen."""
+def tell(jobs: list[Job], config: Config) -> list[Job]:
+    """The report of the cells that are done, and its sentences on the screen; returns those that are not done."""
     from nemo_adapt.study import report, results, tables
 
-    done = [job for job in jobs if job.done]
-    if not done:
-        return
-    rows = [results.read(job.cell, job.folder, configs[job.cell.values_key]) for job in done]
+    left = undone(jobs)
+    missing = [job for job in jobs if job.cell.name in left]
+    say_changed("not in the report", left, len(jobs))
+    if len(missing) == len(jobs):
+        return missing
+    rows = [results.read(job.cell, job.folder, job.config) for job in jobs if job.cell.name not in left]
     axes, out = {axis: list(values) for axis, values in config.study.axes.items()}, RunFolder.of(config).root
-    failed = {job.cell.name: job.why for job in jobs if not job.done and job.why}
+    failed = {job.cell.name: job.why for job in missing if job.why}
     report.write(config.run.name, axes, rows, len(jobs), config.study.match, out, failed)
     for sentence in tables.verdicts(axes, rows):
         say(sentence)
     say(f"report: {out / 'study.html'}")
+    return missing
 
 
-def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> dict[tuple[str, ...], Config]:
+def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> dict[tuple[str, ...], Composed]:
     """The configuration of each combination of values; what cannot be run is said before anything is."""
-    configs: dict[tuple[str, ...], Config] = {}
+    configs: dict[tuple[str, ...], Composed] = {}
     for cell in found:
         if cell.values_key not in configs:
             configs[cell.values_key] = configuration(cell, recipe, common)
-            check(cell, configs[cell.values_key], match)
+            check(cell, configs[cell.values_key].config, match)
     return configs
 
 
-def job_of(cell: Cell, own: Config, study: Config, recipe: str, common: list[str]) -> Job:
-    """The run of a cell."""
-    root = RunFolder.of(study).root
-    words = [f"recipe={recipe}", *common, *cell.words, *seeded(cell, own)]
+def job_of(cell: Cell, own: Composed, study: Config, recipe: str, common: list[str]) -> Job:
+    """The run of a cell; ``own``: the configuration of its values."""
+    root, seeds = RunFolder.of(study).root, seeded(cell, own.config)
     places = {"run.name": f"{study.run.name}/{CELLS}/{cell.name}", "run.shared": str(root / SHARED)}
+    words = [f"recipe={recipe}", *common, *cell.words, *(f"{key}={seed}" for key, seed in seeds.items())]
     return Job(
         cell,
         root / CELLS / cell.name,
         ["run", *words, *(f"{key}={_quoted(place)}" for key, place in places.items())],
-        own.parallel.ranks,
+        partial(recipes.with_values, own.tree, {**seeds, **places}),
+        own.config.parallel.ranks,
     )
 
 

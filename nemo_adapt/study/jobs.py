@@ -11,9 +11,9 @@ from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.places import Place
 from nemo_adapt.progress import say
-from nemo_adapt.study.array import config_of, launched
+from nemo_adapt.study.array import config_of, firsts, launched
 from nemo_adapt.study.command import said_of, tell
-from nemo_adapt.study.work import work
+from nemo_adapt.study.work import Job, undone, work
 
 
 def main(words: list[str]) -> None:
@@ -27,17 +27,17 @@ def prepare(root: Path) -> None:
     """All before the first stage on ranks, of each combination of values. What one cannot have is its cells' to say
     again; ``UserError`` where there is none that can go on."""
     _, jobs = launched(root)
-    firsts = list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
-    failed = [job for job in firsts if not job.done and not _is_prepared(root, job.cell.name)]
-    if len(failed) == len(firsts):
+    wanted = firsts(jobs)
+    left = undone(wanted)
+    failed = [job for job in wanted if job.cell.name in left and not _is_prepared(job)]
+    if len(failed) == len(wanted):
         raise UserError("no cell of the study can be prepared (see above)")
 
 
-def _is_prepared(root: Path, cell: str) -> bool:
-    say(f"cell {cell}")
-    config = recipes.read(Place(root).folder / config_of(cell))
+def _is_prepared(job: Job) -> bool:
+    say(f"cell {job.cell.name}")
     try:
-        pipeline.run_stages(config, chain(pipeline.run_steps(config))[0].stages)
+        pipeline.run_stages(job.config, chain(pipeline.run_steps(job.config))[0].stages)
     except UserError as error:
         say(f"{ERROR}{error}")
         return False
@@ -67,10 +67,7 @@ def run_cell(root: Path, name: str) -> None:
 def report(root: Path) -> None:
     """The report of what is done; ``UserError`` that names what is not."""
     config, jobs = launched(root)
-    done = {job.cell.values_key: job.cell.name for job in jobs if job.done}
-    configs = {values: recipes.read(Place(root).folder / config_of(name)) for values, name in done.items()}
-    tell(jobs, configs, config)
-    missing = [job for job in jobs if not job.done]
+    missing = tell(jobs, config)
     if missing:
         failed_first = sorted(missing, key=lambda job: not job.why)
         raise UserError(said_of(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))

@@ -4,17 +4,19 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import ranks
-from nemo_adapt.artifact import write_json
+from nemo_adapt import pipeline, ranks
+from nemo_adapt.artifact import input_hash, write_json
+from nemo_adapt.config import Config
 from nemo_adapt.errors import ERROR
-from nemo_adapt.progress import Bar
+from nemo_adapt.progress import Bar, say
 from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
@@ -24,8 +26,6 @@ CELLS = "cells"
 """The folder of their runs, in the study's."""
 LOOK_SECONDS = 0.2
 """Between looks at the running processes."""
-MANIFEST = "evaluate/manifest.json"
-"""What the last stage of a run leaves behind."""
 STOPPED = (ranks.MORE_TO_DO, *(-number for number in ranks.STOP_SIGNALS))
 """How a run ends that was asked to."""
 
@@ -38,20 +38,22 @@ class Job:
     folder: Path
     command: list[str]
     """Words behind ``nemo-adapt``."""
+    composed: Callable[[], Config]
+    """Makes the configuration that its run would have now."""
     ranks: int = 1
     """Processes of its training."""
     frozen: tuple[str, ...] = ()
     """The words for the same in a launched study, whose cells are what they were then."""
 
+    @cached_property
+    def config(self) -> Config:
+        """The configuration that its run would have now."""
+        return self.composed()
+
     @property
-    def done(self) -> bool:
-        """Whether exactly this command has ended well."""
-        path = self.folder / DONE
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return before == {"command": self.command} and (self.folder / MANIFEST).is_file()
+    def has_ended(self) -> bool:
+        """Whether its run has ended well, whatever it was made from."""
+        return (self.folder / DONE).is_file()
 
     @property
     def why(self) -> str:
@@ -75,7 +77,8 @@ class Workers:
     def start(self, job: Job) -> None:
         """Start a cell; what it says goes to its log."""
         job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / FAILED).unlink(missing_ok=True)
+        for mark in (DONE, FAILED):
+            (job.folder / mark).unlink(missing_ok=True)
         process = start(self.server, job.frozen or job.command, job.folder / LOG, alone=job.ranks == 1)
         self.running.append((job, process))
 
@@ -95,15 +98,38 @@ class Workers:
                 os.kill(process.pid, number)
 
 
+def undone(jobs: Sequence[Job]) -> dict[str, str]:
+    """Names of the cells that are not done, and of those whose run has ended well before, what has changed since.
+
+    A cell is done if all stages of its run would be skipped now. Inputs that cells share are looked at once.
+    """
+    hash_of, found = cache(input_hash), {}
+    for job in jobs:
+        has_ended = job.has_ended
+        why = pipeline.change(job.config, hash_of) if has_ended else ""
+        if why or not has_ended:
+            found[job.cell.name] = why
+    return found
+
+
+def say_changed(what: str, left: Mapping[str, str], cells: int) -> None:
+    """One line for those of ``left``, as ``undone`` has them, of which something has changed; ``cells`` is how many
+    there are in all."""
+    changed = [f"{cell}: {why}" for cell, why in left.items() if why]
+    if changed:
+        say(f"study: {what} because something has changed: {len(changed)} of {cells} cells ({changed[0]})")
+
+
 def work(jobs: Sequence[Job], processes: int) -> list[Job]:
-    """Run what is not done yet, ``processes`` at a time; those that failed. A job of Slurm that was queued again leaves
+    """Run what is not done, ``processes`` at a time; those that failed. A job of Slurm that was queued again leaves
     those that failed in it before.
 
     On USR1 and TERM the runs are asked to save, and ``SystemExit`` has ``ranks.MORE_TO_DO``.
     """
-    undone = [job for job in jobs if not job.done]
-    failed = [job for job in undone if job.has_failed_here]
-    todo = [job for job in undone if job not in failed]
+    left = undone(jobs)
+    say_changed("run again", left, len(jobs))
+    failed = [job for job in jobs if job.cell.name in left and job.has_failed_here]
+    todo = [job for job in jobs if job.cell.name in left and job not in failed]
     workers = Workers(context(processes * max((job.ranks for job in todo), default=1)))
     with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
         while workers.running or (todo and not workers.stopping):

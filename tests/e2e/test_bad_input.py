@@ -1,11 +1,14 @@
 """Mistakes get one clear line and exit code 2, and leave nothing that looks finished."""
 
 import json
+import os
 import shutil
 
 import pytest
 from helpers.command import nemo_adapt
 from helpers.trainings import Training
+
+from nemo_adapt.checkpoint.reader import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +87,21 @@ def test_what_cannot_be_trained_is_said_before_anything_starts(place, short, wor
 
 
 def test_what_only_the_ranks_find_is_said_once(world, short, prepared):
-    """A damaged checkpoint of the stage before: both ranks meet it, one line comes out, nothing looks finished."""
+    """Bytes of the checkpoint before that only Megatron's own loading reads: both ranks meet them, one line comes out,
+    nothing looks finished. A file that is cut short is said before they start."""
     training = Training.prepared(world, "ranks", [], prepared)
-    (world / "runs" / "ranks" / "convert" / ".metadata").unlink()
+    folder = training.folder.parent / "convert"
+    chunk = Checkpoint(folder)._tensors["decoder.layers.mlp.linear_fc2.weight"].chunks[0]
+    with (folder / chunk.file).open("r+b") as file:
+        file.seek(chunk.begin)
+        file.write(b"not a tensor")
     answer = nemo_adapt("train", *short, "run.name=ranks", cwd=world)
-    assert_one_line(answer, "convert is not a complete Megatron checkpoint")
+    assert_one_line(answer, f"damaged at byte {chunk.begin}; the checkpoint cannot be read: delete runs/ranks/convert")
     assert not (training.folder / "manifest.json").exists()
+    os.truncate(folder / chunk.file, chunk.begin)
+    answer = nemo_adapt("train", *short, "run.name=ranks", cwd=world)
+    assert_one_line(answer, f"runs/ranks/convert is damaged ({chunk.file} has {chunk.begin} of ")
+    assert "[train]" not in answer.out
 
 
 def test_a_run_folder_of_another_recipe(place, short):

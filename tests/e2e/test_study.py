@@ -152,8 +152,9 @@ def test_the_tables_are_those_of_the_cells_own_reports(finished):
     assert page.count("data:image/png") == len(list((run / "plots").glob("*.png"))) >= 6
 
 
-def test_a_study_that_is_stopped_reports_what_is_done(finished, world, words):
+def test_an_edited_recipe_is_run_again_and_a_study_that_is_stopped_reports_what_is_done(finished, world, words):
     run, _ = finished
+    (world / "study.yaml").write_text(STUDY.replace("generate: 2", "generate: 1"), encoding="utf-8")
     process, end = started([*words, "study.seeds=2"], world), time.monotonic() + PATIENCE
     try:
         while not list(run.glob("cells/*seed1/train/metrics.jsonl")):
@@ -164,5 +165,10 @@ def test_a_study_that_is_stopped_reports_what_is_done(finished, world, words):
     finally:
         process.terminate()
     assert process.returncode == MORE_TO_DO and "study.html" in said, said
+    assert f"run again because something has changed: 4 of 8 cells ({CELLS[0]}: evaluate.generate)" in said
+    for name in CELLS:
+        report = json.loads((run / "cells" / name / "evaluate/report.json").read_text())
+        assert report["generation"]["adapted"]["tr"]["examples"] == 1
+        assert (run / "cells" / name / "log.txt").read_bytes().count(b"[train] done") == 1
     found = re.search(r"(\d) of 8 runs", (run / "study.md").read_text(encoding="utf-8"))
     assert found and int(found[1]) == len(list(run.glob("cells/*/done.json"))) < 8

@@ -45,6 +45,28 @@ def test_a_moved_input_is_the_same_input(tmp_path, source):
     assert Stage("data", tmp_path / "out", {}, {"text": [moved]}).finished
 
 
+def test_what_has_changed_is_named(tmp_path, source):
+    other, out = tmp_path / "other.txt", tmp_path / "out"
+    other.write_text("three\n")
+
+    def change(config, *files):
+        return Stage("data", out, config, {"text": list(files)}).change
+
+    before = {"train": {"seed": 1, "lr": 2}, "a": 1}
+    assert change(before, source) == f"no {out}"
+    artifact.run(Stage("data", out, before, {"text": [source, other]}), write_result)
+    assert change(before, source, other) == ""
+    assert change({**before, "train": {"seed": 1, "lr": 3}}, source, other) == "train.lr"
+    assert change({"train": {}, "b": 1}, source, other) == "a, b, train.lr, …"
+    assert change(before, other, source) == "text"
+    assert change(before, source) == str(other), "which is not read any more"
+    source.write_text("two\n")
+    assert change({**before, "a": 2}, source, other) == f"a, {source}"
+    assert Stage("words", out, before, {"text": [source, other]}).change == str(source)
+    artifact.run(Stage("data", out, before, {"text": [source, other]}), write_result)
+    assert Stage("words", out, before, {"text": [source, other]}).change == "words"
+
+
 def test_a_failing_stage_leaves_the_old_result(tmp_path, source):
     artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
 

@@ -88,3 +88,18 @@ def test_sections_are_plain_values():
     found = recipes.section(config, "resize.input", "parallel")
     assert found["resize.input"] == "subword_mean" and found["parallel"]["tp"] == 1
     assert not OmegaConf.is_config(found["parallel"])
+    sets = [f"data.sets.{name}.{key}" for name in ("web", "code") for key in ("text=[a.txt]", "share=0.1")]
+    found = recipes.section(recipes.load("blank", [*NEEDED, *sets]), "data.sets.*.share")
+    assert list(found.items()) == [("data.sets.code.share", 0.1), ("data.sets.web.share", 0.1)]
+
+
+def test_values_put_into_a_composed_tree_are_as_those_of_words(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("defaults: [blank, _self_]\nexport: {dir: 'out/${run.name}'}\n", encoding="utf-8")
+    tree = recipes.composed(str(own), NEEDED)
+    values = {"run.name": "a/b c", "train.seed": 7}
+    found = recipes.with_values(tree, values)
+    assert found == recipes.load(str(own), [*NEEDED, 'run.name="a/b c"', "train.seed=7"])
+    assert found.export.dir == "out/a/b c" and recipes.with_values(tree, {}) == recipes.load(str(own), NEEDED)
+    with pytest.raises(UserError, match=r"train\.seed: Value 'x'"):
+        recipes.with_values(tree, {"train.seed": "x"})

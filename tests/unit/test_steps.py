@@ -1,5 +1,7 @@
 """Stages that runs share."""
 
+from dataclasses import replace
+
 import pytest
 
 from nemo_adapt.config import Config, RunConfig
@@ -35,6 +37,17 @@ def test_runs_share_what_is_the_same(step, tmp_path):
     run_step(config_of(tmp_path, "one", 2), step)  # with other settings it links to the other
     assert places["one"].resolve() == places["three"].resolve()
     assert (tmp_path / "calls").read_text().split() == ["one", "three"]
+
+
+def test_what_is_damaged_is_said_before_a_stage_is_started_and_not_once_it_is_finished(step, tmp_path):
+    def damaged(inputs, out):
+        raise UserError(f"{inputs['log'][0].name} is damaged")
+
+    with pytest.raises(UserError, match="log is damaged"):
+        run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+    assert not (tmp_path / "calls").exists()
+    run_step(config_of(tmp_path, "one", 1), step)
+    run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
 
 
 def test_a_result_of_a_run_s_own_is_not_replaced(step, tmp_path):

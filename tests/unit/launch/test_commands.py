@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.command import unread
 from helpers.tiny import TinyLlama, make_llama
 
 from nemo_adapt import cli
@@ -72,6 +73,14 @@ def test_a_chain_is_tested_then_submitted(slurm, folder, capsys):
     assert (root / "config.yaml").is_file() and (root / "code/nemo_adapt/cli.py").is_file()
     assert (root / "train.sh").read_text().startswith("#!/usr/bin/env bash\n#SBATCH")
     assert "submitted prepare (105), train (106), export (107), evaluate (108)" in capsys.readouterr().out
+
+
+def test_nobody_reads_what_is_said(slurm, folder):
+    """As ``nemo-adapt launch ... 2>&1 | head -1``: all is submitted and noted, and the exit code says so."""
+    assert unread("launch", *WORDS) == 0
+    calls = [words[-1].rpartition("/")[2] for words in slurm() if "--test-only" not in words]
+    assert calls == ["prepare.sh", "train.sh", "export.sh", "evaluate.sh"]
+    assert len(json.loads((folder / "runs/r/launch/jobs.json").read_text())["jobs"]) == 4
 
 
 def test_a_dry_run_changes_nothing(folder, monkeypatch, capsys):

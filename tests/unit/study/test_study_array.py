@@ -12,14 +12,14 @@ import pytest
 from helpers.launches import WORKDIR, Machine, config_of
 from helpers.tiny import TinyLlama, make_llama
 
-from nemo_adapt import cli, recipes
+from nemo_adapt import cli, pipeline, recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import sbatch, slurm
 from nemo_adapt.launch.places import Place
 from nemo_adapt.study import array, jobs
 from nemo_adapt.study.array import chain_of, size_of
-from nemo_adapt.study.work import DONE, FAILED, work
+from nemo_adapt.study.work import DONE, FAILED, undone, work
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "study"
 PROFILES = {
@@ -327,6 +327,20 @@ def test_a_report_without_cells_names_what_is_missing(launched):
     folder.mkdir(parents=True)
     write_json(folder / FAILED, {"code": 2, "why": "no text"})
     with pytest.raises(UserError, match=r"4 of 4 cells are not done \(5-seed1, 0-seed0, 5-seed0, …\): see .*5-seed1"):
+        jobs.main([str(launched), "report"])
+
+
+def test_a_cell_of_an_array_is_done_by_what_it_was_launched_with(launched, folder, monkeypatch):
+    for cell in CELLS:
+        (launched / "cells" / cell).mkdir(parents=True)
+        write_json(launched / "cells" / cell / DONE, {"command": ["of", "an", "earlier", "study"]})
+    (folder / "study.yaml").write_text("no study any more")
+    _, found = array.launched(launched)
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "change", lambda config, hash_of: asked.append(config.run.name) or "")
+        assert undone(found) == {} and asked == [f"grid/cells/{cell}" for cell in CELLS]
+    with pytest.raises(UserError, match=r"4 of 4 cells are not done \(0-seed0, .*: see .*0-seed0"):
         jobs.main([str(launched), "report"])
 
 

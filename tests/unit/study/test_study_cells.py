@@ -30,7 +30,7 @@ def test_cells_are_left_out():
 def test_seeds_are_added_to_the_recipes():
     config = Config()
     config.train.seed, config.resize.seed = 7, 20
-    assert seeded(Cell({}, 2, ()), config) == ["train.seed=9", "resize.seed=22"]
+    assert seeded(Cell({}, 2, ()), config) == {"train.seed": 9, "resize.seed": 22}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_the_page_s_study_composes(tmp_path):
     found = cells(config.study)
     assert len(found) == (1 + 2 * 2) * 2 * 3
     configs = checked(found, str(path), ["model.path=elsewhere"], config.study.match)
-    chosen = configs["800", "random_init", "none"]
+    chosen = configs["800", "random_init", "none"].config
     assert chosen.tokenizer.new_tokens == 800 and chosen.resize.input == "random_init"
     assert chosen.data.replay_share == 0 and chosen.model.path == "elsewhere"
 

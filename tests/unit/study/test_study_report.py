@@ -1,4 +1,4 @@
-"""What a study writes, and how its cells are run."""
+"""What a study writes."""
 
 import csv
 import html
@@ -11,9 +11,7 @@ import pytest
 
 from nemo_adapt.evaluate.tables import NOTHING
 from nemo_adapt.study import plots, report, tables
-from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.results import LOST, REFERENCE, SECONDS, SPEED, TARGET, TOKENS, Row
-from nemo_adapt.study.work import DONE, LOG, MANIFEST, Job, work
 
 AXES = {"vocabulary": ["0", "1000", "50000"], "strategy": ["mean", "random_init"]}
 TASK = "xcopa Turkish, accuracy, %"
@@ -151,27 +149,3 @@ def test_the_amount_of_text_goes_along_the_plot(tmp_path):
 def test_a_study_of_which_little_is_done(rows, tmp_path):
     text = report.write("mine", AXES, rows[:1], 20, "bytes", tmp_path)
     assert "1 of 20 runs" in text and "## All cells" in text and "less 0" not in text and "\\*" not in text
-
-
-def jobs_of(tmp_path, second):
-    """Two jobs of quick commands beside a run's: one that ends well, and ``second``."""
-    commands = {"one": ["recipes"], "two": second}
-    for name in commands:
-        manifest = tmp_path / name / MANIFEST
-        manifest.parent.mkdir(parents=True, exist_ok=True)
-        manifest.write_text("{}")
-    return [Job(Cell({"cell": name}, 0, ()), tmp_path / name, command) for name, command in commands.items()]
-
-
-def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path):
-    jobs = jobs_of(tmp_path, ["verify", "nowhere", "nowhere"])
-    assert [job.cell.name for job in work(jobs, 2)] == ["two-seed0"]
-    assert (tmp_path / "two" / LOG).read_text().startswith("nemo-adapt: error: nowhere")
-    jobs = jobs_of(tmp_path, ["recipes"])
-    assert work(jobs, 1) == [] and all(job.done for job in jobs)
-    assert (tmp_path / "one" / LOG).read_text().count("llama2_7b\n") == 1
-    assert (tmp_path / "two" / LOG).read_text().count("llama2_7b\n") == 1  # after the error's line
-    other = Job(jobs[0].cell, jobs[0].folder, ["recipes", "train.seed=2"])
-    assert not other.done
-    (tmp_path / "one" / MANIFEST).unlink()
-    assert not jobs[0].done and (tmp_path / "one" / DONE).is_file()

@@ -1,0 +1,142 @@
+"""A converted checkpoint whose files are damaged: what is known before anything reads it, and what its reader says."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.tiny import TinyLlama, converted, make_llama
+
+from nemo_adapt import pipeline, reads
+from nemo_adapt.checkpoint.metadata import Damaged
+from nemo_adapt.checkpoint.reader import Checkpoint, find
+from nemo_adapt.checkpoint.whole import FILES, damage
+from nemo_adapt.errors import UserError
+
+TENSORS = "__0_0.distcp"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    place = tmp_path_factory.mktemp("whole")
+    return converted(make_llama(place / "model", TinyLlama()), place / "convert")
+
+
+@pytest.fixture
+def checkpoint(whole, tmp_path):
+    """A copy to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "convert"))
+
+
+def gone(file):
+    file.unlink()
+
+
+def halved(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def emptied(file):
+    os.truncate(file, 0)
+
+
+def longer(file):
+    file.write_bytes(file.read_bytes() + b"x")
+
+
+def flipped(file, at=None, mask=0x01):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 if at is None else at] ^= mask
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [TENSORS, ".metadata", "common.pt", "metadata.json", FILES])
+@pytest.mark.parametrize("change", [gone, halved, emptied, longer, flipped])
+def test_what_is_known_before_ranks_start(checkpoint, tmp_path, name, change):
+    inputs = {"checkpoint": [checkpoint]}
+    reads.check_converted(inputs, tmp_path / "train")
+    change(checkpoint / name)
+    if (name, change) == (TENSORS, flipped):  # sizes do not tell
+        reads.check_converted(inputs, tmp_path / "train")
+        return
+    with pytest.raises(UserError) as error:
+        reads.check_converted(inputs, tmp_path / "train")
+    (said,) = str(error.value).splitlines()
+    assert said.startswith(f"{checkpoint} is damaged (") and (name in said or (name, change) == (FILES, flipped))
+    assert said.endswith(f": delete {checkpoint}, and nemo-adapt convert or run makes it again")
+
+
+def test_a_training_that_goes_on_does_not_need_it(checkpoint, tmp_path):
+    gone(checkpoint / TENSORS)
+    own = tmp_path / "train/checkpoints/iter_0000003"
+    own.mkdir(parents=True)
+    (own / ".metadata").touch()
+    reads.check_converted({"checkpoint": [checkpoint]}, tmp_path / "train")
+
+
+def test_the_folder_that_runs_share_is_named(checkpoint, tmp_path):
+    (tmp_path / "link").symlink_to(checkpoint)
+    gone(checkpoint / TENSORS)
+    with pytest.raises(UserError, match=f"{tmp_path}/link is damaged .*: delete {checkpoint},"):
+        reads.check_converted({"checkpoint": [tmp_path / "link"]}, tmp_path / "train")
+
+
+def test_all_stages_that_read_it_are_checked():
+    assert {step.name for step in pipeline.ROAD if step.checks} == {"probe", "resize", "train"}
+    assert {step.name for step in pipeline.ROAD if step.on_ranks} == {"probe", "resize", "train"}
+
+
+def test_a_folder_without_its_list_is_said_so(checkpoint):
+    gone(checkpoint / FILES)
+    assert damage(checkpoint) == f"no {FILES}"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_flipped_byte_of_the_metadata_is_one_line_or_harmless(checkpoint):
+    path = checkpoint / ".metadata"
+    content = path.read_bytes()
+    said = 0
+    for at in range(0, len(content), 11):
+        path.write_bytes(content)
+        flipped(path, at, 0x81)
+        try:
+            opened = Checkpoint(checkpoint)
+            opened.examine()
+            for key, size in opened.sizes.items():
+                opened.read(key, (0,) * len(size), size)
+        except UserError:
+            said += 1
+    assert said > 100
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_flipped_byte_around_the_numbers_of_a_tensor_is_one_line_or_harmless(checkpoint):
+    file = checkpoint / TENSORS
+    chunk = min((each for tensor in Checkpoint(checkpoint)._tensors.values() for each in tensor.chunks), key=size_of)
+    file.write_bytes(file.read_bytes()[chunk.begin : chunk.begin + chunk.length])
+    content, before = file.read_bytes(), find(file, 0, chunk.length)
+    said = 0
+    for at in range(0, len(content), 5):
+        file.write_bytes(content)
+        flipped(file, at, 0x21)
+        try:
+            assert find(file, 0, chunk.length) == before
+        except Damaged as error:
+            assert str(file) in str(error)
+            said += 1
+    assert said > 50
+
+
+def size_of(chunk):
+    return chunk.length
+
+
+def test_the_file_that_cannot_be_read_is_found(checkpoint):
+    opened = Checkpoint(checkpoint)
+    opened.examine()
+    last = max((each for tensor in opened._tensors.values() for each in tensor.chunks), key=lambda each: each.begin)
+    content = (checkpoint / TENSORS).read_bytes()
+    for at in (last.begin, last.begin + last.length - 60):
+        (checkpoint / TENSORS).write_bytes(content[:at] + b"no tensor is here" + content[at + 17 :])
+        with pytest.raises(Damaged, match=rf"{TENSORS} is cut short or damaged at byte {last.begin};"):
+            Checkpoint(checkpoint).examine()

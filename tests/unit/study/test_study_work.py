@@ -1,0 +1,122 @@
+"""Which cells of a study are done, and how those are run that are not."""
+
+from collections import Counter
+
+import pytest
+
+from nemo_adapt import pipeline
+from nemo_adapt.artifact import input_hash, write_json
+from nemo_adapt.config import Config, RunConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.steps import Step, run_step
+from nemo_adapt.study import work as working
+from nemo_adapt.study.cells import Cell
+from nemo_adapt.study.work import DONE, LOG, Job, undone, work
+
+
+@pytest.fixture
+def text(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("one\n")
+    return text
+
+
+@pytest.fixture
+def step(monkeypatch, text):
+    """The only stage that runs have."""
+    step = Step("toy", "helpers.toy_stage", lambda config, run: {"log": [text]}, "toy", ("resize.seed",))
+    monkeypatch.setattr(pipeline, "run_steps", lambda config: [step])
+    return step
+
+
+def config_of(tmp_path, name, seed=1):
+    config = Config(run=RunConfig(name, str(tmp_path / "runs"), str(tmp_path / "shared")))
+    config.resize.seed = seed
+    return config
+
+
+def jobs_of(tmp_path, step, second=("recipes",), seed=1):
+    """Two cells whose stage is finished, and that are run by quick commands; that of the second may be another."""
+    jobs = []
+    for name, command in (("one", ["recipes"]), ("two", list(second))):
+        config = config_of(tmp_path, name, seed)
+        jobs.append(Job(Cell({"cell": name}, 0, ()), tmp_path / "runs" / name, command, lambda config=config: config))
+        jobs[-1].folder.mkdir(parents=True, exist_ok=True)
+        if step:
+            run_step(config, step)
+    return jobs
+
+
+def ended(jobs):
+    for job in jobs:
+        write_json(job.folder / DONE, {"command": job.command})
+    return jobs
+
+
+def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path, step):
+    jobs = jobs_of(tmp_path, step, ["verify", "nowhere", "nowhere"])
+    assert [job.cell.name for job in work(jobs, 2)] == ["two-seed0"]
+    assert (jobs[1].folder / LOG).read_text().startswith("nemo-adapt: error: nowhere")
+    jobs = jobs_of(tmp_path, step)
+    assert undone(jobs) == {"two-seed0": ""}
+    assert work(jobs, 1) == [] and undone(jobs) == {}
+    assert (jobs[0].folder / LOG).read_text().count("llama2_7b\n") == 1
+    assert (jobs[1].folder / LOG).read_text().count("llama2_7b\n") == 1  # after the error's line
+
+
+def test_a_cell_is_done_while_what_it_was_made_from_is_the_same(tmp_path, step, text):
+    jobs = ended(jobs_of(tmp_path, step))
+    assert undone(jobs) == {}
+    text.write_text("two\n")
+    assert undone(jobs) == {"one-seed0": str(text), "two-seed0": str(text)}
+    run_step(jobs[0].config, step)
+    assert undone(jobs) == {"two-seed0": str(text)}
+    text.write_text("one\n")
+    assert undone(jobs) == {"one-seed0": str(text)}, "its link is to the other result"
+    run_step(jobs[0].config, step)
+    others = jobs_of(tmp_path, None, seed=2)  # the recipe was edited, the commands are the same
+    assert undone(others) == {"one-seed0": "resize.seed", "two-seed0": "resize.seed"}
+    (tmp_path / "runs/one/toy").unlink()
+    assert undone(jobs) == {"one-seed0": f"no {tmp_path}/runs/one/toy"}
+
+
+def test_a_cell_whose_run_would_be_a_mistake_now_is_not_done(tmp_path, step, monkeypatch):
+    jobs = ended(jobs_of(tmp_path, step))
+
+    def missing(config, run):
+        raise UserError("data.target: no file text.txt")
+
+    monkeypatch.setattr(pipeline, "run_steps", lambda config: [Step("toy", "", missing, "toy")])
+    assert undone(jobs)["two-seed0"] == "data.target: no file text.txt"
+
+
+def test_what_cells_share_is_looked_at_once(tmp_path, step, text, monkeypatch):
+    seen = Counter()
+
+    def counted(path):
+        seen[path] += 1
+        return input_hash(path)
+
+    jobs = ended(jobs_of(tmp_path, step))
+    monkeypatch.setattr(working, "input_hash", counted)
+    assert undone(jobs) == {} and seen == {text: 1}
+    text.write_text("two\n")
+    assert len(undone(jobs)) == 2 and seen == {text: 2}, "another look is a fresh one"
+
+
+def test_what_is_run_again_is_said_and_is_not_done_meanwhile(tmp_path, step, text, monkeypatch, capsys):
+    jobs = ended(jobs_of(tmp_path, step))
+    text.write_text("two\n")
+    run_step(jobs[0].config, step)
+    capsys.readouterr()
+    during, start = [], working.start
+
+    def watched(*given, **settings):
+        during.append([job.has_ended for job in jobs])
+        return start(*given, **settings)
+
+    monkeypatch.setattr(working, "start", watched)
+    assert work(jobs, 1) == [] and during == [[True, False]]
+    said = f"study: run again because something has changed: 1 of 2 cells (two-seed0: {text})\n"
+    assert capsys.readouterr().out.startswith(said)
+    assert not (jobs[0].folder / LOG).exists() and (jobs[1].folder / LOG).read_text()
