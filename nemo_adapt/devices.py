@@ -138,6 +138,7 @@ def prepare_megatron() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import megatron.core.optimizer.distrib_optimizer as distributed_optimizer
+        import megatron.core.optimizer.optimizer as plain_optimizer
         import megatron.core.tensor_parallel.random as megatron_random
     # Megatron logs its fallbacks at every start; what is used is our choice and is recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
@@ -148,6 +149,7 @@ def prepare_megatron() -> None:
     if not distributed_optimizer.HAVE_APEX_OR_TE:
         mends.load_over_torch(distributed_optimizer.DistributedOptimizer)
     mends.save_behind_gaps(distributed_optimizer.DistributedOptimizer)
+    mends.save_unequal_groups(plain_optimizer.Float16OptimizerWithFloat16Params)
     mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
     _end_queue_with_us()
     if not on_gpu():

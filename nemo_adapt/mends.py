@@ -73,6 +73,27 @@ def _with_gaps(dense: torch.Tensor, buffer: Any) -> torch.Tensor:
     return laid_out
 
 
+def save_unequal_groups(cls: Any) -> None:
+    """Master weights of a plain optimizer of which ranks train different numbers of parameters.
+
+    As shipped (megatron-core 0.16.1, optimizer.py) they are lists of lists. What the first rank has none of, because
+    its pipeline stage trains nothing of the kind, is saved as an empty list, which the other ranks cannot load into
+    theirs. Dictionaries can be put together whatever is in them.
+    """
+    save, load, key = cls.sharded_state_dict, cls.load_state_dict, "fp32_from_fp16_params"
+
+    def save_by_number(self: Any, *arguments: Any, **named: Any) -> Any:
+        state = save(self, *arguments, **named)
+        state[key] = {number: dict(enumerate(group)) for number, group in enumerate(state[key])}
+        return state
+
+    def load_by_number(self: Any, state: Any) -> Any:
+        groups, saved = range(len(self.fp32_from_float16_groups)), state.get(key, {})  # what is empty is not saved
+        return load(self, {**state, key: [list(saved.get(number, {}).values()) for number in groups]})
+
+    cls.sharded_state_dict, cls.load_state_dict = save_by_number, load_by_number
+
+
 def load_over_torch(cls: Any) -> None:
     """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
 

@@ -151,12 +151,20 @@ def test_a_restart_inside_a_phase_and_at_its_end_changes_nothing(tmp_path, ranks
         assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == whole[first:], first
 
 
-@pytest.mark.parametrize(("model", "layout"), [("untied", "tp2-sequence"), ("tied", "pp2")])
-def test_a_restart_where_a_part_of_the_layers_is_trained(tmp_path, ranks, model, layout):
-    """Of a tied table and layers on one stage, each is saved as it is: Megatron shifted what lies behind the table."""
+UNEQUAL = [
+    ("untied", {"tp": 2, "sequence": True}),
+    ("tied", {"pp": 2}),
+    ("untied", {"pp": 2, "distributed_optimizer": False, "precision": "bf16"}),
+]
+
+
+@pytest.mark.parametrize(("model", "layout"), UNEQUAL)
+def test_a_restart_where_stages_train_different_parts(tmp_path, ranks, model, layout):
+    """What is trained is saved as it is. Megatron shifts what lies behind a tied table, and cannot load master weights
+    of which the first stage has fewer."""
     tiny = MODELS[model]
     folders = folders_of(tmp_path, tiny, new=NEW)
-    config = phase_config((("layers:1-2", 2), ("new_rows+layers:3", 2)), **LAYOUTS[layout])
+    config = phase_config((("layers:1-2", 2), ("new_rows+layers:3", 2)), **layout)
     words = (config, folders, tiny.vocab + NEW, tmp_path / "saved")
     whole = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
     for first in (1, 3):

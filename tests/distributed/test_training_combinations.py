@@ -1,0 +1,110 @@
+"""Settings, phases and layouts drawn at random: the losses of one rank, and restarts that change nothing."""
+
+import math
+import os
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from helpers import zoo
+from helpers.folders import Folders, folders_of
+from helpers.tiny import TinyLlama, converted, make_token_map, tiny_config
+from ranks import training_bodies
+
+from nemo_adapt.config import Config, PhaseConfig
+
+COMBINATIONS = int(os.environ.get("NEMO_ADAPT_COMBINATIONS", "1"))
+"""How many are drawn of each kind; ``make test-faults`` takes forty."""
+FIRST = int(os.environ.get("NEMO_ADAPT_FIRST_COMBINATION", "0"))
+"""The number of the first, which is the seed of what is drawn."""
+NEW, MOST_RANKS = 6, 4
+PRECISIONS = {"fp32": (1e-5, 1e-3), "bf16": (5e-2, 0.1)}
+"""How far losses may be apart in nats, and gradient norms relatively."""
+PARTS = ("new_rows", "embeddings", "all", "layers:1-1", "new_rows+layers:1", "embeddings+layers:0-1")
+UNTIED_PARTS = ("output", "output+layers:0")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A combination."""
+
+    train: dict[str, Any]
+    phases: list[tuple[str, int]]
+    layout: dict[str, Any]
+    resumed: dict[str, Any]
+    """The layout at which the training goes on."""
+    first: int
+    """The step after which it does."""
+
+    @property
+    def steps(self) -> int:
+        return sum(steps for _, steps in self.phases)
+
+    def config(self, layout: dict[str, Any]) -> Config:
+        config = tiny_config(**layout)
+        config.train.global_batch, config.train.seq_length, config.train.weight_decay = 8, training_bodies.SEQ, 0.3
+        for name, value in self.train.items():
+            setattr(config.train, name, value)
+        config.train.phases = [PhaseConfig(part, steps, 5e-3) for part, steps in self.phases]
+        return config
+
+
+def drawn(number: int, tied: bool) -> Drawn:
+    """Combination ``number``."""
+    draw = random.Random(number)
+    train = {name: draw.random() < 0.4 for name in ("recompute", "reset_positions", "reset_attention")}
+    train |= {"mask_document_ends": draw.random() < 0.4, "distributed_optimizer": draw.random() < 0.7}
+    train |= {"micro_batch": draw.choice([1, 2]), "z_loss": draw.choice([0.0, 0.01])}
+    train |= {"precision": draw.choice(["fp32", "fp32", "bf16"]), "clip_grad": draw.choice([0.0, 0.1, 1.0])}
+    parts = PARTS if tied else PARTS + UNTIED_PARTS
+    phases = [(draw.choice(parts), draw.choice([1, 2])) for _ in range(draw.choice([1, 2, 3]))]
+    phases[-1] = (phases[-1][0], 2)  # a restart inside a phase can be drawn
+    first = draw.randrange(1, sum(steps for _, steps in phases))
+    return Drawn(train, phases, layout(draw), layout(draw), first)
+
+
+def layout(draw: random.Random) -> dict[str, Any]:
+    """Of two to four ranks, for a model of two layers."""
+    while True:
+        found: dict[str, Any] = {name: draw.choice([1, 1, 2, 4]) for name in ("tp", "cp", "dp")}
+        found["pp"] = draw.choice([1, 2])
+        if 2 <= math.prod(found.values()) <= MOST_RANKS:
+            return found | {"sequence": found["tp"] > 1 and draw.random() < 0.6}
+
+
+def check(ranks: Any, folders: Folders, vocab: int, one: Drawn, place: Any) -> None:
+    """The losses and gradient norms of one rank, and those of the unbroken training after a restart."""
+    losses, norms = PRECISIONS[one.train["precision"]]
+    config = one.config(one.layout)
+    (reference,) = ranks(1).run(training_bodies.train, one.config({}), folders, vocab)
+    for found in ranks(config.parallel.ranks).run(training_bodies.train, config, folders, vocab):
+        torch.testing.assert_close(found.losses, reference.losses, rtol=0, atol=losses)
+        torch.testing.assert_close(found.grad_norms, reference.grad_norms, rtol=norms, atol=1e-6)
+
+    def saved(config: Config, first: int) -> list[float]:
+        words = (config, folders, vocab, place, first, one.steps)
+        return ranks(config.parallel.ranks).run(training_bodies.train_and_save, *words, timeout=200)[0]
+
+    whole = saved(config, 0)
+    assert saved(config, one.first) == whole[one.first :]
+    other = saved(one.config(one.resumed), one.first)
+    torch.testing.assert_close(other, whole[one.first :], rtol=0, atol=losses)
+
+
+@pytest.mark.parametrize("number", range(FIRST, FIRST + COMBINATIONS))
+def test_a_llama(tmp_path, ranks, number):
+    tied = number % 2 == 0
+    tiny = TinyLlama(tied, kv_heads=4 if number % 4 < 2 else 2, vocab=245)
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    check(ranks, folders, tiny.vocab + NEW, drawn(number, tied), tmp_path / "saved")
+
+
+@pytest.mark.parametrize("number", range(FIRST, FIRST + COMBINATIONS))
+def test_another_family(tmp_path, ranks, number):
+    kind = list(zoo.ZOO)[number % len(zoo.ZOO)]
+    model = zoo.make(tmp_path / "model", kind)
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, NEW)
+    folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
+    check(ranks, folders, zoo.VOCAB + NEW, drawn(number, tied=True), tmp_path / "saved")
