@@ -47,7 +47,7 @@ test-nemo-run: $(STAMP)
 		"$$(.venv-nemo-run/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	.venv-nemo-run/bin/python -m pytest tests/unit/launch/test_nemo_run.py
 
-# One rank, and all ranks, are killed at ten random moments each (about ten minutes).
+# One rank, and all ranks, are killed at ten random moments each; settings, phases and layouts drawn at random (half an hour).
 test-faults: $(STAMP)
 	NEMO_ADAPT_KILLS=10 NEMO_ADAPT_COMBINATIONS=40 $(BIN)/python -m pytest tests/e2e/test_training_faults.py \
 		tests/distributed/test_training_combinations.py

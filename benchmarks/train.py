@@ -13,7 +13,7 @@ must agree. Of the steps' tokens per second the best and the median are shown. N
 
 On a CPU in fp32: models of 6 layers x 256 and 8 layers x 512 (heads of 64, FFN 8/3, vocabulary 32,000, untied),
 sequences of 256, 16 and 8 of them a step in micro batches of 4; one process with two threads and with one, and two
-ranks of one thread (TP2, DP2). `--quick`: the smaller model, 4 sequences a step, 3 steps.
+ranks of one thread (TP2, DP2, CP2). `--quick`: the smaller model, 4 sequences a step, 3 steps.
 
 On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, against the transformers loop with
 torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest way of a plain loop; nemo_adapt
@@ -89,9 +89,9 @@ class Running:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         given = json.dumps({"size": asdict(size), "who": asdict(who), "place": str(place), "steps": steps})
-        world = {"WORLD_SIZE": str(who.tp * who.dp), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        world = {"WORLD_SIZE": str(who.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         threads = {"OMP_NUM_THREADS": str(who.threads), "MKL_NUM_THREADS": str(who.threads)}
-        self.errors = [tempfile.TemporaryFile("w+") for _ in range(who.tp * who.dp)]  # noqa: SIM115
+        self.errors = [tempfile.TemporaryFile("w+") for _ in range(who.ranks)]  # noqa: SIM115
         self.processes = [
             subprocess.Popen(
                 [sys.executable, LOOPS, given],
@@ -213,7 +213,8 @@ def flops_of(size: Size) -> float:
 def on_cpu(sizes: Sequence[Size], steps: int) -> list[str]:
     """All rows of the CPU part; returns the ratios."""
     ours, ratios = Contestant("nemo_adapt", 2), []
-    two = [ours, Contestant("transformers", 2), replace(ours, threads=1, tp=2), replace(ours, threads=1, dp=2)]
+    pairs = [replace(ours, threads=1, **{layout: 2}) for layout in ("tp", "dp", "cp")]
+    two = [ours, Contestant("transformers", 2), *pairs]
     one = [replace(each, threads=1) for each in two[:2]]
     for size in sizes:
         with tempfile.TemporaryDirectory() as place:

@@ -55,10 +55,16 @@ class Contestant:
     threads: int
     tp: int = 1
     dp: int = 1
+    cp: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """Its processes."""
+        return self.tp * self.dp * self.cp
 
     def __str__(self) -> str:
-        layout = f" TP{self.tp}" * (self.tp > 1) + f" DP{self.dp}" * (self.dp > 1)
-        return f"{self.loop}{layout}, {self.tp * self.dp} x {self.threads} threads".replace(" 1 threads", " 1 thread")
+        layout = "".join(f" {name.upper()}{size}" for name in ("tp", "dp", "cp") if (size := getattr(self, name)) > 1)
+        return f"{self.loop}{layout}, {self.ranks} x {self.threads} threads".replace(" 1 threads", " 1 thread")
 
 
 def train_config(size: Size) -> TrainConfig:
@@ -117,7 +123,7 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     from nemo_adapt.train.stage import start_layout
 
     config = Config(train=train_config(size))
-    config.parallel.tp, config.parallel.dp = who.tp, who.dp
+    config.parallel.tp, config.parallel.dp, config.parallel.cp = who.tp, who.dp, who.cp
     layout = start_layout(config)
     chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
     token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())
