@@ -1,6 +1,6 @@
 """The numbers of ``evaluate.tasks`` against lm-evaluation-harness run by itself on the same folder.
 
-    python benchmarks/harness.py [--quick] [--xnli test.jsonl]
+    python benchmarks/harness.py [--quick] [--xnli test.jsonl] [--stories FOLDER]
 
 For stories260K (NEMO_ADAPT_DATA): our command against the harness's command line, on
 
@@ -9,7 +9,8 @@ For stories260K (NEMO_ADAPT_DATA): our command against the harness's command lin
 - XNLI with 0 shots, also against the harness's own ``xnli_tr``: the Turkish file that ``--xnli`` names, in any layout
   that ours reads, or pairs of held-out sentences with labels in turn. Labels play no part in what a model answers.
 - stories in the layout of XStoryCloze, made of English held-out sentences: the right ending is the next sentence, the
-  wrong one its words in reverse. Here the model knows better than chance.
+  wrong one its words in reverse. Here the model knows better than chance. With ``--stories`` also the English Story
+  Cloze Test in the files of XStoryCloze, with 0 and 5 shots, and against the harness's own ``xstorycloze_en``.
 - translation from English to Turkish with one shot: the harness writes from the same prompts and says chrF; sacrebleu
   says spBLEU of what it wrote.
 """
@@ -43,7 +44,11 @@ PARALLEL = DATA / "parallel/flores200-dev"
 PIECES = MODEL / "tokenizer.model"
 METRICS = ("acc_bytes", "acc", "acc_norm")
 TASKS = Path(lm_eval.__file__).parent / "tasks"
-STOCK = {"xcopa": TASKS / "xcopa/default_tr.yaml", "xnli": TASKS / "xnli/xnli_tr.yaml"}
+STOCK = {
+    "xcopa": TASKS / "xcopa/default_tr.yaml",
+    "xnli": TASKS / "xnli/xnli_tr.yaml",
+    "xstorycloze": TASKS / "xstorycloze/default_en.yaml",
+}
 Values = dict[str, float]
 
 
@@ -76,18 +81,18 @@ def direct(folder: Path, model: Path, task: str, arguments: str = "") -> tuple[V
     return values, [each["filtered_resps"][0] for each in samples]
 
 
-def stock(folder: Path, kind: str, file: Path, examples: int) -> str:
-    """The harness's own Turkish task, but for where its data lie; returns its name."""
+def stock(folder: Path, kind: str, language: str, file: Path, examples: int) -> str:
+    """The harness's own task, but for where its data lie; returns its name."""
     scored = records.split(records.read(file), 0, file).scored[: examples or None]
-    rows = [layouts.known(kind, "tr", record.values) for record in scored]
-    _write(folder / f"{kind}.jsonl", rows)
+    rows = [layouts.known(kind, language, record.values) for record in scored]
+    _write(folder / f"{kind}.jsonl", [{name: _number(value) for name, value in row.items()} for row in rows])
     config = {
-        "include": str(STOCK[kind]), "task": f"stock_{kind}_tr", "dataset_path": "json", "dataset_name": None,
+        "include": str(STOCK[kind]), "task": f"stock_{kind}_{language}", "dataset_path": "json", "dataset_name": None,
         "dataset_kwargs": {"data_files": {"test": f"{kind}.jsonl"}}, "training_split": None, "validation_split": None,
         "test_split": "test", "metric_list": [{"metric": metric} for metric in METRICS],
     }  # fmt: skip
     (folder / f"stock_{kind}.yaml").write_text(json.dumps(config), encoding="utf-8")
-    return f"stock_{kind}_tr"
+    return f"stock_{kind}_{language}"
 
 
 def pairs(file: Path, count: int) -> Path:
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument(
         "--xnli", type=Path, metavar="FILE", help="Turkish XNLI; without it, pairs of held-out sentences"
     )
+    parser.add_argument("--stories", type=Path, metavar="FOLDER", help="English, in the files of XStoryCloze")
     arguments = parser.parse_args()
     quick = arguments.quick
     examples = 100 if quick else 0
@@ -163,12 +169,14 @@ def main() -> None:
             ("xcopa", "tr", XCOPA, 5),
             ("xnli", "tr", arguments.xnli or pairs(root / "pairs.jsonl", 300), 0),
             ("xstorycloze", "en", stories(root / "stories.jsonl", 150), 1),
+            *(("xstorycloze", "en", arguments.stories, shots) for shots in (0, 5) if arguments.stories),
         ):
             out = root / f"{kind}{shots}"
             rows = {"nemo-adapt compare": ours(out, model, kind, language, file, shots, examples)}
             rows["lm_eval, our task files"] = direct(out / "tasks", model, f"{kind}_{language}")[0]
             if kind in STOCK and not shots:
-                rows[f"lm_eval, its own {kind}_tr"] = direct(root, model, stock(root, kind, file, examples))[0]
+                own = stock(root, kind, language, file, examples)
+                rows[f"lm_eval, its own {kind}_{language}"] = direct(root, model, own)[0]
             tables[f"{kind} {language}, {shots} shots"] = rows
         lines = 50 if quick else 200
         (root / "translation").mkdir()
@@ -196,6 +204,11 @@ def complete(folder: Path) -> Path:
         (folder / file).symlink_to(MODEL / file)
     hf_tokenizer.load(MODEL).save_pretrained(folder)
     return folder
+
+
+def _number(value: object) -> object:
+    """Digits of a TSV as the Hub's sets have them."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 def _write(file: Path, rows: list[dict[str, object]]) -> None:

@@ -40,14 +40,16 @@ def test_the_files_name_each_other_and_hold_the_questions(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("shots", [0, 3])
 def test_the_harness_by_itself_gives_the_same_numbers(
-    shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lm_eval = pytest.importorskip("lm_eval")
     pytest.importorskip("accelerate")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
     candidate = models.inspect(folder, folder)
+    monkeypatch.chdir(tmp_path)  # in no repository
     ours = harness.run(models.load(candidate), candidate.tokenizer, task(shots), 4)
+    assert "not a git repository" not in capfd.readouterr().err
     assert ours.metric == "acc_bytes" and len(ours.rows["acc_bytes"]) == 25
 
     harness.write(task(shots), tmp_path / "tasks")
