@@ -89,9 +89,8 @@ class Layer:
         """Queries, keys, values, what they attend to, and their norms; tokens see ``window`` positions."""
         shape, tp, cp, length = self.shape, self.parallel.tp, self.parallel.cp, self.train.seq_length
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
-        times = (
-            2 * cp * self.seen / length if self.gathers else 1.0
-        )  # keys are copied so often for a token of this rank
+        # Keys are copied for each of the two chunks: so many for a token of this rank.
+        times = 2 * cp * self.seen / length if self.gathers else 1.0
         joined = queries if self.gathers else 0.0  # what the two chunks attend to, as one tensor
         if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
             bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.seen * shape.heads / tp
