@@ -56,6 +56,7 @@ FURTHER = {
     "dp2": {"parallel": {"dp": 2}},
     "pp2, more micro batches": {"parallel": {"pp": 2}, "global_batch": 16},
     "the output layer": {"phase": "output"},
+    "cp2, sequences cut": {"parallel": {"cp": 2, "tp": 2, "sequence": True}, "distributed_optimizer": False},
 }
 GAPS, GAPLESS = "MALLOC_MMAP_THRESHOLD_", "65536"
 """glibc's setting for memory that goes back to the system when it is freed; else it raises the limit as it goes."""

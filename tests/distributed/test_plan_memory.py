@@ -25,7 +25,6 @@ CASES = {
     "pp2, tied, interleaved": {"parallel": {"pp": 2, "virtual": 2}, "hf": {"tie_word_embeddings": True}},
     "pp2, recompute, fp32": {"parallel": {"pp": 2}, "recompute": True, "precision": "fp32"},
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
-    "cp2, sequences cut": {"parallel": {"cp": 2, "tp": 2, "sequence": True}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
 FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")

@@ -17,8 +17,9 @@ from nemo_adapt.config import Config, PhaseConfig
 
 COMBINATIONS = int(os.environ.get("NEMO_ADAPT_COMBINATIONS", "1"))
 """How many are drawn of each kind; ``make test-faults`` takes forty."""
-FIRST = int(os.environ.get("NEMO_ADAPT_FIRST_COMBINATION", "0"))
-"""The number of the first, which is the seed of what is drawn."""
+FIRST = int(os.environ.get("NEMO_ADAPT_FIRST_COMBINATION", "12"))
+"""The number of the first, which is the seed of what is drawn. Number 12 needs two ranks alone: a tied model on two
+stages, tables and a part of the layers, then new rows and a layer; it goes on at TP 2 with sequences cut."""
 NEW, MOST_RANKS = 6, 4
 PRECISIONS = {"fp32": (1e-5, 1e-3), "bf16": (5e-2, 0.1)}
 """How far losses may be apart in nats, and gradient norms relatively."""

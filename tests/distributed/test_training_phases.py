@@ -135,7 +135,6 @@ RESTARTS = [
     ("tied", "pp2"),
     ("untied", "pp2-interleaved"),
     ("tied", "dp2"),
-    ("untied", "cp2"),
     ("tied", "tp2-plain-optimizer"),
 ]
 
@@ -184,7 +183,6 @@ RESHARDED = [
     ("dp2", {}),
     ("tp2-sequence", {"dp": 2}),
     ("cp2", {}),
-    ("dp2", {"cp": 2}),
 ]
 
 
