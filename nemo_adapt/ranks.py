@@ -28,6 +28,8 @@ FIRST_SPEAKS, NEXT_SPEAKS = 10.0, 0.5
 """Seconds that ranks behind the first leave it for saying what they all have to say, and each leaves the one before."""
 MOST_SAID = 500
 """Characters of an error that nobody has foreseen, in its line."""
+terminated = False
+"""Whether TERM has come while signals were only noted: it does not come again to a rank that then fails."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -195,6 +197,8 @@ def _let_earlier_speak(code: int) -> None:
     if rank:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        if terminated:
+            os._exit(code)
         time.sleep(FIRST_SPEAKS + NEXT_SPEAKS * min(rank, 20))
 
 

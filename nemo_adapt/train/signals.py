@@ -4,6 +4,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from nemo_adapt import ranks
 from nemo_adapt.ranks import STOP_SIGNALS
 
 
@@ -21,8 +22,13 @@ class Signals:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if (
+            kind is not None
+        ):  # the process is on its way out, and TERM comes when an earlier rank has ended for the same
+            return
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen = True
+        ranks.terminated |= number == signal.SIGTERM

@@ -74,6 +74,15 @@ ranks.FIRST_SPEAKS, ranks.NEXT_SPEAKS = float(sys.argv[1]), 0.0
 print("begun", flush=True)
 import atexit
 atexit.register(print, "at its end")  # as process groups do that wait for the others
+if sys.argv[2] == "late":  # TERM comes while a training notes signals, before it fails itself
+    import os, signal
+    from nemo_adapt.train.signals import Signals
+    try:
+        with Signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Exception("no such file")
+    except Exception as error:
+        ranks.tell(error)
 if sys.argv[2] == "tell":
     ranks.tell(Exception("no such file"))
 else:
@@ -117,6 +126,8 @@ def test_a_rank_that_is_ended_while_the_first_tells_says_nothing():
     process = telling(1, 60.0)
     time.sleep(0.3)  # it waits
     process.terminate()
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
+    process = telling(1, 60.0, "late")
     assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
 
 
