@@ -157,7 +157,8 @@ def test_an_edited_recipe_is_run_again_and_a_study_that_is_stopped_reports_what_
     (world / "study.yaml").write_text(STUDY.replace("generate: 2", "generate: 1"), encoding="utf-8")
     process, end = started([*words, "study.seeds=2"], world), time.monotonic() + PATIENCE
     try:
-        while not list(run.glob("cells/*seed1/train/metrics.jsonl")):
+        again = [run / "cells" / name / "done.json" for name in CELLS]  # a cell that begins takes its own away
+        while not (list(run.glob("cells/*seed1/train/metrics.jsonl")) and all(mark.is_file() for mark in again)):
             assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
