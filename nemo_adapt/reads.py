@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.checkpoint.layout import checkpoint_in
-from nemo_adapt.checkpoint.whole import complete, damage, made_again
+from nemo_adapt.checkpoint.whole import CHECKPOINTS, complete, damage, made_again
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -99,7 +99,7 @@ def check_converted(inputs: Inputs, out: Path) -> None:
     """``UserError`` where the files of the converted checkpoint are not those that were written: presence, sizes, and
     contents of the small ones. A training that goes on from a checkpoint in ``out`` does not read it."""
     (folder,) = inputs["checkpoint"]
-    wrong = "" if complete(out / "checkpoints") else damage(folder)
+    wrong = "" if complete(out / CHECKPOINTS) else damage(folder)
     if wrong:
         raise UserError(f"{folder} is damaged ({wrong}): {made_again(folder)}")
 

@@ -6,10 +6,9 @@ newest (megatron/training/checkpointing.py; megatron/bridge/training/utils/check
 
 from pathlib import Path
 
-from nemo_adapt.checkpoint.whole import complete
+from nemo_adapt.checkpoint.whole import METADATA, complete
 from nemo_adapt.errors import UserError
 
-METADATA = ".metadata"
 TRACKER = "latest_checkpointed_iteration.txt"
 RELEASE = "release"
 

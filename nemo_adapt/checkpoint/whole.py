@@ -6,19 +6,22 @@ from pathlib import Path
 
 from nemo_adapt.artifact import file_hash, write_json
 
+METADATA = ".metadata"
 FILES = "files.json"
 """Beside a checkpoint's files, written after them: the size of each, or the hash of a small one."""
 TENSORS = "*.distcp"
-SMALL = (".metadata", "common.pt", "metadata.json")
+SMALL = (METADATA, "common.pt", "metadata.json")
 """Files beside those with the tensors, without which the checkpoint cannot be read."""
 
+CHECKPOINTS = "checkpoints"
+"""A training's folder of them."""
 BEST = "best.json"
 """In a folder of checkpoints: which one scored best, and how."""
 
 
 def complete(folder: Path) -> list[Path]:
     """The complete checkpoints ``iter_*`` of a folder, oldest first; one that is still being saved is ``*.partial``."""
-    return sorted(path.parent for path in folder.glob("iter_*/.metadata") if path.parent.name[5:].isdigit())
+    return sorted(path.parent for path in folder.glob(f"iter_*/{METADATA}") if path.parent.name[5:].isdigit())
 
 
 def step_of(checkpoint: Path) -> int:

@@ -1,7 +1,7 @@
 """A GPTModel from a family's ``Shape``, as this rank's part of the chosen layout."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -154,7 +154,7 @@ class _Model(GPTModel):
         return losses.transpose(0, 1).contiguous()
 
 
-def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list["_Model"]:
+def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list[GPTModel]:
     """This rank's part of the model, weights not set, on the best device: one, or ``parallel.virtual`` of them.
 
     ``vocab`` is the number of real tokens, ``padded`` (a multiple of TP) the rows of the tables. The logits of padded
@@ -162,15 +162,18 @@ def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, voca
     """
     config = transformer_config(shape, parallel, train)
     numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
-    chunks = [_chunk(shape, parallel, config, vocab, padded, number) for number in numbers]
-    for chunk in chunks:
-        chunk.z_loss = train.z_loss
-    return chunks
+    return [_chunk(shape, parallel, config, train.z_loss, vocab, padded, number) for number in numbers]
 
 
 def _chunk(
-    shape: Shape, parallel: ParallelConfig, config: TransformerConfig, vocab: int, padded: int, chunk: int | None
-) -> _Model:
+    shape: Shape,
+    parallel: ParallelConfig,
+    config: TransformerConfig,
+    z_loss: float,
+    vocab: int,
+    padded: int,
+    chunk: int | None,
+) -> GPTModel:
     """Chunk number ``chunk`` of this rank's interleaved ones, or all of its part."""
     rotary = shape.rotary or Rotary(10000.0)  # Megatron asks for it even where positions are learned
     place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
@@ -188,6 +191,7 @@ def _chunk(
         parallel_output=True,
         vp_stage=chunk,
     )
+    model.z_loss = z_loss
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
@@ -197,4 +201,4 @@ def _chunk(
         finish_input(model, shape)
     if model.post_process:
         finish_output(model, shape, vocab, padded)
-    return cast(_Model, model.to(devices.best_device()))
+    return model.to(devices.best_device())

@@ -28,9 +28,8 @@ def gathered(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torc
     """
     group = parallel_state.get_context_parallel_group()
     both = gather_from_sequence_parallel_region(torch.cat([key, value], dim=-1), group=group)
-    held = both.chunk(2 * group.size())
-    by_rank = [number for rank in range(group.size()) for number in (rank, 2 * group.size() - 1 - rank)]
-    whole = torch.cat([held[by_rank.index(number)] for number in range(len(by_rank))])
+    held = both.chunk(2 * group.size())  # of rank after rank its first chunk and its last
+    whole = torch.cat([*held[::2], *held[1::2][::-1]])
     key, value = whole.split([key.shape[-1], value.shape[-1]], dim=-1)
     return key, value
 

@@ -90,7 +90,7 @@ class Layer:
         shape, tp, cp, length = self.shape, self.parallel.tp, self.parallel.cp, self.train.seq_length
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
         # Keys are copied for each of the two chunks: so many for a token of this rank.
-        times = 2 * cp * self.seen / length if self.gathers else 1.0
+        times = cp + 0.5 if self.gathers else 1.0
         joined = queries if self.gathers else 0.0  # what the two chunks attend to, as one tensor
         if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
             bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.seen * shape.heads / tp
@@ -101,11 +101,11 @@ class Layer:
             # Values are a part of what the three are computed as; only where ranks share a sequence are they a copy.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
             turned = queries + keys if shape.rotary else 0
-            if cp > 1 and shape.rotary and not shape.qk_norm:
-                mixed = keys
             if self.gathers:
                 mixed = 2 * cp * keys + (0 if shape.rotary else mixed)
                 turned = queries if shape.rotary else 0
+            elif cp > 1 and shape.rotary and not shape.qk_norm:
+                mixed = keys
             bytes_of_token = self.size * (mixed + turned + queries + joined) + 4 * shape.heads / tp
         if shape.qk_norm == HEAD:
             bytes_of_token += self.norm(queries + keys, frozen) / self.tokens

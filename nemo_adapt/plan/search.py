@@ -60,10 +60,9 @@ def proposals(models: Models, config: Config) -> list[Proposal]:
 
 
 def _candidates(models: Models, config: Config) -> Iterator[Config]:
-    cluster, shape = config.cluster, models.target
-    devices = cluster.devices
-    shared = cluster.gpus_per_node > 0
-    sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if shared else [1], _divisors(shape.layers))
+    cluster, layers = config.cluster, models.target.layers
+    devices, on_gpu = cluster.devices, cluster.gpus_per_node > 0  # cores lose by it: results/train.md
+    sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if on_gpu else [1], _divisors(layers))
     for tp, cp, pp in sizes:
         if devices % (tp * cp * pp):
             continue

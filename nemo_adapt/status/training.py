@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 
 from nemo_adapt import artifact, mixture
-from nemo_adapt.checkpoint.whole import BEST, FILES, step_of
+from nemo_adapt.checkpoint.whole import BEST, CHECKPOINTS, FILES, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
@@ -79,7 +79,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     finished = bool(read(place / artifact.MANIFEST))
     plan, unknown = planned(config, run)
     metrics, held_out = records(place / places.METRICS), records(place / places.HELD_OUT, whole=True)
-    checkpoint, damaged = newest_whole(place / places.CHECKPOINTS)
+    checkpoint, damaged = newest_whole(place / CHECKPOINTS)
     record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0
     step = max(record.get("step", 0), saved)
     steps = read(place / places.SUMMARY).get("steps") if finished else total(plan) or None
@@ -101,7 +101,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         held_out_last=held_out[-1] if held_out else {},
         checkpoint=checkpoint.name if checkpoint else "",
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
-        best=read(place / places.CHECKPOINTS / BEST),
+        best=read(place / CHECKPOINTS / BEST),
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
         alive=None if finished else is_running(owner, written(place / places.OWNER), job),
         age=max(0.0, now - last_written(place)),

@@ -2,5 +2,4 @@
 
 METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
 OWNER, STARTS = "owner.json", "starts.json"
-CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"

@@ -22,9 +22,7 @@ class Signals:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if (
-            kind is not None
-        ):  # the process is on its way out, and TERM comes when an earlier rank has ended for the same
+        if kind is not None:  # the process ends, and TERM comes where an earlier rank has ended for the same
             return
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -13,7 +13,7 @@ from megatron.core import parallel_state
 
 from nemo_adapt import devices, documents, hf_tokenizer, mixture, ranks
 from nemo_adapt.artifact import Inputs, write_json
-from nemo_adapt.checkpoint.whole import step_of
+from nemo_adapt.checkpoint.whole import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
@@ -33,7 +33,7 @@ from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.metrics import Metrics, Watch
 from nemo_adapt.train.new_rows import Span
-from nemo_adapt.train.places import CHECKPOINTS, SUMMARY
+from nemo_adapt.train.places import SUMMARY
 from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.spoiled import explain
 from nemo_adapt.train.together import agree, first_rank_does
