@@ -18,19 +18,17 @@ import functools
 import importlib
 import importlib.util
 import logging
-import multiprocessing
 import os
 import time
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
-from multiprocessing.managers import SyncManager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from nemo_adapt import mends, ranks
+from nemo_adapt import mends
 
 TIMEOUT = timedelta(hours=12)
 """How long a rank waits for another: one may be tokenizing a corpus."""
@@ -140,18 +138,17 @@ def prepare_megatron() -> None:
         import megatron.core.optimizer.distrib_optimizer as distributed_optimizer
         import megatron.core.optimizer.optimizer as plain_optimizer
         import megatron.core.tensor_parallel.random as megatron_random
+        from megatron.core.dist_checkpointing.strategies import filesystem_async
     # Megatron logs its fallbacks at every start; what is used is our choice and is recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
-    # An error of a writer is raised, too, and said then.
-    logging.getLogger("megatron.core.dist_checkpointing.strategies.filesystem_async").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="megatron")
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
     if not distributed_optimizer.HAVE_APEX_OR_TE:
         mends.load_over_torch(distributed_optimizer.DistributedOptimizer)
-    mends.save_behind_gaps(distributed_optimizer.DistributedOptimizer)
+    mends.save_own_parts(distributed_optimizer.DistributedOptimizer)
     mends.save_unequal_groups(plain_optimizer.Float16OptimizerWithFloat16Params)
     mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
-    _end_queue_with_us()
+    mends.write_in_threads(filesystem_async)
     if not on_gpu():
         _stand_in_for_cuda()
         _use_cpu_generator(megatron_random)
@@ -185,21 +182,6 @@ def fill_optimizer_state(optimizer: Any) -> None:
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": torch.zeros_like(parameter),
                     }
-
-
-def _end_queue_with_us() -> None:
-    """The process that keeps Megatron's queue of written files ends with this one, however this one ends."""
-    from megatron.core.dist_checkpointing.strategies import filesystem_async
-
-    @functools.cache
-    def queue() -> Any:
-        manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
-        with ranks.deaf_children():
-            manager.start(ranks.die_with_parent)
-        queue.__dict__["manager"] = manager  # it ends when nobody holds it
-        return manager.Queue()
-
-    filesystem_async._get_write_results_queue = queue
 
 
 def load_optimizer_state(optimizer: Any, state: dict[str, Any], steps: int) -> None:

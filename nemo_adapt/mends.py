@@ -1,6 +1,10 @@
 """What megatron-core 0.16 does wrong or in vain on any device; ``devices.prepare_megatron`` puts it right."""
 
 import functools
+import inspect
+import queue
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -42,35 +46,66 @@ def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
         between_ranks("dist_all_gather_func")
 
 
-def save_behind_gaps(cls: Any) -> None:
-    """Saving an optimizer whose gradient buffer has gaps between its buckets.
+def save_own_parts(cls: Any) -> None:
+    """Each rank saves and loads its own part of the distributed optimizer's state.
 
-    A tied table has a bucket of its own on pipeline stages, and buckets end at multiples of DP x CP. As shipped
-    (megatron-core 0.16.1, distrib_optimizer.py), what the ranks have is gathered without the gaps and read as if they
-    were there: all behind the first is saved shifted, with a warning of corruption at most.
+    As shipped (megatron-core 0.16.1, distrib_optimizer.py), the one format that loads at another TP, PP and DP has
+    every rank gather the state of its whole DP group for a save, and read all of it to load: 12 bytes of host memory
+    for each of the group's parameters, on each rank. Of a buffer with gaps between its buckets (a tied table has one of
+    its own on pipeline stages) all behind the first gap is saved shifted. On disk names and shapes are the same.
     """
-    gather = cls.get_parameter_state_dp_zero
+    from megatron.core.dist_checkpointing.dict_utils import nested_values
 
-    def gather_with_gaps(self: Any, *arguments: Any, **named: Any) -> Any:
-        found = gather(self, *arguments, **named)
-        for number, buffer in enumerate(self.buffers if found else ()):
-            for tensors in found[number].values():
-                for key in [key for key, value in tensors.items() if isinstance(value, torch.Tensor)]:
-                    tensors[key] = _with_gaps(tensors[key], buffer)
-        return found
+    from nemo_adapt.checkpoint.parts import sharded_parts
 
-    cls.get_parameter_state_dp_zero = gather_with_gaps
+    def own(self: Any) -> Iterator[tuple[int, Any, int, dict[str, torch.Tensor]]]:
+        """Number, parameter, first element and tensors of each parameter of which this rank has a part."""
+        maps = [bucket["param_map"] for buffer in self.gbuf_ranges for buckets in buffer.values() for bucket in buckets]
+        mine = ((parameter, ranges["param"].start) for each in maps for parameter, ranges in each.items())
+        for number, (parameter, start) in enumerate(mine):
+            yield number, parameter, start, self._get_main_param_and_optimizer_states(parameter)
+
+    def parts(self: Any, model: Any, is_loading: bool = False, metadata: Any = None) -> dict[int, Any]:
+        wholes = {id(whole.data): whole for whole in nested_values(model) if hasattr(whole, "replica_id")}
+        return {
+            number: {
+                name: sharded_parts(wholes[id(parameter)], f"optimizer.state.{name}", start, values.detach())
+                for name, values in tensors.items()
+            }
+            for number, parameter, start, tensors in own(self)
+        }
+
+    def load(self: Any, state: dict[int, Any]) -> None:
+        for number, parameter, _, _ in own(self):
+            flat = {name: torch.cat([part.flatten() for part in found]) for name, found in state[number].items()}
+            self._set_main_param_and_optimizer_states(parameter, flat)
+
+    cls.sharded_param_state_fully_reshardable, cls.load_parameter_state_from_fully_reshardable = parts, load
 
 
-def _with_gaps(dense: torch.Tensor, buffer: Any) -> torch.Tensor:
-    """``dense``, the buckets of a gradient buffer one after the other, laid out as they lie in it."""
-    parts = dense.split([bucket.numel_unpadded for bucket in buffer.buckets])
-    if all(bucket.offset == part.storage_offset() for bucket, part in zip(buffer.buckets, parts, strict=True)):
-        return dense
-    laid_out = dense.new_zeros(buffer.numel)
-    for bucket, part in zip(buffer.buckets, parts, strict=True):
-        laid_out[bucket.offset : bucket.offset + len(part)] = part
-    return laid_out
+def write_in_threads(module: Any) -> None:
+    """The files of a checkpoint are written by threads of the rank.
+
+    As shipped (megatron-core 0.16.1, filesystem_async.py), by processes forked from it. These have the locks that other
+    threads held at that moment, and nobody to give them back: now and then one waits for ever. Their results go through
+    one more process, which imports torch. The bytes that are written are the same.
+    """
+    writer = module.FileSystemWriterAsync
+    write_file = inspect.unwrap(writer.write_preloaded_data)  # without a pause of garbage collection, meant for forks
+
+    def write_files(transforms: Any, use_msc: bool, rank: int, buckets: list[Any], results: queue.Queue[Any]) -> None:
+        answers: queue.Queue[Any] = queue.Queue()
+        running: queue.Queue[int] = queue.Queue()
+        with ThreadPoolExecutor(len(buckets)) as pool:
+            for number, bucket in enumerate(buckets):
+                running.put(number)  # it takes one out when it has answered
+                pool.submit(write_file, transforms, number, bucket, answers, running, use_fsync=True)
+        written = dict(answers.get_nowait() for _ in buckets)
+        errors = [answer for answer in written.values() if isinstance(answer, Exception)]
+        results.put(errors[0] if errors else written)
+
+    writer.write_preloaded_data_multiproc = staticmethod(write_files)
+    module._get_write_results_queue = queue.Queue
 
 
 def save_unequal_groups(cls: Any) -> None:

@@ -140,13 +140,6 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def die_with_parent() -> None:
-    """Have Linux end this process when its parent ends; signals that are meant for a training are not for it."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    hear_parents_end(signal.SIGKILL)
-
-
 def hear_parents_end(number: int) -> None:
     """Have Linux send this process a signal when its parent ends, and be it by ``kill -9``."""
     if sys.platform == "linux":

@@ -1,13 +1,17 @@
 """Training checkpoints: saved whole or not at all, while training goes on; loaded at any layout."""
 
 import shutil
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch.distributed as dist
-from megatron.core import dist_checkpointing
-from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core import dist_checkpointing, parallel_state
+from megatron.core.dist_checkpointing import ShardedTensor
+from megatron.core.dist_checkpointing.dict_utils import nested_values
+from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory, is_main_replica
+from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt import devices
@@ -18,15 +22,32 @@ from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.new_rows import NAME as NEW_ROWS
 from nemo_adapt.train.setup import Trainer
-from nemo_adapt.train.together import first_rank_does
+from nemo_adapt.train.together import agree, first_rank_does
 
 SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
-"""The optimizer's format that loads at another TP, PP or DP (the others fail there, megatron-core 0.16.1).
+"""The optimizer's format that loads at another TP, PP or DP (``mends.save_own_parts``).
 
 Megatron is given a copy each time: it notes the process group in it, which must not outlive the group."""
+SHARDED = ShardedTensor, ShardedTensorFactory
 FULL = 1 << 20
 """A disk with fewer free bytes is full: writing takes what there is before it fails."""
 DAMAGED = ".damaged"
+
+
+PAUSE = 0.5
+"""Seconds between two looks at whether all ranks have written their files."""
+
+
+@dataclass
+class _Writing:
+    """A checkpoint that is being written."""
+
+    partial: Path
+    place: Path
+    """The folder's name when it is whole."""
+    best_score: float | None
+    request: AsyncRequest
+    thread: threading.Thread
 
 
 @dataclass
@@ -39,9 +60,7 @@ class Saver:
     """Newest checkpoints that are kept; the best one is kept beside them."""
     wait: bool = False
     """Do not train on while a checkpoint is written."""
-    _queue: AsyncCallsQueue = field(default_factory=AsyncCallsQueue)
-    _writing: tuple[Path, Path, float | None] | None = None
-    """The folder that is being written, its name when it is whole, and its score if that is the best."""
+    _writing: _Writing | None = None
 
     def save(self, trainer: Trainer, progress: dict[str, Any], best_score: float | None = None) -> None:
         """Begin to save the state at ``progress["step"]``; what was being saved before is finished first.
@@ -52,12 +71,10 @@ class Saver:
         place = self.folder / f"iter_{progress['step']:07d}"
         partial = place.with_name(f"{place.name}.{self.fence.token}.partial")
         first_rank_does(self._begin, partial)
-        model = _without_new_rows(_model_state(trainer.chunks))
-        state = {"model": model, **_optimizer_state(trainer, is_loading=False)}
+        state = {**kept(trainer), "progress": progress}
         try:
-            request = dist_checkpointing.save({**state, "progress": progress}, str(partial), async_sharded_save=True)
-            self._queue.schedule_async_request(request)
-            self._writing = (partial, place, best_score)
+            request = dist_checkpointing.save(state, str(partial), async_sharded_save=True)
+            self._writing = _Writing(partial, place, best_score, request, _start(request))
             if self.wait:
                 self.finish()
         except CheckpointException as error:
@@ -72,24 +89,23 @@ class Saver:
 
     def look(self) -> None:
         """Put the checkpoint that is being written in its place if it is whole by now."""
-        if self._writing:
-            self._settle(blocking=False)
+        if self._writing and not agree(self._writing.thread.is_alive())[0]:
+            self._settle(self._writing)
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written."""
-        if self._writing:
-            self._settle(blocking=True)
+        while self._writing:
+            self._writing.thread.join(PAUSE)  # ranks that were silent for long would be taken for lost
+            self.look()
 
-    def _settle(self, blocking: bool) -> None:
-        assert self._writing
-        partial, place, best_score = self._writing
+    def _settle(self, writing: _Writing) -> None:
+        self._writing = None
         try:
-            done = self._queue.maybe_finalize_async_calls(blocking)
+            for finalize in writing.request.finalize_fns:
+                finalize()
         except CheckpointException as error:
-            self._fail(partial, error)
-        if done:
-            self._writing = None
-            first_rank_does(self._put, partial, place, best_score)
+            self._fail(writing.partial, error)
+        first_rank_does(self._put, writing.partial, writing.place, writing.best_score)
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()
@@ -113,7 +129,6 @@ class Saver:
 
     def _fail(self, partial: Path, error: CheckpointException) -> NoReturn:
         """Say why a checkpoint could not be written; what there was before stays."""
-        self._writing = None
         reasons = "; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))
         if shutil.disk_usage(partial.parent).free < FULL:  # torch's writer only says that it is not where it should be
             reasons = "No space left on device"
@@ -155,17 +170,51 @@ def load_optimizer(checkpoint: Path, trainer: Trainer) -> None:
     devices.load_optimizer_state(trainer.optimizer, state["optimizer"], trainer.scheduler.num_steps)
 
 
+def kept(trainer: Trainer) -> dict[str, Any]:
+    """What is saved, copied where this rank trains on in the same memory; from a GPU it is copied anyway."""
+    state = {"model": _saved_model(trainer.chunks), **_optimizer_state(trainer, is_loading=False)}
+    for tensor in nested_values(state):
+        if isinstance(tensor, SHARDED) and is_main_replica(tensor.replica_id):
+            tensor.data = tensor.data.detach()
+            if tensor.data.is_cpu:
+                tensor.data = tensor.data.clone()
+    return state
+
+
+def _start(request: AsyncRequest) -> threading.Thread:
+    """Write this rank's files beside training; ``request.finalize_fns`` say on all ranks how it went."""
+    arguments = list(request.async_fn_args)
+    if request.preload_fn:
+        arguments[1] = request.preload_fn()  # from the GPU
+    thread = threading.Thread(target=request.async_fn or (lambda: None), args=arguments)  # some have nothing to write
+    thread.start()
+    return thread
+
+
 def _model_state(chunks: list[Any], **how: bool) -> dict[str, Any]:
     """Every parameter as Megatron shards it; also new rows, while they are parameters of their own."""
     return {str(number): chunk.sharded_state_dict(metadata=SHARDING | how) for number, chunk in enumerate(chunks)}
 
 
-def _without_new_rows(model: dict[str, Any]) -> dict[str, Any]:
-    """New rows are in the tables: only the optimizer's state is theirs alone."""
-    return {
-        number: {name: tensor for name, tensor in state.items() if not name.startswith(NEW_ROWS)}
-        for number, state in model.items()
+def _saved_model(chunks: list[Any]) -> dict[str, Any]:
+    """The weights, each for one rank of its DP group to write: the one that has least so far.
+
+    New rows are in the tables: only the optimizer's state is theirs alone.
+    """
+    state = {
+        number: {name: tensor for name, tensor in tensors.items() if not name.startswith(NEW_ROWS)}
+        for number, tensors in _model_state(chunks).items()
     }
+    rank = parallel_state.get_data_parallel_rank(with_context_parallel=True)
+    written = [0] * parallel_state.get_data_parallel_world_size(with_context_parallel=True)
+    tensors = [tensor for tensor in nested_values(state) if isinstance(tensor, SHARDED)]
+    for tensor in sorted(tensors, key=lambda tensor: -tensor.data.numel()):
+        *others, _ = tensor.replica_id  # the last is the DP rank, as Megatron numbers replicas
+        if not any(others):
+            writer = written.index(min(written))
+            written[writer] += tensor.data.numel()
+            tensor.replica_id = (*others, (rank - writer) % len(written))
+    return state
 
 
 def _optimizer_state(trainer: Trainer, is_loading: bool) -> dict[str, Any]:

@@ -1,0 +1,240 @@
+"""Saving and loading a training: nemo_adapt against megatron-core's own way, seconds and memory, same run.
+
+    python benchmarks/checkpoint.py [--quick] [--dp N] [--saves N]
+
+A training of a model of 8 layers x 512 in bf16 (vocabulary 32,000, untied, 58 million parameters; `--quick`: 6 x 256)
+on N data-parallel ranks (default 2) of one thread with the distributed optimizer. After each step all is saved, and the
+next step is made beside it. Both contestants train the same and write checkpoints that load at any TP, PP and DP:
+
+- `nemo_adapt`: `train.checkpoints.Saver`;
+- `megatron-core`: the same state in its "fully_reshardable" format, by its `AsyncCallsQueue`, without our mends
+  (`nemo_adapt.mends.save_own_parts`, `write_in_threads`).
+
+Shown are medians over the saves, of the slowest rank: how long training stands still, the step beside the writing
+against one alone, and the time until the checkpoint is whole; how long the optimizer takes to load, and by how much the
+peak of a rank's memory (VmHWM) is then above what it had. What was loaded is compared, bit for bit.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+from peers.training_loops import Samples, Size, prepare, train_config
+
+from nemo_adapt import devices
+from nemo_adapt.artifact import versions
+from nemo_adapt.config import Config
+
+SIZES = (
+    Size("8 x 512", 8, 512, 8, 8, 1408, 32_000, False, 256, 8, 4, "bf16"),
+    Size("6 x 256", 6, 256, 4, 4, 704, 32_000, False, 256, 8, 4, "bf16"),
+)
+OURS, PEER = CONTESTANTS = ("nemo_adapt", "megatron-core")
+
+
+@dataclass
+class Found:
+    """What a rank has seen: seconds of each step or save, of a load, and the MiB that it took."""
+
+    alone: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    stands_still: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
+    load: float = 0.0
+    load_mib: float = 0.0
+    same: bool = False
+
+
+@contextlib.contextmanager
+def seconds(into: list[float]) -> Iterator[None]:
+    """Append how long it took."""
+    began = time.perf_counter()
+    yield
+    into.append(time.perf_counter() - began)
+
+
+def peak_mib(forget: bool = False) -> float:
+    """This process's peak memory, since it was last told to forget it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    peak = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    if forget:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)
+    return peak
+
+
+def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: int, answers: Any) -> None:
+    """One of the contestant's ranks."""
+    os.environ.update(
+        RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(dp), OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1"
+    )
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    shipped = [
+        (owner, name, vars(owner)[name])
+        for owner, name in (
+            (DistributedOptimizer, "sharded_param_state_fully_reshardable"),
+            (DistributedOptimizer, "load_parameter_state_from_fully_reshardable"),
+            (filesystem_async.FileSystemWriterAsync, "write_preloaded_data_multiproc"),
+            (filesystem_async, "_get_write_results_queue"),
+        )
+    ]
+    from nemo_adapt.resize.adapted import load_adapted
+    from nemo_adapt.train import checkpoints, loop
+    from nemo_adapt.train.new_rows import Span
+    from nemo_adapt.train.stage import start_layout
+
+    config = Config(train=train_config(size))
+    config.parallel.dp = dp
+    layout = start_layout(config)
+    if contestant == PEER:
+        for owner, name, value in shipped:
+            setattr(owner, name, value)
+    chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
+    token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())
+    data = loop.Data(Samples(size, 3 * (saves + 2) * size.global_batch), layout, token_bytes)
+    steps = loop.run(chunks, config.train.phases, config.train, Span(size.vocab, size.vocab), data)
+    out = place / "saved"
+    save, finish = SAVERS[contestant](out)
+    trainer = next(steps).trainer
+    found = Found()
+    for _ in range(saves):
+        with seconds(found.alone):
+            next(steps)
+        with seconds(found.whole):
+            with seconds(found.stands_still):
+                save(trainer)
+            with seconds(found.beside):
+                next(steps)
+            finish()
+    save(trainer)
+    finish()
+    before = state(trainer)
+    forget(trainer)
+    peak_mib(forget=True)
+    began, had = time.perf_counter(), peak_mib()
+    checkpoints.load_optimizer(next(iter(sorted(out.iterdir(), key=lambda path: -path.stat().st_mtime))), trainer)
+    found.load, found.load_mib = time.perf_counter() - began, peak_mib() - had
+    found.same = all(torch.equal(old, new) for old, new in zip(before, state(trainer), strict=True))
+    answers.put((number, asdict(found)))
+
+
+def state(trainer: Any) -> list[torch.Tensor]:
+    """Copies of the master weights and moments of this rank."""
+    return [tensor.clone() for tensor in live(trainer)]
+
+
+def forget(trainer: Any) -> None:
+    """Overwrite them."""
+    with torch.no_grad():
+        for tensor in live(trainer):
+            tensor.fill_(7.0)
+
+
+def live(trainer: Any) -> list[torch.Tensor]:
+    """The tensors themselves."""
+    states = trainer.optimizer.chained_optimizers[0].optimizer.state
+    return [tensor for main, each in states.items() for tensor in (main, each["exp_avg"], each["exp_avg_sq"])]
+
+
+Saving = tuple[Callable[[Any], None], Callable[[], None]]
+"""What begins to save a trainer, and what waits until that is done."""
+
+
+def ours(out: Path) -> Saving:
+    """As the stage ``train`` does."""
+    from nemo_adapt.train import checkpoints
+    from nemo_adapt.train.fence import Fence
+    from nemo_adapt.train.together import first_rank_does
+
+    first_rank_does(lambda: out.mkdir())
+    saver, steps = checkpoints.Saver(out, Fence.put(out), keep=1), iter(range(1, 1000))
+    return lambda trainer: saver.save(trainer, {"step": next(steps)}), saver.finish
+
+
+def peer(out: Path) -> Saving:
+    """The same state, saved as megatron-core's own training loop does."""
+    from megatron.core import dist_checkpointing
+    from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+
+    from nemo_adapt.train import checkpoints
+    from nemo_adapt.train.together import first_rank_does
+
+    queue, steps = AsyncCallsQueue(), iter(range(1, 1000))
+
+    def save(trainer: Any) -> None:
+        folder = out / str(next(steps))
+        first_rank_does(lambda: folder.mkdir(parents=True))
+        model = checkpoints._model_state(trainer.chunks)
+        whole = {"model": model, **checkpoints._optimizer_state(trainer, is_loading=False), "progress": {"step": 1}}
+        queue.schedule_async_request(dist_checkpointing.save(whole, str(folder), async_sharded_save=True))
+
+    def finish() -> None:
+        queue.maybe_finalize_async_calls(blocking=True)
+        first_rank_does(lambda: [shutil.rmtree(old) for old in sorted(out.iterdir(), key=lambda p: int(p.name))[:-1]])
+
+    return save, finish
+
+
+SAVERS = dict(zip(CONTESTANTS, (ours, peer), strict=True))
+
+
+def run(contestant: str, size: Size, place: Path, dp: int, saves: int) -> list[Found]:
+    """What its ranks have found."""
+    context, port = mp.get_context("spawn"), 20_000 + os.getpid() % 20_000 + CONTESTANTS.index(contestant)
+    os.environ["MASTER_PORT"] = str(port)
+    answers = context.SimpleQueue()
+    mp.spawn(rank, (contestant, size, place, dp, saves, answers), dp)
+    shutil.rmtree(place / "saved")
+    return [Found(**facts) for _, facts in sorted(answers.get() for _ in range(dp))]
+
+
+def report(contestant: str, ranks: list[Found]) -> dict[str, float]:
+    """Print what was found; returns it by name."""
+    if not all(each.same for each in ranks):
+        raise SystemExit(f"{contestant}: what was loaded is not what was saved")
+    middle = {
+        name: max(statistics.median(getattr(each, name)) for each in ranks)
+        for name in ("stands_still", "whole", "beside", "alone")
+    }
+    middle |= {name: max(getattr(each, name) for each in ranks) for name in ("load", "load_mib")}
+    still, whole, beside, alone, load, load_mib = middle.values()
+    print(
+        f"  {contestant}: stands still {still:.2f} s, whole after {whole:.2f} s, beside it a step of {beside:.2f} s "
+        f"({alone:.2f} s alone); load {load:.2f} s, +{load_mib:,.0f} MiB a rank",
+        flush=True,
+    )
+    return middle
+
+
+def main() -> None:
+    """Let both save and load, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--dp", type=int, default=2)
+    parser.add_argument("--saves", type=int, help="default 5, quick 2")
+    arguments = parser.parse_args()
+    size, saves = SIZES[arguments.quick], arguments.saves or (2 if arguments.quick else 5)
+    size = replace(size, global_batch=max(size.global_batch, 4 * arguments.dp))
+    print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(size, Path(folder))
+        print(f"{size.name}, DP{arguments.dp}, {saves} saves")
+        found = {name: report(name, run(name, size, Path(folder), arguments.dp, saves)) for name in CONTESTANTS}
+    ratios = (f"{name} {found[PEER][name] / found[OURS][name]:.2f}x" for name in ("stands_still", "whole", "load"))
+    print(f"summary: {PEER} takes of {OURS}'s seconds: {', '.join(ratios)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What a save keeps while training goes on, and who writes and reads how much of it."""
+
+import pytest
+from helpers.folders import folders_of
+from helpers.tiny import TinyLlama, tiny_config
+from ranks import saving_bodies
+
+VOCAB = 251
+"""Of the target: 245 rows of the source and six new ones."""
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return folders_of(tmp_path, TinyLlama(tied=False, vocab=245), new=6)
+
+
+@pytest.mark.parametrize(
+    ("layout", "distributed_optimizer", "precision"),
+    [({}, True, "fp32"), ({}, False, "bf16"), ({"tp": 2}, True, "bf16")],
+)
+def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distributed_optimizer, precision):
+    """All of it is changed before anything is written. No process is started: a fork can wait for ever (mends.py)."""
+    config = tiny_config(**layout)
+    config.train.distributed_optimizer, config.train.precision = distributed_optimizer, precision
+    found = ranks(2).run(saving_bodies.change_after_saving, config, folders, VOCAB, tmp_path / "saved")
+    for saved in found:
+        assert saved.same and not saved.settled_early and saved.children == 0
+        if distributed_optimizer:  # the rank's own part and no more: master weights and two moments
+            assert saved.numbers == pytest.approx(3 * saved.parameters / (1 if layout else 2), rel=0.05)
+
+
+def test_ranks_share_the_writing_of_weights(folders, ranks):
+    one, other = ranks(2).run(saving_bodies.who_saves, tiny_config(), folders, VOCAB)
+    assert one == pytest.approx(other, rel=0.1)

@@ -1,0 +1,99 @@
+"""What ranks do in tests of saving: one step, a save whose files wait, and a look at who has what."""
+
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+import torch
+from helpers.folders import Folders
+from megatron.core.dist_checkpointing import ShardedTensor
+from megatron.core.dist_checkpointing.dict_utils import nested_values
+from megatron.core.dist_checkpointing.mapping import is_main_replica
+from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
+from ranks.model_bodies import load_chunks
+from ranks.training_bodies import data, span
+
+from nemo_adapt.config import Config
+from nemo_adapt.phases import phases
+from nemo_adapt.train import checkpoints, loop
+from nemo_adapt.train.fence import Fence
+
+
+@dataclass
+class Saved:
+    """Of one rank."""
+
+    children: int
+    """Processes that it had started while its files were being written."""
+    settled_early: bool
+    """Whether a look at files that were not written found them to be whole."""
+    numbers: int
+    """Numbers of the optimizer's state that were asked for to load it."""
+    parameters: int
+    same: bool
+    """Whether what was loaded is what there was when it was saved."""
+
+
+def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> Saved:
+    """Save into ``out``; change all that was saved before a file is written; load it again."""
+    chunks = load_chunks(config, folders)
+    out.mkdir(exist_ok=True)
+    saver = checkpoints.Saver(out, Fence.put(out), 100)
+    go, write = threading.Event(), FileSystemWriterAsync.write_preloaded_data_multiproc
+
+    def late(*arguments: Any) -> None:
+        assert go.wait(60)
+        write(*arguments)
+
+    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+        trainer = next(steps).trainer
+        before = _all(trainer)
+        with mock.patch.object(FileSystemWriterAsync, "write_preloaded_data_multiproc", staticmethod(late)):
+            saver.save(trainer, {"step": 1})
+        with torch.no_grad():
+            for tensor in _live(trainer):
+                tensor.fill_(7.0)
+        saver.look()
+        settled_early, children = saver._writing is None, len(psutil.Process().children())
+        go.set()
+        saver.finish()
+        wanted = checkpoints._optimizer_state(trainer, is_loading=True)["optimizer"]
+        numbers = sum(part.data.numel() for part in nested_values(wanted) if isinstance(part, ShardedTensor))
+        checkpoints.load_model(out / "iter_0000001", chunks)
+        checkpoints.load_optimizer(out / "iter_0000001", trainer)
+        same = all(torch.equal(old, new) for old, new in zip(before, _all(trainer), strict=True))
+        parameters = sum(parameter.numel() for parameter in chunks[0].parameters())
+        return Saved(children, settled_early, numbers, parameters, same)
+
+
+def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
+    """How many numbers of the model's weights this rank writes."""
+    chunks = load_chunks(config, folders)
+    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+        state = checkpoints._saved_model(next(steps).trainer.chunks)
+        mine = [
+            part
+            for part in nested_values(state)
+            if isinstance(part, checkpoints.SHARDED) and is_main_replica(part.replica_id)
+        ]
+        return sum(part.data.numel() for part in mine)
+
+
+def _live(trainer: Any) -> list[torch.Tensor]:
+    """Weights, master weights and moments, in which training goes on."""
+    optimizers = [part.optimizer for part in getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer])]
+    groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
+    states = [state for optimizer in optimizers for state in optimizer.state.values()]
+    return [
+        *(parameter for chunk in trainer.chunks for parameter in chunk.parameters()),
+        *(parameter for group in groups for parameter in group),
+        *(state[name] for state in states for name in ("exp_avg", "exp_avg_sq")),
+    ]
+
+
+def _all(trainer: Any) -> list[torch.Tensor]:
+    return [tensor.detach().clone() for tensor in _live(trainer)]
