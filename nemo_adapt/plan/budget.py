@@ -50,6 +50,9 @@ class Disk:
     export: float
     load_seconds: float | None
     save_seconds: float | None
+    saved_node_bytes: float
+    """Of a node's main memory, what a checkpoint takes until it is written, where the training itself is on GPUs; 0
+    where it is not, or where nothing is said of that memory."""
 
     @property
     def at_most(self) -> float:
@@ -78,6 +81,7 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
     checkpoint = weights + STATE * state
     speed = config.cluster.disk_gb_per_s * GB
     base = models.stored_bytes * models.source_parameters
+    cluster = config.cluster
     return Disk(
         base,
         checkpoint,
@@ -86,6 +90,7 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
         export=size * models.target_parameters,
         load_seconds=base / speed if speed else None,
         save_seconds=checkpoint / speed if speed else None,
+        saved_node_bytes=checkpoint / cluster.nodes if cluster.gpus_per_node and cluster.node_memory_gib else 0.0,
     )
 
 

@@ -42,7 +42,7 @@ def main(words: list[str]) -> None:
         say(f"this layout cannot work: {error}")
         show_proposals(found)
         return
-    wrong = too_much(fullest(plan.stages), plan.config) if plan.step else []
+    wrong = [*too_much(fullest(plan.stages), plan.config), *too_much_saved(plan)] if plan.step else []
     report = as_values(plan, wrong, found)
     if wanted == "-":
         print(json.dumps(report, indent=1, ensure_ascii=False))
@@ -87,6 +87,17 @@ def too_much(memory: Memory, config: Config) -> list[str]:
     return [
         f"does not fit: a rank needs {memory.total / GIB:,.1f} GiB, most of it for {largest}, and has "
         f"{space / GIB:,.1f} GiB ({of}{shared})"
+    ]
+
+
+def too_much_saved(plan: Plan) -> list[str]:
+    """Why the nodes of GPUs do not have the memory for what a checkpoint copies; empty where they do."""
+    cluster, needs = plan.config.cluster, plan.disk.saved_node_bytes
+    if not needs or needs <= cluster.node_memory_gib * GIB:
+        return []
+    return [
+        f"does not fit: a node needs {needs / GIB:,.1f} GiB of main memory for a checkpoint until it is written and "
+        f"has {cluster.node_memory_gib:g} GiB (cluster.node_memory_gib)"
     ]
 
 

@@ -5,18 +5,21 @@ Megatron-LM's megatron/training/theoretical_memory_usage.py counts the same part
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nemo_adapt.config import Config, PhaseConfig
-from nemo_adapt.phases import NEW_ROWS, OUTPUT, trained
+from nemo_adapt.phases import NEW_ROWS, OUTPUT, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of, of_layers, waiting_chunks
-from nemo_adapt.plan.model import Models
+from nemo_adapt.plan.model import INPUT, Held, Models
 from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30
 MASTER = {"bf16": 12, "fp32": 8}
 """Bytes of optimizer state for a parameter: Adam's two moments, and fp32 master weights beside bf16 ones."""
+SAVED = {("bf16", True): 12, ("fp32", True): 12, ("bf16", False): 12, ("fp32", False): 8}
+"""Bytes of it in a checkpoint, by precision and whether the optimizer is distributed: that has fp32 weights, too."""
 GRADIENT = 4
 """Gradients are summed in fp32."""
 
@@ -36,11 +39,18 @@ class Memory:
     """Logits and their loss, on the last stage."""
     working: float
     """What one layer's backward pass needs beyond the room of the logits."""
+    saving: float
+    """On a CPU: the copy of what a rank saves, while it is written; on a GPU machine that is the node's memory."""
+
+    @property
+    def of_step(self) -> float:
+        """What a step needs beyond what is there between steps."""
+        return self.activations + self.logits + self.working
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.working
+        return self.weights + self.gradients + self.optimizer + self.of_step + self.saving
 
 
 def of_stages(models: Models, config: Config, phase: PhaseConfig, on_gpu: bool) -> list[Memory]:
@@ -75,7 +85,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, as it arises
     logits = is_last * _logits(layer, rows, table)
     working = max(backward, table - kept if stage == 0 else 0.0)
-    return Memory(
+    found = Memory(
         stage,
         weights=size * (sum(each.elements for each in parts) + lent),
         gradients=GRADIENT * ours,
@@ -83,7 +93,25 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
         activations=waiting * kept + head + masks + gathered,
         logits=logits,
         working=max(0.0, working - logits - head),
+        saving=0.0,
     )
+    if on_gpu:
+        return found
+    saved = _saved(config, parts, what, stage)
+    return replace(found, saving=saved if train.async_save else max(0.0, saved - found.of_step))
+
+
+def _saved(config: Config, parts: Sequence[Held], what: Trained, stage: int) -> float:
+    """Bytes that a rank of a stage writes at most: its part of the optimizer's state, and its share of the weights.
+
+    Each tensor is written by one rank of the DP group; the last stage's copy of a tied table by none.
+    """
+    train, shards = config.train, config.parallel.dp * config.parallel.cp
+    own = [each for each in parts if stage == 0 or each.table != INPUT]
+    sizes, trains = [each.elements for each in own], sum(model.trained(own, what))
+    weights = bytes_of(train.precision) * max(sum(sizes) / shards, *sizes)
+    distributed = train.distributed_optimizer
+    return weights + SAVED[train.precision, distributed] * math.ceil(trains / (shards if distributed else 1))
 
 
 def _logits(layer: Layer, rows: int, table: float) -> float:

@@ -14,7 +14,7 @@ from nemo_adapt.plan.speed import Step
 from nemo_adapt.status.command import grid, span
 from nemo_adapt.vocab import padded_rows
 
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working")
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working", "saving")
 SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "optimizer")
 
 
@@ -169,7 +169,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     saved = f", {span(disk.save_seconds)} each" if disk.save_seconds and disk.save_seconds >= 1 else ""
     read = f", read in {span(disk.load_seconds)}" if disk.load_seconds and disk.load_seconds >= 1 else ""
     yield "base model", f"{_size(disk.base)}, and as much converted{read}"
-    yield "checkpoints", f"{_size(disk.checkpoint)} each, {disk.saves:,} times{saved}; export {_size(disk.export)}"
+    kept = f", until then {_size(disk.saved_node_bytes)} of a node's memory" if disk.saved_node_bytes else ""
+    yield "checkpoints", f"{_size(disk.checkpoint)} each, {disk.saves:,} times{saved}{kept}"
+    yield "export", _size(disk.export)
     yield "disk at most", f"{_size(disk.at_most)}, text and datasets apart"
 
 

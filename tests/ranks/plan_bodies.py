@@ -34,6 +34,13 @@ class Measured:
     """All three, as live tensors."""
     peak: int
     """Most bytes of live tensors during a step, beyond ``state``."""
+    saving: int
+    """The copy of what is saved, while it is written."""
+
+    @property
+    def total(self) -> int:
+        """The most that there is at once."""
+        return self.state + self.peak + self.saving
 
 
 def measure(rank: int, config: Config, models: Models) -> Measured:
@@ -44,9 +51,12 @@ def measure(rank: int, config: Config, models: Models) -> Measured:
         trainer = new_trainer(config, models)
         state = live.from_here()
         step(config, models, trainer, dp)
-        found = Measured(
-            parallel_state.get_pipeline_model_parallel_rank(), *_parts(trainer), state - begun, live.peak - state
-        )
+        peak, before = live.peak, live.from_here()
+        kept = checkpoints.kept(trainer)
+        saving = live.now - before
+        del kept
+        stage = parallel_state.get_pipeline_model_parallel_rank()
+        found = Measured(stage, *_parts(trainer), state - begun, peak - state, saving)
         trainer.release()
     return found
 

@@ -138,3 +138,41 @@ def test_logits_are_on_the_last_stage_and_grow_with_the_vocabulary():
     assert first.logits == 0 and last.logits == 2 * 256 * 2048 + 4 * 256 * 2048
     grown = memory.of_stages(models_of(settings(), new=2096), plan_config(), PhaseConfig("all", 10), True)[0]
     assert grown.logits == 2 * 256 * 4096 + 4 * 256 * 4096
+
+
+def test_a_copy_of_what_is_saved_is_a_node_s_memory_or_on_a_cpu_the_rank_s():
+    """Weights are shared by DP, and so is the state of the distributed optimizer (12 bytes a parameter)."""
+    base = models_of(settings(vocab_size=2048))  # nothing is padded, and no tensor has more than half
+    count = base.target_parameters
+
+    def saving(on_gpu=False, **case):
+        return memory.of_stages(base, plan_config(**case), PhaseConfig("all", 10), on_gpu)[0]
+
+    assert saving(on_gpu=True).saving == 0
+    assert saving().saving == pytest.approx((2 + 12) * count)
+    assert saving(precision="fp32").saving == pytest.approx((4 + 12) * count)
+    two = {"parallel": {"dp": 2}}
+    assert saving(**two).saving == pytest.approx((2 + 12) * count / 2)
+    assert saving(distributed_optimizer=False, **two).saving == pytest.approx((2 / 2 + 12) * count)
+    assert saving(precision="fp32", distributed_optimizer=False, **two).saving == pytest.approx((4 / 2 + 8) * count)
+    waits = plan_config()
+    waits.train.async_save = False
+    (found,) = memory.of_stages(base, waits, PhaseConfig("all", 10), False)
+    assert found.total == pytest.approx(saving().total - min(found.of_step, saving().saving))
+
+
+def test_the_last_stage_saves_no_copy_of_a_tied_table():
+    base = models_of(settings(vocab_size=2048, tie_word_embeddings=True))
+    first, last = memory.of_stages(base, plan_config(parallel={"pp": 2}), PhaseConfig("all", 10), on_gpu=False)
+    assert first.saving - last.saving == pytest.approx(14 * 2048 * base.target.hidden, rel=0.01)
+
+
+def test_a_node_without_memory_for_a_checkpoint_is_refused():
+    config = recipes.load("llama3_8b", ["cluster=h100_x8", *BASE])
+    plan = command.plan_of(models(config), config)
+    assert plan.disk.saved_node_bytes == plan.disk.checkpoint and not command.too_much_saved(plan)
+    config.cluster.node_memory_gib = 100.0
+    (said,) = command.too_much_saved(command.plan_of(models(config), config))
+    assert "a node needs 104.7 GiB of main memory for a checkpoint until it is written and has 100 GiB" in said
+    config.cluster.node_memory_gib = 0.0  # nobody has said it
+    assert not command.too_much_saved(command.plan_of(models(config), config))
