@@ -29,7 +29,7 @@ demo: $(STAMP)
 
 # Two workers: a test that waits for ranks to start leaves a core to the other.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A real Slurm of three nodes on this machine, as root. Debian's packages are installed where they are missing.
 test-slurm: $(STAMP)

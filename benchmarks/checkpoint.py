@@ -91,9 +91,10 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
         )
     ]
     from nemo_adapt.resize.adapted import load_adapted
-    from nemo_adapt.train import checkpoints, loop
+    from nemo_adapt.train import loop
     from nemo_adapt.train.new_rows import Span
     from nemo_adapt.train.stage import start_layout
+    from nemo_adapt.train.state import load_optimizer
 
     config = Config(train=train_config(size))
     config.parallel.dp = dp
@@ -124,7 +125,7 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
     forget(trainer)
     peak_mib(forget=True)
     began, had = time.perf_counter(), peak_mib()
-    checkpoints.load_optimizer(next(iter(sorted(out.iterdir(), key=lambda path: -path.stat().st_mtime))), trainer)
+    load_optimizer(next(iter(sorted(out.iterdir(), key=lambda path: -path.stat().st_mtime))), trainer)
     found.load, found.load_mib = time.perf_counter() - began, peak_mib() - had
     found.same = all(torch.equal(old, new) for old, new in zip(before, state(trainer), strict=True))
     answers.put((number, asdict(found)))
@@ -168,7 +169,7 @@ def peer(out: Path) -> Saving:
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 
-    from nemo_adapt.train import checkpoints
+    from nemo_adapt.train.state import model_state, optimizer_state
     from nemo_adapt.train.together import first_rank_does
 
     queue, steps = AsyncCallsQueue(), iter(range(1, 1000))
@@ -176,8 +177,8 @@ def peer(out: Path) -> Saving:
     def save(trainer: Any) -> None:
         folder = out / str(next(steps))
         first_rank_does(lambda: folder.mkdir(parents=True))
-        model = checkpoints._model_state(trainer.chunks)
-        whole = {"model": model, **checkpoints._optimizer_state(trainer, is_loading=False), "progress": {"step": 1}}
+        model = model_state(trainer.chunks)
+        whole = {"model": model, **optimizer_state(trainer, is_loading=False), "progress": {"step": 1}}
         queue.schedule_async_request(dist_checkpointing.save(whole, str(folder), async_sharded_save=True))
 
     def finish() -> None:

@@ -46,7 +46,7 @@ from nemo_adapt.plan.command import plan_of
 from nemo_adapt.plan.memory import GIB, Memory
 from nemo_adapt.plan.model import Models, models
 from nemo_adapt.plan.needs import room
-from nemo_adapt.train import checkpoints
+from nemo_adapt.train.state import saved_state
 
 RESULTS = HERE / "results" / "plan.md"
 MIB = 2**20
@@ -200,7 +200,7 @@ def resident_bytes(rank: int, config: Config, base: Models) -> tuple[int, int]:
         state["exp_avg_sq"].fill_(0.0)
     grown = psutil.Process().memory_info().rss - before
     plan_bodies.step(config, base, trainer, 1)
-    kept = checkpoints.kept(trainer)
+    kept = saved_state(trainer)
     plan_bodies.step(config, base, trainer, 1)
     del kept
     trainer.release()

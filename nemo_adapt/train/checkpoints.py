@@ -1,4 +1,4 @@
-"""Training checkpoints: saved whole or not at all, while training goes on; loaded at any layout."""
+"""Training checkpoints: saved whole or not at all, while training goes on; the newest that is whole."""
 
 import shutil
 import threading
@@ -7,33 +7,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch.distributed as dist
-from megatron.core import dist_checkpointing, parallel_state
-from megatron.core.dist_checkpointing import ShardedTensor
-from megatron.core.dist_checkpointing.dict_utils import nested_values
-from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory, is_main_replica
+from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_adapt import devices
 from nemo_adapt.artifact import write_json
 from nemo_adapt.checkpoint.whole import BEST, FILES, best, complete, damage
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.new_rows import NAME as NEW_ROWS
 from nemo_adapt.train.setup import Trainer
+from nemo_adapt.train.state import saved_state
 from nemo_adapt.train.together import agree, first_rank_does
 
-SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
-"""The optimizer's format that loads at another TP, PP or DP (``mends.save_own_parts``).
-
-Megatron is given a copy each time: it notes the process group in it, which must not outlive the group."""
-SHARDED = ShardedTensor, ShardedTensorFactory
 FULL = 1 << 20
 """A disk with fewer free bytes is full: writing takes what there is before it fails."""
 DAMAGED = ".damaged"
-
-
 PAUSE = 0.5
 """Seconds between two looks at whether all ranks have written their files."""
 
@@ -71,7 +60,7 @@ class Saver:
         place = self.folder / f"iter_{progress['step']:07d}"
         partial = place.with_name(f"{place.name}.{self.fence.token}.partial")
         first_rank_does(self._begin, partial)
-        state = {**kept(trainer), "progress": progress}
+        state = {**saved_state(trainer), "progress": progress}
         try:
             request = dist_checkpointing.save(state, str(partial), async_sharded_save=True)
             self._writing = _Writing(partial, place, best_score, request, _start(request))
@@ -154,33 +143,6 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def load_model(checkpoint: Path, chunks: list[Any]) -> dict[str, Any]:
-    """Load the weights into the bare model ``chunks``, and return the saved progress."""
-    state = dist_checkpointing.load({"model": _model_state(chunks)}, str(checkpoint))
-    for number, chunk in enumerate(chunks):
-        chunk.load_state_dict(state["model"][str(number)])
-    return dict(state["progress"])
-
-
-def load_optimizer(checkpoint: Path, trainer: Trainer) -> None:
-    """Load optimizer and schedule, in the phase in which they were saved."""
-    wanted = _optimizer_state(trainer, is_loading=True)
-    state = dist_checkpointing.load(wanted, str(checkpoint))
-    trainer.scheduler.load_state_dict(state["scheduler"])
-    devices.load_optimizer_state(trainer.optimizer, state["optimizer"], trainer.scheduler.num_steps)
-
-
-def kept(trainer: Trainer) -> dict[str, Any]:
-    """What is saved, copied where this rank trains on in the same memory; from a GPU it is copied anyway."""
-    state = {"model": _saved_model(trainer.chunks), **_optimizer_state(trainer, is_loading=False)}
-    for tensor in nested_values(state):
-        if isinstance(tensor, SHARDED) and is_main_replica(tensor.replica_id):
-            tensor.data = tensor.data.detach()
-            if tensor.data.is_cpu:
-                tensor.data = tensor.data.clone()
-    return state
-
-
 def _start(request: AsyncRequest) -> threading.Thread:
     """Write this rank's files beside training; ``request.finalize_fns`` say on all ranks how it went."""
     arguments = list(request.async_fn_args)
@@ -189,39 +151,3 @@ def _start(request: AsyncRequest) -> threading.Thread:
     thread = threading.Thread(target=request.async_fn or (lambda: None), args=arguments)  # some have nothing to write
     thread.start()
     return thread
-
-
-def _model_state(chunks: list[Any], **how: bool) -> dict[str, Any]:
-    """Every parameter as Megatron shards it; also new rows, while they are parameters of their own."""
-    return {str(number): chunk.sharded_state_dict(metadata=SHARDING | how) for number, chunk in enumerate(chunks)}
-
-
-def _saved_model(chunks: list[Any]) -> dict[str, Any]:
-    """The weights, each for one rank of its DP group to write: the one that has least so far.
-
-    New rows are in the tables: only the optimizer's state is theirs alone.
-    """
-    state = {
-        number: {name: tensor for name, tensor in tensors.items() if not name.startswith(NEW_ROWS)}
-        for number, tensors in _model_state(chunks).items()
-    }
-    rank = parallel_state.get_data_parallel_rank(with_context_parallel=True)
-    written = [0] * parallel_state.get_data_parallel_world_size(with_context_parallel=True)
-    tensors = [tensor for tensor in nested_values(state) if isinstance(tensor, SHARDED)]
-    for tensor in sorted(tensors, key=lambda tensor: -tensor.data.numel()):
-        *others, _ = tensor.replica_id  # the last is the DP rank, as Megatron numbers replicas
-        if not any(others):
-            writer = written.index(min(written))
-            written[writer] += tensor.data.numel()
-            tensor.replica_id = (*others, (rank - writer) % len(written))
-    return state
-
-
-def _optimizer_state(trainer: Trainer, is_loading: bool) -> dict[str, Any]:
-    """State of what is trained. Layers have keys of their own: as parts of one tensor all of them would have to be
-    there, and a phase may train some."""
-    model = _model_state(trainer.chunks, non_homogeneous_layers=True)
-    return {
-        "optimizer": trainer.optimizer.sharded_state_dict(model, is_loading=is_loading, metadata=dict(SHARDING)),
-        "scheduler": trainer.scheduler.state_dict(),
-    }

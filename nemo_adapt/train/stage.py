@@ -27,7 +27,7 @@ from nemo_adapt.reads import held_out_texts
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.train import checkpoints, loop
+from nemo_adapt.train import checkpoints, loop, state
 from nemo_adapt.train.batches import BatchLayout, Boundaries, check_whole, training_set
 from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.held_out import HeldOut
@@ -56,7 +56,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
         saver = checkpoints.Saver(out / CHECKPOINTS, fence, train.keep, wait=not train.async_save)
-        restore = partial(checkpoints.load_optimizer, saved) if saved else None
+        restore = partial(state.load_optimizer, saved) if saved else None
         first = dist.get_rank() == 0
         saved_at = time.monotonic()
         with (
@@ -151,7 +151,7 @@ def _start(config: Config, inputs: Inputs, out: Path) -> tuple[list[Any], dict[s
     )
     if saved:
         chunks = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
-        progress = checkpoints.load_model(saved, chunks)
+        progress = state.load_model(saved, chunks)
         if dist.get_rank() == 0:
             say(f"training goes on from {saved.name}")
         return chunks, progress, saved

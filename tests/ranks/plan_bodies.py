@@ -18,6 +18,7 @@ from nemo_adapt.train.batches import Boundaries
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import Trainer, build_trainer
+from nemo_adapt.train.state import saved_state
 from nemo_adapt.train.step import train_step
 from nemo_adapt.vocab import padded_rows
 
@@ -52,7 +53,7 @@ def measure(rank: int, config: Config, models: Models) -> Measured:
         state = live.from_here()
         step(config, models, trainer, dp)
         peak, before = live.peak, live.from_here()
-        kept = checkpoints.kept(trainer)
+        kept = saved_state(trainer)
         saving = live.now - before
         del kept
         stage = parallel_state.get_pipeline_model_parallel_rank()

@@ -19,7 +19,7 @@ from ranks.training_bodies import data, span
 
 from nemo_adapt.config import Config
 from nemo_adapt.phases import phases
-from nemo_adapt.train import checkpoints, loop
+from nemo_adapt.train import checkpoints, loop, state
 from nemo_adapt.train.fence import Fence
 
 
@@ -61,10 +61,10 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
         settled_early, children = saver._writing is None, len(psutil.Process().children())
         go.set()
         saver.finish()
-        wanted = checkpoints._optimizer_state(trainer, is_loading=True)["optimizer"]
+        wanted = state.optimizer_state(trainer, is_loading=True)["optimizer"]
         numbers = sum(part.data.numel() for part in nested_values(wanted) if isinstance(part, ShardedTensor))
-        checkpoints.load_model(out / "iter_0000001", chunks)
-        checkpoints.load_optimizer(out / "iter_0000001", trainer)
+        state.load_model(out / "iter_0000001", chunks)
+        state.load_optimizer(out / "iter_0000001", trainer)
         same = all(torch.equal(old, new) for old, new in zip(before, _all(trainer), strict=True))
         parameters = sum(parameter.numel() for parameter in chunks[0].parameters())
         return Saved(children, settled_early, numbers, parameters, same)
@@ -74,11 +74,11 @@ def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
     """How many numbers of the model's weights this rank writes."""
     chunks = load_chunks(config, folders)
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
-        state = checkpoints._saved_model(next(steps).trainer.chunks)
+        weights = state.weights_to_save(next(steps).trainer.chunks)
         mine = [
             part
-            for part in nested_values(state)
-            if isinstance(part, checkpoints.SHARDED) and is_main_replica(part.replica_id)
+            for part in nested_values(weights)
+            if isinstance(part, state.SHARDED) and is_main_replica(part.replica_id)
         ]
         return sum(part.data.numel() for part in mine)
 

@@ -21,6 +21,7 @@ from nemo_adapt.phases import phases
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import checkpoints, loop
+from nemo_adapt.train import state as train_state
 from nemo_adapt.train.batches import BatchLayout, Boundaries
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.new_rows import Span
@@ -96,10 +97,10 @@ def train_and_save(
     if first:
         chunks = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
         saved = complete(out)[first - 1]
-        assert checkpoints.load_model(saved, chunks)["step"] == first
+        assert train_state.load_model(saved, chunks)["step"] == first
 
         def restore(trainer: Any) -> None:
-            checkpoints.load_optimizer(saved, trainer)
+            train_state.load_optimizer(saved, trainer)
 
     saver = None
     if not first:
