@@ -59,7 +59,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
                 tensor.fill_(7.0)
         saver.look()
         settled_early, children = saver._writing is None, len(psutil.Process().children())
-        go.set()
+        threading.Timer(3 * checkpoints.PAUSE, go.set).start()  # later than it looks first
         saver.finish()
         wanted = state.optimizer_state(trainer, is_loading=True)["optimizer"]
         numbers = sum(part.data.numel() for part in nested_values(wanted) if isinstance(part, ShardedTensor))
