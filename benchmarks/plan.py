@@ -56,6 +56,7 @@ FURTHER = {
     "tp2, one key-value head": {"parallel": {"tp": 2}, "hf": {"num_key_value_heads": 1}},
     "dp2": {"parallel": {"dp": 2}},
     "pp2, more micro batches": {"parallel": {"pp": 2}, "global_batch": 16},
+    "cp2, documents apart": {"reset_attention": True, "parallel": {"cp": 2}, "distributed_optimizer": False},
     "the output layer": {"phase": "output"},
     "cp2, sequences cut": {"parallel": {"cp": 2, "tp": 2, "sequence": True}, "distributed_optimizer": False},
 }

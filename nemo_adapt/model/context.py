@@ -14,11 +14,11 @@ from megatron.core.utils import get_batch_on_this_cp_rank
 
 
 def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Of tensors [batch, seq] this rank's chunks, and those rows of an ``attention_mask`` [batch, 1, seq, seq]."""
+    """Of tensors [batch, seq] this rank's chunks; of ``documents`` all: keys are those of the whole sequence."""
     if parallel_state.get_context_parallel_world_size() == 1:
         return batch
-    part: dict[str, torch.Tensor] = get_batch_on_this_cp_rank(dict(batch))
-    return part
+    cut = {name: values for name, values in batch.items() if name != "documents"}
+    return {**batch, **get_batch_on_this_cp_rank(cut)}
 
 
 def gathered(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,8 +25,7 @@ class CoreAttention(MegatronModule):
     """Causal attention by ``scaled_dot_product_attention``: flash kernels on a GPU, fast on a CPU, GQA without copies.
 
     Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), and
-    ``windows`` and ``cap`` as ``Shape`` has them; ``alibi`` biases the scores. The mask is the causal one unless one is
-    given, and without a window none is built.
+    ``windows`` and ``cap`` as ``Shape`` has them; ``alibi`` biases the scores. Without a window no mask is built.
     """
 
     def __init__(
@@ -58,29 +57,41 @@ class CoreAttention(MegatronModule):
     ) -> torch.Tensor:
         """``query`` [seq, batch, heads, dim], ``key`` and ``value`` with fewer heads -> [seq, batch, heads * dim].
 
-        ``attention_mask`` [batch, 1, seq, seq], causal itself, is true where a row's position sees a column's
-        (Megatron's own is true where it does not); ``Boundaries`` of training makes it once for all layers. Under
-        context parallelism ``seq`` is this rank's part, but for the mask's columns.
+        What Megatron hands on as ``attention_mask`` is none here: the number of each position's document [batch, whole
+        seq], on the CPU, where documents do not see each other (``Boundaries`` of training). Under context parallelism
+        ``seq`` is this rank's part.
         """
         if parallel_state.get_context_parallel_world_size() == 1:
-            return self._attend(query, key, value, attention_mask)
+            return self._attend_apart(query, key, value, attention_mask)
         key, value = context.gathered(key, value)
-        parts = []
-        for place, end in context.chunks(len(query)):
-            visible = None if attention_mask is None else attention_mask[:, :, place, :end]
-            parts.append(self._attend(query[place], key[:end], value[:end], visible))
-        return torch.cat(parts)
+        parts = context.chunks(len(query))
+        return torch.cat(
+            [self._attend_apart(query[place], key[:end], value[:end], attention_mask) for place, end in parts]
+        )
 
-    def _attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor | None
+    def _attend_apart(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor | None
     ) -> torch.Tensor:
-        """The same for queries at the last of the keys' positions."""
+        """The same for queries at the last of the keys' positions: each document of each sample by itself."""
+        if documents is None:
+            return self._attend(query, key, value)
+        first, samples = len(key) - len(query), []
+        tensors = (tensor.split(1, dim=1) for tensor in (query, key, value))
+        for row, *sample in zip(documents, *tensors, strict=True):
+            sizes = row[: len(key)].unique_consecutive(return_counts=True)[1]
+            asking = (sizes.cumsum(0) - first).clamp(min=0).minimum(sizes)  # queries of each document
+            counts = asking.tolist(), sizes.tolist(), sizes.tolist()
+            parts = zip(*(tensor.split(count) for tensor, count in zip(sample, counts, strict=True)), strict=True)
+            samples.append(torch.cat([self._attend(*part) for part in parts if len(part[0])]))
+        return torch.cat(samples, dim=1)
+
+    def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """The same where a query sees all keys up to its own position, or those of its window."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         rows, columns = query.shape[2], key.shape[2]
-        fewer = rows < columns and visible is None  # kernels of a GPU have this causal mask, by a name of its own
-        if 0 < self.window < columns or (self.cap and visible is None) or (fewer and not devices.on_gpu()):
-            causal = _visible(rows, columns, self.window, query.device)
-            visible = causal if visible is None else visible & causal
+        fewer, visible = rows < columns, None  # kernels of a GPU have this causal mask, by a name of its own
+        if 0 < self.window < columns or self.cap or (fewer and not devices.on_gpu()):
+            visible = _visible(rows, columns, self.window, query.device)
         dropout = self.dropout if self.training else 0.0
         width, scale = value.shape[3], self.softmax_scale
         if self.alibi:

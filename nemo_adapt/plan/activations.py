@@ -91,7 +91,8 @@ class Layer:
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
         # Keys are copied for each of the two chunks: so many for a token of this rank.
         times = cp + 0.5 if self.gathers else 1.0
-        joined = queries if self.gathers else 0.0  # what the two chunks attend to, as one tensor
+        apart = self.train.reset_attention
+        joined = queries if self.gathers or apart else 0.0  # what chunks or documents attend to, as one tensor
         if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
             bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.seen * shape.heads / tp
         elif shape.positions == ALIBI and not shape.rotary:
@@ -114,7 +115,7 @@ class Layer:
         slides = 0 < window < length
         # Without a GPU a kernel for fewer queries than keys makes a mask.
         makes = slides or bool(shape.attention_cap) or (self.gathers and not self.on_gpu)
-        masks = self.train.micro_batch if self.train.reset_attention else makes
+        masks = makes * (self.train.micro_batch if apart else 1)
         of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.seen
         return self.tokens * bytes_of_token + self.angles() + masks * of_mask
 

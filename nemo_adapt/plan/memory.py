@@ -77,8 +77,6 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, on_gpu)
     kept, backward = of_layers(layer, stage, what)
     waiting = waiting_chunks(stage, parallel, micro_batches(config)) / parallel.virtual
-    # The masks of a whole step are made together.
-    masks = train.reset_attention * micro_batches(config) * train.micro_batch * train.seq_length**2
     gathered = parallel.sequence * size * layer.tokens * shape.hidden  # Megatron's buffer for whole sequences
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
@@ -90,7 +88,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
         weights=size * (sum(each.elements for each in parts) + lent),
         gradients=GRADIENT * ours,
         optimizer=MASTER[train.precision] * math.ceil(ours / shards),
-        activations=waiting * kept + head + masks + gathered,
+        activations=waiting * kept + head + gathered,
         logits=logits,
         working=max(0.0, working - logits - head),
         saving=0.0,

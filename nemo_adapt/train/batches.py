@@ -48,11 +48,12 @@ class Boundaries:
         return cls(end, train.reset_positions, train.reset_attention, train.mask_document_ends)
 
     def applied(self, batch: Batch) -> Batch:
-        """``batch`` with ``position_ids``, and where asked for ``attention_mask`` [micro batch, 1, seq, seq] (true:
-        the row's token sees the column's) and ``counted`` [micro batch, seq] (true: the label counts in the loss).
+        """``batch`` with ``position_ids``, and where asked for ``documents`` [micro batch, seq] (the number of each
+        token's document) and ``counted`` [micro batch, seq] (true: the label counts in the loss).
 
         They mean what Megatron's ``reset_position_ids``, ``reset_attention_mask`` and ``eod_mask_loss`` mean
-        (megatron/core/datasets/gpt_dataset.py), found for the whole batch at once.
+        (megatron/core/datasets/gpt_dataset.py), found for the whole batch at once. Attention goes by documents
+        (``model.layers``): Megatron's masks would be seq x seq, and another copy for each layer.
         """
         tokens = batch["tokens"]
         ends = tokens == self.end
@@ -63,9 +64,7 @@ class Boundaries:
             begins[:, 0] = 0
             answer["position_ids"] = places - begins.cummax(dim=1).values
         if self.reset_attention:
-            document = ends.cumsum(dim=1) - ends.long()  # an end belongs to the document that it ends
-            same = document[:, None, :, None] == document[:, None, None, :]
-            answer["attention_mask"] = same.logical_and_(places <= places.T)
+            answer["documents"] = ends.cumsum(dim=1) - ends.long()  # an end belongs to what it ends
         if self.mask_ends:
             answer["counted"] = ~ends
         return answer
@@ -116,5 +115,6 @@ def batches(
     its part."""
     for numbers in layout.samples(step):
         samples = [dataset[number] for number in numbers]
-        batch = {key: torch.stack([sample[key] for sample in samples]).to(device) for key in ("tokens", "labels")}
-        yield own_part((boundaries or Boundaries()).applied(batch))
+        batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("tokens", "labels")}
+        batch = own_part((boundaries or Boundaries()).applied(batch))
+        yield {key: values if key == "documents" else values.to(device) for key, values in batch.items()}

@@ -60,7 +60,7 @@ def forward_backward(
 
     def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
         batch = next(data)
-        out = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"), labels=batch["labels"])
+        out = model(batch["tokens"], batch["position_ids"], batch.get("documents"), labels=batch["labels"])
 
         def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             losses, sizes, count = out.float(), token_bytes[batch["labels"]], batch["labels"].new_tensor(out.numel())

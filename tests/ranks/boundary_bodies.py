@@ -26,7 +26,7 @@ def packed_and_alone(rank: int, config: Config, folders: Folders, ids: torch.Ten
     """
     model = load(config, folders).eval()
     batch = Boundaries.of(config.train, end).applied({"tokens": ids})
-    packed = forward(model, ids, batch["position_ids"], batch.get("attention_mask"))
+    packed = forward(model, ids, batch["position_ids"], batch.get("documents"))
     places = [0, *(1 + (ids[0] == end).nonzero()[:, 0]).tolist()]
     parts = [forward(model, ids[:, begin:stop].contiguous()) for begin, stop in pairwise(places)]
     return Found(packed, None if packed is None else torch.cat([part for part in parts if part is not None], dim=1))
@@ -37,9 +37,9 @@ def packed_one_by_one(rank: int, config: Config, folders: Folders, ids: torch.Te
     model = load(config, folders).eval()
     boundaries = Boundaries.of(config.train, end)
     batch = boundaries.applied({"tokens": ids})
-    packed = forward(model, ids, batch["position_ids"], batch.get("attention_mask"))
+    packed = forward(model, ids, batch["position_ids"], batch.get("documents"))
     parts = []
     for row in ids:
         one = boundaries.applied({"tokens": row[None]})
-        parts.append(forward(model, row[None], one["position_ids"], one.get("attention_mask")))
+        parts.append(forward(model, row[None], one["position_ids"], one.get("documents")))
     return Found(packed, None if packed is None else torch.cat([part for part in parts if part is not None]))

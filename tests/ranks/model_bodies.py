@@ -38,21 +38,21 @@ def logits(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> to
 
 
 def forward(
-    model: Any, ids: torch.Tensor, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
+    model: Any, ids: torch.Tensor, positions: torch.Tensor | None = None, documents: torch.Tensor | None = None
 ) -> torch.Tensor | None:
     """Logits like ``logits``, gathered over CP too."""
     length, shared = ids.shape[1], parallel_state.get_context_parallel_world_size()
-    if shared > 1 and mask is None:  # what is behind is not seen
+    if shared > 1 and documents is None:  # what is behind is not seen
         ids = torch.nn.functional.pad(ids, (0, -length % (2 * shared)))
     positions = torch.arange(ids.shape[1]).expand_as(ids) if positions is None else positions
-    part = own_part({"ids": ids, "positions": positions} | ({} if mask is None else {"attention_mask": mask}))
-    ids, positions, mask = part["ids"], part["positions"], part.get("attention_mask")
+    part = own_part({"ids": ids, "positions": positions})
+    ids, positions = part["ids"], part["positions"]
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
             hidden = torch.empty(ids.shape[1], ids.shape[0], model.config.hidden_size)
             dist.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank())
             model.set_input_tensor(hidden)
-        out = model(ids, positions, mask)
+        out = model(ids, positions, documents)
         if not parallel_state.is_pipeline_last_stage():
             dist.send(out.contiguous(), parallel_state.get_pipeline_model_parallel_next_rank())
             return None

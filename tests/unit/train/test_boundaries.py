@@ -23,7 +23,8 @@ def test_masks_and_positions_are_megatrons(rows):
     for number, row in enumerate(tokens):
         hidden, loss_mask, positions = _get_ltor_masks_and_position_ids(row, END, True, True, True, True)
         assert torch.equal(found["position_ids"][number], positions)
-        assert torch.equal(found["attention_mask"][number], ~hidden)
+        documents = found["documents"][number]
+        assert torch.equal((documents[:, None] == documents[None]).tril()[None], ~hidden)
         assert torch.equal(found["counted"][number], loss_mask.bool())
 
 
