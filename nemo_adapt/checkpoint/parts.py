@@ -17,7 +17,7 @@ Rectangle = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def rectangles(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Rectangle]:
-    """Elements ``start`` to ``stop`` of a tensor of ``shape``, as few rectangles, in the order of elements.
+    """The rectangles that elements ``start`` to ``stop`` of a tensor of ``shape`` are, in the order of elements.
 
     Of a matrix these are at most three: the end of a row, whole rows, and the beginning of a row.
     """

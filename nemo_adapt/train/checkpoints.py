@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,12 +52,14 @@ class Saver:
     """Do not train on while a checkpoint is written."""
     _writing: _Writing | None = None
 
-    def save(self, trainer: Trainer, progress: dict[str, Any], best_score: float | None = None) -> None:
+    def save(self, trainer: Trainer, progress: dict[str, Any], best_score: float | None = None) -> float:
         """Begin to save the state at ``progress["step"]``; what was being saved before is finished first.
 
-        ``best_score``: its bits per byte, if no checkpoint has fewer.
+        ``best_score``: its bits per byte, if no checkpoint has fewer. Returns the seconds that it took to finish.
         """
+        began = time.monotonic()
         self.finish()
+        waited = time.monotonic() - began
         place = self.folder / f"iter_{progress['step']:07d}"
         partial = place.with_name(f"{place.name}.{self.fence.token}.partial")
         first_rank_does(self._begin, partial)
@@ -70,6 +73,7 @@ class Saver:
             self._fail(partial, error)
         except (OSError, RuntimeError) as error:  # of the first rank's small files: the others do not know
             raise UserError(f"{partial.parent}: a checkpoint could not be written: {error}") from None
+        return waited
 
     def beats_all(self, bits_per_byte: float) -> bool:
         """Whether no checkpoint has scored so well."""

@@ -38,6 +38,9 @@ from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.spoiled import explain
 from nemo_adapt.train.together import agree, first_rank_does
 
+LONG_WAIT = 1.0
+"""Seconds of waiting for a disk that are said."""
+
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Train into ``out``: ``checkpoints/iter_*``, ``metrics.jsonl``, ``tensorboard/``, ``summary.json``.
@@ -80,7 +83,11 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
                     score = scores[config.evaluate.target] if train.keep_best else None
                     best = score if score is not None and saver.beats_all(score) else None
                 if stop or late or best is not None or made.ends_phase or made.step % train.save_every == 0:
-                    saver.save(made.trainer, progress, best)
+                    waited = saver.save(made.trainer, progress, best)
+                    if waited > LONG_WAIT:
+                        metrics.bar.say(
+                            f"waited {waited:.0f} s for the checkpoint before to be written: save less often"
+                        )
                     saved_at = time.monotonic()
                 if stop and made.step < steps:
                     saver.finish()

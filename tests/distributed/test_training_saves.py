@@ -32,3 +32,9 @@ def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distr
 def test_ranks_share_the_writing_of_weights(folders, ranks):
     one, other = ranks(2).run(saving_bodies.who_saves, tiny_config(), folders, VOCAB)
     assert one == pytest.approx(other, rel=0.1)
+
+
+def test_a_save_waits_for_the_one_before_and_says_how_long(tmp_path, folders, ranks):
+    for first, second in ranks(2).run(saving_bodies.save_twice, tiny_config(), folders, VOCAB, tmp_path / "saved", 1.5):
+        assert first < 0.1 and second >= 1.4
+    assert sorted(path.name for path in (tmp_path / "saved").glob("iter_*")) == ["iter_0000001", "iter_0000002"]

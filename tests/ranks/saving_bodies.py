@@ -1,7 +1,8 @@
 """What ranks do in tests of saving: one step, a save whose files wait, and a look at who has what."""
 
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,11 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
     saver = checkpoints.Saver(out, Fence.put(out), 100)
-    go, write = threading.Event(), FileSystemWriterAsync.write_preloaded_data_multiproc
-
-    def late(*arguments: Any) -> None:
-        assert go.wait(60)
-        write(*arguments)
-
+    go = threading.Event()
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
         before = _all(trainer)
-        with mock.patch.object(FileSystemWriterAsync, "write_preloaded_data_multiproc", staticmethod(late)):
+        with files_wait_for(go):
             saver.save(trainer, {"step": 1})
         with torch.no_grad():
             for tensor in _live(trainer):
@@ -68,6 +64,34 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
         same = all(torch.equal(old, new) for old, new in zip(before, _all(trainer), strict=True))
         parameters = sum(parameter.numel() for parameter in chunks[0].parameters())
         return Saved(children, settled_early, numbers, parameters, same)
+
+
+def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Path, seconds: float) -> list[float]:
+    """What two saves say that they have waited, the first of which takes so many seconds to be written."""
+    chunks = load_chunks(config, folders)
+    out.mkdir(exist_ok=True)
+    saver, go = checkpoints.Saver(out, Fence.put(out), 100), threading.Event()
+    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+        trainer = next(steps).trainer
+        with files_wait_for(go):
+            waited = [saver.save(trainer, {"step": 1})]
+        threading.Timer(seconds, go.set).start()
+        waited.append(saver.save(trainer, {"step": 2}))
+        saver.finish()
+        return waited
+
+
+@contextmanager
+def files_wait_for(go: threading.Event) -> Iterator[None]:
+    """Nothing of what is saved meanwhile is written before ``go`` is set."""
+    write = FileSystemWriterAsync.write_preloaded_data_multiproc
+
+    def late(*arguments: Any) -> None:
+        assert go.wait(60)
+        write(*arguments)
+
+    with mock.patch.object(FileSystemWriterAsync, "write_preloaded_data_multiproc", staticmethod(late)):
+        yield
 
 
 def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
