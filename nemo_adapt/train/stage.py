@@ -40,6 +40,7 @@ from nemo_adapt.train.together import agree, first_rank_does
 
 LONG_WAIT = 1.0
 """Seconds of waiting for a disk that are said."""
+SAVING = "(train.save_every, train.save_minutes)"
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -85,9 +86,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
                 if stop or late or best is not None or made.ends_phase or made.step % train.save_every == 0:
                     waited = saver.save(made.trainer, progress, best)
                     if waited > LONG_WAIT:
-                        metrics.bar.say(
-                            f"waited {waited:.0f} s for the checkpoint before to be written: save less often"
-                        )
+                        metrics.bar.say(f"waited {waited:.0f} s for the last checkpoint: save less often {SAVING}")
                     saved_at = time.monotonic()
                 if stop and made.step < steps:
                     saver.finish()
@@ -153,9 +152,7 @@ def _start(config: Config, inputs: Inputs, out: Path) -> tuple[list[Any], dict[s
     saved = first_rank_does(checkpoints.newest, out / CHECKPOINTS)
     done = step_of(saved) if saved else 0
     missing = f"a checkpoint after step {done}"
-    first_rank_does(
-        count_start, out, done, config.train.attempts, missing, "save more often (train.save_every, train.save_minutes)"
-    )
+    first_rank_does(count_start, out, done, config.train.attempts, missing, f"save more often {SAVING}")
     if saved:
         chunks = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
         progress = state.load_model(saved, chunks)
