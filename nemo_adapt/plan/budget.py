@@ -8,12 +8,11 @@ from nemo_adapt.mixture import text_sets
 from nemo_adapt.phases import phases, total, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import bytes_of
+from nemo_adapt.plan.memory import SAVED
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.speed import GB
 from nemo_adapt.run_folder import RunFolder
 
-STATE = 12
-"""Bytes for a trained parameter: Adam's two moments and an fp32 copy (Megatron's fully reshardable format)."""
 USUAL = 4.0
 """Bytes of text for a token where nothing is known: what an English tokenizer reaches on English."""
 
@@ -78,7 +77,7 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
     parts = model.held(models, replace(config, parallel=ParallelConfig()), stage=0)  # the whole model
     weights = size * sum(each.elements for each in parts)
     state = max(sum(model.trained(parts, trained(phase))) for phase in train.phases)
-    checkpoint = weights + STATE * state
+    checkpoint = weights + SAVED[train.precision, train.distributed_optimizer] * state
     speed = config.cluster.disk_gb_per_s * GB
     base = models.stored_bytes * models.source_parameters
     cluster = config.cluster

@@ -42,7 +42,8 @@ def main(words: list[str]) -> None:
         say(f"this layout cannot work: {error}")
         show_proposals(found)
         return
-    wrong = [*too_much(fullest(plan.stages), plan.config), *too_much_saved(plan)] if plan.step else []
+    of_rank = too_much(fullest(plan.stages), plan.config) if plan.step else []
+    wrong = [*of_rank, *too_much_saved(plan)]
     report = as_values(plan, wrong, found)
     if wanted == "-":
         print(json.dumps(report, indent=1, ensure_ascii=False))
@@ -54,7 +55,7 @@ def main(words: list[str]) -> None:
         if wanted:
             write_json(Path(wanted), report)
     if wrong and not config.plan.search:
-        raise UserError(f"{wrong[0]}; plan.search=true proposes layouts that fit")
+        raise UserError(wrong[0] + "; plan.search=true proposes layouts that fit" * bool(of_rank))
 
 
 def plan_of(base: Models, config: Config) -> Plan:
@@ -97,7 +98,7 @@ def too_much_saved(plan: Plan) -> list[str]:
         return []
     return [
         f"does not fit: a node needs {needs / GIB:,.1f} GiB of main memory for a checkpoint until it is written and "
-        f"has {cluster.node_memory_gib:g} GiB (cluster.node_memory_gib)"
+        f"has {cluster.node_memory_gib:g} GiB (cluster.node_memory_gib): take more nodes (cluster.nodes)"
     ]
 
 

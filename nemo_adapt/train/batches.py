@@ -117,4 +117,5 @@ def batches(
         samples = [dataset[number] for number in numbers]
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("tokens", "labels")}
         batch = own_part((boundaries or Boundaries()).applied(batch))
+        # Attention asks for the lengths of documents: it would have to wait for a GPU.
         yield {key: values if key == "documents" else values.to(device) for key, values in batch.items()}

@@ -5,7 +5,6 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from nemo_adapt import ranks
-from nemo_adapt.ranks import STOP_SIGNALS
 
 
 class Signals:
@@ -16,9 +15,9 @@ class Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in STOP_SIGNALS:
+        for number in ranks.STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job blocks them until here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)  # a job blocks them until here
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

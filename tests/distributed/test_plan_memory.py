@@ -83,10 +83,14 @@ def test_a_layer_that_is_forgotten_shows(ranks):
         assert_close(wrong, found)
 
 
-@pytest.mark.parametrize(("phase", "precision"), [("all", "bf16"), ("new_rows", "fp32")])
-def test_a_checkpoint_has_the_size_that_is_planned(ranks, tmp_path, phase, precision):
+@pytest.mark.parametrize(
+    ("phase", "precision", "distributed"),
+    [("all", "bf16", True), ("new_rows", "fp32", True), ("all", "fp32", False), ("all", "bf16", False)],
+)
+def test_a_checkpoint_has_the_size_that_is_planned(ranks, tmp_path, phase, precision, distributed):
     from nemo_adapt.plan.budget import disk
 
     config, models = plan_config(phase, precision=precision), models_of(settings(), new=300)
+    config.train.distributed_optimizer = distributed
     (size,) = ranks(1).run(plan_bodies.checkpoint_bytes, config, models, tmp_path)
     assert disk(models, config, steps=10).checkpoint == pytest.approx(size, rel=0.02)

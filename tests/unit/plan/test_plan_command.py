@@ -148,6 +148,15 @@ def test_a_file_gets_the_same(tmp_path, capsys):
     assert json.loads((tmp_path / "plan.json").read_text()) == report
 
 
+def test_what_no_other_layout_mends_is_not_said_to_be_mended_by_one():
+    with pytest.raises(
+        UserError, match=r"has 64 GiB \(cluster\.node_memory_gib\): take more nodes \(cluster\.nodes\)$"
+    ):
+        command.main(["recipe=llama3_8b", "cluster=h100_x8", "cluster.node_memory_gib=64"])
+    with pytest.raises(UserError, match=r"a rank needs .*; plan\.search=true proposes layouts that fit$"):
+        command.main(["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=1", "parallel.sequence=false"])
+
+
 def test_what_does_not_fit_is_shown_and_refused(capsys):
     words = ["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=1", "parallel.sequence=false"]
     with pytest.raises(UserError, match=r"does not fit: a rank needs 9\d\.\d GiB, most of it for activations"):
