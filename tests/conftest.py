@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.rank_pool import RankPool
+
+from nemo_adapt import devices
 
 REPOSITORY = Path(__file__).parent.parent
 collect_ignore = [] if "NEMO_ADAPT_BRIDGE" in os.environ else ["bridge"]
@@ -14,10 +17,13 @@ collect_ignore = [] if "NEMO_ADAPT_BRIDGE" in os.environ else ["bridge"]
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Callable[[int], RankPool]]:
-    """``ranks(2)``: the pool of two ranks, started when first used."""
+    """``ranks(2)``: the pool of two ranks, started when first used; skipped where there are fewer GPUs, but one."""
     pools: dict[int, RankPool] = {}
+    gpus = torch.cuda.device_count() if devices.on_gpu() else None
 
     def pool(size: int) -> RankPool:
+        if gpus is not None and size > gpus:
+            pytest.skip(f"needs {size} GPUs, there is {gpus}")
         return pools.setdefault(size, RankPool(size))
 
     yield pool

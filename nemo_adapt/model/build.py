@@ -73,6 +73,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
     dtype = DTYPES[train.precision]
     fuses = _has_engine_layers(shape) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
+    interleaved = parallel.virtual > 1
     return TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -83,9 +84,12 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         layernorm_epsilon=shape.norm_epsilon,
         tensor_model_parallel_size=parallel.tp,
         pipeline_model_parallel_size=parallel.pp,
-        virtual_pipeline_model_parallel_size=parallel.virtual if parallel.virtual > 1 else None,
+        virtual_pipeline_model_parallel_size=parallel.virtual if interleaved else None,
         context_parallel_size=parallel.cp,
-        batch_p2p_comm=devices.on_gpu(),  # gloo mixes up what two neighbours send each other in one batch
+        # Two interleaved stages are neighbours on both sides: in one batch each would take for the one side's what the
+        # other has sent to its other side (Megatron-LM's arguments.py refuses batches there).
+        batch_p2p_comm=not interleaved,
+        overlap_p2p_comm=interleaved,
         sequence_parallel=parallel.sequence,
         params_dtype=dtype,
         pipeline_dtype=dtype,

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing import ShardedTensor
-from megatron.core.dist_checkpointing.dict_utils import nested_values
+from megatron.core.dist_checkpointing.dict_utils import dict_list_map_outplace, nested_values
 from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory, is_main_replica
 
 from nemo_adapt import devices
@@ -21,8 +22,12 @@ SHARDED = ShardedTensor, ShardedTensorFactory
 
 
 def saved_state(trainer: Trainer) -> dict[str, Any]:
-    """What is saved, copied where this rank trains on in the same memory; from a GPU it is copied anyway."""
+    """What is saved, copied where this rank trains on in the same memory; from a GPU it is copied anyway.
+
+    Numbers that are not sharded are sent to all ranks: on the CPU, or each would take memory of the first one's GPU.
+    """
     state = {"model": weights_to_save(trainer.chunks), **optimizer_state(trainer, is_loading=False)}
+    state = dict_list_map_outplace(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, state)
     for tensor in nested_values(state):
         if isinstance(tensor, SHARDED) and is_main_replica(tensor.replica_id):
             tensor.data = tensor.data.detach()

@@ -1,5 +1,7 @@
-"""A pool of gloo ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
+"""A pool of ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
 
+import copy
+import dataclasses
 import gc
 import itertools
 import os
@@ -20,14 +22,15 @@ START_SECONDS = 120.0
 
 
 class RankPool:
-    """``size`` processes joined by gloo; they find each other through a fresh file, so no port can be taken."""
+    """``size`` processes, on GPUs if this machine has any; they meet through a fresh file, so no port can be taken."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: list[tuple[Any, Connection]] = []
 
     def run(self, body: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> list[Any]:
-        """``body(rank, *arguments)`` on every rank; the answers in rank order.
+        """``body(rank, *arguments)`` on every rank; the answers in rank order. Tensors in them are moved to the rank's
+        device, and back.
 
         ``body`` is a function of a module (spawned processes find it by name). If a rank raises or gives no answer in
         ``timeout`` seconds, the pool is thrown away and an error tells which rank and why.
@@ -60,8 +63,7 @@ class RankPool:
         context, meeting = mp.get_context("spawn"), Path(mkdtemp()) / "rendezvous"
         for rank in range(self.size):
             here, there = context.Pipe()
-            # Not a daemon: saving a checkpoint starts processes of its own.
-            process = context.Process(target=_serve, args=(there, rank, self.size, str(meeting)))
+            process = context.Process(target=_serve, args=(there, rank, self.size, str(meeting)), daemon=True)
             process.start()
             there.close()
             self._workers.append((process, here))
@@ -75,16 +77,20 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
 
     from nemo_adapt import devices
 
+    if devices.on_gpu():
+        torch.cuda.set_device(rank)
     devices.prepare_megatron()
+    here, there = devices.best_device(), torch.device("cpu")
+    backend = devices.facts()["backend"]
     for call in itertools.count():
         try:
             body, arguments = pipe.recv()
         except EOFError:  # the tests are over, or were killed
             return
         # A process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
-        dist.init_process_group("gloo", init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
+        dist.init_process_group(backend, init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
         try:
-            answer = (True, body(rank, *arguments))
+            answer = (True, moved(body(rank, *moved(arguments, here)), there))
         except Exception:
             answer = (False, traceback.format_exc())
         if answer[0]:
@@ -94,3 +100,18 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
             dist.destroy_process_group()
             gc.collect()
         pipe.send(answer)
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """``value`` with all tensors in it on ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, (list, tuple)):
+        return type(value)(moved(each, device) for each in value)
+    if isinstance(value, dict):
+        return {key: moved(each, device) for key, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, moved(getattr(value, field.name), device))
+    return value

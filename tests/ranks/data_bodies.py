@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from nemo_adapt import devices
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.train.batches import batches
@@ -14,7 +15,7 @@ def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -
     """The tokens of all samples of ``steps`` steps, [samples, seq], in the order in which this rank reads them."""
     layout = start_layout(config)
     data = training_data(config, inputs, layout, config.train, steps, cache)
-    device = torch.device("cpu")
+    device = devices.best_device()
     return torch.cat(
         [
             batch["tokens"]

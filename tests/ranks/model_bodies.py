@@ -44,12 +44,12 @@ def forward(
     length, shared = ids.shape[1], parallel_state.get_context_parallel_world_size()
     if shared > 1 and documents is None:  # what is behind is not seen
         ids = torch.nn.functional.pad(ids, (0, -length % (2 * shared)))
-    positions = torch.arange(ids.shape[1]).expand_as(ids) if positions is None else positions
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids) if positions is None else positions
     part = own_part({"ids": ids, "positions": positions})
     ids, positions = part["ids"], part["positions"]
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
-            hidden = torch.empty(ids.shape[1], ids.shape[0], model.config.hidden_size)
+            hidden = torch.empty(ids.shape[1], ids.shape[0], model.config.hidden_size, device=ids.device)
             dist.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank())
             model.set_input_tensor(hidden)
         out = model(ids, positions, documents)
@@ -59,8 +59,8 @@ def forward(
     shards = torch.cat(of_all(out, parallel_state.get_tensor_model_parallel_group()), dim=-1)
     if shared == 1:
         return shards
-    whole = torch.empty(len(ids), ids.shape[1] * shared, shards.shape[-1])
-    places = torch.arange(whole.shape[1]).view(1, -1)
+    whole = torch.empty(len(ids), ids.shape[1] * shared, shards.shape[-1], device=ids.device)
+    places = torch.arange(whole.shape[1], device=ids.device).view(1, -1)
     group = parallel_state.get_context_parallel_group()
     for logits, place in zip(of_all(shards, group), of_all(own_part({"places": places})["places"], group), strict=True):
         whole[:, place[0]] = logits

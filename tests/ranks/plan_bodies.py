@@ -8,6 +8,7 @@ from helpers.live_bytes import LiveBytes
 from megatron.core import parallel_state
 from torch.utils.flop_counter import FlopCounterMode
 
+from nemo_adapt import devices
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import build_model, start_parallel
 from nemo_adapt.model.context import own_part
@@ -98,12 +99,12 @@ def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
     """One step on random tokens."""
     train, vocab = config.train, models.target.vocab
     batches = [_batch(config, vocab) for _ in range(train.global_batch // (train.micro_batch * dp))]
-    train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32))
+    train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32, device=devices.best_device()))
 
 
 def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
     size = config.train.micro_batch, config.train.seq_length
-    drawn = {name: torch.randint(0, vocab, size) for name in ("tokens", "labels")}
+    drawn = {name: torch.randint(0, vocab, size, device=devices.best_device()) for name in ("tokens", "labels")}
     return own_part(Boundaries.of(config.train, 2).applied(drawn))
 
 

@@ -27,7 +27,7 @@ SEED = 7
 
 def resize_alone(source: torch.Tensor, plan: RowPlan, padded: int, kept: int | None = None) -> torch.Tensor:
     """The whole resized table, in one process; without ``kept`` all rows of the source stay."""
-    made = torch.full((padded, source.shape[1]), torch.nan, dtype=source.dtype)
+    made = source.new_full((padded, source.shape[1]), torch.nan)
     Resize(table.ShardedTable(source, (0, len(source))), plan, len(source) if kept is None else kept, SEED).fill(
         made, 0
     )
@@ -60,7 +60,7 @@ def resize_sharded(
     found = []
     for plan in plans:
         shard = Counting(rows, bounds, dist.group.WORLD, [])
-        made = torch.full((padded // size, source.shape[1]), torch.nan, dtype=source.dtype)
+        made = source.new_full((padded // size, source.shape[1]), torch.nan)
         Resize(shard, plan, kept, SEED).fill(made, rank * len(made))
         found.append((made, max(shard.asked, default=0)))
     return found
@@ -80,7 +80,7 @@ def error_of_ranges(rank: int, source: torch.Tensor, plan: RowPlan, starts: list
     half = len(source) // 2
     shard = table.ShardedTable(source[rank * half : (rank + 1) * half], (0, half, 2 * half), dist.group.WORLD)
     try:
-        Resize(shard, plan, len(source), SEED).fill(torch.empty(rows, source.shape[1]), starts[rank])
+        Resize(shard, plan, len(source), SEED).fill(source.new_empty(rows, source.shape[1]), starts[rank])
     except ValueError as error:
         return str(error)
     return "nothing"

@@ -13,6 +13,7 @@ from helpers.folders import Folders
 from megatron.core import parallel_state
 from ranks.model_bodies import load_chunks
 
+from nemo_adapt import devices
 from nemo_adapt.checkpoint.whole import complete
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -63,7 +64,8 @@ def data(config: Config, vocab: int) -> loop.Data:
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     layout = BatchLayout(config.train.global_batch, config.train.micro_batch, dp_size, dp_rank)
     boundaries = Boundaries.of(config.train, vocab - 1)  # a token that is there often
-    return loop.Data(samples(vocab), layout, torch.ones(vocab, dtype=torch.int32), boundaries)
+    token_bytes = torch.ones(vocab, dtype=torch.int32, device=devices.best_device())
+    return loop.Data(samples(vocab), layout, token_bytes, boundaries)
 
 
 def train(
