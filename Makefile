@@ -9,7 +9,7 @@ SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 pr
 # Megatron-Bridge wants an older transformers: it gets a virtual environment of its own (3 GB).
 BRIDGE ?= .venv-bridge
 
-.PHONY: install demo test test-slurm test-nemo-run test-faults test-bridge lint bench clean
+.PHONY: install demo test test-slurm test-standin test-nemo-run test-faults test-bridge lint bench clean
 
 install: $(STAMP)
 
@@ -38,6 +38,18 @@ test-slurm: $(STAMP)
 	[ -z "$$missing" ] || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM); }
 	$(BIN)/python -m pytest tests/slurm
+
+# What runs on GPUs, on GPUs that are made of main memory (a quarter of an hour): which tensor is where, what ranks send.
+test-standin: $(STAMP) .venv/standin.so
+	NEMO_ADAPT_STANDIN=$(CURDIR)/.venv/standin.so PYTHONPATH=$(CURDIR)/tests/standin \
+		$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		tests/standin tests/distributed tests/e2e tests/unit/evaluate tests/unit/resize tests/unit/train
+
+.venv/standin.so: tests/standin/device.cpp $(STAMP)
+	@command -v g++ > /dev/null || { [ "$$(id -u)" = 0 ] || { echo "no g++: install it (Debian: apt-get install g++)"; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++; }
+	torch=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])') && \
+		g++ -std=c++20 -O1 -fPIC -shared $< -o $@ -I$$torch/include -L$$torch/lib -lc10 -ltorch_cpu -Wl,-rpath,$$torch/lib
 
 # NeMo-Run brings many packages: it gets an environment of its own, which sees ours.
 test-nemo-run: $(STAMP)

@@ -3,26 +3,20 @@
 from pathlib import Path
 
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
-from nemo_adapt import devices, families
+from nemo_adapt import families
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.resize.plan import strategies
 
 
-def check(config: Config, here: bool = True) -> None:
-    """``UserError`` for a model, layout, training or strategy that cannot work.
-
-    ``here`` is false where it is to work on other machines than this one.
-    """
+def check(config: Config) -> None:
+    """``UserError`` for a model, layout, training or strategy that cannot work."""
     hf_config = read_config(Path(config.model.path))
     shape = families.of(hf_config).shape(hf_config)
     check_layout(shape, config.parallel)
-    if here:
-        check_machine(config, shape)
     check_train(config.train, config.parallel)
     check_positions(shape, config.train.seq_length)
     check_scores(config)
@@ -44,14 +38,6 @@ def check_probe(probe: ProbeConfig) -> None:
         choice = Choice.of(name)
         for strategy in (choice.input, choice.output):
             strategies.get(strategy)
-
-
-def check_machine(config: Config, shape: Shape) -> None:
-    """``UserError`` for what Transformer Engine, where it is installed, cannot do."""
-    if config.train.reset_attention and shape.is_plain and devices.has_transformer_engine():
-        raise UserError(
-            "train.reset_attention=true is not available with Transformer Engine, whose layers are used here"
-        )
 
 
 def check_scores(config: Config) -> None:

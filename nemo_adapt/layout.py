@@ -31,6 +31,11 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
         )
 
 
+def engine_fits(shape: Shape, train: TrainConfig) -> bool:
+    """Whether the layers of Transformer Engine have all that the model and its training need."""
+    return shape.is_plain and not train.reset_attention
+
+
 def check_positions(shape: Shape, seq_length: int) -> None:
     """``UserError`` for samples longer than a learned table of positions."""
     learned = shape.rotary is None and shape.positions == LEARNED

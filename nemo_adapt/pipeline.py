@@ -153,14 +153,14 @@ def stage_named(name: str, others: Iterable[str] = ()) -> str:
     return name
 
 
-def check_steps(config: Config, steps: list[Step], here: bool = True) -> None:
-    """``UserError`` for what can be known to fail before the first of ``steps`` (``here``, or on other machines)."""
+def check_steps(config: Config, steps: list[Step]) -> None:
+    """``UserError`` for what can be known to fail before the first of ``steps``, here or on other machines."""
     for step in steps:
         step.reads(config, RunFolder.of(config))  # a file that is missing for the last stage is said before the first
     if any(step.on_ranks for step in steps):
         from nemo_adapt.checks import check  # imports torch: not for a misspelt key
 
-        check(config, here)
+        check(config)
 
 
 def _run(config: Config, steps: list[Step]) -> None:

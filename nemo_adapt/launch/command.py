@@ -22,7 +22,7 @@ def main(words: list[str]) -> None:
         raise UserError("the recipe is a study: nemo-adapt study ... study.array=TASKS submits it as a job array")
     config = laid_out(config)
     steps = pipeline.run_steps(config)
-    pipeline.check_steps(config, steps, here=False)
+    pipeline.check_steps(config, steps)
     jobs = chain(steps)
     if config.launch.dry_run:
         submit.show(config, jobs, size_of(config))

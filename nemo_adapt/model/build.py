@@ -31,6 +31,7 @@ from nemo_adapt.families.family import (
     Rotary,
     Shape,
 )
+from nemo_adapt.layout import engine_fits
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.ends import finish_input, finish_output
 from nemo_adapt.model.gated import GatedMLP
@@ -71,7 +72,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
     dtype = DTYPES[train.precision]
-    fuses = _has_engine_layers(shape) and shape.transformer.get("gated_linear_unit", False)
+    fuses = _has_engine_layers(shape, train) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
     interleaved = parallel.virtual > 1
     return TransformerConfig(
@@ -121,14 +122,14 @@ def _leave(weight: torch.Tensor) -> None:
     """An initialization that does nothing."""
 
 
-def _has_engine_layers(shape: Shape) -> bool:
+def _has_engine_layers(shape: Shape, train: TrainConfig) -> bool:
     """Whether layers are Transformer Engine's."""
-    return devices.has_transformer_engine() and shape.is_plain
+    return devices.has_transformer_engine() and engine_fits(shape, train)
 
 
-def layer_spec(shape: Shape, config: TransformerConfig, chunk: int | None) -> Any:
-    """Transformer Engine's layers where it is installed and has what the model needs, else Megatron's with ours."""
-    if _has_engine_layers(shape):
+def layer_spec(shape: Shape, train: TrainConfig, config: TransformerConfig, chunk: int | None) -> Any:
+    """Transformer Engine's layers where it is installed and has what is needed, else Megatron's with ours."""
+    if _has_engine_layers(shape, train):
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
     layer, attention = spec.submodules, spec.submodules.self_attention.submodules
@@ -166,14 +167,13 @@ def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, voca
     """
     config = transformer_config(shape, parallel, train)
     numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
-    return [_chunk(shape, parallel, config, train.z_loss, vocab, padded, number) for number in numbers]
+    return [_chunk(shape, train, config, vocab, padded, number) for number in numbers]
 
 
 def _chunk(
     shape: Shape,
-    parallel: ParallelConfig,
+    train: TrainConfig,
     config: TransformerConfig,
-    z_loss: float,
     vocab: int,
     padded: int,
     chunk: int | None,
@@ -183,7 +183,7 @@ def _chunk(
     place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
     model = _Model(
         config=config,
-        transformer_layer_spec=layer_spec(shape, config, chunk),
+        transformer_layer_spec=layer_spec(shape, train, config, chunk),
         vocab_size=padded,
         max_sequence_length=shape.max_positions,
         pre_process=parallel_state.is_pipeline_first_stage(**place),
@@ -195,7 +195,7 @@ def _chunk(
         parallel_output=True,
         vp_stage=chunk,
     )
-    model.z_loss = z_loss
+    model.z_loss = train.z_loss
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)

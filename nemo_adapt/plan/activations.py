@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.families.family import ALIBI, AROUND, HEAD, SHARED, WHOLE, Shape
+from nemo_adapt.layout import engine_fits
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.plan import model
 
@@ -77,7 +78,7 @@ class Layer:
     def gathers(self) -> bool:
         """Whether ranks that share a sequence gather its keys and values (`model.context`); in Transformer Engine's
         layers these go around (its AttnFuncWithCPAndKVP2P)."""
-        return self.parallel.cp > 1 and not (self.on_gpu and self.shape.is_plain)
+        return self.parallel.cp > 1 and not (self.on_gpu and engine_fits(self.shape, self.train))
 
     @property
     def seen(self) -> float:

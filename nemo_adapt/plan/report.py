@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nemo_adapt.config import Config
+from nemo_adapt.layout import engine_fits
 from nemo_adapt.plan.budget import Budget, Disk
 from nemo_adapt.plan.memory import GIB, Memory, fullest
 from nemo_adapt.plan.model import Models
@@ -151,10 +152,11 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     unit = config.resize.padded_vocab_multiple
     yield "vocabulary", f"{before:,} -> {after:,} ({models.vocabulary}), padded to {plan.padded:,} ({unit} x TP)"
     sizes = f"TP {parallel.tp} x PP {parallel.pp} x CP {parallel.cp} x DP {parallel.dp} = {parallel.ranks} ranks"
+    engine = engine_fits(models.target, config.train)
     flags = {
         "sequence": parallel.sequence,
         "recompute": config.train.recompute,
-        "CP as Transformer Engine has it": parallel.cp > 1 and config.cluster.gpus_per_node and models.target.is_plain,
+        "CP as Transformer Engine has it": parallel.cp > 1 and config.cluster.gpus_per_node and engine,
     }
     virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
     yield "layout", ", ".join([sizes, *virtual, *(name for name, value in flags.items() if value)])

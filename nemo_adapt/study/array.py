@@ -35,7 +35,7 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
     size = size_of(config, max(job.ranks for job in jobs))
     for job in firsts(jobs):
         try:
-            pipeline.check_steps(job.config, pipeline.run_steps(job.config), here=False)
+            pipeline.check_steps(job.config, pipeline.run_steps(job.config))
         except UserError as error:
             raise UserError(f"study: {', '.join(job.cell.values_key)}: {error}") from None
     if config.launch.dry_run:

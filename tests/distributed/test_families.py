@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -67,6 +68,7 @@ def test_bits_logits_and_gradients(model, layout, ranks, tmp_path):
         torch.testing.assert_close(ours[name], gradients[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
+@pytest.mark.skipif("NEMO_ADAPT_STANDIN" in os.environ, reason="its attention is no GPU's")
 def test_bf16_is_as_exact_as_transformers(model, ranks):
     """Both round to 8 bits of mantissa on the way, at places of their own: neither may be much further off."""
     folders, logits, _ = model

@@ -4,9 +4,11 @@ import pytest
 from helpers.plans_of_models import models_of, plan_config, settings
 from ranks import plan_bodies
 
+from nemo_adapt import devices
 from nemo_adapt.phases import trained
 from nemo_adapt.plan.speed import operations
 
+pytestmark = pytest.mark.skipif(devices.on_gpu(), reason="kernels of a GPU are counted otherwise")
 PHASES = ("all", "embeddings", "new_rows", "output", "layers:2-3", "output+layers:3")
 
 

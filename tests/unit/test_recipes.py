@@ -58,7 +58,8 @@ def test_mistakes_in_keys_and_values(overrides, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_groups_are_chosen_by_name():
+def test_groups_are_chosen_by_name(monkeypatch):
+    monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
     config = recipes.load("blank", ["run.name=x", "model=gemma_2b", "language=ta", "train=paper", "cluster=a40_x4"])
     assert config.model.path == "data/weights/gemma-2b" and config.evaluate.target == "ta"
     assert (config.tokenizer.method, config.train.precision, config.cluster.devices) == ("union", "bf16", 4)

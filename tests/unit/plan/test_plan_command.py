@@ -69,8 +69,9 @@ def test_recipes_are_planned_and_fit(capsys, tmp_path, recipe):
 
 @pytest.mark.parametrize("language", ["hi", "tr", "ar", "ta"])
 @pytest.mark.parametrize("tokens", [10_000, 50_000])
-def test_the_paper_s_settings(capsys, language, tokens):
+def test_the_paper_s_settings(capsys, monkeypatch, language, tokens):
     """arXiv 2406.14670: 200K documents of 1,024 tokens, 8 of them on each of four A40, 6e-5."""
+    monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
     words = [f"recipe=llama2_7b_{language}", "cluster=a40_x4", f"tokenizer.new_tokens={tokens}"]
     config = recipes.of_words(words)
     assert config.run.name == f"llama2_7b_{language}" and config.evaluate.target == language
@@ -103,6 +104,7 @@ def test_what_is_said(capsys):
         "stage 4 of 4, GiB",
     ):
         assert said in text
+    assert "CP as" not in shown(capsys, *words, "train.reset_attention=true")  # layers are ours then
     assert report["gpu_hours"] == pytest.approx(64 * report["hours"])
     for step in report["steps"]:
         assert step["seconds"] == pytest.approx(sum(step[name] for name in SECONDS))

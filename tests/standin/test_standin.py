@@ -1,0 +1,126 @@
+"""The stand-in for GPUs refuses what they refuse, and computes what a CPU computes."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from helpers.live_bytes import LiveBytes
+
+pytestmark = pytest.mark.skipif("NEMO_ADAPT_STANDIN" not in os.environ, reason="`make test-standin` has it")
+
+
+def both(make):
+    """What ``make(device)`` gives on the CPU, and on the stand-in, moved."""
+    here, there = make("cpu"), make("cuda")
+    assert all(tensor.is_cuda for tensor in there)
+    return here, [tensor.cpu() for tensor in there]
+
+
+def trained(device):
+    """Weights and gradients after two steps of a small layer."""
+    draw = torch.Generator().manual_seed(1)
+    layer = torch.nn.Sequential(torch.nn.Embedding(7, 8), torch.nn.Linear(8, 8), torch.nn.LayerNorm(8))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+    layer.to(device)
+    optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+    ids = torch.arange(6, device=device).view(2, 3)
+    for _ in range(2):
+        out = layer(ids)[:, :, None].transpose(1, 2)
+        torch.nn.functional.scaled_dot_product_attention(out, out, out, is_causal=True).square().sum().backward()
+        optimizer.step()
+    return [tensor for each in layer.parameters() for tensor in (each.detach(), each.grad)]
+
+
+def test_training_gives_what_a_cpu_gives():
+    for here, there in zip(*both(trained), strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)  # attention has another kernel
+
+
+def results(device):
+    table = torch.arange(24.0, device=device).view(4, 6)
+    large = torch.empty(0, device=device)
+    torch.mul(table, 2, out=large)  # it is resized
+    table[1:3, ::2] += large[1:3, ::2]
+    part = table.T[2:5].contiguous().view(-1)
+    part.resize_(3)
+    return [table, large, part, table.sum(0), table.argmax(1), table.to(torch.bfloat16), torch.cat([table, large])]
+
+
+def test_views_and_results_that_are_resized():
+    for here, there in zip(*both(results), strict=True):
+        assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda: torch.ones(2, device="cuda") + torch.ones(2),
+        lambda: torch.ones(2, device="cuda:0") + torch.ones(2, device="cuda:1"),
+        lambda: torch.ones(3, device="cuda")[:2].index_select(0, torch.tensor([0])),
+        lambda: torch.cat([torch.ones(2, device="cuda"), torch.ones(2)]),
+        lambda: torch.nn.functional.embedding(torch.tensor([0]), torch.ones(2, 2, device="cuda")),
+    ],
+)
+def test_tensors_of_two_devices_are_refused(mix):
+    with pytest.raises(RuntimeError, match="same device"):
+        mix()
+
+
+def test_numbers_and_indices_may_be_the_cpu_s():
+    assert (torch.ones(2, device="cuda") * torch.tensor(3.0)).tolist() == [3, 3]
+    assert torch.arange(4, device="cuda")[torch.tensor([2])].tolist() == [2]
+
+
+def test_numpy_does_not_see_it():
+    with pytest.raises(TypeError, match="can't convert cuda"):
+        np.asarray(torch.ones(2, device="cuda"))
+
+
+def test_fresh_memory_is_no_number():
+    assert torch.empty(1000, device="cuda").isnan().all()
+
+
+def test_memory_is_counted():
+    before = torch.cuda.memory_allocated()
+    held = torch.zeros(1 << 20, device="cuda")
+    assert torch.cuda.memory_allocated() - before == held.nbytes
+    del held
+    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.max_memory_allocated() >= before + (4 << 20)
+    with LiveBytes() as live:
+        torch.zeros(256, device="cuda")
+    assert live.peak == 1024
+
+
+def exchange(rank):
+    """Both ranks send two messages each way in one batch; what each then has."""
+    other, gpu = 1 - rank, torch.device("cuda", rank)
+    left, right = (torch.full((2,), float(10 * rank + side), device=gpu) for side in (1, 2))
+    got_left, got_right = torch.zeros(2, device=gpu), torch.zeros(2, device=gpu)
+    operations = [(dist.isend, left), (dist.irecv, got_left), (dist.isend, right), (dist.irecv, got_right)]
+    for work in dist.batch_isend_irecv([dist.P2POp(how, tensor, other) for how, tensor in operations]):
+        work.wait()
+    scattered = torch.zeros(1, device=gpu)
+    dist.reduce_scatter_tensor(scattered, torch.arange(2.0, device=gpu))
+    mean = torch.full((1,), float(rank), device=gpu)
+    dist.all_reduce(mean, dist.ReduceOp.AVG)
+    return got_left, got_right, scattered, mean
+
+
+def test_messages_are_matched_in_their_order(ranks):
+    """Two that are each other's neighbours on both sides take the left one's for the left: see ``model.build``."""
+    found = [[tensor.tolist() for tensor in answer] for answer in ranks(2).run(exchange)]
+    assert found == [[[11, 11], [12, 12], [0], [0.5]], [[1, 1], [2, 2], [2], [0.5]]]
+
+
+def reduce_on_the_cpu(rank):
+    dist.all_reduce(torch.ones(1))
+
+
+def test_tensors_of_the_cpu_are_not_sent(ranks):
+    with pytest.raises(RuntimeError, match="No backend type associated with device type cpu"):
+        ranks(2).run(reduce_on_the_cpu)
