@@ -9,10 +9,12 @@
 - Context parallelism: keys and values go around, once forward and twice backward (with their gradients).
 - Pipeline: activations and their gradients between neighbours; (pp - 1) / virtual micro batches of idle time
   (arXiv 2104.04473, section 2.2).
-- Data parallelism: gradients in fp32, and with the distributed optimizer the weights; what Adam reads and writes.
+- Data parallelism: gradients in fp32, beside the backward pass of the last micro batch (`train.setup`; not those of new
+  rows), and with the distributed optimizer the weights; what Adam reads and writes.
 
-Nothing overlaps, as in our engine: `train.setup` turns overlapped communication off. Ranks are laid out as Megatron
-does, TP nearest, then CP, DP, PP; a group that does not fit a node takes the speed between nodes.
+Nothing else overlaps. (Interleaved stages send beside computing; what they send is counted all the same: it is little.)
+Ranks are laid out as Megatron does, TP nearest, then CP, DP, PP; a group that does not fit a node takes the speed
+between nodes.
 """
 
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ class Step:
     idle: float
     """Waiting for other stages."""
     data: float
+    """Waiting for gradients and weights of data-parallel ranks."""
     optimizer: float
     mfu: float
     """What is left of the peak: operations that papers count, over what the hardware could do in the step."""
@@ -85,7 +88,10 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     context = layers * (1 + back * (2 - gathers + train.recompute)) * ring / link(cluster, tp * cp)
     sent = (parallel.pp > 1) * parallel.virtual * (1 + (back > 0)) * stream / (tp if parallel.sequence else 1)
     pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
-    data, optimizer = _update(models, config, what)
+    gradients, weights, optimizer = _update(models, config, what)
+    backward = computation * _share_back(shape, train.seq_length, what, train.recompute)
+    beside = 0.0 if NEW_ROWS in what.kinds else backward
+    data = max(0.0, gradients - beside) + weights
     of_micro_batch = computation + tensor + context + pipeline
     idle = (parallel.pp - 1) / parallel.virtual * of_micro_batch
     seconds = count * of_micro_batch + idle + data + optimizer
@@ -98,6 +104,13 @@ def operations(shape: Shape, seq_length: int, what: Trained, recompute: bool = F
     """Operations for a token in a phase, forward and backward, of the whole model."""
     layers, output = _operations(shape, seq_length, what, recompute)
     return sum(layers) + output
+
+
+def _share_back(shape: Shape, seq_length: int, what: Trained, recompute: bool) -> float:
+    """The backward pass's share of a phase's operations."""
+    weights, scores, output = forward_flops(shape, seq_length)
+    forward = shape.layers * weights + sum(scores) + output
+    return 1 - forward / operations(shape, seq_length, what, recompute)
 
 
 def _backward(shape: Shape, what: Trained, recompute: bool) -> range:
@@ -135,19 +148,20 @@ def _flops(models: Models, config: Config, what: Trained) -> float:
     return max(stages)
 
 
-def _update(models: Models, config: Config, what: Trained) -> tuple[float, float]:
-    """Seconds of a step to sum gradients over the data-parallel ranks, and to update the weights."""
+def _update(models: Models, config: Config, what: Trained) -> tuple[float, float, float]:
+    """Seconds of a step to sum gradients over the data-parallel ranks, to gather weights, and to update them."""
     cluster, parallel, train = config.cluster, config.parallel, config.train
     ours = max(sum(model.trained(model.held(models, config, stage), what)) for stage in _ends(parallel))
     copies, size = parallel.dp * parallel.cp, bytes_of(train.precision)
-    moved = GRADIENT + size if train.distributed_optimizer else 2 * GRADIENT
-    data = ours * moved * (copies - 1) / copies / link(cluster, parallel.tp * copies)
+    moved = (GRADIENT, size) if train.distributed_optimizer else (2 * GRADIENT, 0)
+    sends = ours * (copies - 1) / copies / link(cluster, parallel.tp * copies)
     # Gradients are set to zero, written, and read for their norm; state is read and written.
     touched = 3 * GRADIENT * ours + (2 * MASTER[train.precision] + size) * ours / (
         copies if train.distributed_optimizer else 1
     )
     share = 1 if cluster.gpus_per_node else min(parallel.ranks, cluster.devices_per_node)
-    return data, touched * share / (cluster.memory_gb_per_s * GB)
+    gradients, weights = (bytes_of_each * sends for bytes_of_each in moved)
+    return gradients, weights, touched * share / (cluster.memory_gb_per_s * GB)
 
 
 def _ends(parallel: ParallelConfig) -> set[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer, get_standard_config_overrides
 from megatron.core.optimizer.optimizer_config import ParamKey
@@ -14,7 +15,7 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt import devices
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.phases import NEW_ROWS, trained
+from nemo_adapt.phases import NEW_ROWS, Trained, trained
 from nemo_adapt.train.frozen import freeze
 from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend, sum_over_copies
 
@@ -80,7 +81,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
         new_rows += lend(chunk, new) if NEW_ROWS in what.kinds else []
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
-        overlap_grad_reduce=False,
+        overlap_grad_reduce=_overlaps(what),
         use_distributed_optimizer=train.distributed_optimizer,
     )
     wrapped = []
@@ -97,6 +98,13 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     no_sync = [each.no_sync for each in wrapped]
     config.no_sync_func = no_sync if len(wrapped) > 1 else no_sync[0]
     return Trainer(chunks, wrapped, optimizer, _schedule(optimizer, train, phase), new_rows)
+
+
+def _overlaps(what: Trained) -> bool:
+    """Whether ranks add up gradients while the backward pass goes on. Those of new rows are handed over by hand, and a
+    rank alone would only cut up its buffer."""
+    ranks = parallel_state.get_data_parallel_world_size(with_context_parallel=True)
+    return ranks > 1 and NEW_ROWS not in what.kinds
 
 
 def _finite(norm: Callable[[], float]) -> float:

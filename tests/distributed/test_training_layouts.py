@@ -65,6 +65,16 @@ def check_equal(alone, ranks, layout):
         torch.testing.assert_close(result.grad_norms, reference.grad_norms, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("layout", [{"dp": 2}, {"cp": 2}, {"dp": 2, "pp": 2}], ids=["dp2", "cp2", "dp2-pp2"])
+def test_ranks_add_up_gradients_while_they_are_made(alone, ranks, layout):
+    """Part by part, on the first stage; a rank alone has one, and nothing to add."""
+    tiny, folders, reference = alone
+    config = training_config(**layout)
+    found = ranks(config.parallel.ranks).run(training_bodies.train, config, folders, tiny.vocab + 6)
+    parts, rest = divmod(found[0].early, len(reference.losses) - 1)  # the first step shows Megatron what to wait for
+    assert parts >= 4 and rest == 0 and reference.early == 0
+
+
 def test_plain_optimizer_equals_distributed(alone, ranks):
     tiny, folders, reference = alone
     config = training_config(distributed_optimizer=False, dp=2)

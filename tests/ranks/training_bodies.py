@@ -2,8 +2,10 @@
 
 import os
 import weakref
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +13,7 @@ from unittest import mock
 import torch
 from helpers.folders import Folders
 from megatron.core import parallel_state
+from megatron.core.distributed.param_and_grad_buffer import _ParamAndGradBucketGroup
 from ranks.model_bodies import load_chunks
 
 from nemo_adapt import devices
@@ -21,7 +24,7 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.phases import phases
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.train import checkpoints, loop
+from nemo_adapt.train import checkpoints, loop, setup
 from nemo_adapt.train import state as train_state
 from nemo_adapt.train.batches import BatchLayout, Boundaries
 from nemo_adapt.train.fence import Fence
@@ -29,6 +32,8 @@ from nemo_adapt.train.new_rows import Span
 
 SEQ = 16
 SAMPLES = 80
+BUCKET = 4000
+"""Numbers after which a gradient buffer begins a new part, added up by itself: a layer of the small models."""
 
 
 @dataclass
@@ -42,6 +47,8 @@ class Trained:
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """By phase: how many numbers this rank's optimizer held as first moments."""
+    early: int = 0
+    """Parts of the gradients that this rank began to add up while its backward pass went on."""
     left_behind: int = 0
     """Trainers of earlier phases that are still in memory."""
 
@@ -80,12 +87,13 @@ def train(
     new = span(folders, fewer_kept)
     answer = Trained(states=[state(chunks)])
     earlier: set[Any] = set()
-    for made in loop.run(chunks, phases(config), config.train, new, data(config, vocab)):
-        note(answer, made)
-        earlier.add(weakref.ref(made.trainer.wrapped[0]))
-        if made.ends_phase:
-            answer.sizes.append(optimizer_numbers(made.trainer))
-            answer.states.append(state(chunks))
+    with small_buckets(answer):
+        for made in loop.run(chunks, phases(config), config.train, new, data(config, vocab)):
+            note(answer, made)
+            earlier.add(weakref.ref(made.trainer.wrapped[0]))
+            if made.ends_phase:
+                answer.sizes.append(optimizer_numbers(made.trainer))
+                answer.states.append(state(chunks))
     answer.left_behind = sum(reference() is not None for reference in earlier)
     return answer
 
@@ -109,9 +117,8 @@ def train_and_save(
         out.mkdir(exist_ok=True)
         saver = checkpoints.Saver(out, Fence.put(out), 100)
     answer = Trained()
-    with closing(
-        loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab), first, restore)
-    ) as steps:
+    steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab), first, restore)
+    with small_buckets(answer), closing(steps):
         for made in steps:
             note(answer, made)
             if saver:
@@ -121,6 +128,24 @@ def train_and_save(
     if saver:
         saver.finish()
     return answer.losses
+
+
+@contextmanager
+def small_buckets(answer: Trained) -> Iterator[None]:
+    """Gradient buffers of parts that are as small for their model as Megatron's (40 million numbers) are for a real
+    one; counts those that are added up early."""
+    start = _ParamAndGradBucketGroup.start_grad_sync
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> None:
+        answer.early += torch._C._current_graph_task_id() >= 0  # a backward pass goes on
+        start(self, *arguments, **named)
+
+    small = partial(setup.DistributedDataParallelConfig, bucket_size=BUCKET)
+    with (
+        mock.patch.object(setup, "DistributedDataParallelConfig", small),
+        mock.patch.object(_ParamAndGradBucketGroup, "start_grad_sync", counted),
+    ):
+        yield
 
 
 def replaced(rank: int, folder: Path) -> str:

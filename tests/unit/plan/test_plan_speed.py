@@ -8,6 +8,7 @@ from nemo_adapt import recipes
 from nemo_adapt.config import ClusterConfig
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.plan import command
+from nemo_adapt.plan.memory import micro_batches
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.speed import link
 
@@ -51,6 +52,16 @@ def test_each_phase_takes_its_own_time():
     assert tables.optimizer < 0.2 * everything.optimizer and tables.data < 0.2 * everything.data
     waits = found.disk.load_seconds or 0.0
     assert found.hours * 3600 - waits == pytest.approx(few * tables.seconds + many * everything.seconds, rel=0.01)
+
+
+def test_gradients_are_added_up_beside_the_last_backward_pass():
+    """What does not fit there is waited for; where the distributed optimizer is off there are no weights to gather."""
+    words = ("gemma_7b", "h100_x8", "parallel.tp=1", "parallel.sequence=false", "train.distributed_optimizer=false")
+    fast, slow, slower = (plan(*words, f"cluster.within_node_gb_per_s={rate}") for rate in (4000, 40, 20))
+    assert fast.step.data == 0
+    backward = 2 / 3 * slow.step.computation / micro_batches(slow.config)
+    assert slower.step.data + backward == pytest.approx(2 * (slow.step.data + backward))
+    assert plan(*words[:-1], "cluster.within_node_gb_per_s=4000").step.data > 0
 
 
 def test_groups_that_leave_the_node_are_slower():
