@@ -48,7 +48,8 @@ test-standin: $(STAMP) .venv/standin.so
 .venv/standin.so: tests/standin/device.cpp $(STAMP)
 	@command -v g++ > /dev/null || { [ "$$(id -u)" = 0 ] || { echo "no g++: install it (Debian: apt-get install g++)"; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++; }
-	torch=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])') && \
+	torch=$$($(BIN)/python -c 'import sys, torch; torch.version.cuda and sys.exit("this torch knows CUDA: run pytest on a GPU"); \
+		print(torch.__path__[0])') && \
 		g++ -std=c++20 -O1 -fPIC -shared $< -o $@ -I$$torch/include -L$$torch/lib -lc10 -ltorch_cpu -Wl,-rpath,$$torch/lib
 
 # NeMo-Run brings many packages: it gets an environment of its own, which sees ours.

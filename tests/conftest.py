@@ -11,8 +11,9 @@ from helpers.rank_pool import RankPool
 from nemo_adapt import devices
 
 REPOSITORY = Path(__file__).parent.parent
-collect_ignore = [] if "NEMO_ADAPT_BRIDGE" in os.environ else ["bridge"]
-"""Those tests need Megatron-Bridge in a virtual environment of its own: ``make test-bridge``."""
+NEED = {"bridge": "NEMO_ADAPT_BRIDGE", "standin": "NEMO_ADAPT_STANDIN"}
+"""Tests for which ``make test-bridge`` and ``make test-standin`` make something ready, and name it by a variable."""
+collect_ignore = [folder for folder, variable in NEED.items() if variable not in os.environ]
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,10 @@
 """The stand-in for GPUs refuses what they refuse, and computes what a CPU computes."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from helpers.live_bytes import LiveBytes
-
-pytestmark = pytest.mark.skipif("NEMO_ADAPT_STANDIN" not in os.environ, reason="`make test-standin` has it")
 
 
 def both(make):
