@@ -9,7 +9,7 @@ SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 pr
 # Megatron-Bridge wants an older transformers: it gets a virtual environment of its own (3 GB).
 BRIDGE ?= .venv-bridge
 
-.PHONY: install demo test test-slurm test-standin test-nemo-run test-faults test-bridge lint bench clean
+.PHONY: install demo test test-slurm test-standin test-gpu test-nemo-run test-faults test-bridge lint bench clean
 
 install: $(STAMP)
 
@@ -21,13 +21,16 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# A small English model is pretrained, then adapted to Turkish on two tensor-parallel ranks.
+# A small English model is pretrained, then adapted to Turkish on two tensor-parallel ranks: on the CPU, as there may be
+# fewer GPUs than that.
+demo: export CUDA_VISIBLE_DEVICES =
 demo: $(STAMP)
 	$(BIN)/python -m nemo_adapt.smallworld runs/smallworld
 	$(BIN)/nemo-adapt run recipe=demo_base
 	$(BIN)/nemo-adapt run recipe=demo
 
-# Two workers: a test that waits for ranks to start leaves a core to the other.
+# Two workers: a test that waits for ranks to start leaves a core to the other. On the CPU, wherever it is.
+test: export CUDA_VISIBLE_DEVICES =
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -44,6 +47,10 @@ test-standin: $(STAMP) .venv/standin.so
 	NEMO_ADAPT_STANDIN=$(CURDIR)/.venv/standin.so PYTHONPATH=$(CURDIR)/tests/standin \
 		$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		tests/standin tests/distributed tests/e2e tests/unit/evaluate tests/unit/resize tests/unit/train
+
+# The same on this machine's GPUs; what needs more of them than there are is skipped. TORCH=torch where .venv is made for it.
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest tests/distributed tests/unit/evaluate tests/unit/resize tests/unit/train
 
 .venv/standin.so: tests/standin/device.cpp $(STAMP)
 	@command -v g++ > /dev/null || { [ "$$(id -u)" = 0 ] || { echo "no g++: install it (Debian: apt-get install g++)"; exit 1; }; \

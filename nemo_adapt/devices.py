@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nemo_adapt import mends
+from nemo_adapt import gpus, mends
 
 TIMEOUT = timedelta(hours=12)
 """How long a rank waits for another: one may be tokenizing a corpus."""
@@ -46,6 +46,11 @@ _MODULES_THAT_NAME_CUDA = (
 def on_gpu() -> bool:
     """True when this machine has a CUDA device."""
     return torch.cuda.is_available()
+
+
+def gpu_count() -> int:
+    """GPUs that this process sees."""
+    return torch.cuda.device_count() if on_gpu() else 0
 
 
 def best_device() -> torch.device:
@@ -67,8 +72,7 @@ def facts() -> dict[str, Any]:
     """What torch says of this machine: ``gpus`` (name, memory in MiB), ``versions`` of what it was built with, the
     ``backends`` of process groups, and the one that is used."""
     on, backends = on_gpu(), {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
-    numbers = range(torch.cuda.device_count() if on else 0)
-    properties = [torch.cuda.get_device_properties(number) for number in numbers]
+    properties = [torch.cuda.get_device_properties(number) for number in range(gpu_count())]
     versions = {
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if on else None,
@@ -109,14 +113,17 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def start_ranks() -> None:
-    """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK; of several, MASTER_ADDR)."""
+    """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK; of several, MASTER_ADDR).
+
+    Raises ``UserError`` where there are GPUs, but not one for each rank.
+    """
     if dist.is_initialized():
         return
     meeting: dict[str, Any] = {"timeout": TIMEOUT}
     if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another one beside it may have
         meeting |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}  # type: ignore[attr-defined]
     if on_gpu():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         dist.init_process_group("nccl", device_id=best_device(), **meeting)
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

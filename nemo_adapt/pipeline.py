@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from nemo_adapt import reads
+from nemo_adapt import gpus, ranks, reads
 from nemo_adapt.artifact import HashOf
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
@@ -165,6 +165,10 @@ def check_steps(config: Config, steps: list[Step]) -> None:
 
 def _run(config: Config, steps: list[Step]) -> None:
     check_steps(config, steps)
+    if any(step.on_ranks for step in steps) and not ranks.already_started():
+        from nemo_adapt import devices
+
+        gpus.check_enough(config.parallel.ranks, devices.gpu_count())
     claim(RunFolder.of(config), config)
     for step in steps:
         run_step(config, step)

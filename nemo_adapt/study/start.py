@@ -31,9 +31,11 @@ def context(ranks_at_a_time: int) -> ForkServerContext:
     return server
 
 
-def start(server: ForkServerContext, command: Sequence[str], log: Path, alone: bool) -> ForkServerProcess:
+def start(
+    server: ForkServerContext, command: Sequence[str], log: Path, alone: bool, environment: dict[str, str]
+) -> ForkServerProcess:
     """Run ``nemo-adapt COMMAND`` with what it says in ``log``; ``alone`` on its only rank, without a launcher."""
-    process = server.Process(target=_run, args=(list(command), log, alone))
+    process = server.Process(target=_run, args=(list(command), log, alone, environment))
     with ranks.deaf_children():  # the first start also starts the process that is forked from
         process.start()
     return process
@@ -47,7 +49,7 @@ def _end_with_study() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(command: list[str], log: Path, alone: bool) -> None:
+def _run(command: list[str], log: Path, alone: bool, environment: dict[str, str]) -> None:
     """In the new process: the command, whose exit code is the process's."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)
     threading.Thread(target=_end_with_study, daemon=True).start()
@@ -56,7 +58,7 @@ def _run(command: list[str], log: Path, alone: bool) -> None:
             os.dup2(out.fileno(), stream)
     for name in ALONE:  # a container's may be there, of the one task that all runs of a study share
         os.environ.pop(name, None)
-    os.environ.update(ALONE if alone else {})
+    os.environ.update(environment | (ALONE if alone else {}))
     sys.argv = ["nemo-adapt", *command]
     from nemo_adapt import cli
 

@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import pipeline, ranks
+from nemo_adapt import gpus, pipeline, ranks
 from nemo_adapt.artifact import input_hash, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.errors import ERROR
@@ -71,7 +71,9 @@ class Workers:
     """The processes that are running."""
 
     server: ForkServerContext
-    running: list[tuple[Job, ForkServerProcess]] = field(default_factory=list)
+    gpu_count: int
+    running: list[tuple[Job, ForkServerProcess, int]] = field(default_factory=list)
+    """With the slot of each: the lowest number that no other has."""
     stopping: bool = False
 
     def start(self, job: Job) -> None:
@@ -79,21 +81,23 @@ class Workers:
         job.folder.mkdir(parents=True, exist_ok=True)
         for mark in (DONE, FAILED):
             (job.folder / mark).unlink(missing_ok=True)
-        process = start(self.server, job.frozen or job.command, job.folder / LOG, alone=job.ranks == 1)
-        self.running.append((job, process))
+        slot = min(set(range(len(self.running) + 1)) - {slot for _, _, slot in self.running})
+        seen = gpus.of_run(slot, job.ranks, self.gpu_count)
+        process = start(self.server, job.frozen or job.command, job.folder / LOG, job.ranks == 1, seen)
+        self.running.append((job, process, slot))
 
     def ended(self) -> Iterator[tuple[Job, int]]:
         """Those that have ended since, with their exit codes."""
-        for job, process in list(self.running):
+        for job, process, slot in list(self.running):
             code = process.exitcode
             if code is not None:
-                self.running.remove((job, process))
+                self.running.remove((job, process, slot))
                 yield job, code
 
     def stop(self, number: int, frame: Any) -> None:
         """A signal handler: hand it on, and start nothing more."""
         self.stopping = True
-        for _, process in self.running:
+        for _, process, _ in self.running:
             if process.pid and process.is_alive():
                 os.kill(process.pid, number)
 
@@ -126,11 +130,13 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
 
     On USR1 and TERM the runs are asked to save, and ``SystemExit`` has ``ranks.MORE_TO_DO``.
     """
+    from nemo_adapt import devices  # torch
+
     left = undone(jobs)
     say_changed("run again", left, len(jobs))
     failed = [job for job in jobs if job.cell.name in left and job.has_failed_here]
     todo = [job for job in jobs if job.cell.name in left and job not in failed]
-    workers = Workers(context(processes * max((job.ranks for job in todo), default=1)))
+    workers = Workers(context(processes * max((job.ranks for job in todo), default=1)), devices.gpu_count())
     with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
         while workers.running or (todo and not workers.stopping):
             while todo and len(workers.running) < processes and not workers.stopping:
@@ -177,5 +183,5 @@ def _handing_on(workers: Workers) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for _, process in workers.running:
+        for _, process, _ in workers.running:
             process.terminate()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.command import nemo_adapt
+from helpers.command import environment, nemo_adapt
 
 from nemo_adapt.ranks import MORE_TO_DO
 from nemo_adapt.study.results import LOST, NEW_SHARE, TARGET, TOKENS
@@ -70,7 +70,7 @@ def started(words, world):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        env=environment(),
     )
 
 

@@ -16,6 +16,12 @@ class Answer:
     err: str
 
 
+def environment() -> dict[str, str]:
+    """A user's, on one thread a process; where the tests have the stand-in for GPUs, commands have it too."""
+    path = os.environ.get("PYTHONPATH", "") if "NEMO_ADAPT_STANDIN" in os.environ else ""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+
+
 def nemo_adapt(*words: str, cwd: Path, timeout: float = 300.0) -> Answer:
     """``nemo-adapt WORDS`` in ``cwd``."""
     done = subprocess.run(
@@ -24,7 +30,7 @@ def nemo_adapt(*words: str, cwd: Path, timeout: float = 300.0) -> Answer:
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        env=environment(),
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

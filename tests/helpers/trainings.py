@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from helpers.command import environment
 
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.whole import complete, damage
@@ -53,7 +53,7 @@ class Training:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+            env=environment(),
         )
 
     def run(self) -> tuple[int, str]:

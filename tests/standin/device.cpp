@@ -277,7 +277,6 @@ C10_REGISTER_TYPED_CLASS(CUDAHooksRegistry, "CUDAHooks", ::Hooks);
 extern "C" {
 int standin_device() { return current; }
 void standin_use_device(int number) { current = static_cast<DeviceIndex>(number); }
-int standin_devices() { return kGpus; }
 int64_t standin_live() { return live_now; }
 int64_t standin_peak() { return live_peak; }
 }

@@ -3,11 +3,16 @@
 import ctypes
 import os
 
-# Before torch: it asks only once whether there is a GPU.
-library = ctypes.CDLL(os.environ["NEMO_ADAPT_STANDIN"], mode=ctypes.RTLD_GLOBAL)
+NODE = "0,1,2,3,4,5,6,7"
+"""GPUs of a node, as ``CUDA_VISIBLE_DEVICES`` names them."""
 
-import standin_groups  # noqa: E402
-import standin_runtime  # noqa: E402
+visible = os.environ.get("CUDA_VISIBLE_DEVICES", NODE)
+if visible:
+    # Before torch: it asks only once whether there is a GPU.
+    library = ctypes.CDLL(os.environ["NEMO_ADAPT_STANDIN"], mode=ctypes.RTLD_GLOBAL)
 
-standin_runtime.install(library)
-standin_groups.install()
+    import standin_groups
+    import standin_runtime
+
+    standin_runtime.install(library, visible.count(",") + 1)
+    standin_groups.install()

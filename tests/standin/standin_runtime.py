@@ -15,8 +15,8 @@ MATMUL_RATE = 1e11
 """Operations a second that it is said to reach; to measure it would take minutes."""
 
 
-def install(library: ctypes.CDLL) -> None:
-    """Put its answers in the place of ``torch.cuda``'s, which would say that there is no GPU."""
+def install(library: ctypes.CDLL, count: int) -> None:
+    """Put its answers for so many GPUs in the place of ``torch.cuda``'s, which would say that there is none."""
     library.standin_live.restype = library.standin_peak.restype = ctypes.c_int64
     facts = SimpleNamespace(name=NAME, total_memory=MEMORY, major=9, minor=0, multi_processor_count=1)
     answers: dict[str, Any] = {
@@ -26,7 +26,7 @@ def install(library: ctypes.CDLL) -> None:
         "is_current_stream_capturing": lambda: False,
         "_lazy_init": lambda: None,
         "_lazy_call": lambda call, **unused: call(),
-        "device_count": lambda: library.standin_devices(),
+        "device_count": lambda: count,
         "current_device": lambda: library.standin_device(),
         "set_device": lambda device: library.standin_use_device(torch.device(device).index or 0),
         "get_device_name": lambda device=None: NAME,
@@ -41,7 +41,7 @@ def install(library: ctypes.CDLL) -> None:
         "stream": lambda stream: nullcontext(),
         "Stream": MagicMock,
         "Event": MagicMock,
-        "default_generators": [torch.default_generator] * library.standin_devices(),
+        "default_generators": [torch.default_generator] * count,
     }
     random = {  # each a function of its own: torch's compiler keeps a list of them
         "get_rng_state": lambda device=None: torch.get_rng_state(),

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.command import nemo_adapt
 from helpers.live_bytes import LiveBytes
+from helpers.worlds import SHORT, small_world
 
 
 def both(make):
@@ -120,3 +122,13 @@ def reduce_on_the_cpu(rank):
 def test_tensors_of_the_cpu_are_not_sent(ranks):
     with pytest.raises(RuntimeError, match="No backend type associated with device type cpu"):
         ranks(2).run(reduce_on_the_cpu)
+
+
+@pytest.mark.parametrize(("gpus", "said"), [("0", "2 ranks on a machine of 1 GPU"), ("", "report:")])
+def test_more_ranks_than_gpus_are_refused_before_anything_is_made(monkeypatch, tmp_path, gpus, said):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    world = small_world(tmp_path)
+    answer = nemo_adapt("run", *SHORT, "run.name=few", "train.phases=[{steps: 2, lr: 1e-3}]", cwd=world)
+    assert said in answer.out + answer.err
+    assert (answer.code, (world / "runs" / "few").exists()) == ((2, False) if gpus else (0, True)), answer.err
+    assert not gpus or answer.err.count("\n") == 1

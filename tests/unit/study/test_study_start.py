@@ -49,7 +49,7 @@ from pathlib import Path
 from nemo_adapt import cli
 from nemo_adapt.study import start
 cli.main = lambda: print(os.environ.get("RANK"), os.environ.get("WORLD_SIZE"), flush=True)
-start._run([], Path("{tmp_path}/log"), {alone})
+start._run([], Path("{tmp_path}/log"), {alone}, {{}})
 """
     subprocess.run([sys.executable, "-c", text], env={**os.environ, "RANK": "0", "WORLD_SIZE": "1"}, check=True)
     assert (tmp_path / "log").read_text().strip() == said
@@ -64,7 +64,7 @@ from pathlib import Path
 from nemo_adapt import devices
 from nemo_adapt.study import start
 devices.on_gpu = lambda: True  # nothing is imported before the fork: it would only take time
-run = start.start(start.context(1), ["status", "{tmp_path}/r", "watch=0.1"], Path("{tmp_path}/log"), alone=True)
+run = start.start(start.context(1), ["status", "{tmp_path}/r", "watch=0.1"], Path("{tmp_path}/log"), True, {{}})
 print(run.pid, flush=True)
 time.sleep(600)
 """

@@ -1,0 +1,58 @@
+"""Which GPUs ranks and runs take, and what is said where there are too few."""
+
+import pytest
+
+from nemo_adapt import gpus
+from nemo_adapt.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("variables", "count", "number"),
+    [
+        ({}, 1, 0),
+        ({"LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"}, 4, 3),  # torchrun
+        ({"LOCAL_RANK": "3"}, 8, 3),  # Slurm's tasks see all
+        ({"LOCAL_RANK": "3"}, 1, 0),  # Slurm has bound one to each
+    ],
+)
+def test_each_rank_takes_its_own(monkeypatch, variables, count, number):
+    given(monkeypatch, variables)
+    assert gpus.of_this_rank(count) == number
+
+
+@pytest.mark.parametrize(
+    ("variables", "count"),
+    [({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, 1), ({"LOCAL_RANK": "4"}, 4)],
+)
+def test_more_ranks_than_gpus_is_one_line(monkeypatch, variables, count):
+    given(monkeypatch, variables)
+    with pytest.raises(UserError, match=f"ranks on a machine of {count} GPU.*set CUDA_VISIBLE_DEVICES= to compute"):
+        gpus.of_this_rank(count)
+
+
+def test_a_machine_without_gpus_has_room_for_any_ranks():
+    gpus.check_enough(8, 0)
+    gpus.check_enough(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("visible", "ranks", "count", "slots"),
+    [
+        (None, 2, 8, ["0,1", "2,3", "4,5", "6,7", "0,1"]),
+        ("4,GPU-5e", 1, 2, ["4", "GPU-5e", "4"]),
+        (None, 2, 3, ["0,1", "2,0"]),
+        (None, 1, 1, [None, None]),
+        (None, 1, 0, [None]),
+    ],
+)
+def test_runs_of_a_study_have_gpus_of_their_own(monkeypatch, visible, ranks, count, slots):
+    given(monkeypatch, {gpus.VISIBLE: visible} if visible else {})
+    found = [gpus.of_run(slot, ranks, count) for slot in range(len(slots))]
+    assert found == [{gpus.VISIBLE: slot} if slot else {} for slot in slots]
+
+
+def given(monkeypatch, variables):
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", gpus.VISIBLE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
