@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
@@ -26,10 +26,13 @@ def alone(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.lock")
-    if fenced and _is_ours_from_before(path):
+    if fenced and is_earlier(_holder(path) or {}, this_start()):
         path.unlink(missing_ok=True)
     while (held := _taken(path)) is None:
-        if not (waits or _is_ours_from_before(path)):
+        holder = _holder(path)
+        if holder is None:  # given up since
+            continue
+        if not (waits or is_earlier(holder, this_start())):
             raise UserError(f"{out} is being made by another process: wait until it has ended, or name another")
         time.sleep(LOOK_SECONDS)
     with held:
@@ -63,10 +66,11 @@ def _is_at(held: TextIO, path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat())
 
 
-def _is_ours_from_before(path: Path) -> bool:
-    """Whether a lock was last held by an earlier start of this Slurm job."""
+def _holder(path: Path) -> dict[str, Any] | None:
+    """The start that took a lock last, empty where that cannot be read; ``None`` for a lock that is not there."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError):
-        return False
-    return is_earlier(holder, this_start())
+        return {}

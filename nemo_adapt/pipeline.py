@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from nemo_adapt import gpus, ranks, reads
-from nemo_adapt.artifact import HashOf
+from nemo_adapt.artifact import HashOf, input_hash
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -166,9 +166,25 @@ def check_steps(config: Config, steps: list[Step]) -> None:
 def _run(config: Config, steps: list[Step]) -> None:
     check_steps(config, steps)
     if any(step.on_ranks for step in steps) and not ranks.already_started():
-        from nemo_adapt import devices
-
-        gpus.check_enough(config.parallel.ranks, devices.gpu_count())
+        _check_gpus(config, steps)
     claim(RunFolder.of(config), config)
     for step in steps:
         run_step(config, step)
+
+
+def _check_gpus(config: Config, steps: list[Step]) -> None:
+    """``UserError`` for more ranks than this machine has GPUs, unless all that they are for is finished."""
+    from nemo_adapt import devices
+
+    try:
+        gpus.check_enough(config.parallel.ranks, devices.gpu_count())
+    except UserError:
+        if not all(_is_finished(config, step) for step in steps if step.on_ranks):
+            raise
+
+
+def _is_finished(config: Config, step: Step) -> bool:
+    try:
+        return not change_of(config, step, input_hash)
+    except UserError:  # what it reads is not there yet
+        return False

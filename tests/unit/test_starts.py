@@ -51,6 +51,20 @@ def test_the_earlier_start_leaves_the_later_one_its_lock(tmp_path, monkeypatch):
         assert (tmp_path / ".train.lock").exists()
 
 
+def test_a_folder_that_is_given_up_while_it_is_asked_who_has_it(tmp_path, monkeypatch):
+    earlier, holder = locks.alone(tmp_path / "data"), locks._holder
+    earlier.__enter__()
+
+    def asked(path):
+        if path.exists():
+            earlier.__exit__(None, None, None)
+        return holder(path)
+
+    monkeypatch.setattr(locks, "_holder", asked)
+    with locks.alone(tmp_path / "data"):
+        pass
+
+
 def test_another_folder_is_waited_for(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
     earlier = locks.alone(tmp_path / "data")
