@@ -46,11 +46,12 @@ def prepared(cluster, world):
 
 @pytest.fixture(scope="session")
 def long(cluster, world, prepared):
-    """Words of a training that takes this machine half a minute, whatever it is; what an unbroken one ended with."""
+    """Words of a training that takes this machine a minute, whatever it is: more than two time limits leave it; what an
+    unbroken one ended with."""
     pace = prepared.copy("pace")
     pace.here("train", *SHORT, "train.phases=[{steps: 40, lr: 1e-3}]", "train.log_every=1")
     seconds = pace.metrics()[-1]["seconds"] - pace.metrics()[9]["seconds"]
-    steps = max(60, int(35 / (seconds / 30)))
+    steps = max(60, int(60 / (seconds / 30)))
     words = [*SHORT, f"train.phases=[{{steps: {steps}, lr: 1e-3}}]", "train.log_every=1", "train.attempts=0"]
     words += [f"train.save_every={max(5, steps // 10)}"]
     unbroken = prepared.copy("unbroken")
