@@ -19,6 +19,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -66,6 +67,16 @@ def has_transformer_engine() -> bool:
 def has_apex() -> bool:
     """True when NVIDIA's apex is installed with its kernels; a package of that name alone may be another."""
     return importlib.util.find_spec("amp_C") is not None and importlib.util.find_spec("apex") is not None
+
+
+def leave_gpu_libraries() -> None:
+    """Without a GPU, Transformer Engine and apex count as not installed; call before megatron-core is imported.
+
+    It takes their Adam and their clipping wherever they can be imported, as on a node to log in to.
+    """
+    if not on_gpu():
+        for name in ("transformer_engine", "apex", "amp_C"):
+            sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
 
 
 def facts() -> dict[str, Any]:
@@ -171,41 +182,55 @@ def seed_everything(seed: int) -> None:
 
 
 def fill_optimizer_state(optimizer: Any) -> None:
-    """Create Adam's moments before the first step, as loading a checkpoint needs them.
+    """Create Adam's moments before the first step, as saving and loading a checkpoint need them.
 
-    With apex or Transformer Engine Megatron does this itself; with torch's AdamW, whose state appears at the first
-    step, it has nothing to load into. torch's AdamW also gets its fused kernel, which reads and writes everything once
-    instead of ten times; Megatron does not ask for it.
+    torch's AdamW also gets its fused kernel, which reads and writes everything once instead of ten times; Megatron does
+    not ask for it.
     """
     for part in getattr(optimizer, "chained_optimizers", [optimizer]):
         inner = part.optimizer
         for group in inner.param_groups:
-            if isinstance(inner, torch.optim.AdamW):
+            if _counts_per_parameter(inner):
                 group["fused"] = True
             for parameter in group["params"]:
-                if not inner.state[parameter]:
-                    inner.state[parameter] = {
-                        "step": torch.tensor(0.0, device=parameter.device),  # where the fused kernel wants it
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
+                inner.state[parameter] = {
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+                if _counts_per_parameter(inner):  # where the fused kernel wants it
+                    inner.state[parameter]["step"] = torch.tensor(0.0, device=parameter.device)
 
 
 def load_optimizer_state(optimizer: Any, state: dict[str, Any], steps: int) -> None:
     """Give Megatron's ``optimizer`` the state of a checkpoint, and tell Adam how many steps it had made.
 
-    Megatron saves the number that the first rank has, which may train nothing and so have none.
+    Megatron saves the number that the first rank has, which may train nothing and so have none; and the Adam that saved
+    it may be another, which keeps it elsewhere.
     """
-    inner = state.get("optimizer", state)
-    if "state" in inner:  # all but the distributed optimizer
-        inner["state"].setdefault("common_step", torch.tensor(float(steps)))
+    parts = getattr(optimizer, "chained_optimizers", [optimizer])
+    saved = state.get("optimizer", state)
+    if "state" in saved:  # all but the distributed optimizer
+        saved["state"].pop("common_step", None)
+        if all(_counts_per_parameter(part.optimizer) for part in parts):
+            saved["state"]["common_step"] = torch.tensor(float(steps))
+    groups = [group for part in parts for group in part.optimizer.param_groups]
+    own = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     optimizer.load_state_dict(state)
-    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+    for part in parts:
         for group in part.optimizer.param_groups:
-            if "step" in group:  # where apex or Transformer Engine keep it
+            group.update(own.pop(0))  # the other Adam's has not all that this one looks for
+        if _counts_per_parameter(part.optimizer):
+            for parameter, values in part.optimizer.state.items():
+                values["step"] = torch.tensor(float(steps), device=parameter.device)
+        else:
+            for group in part.optimizer.param_groups:
                 group["step"] = steps
-        for parameter, state in part.optimizer.state.items():
-            state["step"] = torch.tensor(float(steps), device=parameter.device)
+
+
+def _counts_per_parameter(adam: Any) -> bool:
+    """Whether it keeps its number of steps with each parameter, as torch's does; apex's and Transformer Engine's have
+    one for a group, and nothing but moments with a parameter."""
+    return isinstance(adam, torch.optim.AdamW)
 
 
 class _TorchWithoutCuda:

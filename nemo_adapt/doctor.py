@@ -141,13 +141,15 @@ def _of_torch() -> dict[str, Any]:
     missing = "there is no GPU for Transformer Engine" if installed else "no Transformer Engine"
     facts = devices.facts()
     others = [name for name in facts["backends"] if name != facts["backend"]]
-    kernels = "Transformer Engine's" if installed else "apex's" if apex else ""
+    theirs = "Transformer Engine's" if installed else "apex's" if apex else ""
+    kernels = theirs if devices.on_gpu() else ""  # else they are left alone
+    none = f"there is no GPU for {theirs}" if theirs else "no Transformer Engine, no apex"
     facts["apex"] = apex
     facts["uses"] = {
         "layers": "Transformer Engine's" if engine else f"megatron-core's with torch's attention ({missing})",
-        "optimizer": f"{kernels} fused Adam" if kernels else "torch's fused AdamW (no Transformer Engine, no apex)",
-        "clipping": f"{kernels} kernels" if kernels else "torch, in place (no Transformer Engine, no apex)",
-        "context parallelism": "can be used" if engine else f"cannot be used ({missing})",
+        "optimizer": f"{kernels} fused Adam" if kernels else f"torch's fused AdamW ({none})",
+        "clipping": f"{kernels} kernels" if kernels else f"torch, in place ({none})",
+        "context parallelism": f"keys and values {'go around' if engine else 'are gathered'}",
         "ranks meet by": facts["backend"] + (f" (also there: {', '.join(others)})" if others else ""),
         "fastText vectors": "gensim" if importlib.util.find_spec("gensim") else "cannot be trained (no gensim)",
     }

@@ -31,9 +31,13 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
         )
 
 
-def engine_fits(shape: Shape, train: TrainConfig) -> bool:
-    """Whether the layers of Transformer Engine have all that the model and its training need."""
-    return shape.is_plain and not train.reset_attention
+def engine_fits(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:
+    """Whether the layers of Transformer Engine have all that the model and its training need.
+
+    Its ranks share a sequence in bf16 alone (no backend in its ``get_attention_backend`` takes fp32 there).
+    """
+    shares_fp32 = parallel.cp > 1 and train.precision == "fp32"
+    return shape.is_plain and not train.reset_attention and not shares_fp32
 
 
 def check_positions(shape: Shape, seq_length: int) -> None:

@@ -75,6 +75,7 @@ def save_own_parts(cls: Any) -> None:
             for number, parameter, start, tensors in own(self)
         }
 
+    @torch.no_grad()  # in fp32 its parameters are views of the model's
     def load(self: Any, state: dict[int, Any]) -> None:
         for number, parameter, _, _ in own(self):
             flat = {name: torch.cat([part.flatten() for part in found]) for name, found in state[number].items()}

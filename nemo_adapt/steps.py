@@ -115,6 +115,9 @@ def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:
 
 def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Call the stage's function."""
+    from nemo_adapt import devices  # imports torch
+
+    devices.leave_gpu_libraries()
     importlib.import_module(step.module).build(config, inputs, stage.workplace)
 
 

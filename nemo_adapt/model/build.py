@@ -72,7 +72,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
     dtype = DTYPES[train.precision]
-    fuses = _has_engine_layers(shape, train) and shape.transformer.get("gated_linear_unit", False)
+    fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
     interleaved = parallel.virtual > 1
     return TransformerConfig(
@@ -122,14 +122,16 @@ def _leave(weight: torch.Tensor) -> None:
     """An initialization that does nothing."""
 
 
-def _has_engine_layers(shape: Shape, train: TrainConfig) -> bool:
+def _has_engine_layers(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:
     """Whether layers are Transformer Engine's."""
-    return devices.has_transformer_engine() and engine_fits(shape, train)
+    return devices.has_transformer_engine() and engine_fits(shape, train, parallel)
 
 
-def layer_spec(shape: Shape, train: TrainConfig, config: TransformerConfig, chunk: int | None) -> Any:
+def layer_spec(
+    shape: Shape, parallel: ParallelConfig, train: TrainConfig, config: TransformerConfig, chunk: int | None
+) -> Any:
     """Transformer Engine's layers where it is installed and has what is needed, else Megatron's with ours."""
-    if _has_engine_layers(shape, train):
+    if _has_engine_layers(shape, train, parallel):
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
     layer, attention = spec.submodules, spec.submodules.self_attention.submodules
@@ -167,11 +169,12 @@ def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, voca
     """
     config = transformer_config(shape, parallel, train)
     numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
-    return [_chunk(shape, train, config, vocab, padded, number) for number in numbers]
+    return [_chunk(shape, parallel, train, config, vocab, padded, number) for number in numbers]
 
 
 def _chunk(
     shape: Shape,
+    parallel: ParallelConfig,
     train: TrainConfig,
     config: TransformerConfig,
     vocab: int,
@@ -183,7 +186,7 @@ def _chunk(
     place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
     model = _Model(
         config=config,
-        transformer_layer_spec=layer_spec(shape, train, config, chunk),
+        transformer_layer_spec=layer_spec(shape, parallel, train, config, chunk),
         vocab_size=padded,
         max_sequence_length=shape.max_positions,
         pre_process=parallel_state.is_pipeline_first_stage(**place),

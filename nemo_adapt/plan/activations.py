@@ -78,7 +78,7 @@ class Layer:
     def gathers(self) -> bool:
         """Whether ranks that share a sequence gather its keys and values (`model.context`); in Transformer Engine's
         layers these go around (its AttnFuncWithCPAndKVP2P)."""
-        return self.parallel.cp > 1 and not (self.on_gpu and engine_fits(self.shape, self.train))
+        return self.parallel.cp > 1 and not (self.on_gpu and engine_fits(self.shape, self.train, self.parallel))
 
     @property
     def seen(self) -> float:

@@ -152,7 +152,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     unit = config.resize.padded_vocab_multiple
     yield "vocabulary", f"{before:,} -> {after:,} ({models.vocabulary}), padded to {plan.padded:,} ({unit} x TP)"
     sizes = f"TP {parallel.tp} x PP {parallel.pp} x CP {parallel.cp} x DP {parallel.dp} = {parallel.ranks} ranks"
-    engine = engine_fits(models.target, config.train)
+    engine = engine_fits(models.target, config.train, parallel)
     flags = {
         "sequence": parallel.sequence,
         "recompute": config.train.recompute,

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import dist_checkpointing, parallel_state
+import torch.distributed as dist
+from megatron.core import parallel_state
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt import ranks
@@ -13,6 +14,7 @@ from nemo_adapt.checkpoint.copy import TABLES
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER
+from nemo_adapt.model.weights import load_weights
 from nemo_adapt.progress import say
 from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
@@ -45,7 +47,7 @@ def load_resized(
     """
     opened = Checkpoint(checkpoint)
     try:
-        load_all_but_tables(chunks, checkpoint)
+        load_weights(chunks, checkpoint, left_out=TABLES)
     except (Exception, CheckpointException):  # the second is no Exception
         opened.examine()  # where a file is damaged that is an error of one line
         raise
@@ -61,24 +63,6 @@ def load_resized(
         shard = held.shard.detach().view(len(held.shard), -1)
         source = source_shard(opened, held, group)
         Resize(source, plan, kept, seed, f"{checkpoint}: {held.key}").fill(shard, group.rank() * len(shard))
-
-
-def load_all_but_tables(chunks: list[Any], checkpoint: Path) -> None:
-    """Load every tensor but the tables; each must be there."""
-    wanted = {
-        str(number): {
-            name: tensor
-            for name, tensor in chunk.sharded_state_dict().items()
-            if not name.endswith("_extra_state") and getattr(tensor, "key", name) not in TABLES
-        }
-        for number, chunk in enumerate(chunks)
-    }
-    loaded = dist_checkpointing.load(wanted, str(checkpoint))
-    for number, chunk in enumerate(chunks):
-        answer = chunk.load_state_dict(loaded[str(number)], strict=False)
-        absent = [name for name in answer.missing_keys if name not in TABLES and not name.endswith("_extra_state")]
-        if absent or answer.unexpected_keys:
-            raise ValueError(f"{checkpoint}: not loaded {absent}, unexpected {answer.unexpected_keys}")
 
 
 def tables_of(model: Any) -> list[Held]:
@@ -99,9 +83,17 @@ def tables_of(model: Any) -> list[Held]:
 def source_shard(opened: Checkpoint, held: Held, group: Any) -> ShardedTable:
     """This TP rank's even share of the checkpoint's table, in the model's dtype and on its device.
 
-    A bias is a table of one column.
+    A bias is a table of one column. Each rank of a DP group reads some of the rows, and sends them to the others.
     """
-    total, size, rank = opened.sizes[held.key][0], group.size(), group.rank()
+    total, *columns = opened.sizes[held.key]
+    size, rank = group.size(), group.rank()
     bounds = tuple(total * part // size for part in range(size + 1))
-    rows = opened.rows(held.key, bounds[rank], bounds[rank + 1]).to(device=held.shard.device, dtype=held.shard.dtype)
-    return ShardedTable(rows.view(len(rows), -1), bounds, group if size > 1 else None)
+    first, count = bounds[rank], bounds[rank + 1] - bounds[rank]
+    rows = held.shard.detach().new_empty((count, *columns))
+    readers = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    for reader in range(readers.size()):
+        low, high = (count * part // readers.size() for part in (reader, reader + 1))
+        if reader == readers.rank():
+            rows[low:high] = opened.rows(held.key, first + low, first + high)
+        dist.broadcast(rows[low:high], group=readers, group_src=reader)
+    return ShardedTable(rows.view(count, -1), bounds, group if size > 1 else None)

@@ -8,6 +8,7 @@ from nemo_adapt.artifact import Inputs
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
+from nemo_adapt.model.weights import sharded_weights
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 
@@ -18,4 +19,4 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     start_parallel(config.parallel, config.resize.seed)
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
     chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))
-    dist_checkpointing.save({"model": [chunk.sharded_state_dict() for chunk in chunks]}, str(out))
+    dist_checkpointing.save({"model": sharded_weights(chunks)}, str(out))

@@ -5,6 +5,8 @@ from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
+from nemo_adapt.checkpoint.copy import TABLES
+
 VOCAB = 251
 """Of the target: 245 rows of the source and six new ones."""
 
@@ -32,6 +34,22 @@ def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distr
 def test_ranks_share_the_writing_of_weights(folders, ranks):
     one, other = ranks(2).run(saving_bodies.who_saves, tiny_config(), folders, VOCAB)
     assert one == pytest.approx(other, rel=0.1)
+
+
+def test_ranks_share_the_reading(folders, ranks):
+    """Each weight, and each row of a table, is read by one of the two."""
+    found = ranks(2).run(saving_bodies.what_is_read, tiny_config(), folders)
+    (one, its_rows, names), (other, other_s_rows, _) = found
+    assert sorted([*one, *other]) == sorted(name for name in names if name not in TABLES)
+    assert sum(one.values()) == pytest.approx(sum(other.values()), rel=0.1)
+    assert its_rows
+    for key, rows in its_rows.items():
+        assert abs(len(rows) - len(other_s_rows[key])) <= 1
+        assert sorted(rows + other_s_rows[key]) == list(range(len(rows) + len(other_s_rows[key])))
+
+
+def test_there_may_be_more_ranks_than_weights(folders, ranks):
+    assert ranks(2).run(saving_bodies.load_one_weight, tiny_config(), folders) == [True, True]
 
 
 def test_a_save_waits_for_the_one_before_and_says_how_long(tmp_path, folders, ranks):

@@ -91,7 +91,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         dist.init_process_group(backend, init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
         try:
             answer = (True, moved(body(rank, *moved(arguments, here)), there))
-        except Exception:
+        except BaseException:  # what torch raises for a checkpoint is no Exception
             answer = (False, traceback.format_exc())
         if answer[0]:
             # What holds the groups, and so their threads, of which hundreds would wake up all the time.

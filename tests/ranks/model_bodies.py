@@ -11,6 +11,7 @@ from megatron.core import dist_checkpointing, parallel_state
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.context import own_part
+from nemo_adapt.model.weights import load_weights
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.token_map import TokenMap
 
@@ -93,6 +94,5 @@ def trained_logits(
     start_parallel(config.parallel, config.train.seed)
     (model,) = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
     model.eval()
-    state = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(checkpoint))
-    model.load_state_dict(state["model"])
+    load_weights([model], checkpoint)
     return forward(model, ids)

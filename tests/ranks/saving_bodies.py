@@ -11,6 +11,7 @@ from unittest import mock
 import psutil
 import torch
 from helpers.folders import Folders
+from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing import ShardedTensor
 from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import is_main_replica
@@ -18,7 +19,9 @@ from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSys
 from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
+from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
+from nemo_adapt.model.weights import SHARDED, load_weights, sharded_weights
 from nemo_adapt.phases import phases
 from nemo_adapt.train import checkpoints, loop, state
 from nemo_adapt.train.fence import Fence
@@ -100,11 +103,39 @@ def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         weights = state.weights_to_save(next(steps).trainer.chunks)
         mine = [
-            part
-            for part in nested_values(weights)
-            if isinstance(part, state.SHARDED) and is_main_replica(part.replica_id)
+            part for part in nested_values(weights) if isinstance(part, SHARDED) and is_main_replica(part.replica_id)
         ]
         return sum(part.data.numel() for part in mine)
+
+
+def what_is_read(rank: int, config: Config, folders: Folders) -> tuple[dict[str, int], dict[str, list[int]], list[str]]:
+    """Numbers that this rank reads of each weight; rows of each table; names of all weights."""
+    weights: dict[str, int] = {}
+    tables: dict[str, list[int]] = {}
+    load, rows = dist_checkpointing.load, Checkpoint.rows
+
+    def seen(state: Any, *arguments: Any) -> Any:
+        weights.update({name: value.data.numel() for name, value in state["model"]["0"].items()})
+        return load(state, *arguments)
+
+    def seen_rows(self: Checkpoint, key: str, start: int, stop: int) -> torch.Tensor:
+        tables.setdefault(key, []).extend(range(start, stop))
+        return rows(self, key, start, stop)
+
+    with mock.patch.object(dist_checkpointing, "load", seen), mock.patch.object(Checkpoint, "rows", seen_rows):
+        chunks = load_chunks(config, folders)
+    return weights, tables, [name for name, _ in chunks[0].named_parameters()]
+
+
+def load_one_weight(rank: int, config: Config, folders: Folders) -> bool:
+    """Whether a weight that was overwritten is what it was, after it alone was loaded."""
+    chunks = load_chunks(config, folders)
+    keys = {value.key for state in sharded_weights(chunks).values() for value in state.values()}
+    weight = chunks[0].decoder.final_layernorm.weight.detach()
+    before = weight.clone()
+    weight.fill_(7.0)
+    load_weights(chunks, folders.checkpoint, left_out=keys - {"decoder.final_layernorm.weight"})
+    return torch.equal(weight, before)
 
 
 def _live(trainer: Any) -> list[torch.Tensor]:

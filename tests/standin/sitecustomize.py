@@ -3,9 +3,13 @@
 import ctypes
 import os
 
+import standin_engine
+
 NODE = "0,1,2,3,4,5,6,7"
 """GPUs of a node, as ``CUDA_VISIBLE_DEVICES`` names them."""
 
+os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # a GPU's kernels are made with Triton, which is not there
+standin_engine.install(os.environ.get("NEMO_ADAPT_STANDIN_ENGINE", ""))
 visible = os.environ.get("CUDA_VISIBLE_DEVICES", NODE)
 if visible:
     # Before torch: it asks only once whether there is a GPU.

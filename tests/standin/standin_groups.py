@@ -25,7 +25,8 @@ class Done(Work):
         self._tensors, self._work = tensors, work
 
     def wait(self, *unused: Any) -> bool:
-        return self._work is None or self._work.wait()
+        work, self._work = self._work, None  # gloo's can be waited for once, NCCL's as often as one likes
+        return work is None or work.wait()
 
     def is_completed(self) -> bool:
         return self._work is None or self._work.is_completed()

@@ -54,6 +54,7 @@ def test_a_machine_with_everything(programs, monkeypatch):
     }  # fmt: skip
     monkeypatch.setattr(devices, "facts", lambda: facts)
     monkeypatch.setattr(devices, "has_transformer_engine", lambda: True)
+    monkeypatch.setattr(devices, "on_gpu", lambda: True)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
     said = table(doctor.report())
     assert said["Slurm"].splitlines() == [
@@ -67,7 +68,9 @@ def test_a_machine_with_everything(programs, monkeypatch):
 def test_apex_is_known_by_its_kernels(monkeypatch):
     there = {"apex", "amp_C"}
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name if name in there else None)
-    assert devices.has_apex() and "optimizer: apex's fused Adam" in table(doctor.report())["uses"]
+    for on_gpu, said in (True, "apex's fused Adam"), (False, "torch's fused AdamW (there is no GPU for apex's)"):
+        monkeypatch.setattr(devices, "on_gpu", lambda on_gpu=on_gpu: on_gpu)
+        assert devices.has_apex() and f"optimizer: {said}" in table(doctor.report())["uses"]
     there.remove("amp_C")
     assert not devices.has_apex() and "no apex" in table(doctor.report())["uses"]
 

@@ -1,5 +1,7 @@
 """Whose layers a model is made of, where Transformer Engine is installed."""
 
+from dataclasses import replace
+
 import pytest
 from helpers.plans_of_models import plan_config, settings
 from megatron.core.transformer import ModuleSpec
@@ -12,16 +14,23 @@ ENGINE = ModuleSpec(object)
 
 
 @pytest.mark.parametrize(
-    ("name", "reset_attention", "engine"),
-    [("llama", False, True), ("llama", True, False), ("qwen3", False, True), ("gemma2", False, False)],
+    ("name", "changes", "cp", "engine"),
+    [
+        ("llama", {}, 1, True),
+        ("llama", {"reset_attention": True}, 1, False),
+        ("llama", {"precision": "bf16"}, 2, True),
+        ("llama", {"precision": "fp32"}, 2, False),
+        ("qwen3", {}, 1, True),
+        ("gemma2", {}, 1, False),
+    ],
 )
-def test_they_are_its_layers_where_they_have_what_is_needed(monkeypatch, name, reset_attention, engine):
-    """Its attention does not go document by document, and it has no capped scores."""
-    hf_config, train = settings(name), plan_config().train
-    shape, train.reset_attention = families.of(hf_config).shape(hf_config), reset_attention
-    config = build.transformer_config(shape, ParallelConfig(), train)
+def test_they_are_its_layers_where_they_have_what_is_needed(monkeypatch, name, changes, cp, engine):
+    """Its attention does not go document by document, shares no sequences in fp32, and has no capped scores."""
+    hf_config, parallel = settings(name), ParallelConfig(cp=cp)
+    shape, train = families.of(hf_config).shape(hf_config), replace(plan_config().train, **changes)
+    config = build.transformer_config(shape, parallel, train)
     monkeypatch.setattr(build, "get_gpt_layer_with_transformer_engine_spec", lambda **unused: ENGINE)
     monkeypatch.setattr(build, "get_num_layers_to_build", lambda *unused: 2)
-    assert build.layer_spec(shape, train, config, None) is not ENGINE
+    assert build.layer_spec(shape, parallel, train, config, None) is not ENGINE
     monkeypatch.setattr(devices, "has_transformer_engine", lambda: True)
-    assert (build.layer_spec(shape, train, config, None) is ENGINE) == engine
+    assert (build.layer_spec(shape, parallel, train, config, None) is ENGINE) == engine

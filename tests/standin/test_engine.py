@@ -1,0 +1,101 @@
+"""Transformer Engine's layers and Adam on the stand-in: they are taken, and a training may change to ours and back."""
+
+import os
+
+import pytest
+import torch
+from helpers.command import nemo_adapt
+from helpers.folders import folders_of
+from helpers.rank_pool import RankPool
+from helpers.tiny import TinyLlama, tiny_config
+from helpers.worlds import SHORT, small_world
+from ranks import engine_bodies, training_bodies
+
+from nemo_adapt.config import PhaseConfig
+
+ENGINE = "NEMO_ADAPT_STANDIN_ENGINE"
+VOCAB = 251
+"""Of the target: 245 rows of the source and six new ones."""
+
+pytestmark = pytest.mark.skipif(not os.environ.get(ENGINE), reason=f"{ENGINE} names no Transformer Engine")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return folders_of(tmp_path, TinyLlama(vocab=245), new=VOCAB - 245)
+
+
+def config_of(precision="bf16", distributed_optimizer=True, **parallel):
+    config = tiny_config(**parallel)
+    config.train.global_batch, config.train.micro_batch, config.train.seq_length = 8, 2, training_bodies.SEQ
+    config.train.precision, config.train.distributed_optimizer = precision, distributed_optimizer
+    config.train.phases = [PhaseConfig("new_rows", 2, 1e-2), PhaseConfig("all", 4, 1e-2)]
+    return config
+
+
+def test_layers_and_adam_are_its(folders, ranks):
+    used = ranks(1).run(engine_bodies.used, config_of(), folders, VOCAB)[0]
+    assert used == {
+        "linear_qkv": "TELayerNormColumnParallelLinear",
+        "core_attention": "TEDotProductAttention",
+        "linear_fc2": "TERowParallelLinear",
+        "final_layernorm": "RMSNorm",
+        "adam": "transformer_engine.pytorch.optimizers.fused_adam",
+    }
+
+
+def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
+    config = config_of()
+    config.train.reset_attention = True
+    used = ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]
+    assert used["core_attention"] == "CoreAttention" and used["adam"].startswith("transformer_engine.")
+
+
+@pytest.mark.parametrize("layout", [{"cp": 2}, {"tp": 2, "sequence": True}, {"pp": 2, "virtual": 2}, {"dp": 2}])
+def test_layouts_in_bf16(folders, ranks, layout):
+    """Its attention sends keys around where ranks share a sequence; losses are those of one rank, but for rounding."""
+    if "virtual" in layout:
+        folders = folders_of(folders.model.parent / "four", TinyLlama(vocab=245, layers=4), new=VOCAB - 245)
+    alone = ranks(1).run(training_bodies.train, config_of(), folders, VOCAB)[0]
+    found = ranks(2).run(training_bodies.train, config_of(**layout), folders, VOCAB)[0]
+    torch.testing.assert_close(found.losses, alone.losses, rtol=0, atol=0.02)
+    torch.testing.assert_close(found.grad_norms, alone.grad_norms, rtol=0.02, atol=0)
+
+
+@pytest.fixture
+def without_engine(monkeypatch):
+    """Ranks on the stand-in without Transformer Engine."""
+    pools = []
+
+    def pool(size):
+        monkeypatch.setenv(ENGINE, "")
+        pools.append(RankPool(size))
+        return pools[-1]
+
+    yield pool
+    for each in pools:
+        each.close()
+
+
+@pytest.mark.parametrize("distributed_optimizer", [True, False])
+@pytest.mark.parametrize("first", ["with", "without"])
+def test_a_training_goes_on_with_other_layers_and_another_adam(
+    tmp_path, folders, ranks, without_engine, first, distributed_optimizer
+):
+    """From a GPU machine without it to the cluster's container, and back: weights, moments and steps are there."""
+    config = config_of("fp32", distributed_optimizer, dp=2)
+    its, ours = ranks(2), without_engine(2)
+    words = (config, folders, VOCAB, tmp_path / "saved")
+    saves, resumes = (its, ours) if first == "with" else (ours, its)
+    whole = saves.run(training_bodies.train_and_save, *words, 0, 6, timeout=200)[0]
+    for step in (1, 3):
+        found = resumes.run(training_bodies.train_and_save, *words, step, 6, timeout=200)[0]
+        torch.testing.assert_close(found, whole[step:], rtol=0, atol=1e-5)
+
+
+def test_without_a_gpu_its_kernels_are_left_alone(tmp_path, monkeypatch):
+    """It can be imported where there is no GPU, as on a node to log in to; its Adam would be given memory it cannot
+    reach."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    answer = nemo_adapt("run", *SHORT, "run.name=cpu", "train.phases=[{steps: 2, lr: 1e-3}]", cwd=small_world(tmp_path))
+    assert answer.code == 0, answer.err
