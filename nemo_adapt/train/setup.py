@@ -13,9 +13,9 @@ from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer, get
 from megatron.core.optimizer.optimizer_config import ParamKey
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
-from nemo_adapt import devices
 from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.phases import NEW_ROWS, Trained, trained
+from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import freeze
 from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend, sum_over_copies
 
@@ -90,7 +90,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
         wrapped.append(DistributedDataParallel(config, ddp_config, inner, disable_bucketing=number > 0))
     optimizer = get_megatron_optimizer(_optimizer_config(train, phase), wrapped, _overrides(train, phase))
     optimizer.get_grad_norm = partial(_finite, optimizer.get_grad_norm)  # asked within its step, before the update
-    devices.fill_optimizer_state(optimizer)
+    adam.fill_moments(optimizer)
     for rows in new_rows:
         rows.listen()
     config.finalize_model_grads_func = partial(_finalize, chunks=chunks, new_rows=new_rows)

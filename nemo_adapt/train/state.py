@@ -8,8 +8,8 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.dict_utils import dict_list_map_outplace, nested_values
 from megatron.core.dist_checkpointing.mapping import is_main_replica
 
-from nemo_adapt import devices
 from nemo_adapt.model.weights import SHARDED, Weights, load_weights, sharded_weights, share_out
+from nemo_adapt.train import adam
 from nemo_adapt.train.new_rows import NAME as NEW_ROWS
 from nemo_adapt.train.setup import Trainer
 
@@ -44,7 +44,7 @@ def load_optimizer(checkpoint: Path, trainer: Trainer) -> None:
     wanted = optimizer_state(trainer, is_loading=True)
     state = dist_checkpointing.load(wanted, str(checkpoint))
     trainer.scheduler.load_state_dict(state["scheduler"])
-    devices.load_optimizer_state(trainer.optimizer, state["optimizer"], trainer.scheduler.num_steps)
+    adam.load(trainer.optimizer, state["optimizer"], trainer.scheduler.num_steps)
 
 
 def weights_to_save(chunks: list[Any]) -> Weights:
