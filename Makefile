@@ -46,12 +46,11 @@ test-slurm: $(STAMP)
 
 # What runs on GPUs, on GPUs that are made of main memory: which tensor is where, what ranks send. With our layers and torch's
 # Adam, and with Transformer Engine's (20 minutes).
-test-standin: export NEMO_ADAPT_STANDIN = $(CURDIR)/.venv/standin.so
-test-standin: export PYTHONPATH = $(CURDIR)/tests/standin
+ON_STANDIN := NEMO_ADAPT_STANDIN=$(CURDIR)/.venv/standin.so PYTHONPATH=$(CURDIR)/tests/standin
 test-standin: $(STAMP) .venv/standin.so $(ENGINE)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	$(ON_STANDIN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		tests/standin tests/distributed tests/e2e tests/unit/evaluate tests/unit/resize tests/unit/train
-	NEMO_ADAPT_STANDIN_ENGINE=$(CURDIR)/$(ENGINE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	$(ON_STANDIN) NEMO_ADAPT_STANDIN_ENGINE=$(CURDIR)/$(ENGINE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		tests/standin tests/distributed tests/e2e/test_road.py
 
 # Its Python, as megatron-core 0.16 wants it (8 MB): its kernels are in other packages, and are not for this machine.
