@@ -6,7 +6,8 @@ megatron-core 0.16 assumes CUDA:
 - ``torch.cuda.current_device`` and friends, which its constructors ask for a device;
 - tensors that six of its modules create with ``device="cuda"``;
 - the random-number tracker, which keeps CUDA generator states: on a CPU the default generator stands for it;
-- the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with.
+- the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with;
+- the Adam of Transformer Engine or apex, which it takes wherever that can be imported (``leave_gpu_libraries``).
 
 On both, when neither Transformer Engine nor NVIDIA's apex is there, the distributed optimizer runs over torch's AdamW
 and its loading is mended, and passes over memory that change nothing are left out (see ``mends``).

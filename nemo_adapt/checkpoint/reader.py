@@ -51,11 +51,11 @@ class Checkpoint:
             box_of(out, _less(begin, offset), lengths).copy_(part)
         return out
 
-    def examine(self) -> None:
-        """``Damaged`` that names the first file in which a stored box cannot be found. Reads where boxes lie, not
-        their numbers."""
-        for tensor in self._tensors.values():
-            for chunk in tensor.chunks:
+    def examine(self, *keys: str) -> None:
+        """``Damaged`` that names the first file in which a stored box cannot be found, of tensors ``keys`` or of all.
+        Reads where boxes lie, not their numbers."""
+        for key in keys or self._tensors:
+            for chunk in self._tensors[key].chunks:
                 self._stored(chunk)
 
     def _stored(self, chunk: Chunk) -> "Stored":

@@ -16,17 +16,24 @@ Weights = dict[str, dict[str, Any]]
 """Number of a chunk -> name of a parameter -> how it is sharded."""
 
 
+def replicas() -> dist.ProcessGroup:
+    """The ranks that have the same weights as this one."""
+    return parallel_state.get_data_parallel_group(with_context_parallel=True)
+
+
 def sharded_weights(chunks: list[Any], **how: Any) -> Weights:
     """Every parameter of the bare model ``chunks``; also new rows, while they are parameters of their own.
 
     The states that Transformer Engine's modules have beside them (scales of fp8, which is not used) are left out: what
     its layers have saved loads into ours, and what ours have into its.
     """
-    states = {str(number): chunk.sharded_state_dict(metadata=how) for number, chunk in enumerate(chunks)}
-    return {
-        number: {name: value for name, value in state.items() if isinstance(value, SHARDED)}
-        for number, state in states.items()
-    }
+    weights = {}
+    for number, chunk in enumerate(chunks):
+        state = chunk.sharded_state_dict(metadata=dict(how))
+        weights[str(number)] = {name: value for name, value in state.items() if isinstance(value, SHARDED)}
+        forgotten = {name for name, _ in chunk.named_parameters()} - weights[str(number)].keys()
+        assert not forgotten, forgotten  # they would be neither saved nor loaded
+    return weights
 
 
 def share_out(weights: Weights) -> dict[tuple[str, str], int]:
@@ -34,8 +41,8 @@ def share_out(weights: Weights) -> dict[tuple[str, str], int]:
 
     All ranks of the group come to the same. ``weights`` name that rank as the one whose copy counts.
     """
-    rank, size = _place()
-    given = [0] * size
+    group = replicas()
+    given = [0] * group.size()
     by_size = sorted(
         ((number, name, value) for number, state in weights.items() for name, value in state.items()),
         key=lambda each: -each[2].data.numel(),
@@ -45,7 +52,7 @@ def share_out(weights: Weights) -> dict[tuple[str, str], int]:
         holder = holders[number, name] = given.index(min(given))
         given[holder] += value.data.numel()
         *others, _ = value.replica_id  # the last is the DP rank, as Megatron numbers replicas
-        value.replica_id = (*others, (rank - holder) % size)
+        value.replica_id = (*others, (group.rank() - holder) % group.size())
     return holders
 
 
@@ -59,10 +66,9 @@ def load_weights(chunks: list[Any], checkpoint: Path, left_out: Container[str] =
         number: {name: value for name, value in state.items() if value.key not in left_out}
         for number, state in sharded_weights(chunks).items()
     }
-    rank, _ = _place()
-    holders = share_out(weights)
+    group, holders = replicas(), share_out(weights)
     mine = {
-        number: {name: value for name, value in state.items() if holders[number, name] == rank}
+        number: {name: value for name, value in state.items() if holders[number, name] == group.rank()}
         for number, state in weights.items()
     }
     loaded = dist_checkpointing.load({"model": mine}, str(checkpoint))
@@ -70,17 +76,6 @@ def load_weights(chunks: list[Any], checkpoint: Path, left_out: Container[str] =
     for number, chunk in enumerate(chunks):
         answer = chunk.load_state_dict(states.get(str(number), {}), strict=False)
         assert not answer.unexpected_keys, answer
-    group = _group()
     for (chunk_number, name), holder in holders.items():
         dist.broadcast(chunks[int(chunk_number)].get_parameter(name).detach(), group=group, group_src=holder)
     return dict(loaded)
-
-
-def _group() -> dist.ProcessGroup:
-    return parallel_state.get_data_parallel_group(with_context_parallel=True)
-
-
-def _place() -> tuple[int, int]:
-    """This rank in its DP group, and the group's size."""
-    group = _group()
-    return group.rank(), group.size()

@@ -14,7 +14,7 @@ from nemo_adapt.checkpoint.copy import TABLES
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER
-from nemo_adapt.model.weights import load_weights
+from nemo_adapt.model.weights import load_weights, replicas
 from nemo_adapt.progress import say
 from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
@@ -90,7 +90,8 @@ def source_shard(opened: Checkpoint, held: Held, group: Any) -> ShardedTable:
     bounds = tuple(total * part // size for part in range(size + 1))
     first, count = bounds[rank], bounds[rank + 1] - bounds[rank]
     rows = held.shard.detach().new_empty((count, *columns))
-    readers = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    readers = replicas()
+    opened.examine(held.key)  # all of them: where one alone finds damage, the others wait for what it has read
     for reader in range(readers.size()):
         low, high = (count * part // readers.size() for part in (reader, reader + 1))
         if reader == readers.rank():

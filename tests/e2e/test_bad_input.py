@@ -86,12 +86,26 @@ def test_what_cannot_be_trained_is_said_before_anything_starts(place, short, wor
     assert not (place / "runs" / "late").exists()
 
 
-def test_what_only_the_ranks_find_is_said_once(world, short, prepared):
-    """Bytes of the checkpoint before that only Megatron's own loading reads: both ranks meet them, one line comes out,
+DATA_PARALLEL = ["parallel.tp=1", "parallel.sequence=false", "parallel.dp=2", "train.micro_batch=4"]
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("decoder.layers.mlp.linear_fc2.weight", []),
+        ("decoder.layers.mlp.linear_fc2.weight", DATA_PARALLEL),
+        ("embedding.word_embeddings.weight", DATA_PARALLEL),
+    ],
+    ids=["weight read by both", "weight read by one", "rows read by each"],
+)
+def test_what_only_the_ranks_find_is_said_once(world, short, prepared, key, words):
+    """Bytes of the checkpoint that are read by ranks alone, also where one of them reads for both: one line comes out,
     nothing looks finished. A file that is cut short is said before they start."""
+    shutil.rmtree(world / "runs" / "ranks", ignore_errors=True)
+    short = [*short, *words]
     training = Training.prepared(world, "ranks", [], prepared)
     folder = training.folder.parent / "convert"
-    chunk = Checkpoint(folder)._tensors["decoder.layers.mlp.linear_fc2.weight"].chunks[0]
+    chunk = Checkpoint(folder)._tensors[key].chunks[0]
     with (folder / chunk.file).open("r+b") as file:
         file.seek(chunk.begin)
         file.write(b"not a tensor")

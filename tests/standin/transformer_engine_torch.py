@@ -5,7 +5,6 @@ where its compiled extension would. Arguments and results are those of transform
 """
 
 import math
-from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -156,15 +155,11 @@ def _scores(query: Tensor, key: Tensor, scale: float, mask: str) -> Tensor:
     return scores.masked_fill(unseen, -math.inf)
 
 
-def _turn(layout: str) -> Callable[[Tensor], Tensor]:
-    """From the layout of a tensor to [batch, heads, seq, dim], and back."""
-    orders = {NVTE_QKV_Layout.NVTE_SBHD_SBHD_SBHD: (1, 2, 0, 3), NVTE_QKV_Layout.NVTE_BSHD_BSHD_BSHD: (0, 2, 1, 3)}
-    return lambda tensor: tensor.permute(orders[layout])
-
-
-def _turn_back(layout: str) -> Callable[[Tensor], Tensor]:
-    orders = {NVTE_QKV_Layout.NVTE_SBHD_SBHD_SBHD: (2, 0, 1, 3), NVTE_QKV_Layout.NVTE_BSHD_BSHD_BSHD: (0, 2, 1, 3)}
-    return lambda tensor: tensor.permute(orders[layout]).contiguous()
+ORDERS = {
+    NVTE_QKV_Layout.NVTE_SBHD_SBHD_SBHD: ((1, 2, 0, 3), (2, 0, 1, 3)),
+    NVTE_QKV_Layout.NVTE_BSHD_BSHD_BSHD: ((0, 2, 1, 3), (0, 2, 1, 3)),
+}
+"""Of dimensions, from a layout to [batch, heads, seq, dim] and back."""
 
 
 def fused_attn_fwd(
@@ -188,10 +183,11 @@ def fused_attn_fwd(
 ) -> list[Tensor]:
     """The output, the logarithm of each query's sum of exponentials [batch, heads, seq, 1], a generator's state."""
     assert not dropout
-    q, k, v = map(_turn(layout), (query, key, value))
+    there, back = ORDERS[layout]
+    q, k, v = (tensor.permute(there) for tensor in (query, key, value))
     scores = _scores(q, k, scale, mask)
     v = v.float().repeat_interleave(q.shape[1] // v.shape[1], 1)
-    out = _turn_back(layout)((scores.softmax(-1) @ v).to(query.dtype))
+    out = (scores.softmax(-1) @ v).to(query.dtype).permute(back).contiguous()
     return [out, scores.logsumexp(-1, keepdim=True), torch.zeros(2, dtype=torch.int64, device=query.device)]
 
 
@@ -220,15 +216,16 @@ def fused_attn_bwd(
     *unused: Any,
 ) -> list[Tensor | None]:
     """Gradients of query, key, value and no bias, from the sums of exponentials that are given, of all ranks' keys."""
-    turn, back = _turn(layout), _turn_back(layout)
-    q, k, v, o, d = (turn(tensor).float() for tensor in (query, key, value, out, grad))
+    there, back = ORDERS[layout]
+    q, k, v, o, d = (tensor.permute(there).float() for tensor in (query, key, value, out, grad))
     times = q.shape[1] // k.shape[1]
     wide_k, wide_v = (tensor.repeat_interleave(times, 1) for tensor in (k, v))
     weights = (_scores(q, k, scale, mask) - kept[0]).exp()
     inner = weights * (d @ wide_v.transpose(2, 3) - (d * o).sum(-1, keepdim=True)) * scale
     grads = inner @ wide_k, inner.transpose(2, 3) @ q, weights.transpose(2, 3) @ d
     narrow = [grads[0]] + [each.unflatten(1, (k.shape[1], times)).sum(2) for each in grads[1:]]
-    return [*(back(each.to(tensor.dtype)) for each, tensor in zip(narrow, (query, key, value), strict=True)), None]
+    given = zip(narrow, (query, key, value), strict=True)
+    return [*(each.to(tensor.dtype).permute(back).contiguous() for each, tensor in given), None]
 
 
 def multi_tensor_scale(chunk: int, overflow: Tensor, lists: list[list[Tensor]], scale: float) -> None:
@@ -267,6 +264,11 @@ def multi_tensor_adam(
         parameter.sub_(lr * change)
 
 
+def get_cudnn_version() -> int:
+    """9.14.0."""
+    return 91400
+
+
 def __getattr__(name: str) -> Any:
     """What is not here cannot be called."""
     if name.startswith("__"):
@@ -276,8 +278,3 @@ def __getattr__(name: str) -> Any:
         raise NotImplementedError(f"transformer_engine_torch.{name} has no stand-in")
 
     return missing
-
-
-def get_cudnn_version() -> int:
-    """9.14.0."""
-    return 91400
