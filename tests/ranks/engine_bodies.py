@@ -3,12 +3,18 @@
 from contextlib import closing
 
 from helpers.folders import Folders
+from megatron.core.extensions.transformer_engine import HAVE_TE
 from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
 from nemo_adapt.config import Config
 from nemo_adapt.phases import phases
 from nemo_adapt.train import loop
+
+
+def is_there(rank: int) -> bool:
+    """Whether Megatron has found it."""
+    return HAVE_TE
 
 
 def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, str]:

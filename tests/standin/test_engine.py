@@ -68,8 +68,10 @@ def without_engine(monkeypatch):
     pools = []
 
     def pool(size):
-        monkeypatch.setenv(ENGINE, "")
         pools.append(RankPool(size))
+        with monkeypatch.context() as change:
+            change.setenv(ENGINE, "")
+            assert pools[-1].run(engine_bodies.is_there) == [False] * size  # starts it
         return pools[-1]
 
     yield pool
@@ -85,6 +87,7 @@ def test_a_training_goes_on_with_other_layers_and_another_adam(
     """From a GPU machine without it to the cluster's container, and back: weights, moments and steps are there."""
     config = config_of("fp32", distributed_optimizer, dp=2)
     its, ours = ranks(2), without_engine(2)
+    assert its.run(engine_bodies.is_there) == [True, True]
     words = (config, folders, VOCAB, tmp_path / "saved")
     saves, resumes = (its, ours) if first == "with" else (ours, its)
     whole = saves.run(training_bodies.train_and_save, *words, 0, 6, timeout=200)[0]
