@@ -124,6 +124,16 @@ def matmul_rate(dtype: torch.dtype) -> float:
     return best
 
 
+def keep_order(sends_in_layers: bool) -> None:
+    """Have GPUs before Blackwell begin kernels in the order in which they are asked for; call before ``start_ranks``.
+
+    There layers whose ranks send while they compute (TP, CP) need it, or a product takes the whole GPU and what was to
+    be sent beside it waits for its end (Megatron-LM's arguments.py). What the environment says is left as it is.
+    """
+    if on_gpu() and sends_in_layers and torch.cuda.get_device_capability()[0] < 10:
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+
+
 def start_ranks() -> None:
     """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK; of several, MASTER_ADDR).
 

@@ -54,6 +54,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
     Raises ``UserError`` when the world size is no multiple of ``tp * pp * cp``.
     """
     devices.prepare_megatron()
+    devices.keep_order(parallel.tp * parallel.cp > 1)
     devices.start_ranks()
     world_size = dist.get_world_size()
     size = parallel.tp * parallel.pp * parallel.cp
@@ -75,6 +76,8 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
     interleaved = parallel.virtual > 1
+    # Its kernel turns all samples of a micro batch by the same angles.
+    turns = devices.has_transformer_engine() and shape.rotary is not None and not train.reset_positions
     return TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -109,11 +112,10 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         output_layer_init_method=_leave,
         embedding_init_method=_leave,
         bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
-        # The fused kernels below need a GPU and, mostly, Transformer Engine or apex.
-        bias_dropout_fusion=False,
-        masked_softmax_fusion=False,
-        apply_rope_fusion=False,
-        gradient_accumulation_fusion=False,
+        apply_rope_fusion=turns,
+        bias_dropout_fusion=False,  # there is no dropout
+        masked_softmax_fusion=False,  # nor an attention that is written out
+        gradient_accumulation_fusion=False,  # of the output layer it needs apex, see _add_in_products
         **shape.transformer,
     )
 
@@ -199,6 +201,8 @@ def _chunk(
         vp_stage=chunk,
     )
     model.z_loss = train.z_loss
+    if _has_engine_layers(shape, train, parallel):
+        _add_in_products(model.decoder)
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
@@ -209,3 +213,13 @@ def _chunk(
     if model.post_process:
         finish_output(model, shape, vocab, padded)
     return model.to(devices.best_device())
+
+
+def _add_in_products(decoder: Any) -> None:
+    """Have Transformer Engine's layers add the gradients of weights to their fp32 sums within the matrix product.
+
+    Without it each micro batch writes them in the weights' precision, reads them again, and adds them.
+    """
+    for module in decoder.modules():
+        if hasattr(module, "fuse_wgrad_accumulation"):
+            module.fuse_wgrad_accumulation = True

@@ -9,8 +9,9 @@
 - Context parallelism: keys and values go around, once forward and twice backward (with their gradients).
 - Pipeline: activations and their gradients between neighbours; (pp - 1) / virtual micro batches of idle time
   (arXiv 2104.04473, section 2.2).
-- Data parallelism: gradients in fp32, beside the backward pass of the last micro batch (`train.setup`; not those of new
-  rows), and with the distributed optimizer the weights; what Adam reads and writes.
+- Data parallelism: gradients in fp32, beside the backward pass of the last micro batch, and with the distributed
+  optimizer the weights, beside the forward pass of the first (`train.setup`; not those of new rows); what Adam reads
+  and writes.
 
 Nothing else overlaps. (Interleaved stages send beside computing; what they send is counted all the same: it is little.)
 Ranks are laid out as Megatron does, TP nearest, then CP, DP, PP; a group that does not fit a node takes the speed
@@ -89,9 +90,9 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     sent = (parallel.pp > 1) * parallel.virtual * (1 + (back > 0)) * stream / (tp if parallel.sequence else 1)
     pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
     gradients, weights, optimizer = _update(models, config, what)
-    backward = computation * _share_back(shape, train.seq_length, what, train.recompute)
-    beside = 0.0 if NEW_ROWS in what.kinds else backward
-    data = max(0.0, gradients - beside) + weights
+    share = _share_back(shape, train.seq_length, what, train.recompute)
+    beside = 0.0 if NEW_ROWS in what.kinds else computation
+    data = max(0.0, gradients - share * beside) + max(0.0, weights - (1 - share) * beside)
     of_micro_batch = computation + tensor + context + pipeline
     idle = (parallel.pp - 1) / parallel.virtual * of_micro_batch
     seconds = count * of_micro_batch + idle + data + optimizer

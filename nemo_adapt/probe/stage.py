@@ -94,6 +94,7 @@ def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar
                 break
             loss = made.result.nats / math.log(2) / made.result.bytes
             if made.step in marks:
+                made.trainer.gather()
                 found[made.step] = held_out.bits_per_byte(chunks)
             bar.advance(1, f"{Choice.of_config(config.resize).name}, seed {config.resize.seed}")
     return {"bits_per_byte": {str(at): found.get(at) for at in marks}, "training_loss": loss}

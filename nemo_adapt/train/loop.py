@@ -36,7 +36,7 @@ class Stepped:
     """Number of its phase, from 1."""
     ends_phase: bool
     trainer: Trainer
-    """Good until the next step is asked for."""
+    """Good until the next step is asked for. Within a phase weights are read after its ``gather``."""
     result: StepResult
     lr: float
 
@@ -69,6 +69,8 @@ def run(
                 result = train_step(trainer, micro_batches, data.token_bytes)
                 done += 1
                 lr = trainer.optimizer.param_groups[0]["lr"]
+                if done == end:
+                    trainer.gather()
                 yield Stepped(done, number, done == end, trainer, result, lr)
         finally:
             trainer.release()

@@ -44,7 +44,8 @@ class Trainer:
     def update(self) -> float:
         """One step of the optimizer and of the schedule; returns the global gradient norm before clipping.
 
-        A norm that is no number is returned without the step: weights stay as they are.
+        A norm that is no number is returned without the step: weights stay as they are. What other data-parallel ranks
+        have updated may come only with the next forward pass: ``gather`` before weights are read.
         """
         self.scheduler.step(1)
         try:
@@ -55,12 +56,20 @@ class Trainer:
             rows.put_back()
         return float(grad_norm or 0.0)
 
+    def gather(self) -> None:
+        """Wait for the weights that other data-parallel ranks have updated. A collective."""
+        for wrapped in self.wrapped:
+            if wrapped.use_forward_hook:
+                wrapped.start_param_sync(force_sync=True)
+
     def release(self) -> None:
         """Let go of gradient buffers and optimizer state, whoever still holds this trainer; the bare model stays."""
         config = self.chunks[0].config
         config.finalize_model_grads_func = config.grad_scale_func = config.no_sync_func = None
         for chunk, wrapped in zip(self.chunks, self.wrapped, strict=True):
             wrapped.grad_accs.clear()  # their hooks and the wrapper hold each other
+            if wrapped.use_forward_hook:
+                wrapped.disable_forward_pre_hook(param_sync=False)
             give_back(chunk, self.new_rows)
         self.wrapped = self.new_rows = []
         self.optimizer = self.scheduler = None
@@ -79,9 +88,11 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     for chunk in chunks:
         freeze(chunk, what)
         new_rows += lend(chunk, new) if NEW_ROWS in what.kinds else []
+    overlaps = _overlaps(what)
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
-        overlap_grad_reduce=_overlaps(what),
+        overlap_grad_reduce=overlaps,
+        overlap_param_gather=overlaps and train.distributed_optimizer,
         use_distributed_optimizer=train.distributed_optimizer,
     )
     wrapped = []
@@ -101,8 +112,8 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
 
 
 def _overlaps(what: Trained) -> bool:
-    """Whether ranks add up gradients while the backward pass goes on. Those of new rows are handed over by hand, and a
-    rank alone would only cut up its buffer."""
+    """Whether ranks add up gradients while the backward pass goes on, and send each other weights during the forward
+    pass. Gradients of new rows are handed over by hand, and a rank alone would only cut up its buffer."""
     ranks = parallel_state.get_data_parallel_world_size(with_context_parallel=True)
     return ranks > 1 and NEW_ROWS not in what.kinds
 

@@ -79,6 +79,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
                 stop, late = agree(signals.seen, late)
                 best = None
                 if held_out and made.step % train.score_every == 0:
+                    made.trainer.gather()
                     scores = {language: text.bits_per_byte(chunks) for language, text in held_out.items()}
                     metrics.held_out(scores)
                     score = scores[config.evaluate.target] if train.keep_best else None

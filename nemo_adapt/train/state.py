@@ -20,10 +20,11 @@ Megatron is given a copy each time: it notes the process group in it, which must
 
 
 def saved_state(trainer: Trainer) -> dict[str, Any]:
-    """What is saved, copied where this rank trains on in the same memory; from a GPU it is copied anyway.
+    """What is saved, copied where this rank trains on in the same memory; from a GPU it is copied anyway. A collective.
 
     Numbers that are not sharded are sent to all ranks: on the CPU, or each would take memory of the first one's GPU.
     """
+    trainer.gather()
     state = {"model": weights_to_save(trainer.chunks), **optimizer_state(trainer, is_loading=False)}
     state = dict_list_map_outplace(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, state)
     for tensor in nested_values(state):

@@ -66,13 +66,15 @@ def check_equal(alone, ranks, layout):
 
 
 @pytest.mark.parametrize("layout", [{"dp": 2}, {"cp": 2}, {"dp": 2, "pp": 2}], ids=["dp2", "cp2", "dp2-pp2"])
-def test_ranks_add_up_gradients_while_they_are_made(alone, ranks, layout):
-    """Part by part, on the first stage; a rank alone has one, and nothing to add."""
+def test_ranks_send_while_they_compute(alone, ranks, layout):
+    """Gradients while they are made, and weights while others are used, part by part, on the first stage; a rank alone
+    has one part, and nothing to send."""
     tiny, folders, reference = alone
     config = training_config(**layout)
     found = ranks(config.parallel.ranks).run(training_bodies.train, config, folders, tiny.vocab + 6)
     parts, rest = divmod(found[0].early, len(reference.losses) - 1)  # the first step shows Megatron what to wait for
     assert parts >= 4 and rest == 0 and reference.early == 0
+    assert found[0].on_the_way == parts * len(reference.losses) and reference.on_the_way == 0
 
 
 def test_plain_optimizer_equals_distributed(alone, ranks):

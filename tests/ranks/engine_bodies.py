@@ -1,6 +1,8 @@
 """What ranks do in tests of Transformer Engine."""
 
 from contextlib import closing
+from typing import Any
+from unittest import mock
 
 from helpers.folders import Folders
 from megatron.core.extensions.transformer_engine import HAVE_TE
@@ -17,8 +19,9 @@ def is_there(rank: int) -> bool:
     return HAVE_TE
 
 
-def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, str]:
-    """Classes of which a layer consists, and where the optimizer comes from."""
+def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, Any]:
+    """Classes of which a layer consists, and where the optimizer comes from; how many weights have got their gradients
+    within the product, and how often its kernel has turned queries and keys, both in the first step."""
     chunks = load_chunks(config, folders)
     decoder = chunks[0].decoder
     attention, mlp = decoder.layers[0].self_attention, decoder.layers[0].mlp
@@ -28,6 +31,14 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, s
         "linear_fc2": mlp.linear_fc2,
         "final_layernorm": decoder.final_layernorm,
     }
-    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+    import transformer_engine_torch as kernels
+
+    steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))
+    with (
+        mock.patch.object(kernels, "fused_rope_forward", side_effect=kernels.fused_rope_forward) as turn,
+        closing(steps),
+    ):
         adam = next(steps).trainer.optimizer.chained_optimizers[0].optimizer
-        return {**{name: type(part).__name__ for name, part in parts.items()}, "adam": type(adam).__module__}
+        added = [getattr(each, "grad_added_to_main_grad", False) for each in chunks[0].parameters()]
+        classes = {name: type(part).__name__ for name, part in parts.items()}
+        return {**classes, "adam": type(adam).__module__, "added_in_products": sum(added), "turned": turn.call_count}

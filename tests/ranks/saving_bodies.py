@@ -50,9 +50,10 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
     go = threading.Event()
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
-        before = _all(trainer)
         with files_wait_for(go):
             saver.save(trainer, {"step": 1})
+        trainer.gather()  # it would show here if what was saved had come from before
+        before = _all(trainer)
         with torch.no_grad():
             for tensor in _live(trainer):
                 tensor.fill_(7.0)

@@ -49,6 +49,8 @@ class Trained:
     """By phase: how many numbers this rank's optimizer held as first moments."""
     early: int = 0
     """Parts of the gradients that this rank began to add up while its backward pass went on."""
+    on_the_way: int = 0
+    """Parts of the weights that it began to gather and trained on without waiting for them."""
     left_behind: int = 0
     """Trainers of earlier phases that are still in memory."""
 
@@ -133,17 +135,22 @@ def train_and_save(
 @contextmanager
 def small_buckets(answer: Trained) -> Iterator[None]:
     """Gradient buffers of parts that are as small for their model as Megatron's (40 million numbers) are for a real
-    one; counts those that are added up early."""
-    start = _ParamAndGradBucketGroup.start_grad_sync
+    one; counts those that are added up early, and those that are gathered while it goes on."""
+    start, gather = _ParamAndGradBucketGroup.start_grad_sync, _ParamAndGradBucketGroup.start_param_sync
 
     def counted(self: Any, *arguments: Any, **named: Any) -> None:
         answer.early += torch._C._current_graph_task_id() >= 0  # a backward pass goes on
         start(self, *arguments, **named)
 
+    def gathered(self: Any, *arguments: Any, **named: Any) -> None:
+        gather(self, *arguments, **named)
+        answer.on_the_way += self.param_gather_handle is not None
+
     small = partial(setup.DistributedDataParallelConfig, bucket_size=BUCKET)
     with (
         mock.patch.object(setup, "DistributedDataParallelConfig", small),
         mock.patch.object(_ParamAndGradBucketGroup, "start_grad_sync", counted),
+        mock.patch.object(_ParamAndGradBucketGroup, "start_param_sync", gathered),
     ):
         yield
 

@@ -34,14 +34,22 @@ def config_of(precision="bf16", distributed_optimizer=True, **parallel):
 
 
 def test_layers_and_adam_are_its(folders, ranks):
-    used = ranks(1).run(engine_bodies.used, config_of(), folders, VOCAB)[0]
+    config = config_of()
+    config.train.phases = [PhaseConfig("all", 1, 1e-2)]
+    used = ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]
     assert used == {
         "linear_qkv": "TELayerNormColumnParallelLinear",
         "core_attention": "TEDotProductAttention",
         "linear_fc2": "TERowParallelLinear",
         "final_layernorm": "RMSNorm",
         "adam": "transformer_engine.pytorch.optimizers.fused_adam",
+        "added_in_products": 2 * 4,  # layers, each of four products
+        "turned": 4 * 2 * 2,  # micro batches, layers, queries and keys
     }
+
+
+def test_a_phase_of_new_rows_adds_nothing_in_products(folders, ranks):
+    assert ranks(1).run(engine_bodies.used, config_of(), folders, VOCAB)[0]["added_in_products"] == 0
 
 
 def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
@@ -49,6 +57,26 @@ def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
     config.train.reset_attention = True
     used = ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]
     assert used["core_attention"] == "CoreAttention" and used["adam"].startswith("transformer_engine.")
+    assert used["added_in_products"] == 0 and used["turned"] == 4 * 2 * 2
+
+
+def test_samples_of_other_positions_are_not_turned_together(folders, ranks, without_engine):
+    config = config_of("fp32")
+    config.train.reset_positions = True
+    assert ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]["turned"] == 0
+    found, expected = (
+        each(1).run(training_bodies.train, config, folders, VOCAB)[0] for each in (ranks, without_engine)
+    )
+    torch.testing.assert_close(found.losses, expected.losses, rtol=0, atol=1e-5)
+
+
+def test_recomputed_layers_add_once(folders, ranks):
+    losses = []
+    for recompute in (False, True):
+        config = config_of("fp32")
+        config.train.recompute = recompute
+        losses.append(ranks(1).run(training_bodies.train, config, folders, VOCAB)[0].losses)
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", [{"cp": 2}, {"tp": 2, "sequence": True}, {"pp": 2, "virtual": 2}, {"dp": 2}])

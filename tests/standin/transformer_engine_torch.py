@@ -4,50 +4,40 @@ All that is Python there (layers and what their ranks send, Adam, which attentio
 where its compiled extension would. Arguments and results are those of transformer_engine_torch 2.11 (csrc/extensions).
 """
 
-import math
-from enum import IntEnum
 from typing import Any
 
 import torch
+from engine_attention import (
+    TORCH,
+    DType,
+    Names,
+    NVTE_Fused_Attn_Backend,
+    NVTE_Mask_Type,
+    NVTE_QKV_Layout,
+    fused_attn_bwd,
+    fused_attn_fwd,
+    fused_rope_backward,
+    fused_rope_forward,
+    get_fused_attn_backend,
+)
+
+__all__ = [
+    "DType",
+    "NVTE_Fused_Attn_Backend",
+    "NVTE_Mask_Type",
+    "NVTE_QKV_Layout",
+    "fused_attn_bwd",
+    "fused_attn_fwd",
+    "fused_rope_backward",
+    "fused_rope_forward",
+    "get_fused_attn_backend",
+]
 
 Tensor = torch.Tensor
 
 
-class _Names(type):
-    """A class any attribute of which is there, and is its own name: what enumerations are good for here."""
-
-    def __getattr__(cls, name: str) -> str:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-class DType(metaclass=_Names):
-    """Types of numbers; TORCH has torch's."""
-
-
-TORCH = {DType.kFloat32: torch.float32, DType.kBFloat16: torch.bfloat16}
-
-
-class NVTE_QKV_Layout(metaclass=_Names):
-    """Which dimension is which; NVTE_SBHD_SBHD_SBHD is [seq, batch, heads, dim], each of the three by itself."""
-
-
-class NVTE_Mask_Type(metaclass=_Names):
-    """Causal or not."""
-
-
-class _Other(metaclass=_Names):
+class _Other(metaclass=Names):
     """Enumerations that nothing here looks at."""
-
-
-class NVTE_Fused_Attn_Backend(IntEnum):
-    """Which of cuDNN's attentions."""
-
-    NVTE_No_Backend = -1
-    NVTE_F16_max512_seqlen = 0
-    NVTE_F16_arbitrary_seqlen = 1
-    NVTE_FP8 = 2
 
 
 NVTE_QKV_Format = NVTE_Bias_Type = NVTE_Softmax_Type = CommOverlapType = _Other
@@ -77,6 +67,8 @@ def generic_gemm(
     """``b @ a``, each turned where it says so (cuBLAS counts columns first); with ``grad`` also the sum of ``b``."""
     assert quantizer is None and not gelu and workspace.device == a.device
     flat_a, flat_b = a.flatten(0, -2), b.flatten(0, -2)
+    if out is not None:  # rounded once, when it is written
+        flat_a, flat_b = flat_a.to(out.dtype), flat_b.to(out.dtype)
     product = (flat_b.T if b_turned else flat_b) @ (flat_a.T if a_turned else flat_a)
     if not b_turned:
         product = product.view(*b.shape[:-1], -1)
@@ -136,96 +128,6 @@ def layernorm_bwd(
     back = inner - inner.mean(-1, keepdim=True) - plain * (inner * plain).mean(-1, keepdim=True)
     sums = (grad.float() * plain).sum(0).to(weight.dtype), grad.float().sum(0).to(weight.dtype)
     return (rsigma[:, None] * back).to(hidden.dtype), *sums
-
-
-def get_fused_attn_backend(training: bool, query: str, key: str, *unused: Any) -> NVTE_Fused_Attn_Backend:
-    """None for fp32, as the real kernels."""
-    fits = query == DType.kBFloat16
-    return NVTE_Fused_Attn_Backend.NVTE_F16_arbitrary_seqlen if fits else NVTE_Fused_Attn_Backend.NVTE_No_Backend
-
-
-def _scores(query: Tensor, key: Tensor, scale: float, mask: str) -> Tensor:
-    """Of [batch, heads, seq, dim], in fp32."""
-    scores = query.float() @ key.float().repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3) * scale
-    if mask == NVTE_Mask_Type.NVTE_NO_MASK:
-        return scores
-    assert mask in (NVTE_Mask_Type.NVTE_CAUSAL_MASK, NVTE_Mask_Type.NVTE_CAUSAL_BOTTOM_RIGHT_MASK), mask
-    last = scores.shape[3] - scores.shape[2] if "BOTTOM_RIGHT" in mask else 0
-    unseen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(1 + last)
-    return scores.masked_fill(unseen, -math.inf)
-
-
-ORDERS = {
-    NVTE_QKV_Layout.NVTE_SBHD_SBHD_SBHD: ((1, 2, 0, 3), (2, 0, 1, 3)),
-    NVTE_QKV_Layout.NVTE_BSHD_BSHD_BSHD: ((0, 2, 1, 3), (0, 2, 1, 3)),
-}
-"""Of dimensions, from a layout to [batch, heads, seq, dim] and back."""
-
-
-def fused_attn_fwd(
-    longest_query: int,
-    longest_key: int,
-    training: bool,
-    scale: float,
-    dropout: float,
-    set_zero: bool,
-    layout: str,
-    bias_type: str,
-    mask: str,
-    softmax: str,
-    window: tuple[int, int],
-    query_ends: Tensor,
-    key_ends: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *unused: Any,
-) -> list[Tensor]:
-    """The output, the logarithm of each query's sum of exponentials [batch, heads, seq, 1], a generator's state."""
-    assert not dropout
-    there, back = ORDERS[layout]
-    q, k, v = (tensor.permute(there) for tensor in (query, key, value))
-    scores = _scores(q, k, scale, mask)
-    v = v.float().repeat_interleave(q.shape[1] // v.shape[1], 1)
-    out = (scores.softmax(-1) @ v).to(query.dtype).permute(back).contiguous()
-    return [out, scores.logsumexp(-1, keepdim=True), torch.zeros(2, dtype=torch.int64, device=query.device)]
-
-
-def fused_attn_bwd(
-    longest_query: int,
-    longest_key: int,
-    scale: float,
-    dropout: float,
-    set_zero: bool,
-    layout: str,
-    bias_type: str,
-    mask: str,
-    softmax: str,
-    window: tuple[int, int],
-    deterministic: bool,
-    query_ends: Tensor,
-    key_ends: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    grad: Tensor,
-    dtype: torch.dtype,
-    dtype_name: str,
-    kept: list[Tensor],
-    *unused: Any,
-) -> list[Tensor | None]:
-    """Gradients of query, key, value and no bias, from the sums of exponentials that are given, of all ranks' keys."""
-    there, back = ORDERS[layout]
-    q, k, v, o, d = (tensor.permute(there).float() for tensor in (query, key, value, out, grad))
-    times = q.shape[1] // k.shape[1]
-    wide_k, wide_v = (tensor.repeat_interleave(times, 1) for tensor in (k, v))
-    weights = (_scores(q, k, scale, mask) - kept[0]).exp()
-    inner = weights * (d @ wide_v.transpose(2, 3) - (d * o).sum(-1, keepdim=True)) * scale
-    grads = inner @ wide_k, inner.transpose(2, 3) @ q, weights.transpose(2, 3) @ d
-    narrow = [grads[0]] + [each.unflatten(1, (k.shape[1], times)).sum(2) for each in grads[1:]]
-    given = zip(narrow, (query, key, value), strict=True)
-    return [*(each.to(tensor.dtype).permute(back).contiguous() for each, tensor in given), None]
 
 
 def multi_tensor_scale(chunk: int, overflow: Tensor, lists: list[list[Tensor]], scale: float) -> None:
