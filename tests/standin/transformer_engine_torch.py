@@ -7,31 +7,16 @@ where its compiled extension would. Arguments and results are those of transform
 from typing import Any
 
 import torch
-from engine_attention import (
-    TORCH,
-    DType,
-    Names,
-    NVTE_Fused_Attn_Backend,
-    NVTE_Mask_Type,
-    NVTE_QKV_Layout,
-    fused_attn_bwd,
-    fused_attn_fwd,
-    fused_rope_backward,
-    fused_rope_forward,
-    get_fused_attn_backend,
-)
-
-__all__ = [
-    "DType",
-    "NVTE_Fused_Attn_Backend",
-    "NVTE_Mask_Type",
-    "NVTE_QKV_Layout",
-    "fused_attn_bwd",
-    "fused_attn_fwd",
-    "fused_rope_backward",
-    "fused_rope_forward",
-    "get_fused_attn_backend",
-]
+from engine_attention import TORCH, Names
+from engine_attention import DType as DType
+from engine_attention import NVTE_Fused_Attn_Backend as NVTE_Fused_Attn_Backend
+from engine_attention import NVTE_Mask_Type as NVTE_Mask_Type
+from engine_attention import NVTE_QKV_Layout as NVTE_QKV_Layout
+from engine_attention import fused_attn_bwd as fused_attn_bwd
+from engine_attention import fused_attn_fwd as fused_attn_fwd
+from engine_attention import fused_rope_backward as fused_rope_backward
+from engine_attention import fused_rope_forward as fused_rope_forward
+from engine_attention import get_fused_attn_backend as get_fused_attn_backend
 
 Tensor = torch.Tensor
 
