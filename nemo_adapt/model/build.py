@@ -76,8 +76,6 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
     interleaved = parallel.virtual > 1
-    # Its kernel turns all samples of a micro batch by the same angles.
-    turns = devices.has_transformer_engine() and shape.rotary is not None and not train.reset_positions
     return TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -112,7 +110,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         output_layer_init_method=_leave,
         embedding_init_method=_leave,
         bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
-        apply_rope_fusion=turns,
+        apply_rope_fusion=devices.has_transformer_engine() and shape.rotary is not None,  # see turn_by_positions
         bias_dropout_fusion=False,  # there is no dropout
         masked_softmax_fusion=False,  # nor an attention that is written out
         gradient_accumulation_fusion=False,  # of the output layer it needs apex, see _add_in_products

@@ -24,13 +24,17 @@ def turn_by_positions(model: Any) -> None:
     """Have a GPTModel's rotary angles taken at the position ids that it is called with, [batch or 1, seq].
 
     As shipped (megatron-core 0.16.1, gpt_model.py) it turns by places in the sample, whatever the position ids say. The
-    angles are [seq, batch or 1, 1, columns]. Under context parallelism position ids are those of this rank's part, so
+    angles are [seq, batch or 1, 1, columns]; a kernel that turns queries and keys (``config.apply_rope_fusion``) takes
+    them where all samples have the same. Under context parallelism position ids are those of this rank's part, so
     that the angles of the whole sequence must not have been cut.
     """
     called_with: list[torch.Tensor | None] = [None]
+    has_kernel = model.config.apply_rope_fusion
 
     def note(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        called_with[0] = named["position_ids"] if "position_ids" in named else arguments[1]
+        positions = named["position_ids"] if "position_ids" in named else arguments[1]
+        called_with[0] = positions
+        model.config.apply_rope_fusion = has_kernel and (positions is None or len(positions) == 1)
 
     def pick(module: Any, arguments: Any, angles: torch.Tensor) -> torch.Tensor | None:
         positions = called_with[0]

@@ -27,7 +27,7 @@ def logits_and_gradients(
     found = forward(model.eval(), ids[:, :-1])
     trainer = build_trainer([model.train()], config.train, PhaseConfig(steps=1, lr=1e-3), Span(0, 0))
     trainer.wrapped[0].zero_grad_buffer()
-    positions = torch.arange(ids.shape[1] - 1, device=ids.device).expand(len(ids), -1)
+    positions = torch.arange(ids.shape[1] - 1, device=ids.device)[None]
     batch = {"tokens": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
     token_bytes = torch.ones(int(ids.max()) + 1, dtype=torch.int32, device=ids.device)
     forward_backward(trainer.wrapped, [own_part(batch)], token_bytes, forward_only=False)

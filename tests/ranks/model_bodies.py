@@ -45,7 +45,7 @@ def forward(
     length, shared = ids.shape[1], parallel_state.get_context_parallel_world_size()
     if shared > 1 and documents is None:  # what is behind is not seen
         ids = torch.nn.functional.pad(ids, (0, -length % (2 * shared)))
-    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids) if positions is None else positions
+    positions = torch.arange(ids.shape[1], device=ids.device)[None] if positions is None else positions
     part = own_part({"ids": ids, "positions": positions})
     ids, positions = part["ids"], part["positions"]
     with torch.no_grad():

@@ -60,7 +60,7 @@ def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
     assert used["added_in_products"] == 0 and used["turned"] == 4 * 2 * 2
 
 
-def test_samples_of_other_positions_are_not_turned_together(folders, ranks, without_engine):
+def test_samples_that_differ_in_positions_are_not_turned_by_its_kernel(folders, ranks, without_engine):
     config = config_of("fp32")
     config.train.reset_positions = True
     assert ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]["turned"] == 0
