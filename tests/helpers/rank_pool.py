@@ -1,5 +1,6 @@
 """A pool of ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -32,25 +33,22 @@ class RankPool:
         """``body(rank, *arguments)`` on every rank; the answers in rank order. Tensors in them are moved to the rank's
         device, and back.
 
-        ``body`` is a function of a module (spawned processes find it by name). If a rank raises or gives no answer in
-        ``timeout`` seconds, the pool is thrown away and an error tells which rank and why.
+        ``body`` is a function of a module (spawned processes find it by name). If a rank raises, dies, or gives no
+        answer in ``timeout`` seconds, the pool is thrown away and an error tells which rank and why.
         """
         if not self._workers:
             self._start()
             timeout += START_SECONDS
         for _, pipe in self._workers:
-            pipe.send((body, arguments))
+            with contextlib.suppress(BrokenPipeError):  # it has died: so does its answer say
+                pipe.send((body, arguments))
         until = time.monotonic() + timeout
-        answers = [pipe.recv() if pipe.poll(max(0.0, until - time.monotonic())) else None for _, pipe in self._workers]
-        wrong = [
-            f"rank {rank}: " + ("no answer in time" if answer is None else answer[1])
-            for rank, answer in enumerate(answers)
-            if answer is None or not answer[0]
-        ]
+        answers = [_answer(process, pipe, until) for process, pipe in self._workers]
+        wrong = [f"rank {rank}: {answer}" for rank, (is_well, answer) in enumerate(answers) if not is_well]
         if wrong:
             self.close()
             raise RuntimeError("\n".join(wrong))
-        return [answer[1] for answer in answers if answer]
+        return [answer for _, answer in answers]
 
     def close(self) -> None:
         """End the processes."""
@@ -67,6 +65,16 @@ class RankPool:
             process.start()
             there.close()
             self._workers.append((process, here))
+
+
+def _answer(process: Any, pipe: Connection, until: float) -> tuple[bool, Any]:
+    """Whether a rank has done what it was asked for, and its answer, or why there is none."""
+    try:
+        found: tuple[bool, Any] = pipe.recv() if pipe.poll(max(0.0, until - time.monotonic())) else (False, "too late")
+    except (EOFError, ConnectionResetError):
+        process.join()
+        return False, f"has died, exit code {process.exitcode}"
+    return found
 
 
 def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
