@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from megatron.core.models.common.embeddings import rope_utils
 from helpers.plans_of_models import plan_config, settings
+from megatron.core.models.common.embeddings import rope_utils
 
 from nemo_adapt import devices, families
 from nemo_adapt.config import ParallelConfig
