@@ -45,7 +45,7 @@ test-slurm: $(STAMP)
 	$(BIN)/python -m pytest tests/slurm
 
 # What runs on GPUs, on GPUs that are made of main memory: which tensor is where, what ranks send. With our layers and torch's
-# Adam, and with Transformer Engine's (25 minutes).
+# Adam, and with Transformer Engine's (half an hour).
 ON_STANDIN := NEMO_ADAPT_STANDIN=$(CURDIR)/.venv/standin.so PYTHONPATH=$(CURDIR)/tests/standin
 test-standin: $(STAMP) .venv/standin.so $(ENGINE)/installed
 	$(ON_STANDIN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \

@@ -112,7 +112,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
         apply_rope_fusion=devices.has_transformer_engine() and shape.rotary is not None,  # see turn_by_positions
         bias_dropout_fusion=False,  # there is no dropout
-        masked_softmax_fusion=False,  # nor an attention that is written out
+        masked_softmax_fusion=False,  # of an attention that is not taken
         gradient_accumulation_fusion=False,  # of the output layer it needs apex, see _add_in_products
         **shape.transformer,
     )

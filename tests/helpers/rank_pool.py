@@ -69,8 +69,10 @@ class RankPool:
 
 def _answer(process: Any, pipe: Connection, until: float) -> tuple[bool, Any]:
     """Whether a rank has done what it was asked for, and its answer, or why there is none."""
+    if not pipe.poll(max(0.0, until - time.monotonic())):
+        return False, "no answer in time"
     try:
-        found: tuple[bool, Any] = pipe.recv() if pipe.poll(max(0.0, until - time.monotonic())) else (False, "too late")
+        found: tuple[bool, Any] = pipe.recv()
     except (EOFError, ConnectionResetError):
         process.join()
         return False, f"has died, exit code {process.exitcode}"

@@ -4,6 +4,7 @@ from contextlib import closing
 from typing import Any
 from unittest import mock
 
+import transformer_engine_torch as kernels
 from helpers.folders import Folders
 from megatron.core.extensions.transformer_engine import HAVE_TE
 from ranks.model_bodies import load_chunks
@@ -31,8 +32,6 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, A
         "linear_fc2": mlp.linear_fc2,
         "final_layernorm": decoder.final_layernorm,
     }
-    import transformer_engine_torch as kernels
-
     steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))
     with (
         mock.patch.object(kernels, "fused_rope_forward", side_effect=kernels.fused_rope_forward) as turn,

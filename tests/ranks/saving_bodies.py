@@ -50,10 +50,12 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
     go = threading.Event()
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
+        states = _states(trainer)
         with files_wait_for(go):
             saver.save(trainer, {"step": 1})
-        trainer.gather()  # it would show here if what was saved had come from before
+        trainer.gather()  # after the save, which has to have done so
         before = _all(trainer)
+        assert all(torch.equal(old, new) for old, new in zip(states, _states(trainer), strict=True))
         with torch.no_grad():
             for tensor in _live(trainer):
                 tensor.fill_(7.0)
@@ -141,11 +143,15 @@ def load_one_weight(rank: int, config: Config, folders: Folders) -> bool:
 
 def _live(trainer: Any) -> list[torch.Tensor]:
     """Weights, master weights and moments, in which training goes on."""
+    return [*(parameter for chunk in trainer.chunks for parameter in chunk.parameters()), *_of_optimizers(trainer)]
+
+
+def _of_optimizers(trainer: Any) -> list[torch.Tensor]:
+    """Master weights and moments, this rank's part."""
     optimizers = [part.optimizer for part in getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer])]
     groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
     states = [state for optimizer in optimizers for state in optimizer.state.values()]
     return [
-        *(parameter for chunk in trainer.chunks for parameter in chunk.parameters()),
         *(parameter for group in groups for parameter in group),
         *(state[name] for state in states for name in ("exp_avg", "exp_avg_sq")),
     ]
@@ -153,3 +159,7 @@ def _live(trainer: Any) -> list[torch.Tensor]:
 
 def _all(trainer: Any) -> list[torch.Tensor]:
     return [tensor.detach().clone() for tensor in _live(trainer)]
+
+
+def _states(trainer: Any) -> list[torch.Tensor]:
+    return [tensor.detach().clone() for tensor in _of_optimizers(trainer)]

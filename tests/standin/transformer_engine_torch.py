@@ -57,7 +57,7 @@ def generic_gemm(
     product = (flat_b.T if b_turned else flat_b) @ (flat_a.T if a_turned else flat_a)
     if not b_turned:
         product = product.view(*b.shape[:-1], -1)
-    bias_grad = flat_b.sum(0) if grad and bias is not None else None
+    bias_grad = b.flatten(0, -2).sum(0) if grad and bias is not None else None
     if bias is not None and not grad:
         product = product + bias
     if out is None:

@@ -16,7 +16,7 @@ QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS"
     ids=["hopper", "data parallel alone", "blackwell", "the environment's", "no GPU"],
 )
 def test_kernels_keep_their_order_where_layers_send(monkeypatch, generation, sends_in_layers, given, found):
-    monkeypatch.setenv(QUEUES, given or "")
+    monkeypatch.setenv(QUEUES, given or "")  # whatever is set below is put back
     if not given:
         monkeypatch.delenv(QUEUES)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: generation > 0)

@@ -44,12 +44,12 @@ def test_recomputing_costs_a_third_more():
 
 
 def test_each_phase_takes_its_own_time():
-    found = plan("llama3_8b", "h100_x8")
+    found = plan("llama3_8b", "h100_x8", "cluster.within_node_gb_per_s=5")  # so slow that ranks wait for each other
     (tables, everything), ((_, few), (_, many)) = found.steps, found.budget.phases
     assert [what for what, _ in found.budget.phases] == ["embeddings", "all"]
     # Two thirds of the layers' products, all of attention and of the output layer.
     assert tables.computation < 0.75 * everything.computation
-    assert tables.optimizer < 0.2 * everything.optimizer
+    assert tables.optimizer < 0.2 * everything.optimizer and 0 < tables.data < 0.2 * everything.data
     waits = found.disk.load_seconds or 0.0
     assert found.hours * 3600 - waits == pytest.approx(few * tables.seconds + many * everything.seconds, rel=0.01)
 
