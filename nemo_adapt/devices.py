@@ -168,6 +168,7 @@ def prepare_megatron() -> None:
         import megatron.core.optimizer.optimizer as plain_optimizer
         import megatron.core.tensor_parallel.random as megatron_random
         from megatron.core.dist_checkpointing.strategies import filesystem_async
+        from megatron.core.models.common.embeddings import rope_utils
     # Megatron logs its fallbacks at every start; what is used is our choice and is recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="megatron")
@@ -178,6 +179,7 @@ def prepare_megatron() -> None:
     mends.save_unequal_groups(plain_optimizer.Float16OptimizerWithFloat16Params)
     mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
     mends.write_in_threads(filesystem_async)
+    mends.turn_at_once(rope_utils)
     if not on_gpu():
         _stand_in_for_cuda()
         _use_cpu_generator(megatron_random)

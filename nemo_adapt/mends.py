@@ -46,6 +46,23 @@ def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
         between_ranks("dist_all_gather_func")
 
 
+def turn_at_once(rope_utils: Any) -> None:
+    """Queries and keys are turned by their positions in few passes, and nothing is kept of them.
+
+    As shipped (megatron-core 0.16.1, rope_utils.py) that takes Transformer Engine's kernel, which has the same angles
+    for all samples; elsewhere five operations, each of which writes all. `model.rotary` has ours.
+    """
+    from nemo_adapt.model.rotary import turned
+
+    kernel = rope_utils.fused_apply_rotary_pos_emb
+
+    def turn(heads: torch.Tensor, angles: torch.Tensor, interleaved: bool = False) -> torch.Tensor:
+        assert not interleaved
+        return kernel(heads, angles) if kernel and angles.shape[1] == 1 else turned(heads, angles)
+
+    rope_utils.fused_apply_rotary_pos_emb = turn
+
+
 def save_own_parts(cls: Any) -> None:
     """Each rank saves and loads its own part of the distributed optimizer's state.
 

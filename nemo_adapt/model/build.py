@@ -72,6 +72,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
+    devices.prepare_megatron()  # it asks whether there is what `mends.turn_at_once` brings
     dtype = DTYPES[train.precision]
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
@@ -110,7 +111,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         output_layer_init_method=_leave,
         embedding_init_method=_leave,
         bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
-        apply_rope_fusion=devices.has_transformer_engine() and shape.rotary is not None,  # see turn_by_positions
+        apply_rope_fusion=shape.rotary is not None,  # see `mends.turn_at_once`
         bias_dropout_fusion=False,  # there is no dropout
         masked_softmax_fusion=False,  # of an attention that is not taken
         gradient_accumulation_fusion=False,  # of the output layer it needs apex, see _add_in_products

@@ -118,14 +118,14 @@ class Layer:
         makes = slides or bool(shape.attention_cap) or (self.gathers and not self.on_gpu)
         masks = makes * (self.train.micro_batch if apart else 1)
         of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.seen
-        return self.tokens * bytes_of_token + self.angles() + masks * of_mask
+        return self.tokens * bytes_of_token + masks * of_mask
 
     def angles(self) -> float:
-        """Cosines and sines of rotary positions, which queries keep, and keys."""
+        """Rotary angles, in fp32, which all layers keep together."""
         if not self.shape.rotary:
             return 0.0
         places = self.tokens / (1 if self.train.reset_positions else self.train.micro_batch)
-        return 4 * self.size * places * self.shape.head_dim * self.shape.rotary.share
+        return 4 * places * self.shape.head_dim * self.shape.rotary.share
 
     def mlp(self, frozen: bool) -> float:
         """Between the two products: gate and up, and their product, as `model.gated` and Megatron's fused kernel do."""
@@ -167,6 +167,7 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     if not ours:
         return 0.0, 0.0
     sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
+    sent += layer.angles()
     sent += layer.norm(shape.hidden / layer.cut) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()

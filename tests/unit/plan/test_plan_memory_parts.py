@@ -77,7 +77,7 @@ def test_activations_of_a_classic_layer_are_those_of_the_paper():
 def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
     alone, cut, whole = of(), of(parallel={"tp": 2}), of(parallel={"tp": 2, "sequence": True})
     assert alone[0].activations / 2 < cut[0].activations < alone[0].activations
-    gathered, angles = 2 * 256 * 256, 8 * 4 * 2 * 128 * 64  # of eight layers; not cut
+    gathered, angles = 2 * 256 * 256, 4 * 128 * 64  # not cut
     assert whole[0].activations - gathered - angles == pytest.approx((alone[0].activations - angles) / 2, rel=0.001)
     assert cut[0].logits == alone[0].logits / 2
 
@@ -98,12 +98,12 @@ def test_how_many_chunks_wait(parallel, count, waiting):
 
 
 def test_keys_and_values_that_go_around_leave_what_they_were_cut_from():
-    """Under CP Transformer Engine keeps queries, keys, values and the result, each alone; angles are per place."""
+    """Under CP Transformer Engine keeps queries, keys, values and the result, each alone."""
     base, config = models_of(settings()), plan_config(parallel={"cp": 2})
     layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
-    shape, tokens, places = base.target, 128, 64
+    shape, tokens = base.target, 128
     columns = 2 * shape.query_rows + 2 * shape.kv_rows
-    wanted = tokens * (2 * columns + 4 * shape.heads) + 4 * 2 * places * shape.head_dim
+    wanted = tokens * (2 * columns + 4 * shape.heads)
     assert layer.attention(0, frozen=False) == wanted
 
 
@@ -115,9 +115,9 @@ def test_keys_and_values_that_are_gathered_are_kept_whole():
     gathering = replace(shape, attention_cap=0.0, norms="around")  # not plain
     layer = activations.Layer(gathering, config.parallel, config.train, on_gpu=True)
     assert layer.gathers and not replace(layer, shape=shape).gathers
-    tokens, places = 128, 64
+    tokens = 128
     columns = 3 * shape.query_rows + 2 * 2 * shape.kv_rows
-    wanted = tokens * (2 * columns + 4 * shape.heads) + 4 * 2 * places * shape.head_dim
+    wanted = tokens * (2 * columns + 4 * shape.heads)
     assert layer.attention(0, frozen=False) == wanted
 
 

@@ -1,0 +1,58 @@
+"""Turning queries and keys by their positions: the numbers of Megatron, in less memory."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from megatron.core.models.common.embeddings.rope_utils import _apply_rotary_pos_emb_bshd
+
+from nemo_adapt.model.rotary import turned
+
+
+def drawn(seq, batch, heads, width, columns, samples, dtype=torch.float32):
+    """What is turned, by which angles, and a gradient of the result."""
+    generator = torch.Generator().manual_seed(seq * width)
+    tensors = [torch.randn(seq, batch, heads, width, generator=generator).to(dtype) for _ in range(2)]
+    angles = 6 * torch.rand(seq, samples, 1, columns // 2, generator=generator)
+    return tensors[0].requires_grad_(), torch.cat((angles, angles), dim=-1), tensors[1]
+
+
+def answers(turn, heads, angles, gradient):
+    out = turn(heads, angles)
+    (back,) = torch.autograd.grad(out, heads, gradient)
+    return out.detach(), back
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.sampled_from([4, 16, 20]), st.booleans(), st.booleans()
+)
+def test_numbers_are_megatron_s(seq, batch, heads, width, is_partial, differ):
+    given = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
+    for ours, theirs in zip(answers(turned, *given), answers(_apply_rotary_pos_emb_bshd, *given), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+def test_in_bf16_they_are_no_further_from_the_truth():
+    heads, angles, gradient = drawn(32, 2, 4, 16, 16, 1, torch.bfloat16)
+    truth = answers(
+        _apply_rotary_pos_emb_bshd, heads.detach().double().requires_grad_(), angles.double(), gradient.double()
+    )
+    ours, theirs = (answers(turn, heads, angles, gradient) for turn in (turned, _apply_rotary_pos_emb_bshd))
+    for mine, other, exact in zip(ours, theirs, truth, strict=True):
+        assert (mine - exact).square().mean() <= (other - exact).square().mean()
+
+
+def test_memory_of_heads_in_any_order():
+    """Queries and keys are parts of one projection: their rows lie apart."""
+    heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
+    part = heads[:, :, 1:4]
+    out = turned(part, angles)
+    assert out.is_contiguous()
+    torch.testing.assert_close(out, _apply_rotary_pos_emb_bshd(part, angles))
+
+
+def test_nothing_is_kept_but_the_angles():
+    heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):
+        turned(heads, angles)
+    assert [tensor.data_ptr() for tensor in kept] == [angles.data_ptr()]
