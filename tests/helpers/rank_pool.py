@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from nemo_adapt import devices
+
 START_SECONDS = 120.0
 """Time for all ranks to import Megatron, on a busy machine."""
 
@@ -58,7 +60,11 @@ class RankPool:
         self._workers = []
 
     def _start(self) -> None:
-        context, meeting = mp.get_context("spawn"), Path(mkdtemp()) / "rendezvous"
+        # On a CPU ranks are copies of one process that has imported Megatron; a GPU's driver bears no copies.
+        context = mp.get_context("spawn" if devices.on_gpu() else "forkserver")
+        if not devices.on_gpu():
+            context.set_forkserver_preload(["nemo_adapt.model.build", "nemo_adapt.train.loop"])
+        meeting = Path(mkdtemp()) / "rendezvous"
         for rank in range(self.size):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, rank, self.size, str(meeting)), daemon=True)
@@ -85,13 +91,13 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
     from megatron.core import parallel_state
     from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 
-    from nemo_adapt import devices
-
     if devices.on_gpu():
         torch.cuda.set_device(rank)
     devices.prepare_megatron()
     here, there = devices.best_device(), torch.device("cpu")
     backend = devices.facts()["backend"]
+    gc.collect()
+    gc.freeze()  # a collection between calls would go through all of torch and Megatron, for a third of a second
     for call in itertools.count():
         try:
             body, arguments = pipe.recv()
