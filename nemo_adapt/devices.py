@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -73,11 +74,16 @@ def has_apex() -> bool:
 def leave_gpu_libraries() -> None:
     """Without a GPU, Transformer Engine and apex count as not installed; call before megatron-core is imported.
 
-    It takes their Adam and their clipping wherever they can be imported, as on a node to log in to.
+    It takes their Adam and their clipping wherever they can be imported, as on a node to log in to. Nor are its own
+    compiled functions asked for there: to mark them imports torch's compiler, a quarter of a rank's start.
     """
-    if not on_gpu():
-        for name in ("transformer_engine", "apex", "amp_C"):
-            sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
+    if on_gpu():
+        return
+    for name in ("transformer_engine", "apex", "amp_C"):
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
+    jit = ModuleType("megatron.core.jit")
+    jit.jit_fuser = lambda function: function  # type: ignore[attr-defined]
+    sys.modules.setdefault(jit.__name__, jit)
 
 
 def facts() -> dict[str, Any]:

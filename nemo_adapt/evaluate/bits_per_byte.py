@@ -21,17 +21,20 @@ So for one document that fits into a window, with ``model`` and ``tokenizer`` of
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt import bootstrap, documents
 from nemo_adapt.progress import Bar
 from nemo_adapt.text import documents as read_documents
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # a second, and ranks that train have no such model
 
 LOGITS_PER_PASS = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""
@@ -101,7 +104,7 @@ def read_text(path: Path, max_bytes: int = 0, field: str = "text") -> list[str]:
 
 @torch.inference_mode()
 def score(
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str],
     window: int,
@@ -173,7 +176,7 @@ def padded(
 
 
 def _window_nats(
-    model: PreTrainedModel, sequences: Sequence[NDArray[np.int64]], group: Sequence[Window]
+    model: "PreTrainedModel", sequences: Sequence[NDArray[np.int64]], group: Sequence[Window]
 ) -> list[float]:
     """The nats of each window's scored tokens, from one forward pass (causal: what stands behind changes nothing)."""
     inputs, targets = padded(sequences, group)

@@ -1,6 +1,8 @@
-"""What is asked of CUDA before there are ranks."""
+"""What is asked of CUDA before there are ranks, and what a rank imports where there is none."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -23,3 +25,19 @@ def test_kernels_keep_their_order_where_layers_send(monkeypatch, generation, sen
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (generation, 0))
     devices.keep_order(sends_in_layers)
     assert os.environ.get(QUEUES) == found
+
+
+def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
+    """They take a third of its start, and none of them is used on a CPU."""
+    program = (
+        "import sys; from nemo_adapt import devices; devices.leave_gpu_libraries(); import nemo_adapt.train.stage; "
+        "print({'torch._inductor.compile_fx', 'transformers.modeling_utils'} & set(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == "set()\n"
