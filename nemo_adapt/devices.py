@@ -7,7 +7,8 @@ megatron-core 0.16 assumes CUDA:
 - tensors that six of its modules create with ``device="cuda"``;
 - the random-number tracker, which keeps CUDA generator states: on a CPU the default generator stands for it;
 - the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with;
-- the Adam of Transformer Engine or apex, which it takes wherever that can be imported (``leave_gpu_libraries``).
+- the Adam of Transformer Engine or apex, which it takes wherever that can be imported, and torch's compiler, which its
+  imports ask for (``leave_gpu_libraries``).
 
 On both, when neither Transformer Engine nor NVIDIA's apex is there, the distributed optimizer runs over torch's AdamW
 and its loading is mended, and passes over memory that change nothing are left out (see ``mends``).
@@ -152,7 +153,11 @@ def start_ranks() -> None:
         meeting |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}  # type: ignore[attr-defined]
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
-        dist.init_process_group("nccl", device_id=best_device(), **meeting)
+        try:
+            dist.init_process_group("nccl", device_id=best_device(), **meeting)
+        except dist.DistBackendError as error:
+            gpus.check_distinct(str(error))
+            raise
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     dist.init_process_group("gloo", **meeting)

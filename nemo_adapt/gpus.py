@@ -1,6 +1,7 @@
 """Which GPUs of a machine a rank takes, and which a run of a study."""
 
 import os
+import re
 
 from nemo_adapt.errors import UserError
 
@@ -26,6 +27,18 @@ def of_this_rank(gpus: int) -> int:
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     check_enough(int(os.environ.get("LOCAL_WORLD_SIZE", "0")) or (rank + 1 if gpus > 1 else 1), gpus)
     return rank % gpus
+
+
+def check_distinct(nccl_error: str) -> None:
+    """``UserError`` where NCCL has found that two ranks took one GPU.
+
+    A rank that sees a single GPU cannot tell whether Slurm has bound it to that rank or shows it to all of the node.
+    """
+    if found := re.search(r"Duplicate GPU detected : (rank \d+ and rank \d+)", nccl_error):  # NCCL's init.cc
+        raise UserError(
+            f"{found[1]} have taken the same GPU: ask for as many GPUs of a node as tasks (--gpus-per-node), "
+            "or bind one to each (--gpus-per-task=1)"
+        )
 
 
 def of_run(slot: int, ranks: int, gpus: int) -> dict[str, str]:

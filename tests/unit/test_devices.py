@@ -6,8 +6,10 @@ import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from nemo_adapt import devices
+from nemo_adapt.errors import UserError
 
 QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS"
 
@@ -25,6 +27,33 @@ def test_kernels_keep_their_order_where_layers_send(monkeypatch, generation, sen
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (generation, 0))
     devices.keep_order(sends_in_layers)
     assert os.environ.get(QUEUES) == found
+
+
+@pytest.mark.parametrize(
+    ("nccl", "raised", "says"),
+    [
+        (
+            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device f000",
+            UserError,
+            "rank 1 and rank 0 have taken",
+        ),
+        ("socketStartConnect: Connect failed", dist.DistBackendError, "Connect failed"),
+    ],
+)
+def test_two_ranks_on_one_gpu_are_named(monkeypatch, nccl, raised, says):
+    """Two tasks that Slurm has bound to no GPU, on a node of one: each sees it as its own."""
+
+    def refuse(*unused, **named):
+        raise dist.DistBackendError(f"NCCL error in: NCCLUtils.hpp:268\nLast error:\n{nccl}")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(dist, "init_process_group", refuse)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(raised, match=says):
+        devices.start_ranks()
 
 
 def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
