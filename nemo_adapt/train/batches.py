@@ -1,11 +1,12 @@
 """Training samples: Megatron's datasets, blended, read by their number, so that a restart goes on where it was."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +15,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.model.context import own_part
 
 Batch = dict[str, torch.Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,33 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
     return BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
 
 
-def batches(
-    dataset: Any, layout: BatchLayout, step: int, device: torch.device, boundaries: Boundaries | None = None
-) -> Iterator[Batch]:
+def batches(dataset: Any, layout: BatchLayout, step: int, boundaries: Boundaries | None = None) -> list[Batch]:
     """This rank's micro batches of one step: ``tokens`` and ``labels`` [micro batch, seq], ``position_ids`` (with 1 for
     the micro batch where all samples have the same), and what ``boundaries`` asks for; of sequences that ranks share,
     its part."""
+    found = []
     for numbers in layout.samples(step):
         samples = [dataset[number] for number in numbers]
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("tokens", "labels")}
-        batch = own_part((boundaries or Boundaries()).applied(batch))
-        # Attention asks for the lengths of documents: it would have to wait for a GPU.
-        yield {key: values if key == "documents" else values.to(device) for key, values in batch.items()}
+        found.append(own_part((boundaries or Boundaries()).applied(batch)))
+    return found
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A micro batch where it is computed. Attention asks for the lengths of documents: it would wait for a GPU."""
+    return {key: values if key == "documents" else values.to(device) for key, values in batch.items()}
+
+
+def read_ahead(read: Callable[[int], T], steps: range) -> Generator[T, None, None]:
+    """``read(step)`` for each of ``steps``; a thread reads the next one while the caller trains on the last.
+
+    A sample that the file system has to fetch takes milliseconds, and a step of a rank may have hundreds. What a read
+    raises is raised here, at its step. The caller closes the iterator, if it does not go on to its end.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="samples") as reader:
+        asked = (reader.submit(read, step) for step in steps)
+        this = next(asked, None)
+        while this is not None:
+            following = next(asked, None)
+            yield this.result()
+            this = following

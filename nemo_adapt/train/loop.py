@@ -1,14 +1,16 @@
 """The loop over phases and steps. What is done between steps (metrics, checkpoints, scores) is its caller's."""
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.phases import ends
-from nemo_adapt.train.batches import BatchLayout, Boundaries, batches
+from nemo_adapt.phases import ends, total
+from nemo_adapt.train.batches import BatchLayout, Boundaries, batches, on_device, read_ahead
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import StepResult, train_step
@@ -57,20 +59,22 @@ def run(
     ``build_trainer``. The caller closes the iterator, if it does not go on to its end.
     """
     device = data.token_bytes.device
-    for number, (phase, end) in enumerate(zip(plan, ends(plan), strict=True), start=1):
-        if done >= end:
-            continue
-        trainer = build_trainer(chunks, train, phase, new)
-        try:
-            if restore and done > end - phase.steps:
-                restore(trainer)
-            while done < end:
-                micro_batches = list(batches(data.samples, data.layout, done, device, data.boundaries))
-                result = train_step(trainer, micro_batches, data.token_bytes)
-                done += 1
-                lr = trainer.optimizer.param_groups[0]["lr"]
-                if done == end:
-                    trainer.gather()
-                yield Stepped(done, number, done == end, trainer, result, lr)
-        finally:
-            trainer.release()
+    read = partial(batches, data.samples, data.layout, boundaries=data.boundaries)
+    with closing(read_ahead(read, range(done, total(plan)))) as steps:
+        for number, (phase, end) in enumerate(zip(plan, ends(plan), strict=True), start=1):
+            if done >= end:
+                continue
+            trainer = build_trainer(chunks, train, phase, new)
+            try:
+                if restore and done > end - phase.steps:
+                    restore(trainer)
+                while done < end:
+                    micro_batches = [on_device(batch, device) for batch in next(steps)]
+                    result = train_step(trainer, micro_batches, data.token_bytes)
+                    done += 1
+                    lr = trainer.optimizer.param_groups[0]["lr"]
+                    if done == end:
+                        trainer.gather()
+                    yield Stepped(done, number, done == end, trainer, result, lr)
+            finally:
+                trainer.release()

@@ -1,13 +1,13 @@
 """What ranks do in tests of training data: read samples as a training would."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from nemo_adapt import devices
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
-from nemo_adapt.train.batches import batches
+from nemo_adapt.train.batches import batches, read_ahead
 from nemo_adapt.train.stage import start_layout, training_data
 
 
@@ -15,11 +15,5 @@ def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -
     """The tokens of all samples of ``steps`` steps, [samples, seq], in the order in which this rank reads them."""
     layout = start_layout(config)
     data = training_data(config, inputs, layout, config.train, steps, cache)
-    device = devices.best_device()
-    return torch.cat(
-        [
-            batch["tokens"]
-            for step in range(steps)
-            for batch in batches(data.samples, layout, step, device, data.boundaries)
-        ]
-    )
+    read = partial(batches, data.samples, layout, boundaries=data.boundaries)
+    return torch.cat([batch["tokens"] for step in read_ahead(read, range(steps)) for batch in step])

@@ -1,11 +1,12 @@
-"""Sets of text that are not as they were written."""
+"""Sets of text that are not as they were written, and samples that are read ahead."""
 
 import json
+import threading
 
 import pytest
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.batches import check_whole
+from nemo_adapt.train.batches import check_whole, read_ahead
 
 
 @pytest.mark.parametrize(("length", "is_whole"), [(200, True), (400, True), (199, False), (0, False), (None, False)])
@@ -20,3 +21,41 @@ def test_a_set_that_was_cut_off(tmp_path, length, is_whole):
         return
     with pytest.raises(UserError, match=rf"target\.bin is damaged: {length or 0} bytes are not 100 tokens; delete"):
         check_whole(folder)
+
+
+def test_the_next_step_is_read_while_one_is_used_and_none_after_it():
+    begun, seen = threading.Semaphore(0), []
+
+    def read(step):
+        seen.append((step, threading.current_thread()))
+        begun.release()
+        return 10 * step
+
+    steps = read_ahead(read, range(3, 7))
+    for number, found in zip(range(3, 7), steps, strict=True):
+        assert found == 10 * number
+        for _ in range(2 if number == 3 else number < 6):
+            assert begun.acquire(timeout=10)  # while the caller has ``found``
+        assert [step for step, _ in seen] == list(range(3, min(number + 2, 7)))
+    assert {thread for _, thread in seen}.isdisjoint({threading.current_thread()})
+
+
+def test_what_a_read_raises_comes_at_its_step():
+    def read(step):
+        if step == 1:
+            raise UserError("target.bin is damaged")
+        return step
+
+    steps = read_ahead(read, range(3))
+    assert next(steps) == 0
+    with pytest.raises(UserError, match="damaged"):
+        next(steps)
+
+
+def test_who_stops_leaves_no_thread_behind():
+    before = threading.active_count()
+    steps = read_ahead(lambda step: step, range(100))
+    assert next(steps) == 0 and threading.active_count() == before + 1
+    steps.close()
+    assert threading.active_count() == before
+    assert list(read_ahead(lambda step: step, range(5, 5))) == []
