@@ -8,7 +8,7 @@ megatron-core 0.16 assumes CUDA:
 - the random-number tracker, which keeps CUDA generator states: on a CPU the default generator stands for it;
 - the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with;
 - the Adam of Transformer Engine or apex, which it takes wherever that can be imported, and torch's compiler, which its
-  imports ask for (``leave_gpu_libraries``).
+  imports ask for (``limit_imports``).
 
 On both, when neither Transformer Engine nor NVIDIA's apex is there, the distributed optimizer runs over torch's AdamW
 and its loading is mended, and passes over memory that change nothing are left out (see ``mends``).
@@ -72,11 +72,11 @@ def has_apex() -> bool:
     return importlib.util.find_spec("amp_C") is not None and importlib.util.find_spec("apex") is not None
 
 
-def leave_gpu_libraries() -> None:
+def limit_imports() -> None:
     """Without a GPU, Transformer Engine and apex count as not installed; call before megatron-core is imported.
 
     It takes their Adam and their clipping wherever they can be imported, as on a node to log in to. Nor are its own
-    compiled functions asked for there: to mark them imports torch's compiler, a quarter of a rank's start.
+    compiled functions asked for there: to mark them imports torch's compiler, which is slow.
     """
     if on_gpu():
         return

@@ -117,7 +117,7 @@ def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> 
     """Call the stage's function."""
     from nemo_adapt import devices  # imports torch
 
-    devices.leave_gpu_libraries()
+    devices.limit_imports()
     importlib.import_module(step.module).build(config, inputs, stage.workplace)
 
 

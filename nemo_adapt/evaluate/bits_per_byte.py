@@ -34,7 +34,7 @@ from nemo_adapt.progress import Bar
 from nemo_adapt.text import documents as read_documents
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel  # a second, and ranks that train have no such model
+    from transformers import PreTrainedModel  # slow, and ranks that train have no such model
 
 LOGITS_PER_PASS = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""

@@ -121,7 +121,7 @@ class Layer:
         return self.tokens * bytes_of_token + masks * of_mask
 
     def angles(self) -> float:
-        """Rotary angles, in fp32, which all layers keep together."""
+        """Rotary angles, in fp32, which all layers of a chunk keep together."""
         if not self.shape.rotary:
             return 0.0
         places = self.tokens / (1 if self.train.reset_positions else self.train.micro_batch)
@@ -167,7 +167,7 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     if not ours:
         return 0.0, 0.0
     sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
-    sent += layer.angles()
+    sent += layer.angles() * parallel.virtual  # each chunk picks its own
     sent += layer.norm(shape.hidden / layer.cut) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()

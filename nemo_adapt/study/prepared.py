@@ -8,7 +8,7 @@ import warnings
 
 from nemo_adapt import devices, pipeline
 
-devices.leave_gpu_libraries()
+devices.limit_imports()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     for step in pipeline.ROAD:

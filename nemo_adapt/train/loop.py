@@ -10,7 +10,7 @@ import torch
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.phases import ends, total
-from nemo_adapt.train.batches import BatchLayout, Boundaries, batches, on_device, read_ahead
+from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, batches, on_device, read_ahead
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import StepResult, train_step
@@ -58,7 +58,6 @@ def run(
     ``done`` lies inside a phase, ``restore`` gives its trainer the state that it had there. ``new``: see
     ``build_trainer``. The caller closes the iterator, if it does not go on to its end.
     """
-    device = data.token_bytes.device
     read = partial(batches, data.samples, data.layout, boundaries=data.boundaries)
     with closing(read_ahead(read, range(done, total(plan)))) as steps:
         for number, (phase, end) in enumerate(zip(plan, ends(plan), strict=True), start=1):
@@ -68,13 +67,17 @@ def run(
             try:
                 if restore and done > end - phase.steps:
                     restore(trainer)
-                while done < end:
-                    micro_batches = [on_device(batch, device) for batch in next(steps)]
-                    result = train_step(trainer, micro_batches, data.token_bytes)
-                    done += 1
-                    lr = trainer.optimizer.param_groups[0]["lr"]
-                    if done == end:
-                        trainer.gather()
-                    yield Stepped(done, number, done == end, trainer, result, lr)
+                for made in range(done + 1, end + 1):
+                    yield _stepped(trainer, next(steps), data.token_bytes, made, number, made == end)
+                done = end
             finally:
                 trainer.release()
+
+
+def _stepped(
+    trainer: Trainer, micro_batches: list[Batch], token_bytes: torch.Tensor, step: int, phase: int, ends_phase: bool
+) -> Stepped:
+    result = train_step(trainer, [on_device(batch, token_bytes.device) for batch in micro_batches], token_bytes)
+    if ends_phase:
+        trainer.gather()
+    return Stepped(step, phase, ends_phase, trainer, result, trainer.optimizer.param_groups[0]["lr"])

@@ -63,7 +63,7 @@ class RankPool:
         # On a CPU ranks are copies of one process that has imported Megatron; a GPU's driver bears no copies.
         context = mp.get_context("spawn" if devices.on_gpu() else "forkserver")
         if not devices.on_gpu():
-            context.set_forkserver_preload(["nemo_adapt.model.build", "nemo_adapt.train.loop"])
+            context.set_forkserver_preload(["nemo_adapt.study.prepared"])
         meeting = Path(mkdtemp()) / "rendezvous"
         for rank in range(self.size):
             here, there = context.Pipe()
@@ -97,7 +97,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
     here, there = devices.best_device(), torch.device("cpu")
     backend = devices.facts()["backend"]
     gc.collect()
-    gc.freeze()  # a collection between calls would go through all of torch and Megatron, for a third of a second
+    gc.freeze()  # a collection between calls would go through all of torch and Megatron
     for call in itertools.count():
         try:
             body, arguments = pipe.recv()

@@ -57,9 +57,9 @@ def test_two_ranks_on_one_gpu_are_named(monkeypatch, nccl, raised, says):
 
 
 def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
-    """They take a third of its start, and none of them is used on a CPU."""
+    """They are slow to import, and none of them is used on a CPU."""
     program = (
-        "import sys; from nemo_adapt import devices; devices.leave_gpu_libraries(); import nemo_adapt.train.stage; "
+        "import sys; from nemo_adapt import devices; devices.limit_imports(); import nemo_adapt.train.stage; "
         "print({'torch._inductor.compile_fx', 'transformers.modeling_utils'} & set(sys.modules))"
     )
     answer = subprocess.run(

@@ -26,8 +26,8 @@ def answers(turn, heads, angles, gradient):
     st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.sampled_from([4, 16, 20]), st.booleans(), st.booleans()
 )
 def test_numbers_are_megatron_s(seq, batch, heads, width, is_partial, differ):
-    given = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
-    for ours, theirs in zip(answers(turned, *given), answers(_apply_rotary_pos_emb_bshd, *given), strict=True):
+    drawing = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
+    for ours, theirs in zip(answers(turned, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 

@@ -7,6 +7,7 @@ from helpers.plans_of_models import models_of, plan_config, settings
 
 from nemo_adapt import recipes
 from nemo_adapt.config import ParallelConfig, PhaseConfig
+from nemo_adapt.phases import trained
 from nemo_adapt.plan import activations, command, memory
 from nemo_adapt.plan.memory import GIB, fullest
 from nemo_adapt.plan.model import models
@@ -95,6 +96,15 @@ def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
 def test_how_many_chunks_wait(parallel, count, waiting):
     layout = ParallelConfig(**parallel)
     assert [activations.waiting_chunks(stage, layout, count) for stage in range(layout.pp)] == waiting
+
+
+def test_each_chunk_keeps_its_own_angles():
+    base, kept = models_of(settings(num_hidden_layers=8)), []
+    for virtual in (1, 2):
+        config = plan_config(parallel={"pp": 2, "virtual": virtual})
+        layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
+        kept.append(activations.of_layers(layer, 0, trained(PhaseConfig("all", 10)))[0])
+    assert kept[1] - kept[0] == layer.stream + layer.angles() and layer.angles() > 0
 
 
 def test_keys_and_values_that_go_around_leave_what_they_were_cut_from():
