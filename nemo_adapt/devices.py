@@ -80,7 +80,7 @@ def limit_imports() -> None:
     """
     if on_gpu():
         return
-    for name in ("transformer_engine", "apex", "amp_C"):
+    for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
     jit = ModuleType("megatron.core.jit")
     jit.jit_fuser = lambda function: function  # type: ignore[attr-defined]
@@ -177,6 +177,7 @@ def prepare_megatron() -> None:
         warnings.simplefilter("ignore")
         import megatron.core.optimizer.distrib_optimizer as distributed_optimizer
         import megatron.core.optimizer.optimizer as plain_optimizer
+        import megatron.core.tensor_parallel.layers as parallel_layers
         import megatron.core.tensor_parallel.random as megatron_random
         from megatron.core.dist_checkpointing.strategies import filesystem_async
         from megatron.core.models.common.embeddings import rope_utils
@@ -191,6 +192,7 @@ def prepare_megatron() -> None:
     mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
     mends.write_in_threads(filesystem_async)
     mends.turn_at_once(rope_utils)
+    mends.add_in_products(parallel_layers)
     if not on_gpu():
         _stand_in_for_cuda()
         _use_cpu_generator(megatron_random)

@@ -5,6 +5,7 @@ import inspect
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -61,6 +62,20 @@ def turn_at_once(rope_utils: Any) -> None:
         return kernel(heads, angles) if kernel and angles.shape[1] == 1 else turned(heads, angles)
 
     rope_utils.fused_apply_rotary_pos_emb = turn
+
+
+def add_in_products(layers: Any) -> None:
+    """Gradients of weights are added to their sums within the matrix product, without apex too.
+
+    As shipped (megatron-core 0.16.1, tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch
+    writes them, reads them again, and adds them. `model.products` has ours.
+    """
+    from nemo_adapt.model.products import adder
+
+    kernels = getattr(layers, "fused_weight_gradient_mlp_cuda", None)
+    add = adder(getattr(kernels, "wgrad_gemm_accum_fp32", None))
+    layers.fused_weight_gradient_mlp_cuda = SimpleNamespace(wgrad_gemm_accum_fp32=add)
+    layers._grad_accum_fusion_available = True
 
 
 def save_own_parts(cls: Any) -> None:

@@ -72,7 +72,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
-    devices.prepare_megatron()  # it asks whether there is what `mends.turn_at_once` brings
+    devices.prepare_megatron()  # it asks whether there is what `mends` brings
     dtype = DTYPES[train.precision]
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
@@ -114,7 +114,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         apply_rope_fusion=shape.rotary is not None,  # see `mends.turn_at_once`
         bias_dropout_fusion=False,  # there is no dropout
         masked_softmax_fusion=False,  # of an attention that is not taken
-        gradient_accumulation_fusion=False,  # of the output layer it needs apex, see _add_in_products
+        gradient_accumulation_fusion=True,  # see `mends.add_in_products`
         **shape.transformer,
     )
 
@@ -200,8 +200,6 @@ def _chunk(
         vp_stage=chunk,
     )
     model.z_loss = train.z_loss
-    if _has_engine_layers(shape, train, parallel):
-        _add_in_products(model.decoder)
     if shape.rotary and shape.rotary.scaling:
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
@@ -212,13 +210,3 @@ def _chunk(
     if model.post_process:
         finish_output(model, shape, vocab, padded)
     return model.to(devices.best_device())
-
-
-def _add_in_products(decoder: Any) -> None:
-    """Have Transformer Engine's layers add the gradients of weights to their fp32 sums within the matrix product.
-
-    Without it each micro batch writes them in the weights' precision, reads them again, and adds them.
-    """
-    for module in decoder.modules():
-        if hasattr(module, "fuse_wgrad_accumulation"):
-            module.fuse_wgrad_accumulation = True

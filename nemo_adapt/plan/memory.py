@@ -81,7 +81,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
     table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, as it arises
-    logits = is_last * _logits(layer, rows, table)
+    logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} else 0.0)
     working = max(backward, table - kept if stage == 0 else 0.0)
     found = Memory(
         stage,

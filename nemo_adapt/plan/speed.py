@@ -28,6 +28,7 @@ from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
 from nemo_adapt.plan.model import Models
+from nemo_adapt.vocab import padded_rows
 
 GB = 1e9
 TERA = 1e12
@@ -90,28 +91,29 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     sent = (parallel.pp > 1) * parallel.virtual * (1 + (back > 0)) * stream / (tp if parallel.sequence else 1)
     pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
     gradients, weights, optimizer = _update(models, config, what)
-    share = _share_back(shape, train.seq_length, what, train.recompute)
+    share = _share_back(models, train.seq_length, what, train.recompute)
     beside = 0.0 if NEW_ROWS in what.kinds else computation
     data = max(0.0, gradients - share * beside) + max(0.0, weights - (1 - share) * beside)
     of_micro_batch = computation + tensor + context + pipeline
     idle = (parallel.pp - 1) / parallel.virtual * of_micro_batch
     seconds = count * of_micro_batch + idle + data + optimizer
-    counted = operations(shape, train.seq_length, what) * train.global_batch * train.seq_length
+    counted = operations(models, train.seq_length, what) * train.global_batch * train.seq_length
     mfu = counted / (seconds * parallel.ranks * peak(cluster, train.precision, parallel.ranks))
     return Step(count * computation, count * tensor, count * context, count * pipeline, idle, data, optimizer, mfu)
 
 
-def operations(shape: Shape, seq_length: int, what: Trained, recompute: bool = False) -> float:
+def operations(models: Models, seq_length: int, what: Trained, recompute: bool = False) -> float:
     """Operations for a token in a phase, forward and backward, of the whole model."""
-    layers, output = _operations(shape, seq_length, what, recompute)
+    new = (models.target.vocab - models.first_new) / models.target.vocab
+    layers, output = _operations(models.target, new, seq_length, what, recompute)
     return sum(layers) + output
 
 
-def _share_back(shape: Shape, seq_length: int, what: Trained, recompute: bool) -> float:
+def _share_back(models: Models, seq_length: int, what: Trained, recompute: bool) -> float:
     """The backward pass's share of a phase's operations."""
-    weights, scores, output = forward_flops(shape, seq_length)
-    forward = shape.layers * weights + sum(scores) + output
-    return 1 - forward / operations(shape, seq_length, what, recompute)
+    weights, scores, output = forward_flops(models.target, seq_length)
+    forward = models.target.layers * weights + sum(scores) + output
+    return 1 - forward / operations(models, seq_length, what, recompute)
 
 
 def _backward(shape: Shape, what: Trained, recompute: bool) -> range:
@@ -121,8 +123,8 @@ def _backward(shape: Shape, what: Trained, recompute: bool) -> range:
     return range(min(what.layers, default=shape.layers), shape.layers)
 
 
-def _operations(shape: Shape, seq_length: int, what: Trained, recompute: bool) -> tuple[list[float], float]:
-    """Operations for a token of each layer, and of the output layer.
+def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recompute: bool) -> tuple[list[float], float]:
+    """Operations for a token of each layer, and of the output layer, of whose rows a share ``new`` is new.
 
     A product's backward pass is as much again for the gradient of its input, and for that of its weight. Attention has
     no weights: it takes both.
@@ -131,17 +133,20 @@ def _operations(shape: Shape, seq_length: int, what: Trained, recompute: bool) -
     back = _backward(shape, what, recompute)
     layers = []
     for number in range(shape.layers):
-        goes, own = number in back, ALL in what.kinds or number in what.layers
+        goes, trains = number in back, ALL in what.kinds or number in what.layers
         times = 1 + goes * (1 + recompute)
-        layers.append(weights * (times + own) + scores[number] * (times + goes))
-    own = bool(what.kinds & {ALL, EMBEDDINGS, NEW_ROWS, OUTPUT})  # of new rows, the gradient of all is made
-    return layers, output * (1 + (len(back) > 0 or own) + own)  # Megatron makes that of the input with the weight's
+        layers.append(weights * (times + trains) + scores[number] * (times + goes))
+    whole = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT})
+    own = 1.0 if whole else new * (NEW_ROWS in what.kinds)
+    return layers, output * (1 + (len(back) > 0 or whole) + own)  # Megatron makes that of the input with the weight's
 
 
 def _flops(models: Models, config: Config, what: Trained) -> float:
     """Operations for a token on the pipeline stage that has most to do, over all its TP and CP ranks."""
     shape, train, parallel = models.target, config.train, config.parallel
-    layers, output = _operations(shape, train.seq_length, what, train.recompute)
+    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp)
+    new = model.new_rows(models, padded, parallel.tp) * parallel.tp / padded  # the fullest TP rank's share
+    layers, output = _operations(shape, new, train.seq_length, what, train.recompute)
     stages = [
         sum(layers[each] for each in model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp)
     ]

@@ -11,6 +11,10 @@ import torch
 from nemo_adapt.phases import ALL, EMBEDDINGS, Trained
 from nemo_adapt.resize.load import tables_of
 
+MARKS = "main_grad", "grad_added_to_main_grad"
+"""What Megatron's data-parallel wrapper leaves on a parameter: its part of the phase's gradient buffer, and whether a
+product has added to it."""
+
 
 def freeze(model: Any, what: Trained) -> None:
     """Let only what ``what`` names take gradients, new rows apart. Forgets what a phase before left behind."""
@@ -18,8 +22,8 @@ def freeze(model: Any, what: Trained) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(ALL in what.kinds or id(parameter) in ours)
         parameter.grad = None
-        if hasattr(parameter, "main_grad"):
-            del parameter.main_grad  # it would keep the last phase's gradient buffer
+        for name in MARKS:
+            parameter.__dict__.pop(name, None)
 
 
 def _chosen(model: Any, what: Trained) -> Iterator[torch.nn.Parameter]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.dist_checkpointing import ShardedTensor
 
 from nemo_adapt.families.family import OUTPUT_BIAS
+from nemo_adapt.model.products import of_rows
 from nemo_adapt.resize.load import Held, tables_of
 
 NAME = "new_rows"
@@ -50,8 +50,12 @@ class NewRows(torch.nn.Module):
 
     def listen(self) -> None:
         """Take the table's gradients from now on; optimizer and gradient buffer must not have seen that it has any."""
-        self.table[0].requires_grad_(True)
-        self.hook = self.table[0].register_post_accumulate_grad_hook(self._take)
+        table = self.table[0]
+        table.requires_grad_(True)
+        none = torch.empty(0, device=table.device)
+        sums = none if self.rows is None else self.rows.main_grad  # type: ignore[attr-defined]
+        table.main_grad = of_rows(sums, self.first)  # type: ignore[attr-defined]
+        self.hook = table.register_post_accumulate_grad_hook(self._take)
 
     def _take(self, table: torch.Tensor) -> None:
         """The gradient of one backward pass: the new rows' part is added up, the rest is forgotten."""
@@ -101,11 +105,3 @@ def give_back(model: Any, lent: list[NewRows]) -> None:
         if getattr(model, f"{NAME}_{rows.key}", None) is rows:
             rows.hook.remove()
             delattr(model, f"{NAME}_{rows.key}")
-
-
-def sum_over_copies(model: Any, lent: list[NewRows]) -> None:
-    """Add up the gradients of a tied table's two copies, on the first and last stage, as Megatron does for tables."""
-    group = parallel_state.get_embedding_group(check_initialized=False)
-    stages = parallel_state.get_pipeline_model_parallel_world_size()
-    if stages > 1 and model.share_embeddings_and_output_weights and lent and lent[0].rows is not None:
-        dist.all_reduce(lent[0].rows.main_grad, group=group)  # type: ignore[attr-defined]

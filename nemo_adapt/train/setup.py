@@ -17,7 +17,7 @@ from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.phases import NEW_ROWS, Trained, trained
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import freeze
-from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend, sum_over_copies
+from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend
 
 STYLES = {"wsd": "WSD"}
 """Megatron's names of schedules, where they are not ours."""
@@ -104,7 +104,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     adam.fill_moments(optimizer)
     for rows in new_rows:
         rows.listen()
-    config.finalize_model_grads_func = partial(_finalize, chunks=chunks, new_rows=new_rows)
+    config.finalize_model_grads_func = finalize_model_grads
     config.grad_scale_func = optimizer.scale_loss
     no_sync = [each.no_sync for each in wrapped]
     config.no_sync_func = no_sync if len(wrapped) > 1 else no_sync[0]
@@ -123,12 +123,6 @@ def _finite(norm: Callable[[], float]) -> float:
     if not math.isfinite(found):
         raise Spoiled(found)
     return found
-
-
-def _finalize(*arguments: Any, chunks: list[Any], new_rows: list[NewRows], **named: Any) -> None:
-    """Megatron's sums of gradients over the ranks, and that of new rows, which it does not know."""
-    finalize_model_grads(*arguments, **named)
-    sum_over_copies(chunks[0], new_rows)
 
 
 def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig:

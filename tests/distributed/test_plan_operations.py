@@ -15,7 +15,7 @@ PHASES = ("all", "embeddings", "new_rows", "output", "layers:2-3", "output+layer
 def planned(phase, models, config):
     """Operations of a step, attention apart."""
     what, tokens = trained(config.train.phases[0]), config.train.global_batch * config.train.seq_length
-    return tokens * operations(models.target, 0, what, config.train.recompute)
+    return tokens * operations(models, 0, what, config.train.recompute)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

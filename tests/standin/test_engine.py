@@ -43,7 +43,7 @@ def test_layers_and_adam_are_its(folders, ranks):
         "linear_fc2": "TERowParallelLinear",
         "final_layernorm": "RMSNorm",
         "adam": "transformer_engine.pytorch.optimizers.fused_adam",
-        "added_in_products": 2 * 4,  # layers, each of four products
+        "added_in_products": 2 * 4 + 1,  # layers, each of four products, and the output layer
         "turned": 4 * 2 * 2,  # micro batches, layers, queries and keys
     }
 
