@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nemo_adapt.config import Config, PhaseConfig
-from nemo_adapt.phases import NEW_ROWS, OUTPUT, Trained, trained
+from nemo_adapt.layout import engine_fits
+from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, OUTPUT, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of, of_layers, waiting_chunks
 from nemo_adapt.plan.model import INPUT, Held, Models
@@ -38,7 +39,7 @@ class Memory:
     logits: float
     """Logits and their loss, on the last stage."""
     working: float
-    """What one layer's backward pass needs beyond the room of the logits."""
+    """What one layer's backward pass needs beyond the room of the logits, and what stands for gradients on a GPU."""
     saving: float
     """On a CPU: the copy of what a rank saves, while it is written; on a GPU machine that is the node's memory."""
 
@@ -81,7 +82,8 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
     table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, as it arises
-    logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} else 0.0)
+    standing = on_gpu * stand_ins(layer, what, is_last * rows)
+    logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} and not standing else 0.0)
     working = max(backward, table - kept if stage == 0 else 0.0)
     found = Memory(
         stage,
@@ -94,9 +96,22 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
         saving=0.0,
     )
     if on_gpu:
-        return found
+        return replace(found, working=found.working + standing)
     saved = _saved(config, parts, what, stage)
     return replace(found, saving=saved if train.async_save else max(0.0, saved - found.of_step))
+
+
+def stand_ins(layer: Layer, what: Trained, rows: int) -> float:
+    """What stands for gradients that products have added up: Transformer Engine keeps a tensor for each shape of a
+    weight (its get_dummy_wgrad). ``rows``: of the output layer, if this stage has it."""
+    shape, tp = layer.shape, layer.parallel.tp
+    if not engine_fits(shape, layer.train, layer.parallel):
+        return 0.0
+    attention = 2 * shape.query_rows + 2 * max(shape.kv_rows, tp * shape.head_dim)
+    ffn = (3 if shape.transformer.get("gated_linear_unit") else 2) * shape.ffn
+    layers = bool(ALL in what.kinds or what.layers) * (attention + ffn) / tp
+    table = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT}) * rows
+    return layer.size * shape.hidden * (layers + table)
 
 
 def _saved(config: Config, parts: Sequence[Held], what: Trained, stage: int) -> float:

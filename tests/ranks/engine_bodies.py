@@ -11,7 +11,11 @@ from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
 from nemo_adapt.config import Config
-from nemo_adapt.phases import phases
+from nemo_adapt.phases import phases, trained
+from nemo_adapt.plan import memory
+from nemo_adapt.plan.activations import Layer
+from nemo_adapt.resize.adapted import adapted_shape
+from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import loop
 
 
@@ -41,3 +45,18 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, A
         added = [getattr(each, "grad_added_to_main_grad", False) for each in chunks[0].parameters()]
         classes = {name: type(part).__name__ for name, part in parts.items()}
         return {**classes, "adam": type(adam).__module__, "added_in_products": sum(added), "turned": turn.call_count}
+
+
+def stand_ins(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[int, float]:
+    """Bytes that it keeps in the place of gradients after a step, and those that a plan counts."""
+    from transformer_engine.pytorch.module import base
+
+    base._dummy_wgrads.clear()
+    chunks, plan = load_chunks(config, folders), phases(config)
+    with closing(loop.run(chunks, plan, config.train, span(folders), data(config, vocab))) as steps:
+        next(steps)
+    shape = adapted_shape(folders.model, TokenMap.load(folders.tokenizer))
+    rows = len(chunks[0].output_layer.weight)
+    layer = Layer(shape, config.parallel, config.train, on_gpu=True)
+    kept = sum(each.nbytes for each in base._dummy_wgrads.values())
+    return kept, memory.stand_ins(layer, trained(plan[0]), rows)

@@ -52,6 +52,15 @@ def test_a_phase_of_new_rows_adds_nothing_in_products(folders, ranks):
     assert ranks(1).run(engine_bodies.used, config_of(), folders, VOCAB)[0]["added_in_products"] == 0
 
 
+@pytest.mark.parametrize("phase", ["all", "new_rows", "output", "layers:1-1"])
+@pytest.mark.parametrize("tp", [1, 2])
+def test_what_stands_for_gradients_is_planned(folders, ranks, phase, tp):
+    config = config_of(tp=tp)
+    config.train.phases = [PhaseConfig(phase, 1, 1e-2)]
+    for kept, planned in ranks(tp).run(engine_bodies.stand_ins, config, folders, VOCAB):
+        assert kept == planned and (kept > 0) == (phase != "new_rows")
+
+
 def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
     config = config_of()
     config.train.reset_attention = True

@@ -46,10 +46,10 @@ def test_llama_3_8b_on_eight_h100():
     """Megatron-Bridge's recipe of eight H100 has TP1 CP2, with gradients in bf16; ours are fp32, and it fits, too."""
     alone = ("parallel.tp=1", "parallel.sequence=false")
     for words, left in {
-        ("train.recompute=true",): 14.9,
-        ("train.seq_length=2048",): 9.4,
-        ("parallel.cp=4",): 9.9,
-        ("parallel.cp=2",): 0.8,
+        ("train.recompute=true",): 14.5,
+        ("train.seq_length=2048",): 8.9,
+        ("parallel.cp=4",): 9.5,
+        ("parallel.cp=2",): 0.5,
     }.items():
         most, space, _ = planned("llama3_8b", "h100_x8", *alone, *words)
         assert (space - most.total) / GIB == pytest.approx(left, abs=0.3)
