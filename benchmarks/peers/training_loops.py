@@ -40,6 +40,8 @@ class Size:
     global_batch: int
     micro_batch: int
     precision: str = "fp32"
+    new_rows: int = 0
+    """Of the tables, their last rows, which alone are trained; 0: everything is."""
 
     @property
     def tokens(self) -> int:
@@ -68,9 +70,10 @@ class Contestant:
 
 
 def train_config(size: Size) -> TrainConfig:
-    """The settings of both loops; what is not named has its default."""
+    """The settings of both loops; what is not named has its default. Kept rows must not decay."""
     return TrainConfig(
-        phases=[PhaseConfig("all", SCHEDULE_STEPS, LR)],
+        phases=[PhaseConfig("new_rows" if size.new_rows else "all", SCHEDULE_STEPS, LR)],
+        weight_decay=0.0 if size.new_rows else TrainConfig.weight_decay,
         seq_length=size.seq,
         global_batch=size.global_batch,
         micro_batch=size.micro_batch,
@@ -128,7 +131,7 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
     token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())
     data = loop.Data(Samples(size, steps * size.global_batch), layout, token_bytes)
-    span = Span(size.vocab, size.vocab)
+    span = Span(size.vocab - size.new_rows, size.vocab)
     for made in loop.run(chunks, config.train.phases, config.train, span, data):
         yield made.result.nats / made.result.tokens
 
@@ -145,9 +148,13 @@ def transformers(size: Size, place: Path, who: Contestant, steps: int) -> Iterat
         place / "model", dtype=DTYPES[size.precision], attn_implementation="sdpa"
     ).to(device)
     model.train()
+    tables = {model.get_input_embeddings().weight, model.get_output_embeddings().weight} if size.new_rows else set()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter in tables or not tables)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [each for each in model.parameters() if each.dim() > 1], "weight_decay": train.weight_decay},
-        {"params": [each for each in model.parameters() if each.dim() == 1], "weight_decay": 0.0},
+        {"params": [each for each in trained if each.dim() > 1], "weight_decay": train.weight_decay},
+        {"params": [each for each in trained if each.dim() == 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, LR, (train.adam_beta1, train.adam_beta2), eps=1e-8, fused=True)
 
@@ -169,7 +176,9 @@ def transformers(size: Size, place: Path, who: Contestant, steps: int) -> Iterat
             loss = forward(input_ids=tokens, labels=labels, shift_labels=labels).loss / micro_batches
             loss.backward()
             nats += loss.detach()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_grad)
+        for table in tables:
+            table.grad[: -size.new_rows] = 0.0  # so that Adam leaves them as they are
+        torch.nn.utils.clip_grad_norm_(trained, train.clip_grad)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
