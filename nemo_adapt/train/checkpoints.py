@@ -51,15 +51,17 @@ class Saver:
     wait: bool = False
     """Do not train on while a checkpoint is written."""
     _writing: _Writing | None = None
+    _waited: float = 0.0
+    """Seconds that training has stood still for the checkpoint that is being written, or was the last."""
 
     def save(self, trainer: Trainer, progress: dict[str, Any], best_score: float | None = None) -> float:
         """Begin to save the state at ``progress["step"]``; what was being saved before is finished first.
 
-        ``best_score``: its bits per byte, if no checkpoint has fewer. Returns the seconds that it took to finish.
+        ``best_score``: its bits per byte, if no checkpoint has fewer. Returns the seconds that training has waited
+        for the one before, since it was begun.
         """
-        began = time.monotonic()
         self.finish()
-        waited = time.monotonic() - began
+        waited, self._waited = self._waited, 0.0
         place = self.folder / f"iter_{progress['step']:07d}"
         partial = place.with_name(f"{place.name}.{self.fence.token}.partial")
         first_rank_does(self._begin, partial)
@@ -69,6 +71,7 @@ class Saver:
             self._writing = _Writing(partial, place, best_score, request, _start(request))
             if self.wait:
                 self.finish()
+                self._waited = 0.0  # as it was asked to
         except CheckpointException as error:
             self._fail(partial, error)
         except (OSError, RuntimeError) as error:  # of the first rank's small files: the others do not know
@@ -87,9 +90,11 @@ class Saver:
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written."""
+        began = time.monotonic()
         while self._writing:
             self._writing.thread.join(PAUSE)  # ranks that were silent for long would be taken for lost
             self.look()
+        self._waited += time.monotonic() - began
 
     def _settle(self, writing: _Writing) -> None:
         self._writing = None

@@ -49,7 +49,7 @@ def _weights(made: Stepped) -> Iterator[str]:
 def _gradients(made: Stepped) -> Iterator[str]:
     for name, parameter in _parameters(made.trainer.chunks):
         gradient = getattr(parameter, "main_grad", None)
-        if isinstance(gradient, torch.Tensor) and not torch.isfinite(gradient).all():
+        if gradient is not None and not torch.isfinite(gradient).all():
             yield name
 
 

@@ -16,6 +16,15 @@ from nemo_adapt.checkpoint.whole import complete
 
 KILLS = int(os.environ.get("NEMO_ADAPT_KILLS", "1"))
 """Random moments at which one rank, and at which all are killed; ``make test-faults`` takes ten of each."""
+SLOW = """
+import os, time
+os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+sync = os.fsync
+os.fsync = lambda file: (time.sleep({seconds}), sync(file))
+from nemo_adapt.cli import main
+main()
+"""
+"""The command line as the only rank, where files take their time to be on disk."""
 PLAN = "train.phases=[{train: new_rows, steps: 8, lr: 1e-3}, {train: all, steps: 24, lr: 1e-3}]"
 
 
@@ -131,6 +140,16 @@ def test_a_full_disk_during_a_save(world, short, unbroken):
         training.assert_sound()
     finally:
         subprocess.run(["umount", str(training.checkpoints)], check=True)
+
+
+@pytest.mark.parametrize(("seconds", "score_every"), [(0.0, 9), (1.5, 9), (1.5, 1)])
+def test_a_disk_that_is_slower_than_checkpoints_are_due(world, short, unbroken, seconds, score_every):
+    """Training waits for it before the next save, or before it asks whether a score is the best so far."""
+    words = [*short, "train.phases=[{steps: 3, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
+    words += ["parallel.tp=1", "parallel.sequence=false", "train.keep_best=true"]
+    training = Training.prepared(world, f"slow-{seconds}-{score_every}", words, "unbroken")
+    code, out = training.run(("-c", SLOW.format(seconds=seconds)))
+    assert code == 0 and ("for the last checkpoint: save less often" in out) == (seconds > 0), out
 
 
 def test_it_is_not_started_for_ever(world, short, unbroken):

@@ -45,10 +45,10 @@ class Training:
             shutil.copytree(world / "runs" / prepared / part, world / "runs" / name / part)
         return cls(world, name, words)
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start it; the answer's output is text."""
+    def start(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> subprocess.Popen[str]:
+        """Start it, as Python's ``program``; the answer's output is text."""
         return subprocess.Popen(
-            [sys.executable, "-m", "nemo_adapt", "train", *self.words, f"run.name={self.name}"],
+            [sys.executable, *program, "train", *self.words, f"run.name={self.name}"],
             cwd=self.world,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -56,9 +56,9 @@ class Training:
             env=environment(),
         )
 
-    def run(self) -> tuple[int, str]:
+    def run(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> tuple[int, str]:
         """Start it and wait: exit code and output."""
-        process = self.start()
+        process = self.start(program)
         out, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, out
 
