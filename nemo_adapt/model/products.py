@@ -19,16 +19,16 @@ def adder(kernel: Kernel | None) -> Kernel:
     """What Megatron calls ``wgrad_gemm_accum_fp32`` (megatron/core/tensor_parallel/layers.py).
 
     ``kernel``: apex's of that name, where it is there, for gradients in bf16. Without it these are made in bf16 and
-    then added, as no kernel of torch sums in another precision than that of what it multiplies.
+    then added: torch has sums in another precision on CUDA alone (``addmm``'s ``out_dtype``), where none was tried.
     """
 
     def add(inputs: torch.Tensor, gradients: torch.Tensor, sums: torch.Tensor) -> None:
         """``inputs`` [tokens, in], ``gradients`` [tokens, out]; ``sums`` fp32 [out, in], or those ``of_rows``."""
+        if not len(sums):
+            return
         first = getattr(sums, "first_row", None)
         if first is not None:
             gradients = gradients[:, first : first + len(sums)]
-        if not len(sums):
-            return
         if gradients.dtype == sums.dtype:
             sums.addmm_(gradients.t(), inputs)
         elif kernel:

@@ -92,11 +92,11 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
         optimizer=MASTER[train.precision] * math.ceil(ours / shards),
         activations=waiting * kept + head + gathered,
         logits=logits,
-        working=max(0.0, working - logits - head),
+        working=max(0.0, working - logits - head) + standing,
         saving=0.0,
     )
     if on_gpu:
-        return replace(found, working=found.working + standing)
+        return found
     saved = _saved(config, parts, what, stage)
     return replace(found, saving=saved if train.async_save else max(0.0, saved - found.of_step))
 

@@ -118,13 +118,6 @@ def _held(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: 
     return tuple(found)
 
 
-def new_rows(models: Models, padded: int, tp: int) -> int:
-    """New rows in a shard of a table of ``padded`` rows, on the TP rank that has most of them."""
-    rows = padded // tp
-    spans = [(max(models.first_new, rank * rows), min(models.target.vocab, (rank + 1) * rows)) for rank in range(tp)]
-    return max(max(0, stop - first) for first, stop in spans)
-
-
 def trained(held: Sequence[Held], what: Trained) -> Iterator[int]:
     """Elements of each parameter of ``held`` that a phase trains."""
     for each in held:
@@ -157,4 +150,7 @@ def _is_cut(key: str, shape: Shape) -> bool:
 
 def _shard(models: Models, table: str, padded: int, tp: int, columns: int) -> Held:
     """A TP rank's shard of a table; that with the most new rows."""
-    return Held(padded // tp * columns, table=table, new=new_rows(models, padded, tp) * columns)
+    rows = padded // tp
+    spans = [(max(models.first_new, rank * rows), min(models.target.vocab, (rank + 1) * rows)) for rank in range(tp)]
+    new = max(max(0, stop - first) for first, stop in spans)
+    return Held(rows * columns, table=table, new=new * columns)

@@ -28,7 +28,6 @@ from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
 from nemo_adapt.plan.model import Models
-from nemo_adapt.vocab import padded_rows
 
 GB = 1e9
 TERA = 1e12
@@ -144,8 +143,8 @@ def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recomp
 def _flops(models: Models, config: Config, what: Trained) -> float:
     """Operations for a token on the pipeline stage that has most to do, over all its TP and CP ranks."""
     shape, train, parallel = models.target, config.train, config.parallel
-    padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp)
-    new = model.new_rows(models, padded, parallel.tp) * parallel.tp / padded  # the fullest TP rank's share
+    last = model.held(models, config, parallel.pp - 1)
+    new = max(each.new / each.elements for each in last if each.table)  # of the TP rank that has most of them
     layers, output = _operations(shape, new, train.seq_length, what, train.recompute)
     stages = [
         sum(layers[each] for each in model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp)

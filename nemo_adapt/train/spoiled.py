@@ -9,6 +9,7 @@ import torch
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.loop import Stepped
+from nemo_adapt.train.new_rows import NAME
 from nemo_adapt.train.together import gathered
 
 SHOWN = 3
@@ -54,10 +55,12 @@ def _gradients(made: Stepped) -> Iterator[str]:
 
 
 def _parameters(chunks: list[Any]) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Names with the numbers that layers have in the whole model."""
+    """Names with the numbers that layers have in the whole model. Of new rows the table is named, which has them."""
     for chunk in chunks:
         numbers = {str(place): layer.layer_number - 1 for place, layer in enumerate(chunk.decoder.layers)}
         for name, parameter in chunk.named_parameters():
+            if name.startswith(NAME):
+                continue
             before, dot, rest = name.partition("layers.")
             place, *_ = rest.split(".")
             yield f"{before}{dot}{numbers[place]}{rest[len(place) :]}" if dot else name, parameter

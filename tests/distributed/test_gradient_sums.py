@@ -15,6 +15,7 @@ LAYOUTS = {
     "pp2": {"pp": 2},
     "pp2-interleaved": {"pp": 2, "virtual": 2},
     "dp2": {"dp": 2},
+    "tp2-pp2": {"tp": 2, "pp": 2},
 }
 # 245 + 6 rows, padded to 256: at TP=2 the first rank has no new row.
 MODELS = {"untied": TinyLlama(vocab=245, layers=4), "tied": TinyLlama(tied=True, vocab=245, layers=4)}

@@ -108,14 +108,18 @@ def test_killed_at_random_moments(world, words, unbroken):
     same_end(training, unbroken)
 
 
-def test_a_loss_that_is_no_number(world, short, unbroken):
-    words = [*short, "train.phases=[{steps: 8, lr: 1e30}]", "train.clip_grad=0", "train.save_every=1"]
-    training = Training.prepared(world, "nan", words, "unbroken")
+@pytest.mark.parametrize(
+    ("trained", "name"), [("all", "decoder.layers.0."), ("new_rows", "gradients of embedding.word_embeddings.weight.")]
+)
+def test_a_loss_that_is_no_number(world, short, unbroken, trained, name):
+    phase = f"train.phases=[{{train: {trained}, steps: 8, lr: 1e30}}]"
+    words = [*short, phase, "train.clip_grad=0", "train.save_every=1"]
+    training = Training.prepared(world, f"nan-{trained}", words, "unbroken")
     code, out = training.run()
     assert code == 2, out
     (line,) = [line for line in out.splitlines() if line.startswith("nemo-adapt: error:")]
     assert "of step" in line and "samples" in line and "gradients of" in line and "Lower the learning rate" in line
-    assert "Traceback" not in out
+    assert "Traceback" not in out and name in line
     training.assert_sound()
     for key, tensor in training.weights().items():
         assert torch.isfinite(tensor).all(), key

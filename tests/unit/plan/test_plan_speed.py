@@ -6,7 +6,7 @@ import pytest
 
 from nemo_adapt import recipes
 from nemo_adapt.config import ClusterConfig
-from nemo_adapt.model.flops import flops_per_token
+from nemo_adapt.model.flops import flops_per_token, forward_flops
 from nemo_adapt.plan import command
 from nemo_adapt.plan.memory import micro_batches
 from nemo_adapt.plan.model import models
@@ -27,6 +27,17 @@ def test_one_gpu_computes_and_that_is_all():
     assert found.step.computation == pytest.approx(flops / (0.55 * 989.4e12))
     assert (found.step.tensor, found.step.context, found.step.pipeline, found.step.idle, found.step.data) == (0,) * 5
     assert 0.5 < found.step.mfu < 0.55
+
+
+def test_the_rank_that_has_the_new_rows_computes_longest():
+    """All of them are in the last of four shards; the others make no gradient of the output layer."""
+    words = ("train.phases=[{train: new_rows, steps: 10, lr: 1e-3}]", "tokenizer.new_tokens=8000", "parallel.tp=4")
+    found = plan("llama2_7b", "a40_x4", *words)
+    shape, config = found.models.target, found.config
+    tokens = config.train.global_batch * config.train.seq_length
+    weights, scores, output = forward_flops(shape, config.train.seq_length)
+    flops = 2 * shape.layers * weights + 3 * sum(scores) + 2 * output + 4 * 2 * shape.hidden * 8000
+    assert found.step.computation == pytest.approx(flops * tokens / 4 / (0.55 * 149.7e12), rel=1e-3)
 
 
 def test_idle_stages_cost_what_they_wait_for():
