@@ -146,14 +146,19 @@ def test_a_full_disk_during_a_save(world, short, unbroken):
         subprocess.run(["umount", str(training.checkpoints)], check=True)
 
 
-@pytest.mark.parametrize(("seconds", "score_every"), [(0.0, 9), (1.5, 9), (1.5, 1)])
-def test_a_disk_that_is_slower_than_checkpoints_are_due(world, short, unbroken, seconds, score_every):
-    """Training waits for it before the next save, or before it asks whether a score is the best so far."""
+@pytest.mark.parametrize(
+    ("seconds", "score_every", "beside", "said"),
+    [(0.0, 9, True, False), (1.5, 9, True, True), (1.5, 1, True, True), (1.5, 9, False, False)],
+)
+def test_a_disk_that_is_slower_than_checkpoints_are_due(world, short, unbroken, seconds, score_every, beside, said):
+    """Training waits for it before the next save, or before it asks whether a score is the best so far. Where it was
+    asked to wait, that is not said."""
     words = [*short, "train.phases=[{steps: 3, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
     words += ["parallel.tp=1", "parallel.sequence=false", "train.keep_best=true"]
-    training = Training.prepared(world, f"slow-{seconds}-{score_every}", words, "unbroken")
+    words.append(f"train.async_save={str(beside).lower()}")
+    training = Training.prepared(world, f"slow-{seconds}-{score_every}-{beside}", words, "unbroken")
     code, out = training.run(("-c", SLOW.format(seconds=seconds)))
-    assert code == 0 and ("for the last checkpoint: save less often" in out) == (seconds > 0), out
+    assert code == 0 and ("for the last checkpoint: save less often" in out) == said, out
 
 
 def test_it_is_not_started_for_ever(world, short, unbroken):
