@@ -26,7 +26,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -75,16 +74,14 @@ def has_apex() -> bool:
 def limit_imports() -> None:
     """Without a GPU, Transformer Engine and apex count as not installed; call before megatron-core is imported.
 
-    It takes their Adam and their clipping wherever they can be imported, as on a node to log in to. Nor are its own
-    compiled functions asked for there: to mark them imports torch's compiler, which is slow.
+    It takes their Adam and their clipping wherever they can be imported, as on a node to log in to. Nor is anything
+    compiled there: to mark its functions alone imports torch's compiler, which is slow.
     """
     if on_gpu():
         return
     for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
-    jit = ModuleType("megatron.core.jit")
-    jit.jit_fuser = lambda function: function  # type: ignore[attr-defined]
-    sys.modules.setdefault(jit.__name__, jit)
+    torch.compile = lambda function: function  # type: ignore[assignment]
 
 
 def facts() -> dict[str, Any]:
@@ -228,6 +225,7 @@ def _stand_in_for_cuda() -> None:
     cpu = torch.device("cpu")
     answers = {
         "current_device": lambda: cpu,
+        "current_stream": lambda device=None: None,
         "set_device": lambda device: None,
         "synchronize": lambda device=None: None,
         "empty_cache": lambda: None,

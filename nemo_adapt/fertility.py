@@ -97,7 +97,7 @@ def partial_tokens(tokenizer: Any) -> NDArray[np.bool_]:
 
 def share(counts: NDArray[np.int64], which: NDArray[np.bool_]) -> float:
     """Which share of the counted tokens are those that ``which`` marks."""
-    return round(float(counts[which].sum() / max(1, counts.sum())), 4)
+    return round(float(counts[which].sum()) / max(1.0, float(counts.sum())), 4)
 
 
 def _aligned(tokens: Counts, other: Counts | None) -> bool:

@@ -255,7 +255,8 @@ def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes:
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous CPU tensor."""
-    return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    array: Any = tensor.view(-1).view(torch.uint8).numpy()
+    return memoryview(array)
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -119,9 +119,10 @@ def save_own_parts(cls: Any) -> None:
 def write_in_threads(module: Any) -> None:
     """The files of a checkpoint are written by threads of the rank.
 
-    As shipped (megatron-core 0.16.1, filesystem_async.py), by processes forked from it. These have the locks that other
-    threads held at that moment, and nobody to give them back: now and then one waits for ever. Their results go through
-    one more process, which imports torch. The bytes that are written are the same.
+    As shipped (filesystem_async.py), in megatron-core 0.16 by processes forked from it. These have the locks that other
+    threads held at that moment, and nobody to give them back: now and then one waits for ever. Since 0.17 by threads,
+    of which the last is begun when the first is done. In all of them their results go through one more process, which
+    imports torch. The bytes that are written are the same.
     """
     writer = module.FileSystemWriterAsync
     write_file = inspect.unwrap(writer.write_preloaded_data)  # without a pause of garbage collection, meant for forks
@@ -137,8 +138,11 @@ def write_in_threads(module: Any) -> None:
         errors = [answer for answer in written.values() if isinstance(answer, Exception)]
         results.put(errors[0] if errors else written)
 
-    writer.write_preloaded_data_multiproc = staticmethod(write_files)
-    module._get_write_results_queue = queue.Queue
+    for owner, in_016, since_017, ours in (
+        (writer, "write_preloaded_data_multiproc", "write_preloaded_data_multithread", staticmethod(write_files)),
+        (module, "_get_write_results_queue", "get_write_results_queue", queue.Queue),
+    ):
+        setattr(owner, in_016 if hasattr(owner, in_016) else since_017, ours)
 
 
 def save_unequal_groups(cls: Any) -> None:

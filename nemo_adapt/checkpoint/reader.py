@@ -95,14 +95,14 @@ class Stored:
         while whole and size[whole - 1] == self.shape[whole - 1]:
             whole -= 1
         ahead = max(0, whole - 1)  # dimensions of which each index is read by itself
-        flat = out.view(-1).view(torch.uint8)
+        flat: Any = out.view(-1).view(torch.uint8).numpy()
         run = math.prod(size[ahead:]) * dtype.itemsize
         steps = [math.prod(self.shape[d + 1 :]) * dtype.itemsize for d in range(len(self.shape))]
         with self.file.open("rb", buffering=0) as stream:
             for number, index in enumerate(itertools.product(*map(range, size[:ahead]))):
                 at = [*(begin + i for begin, i in zip(offset, index, strict=False)), *offset[ahead:]]
                 stream.seek(self.position + sum(i * step for i, step in zip(at, steps, strict=True)))
-                target = memoryview(flat[number * run : (number + 1) * run].numpy())  # type: ignore[arg-type]
+                target = memoryview(flat[number * run : (number + 1) * run])
                 while len(target):
                     got = stream.readinto(target)
                     if not got:

@@ -12,8 +12,10 @@ from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_local_spec,
     get_gpt_layer_with_transformer_engine_spec,
 )
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer import ModuleSpec, TransformerConfig
 from megatron.core.transformer.identity_op import IdentityOp
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 from nemo_adapt import devices
@@ -102,7 +104,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         recompute_num_layers=1 if train.recompute else None,
         activation_func=(FUSED if fuses else ACTIVATIONS)[shape.activation],
         softmax_scale=shape.attention_scale,
-        qk_layernorm=shape.qk_norm == HEAD,
+        qk_layernorm=bool(shape.qk_norm),
         attention_dropout=0.0,
         hidden_dropout=0.0,
         # Every weight is loaded. Megatron still has to go through its initialization: there it marks the weights that
@@ -140,13 +142,16 @@ def layer_spec(
         CoreAttention, windows=shape.windows, cap=shape.attention_cap, alibi=shape.positions == ALIBI
     )
     attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
+    second = RowParallelLinear
+    if shape.norms in (AFTER, AROUND):
+        attention.linear_proj = second = ProjectionThenNorm
+    parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)
+    layer.mlp = ModuleSpec(MLP, submodules=parts)
     if config.gated_linear_unit:
-        layer.mlp.module, layer.mlp.params = GatedMLP, {"activation": shape.activation}
+        layer.mlp = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
     if shape.norms == SHARED:
         spec.module, layer.pre_mlp_layernorm = SideBySideLayer, IdentityOp
-    if shape.norms in (AFTER, AROUND):
-        attention.linear_proj = layer.mlp.submodules.linear_fc2 = ProjectionThenNorm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
 
 
@@ -170,7 +175,10 @@ def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, voca
     """
     config = transformer_config(shape, parallel, train)
     numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
-    return [_chunk(shape, parallel, train, config, vocab, padded, number) for number in numbers]
+    chunks = [_chunk(shape, parallel, train, config, vocab, padded, number) for number in numbers]
+    # What says that there are such norms also has their gradients summed over TP: for those that each rank has whole.
+    config.qk_layernorm = shape.qk_norm == HEAD
+    return chunks
 
 
 def _chunk(

@@ -1,7 +1,7 @@
 """Sequences that context-parallel ranks share, in our attention: each gathers the keys and values of all.
 
 A sequence is cut into 2 x CP chunks, of which rank r has chunk r and chunk 2 x CP - 1 - r, so that all see as much of
-what is before them (megatron/core/utils.py, ``get_batch_on_this_cp_rank``). Queries stay where they are; keys and
+what is before them (as in megatron/core/utils.py, ``get_batch_on_this_cp_rank``). Queries stay where they are; keys and
 values, which are fewer where heads are grouped, are gathered (Llama 3, arXiv 2407.21783, section 3.3.2).
 """
 
@@ -10,15 +10,19 @@ from collections.abc import Iterator
 import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
-from megatron.core.utils import get_batch_on_this_cp_rank
 
 
 def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Of tensors [batch, seq] this rank's chunks; of ``documents`` all: keys are those of the whole sequence."""
-    if parallel_state.get_context_parallel_world_size() == 1:
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    if size == 1:
         return batch
-    cut = {name: values for name, values in batch.items() if name != "documents"}
-    return {**batch, **get_batch_on_this_cp_rank(cut)}
+
+    def own(values: torch.Tensor) -> torch.Tensor:
+        of_all = values.chunk(2 * size, dim=1)
+        return torch.cat([of_all[rank], of_all[-1 - rank]], dim=1)
+
+    return {name: values if name == "documents" else own(values) for name, values in batch.items()}
 
 
 def gathered(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,8 +27,8 @@ class GatedMLP(MLP):
     rounded after every operation. This one needs neither, and has the bits of Megatron's unfused MLP.
     """
 
-    def __init__(self, config: TransformerConfig, submodules: Any, activation: str, **options: Any) -> None:
-        super().__init__(config, submodules, **options)
+    def __init__(self, config: TransformerConfig, submodules: Any, activation: str, **unused: Any) -> None:
+        super().__init__(config, submodules, ffn_hidden_size=config.ffn_hidden_size)
         self.kernels = KERNELS[activation]
 
     def forward(self, hidden_states: torch.Tensor, **unused: Any) -> tuple[torch.Tensor, torch.Tensor | None]:

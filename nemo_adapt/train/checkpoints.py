@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,8 @@ FULL = 1 << 20
 DAMAGED = ".damaged"
 PAUSE = 0.5
 """Seconds between two looks at whether all ranks have written their files."""
+WRITER = {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
+"""Megatron's own. Since 0.17 it asks for one of another package where it is told nothing."""
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Saver:
         first_rank_does(self._begin, partial)
         state = {**saved_state(trainer), "progress": progress}
         try:
-            request = dist_checkpointing.save(state, str(partial), async_sharded_save=True)
+            request = dist_checkpointing.save(state, str(partial), async_sharded_save=True, **WRITER)
             self._writing = _Writing(partial, place, best_score, request, _start(request))
             if self.wait:
                 self.finish()

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,7 +16,7 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing import ShardedTensor
 from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import is_main_replica
-from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
+from megatron.core.dist_checkpointing.strategies import filesystem_async
 from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
@@ -90,13 +91,14 @@ def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Pat
 @contextmanager
 def files_wait_for(go: threading.Event) -> Iterator[None]:
     """Nothing of what is saved meanwhile is written before ``go`` is set."""
-    write = FileSystemWriterAsync.write_preloaded_data_multiproc
+    write = filesystem_async._write_item
 
-    def late(*arguments: Any) -> None:
+    @wraps(write)  # it is asked for its arguments
+    def late(*arguments: Any, **named: Any) -> Any:
         assert go.wait(60)
-        write(*arguments)
+        return write(*arguments, **named)
 
-    with mock.patch.object(FileSystemWriterAsync, "write_preloaded_data_multiproc", staticmethod(late)):
+    with mock.patch.object(filesystem_async, "_write_item", late):
         yield
 
 
