@@ -82,6 +82,8 @@ def limit_imports() -> None:
     for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
     torch.compile = lambda function: function  # type: ignore[assignment]
+    # A torch that was built for GPUs warns that there is none, when it is asked whether extensions can be compiled.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def facts() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast, get_args
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -91,9 +91,7 @@ def _explained() -> Iterator[None]:
 
 def of_words(words: list[str]) -> Config:
     """The configuration that the words of a command line describe: ``recipe=...`` and ``key=value``."""
-    odd = [word for word in words if "=" not in word]
-    if odd:
-        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    _check_form(words)
     given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
     return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
 
@@ -111,9 +109,7 @@ def parse(schema: type[T], words: list[str]) -> T:
 
     Raises ``UserError`` as ``load`` does.
     """
-    odd = [word for word in words if "=" not in word]
-    if odd:
-        raise UserError(f"{odd[0]!r} is not of the form key=value")
+    _check_form(words)
     config = OmegaConf.structured(schema)
     try:
         for word in OverridesParser.create().parse_overrides(words):
@@ -121,6 +117,12 @@ def parse(schema: type[T], words: list[str]) -> T:
         return cast(T, OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, schema)) from None
+
+
+def _check_form(words: list[str]) -> None:
+    for word in words:
+        if "=" not in word or word.startswith("-"):
+            raise UserError(f"{word!r} is not of the form key=value")
 
 
 def require(command: str, settings: Any, names: Sequence[str]) -> None:
@@ -206,6 +208,12 @@ def _explain(error: Exception, schema: type = Config) -> str:
             group, _, name = cause.missing_cfg_file.rpartition("/")
             known = names(group)
             return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
+        if isinstance(cause, OverrideParseException):
+            word = str(cause.override).removeprefix("++")
+            return (
+                f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
+                f"( ) = , in quotes of its own: '{word.partition('=')[0]}=\"...\"'"
+            )
         key = getattr(cause, "full_key", None)
         if key and "not in" in str(cause):
             return _unknown(str(key), schema)

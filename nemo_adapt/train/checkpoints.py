@@ -14,6 +14,7 @@ from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt.artifact import write_json
+from nemo_adapt.checkpoint.common import write_common
 from nemo_adapt.checkpoint.whole import BEST, FILES, best, complete, damage
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
@@ -114,6 +115,7 @@ class Saver:
 
     def _put(self, partial: Path, place: Path, best_score: float | None) -> None:
         """Give the folder its name; delete what is older than ``keep``, and what other starts left half-written."""
+        write_common(partial)
         sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
         write_json(partial / FILES, sizes)
         self.fence.check()

@@ -1,10 +1,12 @@
 """What a save keeps while training goes on, and who writes and reads how much of it."""
 
 import pytest
+import torch
 from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
+from nemo_adapt.checkpoint.common import COMMON
 from nemo_adapt.checkpoint.copy import TABLES
 
 VOCAB = 251
@@ -21,7 +23,8 @@ def folders(tmp_path):
     [({}, True, "fp32"), ({}, False, "bf16"), ({"tp": 2}, True, "bf16")],
 )
 def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distributed_optimizer, precision):
-    """All of it is changed before anything is written. No process is started: a fork can wait for ever (mends.py)."""
+    """All of it is changed before anything is written. No process is started: a fork can wait for ever (mends.py). What
+    is not sharded is where any megatron-core finds it."""
     config = tiny_config(**layout)
     config.train.distributed_optimizer, config.train.precision = distributed_optimizer, precision
     found = ranks(2).run(saving_bodies.change_after_saving, config, folders, VOCAB, tmp_path / "saved")
@@ -29,6 +32,8 @@ def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distr
         assert saved.same and not saved.settled_early and saved.children == 0
         if distributed_optimizer:  # the rank's own part and no more: master weights and two moments
             assert saved.numbers == pytest.approx(3 * saved.parameters / (1 if layout else 2), rel=0.05)
+    common = torch.load(tmp_path / "saved" / "iter_0000001" / COMMON, weights_only=True)
+    assert common["progress"] == {"step": 1} and common["scheduler"]
 
 
 def test_ranks_share_the_writing_of_weights(folders, ranks):

@@ -94,6 +94,7 @@ MISTAKES = {
     "no such language": (["tokenizers=[x]", "parallel=PLACE/parallel", "languages=[fi]"], "has no text of 'fi'"),
     "no such tokenizer": (["tokenizers=[nowhere]", "parallel=PLACE/parallel"], "tokenizer nowhere does not exist"),
     "no value": (["tokenizers"], "'tokenizers' is not of the form key=value"),
+    "an option": (["--tokenizers=a"], "'--tokenizers=a' is not of the form key=value"),
     "no corpus there": (["tokenizers=[x]", "parallel=PLACE/base"], "holds no text"),
 }  # fmt: skip
 

@@ -50,6 +50,10 @@ def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
         (["tp=2"], "unknown key 'tp'. Did you mean 'parallel.tp'?"),
         (["warmup_share=0.1"], "unknown key 'warmup_share'. Did you mean 'train.warmup_share'?"),
         (["paralel.tp=2"], "unknown key 'paralel'. Did you mean 'parallel'?"),
+        (["model.path=~/base"], "'model.path=~/base' cannot be read: close lists and tables, write $HOME for ~"),
+        (["train.phases=[{steps: 3"], "'train.phases=[{steps: 3' cannot be read"),
+        (["evaluate.texts.tr=/a(1).txt"], "in quotes of its own: 'evaluate.texts.tr=\"...\"'"),
+        (["data.sets.code.text=[x"], "'data.sets.code.text=[x' cannot be read"),
     ],
 )
 def test_mistakes_in_keys_and_values(overrides, says):
