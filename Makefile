@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # The tested CPU build. It goes in first: otherwise pip takes a CUDA build and gigabytes with it.
 TORCH ?= torch==2.13.0
+# Which of the versions that pyproject.toml allows: pip takes the newest that this Python can have.
+MEGATRON ?= megatron-core
 BIN := .venv/bin
 STAMP := .venv/installed
 
@@ -11,7 +13,7 @@ BRIDGE ?= .venv-bridge
 # Transformer Engine for GPUs that are made of main memory: seen by those tests alone.
 ENGINE := .venv/engine
 
-.PHONY: install demo test test-slurm test-standin test-gpu test-nemo-run test-faults test-bridge lint bench clean
+.PHONY: install demo test test-slurm test-standin gpu test-nemo-run test-faults test-bridge lint bench clean
 
 install: $(STAMP)
 
@@ -20,7 +22,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv || { echo "no venv module: install it (Debian: apt-get install python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' "$(MEGATRON)"
 	touch $@
 
 # A small English model is pretrained, then adapted to Turkish on two tensor-parallel ranks: on the CPU, as there may be
@@ -59,9 +61,13 @@ $(ENGINE)/installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(ENGINE) transformer_engine==2.11.0 einops
 	touch $@
 
-# The same on this machine's GPUs; what needs more of them than there are is skipped. TORCH=torch where .venv is made for it.
-test-gpu: $(STAMP)
-	$(BIN)/python -m pytest tests/distributed tests/unit/evaluate tests/unit/resize tests/unit/train
+# The same on this machine's GPUs, with its own Python (a container's, or PYTHON=.venv/bin/python), and what a training reaches
+# there. What needs more GPUs than there are is skipped.
+gpu: export PYTHONPATH = $(CURDIR)
+gpu:
+	$(PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("no GPU, or a torch without CUDA")'
+	$(PYTHON) -m pytest tests/distributed tests/unit/evaluate tests/unit/resize tests/unit/train
+	$(PYTHON) benchmarks/train.py
 
 .venv/standin.so: tests/standin/device.cpp $(STAMP)
 	@command -v g++ > /dev/null || { [ "$$(id -u)" = 0 ] || { echo "no g++: install it (Debian: apt-get install g++)"; exit 1; }; \

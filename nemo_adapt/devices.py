@@ -1,7 +1,7 @@
 """The device file: the only one that says cuda, nccl or gloo, and with ``mends`` the only one that patches Megatron.
 
 On a GPU machine Megatron runs as it was written. On a CPU, ``prepare_megatron`` closes the few seams where
-megatron-core 0.16 assumes CUDA:
+megatron-core assumes CUDA:
 
 - ``torch.cuda.current_device`` and friends, which its constructors ask for a device;
 - tensors that six of its modules create with ``device="cuda"``;

@@ -1,4 +1,4 @@
-"""What megatron-core 0.16 does wrong or in vain on any device; ``devices.prepare_megatron`` puts it right."""
+"""What megatron-core 0.16 to 0.19 do wrong or in vain on any device; ``devices.prepare_megatron`` puts it right."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ import torch
 
 
 def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
-    """The same numbers with fewer passes over memory than megatron-core 0.16.1 makes.
+    """The same numbers with fewer passes over memory than megatron-core makes.
 
     It takes the largest logit together with its place, which nobody asks for; without apex or Transformer Engine it
     clips gradients by way of a copy (``has_fused_kernels``: they are there); and where ``lone_groups_copy`` a whole
@@ -50,7 +50,7 @@ def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
 def turn_at_once(rope_utils: Any) -> None:
     """Queries and keys are turned by their positions in few passes, and nothing is kept of them.
 
-    As shipped (megatron-core 0.16.1, rope_utils.py) that takes Transformer Engine's kernel, which has the same angles
+    As shipped (rope_utils.py) that takes Transformer Engine's kernel, which has the same angles
     for all samples; elsewhere five operations, each of which writes all. `model.rotary` has ours.
     """
     from nemo_adapt.model.rotary import turned
@@ -67,7 +67,7 @@ def turn_at_once(rope_utils: Any) -> None:
 def add_in_products(layers: Any) -> None:
     """Gradients of weights are added to their sums within the matrix product, without apex too.
 
-    As shipped (megatron-core 0.16.1, tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch
+    As shipped (tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch
     writes them, reads them again, and adds them. `model.products` has ours.
     """
     from nemo_adapt.model.products import adder
@@ -81,7 +81,7 @@ def add_in_products(layers: Any) -> None:
 def save_own_parts(cls: Any) -> None:
     """Each rank saves and loads its own part of the distributed optimizer's state.
 
-    As shipped (megatron-core 0.16.1, distrib_optimizer.py), the one format that loads at another TP, PP and DP has
+    As shipped (distrib_optimizer.py), the one format that loads at another TP, PP and DP has
     every rank gather the state of its whole DP group for a save, and read all of it to load: 12 bytes of host memory
     for each of the group's parameters, on each rank. Of a buffer with gaps between its buckets (a tied table has one of
     its own on pipeline stages) all behind the first gap is saved shifted. On disk names and shapes are the same.
@@ -148,7 +148,7 @@ def write_in_threads(module: Any) -> None:
 def save_unequal_groups(cls: Any) -> None:
     """Master weights of a plain optimizer of which ranks train different numbers of parameters.
 
-    As shipped (megatron-core 0.16.1, optimizer.py) they are lists of lists. What the first rank has none of, because
+    As shipped (optimizer.py) they are lists of lists. What the first rank has none of, because
     its pipeline stage trains nothing of the kind, is saved as an empty list, which the other ranks cannot load into
     theirs. Dictionaries can be put together whatever is in them.
     """
@@ -169,7 +169,7 @@ def save_unequal_groups(cls: Any) -> None:
 def load_over_torch(cls: Any) -> None:
     """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
 
-    As shipped (megatron-core 0.16.1, distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and
+    As shipped (distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and
     after a load all parameters share one ``step`` tensor, so that it counts once per parameter per step. A rank that
     trains nothing (a pipeline stage between the tables while only those are trained) has no ``step`` to save: what it
     says there is not read, the first rank's is.

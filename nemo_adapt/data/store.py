@@ -45,7 +45,7 @@ def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], s
 def write_index(path: Path, lengths: NDArray[np.int32], dtype: type[Any]) -> None:
     """Megatron's index of documents of one sequence each, by its own writer.
 
-    As shipped (megatron-core 0.16.1, indexed_dataset.py) that adds lengths up one by one in a Python list.
+    As shipped (indexed_dataset.py) that adds lengths up one by one in a Python list.
     """
     from megatron.core.datasets.indexed_dataset import _IndexWriter
 

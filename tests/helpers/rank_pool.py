@@ -9,7 +9,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,8 +20,13 @@ import torch.multiprocessing as mp
 
 from nemo_adapt import devices
 
+Answer = tuple[bool, Any]
+"""Whether a rank has done what it was asked for, and its answer, or why there is none."""
+
 START_SECONDS = 120.0
 """Time for all ranks to import Megatron, on a busy machine."""
+GRACE_SECONDS = 5.0
+"""For the others, once one has failed, to say that they have too."""
 
 
 class RankPool:
@@ -36,7 +41,8 @@ class RankPool:
         device, and back.
 
         ``body`` is a function of a module (spawned processes find it by name). If a rank raises, dies, or gives no
-        answer in ``timeout`` seconds, the pool is thrown away and an error tells which rank and why.
+        answer in ``timeout`` seconds, the pool is thrown away and an error tells which rank and why. Ranks that wait
+        for one that has failed are not waited for.
         """
         if not self._workers:
             self._start()
@@ -44,13 +50,24 @@ class RankPool:
         for _, pipe in self._workers:
             with contextlib.suppress(BrokenPipeError):  # it has died: so does its answer say
                 pipe.send((body, arguments))
-        until = time.monotonic() + timeout
-        answers = [_answer(process, pipe, until) for process, pipe in self._workers]
+        answers = self._answers(time.monotonic() + timeout)
         wrong = [f"rank {rank}: {answer}" for rank, (is_well, answer) in enumerate(answers) if not is_well]
         if wrong:
             self.close()
             raise RuntimeError("\n".join(wrong))
         return [answer for _, answer in answers]
+
+    def _answers(self, until: float) -> list[Answer]:
+        """Those of all ranks, in their order; shortly after the first that has failed."""
+        found = [(False, "no answer in time")] * self.size
+        asked = {pipe: rank for rank, (_, pipe) in enumerate(self._workers)}
+        while asked and (ready := wait(list(asked), max(0.0, until - time.monotonic()))):
+            for pipe in ready:
+                rank = asked.pop(pipe)
+                found[rank] = _answer(*self._workers[rank])
+                if not found[rank][0]:
+                    until = min(until, time.monotonic() + GRACE_SECONDS)
+        return found
 
     def close(self) -> None:
         """End the processes."""
@@ -73,12 +90,10 @@ class RankPool:
             self._workers.append((process, here))
 
 
-def _answer(process: Any, pipe: Connection, until: float) -> tuple[bool, Any]:
-    """Whether a rank has done what it was asked for, and its answer, or why there is none."""
-    if not pipe.poll(max(0.0, until - time.monotonic())):
-        return False, "no answer in time"
+def _answer(process: Any, pipe: Connection) -> Answer:
+    """What a rank has sent, or how it has died."""
     try:
-        found: tuple[bool, Any] = pipe.recv()
+        found: Answer = pipe.recv()
     except (EOFError, ConnectionResetError):
         process.join()
         return False, f"has died, exit code {process.exitcode}"
