@@ -50,8 +50,8 @@ def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
 def turn_at_once(rope_utils: Any) -> None:
     """Queries and keys are turned by their positions in few passes, and nothing is kept of them.
 
-    As shipped (rope_utils.py) that takes Transformer Engine's kernel, which has the same angles
-    for all samples; elsewhere five operations, each of which writes all. `model.rotary` has ours.
+    As shipped (rope_utils.py) that takes Transformer Engine's kernel, which has the same angles for all samples;
+    elsewhere five operations, each of which writes all. `model.rotary` has ours.
     """
     from nemo_adapt.model.rotary import turned
 
@@ -67,8 +67,8 @@ def turn_at_once(rope_utils: Any) -> None:
 def add_in_products(layers: Any) -> None:
     """Gradients of weights are added to their sums within the matrix product, without apex too.
 
-    As shipped (tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch
-    writes them, reads them again, and adds them. `model.products` has ours.
+    As shipped (tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch writes them, reads them
+    again, and adds them. `model.products` has ours.
     """
     from nemo_adapt.model.products import adder
 
@@ -81,10 +81,10 @@ def add_in_products(layers: Any) -> None:
 def save_own_parts(cls: Any) -> None:
     """Each rank saves and loads its own part of the distributed optimizer's state.
 
-    As shipped (distrib_optimizer.py), the one format that loads at another TP, PP and DP has
-    every rank gather the state of its whole DP group for a save, and read all of it to load: 12 bytes of host memory
-    for each of the group's parameters, on each rank. Of a buffer with gaps between its buckets (a tied table has one of
-    its own on pipeline stages) all behind the first gap is saved shifted. On disk names and shapes are the same.
+    As shipped (distrib_optimizer.py), the one format that loads at another TP, PP and DP has every rank gather the
+    state of its whole DP group for a save, and read all of it to load: 12 bytes of host memory for each of the group's
+    parameters, on each rank. Of a buffer with gaps between its buckets (a tied table has one of its own on pipeline
+    stages) all behind the first gap is saved shifted. On disk names and shapes are the same.
     """
     from megatron.core.dist_checkpointing.dict_utils import nested_values
 
@@ -121,8 +121,8 @@ def write_in_threads(module: Any) -> None:
 
     As shipped (filesystem_async.py), in megatron-core 0.16 by processes forked from it. These have the locks that other
     threads held at that moment, and nobody to give them back: now and then one waits for ever. Since 0.17 by threads,
-    of which the last is begun when the first is done. In all of them their results go through one more process, which
-    imports torch. The bytes that are written are the same.
+    which begin when one of the files is written. In both, results go through one more process, which imports torch. The
+    bytes that are written are the same.
     """
     writer = module.FileSystemWriterAsync
     write_file = inspect.unwrap(writer.write_preloaded_data)  # without a pause of garbage collection, meant for forks
@@ -148,9 +148,9 @@ def write_in_threads(module: Any) -> None:
 def save_unequal_groups(cls: Any) -> None:
     """Master weights of a plain optimizer of which ranks train different numbers of parameters.
 
-    As shipped (optimizer.py) they are lists of lists. What the first rank has none of, because
-    its pipeline stage trains nothing of the kind, is saved as an empty list, which the other ranks cannot load into
-    theirs. Dictionaries can be put together whatever is in them.
+    As shipped (optimizer.py) they are lists of lists. What the first rank has none of, as its pipeline stage trains
+    nothing of the kind, is saved as an empty list, which the other ranks cannot load into theirs. Dictionaries can be
+    put together whatever is in them.
     """
     save, load, key = cls.sharded_state_dict, cls.load_state_dict, "fp32_from_fp16_params"
 
@@ -169,10 +169,10 @@ def save_unequal_groups(cls: Any) -> None:
 def load_over_torch(cls: Any) -> None:
     """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
 
-    As shipped (distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and
-    after a load all parameters share one ``step`` tensor, so that it counts once per parameter per step. A rank that
-    trains nothing (a pipeline stage between the tables while only those are trained) has no ``step`` to save: what it
-    says there is not read, the first rank's is.
+    As shipped (distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and after a load all parameters
+    share one ``step`` tensor, so that it counts once per parameter per step. A rank that trains nothing (a pipeline
+    stage between the tables while only those are trained) has no ``step`` to save: what it says there is not read, the
+    first rank's is.
     """
     get, load, save = cls._get_main_param_and_optimizer_states, cls.load_state_dict, cls.state_dict
 

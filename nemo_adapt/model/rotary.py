@@ -23,9 +23,9 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
 def turn_by_positions(model: Any) -> None:
     """Have a GPTModel's rotary angles taken at the position ids that it is called with, [batch or 1, seq].
 
-    As shipped (gpt_model.py) it turns by places in the sample, whatever the position ids say. The
-    angles are [seq, batch or 1, 1, columns]. Under context parallelism position ids are those of this rank's part, so
-    that the angles of the whole sequence must not have been cut.
+    As shipped (gpt_model.py) it turns by places in the sample, whatever the position ids say. The angles are [seq,
+    batch or 1, 1, columns]. Under context parallelism position ids are those of this rank's part, so that the angles of
+    the whole sequence must not have been cut.
     """
     called_with: list[torch.Tensor | None] = [None]
 
