@@ -10,10 +10,13 @@ STAMP := .venv/installed
 SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 procps
 # Megatron-Bridge wants an older transformers: it gets a virtual environment of its own (3 GB).
 BRIDGE ?= .venv-bridge
+# A Python for which pip has another version of megatron-core, and an environment for it.
+OTHER ?= python3.12
+VERSION := .venv-other
 # Transformer Engine for GPUs that are made of main memory: seen by those tests alone.
 ENGINE := .venv/engine
 
-.PHONY: install demo test test-slurm test-standin gpu test-nemo-run test-faults test-bridge lint bench clean
+.PHONY: install demo test test-slurm test-standin gpu test-nemo-run test-faults test-bridge test-versions lint bench clean
 
 install: $(STAMP)
 
@@ -101,6 +104,16 @@ $(BRIDGE)/installed: tests/bridge/requirements.txt
 	$(BRIDGE)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
+# Trainings that begin with one version of megatron-core and go on with another (OTHER, a Python: its newest).
+test-versions: $(STAMP) $(VERSION)/installed
+	NEMO_ADAPT_OTHER_PYTHON=$(CURDIR)/$(VERSION)/bin/python $(BIN)/python -m pytest tests/e2e/test_other_versions.py
+
+$(VERSION)/installed: pyproject.toml
+	$(OTHER) -m venv $(VERSION)
+	$(VERSION)/bin/python -m pip install --quiet "$(TORCH)"
+	$(VERSION)/bin/python -m pip install --quiet --editable .
+	touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -110,4 +123,4 @@ bench: $(STAMP)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf .venv .venv-nemo-run .venv-bridge runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-nemo-run .venv-bridge .venv-other runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,6 +29,8 @@ class Training:
     world: Path
     name: str
     words: list[str]
+    python: str = sys.executable
+    """Whose packages it is started with."""
 
     @property
     def folder(self) -> Path:
@@ -48,7 +50,7 @@ class Training:
     def start(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> subprocess.Popen[str]:
         """Start it, as Python's ``program``; the answer's output is text."""
         return subprocess.Popen(
-            [sys.executable, *program, "train", *self.words, f"run.name={self.name}"],
+            [self.python, *program, "train", *self.words, f"run.name={self.name}"],
             cwd=self.world,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
