@@ -81,9 +81,14 @@ def limit_imports() -> None:
         return
     for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
-    torch.compile = lambda function: function  # type: ignore[assignment]
+    torch.compile = _uncompiled  # type: ignore[assignment]
     # A torch that was built for GPUs warns that there is none, when it is asked whether extensions can be compiled.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def _uncompiled(function: Any = None, **options: Any) -> Any:
+    """``torch.compile`` that compiles nothing; without a function, a decorator of one."""
+    return function or _uncompiled
 
 
 def facts() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from megatron.core import dist_checkpointing
 
-COMMON = "common.pt"
+from nemo_adapt.checkpoint.whole import COMMON
 
 
 def write_common(checkpoint: Path) -> None:

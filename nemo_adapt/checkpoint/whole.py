@@ -7,10 +7,12 @@ from pathlib import Path
 from nemo_adapt.artifact import file_hash, write_json
 
 METADATA = ".metadata"
+COMMON = "common.pt"
+"""What is not sharded."""
 FILES = "files.json"
 """Beside a checkpoint's files, written after them: the size of each, or the hash of a small one."""
 TENSORS = "*.distcp"
-SMALL = (METADATA, "common.pt", "metadata.json")
+SMALL = (METADATA, COMMON, "metadata.json")
 """Files beside those with the tensors, without which the checkpoint cannot be read."""
 
 CHECKPOINTS = "checkpoints"

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, Writ
 from torch.distributed.checkpoint.storage import WriteResult
 
 from nemo_adapt.artifact import write_json
+from nemo_adapt.checkpoint.whole import COMMON
 
 BACKEND = {
     "sharded_backend": "torch_dist",
@@ -115,7 +116,7 @@ def finish(
         items += [WriteItem(MetadataIndex(key), WriteItemType.BYTE_IO) for key in objects]
         results += _write_objects(folder / f"__{len(files)}_0.distcp", objects)
     _, metadata = create_default_global_save_plan([SavePlan(items)])
-    torch.save(dict(common or {}), folder / "common.pt")
+    torch.save(dict(common or {}), folder / COMMON)
     (folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
     FileSystemWriter(folder).finish(metadata, [results])
     for note in notes:

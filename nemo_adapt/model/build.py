@@ -142,7 +142,7 @@ def layer_spec(
         CoreAttention, windows=shape.windows, cap=shape.attention_cap, alibi=shape.positions == ALIBI
     )
     attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
-    second = RowParallelLinear
+    second = RowParallelLinear  # the MLP is put together here: the spec's has another form in each version of Megatron
     if shape.norms in (AFTER, AROUND):
         attention.linear_proj = second = ProjectionThenNorm
     parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)

@@ -6,8 +6,8 @@ from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
-from nemo_adapt.checkpoint.common import COMMON
 from nemo_adapt.checkpoint.copy import TABLES
+from nemo_adapt.checkpoint.whole import COMMON
 
 VOCAB = 251
 """Of the target: 245 rows of the source and six new ones."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 from megatron.core import dist_checkpointing
 
-from nemo_adapt.checkpoint.common import COMMON, write_common
+from nemo_adapt.checkpoint.common import write_common
+from nemo_adapt.checkpoint.whole import COMMON
 
 
 @pytest.fixture
