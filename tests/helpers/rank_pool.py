@@ -120,6 +120,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
             return
         # A process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
         dist.init_process_group(backend, init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
+        dist.barrier()  # one that sends nothing would be done and gone while another still connects to it
         try:
             answer = (True, moved(body(rank, *moved(arguments, here)), there))
         except BaseException:  # what torch raises for a checkpoint is no Exception
