@@ -146,9 +146,8 @@ def layer_spec(
     if shape.norms in (AFTER, AROUND):
         attention.linear_proj = second = ProjectionThenNorm
     parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)
-    layer.mlp = ModuleSpec(MLP, submodules=parts)
-    if config.gated_linear_unit:
-        layer.mlp = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
+    gated = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
+    layer.mlp = gated if config.gated_linear_unit else ModuleSpec(MLP, submodules=parts)
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
     if shape.norms == SHARED:
         spec.module, layer.pre_mlp_layernorm = SideBySideLayer, IdentityOp

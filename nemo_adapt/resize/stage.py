@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import torch.distributed as dist
 from megatron.core import dist_checkpointing
 
 from nemo_adapt.artifact import Inputs
+from nemo_adapt.checkpoint.common import write_common
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
@@ -20,3 +22,5 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
     chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))
     dist_checkpointing.save({"model": sharded_weights(chunks)}, str(out))
+    if dist.get_rank() == 0:
+        write_common(out)

@@ -10,6 +10,7 @@ from ranks import model_bodies
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
+from nemo_adapt import devices
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
 
@@ -47,6 +48,13 @@ def test_logits_equal_transformers(tmp_path, ranks, tiny, layout):
     ours = ranks(size).run(model_bodies.logits, tiny_config(**layout), folders, ids)[-1]
     torch.testing.assert_close(ours[..., : tiny.vocab], reference, rtol=0, atol=1e-5)
     assert (ours[..., tiny.vocab :] == float("-inf")).all()
+
+
+@pytest.mark.skipif(devices.has_transformer_engine(), reason="its layers are Transformer Engine's")
+def test_layers_are_made_of_our_parts(tmp_path, ranks):
+    """Versions of Megatron read a spec each in its way, and pass over what they do not know."""
+    found = ranks(1).run(model_bodies.parts, tiny_config(), folders_of(tmp_path, TinyLlama()))
+    assert found == [{("GatedMLP", "CoreAttention", "Norm")}]
 
 
 def test_a_swapped_shard_would_be_seen(tmp_path, ranks):

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -24,6 +26,10 @@ def words(short):
 
 @pytest.fixture(scope="module")
 def unbroken(world, words, prepared):
+    """By this version, which is not the other's."""
+    asked = "from importlib.metadata import version; print(version('megatron-core'))"
+    answer = subprocess.run([OTHER, "-c", asked], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() != version("megatron-core")
     training = Training.prepared(world, "one_version", words, prepared)
     code, out = training.run()
     assert code == 0, out

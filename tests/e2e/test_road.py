@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_adapt import recipes
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.whole import COMMON
 from nemo_adapt.token_map import TokenMap
 
 STAGES = ["tokenizer", "data (target)", "data (replay)", "convert", "train", "export", "evaluate"]
@@ -139,5 +140,6 @@ def test_each_stage_is_a_command(finished, world, short):
     assert answer.code == 0 and "[resize] done in" in answer.out, answer.err
     answer = nemo_adapt("export", *words, cwd=world)
     assert answer.code == 0 and "[export] finished before, skipped" in answer.out
+    assert (world / "runs" / "whole" / "resize" / COMMON).is_file()
     resized = Checkpoint(world / "runs" / "whole" / "resize")
     assert resized.sizes["embedding.word_embeddings.weight"][0] % 256 == 0

@@ -28,6 +28,13 @@ def load(config: Config, folders: Folders) -> Any:
     return model
 
 
+def parts(rank: int, config: Config, folders: Folders) -> set[tuple[str, str, str]]:
+    """What layers are made of: their MLP, attention and norms, by the names of their classes."""
+    layers = load(config, folders).decoder.layers
+    of_each = ((layer.mlp, layer.self_attention.core_attention, layer.pre_mlp_layernorm) for layer in layers)
+    return {tuple(type(part).__name__ for part in of_one) for of_one in of_each}
+
+
 def save(rank: int, config: Config, folders: Folders, out: Path) -> None:
     """Load, and save what was loaded as a checkpoint."""
     dist_checkpointing.save({"model": load(config, folders).sharded_state_dict()}, str(out))

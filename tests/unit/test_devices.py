@@ -70,3 +70,13 @@ def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
         check=True,
     )
     assert answer.stdout == "set()\n"
+
+
+def test_what_asks_to_be_compiled_stays_as_it_is():
+    """As a decorator, with options and without, and as a function."""
+
+    def function():
+        """Anything."""
+
+    assert devices._uncompiled(function) is devices._uncompiled(function, mode="x") is function
+    assert devices._uncompiled(mode="x")(function) is function
