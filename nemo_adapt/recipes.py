@@ -26,6 +26,14 @@ SITE = "site"
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
+LIST, TABLE = "a list is wanted: {key}=[...]", "names with values are wanted: {key}.NAME=..."
+PLAINER = {
+    "is not a ListConfig": LIST,
+    "Cannot assign": TABLE,
+    "is not a subclass of": TABLE,
+    "is not Optional": "it cannot be null: leave {key} out for its default",
+}
+"""Part of what OmegaConf says, and what is said for it."""
 T = TypeVar("T")
 SETS = "data.sets."
 
@@ -221,7 +229,16 @@ def _explain(error: Exception, schema: type = Config) -> str:
             return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
     keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
     reason = str(keyed or chain[0]).strip().splitlines()[0]
-    return f"{keyed.full_key}: {reason}" if keyed else reason  # type: ignore[attr-defined]
+    return f"{keyed.full_key}: {_plainer(reason, keyed)}" if keyed else reason  # type: ignore[attr-defined]
+
+
+def _plainer(reason: str, error: Any) -> str:
+    """What is wanted, where OmegaConf's ``reason`` speaks of its own classes."""
+    if "merge DictConfig with ListConfig" in reason:  # it says so of either in the place of the other
+        said = LIST if error.object_type is list else TABLE
+    else:
+        said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
+    return said.replace("{key}", error.full_key)
 
 
 def _unknown(key: str, schema: type) -> str:
