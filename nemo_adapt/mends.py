@@ -14,17 +14,11 @@ import torch
 def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
     """The same numbers with fewer passes over memory than megatron-core makes.
 
-    It takes the largest logit together with its place, which nobody asks for; without apex or Transformer Engine it
-    clips gradients by way of a copy (``has_fused_kernels``: they are there); and where ``lone_groups_copy`` a whole
-    buffer is copied to sum it over a group of one.
+    Without apex or Transformer Engine it clips gradients by way of a copy (``has_fused_kernels``: they are there), and
+    where ``lone_groups_copy`` a whole buffer is copied to sum it over a group of one.
     """
     from megatron.core.distributed import param_and_grad_buffer
     from megatron.core.optimizer import clip_grads
-    from megatron.core.tensor_parallel.cross_entropy import VocabParallelCrossEntropy
-
-    def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = logits.float()
-        return logits, logits.amax(dim=-1)
 
     def scale(chunk: int, flag: torch.Tensor, lists: list[list[torch.Tensor]], factor: float) -> None:
         for source, result in zip(*lists, strict=True):
@@ -39,7 +33,6 @@ def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
 
         setattr(param_and_grad_buffer, name, outer)
 
-    VocabParallelCrossEntropy.calculate_logits_max = staticmethod(largest)
     if not has_fused_kernels:
         clip_grads.multi_tensor_scale_impl = scale
     if lone_groups_copy:

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from megatron.core import parallel_state
-from megatron.core.pipeline_parallel import get_forward_backward_func
 from numpy.typing import NDArray
 
 from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate.bits_per_byte import IGNORED, batches, padded, read_text, scored_sequences
 from nemo_adapt.model.context import own_part
+from nemo_adapt.train.batches import Batch
+from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,14 @@ def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: 
             sum_of_nats += _pass(chunks, {name: tensor.to(device) for name, tensor in part.items()})
     for chunk in chunks:
         chunk.train()
-    dist.all_reduce(sum_of_nats, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
-    if parallel_state.get_pipeline_model_parallel_world_size() > 1:
-        dist.all_reduce(sum_of_nats, group=parallel_state.get_pipeline_model_parallel_group())
-    return float(sum_of_nats)
+    return float(sum_over_ranks(sum_of_nats))
 
 
-def _pass(chunks: Sequence[Any], batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _pass(chunks: Sequence[Any], batch: Batch) -> torch.Tensor:
     """Nats of the targets that count on this rank; zero before the last pipeline stage."""
     inputs, counted = batch["inputs"], batch["targets"] != IGNORED
-    shared = parallel_state.get_context_parallel_world_size()
 
-    def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
+    def forward(batch: Batch, model: Any) -> tuple[torch.Tensor, Any]:
         losses = model(inputs, batch["positions"], None, labels=batch["targets"].where(counted, 0))
 
         def counted_sum(losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,16 +87,7 @@ def _pass(chunks: Sequence[Any], batch: dict[str, torch.Tensor]) -> torch.Tensor
 
         return losses, counted_sum
 
-    single = len(chunks) == 1
     # Interleaved stages take no fewer micro batches than there are stages: all are this one, and one of them counts.
-    passes = 1 if single else parallel_state.get_pipeline_model_parallel_world_size()
-    found = get_forward_backward_func()(
-        forward_step_func=forward,
-        data_iterator=None if single else [None] * len(chunks),
-        model=chunks[0] if single else list(chunks),
-        num_microbatches=passes,
-        seq_length=inputs.shape[1] * shared,  # Megatron's is the whole one
-        micro_batch_size=inputs.shape[0],
-        forward_only=True,
-    )
+    passes = 1 if len(chunks) == 1 else parallel_state.get_pipeline_model_parallel_world_size()
+    found = run_schedule(chunks, [batch] * passes, inputs.shape, forward, forward_only=True)
     return found[0] if found else torch.zeros((), dtype=torch.float64, device=inputs.device)

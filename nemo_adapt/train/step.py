@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from megatron.core import parallel_state
-from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from nemo_adapt.train.batches import Batch
+from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 from nemo_adapt.train.setup import Trainer
 
 
@@ -39,27 +38,20 @@ def train_step(trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: to
     for wrapped in trainer.wrapped:
         wrapped.zero_grad_buffer()
     trainer.optimizer.zero_grad()
-    parts = forward_backward(trainer.wrapped, micro_batches, token_bytes, forward_only=False)
-    nats, tokens, size = _share(parts.sum(0))
+    parts = forward_backward(trainer.wrapped, micro_batches, token_bytes)
+    nats, tokens, size = sum_over_ranks(parts.sum(0)).tolist()
     grad_norm = trainer.update() if math.isfinite(nats) else math.nan
     return StepResult(nats, tokens, size, grad_norm, parts)
 
 
-def forward_backward(
-    models: Sequence[Any],
-    micro_batches: Sequence[Batch],
-    token_bytes: torch.Tensor,
-    forward_only: bool,
-) -> torch.Tensor:
-    """Run the micro batches through this rank's ``models``, one or several that are interleaved.
+def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], token_bytes: torch.Tensor) -> torch.Tensor:
+    """Gradients of the mean loss of this rank's ``micro_batches`` in its ``models`` (``run_schedule``).
 
-    Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage. Of sequences
-    that context-parallel ranks share, ``micro_batches`` have this rank's part.
+    Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage.
     """
     shared = parallel_state.get_context_parallel_world_size()
 
-    def forward(data: Any, model: Any) -> tuple[torch.Tensor, Any]:
-        batch = next(data)
+    def forward(batch: Batch, model: Any) -> tuple[torch.Tensor, Any]:
         out = model(batch["tokens"], batch["position_ids"], batch.get("documents"), labels=batch["labels"])
 
         def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,30 +60,11 @@ def forward_backward(
                 counted = batch["counted"]
                 losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()
             sums = [losses.detach().double().sum(), count.double(), sizes.sum().double()]
-            # Megatron divides the first value in place: the sums must be of their own. It takes that value for this
-            # rank's part of a sum over the ranks that share the sequence.
+            # Megatron takes the first value for this rank's part of a sum over the ranks that share the sequence, and
+            # divides it in place: the sums must be of their own.
             return losses.mean() / shared, torch.stack(sums)
 
         return out, mean_loss
 
-    streams = [iter(micro_batches) for _ in models]
-    single = len(models) == 1
-    batch_size, seq_length = micro_batches[0]["tokens"].shape
-    parts = get_forward_backward_func()(
-        forward_step_func=forward,
-        data_iterator=streams[0] if single else streams,
-        model=models[0] if single else list(models),
-        num_microbatches=len(micro_batches),
-        seq_length=seq_length * shared,  # Megatron's is the whole one
-        micro_batch_size=batch_size,
-        forward_only=forward_only,
-    )
+    parts = run_schedule(models, micro_batches, micro_batches[0]["tokens"].shape, forward)
     return torch.stack(parts) if parts else torch.zeros(0, 3, dtype=torch.float64, device=token_bytes.device)
-
-
-def _share(sums: torch.Tensor) -> list[float]:
-    """Add the sums of data- and context-parallel ranks, and tell earlier pipeline stages, which see no loss."""
-    dist.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
-    if parallel_state.get_pipeline_model_parallel_world_size() > 1:
-        dist.all_reduce(sums, group=parallel_state.get_pipeline_model_parallel_group())
-    return sums.tolist()

@@ -30,7 +30,7 @@ def logits_and_gradients(
     positions = torch.arange(ids.shape[1] - 1, device=ids.device)[None]
     batch = {"tokens": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
     token_bytes = torch.ones(int(ids.max()) + 1, dtype=torch.int32, device=ids.device)
-    forward_backward(trainer.wrapped, [own_part(batch)], token_bytes, forward_only=False)
+    forward_backward(trainer.wrapped, [own_part(batch)], token_bytes)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.main_grad)

@@ -35,7 +35,7 @@ def sums(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[st
         given = data(config, vocab)
         drawn = batches(given.samples, given.layout, 0, given.boundaries)
         micro_batches = [on_device(batch, given.token_bytes.device) for batch in drawn]
-        forward_backward(trainer.wrapped, micro_batches, given.token_bytes, forward_only=False)
+        forward_backward(trainer.wrapped, micro_batches, given.token_bytes)
         found.append({name: each.to("cpu", copy=True) for name, each in _sums(chunks).items()})
         trainer.release()
     return found
