@@ -5,7 +5,8 @@ the work; a piece of one tensor is in memory at a time; what is written is compa
 """
 
 import zlib
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.whole import CHECKPOINTS, best, complete
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Entry, hf_shapes
+from nemo_adapt.families.family import Entry, Rows, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
 from nemo_adapt.progress import Bar
 from nemo_adapt.vocab import padded_rows, rows_with
@@ -169,13 +170,24 @@ def compare_samples(work: Work, out: Path) -> None:
     """Read a row of every tensor back from ``out`` and from the checkpoint; ``UserError`` if they differ."""
     weights = HfWeights(out)
     for entry, layer in (pair for job in work.jobs for pair in job):
-        row = zlib.crc32(f"{entry.key} {layer}".encode()) % entry.shape[0]
-        expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
-        ((source, _),) = entry.sources(row, row + 1)
-        found, name = torch.empty_like(expected), source.name.format(layer=layer)
-        weights.read(name, source.start, source.stop, found, source.turned)
-        if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
-            raise UserError(
-                f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"
-            )
+        for source, row in _samples(entry, layer):
+            expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
+            found, name = torch.empty_like(expected), source.name.format(layer=layer)
+            weights.read(name, source.start, source.stop, found, source.turned)
+            if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
+                raise UserError(
+                    f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"
+                )
     weights.close()
+
+
+def _samples(entry: Entry, layer: int) -> Iterator[tuple[Rows, int]]:
+    """A row of each Hugging Face tensor that a Megatron tensor goes into, and its row there."""
+    parts = defaultdict(list)
+    for rows, at in entry.sources(0, entry.shape[0]):
+        parts[rows.name].append((rows, at))
+    for name, found in parts.items():
+        drawn = zlib.crc32(f"{name} {layer}".encode())  # the same at every export
+        rows, at = found[drawn % len(found)]
+        row = drawn // len(found) % (rows.stop - rows.start)
+        yield replace(rows, start=rows.start + row, stop=rows.start + row + 1), at + row
