@@ -1,4 +1,4 @@
-"""The sets of text that a model is trained on, by name, each with its share of the training."""
+"""The sets of text that a model is trained on, by name, each with its share of the training, and texts held out."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.text import expand
 
 TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -53,6 +54,11 @@ def text_sets(config: Config) -> dict[str, TextSet]:
         listed = ", ".join(f"{key}={share}" for key, share in shares.items())
         raise UserError(f"{listed}: shares must be above 0 and leave some of 1 to data.target")
     return {TARGET: TextSet("data.target", data.target, left), **others}
+
+
+def held_out_texts(config: Config) -> dict[str, Path]:
+    """The file of held-out text of each language, which nothing is trained on."""
+    return {name: expand([text], f"evaluate.texts.{name}")[0] for name, text in config.evaluate.texts.items()}
 
 
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:

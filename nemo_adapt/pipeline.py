@@ -25,6 +25,10 @@ SHARES = ("data.replay_share", "data.sets.*.share", "data.shares_in")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
 TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
 PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
+BEST = {
+    "train.keep_best": ("train.score_every", "train.score_bytes", "evaluate.target", "evaluate.context", TEXT),
+}
+"""What decides which checkpoint is the best one."""
 SCORED = ("evaluate", "train.seq_length", TEXT)
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
@@ -62,6 +66,7 @@ ROAD = (
         reads.training,
         "train",
         TRAINED,
+        BEST,
         on_ranks=True,
         checks=reads.check_converted,
         resumable=True,

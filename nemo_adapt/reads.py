@@ -12,7 +12,7 @@ from nemo_adapt.checkpoint.whole import CHECKPOINTS, complete, damage, made_agai
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import TARGET, text_sets
+from nemo_adapt.mixture import TARGET, held_out_texts, text_sets
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.text import expand
 
@@ -105,15 +105,12 @@ def check_converted(inputs: Inputs, out: Path) -> None:
 
 
 def training(config: Config, run: RunFolder) -> Inputs:
-    """All that, and the data. Held-out text that is scored on the way decides nothing, but has to be there."""
-    if config.train.score_every:
-        held_out_texts(config)
-    return {**resizing(config, run), **_data(config, run)}
-
-
-def held_out_texts(config: Config) -> dict[str, Path]:
-    """The file of held-out text of each language."""
-    return {name: expand([text], f"evaluate.texts.{name}")[0] for name, text in config.evaluate.texts.items()}
+    """All that, the data, and the text by which the best checkpoint is chosen. Other held-out text decides nothing, but
+    what is scored has to be there."""
+    train = config.train
+    texts = held_out_texts(config) if train.score_every else {}
+    chooses = [texts[name] for name in (config.evaluate.target,) if train.keep_best and name in texts]
+    return {**resizing(config, run), **_data(config, run), **({"text": chooses} if chooses else {})}
 
 
 def probing(config: Config, run: RunFolder) -> Inputs:

@@ -1,8 +1,8 @@
 """Running one stage of a run: here or on ranks, unless its result is there already."""
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ NOT_DECIDING = {
         *("log_every", "wandb", "micro_batch", "recompute"),
     ),
 }
-"""Settings that a finished or interrupted stage does not depend on."""
+"""Settings that a finished or interrupted stage does not depend on, unless ``Step.decided_where`` names them."""
 FINGERPRINT = 16
 """Digits of a fingerprint that name a shared folder."""
 MADE_BY = {"checkpoint": "convert", "adapted": "export"}
@@ -41,6 +41,8 @@ class Step:
     result: str
     decided_by: tuple[str, ...] = ()
     """Sections or keys of the configuration that decide the result."""
+    decided_where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Keys that also decide it where a switch, a key that does not decide by itself, is on."""
     on_ranks: bool = False
     """Runs on all ranks of the layout."""
     uses_gpu: bool = False
@@ -149,6 +151,9 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
     for section, keys in NOT_DECIDING.items():
         for key in keys if section in found else ():
             found[section].pop(key)
+    for switch, keys in step.decided_where.items():
+        if recipes.section(config, switch)[switch]:
+            found[switch] = recipes.section(config, *keys)
     return found
 
 

@@ -18,12 +18,11 @@ from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.layout import check_batch
-from nemo_adapt.mixture import text_sets
+from nemo_adapt.mixture import held_out_texts, text_sets
 from nemo_adapt.model.build import DTYPES, start_parallel
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.phases import NEW_ROWS, phases, total, trained
 from nemo_adapt.progress import say
-from nemo_adapt.reads import held_out_texts
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap

@@ -57,6 +57,26 @@ def test_shares_decide_a_training_and_files_do_not():
     assert deciding(*CODE) != deciding(*CODE, "data.sets.code.share=0.06") != deciding()
 
 
+def test_what_chooses_the_best_checkpoint_decides_a_training_that_keeps_it(tmp_path):
+    """Runs of a study would take each other's, and an export one that was chosen by another text."""
+    for name in ("tr", "other", "en"):
+        (tmp_path / f"{name}.txt").write_text(name)
+
+    def stage(*words, target="tr"):
+        texts = [f"evaluate.texts.tr={tmp_path / target}.txt", f"evaluate.texts.en={tmp_path / 'en'}.txt"]
+        config = load(*texts, "evaluate.target=tr", "train.score_every=5", *words)
+        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        read = step.reads(config, RunFolder.of(config))
+        return steps._deciding(config, step), read.get("text")
+
+    best = "train.keep_best=true"
+    plain, kept = stage(), stage(best)
+    assert plain == stage("train.score_every=6", "train.score_bytes=9", target="other")
+    assert kept != plain and kept[1] == [tmp_path / "tr.txt"]
+    assert stage(best, "train.score_every=6")[0] != kept[0] != stage(best, "evaluate.target=en")[0]
+    assert stage(best, target="other") == (kept[0], [tmp_path / "other.txt"])
+
+
 def test_sets_of_a_recipe_are_changed_and_added(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("defaults: [blank, _self_]\ndata:\n  sets:\n    web: {text: [w.txt], share: 0.2}\n")
