@@ -7,8 +7,8 @@ on N data-parallel ranks (default 2) of one thread with the distributed optimize
 next step is made beside it. Both contestants train the same and write checkpoints that load at any TP, PP and DP:
 
 - `nemo_adapt`: `train.checkpoints.Saver`;
-- `megatron-core`: the same state in its "fully_reshardable" format, by its `AsyncCallsQueue`, without our mends
-  (`nemo_adapt.mends.save_own_parts`, `write_in_threads`).
+- `megatron-core`: the same state in its "fully_reshardable" format, by its `AsyncCallsQueue`, without our patches
+  (`nemo_adapt.patches.checkpoints: save_own_parts`, `write_in_threads`).
 
 Shown are medians over the saves, of the slowest rank: how long training stands still, the step beside the writing
 against one alone, and the time until the checkpoint is whole; how long the optimizer takes to load, and by how much the

@@ -168,7 +168,7 @@ def _maker(
         piece = memory.tensor(size, dtype)
         for rows, at in entry.sources(start, start + size[0]):
             part = piece[at : at + rows.stop - rows.start]
-            weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.turned)
+            weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
         return piece.unsqueeze(0) if entry.stacked else piece
 
     return make

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nemo_adapt import gpus, mends
+from nemo_adapt import gpus, patches
 
 TIMEOUT = timedelta(hours=12)
 """How long a rank waits for another: one may be tokenizing a corpus."""
@@ -179,24 +179,13 @@ def prepare_megatron() -> None:
     """Make megatron-core run on this machine. Call before building a model; further calls do nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import megatron.core.optimizer.distrib_optimizer as distributed_optimizer
-        import megatron.core.optimizer.optimizer as plain_optimizer
-        import megatron.core.tensor_parallel.layers as parallel_layers
         import megatron.core.tensor_parallel.random as megatron_random
-        from megatron.core.dist_checkpointing.strategies import filesystem_async
-        from megatron.core.models.common.embeddings import rope_utils
+
+        patches.apply(lone_groups_copy=not on_gpu())
     # Megatron logs its fallbacks at every start; what is used is our choice and is recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="megatron")
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
-    if not distributed_optimizer.HAVE_APEX_OR_TE:
-        mends.load_over_torch(distributed_optimizer.DistributedOptimizer)
-    mends.save_own_parts(distributed_optimizer.DistributedOptimizer)
-    mends.save_unequal_groups(plain_optimizer.Float16OptimizerWithFloat16Params)
-    mends.save_passes(distributed_optimizer.HAVE_APEX_OR_TE, lone_groups_copy=not on_gpu())
-    mends.write_in_threads(filesystem_async)
-    mends.turn_at_once(rope_utils)
-    mends.add_in_products(parallel_layers)
     if not on_gpu():
         _stand_in_for_cuda()
         _use_cpu_generator(megatron_random)

@@ -162,7 +162,7 @@ def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
         piece = work.checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
         for rows, at in entry.sources(start, stop):
             part = piece[at : at + rows.stop - rows.start]
-            work.target.write(rows.name.format(layer=layer), rows.start, part, rows.turned)
+            work.target.write(rows.name.format(layer=layer), rows.start, part, rows.transposed)
         seen((stop - start) * row_bytes / 1e6)
 
 
@@ -173,7 +173,7 @@ def compare_samples(work: Work, out: Path) -> None:
         for source, row in _samples(entry, layer):
             expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
             found, name = torch.empty_like(expected), source.name.format(layer=layer)
-            weights.read(name, source.start, source.stop, found, source.turned)
+            weights.read(name, source.start, source.stop, found, source.transposed)
             if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
                 raise UserError(
                     f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"

@@ -18,7 +18,8 @@ from nemo_adapt import fertility, hf_tokenizer, recipes, text
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.fertility import Row
-from nemo_adapt.progress import console, say
+from nemo_adapt.printed import print_table
+from nemo_adapt.progress import say
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 
 NO_NAMES = {"tokenizer", "export"}
@@ -109,17 +110,10 @@ def add_disparity(rows: Sequence[Row], reference: str) -> None:
 
 def show(rows: Sequence[Row]) -> None:
     """Print the table."""
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False)
-    for heading in ("tokenizer", "text", "language"):
-        grid.add_column(heading)
-    for heading in COLUMNS.values():
-        grid.add_column(heading, justify="right")
-    for row in rows:
-        values = [_shown(column, row[column]) for column in COLUMNS]
-        grid.add_row(row["tokenizer"], row["group"], row["language"], *values)
-    console().print(grid)
+    names = ("tokenizer", "text", "language")
+    values = ([_shown(column, row[column]) for column in COLUMNS] for row in rows)
+    lines = [(row["tokenizer"], row["group"], row["language"], *of) for row, of in zip(rows, values, strict=True)]
+    print_table([*names, *COLUMNS.values()], lines, texts=len(names))
 
 
 def write(rows: Sequence[Row], out: Path) -> None:

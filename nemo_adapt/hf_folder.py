@@ -78,12 +78,12 @@ class HfWeights:
             for name, stored in bare.items():
                 self.tensors[name if name == HEAD else prefix + name] = stored
 
-    def read(self, name: str, start: int, stop: int, out: torch.Tensor, turned: bool = False) -> None:
+    def read(self, name: str, start: int, stop: int, out: torch.Tensor, transposed: bool = False) -> None:
         """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements).
 
-        ``turned``: columns of a matrix become the rows of ``out``; the whole matrix is read, and kept for more calls.
+        ``transposed``: columns of a matrix become the rows of ``out``; the whole matrix is read and kept.
         """
-        if turned:
+        if transposed:
             self._read_columns(name, start, stop, out)
             return
         stored = self.tensors[name]
@@ -150,13 +150,13 @@ class HfWriter:
                 self.stored[name] = StoredTensor(file, dtype, shape, offset)
             self.total_bytes += end
 
-    def write(self, name: str, start: int, rows: torch.Tensor, turned: bool = False) -> None:
-        """Write ``rows`` (dtype of the tensor) at row ``start`` of tensor ``name``; ``turned``: as columns."""
+    def write(self, name: str, start: int, rows: torch.Tensor, transposed: bool = False) -> None:
+        """Write ``rows`` (dtype of the tensor) at row ``start`` of tensor ``name``; ``transposed``: as columns."""
         stored = self.stored[name]
         if rows.dtype != stored.dtype:
             raise ValueError(f"{name} is {stored.dtype}, not {rows.dtype}")
         descriptor, size = self._descriptors[stored.file], stored.dtype.itemsize
-        if turned:
+        if transposed:
             for number, row in enumerate(rows.T.contiguous()):
                 _write_at(descriptor, _bytes_of(row), stored.offset + (number * stored.shape[1] + start) * size)
             return

@@ -2,8 +2,8 @@
 
 from nemo_adapt.config import Config, ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import LEARNED, WHOLE, Shape
-from nemo_adapt.phases import OUTPUT, phases, trained
+from nemo_adapt.families.family import LEARNED, OUTPUT, WHOLE, Shape
+from nemo_adapt.phases import phases, trained
 
 CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
 """Values of ``train`` keys that are names."""

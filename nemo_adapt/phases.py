@@ -13,9 +13,10 @@ from itertools import accumulate, pairwise
 
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import OUTPUT
 from nemo_adapt.registry import nearest
 
-NEW_ROWS, EMBEDDINGS, OUTPUT, ALL = "new_rows", "embeddings", "output", "all"
+NEW_ROWS, EMBEDDINGS, ALL = "new_rows", "embeddings", "all"
 KINDS = (NEW_ROWS, EMBEDDINGS, OUTPUT, ALL)
 """What a phase may train beside layers: the new rows of both tables, both tables, the output layer, everything."""
 LAYERS = re.compile(r"layers:(\d+)(?:-(\d+))?")

@@ -2,26 +2,20 @@
 
 import sys
 import time
-from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nemo_adapt.printed import span
+
 LOG_EVERY_SECONDS = 10.0
-WIDEST = 1000
-"""Columns where there is no terminal: who looks for words in a log must not find them on two lines."""
 
 
 def say(message: str) -> None:
     """One plain line to standard output, at once."""
     print(message, flush=True)
-
-
-def console(**settings: Any) -> Console:
-    """Where tables are printed: as wide as the terminal, or as wide as they are."""
-    return Console(width=None if sys.stdout.isatty() else WIDEST, **settings)
 
 
 class Bar:
@@ -94,5 +88,5 @@ class Bar:
             speed = (self.done - self._at_start) / seconds if seconds > 0 else 0.0
             rate = f"{speed:,.1f} {self.unit}/s" if speed else ""
             left = self.total - self.done
-            until = f"{timedelta(seconds=round(left / speed))} left" if speed and left > 0 else ""
+            until = f"{span(left / speed)} left" if speed and left > 0 else ""
             say("  ".join(part for part in (f"{self.title}: {self._amount()}", rate, until, self.note) if part))

@@ -176,7 +176,7 @@ def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, 
             part = ours[at : at + rows.stop - rows.start]
             name = rows.name.format(layer=layer)
             theirs = torch.empty(part.shape, dtype=weights.tensors[name].dtype)
-            weights.read(name, rows.start, rows.stop, theirs, rows.turned)
+            weights.read(name, rows.start, rows.stop, theirs, rows.transposed)
             worst = max(worst, _largest([(part, theirs)]))
     return worst
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "nemo_adapt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 300
 
-STAGES = {"tokenizer", "data", "auxiliary", "convert", "resize", "train", "export", "evaluate"}
+STAGES = {"tokenizer", "data", "auxiliary", "convert", "probe", "resize", "train", "export", "evaluate"}
 """Modules or packages that are stages: they meet through folders on disk, never through imports."""
 MAY_IMPORT = {
     "train": {"resize", "evaluate"},  # it resizes in memory; held-out text is scored as the report scores it
@@ -133,7 +133,30 @@ def test_only_the_device_file_names_devices(path):
     text = path.read_text(encoding="utf-8")
     if path.name != "devices.py":
         assert not re.search(r"""["'](cuda|nccl|gloo)["':]|torch\.cuda""", text)
-        assert not re.search(r"^\s*(setattr\(\s*megatron|megatron\.[\w.]+ = )", text, re.M)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_patches_and_the_device_file_put_something_else_into_megatron(path):
+    """No attribute is set on a module or class that was imported from it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    theirs = {
+        alias.asname or alias.name for node in imported if node.module.startswith("megatron") for alias in node.names
+    }
+    if room_of(path) not in ("patches", "devices"):
+        assert not theirs & set(names_changed(tree))
+
+
+def names_changed(tree):
+    """Names to whose attributes something is assigned, or set by ``setattr``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                    yield target.value.id
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+            if isinstance(node.args[0], ast.Name):
+                yield node.args[0].id
 
 
 def test_strategies_know_no_device_group_or_file():

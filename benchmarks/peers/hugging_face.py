@@ -45,7 +45,7 @@ MODELS = {
         "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0,
     }),
     "phi3": ("Phi3", {**COMMON, "sliding_window": 8, "rope_theta": 500.0}),
-    "phi3, half turned": ("Phi3", {**COMMON, "partial_rotary_factor": 0.5}),
+    "phi3, half rotated": ("Phi3", {**COMMON, "partial_rotary_factor": 0.5}),
     "olmo2": ("Olmo2", {**COMMON, "num_key_value_heads": 4, "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
 }  # fmt: skip

@@ -26,7 +26,7 @@ Table = npt.NDArray[np.float32]
 def make(config: Config, inputs: Inputs) -> dict[str, Table]:
     """``source`` [source vocab, dims] and ``target`` [new tokens, dims], float32; a zero row: the token has none.
 
-    Word vectors with character n-grams are trained on ``source_text`` and ``text``; the source's are turned onto the
+    Word vectors with character n-grams are trained on ``source_text`` and ``text``; the source's are rotated onto the
     target's by the orthogonal matrix that fits the dictionary's pairs best (Procrustes). ``UserError`` for a dictionary
     that cannot be read or has no pair of words that both texts know.
     """
@@ -39,8 +39,8 @@ def make(config: Config, inputs: Inputs) -> dict[str, Table]:
     words = fasttext.train("target words", inputs["text"], field, _words, config.auxiliary)
     target = Words(words)
     turn = rotation(source, target, pairs, inputs["dictionary"][0])
-    turned = source.of_tokens(contents[:vocab]) @ turn
-    return {"source": turned.astype(np.float32), "target": target.of_tokens(contents[vocab:])}
+    rotated = source.of_tokens(contents[:vocab]) @ turn
+    return {"source": rotated.astype(np.float32), "target": target.of_tokens(contents[vocab:])}
 
 
 def _words(batch: list[str]) -> Iterable[list[str]]:

@@ -8,10 +8,7 @@ import torch
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.writer import Piece
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER, Entry
-
-TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
-"""Keys of what has a row for each token, and may have padded ones."""
+from nemo_adapt.families.family import TABLES, Entry
 
 
 def pieces(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[Piece]:

@@ -24,15 +24,15 @@ Place = tuple[str, int]
 """A Hugging Face tensor and the row at which something begins in it."""
 
 
-def one(key: str, name: str, *shape: int, stacked: bool = True, turned: bool = False) -> Entry:
+def one(key: str, name: str, *shape: int, stacked: bool = True, transposed: bool = False) -> Entry:
     """A Megatron tensor that is one Hugging Face tensor under another name."""
-    return Entry(key, shape, (Rows(name, 0, shape[0], turned),), stacked)
+    return Entry(key, shape, (Rows(name, 0, shape[0], transposed),), stacked)
 
 
-def linear(key: str, name: str, outputs: int, inputs: int, turned: bool = False) -> list[Entry]:
+def linear(key: str, name: str, outputs: int, inputs: int, transposed: bool = False) -> list[Entry]:
     """A projection with a bias."""
     return [
-        one(f"{key}.weight", f"{name}.weight", outputs, inputs, turned=turned),
+        one(f"{key}.weight", f"{name}.weight", outputs, inputs, transposed=transposed),
         one(f"{key}.bias", f"{name}.bias", outputs),
     ]
 
@@ -51,7 +51,7 @@ def joined(key: str, names: Sequence[str], rows: int, columns: int) -> Entry:
 
 
 def grouped_qkv(
-    key: str, places: Sequence[Place], shape: Shape, columns: Sequence[int] = (), turned: bool = False
+    key: str, places: Sequence[Place], shape: Shape, columns: Sequence[int] = (), transposed: bool = False
 ) -> Entry:
     """Query, key and value projections as Megatron stores them: per KV group its query heads, its key, its value.
 
@@ -59,7 +59,7 @@ def grouped_qkv(
     """
     size, heads = shape.head_dim, shape.heads // shape.kv_heads
     rows = tuple(
-        Rows(name, first + group * tall, first + (group + 1) * tall, turned)
+        Rows(name, first + group * tall, first + (group + 1) * tall, transposed)
         for group in range(shape.kv_heads)
         for (name, first), tall in zip(places, (heads * size, size, size), strict=True)
     )

@@ -20,6 +20,10 @@ OUTPUT_LAYER = "output_layer.weight"
 """Megatron's key of the output table, [vocab, hidden]; absent where it is tied to the input table."""
 OUTPUT_BIAS = "output_layer.bias"
 """Megatron's key of the output layer's bias, [vocab], in families that have one."""
+TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
+"""Keys of what has a row for each token, and may have padded ones."""
+INPUT, OUTPUT = "input", "output"
+"""The two tables, as settings name them: the embedding's and the output layer's."""
 BEFORE, AFTER, AROUND, SHARED = "before", "after", "around", "shared"
 HEAD, WHOLE = "head", "whole"
 LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
@@ -29,13 +33,13 @@ LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 class Rows:
     """Rows ``start`` to ``stop`` of the Hugging Face tensor ``name`` (``{layer}`` stands for the layer number).
 
-    ``turned``: the tensor is stored transposed, and these are its columns.
+    ``transposed``: the tensor is stored transposed, and these are its columns.
     """
 
     name: str
     start: int
     stop: int
-    turned: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary positions: ``base`` (theta), the ``share`` of each head's columns that is turned, and their scaling."""
+    """Rotary positions: ``base`` (theta), the ``share`` of each head's columns that is rotated, and their scaling."""
 
     base: float
     share: float = 1.0
@@ -169,8 +173,8 @@ def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...
         for entry in entries:
             for rows in entry.rows:
                 name = rows.name.format(layer=layer)
-                tall = max(rows.stop, shapes.get(name, (0,))[-1 if rows.turned else 0])
-                shapes[name] = (*entry.shape[1:], tall) if rows.turned else (tall, *entry.shape[1:])
+                tall = max(rows.stop, shapes.get(name, (0,))[-1 if rows.transposed else 0])
+                shapes[name] = (*entry.shape[1:], tall) if rows.transposed else (tall, *entry.shape[1:])
     return shapes
 
 

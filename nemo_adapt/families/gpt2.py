@@ -57,12 +57,12 @@ def table(shape: Shape) -> list[Entry]:
             "embedding.position_embeddings.weight", "transformer.wpe.weight", shape.max_positions, hidden, stacked=False
         ),
         *layer_norm(BEFORE_ATTENTION, f"{LAYER}.ln_1", hidden),
-        grouped_qkv(f"{ATTENTION}.weight", weights, shape, [hidden], turned=True),
+        grouped_qkv(f"{ATTENTION}.weight", weights, shape, [hidden], transposed=True),
         grouped_qkv(f"{ATTENTION}.bias", biases, shape),
-        *linear(PROJECTION, f"{LAYER}.attn.c_proj", hidden, hidden, turned=True),
+        *linear(PROJECTION, f"{LAYER}.attn.c_proj", hidden, hidden, transposed=True),
         *layer_norm(BEFORE_MLP, f"{LAYER}.ln_2", hidden),
-        *linear(FC1, f"{LAYER}.mlp.c_fc", ffn, hidden, turned=True),
-        *linear(FC2, f"{LAYER}.mlp.c_proj", hidden, ffn, turned=True),
+        *linear(FC1, f"{LAYER}.mlp.c_fc", ffn, hidden, transposed=True),
+        *linear(FC2, f"{LAYER}.mlp.c_proj", hidden, ffn, transposed=True),
         *layer_norm(FINAL_NORM, "transformer.ln_f", hidden, stacked=False),
     ]
     if not shape.tied:

@@ -1,4 +1,4 @@
-"""Phi 1 to 2: attention and MLP side by side behind one LayerNorm, a part of each head turned, an output bias."""
+"""Phi 1 to 2: parallel attention and MLP behind one LayerNorm, partial rotary positions, an output bias."""
 
 from nemo_adapt.families import settings
 from nemo_adapt.families.entries import (

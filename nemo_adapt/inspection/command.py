@@ -17,7 +17,8 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.inspection import measures, tables
 from nemo_adapt.inspection.tables import Table
-from nemo_adapt.progress import console, say
+from nemo_adapt.printed import print_table
+from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.token_map import FILE_NAME, TokenMap
@@ -114,27 +115,21 @@ def chosen(subject: Subject, config: InspectConfig) -> list[int]:
 
 def show(report: Report) -> None:
     """Print the norms and the neighbours."""
-    from rich.table import Table as Grid
-
-    screen = console()
+    norms = ("rows", "count", "1%", "median", "99%", "outside base's 1-99%", "outside base's range")
     for name, facts in report.items():
-        grid = Grid(title=f"{name} table: norms", title_justify="left", box=None, pad_edge=False)
-        for heading in ("rows", "count", "1%", "median", "99%", "outside base's 1-99%", "outside base's range"):
-            grid.add_column(heading, justify="left" if heading == "rows" else "right")
+        say(f"{name} table: norms")
+        rows = []
         for kind, of in facts["norms"].items():
             values = [f"{of[key]:.3f}" for key in ("low", "median", "high")]
-            grid.add_row(kind, f"{of['rows']:,}", *values, f"{of['unusual']:.1%}", f"{of['outside']:.1%}")
-        screen.print(grid)
-        grid = Grid(
-            title=f"\n{name} table: nearest base tokens (cosine)", title_justify="left", box=None, pad_edge=False
-        )
-        for heading in ("new token", "norm", "nearest"):
-            grid.add_column(heading)
-        for row in facts["neighbours"]:
-            near = "  ".join(f"{of['token']!r} {of['cosine']:.2f}" for of in row["nearest"])
-            grid.add_row(repr(row["token"]), f"{row['norm']:.3f}", near)
-        screen.print(grid, markup=False)
-        screen.print()
+            rows.append((kind, f"{of['rows']:,}", *values, f"{of['unusual']:.1%}", f"{of['outside']:.1%}"))
+        print_table(norms, rows, texts=1)
+        say(f"\n{name} table: nearest base tokens (cosine)")
+        near = [
+            "  ".join(f"{of['token']!r} {of['cosine']:.2f}" for of in row["nearest"]) for row in facts["neighbours"]
+        ]
+        tokens = [(repr(row["token"]), f"{row['norm']:.3f}") for row in facts["neighbours"]]
+        print_table(["new token", "norm", "nearest"], [(*token, of) for token, of in zip(tokens, near, strict=True)])
+        say("")
 
 
 def write(report: Report, out: Path) -> None:

@@ -35,10 +35,10 @@ from nemo_adapt.families.family import (
 )
 from nemo_adapt.layout import engine_fits
 from nemo_adapt.model.cross_entropy import cross_entropy
-from nemo_adapt.model.ends import finish_input, finish_output
+from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer
 from nemo_adapt.model.gated import GatedMLP
 from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
-from nemo_adapt.model.rotary import inverse_frequencies, turn_by_positions
+from nemo_adapt.model.rotary import inverse_frequencies, rotate_by_positions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
@@ -74,7 +74,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Megatron's configuration of the layers for this layout."""
-    devices.prepare_megatron()  # it asks whether there is what `mends` brings
+    devices.prepare_megatron()  # it asks whether there is what `patches` brings
     dtype = DTYPES[train.precision]
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
@@ -113,10 +113,10 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         output_layer_init_method=_leave,
         embedding_init_method=_leave,
         bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
-        apply_rope_fusion=shape.rotary is not None,  # see `mends.turn_at_once`
+        apply_rope_fusion=shape.rotary is not None,  # see `patches.rotary`
         bias_dropout_fusion=False,  # there is no dropout
         masked_softmax_fusion=False,  # of an attention that is not taken
-        gradient_accumulation_fusion=True,  # see `mends.add_in_products`
+        gradient_accumulation_fusion=True,  # see `patches.weight_gradients`
         **shape.transformer,
     )
 
@@ -211,9 +211,9 @@ def _chunk(
         turning = model.rotary_pos_emb
         turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
     if shape.rotary:
-        turn_by_positions(model)
+        rotate_by_positions(model)
     if model.pre_process:
-        finish_input(model, shape)
+        finish_embedding(model, shape)
     if model.post_process:
-        finish_output(model, shape, vocab, padded)
+        finish_output_layer(model, shape, vocab, padded)
     return model.to(devices.best_device())

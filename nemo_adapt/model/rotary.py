@@ -1,4 +1,4 @@
-"""Rotary positions: frequencies as transformers computes them (its modeling_rope_utils.py), and turning by them."""
+"""Rotary positions: frequencies as transformers computes them (its modeling_rope_utils.py), taken at position ids."""
 
 import math
 from typing import Any
@@ -20,10 +20,10 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
     return _llama3(plain, **rotary.scaling)
 
 
-def turn_by_positions(model: Any) -> None:
+def rotate_by_positions(model: Any) -> None:
     """Have a GPTModel's rotary angles taken at the position ids that it is called with, [batch or 1, seq].
 
-    As shipped (gpt_model.py) it turns by places in the sample, whatever the position ids say. The angles are [seq,
+    As shipped (gpt_model.py) it rotates by places in the sample, whatever the position ids say. The angles are [seq,
     batch or 1, 1, columns]. Under context parallelism position ids are those of this rank's part, so that the angles of
     the whole sequence must not have been cut.
     """
@@ -39,41 +39,6 @@ def turn_by_positions(model: Any) -> None:
     model.rotary_pos_emb.cp_group = None
     model.register_forward_pre_hook(note, with_kwargs=True)
     model.rotary_pos_emb.register_forward_hook(pick)
-
-
-def turned(heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """``heads`` [seq, batch, heads, dim] turned by ``angles`` [seq, batch or 1, 1, columns], as the two halves of their
-    first columns; both halves have the same angles.
-
-    Less than half the passes over memory that Megatron's own makes (megatron/core/models/common/embeddings/
-    rope_utils.py), and nothing is kept but the angles.
-    """
-    out: torch.Tensor = _Turned.apply(heads, angles)
-    return out
-
-
-class _Turned(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(angles)
-        return _turn(heads, angles, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (angles,) = ctx.saved_tensors
-        return _turn(gradients[0], angles, -1), None
-
-
-def _turn(heads: torch.Tensor, angles: torch.Tensor, direction: int) -> torch.Tensor:
-    columns = angles.shape[-1]
-    half = columns // 2
-    cosines, sines = (part.to(heads.dtype) for part in (angles[..., :half].cos(), angles[..., :half].sin()))
-    out = torch.empty_like(heads, memory_format=torch.contiguous_format)
-    first, second = heads[..., :half], heads[..., half:columns]
-    torch.mul(first, cosines, out=out[..., :half]).addcmul_(second, sines, value=-direction)
-    torch.mul(second, cosines, out=out[..., half:columns]).addcmul_(first, sines, value=direction)
-    out[..., columns:] = heads[..., columns:]
-    return out
 
 
 def _llama3(

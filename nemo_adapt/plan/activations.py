@@ -102,13 +102,13 @@ class Layer:
         else:
             # Values are a part of what the three are computed as; only where ranks share a sequence are they a copy.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
-            turned = queries + keys if shape.rotary else 0
+            rotated = queries + keys if shape.rotary else 0
             if self.gathers:
                 mixed = 2 * cp * keys + (0 if shape.rotary else mixed)
-                turned = queries if shape.rotary else 0
+                rotated = queries if shape.rotary else 0
             elif cp > 1 and shape.rotary and not shape.qk_norm:
                 mixed = keys
-            bytes_of_token = self.size * (mixed + turned + queries + joined) + 4 * shape.heads / tp
+            bytes_of_token = self.size * (mixed + rotated + queries + joined) + 4 * shape.heads / tp
         if shape.qk_norm == HEAD:
             bytes_of_token += self.norm(queries + keys, frozen) / self.tokens
         if shape.qk_norm == WHOLE:  # fp32, see model.layers

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.layout import engine_fits
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, OUTPUT, Trained, trained
+from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of, of_layers, waiting_chunks
-from nemo_adapt.plan.model import INPUT, Held, Models
+from nemo_adapt.plan.model import Held, Models
 from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30

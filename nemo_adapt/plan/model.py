@@ -10,7 +10,17 @@ from nemo_adapt import families
 from nemo_adapt.config import Config, ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.entries import ATTENTION, FC1, FC2, KEY_NORM, PROJECTION, QUERY_NORM
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER, WHOLE, Entry, HfConfig, Shape
+from nemo_adapt.families.family import (
+    EMBEDDING,
+    INPUT,
+    OUTPUT,
+    OUTPUT_BIAS,
+    OUTPUT_LAYER,
+    WHOLE,
+    Entry,
+    HfConfig,
+    Shape,
+)
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.token_map import FILE_NAME, TokenMap
@@ -20,7 +30,6 @@ CUT = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.wei
     f"{name}.{kind}" for name in (ATTENTION, FC1) for kind in ("weight", "bias")
 }
 """Tensors that are cut over TP; every rank holds all of the others. Norms of whole queries and keys are cut, too."""
-INPUT, OUTPUT = "input", "output"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.needs import room
 from nemo_adapt.plan.search import Proposal
 from nemo_adapt.plan.speed import Step
-from nemo_adapt.status.command import grid, span
+from nemo_adapt.printed import print_table, span
 from nemo_adapt.vocab import padded_rows
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working", "saving")
@@ -92,7 +92,7 @@ def as_values(plan: Plan, wrong: list[str], proposals: list[Proposal]) -> dict[s
 
 def show(plan: Plan) -> None:
     """Print the tables."""
-    grid(["plan", ""], list(_facts(plan)))
+    print_table(["plan", ""], list(_facts(plan)))
     print()
     _show_memory(plan)
     if plan.step:
@@ -102,7 +102,7 @@ def show(plan: Plan) -> None:
         parts = [(name, [getattr(step, name) for step in kinds.values()]) for name in (*SECONDS, "seconds")]
         rows = [(name, *(f"{value:,.3f}" for value in values)) for name, values in parts if any(values)]
         heads = ["seconds"] if len(kinds) == 1 else [f"{what}, seconds" for what in kinds]
-        grid(["a step", *heads], [*rows[:-1], ("total", *rows[-1][1:])])
+        print_table(["a step", *heads], [*rows[:-1], ("total", *rows[-1][1:])])
 
 
 def _show_memory(plan: Plan) -> None:
@@ -119,7 +119,7 @@ def _show_memory(plan: Plan) -> None:
         of = "" if cluster.gpus_per_node else ", shared by ranks"
         said = f"room ({cluster.memory_gib:g} GiB less {kept:g}{of})"
         rows.append((said, *[f"{room(plan.config) / unit:,.2f}"] * len(shown)))
-    grid(["memory of a rank", *heads], rows)
+    print_table(["memory of a rank", *heads], rows)
 
 
 def show_proposals(proposals: list[Proposal]) -> None:
@@ -135,7 +135,7 @@ def show_proposals(proposals: list[Proposal]) -> None:
         timed = (f"{each.memory.total / GIB:,.1f}", f"{each.step.seconds:,.3f}", f"{each.step.mfu:.0%}")
         recompute = "yes" if each.recompute else "no"
         rows.append((str(number), *map(str, sizes), str(each.micro_batch), recompute, *timed))
-    grid(heads, rows)
+    print_table(heads, rows)
     print(f"\nthe first: {proposals[0].words}")
 
 

@@ -21,9 +21,9 @@ between nodes.
 from dataclasses import dataclass
 
 from nemo_adapt.config import ClusterConfig, Config, ParallelConfig, PhaseConfig
-from nemo_adapt.families.family import Shape
+from nemo_adapt.families.family import OUTPUT, Shape
 from nemo_adapt.model.flops import forward_flops
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, OUTPUT, Trained, trained
+from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches

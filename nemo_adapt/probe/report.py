@@ -9,7 +9,7 @@ import numpy as np
 
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import console
+from nemo_adapt.printed import print_table
 
 Result = dict[str, Any]
 
@@ -66,15 +66,7 @@ def markdown(result: Result) -> str:
 
 def show(result: Result) -> None:
     """Print the table and the choice."""
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False)
-    grid.add_column("strategy")
-    for at in result["points"]:
-        grid.add_column(f"after {at}", justify="right")
-    for cells in _cells(result):
-        grid.add_row(*cells)
-    console().print(grid)
+    print_table(["strategy", *(f"after {at}" for at in result["points"])], _cells(result), texts=1)
     print(f"bits per byte on {result['bytes']:,} held-out bytes ({result['language']}); best: {result['chosen']}")
 
 

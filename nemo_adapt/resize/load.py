@@ -1,39 +1,25 @@
 """Fill a Megatron model from a converted checkpoint, its tables resized on the way (for ``resize`` and ``train``)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt import ranks
-from nemo_adapt.checkpoint.copy import TABLES
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, OUTPUT_LAYER
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, TABLES
+from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.model.weights import load_weights, replicas
 from nemo_adapt.progress import say
 from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
-from nemo_adapt.resize.plan import INPUT, OUTPUT
 from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
-
-
-@dataclass(frozen=True)
-class Held:
-    """A table, or an output bias, of which this rank holds a shard."""
-
-    key: str
-    """Its key in the checkpoint."""
-    shard: torch.nn.Parameter
-    table: str
-    """Whose strategy makes its rows: ``input`` or ``output``."""
 
 
 def load_resized(
@@ -65,22 +51,7 @@ def load_resized(
         Resize(source, plan, kept, seed, f"{checkpoint}: {held.key}").fill(shard, group.rank() * len(shard))
 
 
-def tables_of(model: Any) -> list[Held]:
-    """What this rank holds; a tied last stage holds a copy of the first's table."""
-    found = []
-    if model.pre_process:
-        found.append(Held(EMBEDDING, model.embedding.word_embeddings.weight, INPUT))
-    if not model.post_process:
-        return found
-    layer, tied = model.output_layer, model.share_embeddings_and_output_weights
-    if not (tied and model.pre_process):
-        found.append(Held(*((EMBEDDING, layer.weight, INPUT) if tied else (OUTPUT_LAYER, layer.weight, OUTPUT))))
-    if getattr(layer, "bias", None) is not None:
-        found.append(Held(OUTPUT_BIAS, layer.bias, INPUT if tied else OUTPUT))
-    return found
-
-
-def source_shard(opened: Checkpoint, held: Held, group: Any) -> ShardedTable:
+def source_shard(opened: Checkpoint, held: TableShard, group: Any) -> ShardedTable:
     """This TP rank's even share of the checkpoint's table, in the model's dtype and on its device.
 
     A bias is a table of one column. Each rank of a DP group reads some of the rows, and sends them to the others.

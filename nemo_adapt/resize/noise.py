@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from nemo_adapt.families.family import OUTPUT
 from nemo_adapt.resize import statistics
-from nemo_adapt.resize.plan import OUTPUT, Noise
+from nemo_adapt.resize.plan import Noise
 from nemo_adapt.resize.statistics import Moments
 from nemo_adapt.resize.threads import one_thread
 

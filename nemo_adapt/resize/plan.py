@@ -9,11 +9,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.config import ResizeConfig
+from nemo_adapt.families.family import INPUT
 from nemo_adapt.registry import Registry
 from nemo_adapt.token_map import TokenMap
 
-INPUT, OUTPUT = "input", "output"
-"""The two tables: embedding and output layer."""
 NOISE_KINDS = ("unit", "diagonal", "covariance")
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from nemo_adapt import recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.output import is_read
-from nemo_adapt.progress import console, say
+from nemo_adapt.printed import ago, print_table, span
+from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
 from nemo_adapt.status.jobs import JobState, jobs, states, told
@@ -111,15 +112,15 @@ def show(report: Report, clear: bool = False) -> None:
         say(f"{counted(report.cells)}\n")
         shown = [state for state in report.cells if state.state in (BEGUN, FAILED)]
         if shown:
-            grid(["cell", "", "written", ""], [cell_row(state, report.now) for state in shown])
+            print_table(["cell", "", "written", ""], [cell_row(state, report.now) for state in shown])
     else:
-        grid(["stage", "", "took", ""], [stage_row(state, report.now) for state in report.stages])
+        print_table(["stage", "", "took", ""], [stage_row(state, report.now) for state in report.stages])
     if report.jobs:
         print()
-        grid(["job", "", "ran", "why"], [job_row(job) for job in report.jobs])
+        print_table(["job", "", "ran", "why"], [job_row(job) for job in report.jobs])
     if report.training:
         print()
-        grid(["training", ""], [(name, fact) for name, fact in facts(report.training) if fact])
+        print_table(["training", ""], [(name, fact) for name, fact in facts(report.training) if fact])
         for warning in report.training.warnings:
             say(f"\nwarning: {warning}")
     log, lines = told(report.jobs)
@@ -133,16 +134,6 @@ def job_row(job: JobState) -> tuple[str, ...]:
     again = f"started {job.restarts + 1} times" if job.restarts else ""
     on = f"on {job.nodes}" if job.nodes and job.is_live else ""
     return f"{job.name} ({job.id})", job.state, ran, ", ".join(part for part in (job.reason, on, again) if part)
-
-
-def grid(headings: list[str], rows: list[tuple[str, ...]]) -> None:
-    """Print one table."""
-    from rich.table import Table
-
-    table = Table(*headings, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console(markup=False, highlight=False).print(table)
 
 
 def stage_row(state: StageState, now: float) -> tuple[str, ...]:
@@ -199,13 +190,3 @@ def joined(record: dict[str, Any], formats: dict[str, str]) -> str:
     return ", ".join(
         shown.format(record[name]) for name, shown in formats.items() if record.get(name) not in (None, "")
     )
-
-
-def span(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    return str(timedelta(seconds=round(seconds)))
-
-
-def ago(seconds: float) -> str:
-    """The same of what has passed."""
-    return f"{span(max(0.0, seconds))} ago"

@@ -142,9 +142,9 @@ def _ticks(plot: Plot, axis: str, values: Sequence[str], places: dict[str, float
     if numbers(values) and positive and max(positive) > 20 * min(positive):
         plot.set_xscale("symlog", linthresh=min(positive))
     names = list(labels(axis, values).values())
-    turned = not numbers(values) and max(map(len, names)) > 8
+    slanted = not numbers(values) and max(map(len, names)) > 8
     plot.set_xticks(
-        [places[value] for value in values], names, rotation=30 if turned else 0, ha="right" if turned else "center"
+        [places[value] for value in values], names, rotation=30 if slanted else 0, ha="right" if slanted else "center"
     )
     plot.minorticks_off()
 

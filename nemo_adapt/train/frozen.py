@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from nemo_adapt.model.tables import tables_of
 from nemo_adapt.phases import ALL, EMBEDDINGS, Trained
-from nemo_adapt.resize.load import tables_of
 
 MARKS = "main_grad", "grad_added_to_main_grad"
 """What Megatron's data-parallel wrapper leaves on a parameter: its part of the phase's gradient buffer, and whether a

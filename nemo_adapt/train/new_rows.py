@@ -12,8 +12,8 @@ from megatron.core import parallel_state
 from megatron.core.dist_checkpointing import ShardedTensor
 
 from nemo_adapt.families.family import OUTPUT_BIAS
-from nemo_adapt.model.products import of_rows
-from nemo_adapt.resize.load import Held, tables_of
+from nemo_adapt.model.tables import TableShard, tables_of
+from nemo_adapt.patches.weight_gradients import sums_of_rows
 
 NAME = "new_rows"
 """The first part of the names of the child modules that hold them, and of their keys in a checkpoint."""
@@ -54,7 +54,7 @@ class NewRows(torch.nn.Module):
         table.requires_grad_(True)
         none = torch.empty(0, device=table.device)
         sums = none if self.rows is None else self.rows.main_grad  # type: ignore[attr-defined]
-        table.main_grad = of_rows(sums, self.first)  # type: ignore[attr-defined]
+        table.main_grad = sums_of_rows(sums, self.first)  # type: ignore[attr-defined]
         self.hook = table.register_post_accumulate_grad_hook(self._take)
 
     def _take(self, table: torch.Tensor) -> None:
@@ -94,7 +94,7 @@ def lend(model: Any, span: Span) -> list[NewRows]:
     return found
 
 
-def name_of(held: Held) -> str:
+def name_of(held: TableShard) -> str:
     """By which a table's new rows, or those of an output bias, are known."""
     return f"{held.table}_bias" if held.key == OUTPUT_BIAS else held.table
 

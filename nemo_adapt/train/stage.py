@@ -32,9 +32,9 @@ from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.metrics import Metrics, Watch
 from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.places import SUMMARY
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.spoiled import explain
 from nemo_adapt.train.together import agree, first_rank_does
 
 LONG_WAIT = 1.0

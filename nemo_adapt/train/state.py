@@ -14,7 +14,7 @@ from nemo_adapt.train.new_rows import NAME as NEW_ROWS
 from nemo_adapt.train.setup import Trainer
 
 SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
-"""The optimizer's format that loads at another TP, PP or DP (``mends.save_own_parts``).
+"""The optimizer's format that loads at another TP, PP or DP (``patches.checkpoints.save_own_parts``).
 
 Megatron is given a copy each time: it notes the process group in it, which must not outlive the group."""
 

@@ -6,8 +6,8 @@ from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
-from nemo_adapt.checkpoint.copy import TABLES
 from nemo_adapt.checkpoint.whole import COMMON
+from nemo_adapt.families.family import TABLES
 
 VOCAB = 251
 """Of the target: 245 rows of the source and six new ones."""
@@ -23,8 +23,8 @@ def folders(tmp_path):
     [({}, True, "fp32"), ({}, False, "bf16"), ({"tp": 2}, True, "bf16")],
 )
 def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distributed_optimizer, precision):
-    """All of it is changed before anything is written. No process is started: a fork can wait for ever (mends.py). What
-    is not sharded is where any megatron-core finds it."""
+    """All of it is changed before anything is written. No process is started: a fork can wait for ever
+    (patches/checkpoints.py). What is not sharded is where any megatron-core finds it."""
     config = tiny_config(**layout)
     config.train.distributed_optimizer, config.train.precision = distributed_optimizer, precision
     found = ranks(2).run(saving_bodies.change_after_saving, config, folders, VOCAB, tmp_path / "saved")

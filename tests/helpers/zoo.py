@@ -73,7 +73,7 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.4},
     ),
     "phi3": lambda: common(Phi3Config, sliding_window=8),
-    "phi3, half turned": lambda: common(
+    "phi3, half rotated": lambda: common(
         Phi3Config, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
     ),
     "olmo2": lambda: common(Olmo2Config, num_key_value_heads=4),

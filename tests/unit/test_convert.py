@@ -272,7 +272,7 @@ class LazyWeights:
     def __init__(self, shapes):
         self.tensors = {name: StoredTensor(Path(name), torch.bfloat16, shape, 0) for name, shape in shapes.items()}
 
-    def read(self, name, start, stop, out, turned):
+    def read(self, name, start, stop, out, transposed):
         out.copy_(number(name, torch.arange(start, stop), self.tensors[name].shape))
 
 

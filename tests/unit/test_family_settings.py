@@ -188,7 +188,7 @@ def test_phi_turns_half_of_a_head_unless_it_says_otherwise():
     assert families.of(config).shape(config).rotary.share == 0.5
 
 
-@pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half turned", "phi"])
+@pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half rotated", "phi"])
 def test_frequencies_are_transformers(name):
     config = zoo.ZOO[name]()
     shape = families.of(config_of(name, architectures=zoo.architectures(name))).shape(config_of(name))

@@ -12,6 +12,7 @@ import pytest
 
 from nemo_adapt import recipes
 from nemo_adapt.errors import UserError
+from nemo_adapt.printed import print_table
 from nemo_adapt.status import command, traces
 
 SETTINGS = [
@@ -306,5 +307,5 @@ def test_torch_is_not_waited_for(tmp_path):
 
 def test_a_row_is_one_line_where_there_is_no_terminal(capsys):
     reason = "was queued again, and starts soon, expected to start at 2026-11-26T21:49:22, started 3 times " * 3
-    command.grid(["job", "why"], [("train (97)", reason)])
+    print_table(["job", "why"], [("train (97)", reason)])
     assert f"train (97)  {reason.rstrip()}" in capsys.readouterr().out

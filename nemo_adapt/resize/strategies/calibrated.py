@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from nemo_adapt.families.family import INPUT
 from nemo_adapt.resize.combine import from_pieces
-from nemo_adapt.resize.plan import INPUT, Materials, RowPlan, strategy
+from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.resize.strategies.subword_weighted import subword_weighted
 from nemo_adapt.token_map import TokenMap
 

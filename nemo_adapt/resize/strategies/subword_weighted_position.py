@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from nemo_adapt.families.family import INPUT
 from nemo_adapt.resize.combine import Row, from_pieces, pieces
-from nemo_adapt.resize.plan import INPUT, Materials, RowPlan, strategy
+from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.token_map import NewToken
 
 DECAY = 2.0

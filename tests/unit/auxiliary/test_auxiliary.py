@@ -210,7 +210,7 @@ def test_both_languages_in_one_space(made, tmp_path):
 
 @needs_gensim
 def test_the_rotation_is_the_best_orthogonal_one(made, tmp_path):
-    """Vectors that were turned are turned back."""
+    """Vectors that were rotated are rotated back."""
 
     class Known:
         def __init__(self, table):

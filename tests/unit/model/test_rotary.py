@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from megatron.core.models.common.embeddings.rope_utils import _apply_rotary_pos_emb_bshd
 
-from nemo_adapt.model.rotary import turned
+from nemo_adapt.patches.rotary import apply_rotary
 
 
 def drawn(seq, batch, heads, width, columns, samples, dtype=torch.float32):
-    """What is turned, by which angles, and a gradient of the result."""
+    """What is rotated, by which angles, and a gradient of the result."""
     generator = torch.Generator().manual_seed(seq * width)
     tensors = [torch.randn(seq, batch, heads, width, generator=generator).to(dtype) for _ in range(2)]
     angles = 6 * torch.rand(seq, samples, 1, columns // 2, generator=generator)
@@ -27,7 +27,9 @@ def answers(turn, heads, angles, gradient):
 )
 def test_numbers_are_megatron_s(seq, batch, heads, width, is_partial, differ):
     drawing = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
-    for ours, theirs in zip(answers(turned, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True):
+    for ours, theirs in zip(
+        answers(apply_rotary, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
@@ -36,7 +38,7 @@ def test_in_bf16_they_are_no_further_from_the_truth():
     truth = answers(
         _apply_rotary_pos_emb_bshd, heads.detach().double().requires_grad_(), angles.double(), gradient.double()
     )
-    ours, theirs = (answers(turn, heads, angles, gradient) for turn in (turned, _apply_rotary_pos_emb_bshd))
+    ours, theirs = (answers(turn, heads, angles, gradient) for turn in (apply_rotary, _apply_rotary_pos_emb_bshd))
     for mine, other, exact in zip(ours, theirs, truth, strict=True):
         assert (mine - exact).square().mean() <= (other - exact).square().mean()
 
@@ -45,7 +47,7 @@ def test_memory_of_heads_in_any_order():
     """Queries and keys are parts of one projection: their rows lie apart."""
     heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
     part = heads[:, :, 1:4]
-    out = turned(part, angles)
+    out = apply_rotary(part, angles)
     assert out.is_contiguous()
     torch.testing.assert_close(out, _apply_rotary_pos_emb_bshd(part, angles))
 
@@ -54,5 +56,5 @@ def test_nothing_is_kept_but_the_angles():
     heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):
-        turned(heads, angles)
+        apply_rotary(heads, angles)
     assert [tensor.data_ptr() for tensor in kept] == [angles.data_ptr()]

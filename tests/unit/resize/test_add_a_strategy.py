@@ -9,9 +9,10 @@ import torch
 from ranks import resize_bodies
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.registry import Registry
 from nemo_adapt.resize import plan
-from nemo_adapt.resize.plan import INPUT, OUTPUT, Materials
+from nemo_adapt.resize.plan import Materials
 from nemo_adapt.token_map import NewToken, TokenMap
 
 PAGE = (Path(__file__).parents[3] / "docs" / "add-a-strategy.md").read_text(encoding="utf-8")

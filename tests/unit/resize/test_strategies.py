@@ -12,8 +12,9 @@ import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt.auxiliary.stage import KINDS
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.resize import similarity
-from nemo_adapt.resize.plan import INPUT, OUTPUT, Materials, Noise, strategies
+from nemo_adapt.resize.plan import Materials, Noise, strategies
 from nemo_adapt.resize.strategies.focus import sparsemax
 from nemo_adapt.resize.strategies.wechsel import nearest
 from nemo_adapt.resize.supplies import Supplies

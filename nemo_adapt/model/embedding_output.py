@@ -1,4 +1,4 @@
-"""The two ends of a GPTModel, where families differ in what megatron-core has no setting for."""
+"""A GPTModel's embedding and output layer, where families differ in what megatron-core has no setting for."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from nemo_adapt.model.layers import Norm
 from nemo_adapt.model.positions import Sinusoidal
 
 
-def finish_input(model: Any, shape: Shape) -> None:
+def finish_embedding(model: Any, shape: Shape) -> None:
     """Give the first stage's embedding its scale, its positions and its norm."""
     embedding, config = model.embedding, model.config
     if embedding.add_position_embedding and shape.positions == LEARNED:
@@ -27,7 +27,7 @@ def finish_input(model: Any, shape: Shape) -> None:
         embedding.register_forward_hook(_begin_gradients(model.decoder))
 
 
-def finish_output(model: Any, shape: Shape, vocab: int, padded: int) -> None:
+def finish_output_layer(model: Any, shape: Shape, vocab: int, padded: int) -> None:
     """Give the last stage's output layer its bias, cap its logits, and mask those of padded rows.
 
     The model has ``padded`` rows, of which ``vocab`` are tokens.

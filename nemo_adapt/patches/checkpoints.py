@@ -1,74 +1,12 @@
-"""What megatron-core 0.16 to 0.19 do wrong or in vain on any device; ``devices.prepare_megatron`` puts it right."""
+"""Checkpoints of optimizers: each rank saves and loads its own part, threads write it, any Adam reads it."""
 
-import functools
 import inspect
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-
-
-def save_passes(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
-    """The same numbers with fewer passes over memory than megatron-core makes.
-
-    Without apex or Transformer Engine it clips gradients by way of a copy (``has_fused_kernels``: they are there), and
-    where ``lone_groups_copy`` a whole buffer is copied to sum it over a group of one.
-    """
-    from megatron.core.distributed import param_and_grad_buffer
-    from megatron.core.optimizer import clip_grads
-
-    def scale(chunk: int, flag: torch.Tensor, lists: list[list[torch.Tensor]], factor: float) -> None:
-        for source, result in zip(*lists, strict=True):
-            torch.mul(source, factor, out=result)
-
-    def between_ranks(name: str) -> None:
-        inner = getattr(param_and_grad_buffer, name)
-
-        @functools.wraps(inner)
-        def outer(*tensors: torch.Tensor, group: Any, **named: Any) -> Any:
-            return inner(*tensors, group=group, **named) if group.size() > 1 else None
-
-        setattr(param_and_grad_buffer, name, outer)
-
-    if not has_fused_kernels:
-        clip_grads.multi_tensor_scale_impl = scale
-    if lone_groups_copy:
-        between_ranks("dist_reduce_scatter_func")
-        between_ranks("dist_all_gather_func")
-
-
-def turn_at_once(rope_utils: Any) -> None:
-    """Queries and keys are turned by their positions in few passes, and nothing is kept of them.
-
-    As shipped (rope_utils.py) that takes Transformer Engine's kernel, which has the same angles for all samples;
-    elsewhere five operations, each of which writes all. `model.rotary` has ours.
-    """
-    from nemo_adapt.model.rotary import turned
-
-    kernel = rope_utils.fused_apply_rotary_pos_emb
-
-    def turn(heads: torch.Tensor, angles: torch.Tensor, interleaved: bool = False) -> torch.Tensor:
-        assert not interleaved
-        return kernel(heads, angles) if kernel and angles.shape[1] == 1 else turned(heads, angles)
-
-    rope_utils.fused_apply_rotary_pos_emb = turn
-
-
-def add_in_products(layers: Any) -> None:
-    """Gradients of weights are added to their sums within the matrix product, without apex too.
-
-    As shipped (tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch writes them, reads them
-    again, and adds them. `model.products` has ours.
-    """
-    from nemo_adapt.model.products import adder
-
-    kernels = getattr(layers, "fused_weight_gradient_mlp_cuda", None)
-    add = adder(getattr(kernels, "wgrad_gemm_accum_fp32", None))
-    layers.fused_weight_gradient_mlp_cuda = SimpleNamespace(wgrad_gemm_accum_fp32=add)
-    layers._grad_accum_fusion_available = True
 
 
 def save_own_parts(cls: Any) -> None:

@@ -37,8 +37,8 @@ def explain(made: Stepped, layout: BatchLayout) -> UserError:
 def _samples(made: Stepped, layout: BatchLayout) -> list[int]:
     """The samples (numbers in the blend) of this rank's micro batches whose loss is no number."""
     numbers = layout.samples(made.step - 1)
-    spoiled = (~torch.isfinite(made.result.parts[:, 0])).nonzero().flatten().tolist()
-    return [number for micro_batch in spoiled for number in numbers[micro_batch]]
+    wrong = (~torch.isfinite(made.result.parts[:, 0])).nonzero().flatten().tolist()
+    return [number for micro_batch in wrong for number in numbers[micro_batch]]
 
 
 def _weights(made: Stepped) -> Iterator[str]:

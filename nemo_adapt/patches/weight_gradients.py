@@ -1,13 +1,27 @@
 """Gradients of weights, added to their sums within the matrix product that makes them."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
 Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
-def of_rows(sums: torch.Tensor, first: int) -> torch.Tensor:
+def fuse_weight_gradients(layers: Any) -> None:
+    """Gradients of weights are added to their sums within the matrix product, without apex too.
+
+    As shipped (tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch writes them, reads them
+    again, and adds them.
+    """
+    kernels = getattr(layers, "fused_weight_gradient_mlp_cuda", None)
+    add = adder(getattr(kernels, "wgrad_gemm_accum_fp32", None))
+    layers.fused_weight_gradient_mlp_cuda = SimpleNamespace(wgrad_gemm_accum_fp32=add)
+    layers._grad_accum_fusion_available = True
+
+
+def sums_of_rows(sums: torch.Tensor, first: int) -> torch.Tensor:
     """``sums`` as a table's ``main_grad`` where of its rows only those from ``first`` on are trained, as many as there
     are sums [rows, hidden]: their gradients alone are made."""
     some = sums.view_as(sums)
@@ -23,7 +37,7 @@ def adder(kernel: Kernel | None) -> Kernel:
     """
 
     def add(inputs: torch.Tensor, gradients: torch.Tensor, sums: torch.Tensor) -> None:
-        """``inputs`` [tokens, in], ``gradients`` [tokens, out]; ``sums`` fp32 [out, in], or those ``of_rows``."""
+        """``inputs`` [tokens, in], ``gradients`` [tokens, out]; ``sums`` fp32 [out, in], or those ``sums_of_rows``."""
         if not len(sums):
             return
         first = getattr(sums, "first_row", None)

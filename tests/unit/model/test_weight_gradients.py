@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_adapt.model.products import adder, of_rows
+from nemo_adapt.patches.weight_gradients import adder, sums_of_rows
 
 TOKENS, IN, OUT = 12, 5, 9
 
@@ -32,7 +32,7 @@ def test_of_some_rows_and_of_no_others(first, count, dtype):
     stop = min(OUT, first + count)
     expected = sums.clone()
     expected[first:stop] += gradients[:, first:stop].t() @ inputs
-    adder(None)(inputs, gradients, of_rows(sums[first:stop], first))
+    adder(None)(inputs, gradients, sums_of_rows(sums[first:stop], first))
     torch.testing.assert_close(sums, expected)
 
 
@@ -41,11 +41,13 @@ def test_a_kernel_has_what_is_in_another_precision(first):
     """As apex's is called: dense matrices."""
     inputs, gradients, sums = drawn(torch.bfloat16)
     seen = []
-    adder(lambda *tensors: seen.extend(tensors))(inputs, gradients, sums if first is None else of_rows(sums[2:], 2))
+    adder(lambda *tensors: seen.extend(tensors))(
+        inputs, gradients, sums if first is None else sums_of_rows(sums[2:], 2)
+    )
     assert torch.equal(seen[1], gradients[:, first:]) and all(each.is_contiguous() for each in seen)
     assert seen[2].data_ptr() == sums[first:].data_ptr()
 
 
 def test_a_shard_without_new_rows_makes_nothing():
     inputs, gradients, _ = drawn(torch.bfloat16)
-    adder(forbidden)(inputs, gradients, of_rows(torch.empty(0), 40))
+    adder(forbidden)(inputs, gradients, sums_of_rows(torch.empty(0), 40))

@@ -1,0 +1,55 @@
+"""Rotary positions in less than half the passes over memory that megatron-core makes without Transformer Engine."""
+
+from typing import Any
+
+import torch
+
+
+def fuse_rotary(rope_utils: Any) -> None:
+    """Apply rotary positions in few passes over queries and keys; the backward pass needs the angles alone.
+
+    As shipped (rope_utils.py) that takes Transformer Engine's kernel, which has the same angles for all samples;
+    elsewhere five operations, each of which writes all.
+    """
+    kernel = rope_utils.fused_apply_rotary_pos_emb
+
+    def fused(heads: torch.Tensor, angles: torch.Tensor, interleaved: bool = False) -> torch.Tensor:
+        assert not interleaved
+        return kernel(heads, angles) if kernel and angles.shape[1] == 1 else apply_rotary(heads, angles)
+
+    rope_utils.fused_apply_rotary_pos_emb = fused
+
+
+def apply_rotary(heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """``heads`` [seq, batch, heads, dim], whose first columns are rotated in pairs (i, i + columns / 2) by ``angles``
+    [seq, batch or 1, 1, columns], both halves of which are the same.
+
+    Less than half the passes over memory that Megatron's own makes (megatron/core/models/common/embeddings/
+    rope_utils.py), and nothing is kept but the angles.
+    """
+    out: torch.Tensor = _ApplyRotary.apply(heads, angles)
+    return out
+
+
+class _ApplyRotary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(angles)
+        return _rotate(heads, angles, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (angles,) = ctx.saved_tensors
+        return _rotate(gradients[0], angles, -1), None
+
+
+def _rotate(heads: torch.Tensor, angles: torch.Tensor, direction: int) -> torch.Tensor:
+    columns = angles.shape[-1]
+    half = columns // 2
+    cosines, sines = (part.to(heads.dtype) for part in (angles[..., :half].cos(), angles[..., :half].sin()))
+    out = torch.empty_like(heads, memory_format=torch.contiguous_format)
+    first, second = heads[..., :half], heads[..., half:columns]
+    torch.mul(first, cosines, out=out[..., :half]).addcmul_(second, sines, value=-direction)
+    torch.mul(second, cosines, out=out[..., half:columns]).addcmul_(first, sines, value=direction)
+    out[..., columns:] = heads[..., columns:]
+    return out
