@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "train": {"resize", "evaluate"},  # it resizes in memory; held-out text is scored as the report scores it
     "checks": {"resize"},  # the names of the strategies
     "reads": {"resize"},  # what the strategies need
-    "cli": {"evaluate"},  # the headline of the report
+    "cli": {"evaluate", "probe"},  # the headline of the report, the probe's table
     "export_command": {"export"},  # the same for one checkpoint
     "inspection": {"evaluate"},  # the style of the plots
     "study": {"evaluate"},  # likewise
@@ -154,9 +154,8 @@ def names_changed(tree):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
                     yield target.value.id
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
-            if isinstance(node.args[0], ast.Name):
-                yield node.args[0].id
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr" and isinstance(node.args[0], ast.Name):
+            yield node.args[0].id
 
 
 def test_strategies_know_no_device_group_or_file():
