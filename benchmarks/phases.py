@@ -28,7 +28,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import hf_tokenizer, recipes
+from nemo_adapt import hf_tokenizer, recipe_files, recipes
 from nemo_adapt.artifact import versions
 from nemo_adapt.evaluate.bits_per_byte import read_text, score
 from nemo_adapt.evaluate.plots import COLORS, DPI, INK, dress
@@ -91,7 +91,7 @@ def command(*words: str) -> None:
 
 def recipe_of(language: str, place: Path) -> Path:
     """The Turkish recipe with the files of ``language``."""
-    text = (recipes.recipes_folder() / "stories260k_tr.yaml").read_text(encoding="utf-8")
+    text = (recipe_files.recipes_folder() / "stories260k_tr.yaml").read_text(encoding="utf-8")
     path = place / f"stories260k_{language}.yaml"
     path.write_text(re.sub(r"\btr\b", language, text), encoding="utf-8")
     return path

@@ -7,6 +7,7 @@ A resumable stage (training) builds in place: its folder counts as unfinished un
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import resource
 import secrets
@@ -152,10 +153,10 @@ class Stage:
         now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
         if started.is_file():
             before = json.loads(started.read_text(encoding="utf-8"))
-            changed = [name for name in _changed(before["config"], self.config) if name not in self.grows]
+            changed = [name for name in _changed(before["config"], self.config) if not name.startswith(self.grows)]
             old, new = _contents(before["inputs"]), _contents(self.hashes)
             kept = old.keys() & new.keys() if self.grows else old.keys() | new.keys()  # more to do may need more
-            if any(old.get(key) != new.get(key) for key in kept):
+            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.grows)):
                 changed.append("the inputs")
             if changed:
                 raise UserError(
@@ -228,7 +229,10 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the whole new one; others may be writing the same, on other
     nodes."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())  # or a node that loses power keeps the name and not the text
     temporary.replace(path)
 
 

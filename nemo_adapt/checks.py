@@ -29,9 +29,6 @@ def check(config: Config) -> None:
 
 def check_probe(probe: ProbeConfig) -> None:
     """``UserError`` for a probe that cannot be run."""
-    for key in ("steps", "seeds"):
-        if getattr(probe, key) < 1:
-            raise UserError(f"probe.{key}={getattr(probe, key)} must be at least 1")
     if not probe.strategies:
         raise UserError("probe.strategies is empty: name at least one")
     for name in probe.strategies:

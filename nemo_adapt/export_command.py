@@ -10,7 +10,7 @@ Also of a training that goes on; of a folder of checkpoints the newest. Of Megat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_adapt import artifact, families, recipes
+from nemo_adapt import artifact, documents, families, hf_tokenizer, recipes
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.errors import UserError
@@ -46,6 +46,7 @@ def main(words: list[str]) -> None:
     if not tokenizer.is_dir():
         raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
     rows = rows_with(families.of(hf_config).shape(hf_config), tokenizer)
+    check_tokenizer(tokenizer, opened, rows)
     if said := rows_left_behind(opened, rows):
         say(said)
     deciding = {"shard_mib": config.export.shard_mib, "pad_vocab_to": config.export.pad_vocab_to}
@@ -56,6 +57,17 @@ def main(words: list[str]) -> None:
         return
     artifact.run(stage, lambda place: export_checkpoint(opened.folder, model, tokenizer, place, config.export))
     say(f"written to {config.out}")
+
+
+def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
+    """``UserError`` for a tokenizer with ids that the tables, or the ``rows`` that are exported, have no row for."""
+    size = documents.vocabulary_size(hf_tokenizer.load(tokenizer))
+    held = opened.sizes.get(EMBEDDING, (rows,))[0]
+    if size > min(rows, held):
+        raise UserError(
+            f"{tokenizer} has {size:,} tokens, and {opened.folder} rows for {min(rows, held):,}: give the tokenizer "
+            "that the model was trained with"
+        )
 
 
 def rows_left_behind(opened: Checkpoint, rows: int) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 
 from nemo_adapt import gpus, ranks, reads
 from nemo_adapt.artifact import HashOf, input_hash
+from nemo_adapt.bounds import check_numbers
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -30,6 +31,8 @@ BEST = {
 }
 """What decides which checkpoint is the best one."""
 SCORED = ("evaluate", "train.seq_length", TEXT)
+CHECKPOINTS = ("last", "best")
+"""Which one is exported."""
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
@@ -71,6 +74,7 @@ ROAD = (
         checks=reads.check_converted,
         resumable=True,
         fenced=True,
+        grows=tuple(BEST),
     ),
     Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps=True),
     Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", SCORED, uses_gpu=True),
@@ -160,12 +164,26 @@ def stage_named(name: str, others: Iterable[str] = ()) -> str:
 
 def check_steps(config: Config, steps: list[Step]) -> None:
     """``UserError`` for what can be known to fail before the first of ``steps``, here or on other machines."""
+    check_numbers(config)
     for step in steps:
         step.reads(config, RunFolder.of(config))  # a file that is missing for the last stage is said before the first
+    check_end(config, {step.name for step in steps})
     if any(step.on_ranks for step in steps):
         from nemo_adapt.checks import check  # imports torch: not for a misspelt key
 
         check(config)
+
+
+def check_end(config: Config, stages: set[str]) -> None:
+    """``UserError`` for what the last stages ask for and those before do not give."""
+    which, texts, target = config.export.checkpoint, config.evaluate.texts, config.evaluate.target
+    if "export" in stages and which not in CHECKPOINTS:
+        raise UserError(f"export.checkpoint={which!r} is not one of {', '.join(CHECKPOINTS)}")
+    if {"train", "export"} <= stages and which == "best" and not config.train.keep_best:
+        raise UserError("export.checkpoint=best needs train.keep_best=true: or no checkpoint is chosen while training")
+    if "evaluate" in stages and target and texts and target not in texts:
+        known = ", ".join(texts)
+        raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts, which has {known}")
 
 
 def _run(config: Config, steps: list[Step]) -> None:

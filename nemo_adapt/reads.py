@@ -110,7 +110,7 @@ def training(config: Config, run: RunFolder) -> Inputs:
     train = config.train
     texts = held_out_texts(config) if train.score_every else {}
     chooses = [texts[name] for name in (config.evaluate.target,) if train.keep_best and name in texts]
-    return {**resizing(config, run), **_data(config, run), **({"text": chooses} if chooses else {})}
+    return {**resizing(config, run), **_data(config, run), **({"train.keep_best": chooses} if chooses else {})}
 
 
 def probing(config: Config, run: RunFolder) -> Inputs:

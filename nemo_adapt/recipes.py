@@ -1,57 +1,32 @@
 """From a recipe and ``key=value`` words to a typed configuration (Hydra over the dataclasses of ``config``)."""
 
-import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.recipe_errors import explain, explained, unknown
+from nemo_adapt.recipe_files import GROUPS, check_file, names, recipes_folder, shipped
 from nemo_adapt.registry import nearest
 
-GROUPS = ("model", "language", "train", "cluster")
-"""Folders of ``recipes/``: a file of one, chosen as ``cluster=NAME``, sets that section (a ``language``, several)."""
 SITE = "site"
 """The group of the profiles of sites, which lie in ``slurm/`` or where the user has them."""
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
-LIST, TABLE = "a list is wanted: {key}=[...]", "names with values are wanted: {key}.NAME=..."
-PLAINER = {
-    "is not a ListConfig": LIST,
-    "Cannot assign": TABLE,
-    "is not a subclass of": TABLE,
-    "is not Optional": "it cannot be null: leave {key} out for its default",
-}
-"""Part of what OmegaConf says, and what is said for it."""
 T = TypeVar("T")
 SETS = "data.sets."
-
-
-def recipes_folder() -> Path:
-    """The recipes: beside the package in a checkout, inside it where it was installed."""
-    return _shipped("recipes")
-
-
-def _shipped(folder: str) -> Path:
-    package = Path(__file__).parent
-    installed = package / folder
-    return installed if installed.is_dir() else package.parent / folder
-
-
-def names(group: str = "") -> list[str]:
-    """Names of the recipes that come with the package, or of the choices of a ``group``."""
-    return sorted(path.stem for path in (recipes_folder() / group).glob("*.yaml"))
 
 
 def load(recipe: str, overrides: list[str]) -> Config:
@@ -69,32 +44,24 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
         if path.suffix and recipe.endswith(path.suffix):
             raise UserError(f"recipe file {recipe} does not exist")
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
+    check_file(path)
     search = f"hydra.searchpath=[file://{recipes_folder()}]"
-    with _explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+    with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith(SETS)]
-        others = [_site(_opened(word)) for word in overrides if word not in of_sets]
-        chosen = compose(path.stem, [search, *others, f"recipe={path.stem}"])
-        _add_sets(chosen, of_sets)
+        others = [_site(_opened(_quoted(word))) for word in overrides if word not in of_sets]
+        chosen = compose(path.stem, [search, *others, f'recipe="{path.stem}"'])
+        _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
 
 
 def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
     """The configuration of a composed tree in which some keys have other values. Many are had so from one tree in a
     tenth of the time that composing each takes."""
-    with _explained():
+    with explained():
         own = copy.deepcopy(tree)
         for key, value in values.items():
             OmegaConf.update(own, key, value)
         return typed(own)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """While it lasts, what is wrong with a configuration is a ``UserError`` of one line."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(_explain(error)) from None
 
 
 def of_words(words: list[str]) -> Config:
@@ -109,7 +76,7 @@ def read(path: Path) -> Config:
     try:
         return typed(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{path}: {_explain(error)}") from None
+        raise UserError(f"{path}: {explain(error)}") from None
 
 
 def parse(schema: type[T], words: list[str]) -> T:
@@ -120,17 +87,29 @@ def parse(schema: type[T], words: list[str]) -> T:
     _check_form(words)
     config = OmegaConf.structured(schema)
     try:
-        for word in OverridesParser.create().parse_overrides(words):
+        for word in OverridesParser.create().parse_overrides([_quoted(word) for word in words]):
             OmegaConf.update(config, word.key_or_group, word.value())
         return cast(T, OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error, schema)) from None
+        raise UserError(explain(error, schema)) from None
 
 
 def _check_form(words: list[str]) -> None:
     for word in words:
-        if "=" not in word or word.startswith("-"):
+        if "=" not in word or not word[0].isalpha():
             raise UserError(f"{word!r} is not of the form key=value")
+        if word.startswith("hydra."):
+            raise UserError(unknown(word.partition("=")[0], Config))
+
+
+def _quoted(word: str) -> str:
+    """``key=value`` with quotes around what Hydra's grammar, which knows no letters beyond ASCII, cannot read."""
+    key, _, value = word.partition("=")
+    if value.isascii() or any(sign in value for sign in "\"'{}"):
+        return word
+    parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+    quoted = ",".join(part if part.isascii() else f'"{part.strip()}"' for part in parts)
+    return f"{key}=[{quoted}]" if parts != [value] else f"{key}={quoted}"
 
 
 def require(command: str, settings: Any, names: Sequence[str]) -> None:
@@ -148,7 +127,11 @@ def typed(config: Any) -> Config:
     missing = [f"{part}.{key}" for part, key in mandatory if OmegaConf.is_missing(config[part], key)]
     if missing:
         raise UserError(f"no value for {', '.join(missing)}: set it in the recipe or on the command line")
-    return cast(Config, OmegaConf.to_object(config))
+    found = cast(Config, OmegaConf.to_object(config))
+    name = found.run.name
+    if not name or name.startswith("/") or ".." in Path(name).parts or name in (".", ".."):
+        raise UserError(f"run.name={name!r}: it names a folder in run.dir={found.run.dir}")
+    return found
 
 
 def to_yaml(config: Config) -> str:
@@ -190,7 +173,7 @@ def _site(override: str) -> str:
     key, _, given = override.partition("=")
     if key != SITE:
         return override
-    folder = _shipped("slurm")
+    folder = shipped("slurm")
     path = Path(given) if given.endswith((".yaml", ".yml")) else folder / f"{given}.yaml"
     if not path.is_file():
         known = sorted(each.stem for each in folder.glob("*.yaml"))
@@ -206,65 +189,3 @@ def _add_sets(config: DictConfig, words: list[str]) -> None:
         with open_dict(config.data.sets):
             config.data.sets.setdefault(name, OmegaConf.structured(SetConfig))
         OmegaConf.update(config, word.key_or_group, word.value())
-
-
-def _explain(error: Exception, schema: type = Config) -> str:
-    """One line for a composition error, with the nearest known key where a key was misspelt."""
-    chain = list(_causes(error))
-    for cause in chain:
-        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
-            group, _, name = cause.missing_cfg_file.rpartition("/")
-            known = names(group)
-            return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
-        if isinstance(cause, OverrideParseException):
-            word = str(cause.override).removeprefix("++")
-            return (
-                f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
-                f"( ) = , in quotes of its own: '{word.partition('=')[0]}=\"...\"'"
-            )
-        key = getattr(cause, "full_key", None)
-        if key and "not in" in str(cause):
-            return _unknown(str(key), schema)
-        if isinstance(cause, InterpolationToMissingValueError):
-            return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
-    keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
-    reason = str(keyed or chain[0]).strip().splitlines()[0]
-    return f"{keyed.full_key}: {_plainer(reason, keyed)}" if keyed else reason  # type: ignore[attr-defined]
-
-
-def _plainer(reason: str, error: Any) -> str:
-    """What is wanted, where OmegaConf's ``reason`` speaks of its own classes."""
-    if "merge DictConfig with ListConfig" in reason:  # it says so of either in the place of the other
-        said = LIST if error.object_type is list else TABLE
-    else:
-        said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
-    return said.replace("{key}", error.full_key)
-
-
-def _unknown(key: str, schema: type) -> str:
-    """One line for a key that is not there: the whole name where its section was left out, or the nearest name."""
-    known = _known_keys(schema)
-    whole = [name for name in known if name.endswith(f".{key}")]
-    last_parts = [name.rpartition(".")[2] for name in known]  # inside a list an error names no more
-    hint = f" Did you mean {whole[0]!r}?" if whole else nearest(key, [*known, *last_parts])
-    return f"unknown key {key!r}.{hint}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _known_keys(schema: type) -> list[str]:
-    """All dotted keys of a schema; those of list entries without their numbers, ``NAME`` for those of dictionaries."""
-
-    def walk(schema: Any, prefix: str) -> Iterator[str]:
-        for entry in fields(schema):
-            yield f"{prefix}{entry.name}"
-            inner = get_args(entry.type)[-1] if get_args(entry.type) else entry.type
-            if is_dataclass(inner):
-                name = "NAME." if len(get_args(entry.type)) > 1 else ""
-                yield from walk(inner, f"{prefix}{entry.name}.{name}")
-
-    return list(walk(schema, ""))

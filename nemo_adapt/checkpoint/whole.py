@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from nemo_adapt.artifact import file_hash, write_json
 
@@ -17,8 +18,8 @@ SMALL = (METADATA, COMMON, "metadata.json")
 
 CHECKPOINTS = "checkpoints"
 """A training's folder of them."""
-BEST = "best.json"
-"""In a folder of checkpoints: which one scored best, and how."""
+SCORE = "score.json"
+"""Beside the files of a checkpoint that was the best of its training when it was saved: how it scored."""
 
 
 def complete(folder: Path) -> list[Path]:
@@ -31,12 +32,19 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("iter_"))
 
 
+def score_of(checkpoint: Path) -> dict[str, Any]:
+    """What ``score.json`` says: ``bits_per_byte``, and what text ``chosen_by`` they are; empty where it has none."""
+    try:
+        return dict(json.loads((checkpoint / SCORE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
 def best(folder: Path) -> tuple[str, float]:
     """The checkpoint that scored best on held-out text, and its bits per byte; without one, no name and infinity."""
-    path = folder / BEST
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    is_there = found and (folder / found["name"]).is_dir()
-    return (found["name"], found["bits_per_byte"]) if is_there else ("", math.inf)
+    scored = {place.name: score_of(place).get("bits_per_byte", math.inf) for place in complete(folder)}
+    name = min(scored, key=scored.__getitem__, default="")
+    return (name, scored[name]) if scored.get(name, math.inf) < math.inf else ("", math.inf)
 
 
 def seal(checkpoint: Path) -> None:

@@ -9,8 +9,9 @@ unless ``plan.search=true`` asks for layouts that can.
 import json
 from pathlib import Path
 
-from nemo_adapt import recipes
+from nemo_adapt import recipe_files, recipes
 from nemo_adapt.artifact import write_json
+from nemo_adapt.bounds import check_numbers
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
@@ -73,7 +74,7 @@ def plan_of(base: Models, config: Config) -> Plan:
 def search(base: Models, config: Config) -> list[Proposal]:
     """The best layouts for the configuration's cluster; ``UserError`` without one."""
     if not is_chosen(config.cluster):
-        raise UserError(f"plan.search=true needs a cluster: cluster={'|'.join(recipes.names('cluster'))}")
+        raise UserError(f"plan.search=true needs a cluster: cluster={'|'.join(recipe_files.names('cluster'))}")
     return proposals(base, config)[: config.plan.proposals]
 
 
@@ -104,15 +105,6 @@ def too_much_saved(plan: Plan) -> list[str]:
 
 def check_settings(config: Config) -> None:
     """``UserError`` for settings of a plan that mean nothing."""
-    if not 0 < config.plan.mfu <= 1:
-        raise UserError(f"plan.mfu={config.plan.mfu} must be above 0 and at most 1")
-    for name in ("reserve_gib", "bytes_per_token"):
-        if getattr(config.plan, name) < 0:
-            raise UserError(f"plan.{name}={getattr(config.plan, name)} must not be below 0")
-    for name in ("global_batch", "micro_batch", "seq_length", "save_every"):
-        if getattr(config.train, name) < 1:
-            raise UserError(f"train.{name}={getattr(config.train, name)} must be at least 1")
-    if config.tokenizer.new_tokens < 0:
-        raise UserError(f"tokenizer.new_tokens={config.tokenizer.new_tokens} must not be below 0")
-    if config.resize.padded_vocab_multiple < 1:
-        raise UserError(f"resize.padded_vocab_multiple={config.resize.padded_vocab_multiple} must be at least 1")
+    check_numbers(config)
+    if not config.plan.mfu:
+        raise UserError(f"plan.mfu={config.plan.mfu} must be above 0")

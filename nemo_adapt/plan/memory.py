@@ -131,14 +131,14 @@ def _saved(config: Config, parts: Sequence[Held], what: Trained, stage: int) -> 
 def _logits(layer: Layer, rows: int, table: float) -> float:
     """Logits of a micro batch and what their loss needs at its peak; ``table``: the gradient of the output layer.
 
-    The loss has a portion in fp32 beside the logits (`model.cross_entropy`). To mask padded rows takes a copy for a
-    moment, to cap logits another and one that is kept.
+    The loss has a portion in fp32 beside the logits (`model.cross_entropy`). To cap logits takes a copy for a moment
+    and one that is kept.
     """
     shape, count = layer.shape, layer.tokens * rows
     size = layer.size * count
-    masked, capped = rows * layer.parallel.tp > shape.vocab, bool(shape.logit_cap)
+    capped = bool(shape.logit_cap)
     portion = min(LOGITS_AT_ONCE[layer.on_gpu], 4 * count)
-    return max(size + portion + capped * size, size * (1 + masked + 2 * capped), size + table)
+    return max(size + portion + capped * size, size * (1 + 2 * capped), size + table)
 
 
 def micro_batches(config: Config) -> int:

@@ -31,9 +31,6 @@ def laid_out(config: Config) -> Config:
     the cluster is too small.
     """
     cluster, parallel = config.cluster, config.parallel
-    for name in ("tp", "pp", "virtual", "cp", "dp"):
-        if getattr(parallel, name) < 1:
-            raise UserError(f"parallel.{name}={getattr(parallel, name)} must be at least 1")
     if not is_chosen(cluster):
         return config
     product = " x ".join(f"{name}={getattr(parallel, name)}" for name in ("tp", "pp", "cp", "dp"))

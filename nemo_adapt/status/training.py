@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 
 from nemo_adapt import artifact, mixture
-from nemo_adapt.checkpoint.whole import BEST, CHECKPOINTS, FILES, step_of
+from nemo_adapt.checkpoint.whole import CHECKPOINTS, FILES, best, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
@@ -86,6 +86,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     pace, usual = speed(metrics)
     owner, starts = read(place / places.OWNER), read(place / places.STARTS)
     job = jobs.get(str(owner.get("job")), State())
+    chosen, score = best(place / CHECKPOINTS)
     found = Training(
         finished=finished,
         step=step,
@@ -101,7 +102,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         held_out_last=held_out[-1] if held_out else {},
         checkpoint=checkpoint.name if checkpoint else "",
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
-        best=read(place / CHECKPOINTS / BEST),
+        best={"name": chosen, "bits_per_byte": score} if chosen else {},
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
         alive=None if finished else is_running(owner, written(place / places.OWNER), job),
         age=max(0.0, now - last_written(place)),

@@ -1,6 +1,7 @@
 """Training samples: Megatron's datasets, blended, read by their number, so that a restart goes on where it was."""
 
 import json
+import shutil
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from typing import Any, TypeVar
 
 import torch
 
+from nemo_adapt.artifact import write_json
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.model.context import own_part
+from nemo_adapt.train.together import first_rank_does
 
 Batch = dict[str, torch.Tensor]
+WHOLE = "whole.json"
+"""In the folder of sample indices: the sizes of its files, once all are written."""
 T = TypeVar("T")
 
 
@@ -106,7 +111,29 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
         eod_mask_loss=False,
         create_attention_mask=False,
     )
-    return BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
+    first_rank_does(_drop_unless_whole, cache)
+    built = BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
+    first_rank_does(_note_whole, cache)
+    return built
+
+
+def _drop_unless_whole(cache: Path) -> None:
+    """Megatron takes files of its cache that are there for whole, also where a start was killed while it wrote them."""
+    try:
+        known = json.loads((cache / WHOLE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        known = None
+    if known != _sizes(cache):
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+def _note_whole(cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    write_json(cache / WHOLE, _sizes(cache))
+
+
+def _sizes(cache: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_size for file in sorted(cache.glob("*")) if file.name != WHOLE}
 
 
 def batches(dataset: Any, layout: BatchLayout, step: int, boundaries: Boundaries | None = None) -> list[Batch]:

@@ -1,8 +1,10 @@
-"""Training checkpoints: saved whole or not at all, while training goes on; the newest that is whole."""
+"""Training checkpoints: saved whole or not at all, while training goes on."""
 
+import copy
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -13,11 +15,9 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_adapt.artifact import write_json
-from nemo_adapt.checkpoint.common import write_common
-from nemo_adapt.checkpoint.whole import BEST, FILES, best, complete, damage
+from nemo_adapt.checkpoint.whole import best
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
+from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, put
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
 from nemo_adapt.train.state import saved_state
@@ -25,7 +25,6 @@ from nemo_adapt.train.together import agree, first_rank_does
 
 FULL = 1 << 20
 """A disk with fewer free bytes is full: writing takes what there is before it fails."""
-DAMAGED = ".damaged"
 PAUSE = 0.5
 """Seconds between two looks at whether all ranks have written their files."""
 WRITER = {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
@@ -39,7 +38,7 @@ class _Writing:
     partial: Path
     place: Path
     """The folder's name when it is whole."""
-    best_score: float | None
+    score: dict[str, Any] | None
     request: AsyncRequest
     thread: threading.Thread
 
@@ -54,6 +53,8 @@ class Saver:
     """Newest checkpoints that are kept; the best one is kept beside them."""
     wait: bool = False
     """Do not train on while a checkpoint is written."""
+    chosen_by: Mapping[str, Any] | None = None
+    """What text the best checkpoint is chosen by; ``None``: none is kept."""
     _writing: _Writing | None = None
     _waited: float = 0.0
     """Seconds that training has stood still for the checkpoint that is being written, or was the last."""
@@ -67,18 +68,20 @@ class Saver:
         self.finish()
         waited, self._waited = self._waited, 0.0
         place = self.folder / f"iter_{progress['step']:07d}"
-        partial = place.with_name(f"{place.name}.{self.fence.token}.partial")
+        partial = partial_name(place, self.fence)
         first_rank_does(self._begin, partial)
-        state = {**saved_state(trainer), "progress": progress}
+        score = None if best_score is None else {"bits_per_byte": best_score, CHOSEN_BY: self.chosen_by}
+        state = {**saved_state(trainer), "progress": copy.deepcopy(progress)}
         try:
             request = dist_checkpointing.save(state, str(partial), async_sharded_save=True, **WRITER)
-            self._writing = _Writing(partial, place, best_score, request, _start(request))
+            self._writing = _Writing(partial, place, score, request, _start(request))
             if self.wait:
                 self.finish()
                 self._waited = 0.0  # as it was asked to
         except CheckpointException as error:
             self._fail(partial, error)
         except (OSError, RuntimeError) as error:  # of the first rank's small files: the others do not know
+            shutil.rmtree(partial, ignore_errors=True)
             raise UserError(f"{partial.parent}: a checkpoint could not be written: {error}") from None
         return waited
 
@@ -107,28 +110,11 @@ class Saver:
                 finalize()
         except CheckpointException as error:
             self._fail(writing.partial, error)
-        first_rank_does(self._put, writing.partial, writing.place, writing.best_score)
+        first_rank_does(put, writing.partial, writing.place, self.fence, self.keep, writing.score)
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()
         partial.mkdir(parents=True)
-
-    def _put(self, partial: Path, place: Path, best_score: float | None) -> None:
-        """Give the folder its name; delete what is older than ``keep``, and what other starts left half-written."""
-        write_common(partial)
-        sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
-        write_json(partial / FILES, sizes)
-        self.fence.check()
-        shutil.rmtree(place, ignore_errors=True)  # of a step that was trained again
-        partial.rename(place)
-        if best_score is not None:
-            write_json(self.folder / BEST, {"name": place.name, "bits_per_byte": best_score})
-        kept = best(self.folder)[0]
-        for old in complete(self.folder)[: -max(1, self.keep)]:
-            if old.name != kept:
-                shutil.rmtree(old)
-        for left in self.folder.glob("iter_*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
 
     def _fail(self, partial: Path, error: CheckpointException) -> NoReturn:
         """Say why a checkpoint could not be written; what there was before stays."""
@@ -139,22 +125,7 @@ class Saver:
         dist.broadcast_object_list(said)  # only the first rank knows
         if dist.get_rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{said[0]}. The one before is whole: run the same command to go on from it") from None
-
-
-def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint; those that are damaged are said, and renamed so that nobody takes them.
-
-    For the first rank alone.
-    """
-    for place in reversed(complete(folder)):
-        wrong = damage(place)
-        if not wrong:
-            return place
-        shutil.rmtree(place.with_name(place.name + DAMAGED), ignore_errors=True)
-        place.rename(place.with_name(place.name + DAMAGED))
-        say(f"{place} is damaged ({wrong}): kept as {place.name}{DAMAGED}; looking for the one before")
-    return None
+        raise UserError(f"{said[0]}. {GO_ON}") from None
 
 
 def _start(request: AsyncRequest) -> threading.Thread:

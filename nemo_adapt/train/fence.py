@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.train.places import OWNER, STARTS
 from nemo_adapt.train.together import first_rank_does
+
+READS, PAUSE = 5, 2.0
+"""How often the owner is asked for, and the seconds between, before a training ends because nobody answers."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,16 @@ def _claim(folder: Path) -> str:
 
 
 def _owner(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / OWNER).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {"token": None, "host": "nobody", "pid": 0}  # not there yet, or deleted under us
+    for again in reversed(range(READS)):
+        try:
+            return dict(json.loads((folder / OWNER).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            break
+        except OSError:  # a file system of other machines that is away for a moment
+            if not again:
+                raise
+            time.sleep(PAUSE)
+    return {"token": None, "host": "nobody", "pid": 0}  # not there yet, or deleted under us
 
 
 def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
@@ -76,7 +86,10 @@ def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -
     For the first rank alone.
     """
     path = folder / STARTS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"step": -1, "starts": 0}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        before = {"step": -1, "starts": 0}
     starts = before["starts"] if before["step"] == done else 0
     if most and starts >= most:
         raise UserError(

@@ -36,8 +36,15 @@ class Watch:
     """A project of Weights & Biases; empty: none."""
 
 
+UNRECORDED = "unrecorded"
+"""In a training's progress: sums over the steps since the last record, which a checkpoint keeps."""
+NOTHING = {"nats": 0.0, "tokens": 0.0, "bytes": 0.0, "seconds": 0.0}
+
+
 class Metrics:
-    """Collects sums over steps and writes a record every ``watch.every`` steps. Only the first rank's writes anything.
+    """Collects sums over steps, and writes a record every ``watch.every`` steps and after the last one.
+
+    Only the first rank's writes anything. Sums since the last record are in ``progress``, which a checkpoint keeps.
 
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per token),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
@@ -48,8 +55,7 @@ class Metrics:
     def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
         self.folder, self.progress, self.watch, self.quiet = folder, progress, watch, quiet
         self.bar = Bar("training", watch.steps, "steps", quiet, progress["step"])
-        self._nats = self._tokens = self._bytes = 0.0
-        self._seconds_at_record = progress["seconds"]
+        self._sums: dict[str, float] = progress.setdefault(UNRECORDED, dict(NOTHING))
         self._clock = time.monotonic()
         self._run: Any = None
 
@@ -60,7 +66,7 @@ class Metrics:
             for name in (METRICS, HELD_OUT):
                 _drop_records_after(self.folder / name, self.progress["step"])
             self._log = (self.folder / METRICS).open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"])
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"] + 1)
             self._run = _wandb(self.watch.wandb, self.folder) if self.watch.wandb else None
         self.bar.__enter__()
         self._clock = time.monotonic()
@@ -68,15 +74,16 @@ class Metrics:
 
     def step(self, nats: float, tokens: float, size: float, lr: float, grad_norm: float) -> None:
         """Count one optimizer step: its summed loss in nats, its tokens and its bytes of text."""
-        self._nats, self._tokens, self._bytes = self._nats + nats, self._tokens + tokens, self._bytes + size
         now = time.monotonic()
         progress = self.progress
+        for name, value in (("nats", nats), ("tokens", tokens), ("bytes", size), ("seconds", now - self._clock)):
+            self._sums[name] += value
         progress["step"] += 1
         progress["tokens"] += int(tokens)
         progress["bytes"] += int(size)
         progress["seconds"] += now - self._clock
         self._clock = now
-        if progress["step"] % self.watch.every == 0:
+        if progress["step"] % self.watch.every == 0 or progress["step"] == self.watch.steps:
             self._record(lr, grad_norm)
         else:
             self.bar.advance(1)
@@ -103,19 +110,18 @@ class Metrics:
                 self._run.finish(exit_code=int(kind is not None))
 
     def _record(self, lr: float, grad_norm: float) -> None:
-        progress, watch = self.progress, self.watch
-        seconds = progress["seconds"] - self._seconds_at_record
+        progress, watch, sums = self.progress, self.watch, self._sums
         record = {
             "step": progress["step"],
             "phase": progress["phase"],
             "tokens": progress["tokens"],
             "bytes": progress["bytes"],
-            "loss": self._nats / self._tokens,
-            "bits_per_byte": self._nats / math.log(2) / self._bytes,
+            "loss": sums["nats"] / sums["tokens"],
+            "bits_per_byte": sums["nats"] / math.log(2) / sums["bytes"],
             "lr": lr,
             "grad_norm": grad_norm,
-            "tokens_per_second": self._tokens / seconds,
-            "bytes_per_second": self._bytes / seconds,
+            "tokens_per_second": sums["tokens"] / sums["seconds"],
+            "bytes_per_second": sums["bytes"] / sums["seconds"],
             "seconds": progress["seconds"],
             "memory_mib": devices.peak_memory_mib() or artifact.peak_memory_mib(),
         }
@@ -128,8 +134,7 @@ class Metrics:
         self.bar.advance(
             1, f"loss {record['loss']:.3f}, {record['bits_per_byte']:.3f} bits/byte, {speed}{share}{memory}"
         )
-        self._nats = self._tokens = self._bytes = 0.0
-        self._seconds_at_record = progress["seconds"]
+        sums.update(NOTHING)
         if not self.quiet:
             watch.check()
             self._log.write(json.dumps(record) + "\n")
@@ -149,7 +154,7 @@ def _drop_records_after(path: Path, step: int) -> None:
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        artifact.write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _wandb(project: str, folder: Path) -> Any:

@@ -3,3 +3,5 @@
 METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
 OWNER, STARTS = "owner.json", "starts.json"
 SUMMARY = "summary.json"
+SAVED = "saved.json"
+"""The step of the newest checkpoint that was ever whole."""

@@ -1,6 +1,5 @@
 """The ``train`` stage: resize in memory or resume, then phase by phase, step by step to the end of the budget."""
 
-import time
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -11,8 +10,8 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from nemo_adapt import devices, documents, hf_tokenizer, mixture, ranks
-from nemo_adapt.artifact import Inputs, write_json
+from nemo_adapt import devices, documents, hf_tokenizer, mixture
+from nemo_adapt.artifact import Inputs, file_hash, write_json
 from nemo_adapt.checkpoint.whole import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
@@ -26,20 +25,18 @@ from nemo_adapt.progress import say
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
-from nemo_adapt.train import checkpoints, loop, state
+from nemo_adapt.train import loop, state
 from nemo_adapt.train.batches import BatchLayout, Boundaries, check_whole, training_set
+from nemo_adapt.train.between_steps import SAVING, BetweenSteps
+from nemo_adapt.train.checkpoint_folder import newest, take_over
+from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.held_out import HeldOut
-from nemo_adapt.train.metrics import Metrics, Watch
+from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch
 from nemo_adapt.train.new_rows import Span
-from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.places import SUMMARY
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.together import agree, first_rank_does
-
-LONG_WAIT = 1.0
-"""Seconds of waiting for a disk that are said."""
-SAVING = "(train.save_every, train.save_minutes)"
+from nemo_adapt.train.together import first_rank_does
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -54,51 +51,33 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
         steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
         layout = start_layout(config)
-        fence = Fence.put(out)
-        chunks, progress, saved = _start(config, inputs, out)
+        fence, chosen_by = Fence.put(out), _chosen_by(config)
+        first_rank_does(take_over, out / CHECKPOINTS, fence, chosen_by)
+        chunks, progress, saved = _start(config, inputs, out, steps)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
-        saver = checkpoints.Saver(out / CHECKPOINTS, fence, train.keep, wait=not train.async_save)
+        saver = Saver(out / CHECKPOINTS, fence, train.keep, not train.async_save, chosen_by)
         restore = partial(state.load_optimizer, saved) if saved else None
-        first = dist.get_rank() == 0
-        saved_at = time.monotonic()
         with (
-            Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=not first) as metrics,
+            Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
             closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as stepped,
         ):
+            between = BetweenSteps(config, steps, chunks, layout, saver, metrics, held_out, signals)
             for made in stepped:
-                result = made.result
-                if not result.is_finite:
-                    saver.finish()  # what is being written is from before
-                    raise explain(made, layout)
-                progress["phase"] = made.phase
-                metrics.step(result.nats, result.tokens, result.bytes, made.lr, result.grad_norm)
-                saver.look()
-                late = first and 0 < train.save_minutes * 60 < time.monotonic() - saved_at
-                stop, late = agree(signals.seen, late)
-                best = None
-                if held_out and made.step % train.score_every == 0:
-                    made.trainer.gather()
-                    scores = {language: text.bits_per_byte(chunks) for language, text in held_out.items()}
-                    metrics.held_out(scores)
-                    score = scores[config.evaluate.target] if train.keep_best else None
-                    best = score if score is not None and saver.beats_all(score) else None
-                if stop or late or best is not None or made.ends_phase or made.step % train.save_every == 0:
-                    waited = saver.save(made.trainer, progress, best)
-                    if waited > LONG_WAIT:
-                        metrics.bar.say(f"waited {waited:.0f} s for the last checkpoint: save less often {SAVING}")
-                    saved_at = time.monotonic()
-                if stop and made.step < steps:
-                    saver.finish()
-                    metrics.bar.say(f"asked to stop: saved after step {made.step}; run the same command to go on")
-                    raise SystemExit(ranks.MORE_TO_DO)
+                between.after(made)
             saver.finish()
-    if first:
-        rows = {"input": config.resize.input, "output": config.resize.output}
-        facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
-        facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
-        facts["phases"] = [asdict(phase) for phase in plan]
-        write_json(out / SUMMARY, {"steps": steps, **progress, **facts})
+    if dist.get_rank() == 0:
+        _write_summary(config, plan, progress, out)
+
+
+def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, Any], out: Path) -> None:
+    """How far it came, and how."""
+    rows = {"input": config.resize.input, "output": config.resize.output}
+    come = {name: value for name, value in progress.items() if name != UNRECORDED}
+    facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
+    facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
+    facts["phases"] = [asdict(phase) for phase in plan]
+    write_json(out / SUMMARY, {"steps": total(plan), **come, **facts})
 
 
 def start_layout(config: Config) -> BatchLayout:
@@ -146,13 +125,23 @@ def training_data(
     return loop.Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))
 
 
-def _start(config: Config, inputs: Inputs, out: Path) -> tuple[list[Any], dict[str, Any], Path | None]:
+def _chosen_by(config: Config) -> dict[str, Any] | None:
+    """What text the best checkpoint is chosen by, where one is kept."""
+    train = config.train
+    if not train.keep_best:
+        return None
+    text = held_out_texts(config)[config.evaluate.target]
+    return {"text": file_hash(text), "bytes": train.score_bytes, "context": config.evaluate.context or train.seq_length}
+
+
+def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:
     """The model, new or as the last checkpoint left it, how far it has come, and that checkpoint."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    saved = first_rank_does(checkpoints.newest, out / CHECKPOINTS)
+    saved = first_rank_does(newest, out / CHECKPOINTS)
     done = step_of(saved) if saved else 0
     missing = f"a checkpoint after step {done}"
-    first_rank_does(count_start, out, done, config.train.attempts, missing, f"save more often {SAVING}")
+    if done < steps:
+        first_rank_does(count_start, out, done, config.train.attempts, missing, f"save more often {SAVING}")
     if saved:
         chunks = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
         progress = state.load_model(saved, chunks)

@@ -21,7 +21,8 @@ def test_a_checkpoint_that_is_still_being_saved_or_damaged_is_not_taken(train):
 
 
 def test_the_best_one(train):
-    (train / "checkpoints" / "best.json").write_text(json.dumps({"name": "iter_0000010", "bits_per_byte": 1.0}))
+    for name, score in (("10", 1.0), ("20", 1.5)):
+        (train / f"checkpoints/iter_00000{name}/score.json").write_text(json.dumps({"bits_per_byte": score}))
     assert chosen_checkpoint(train, "best").name == "iter_0000010"
 
 

@@ -3,14 +3,14 @@
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_adapt import pipeline, recipes
+from nemo_adapt import pipeline, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
 NEEDED = ["run.name=x", "model.path=y"]
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipe_files.names())
 def test_every_recipe_composes(name):
     config = recipes.load(name, NEEDED if name == "blank" else [])
     assert isinstance(config, Config) and config.recipe == name
@@ -18,7 +18,7 @@ def test_every_recipe_composes(name):
 
 
 def test_recipes_are_there():
-    assert {"blank", "demo", "demo_base", "stories260k_tr"} <= set(recipes.names())
+    assert {"blank", "demo", "demo_base", "stories260k_tr"} <= set(recipe_files.names())
 
 
 def test_a_saved_configuration_reads_back_the_same(tmp_path):
@@ -59,13 +59,47 @@ def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
         (["model.path=~/base"], "'model.path=~/base' cannot be read: close lists and tables, write $HOME for ~"),
         (["train.phases=[{steps: 3"], "'train.phases=[{steps: 3' cannot be read"),
         (["evaluate.texts.tr=/a(1).txt"], "in quotes of its own: 'evaluate.texts.tr=\"...\"'"),
+        (["tokenizer.text=[/a(1).txt]"], "in quotes of its own: 'tokenizer.text=[\"...\"]'"),
+        (["+foo=1"], "'+foo=1' is not of the form key=value"),
+        (["hydra.run.dir=x"], "unknown key 'hydra.run.dir'"),
+        (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
+        (["run.name="], "run.name='': it names a folder in run.dir=runs"),
+        (["run.name=../other"], "run.name='../other': it names a folder in"),
         (["data.sets.code.text=[x"], "'data.sets.code.text=[x' cannot be read"),
     ],
 )
 def test_mistakes_in_keys_and_values(overrides, says):
     with pytest.raises(UserError) as error:
-        recipes.load("blank", [*NEEDED, *overrides])
+        recipes.of_words(["recipe=blank", *NEEDED, *overrides])
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_letters_of_all_languages_need_no_quotes(tmp_path):
+    """Hydra's grammar knows those of ASCII alone."""
+    own = tmp_path / "türkçe.yaml"
+    own.write_text("defaults: [blank, _self_]\n", encoding="utf-8")
+    words = ["tokenizer.text=[/a/ığü.txt,b.txt]", "data.target=[हिन्दी.txt]", "evaluate.texts.tr=/x/ş.txt"]
+    config = recipes.of_words([f"recipe={own}", *NEEDED, *words, "data.sets.a.text=[é.txt]", "data.sets.a.share=0.1"])
+    assert config.recipe == "türkçe" and config.tokenizer.text == ["/a/ığü.txt", "b.txt"]
+    assert config.data.target == ["हिन्दी.txt"] and config.evaluate.texts["tr"] == "/x/ş.txt"
+    assert config.data.sets["a"].text == ["é.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"train: {seq_length: 5}\n", "does not say what it builds on: .* defaults: "),
+        (b"", "does not say what it builds on"),
+        (b"- a\n", "does not say what it builds on"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"defaults: [blank, _self_]\nrun: {name: x\n", r"own\.yaml, line 3: expected"),
+        (b"defaults: [own, _self_]\n", "a recipe builds on itself"),
+    ],
+)
+def test_mistakes_in_recipe_files(tmp_path, content, says):
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        recipes.of_words([f"recipe={tmp_path / 'own.yaml'}", *NEEDED])
 
 
 def test_groups_are_chosen_by_name(monkeypatch):
@@ -78,9 +112,9 @@ def test_groups_are_chosen_by_name(monkeypatch):
     assert own.model.path == "/corpora/weights/Llama-2-7b-hf"
 
 
-@pytest.mark.parametrize("group", recipes.GROUPS)
+@pytest.mark.parametrize("group", recipe_files.GROUPS)
 def test_mistakes_in_groups(group):
-    near = recipes.names(group)[0]
+    near = recipe_files.names(group)[0]
     with pytest.raises(UserError, match=f"unknown {group} '{near}x'. Did you mean '{near}'"):
         recipes.load("blank", [*NEEDED, f"{group}={near}x"])
 

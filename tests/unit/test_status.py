@@ -62,7 +62,7 @@ def in_training(tmp_path, age=0.0, host=None, pid=None, **starts):
         for file, content in ((".metadata", "m"), ("weights", "1234"), ("files.json", {".metadata": 1, "weights": 4})):
             write(train / "checkpoints" / name / file, content, age + 30)
     write(train / "checkpoints/iter_0000120.abc.partial/weights", "12", age)
-    write(train / "checkpoints/best.json", {"name": "iter_0000040", "bits_per_byte": 1.25}, age + 30)
+    write(train / "checkpoints/iter_0000040/score.json", {"bits_per_byte": 1.25}, age + 30)
     scores = [{"step": step, "bits_per_byte": {"tr": 4.0 - step / 40, "en": None}} for step in (40, 60, 80)]
     write(train / "held_out.jsonl", lines(*scores), age)
     owner = {"token": "t", "host": host or platform.node(), "pid": pid or os.getpid(), "job": "", "ranks": 2}
@@ -184,7 +184,7 @@ def test_a_damaged_last_line_is_passed_over(tmp_path, capsys):
 @pytest.mark.parametrize("content", ["", "{", "7", "[]", "\x00\x00"])
 def test_files_that_are_half_written_count_as_not_there(tmp_path, capsys, content):
     root = in_training(tmp_path)
-    places = ("metrics.jsonl", "held_out.jsonl", "owner.json", "starts.json", "checkpoints/best.json")
+    places = ("metrics.jsonl", "held_out.jsonl", "owner.json", "starts.json", "checkpoints/iter_0000040/score.json")
     for name in (*places, "checkpoints/iter_0000080/files.json"):
         write(root / "train" / name, content)
     found = asked(root, capsys)["training"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.plans_of_models import settings
 
-from nemo_adapt import recipes
+from nemo_adapt import recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.plan import command
@@ -52,7 +52,7 @@ def shown(capsys, *words):
 
 
 def test_every_recipe_has_a_plan():
-    assert set(WHOLE) == set(recipes.names()) - {"blank"}
+    assert set(WHOLE) == set(recipe_files.names()) - {"blank"}
 
 
 @pytest.mark.parametrize("recipe", sorted(WHOLE))
@@ -82,7 +82,7 @@ def test_the_paper_s_settings(capsys, monkeypatch, language, tokens):
     assert report["budget"]["steps"] == 200_000 / 32
 
 
-@pytest.mark.parametrize("cluster", recipes.names("cluster"))
+@pytest.mark.parametrize("cluster", recipe_files.names("cluster"))
 def test_clusters_are_whole(cluster):
     found = recipes.load("blank", ["run.name=x", "model.path=y", f"cluster={cluster}"]).cluster
     assert found.name == cluster and found.devices >= 1
@@ -198,8 +198,8 @@ def test_search_helps_where_the_layout_cannot_work(capsys):
         (["train.precision=fp8"], "train.precision='fp8' is not one of fp32, bf16"),
         (["train.phases=[{train: 'layers:0-99', steps: 1}]"], "the model has layers 0 to 79"),
         (["plan.mfu=0"], "plan.mfu=0.0 must be above 0"),
-        (["plan.reserve_gib=-1"], "plan.reserve_gib=-1.0 must not be below 0"),
-        (["tokenizer.new_tokens=-1"], "tokenizer.new_tokens=-1 must not be below 0"),
+        (["plan.reserve_gib=-1"], "plan.reserve_gib=-1.0 must be at least 0"),
+        (["tokenizer.new_tokens=-1"], "tokenizer.new_tokens=-1 must be at least 0"),
         (["resize.padded_vocab_multiple=0"], "resize.padded_vocab_multiple=0 must be at least 1"),
         (["model.config.architectures=[Unknown]"], "architecture Unknown is not supported"),
         (["plan.search=true"], "plan.search=true needs a cluster: cluster=a40_x4|"),

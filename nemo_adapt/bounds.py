@@ -1,0 +1,47 @@
+"""Between which bounds settings that are numbers have to lie: on any machine, without torch, before anything starts."""
+
+import math
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+
+Bounds = tuple[float, float]
+
+POSITIVE: Bounds = (1, math.inf)
+NOT_NEGATIVE: Bounds = (0, math.inf)
+SHARE: Bounds = (0, 1)
+BOUNDS: dict[str, Bounds] = {
+    **dict.fromkeys(("parallel.tp", "parallel.pp", "parallel.virtual", "parallel.cp", "parallel.dp"), POSITIVE),
+    **dict.fromkeys(("train.seq_length", "train.global_batch", "train.micro_batch"), POSITIVE),
+    **dict.fromkeys(("train.save_every", "train.log_every", "train.keep"), POSITIVE),
+    **dict.fromkeys(("train.warmup_share", "train.decay_share", "train.min_lr_share"), SHARE),
+    **dict.fromkeys(("train.adam_beta1", "train.adam_beta2"), (0, 0.999999)),
+    **dict.fromkeys(("tokenizer.guard_share", "data.replay_share", "resize.learned_share"), SHARE),
+    **dict.fromkeys(("resize.padded_vocab_multiple", "resize.omp_pieces", "resize.wechsel_neighbours"), POSITIVE),
+    **dict.fromkeys(("probe.seeds", "probe.steps", "evaluate.batch", "convert.chunk_mib"), POSITIVE),
+    **dict.fromkeys(("export.shard_mib", "export.pad_vocab_to"), POSITIVE),
+    **dict.fromkeys(("auxiliary.dims", "auxiliary.epochs", "auxiliary.min_count", "auxiliary.buckets"), POSITIVE),
+    "train.seed": (0, 2**32 - 1),  # torch and NumPy take no other
+    "plan.mfu": SHARE,
+}
+"""Least and most, both allowed. All other numbers are at least 0."""
+
+
+def check_numbers(config: Config) -> None:
+    """``UserError`` for the first setting that is out of its bounds, or no number."""
+    for section in fields(config):
+        for entry in fields(part) if is_dataclass(part := getattr(config, section.name)) else ():
+            key, value = f"{section.name}.{entry.name}", getattr(part, entry.name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                _check(key, value, BOUNDS.get(key, NOT_NEGATIVE))
+    for number, phase in enumerate(config.train.phases):
+        _check(f"train.phases.{number}.lr", phase.lr, NOT_NEGATIVE)
+
+
+def _check(key: str, value: Any, bounds: Bounds) -> None:
+    least, most = bounds
+    if not (least <= value <= most and math.isfinite(value)):  # nan is in no bounds
+        wanted = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise UserError(f"{key}={value} must be {wanted}")

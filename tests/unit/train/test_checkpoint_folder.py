@@ -1,0 +1,158 @@
+"""The folder of checkpoints, at moments at which a start is killed, stands still, or meets a disk that says no."""
+
+import shutil
+from dataclasses import dataclass
+
+import pytest
+
+from nemo_adapt.checkpoint.whole import best, complete, damage, score_of
+from nemo_adapt.errors import UserError
+from nemo_adapt.train import checkpoint_folder as folder_of
+
+
+@dataclass
+class Owner:
+    """A fence that does not look into a file."""
+
+    token: str = "mine"
+    is_replaced: bool = False
+
+    def check(self):
+        if self.is_replaced:
+            raise UserError("another start")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def written(folder, step, token="mine", tensors=b"1234"):
+    """What is there of a checkpoint before it has its name: that folder, and the name."""
+    place = folder / f"iter_{step:07d}"
+    partial = place.with_name(f"{place.name}.{token}.partial")
+    partial.mkdir()
+    for name in (".metadata", "common.pt", "metadata.json"):
+        (partial / name).write_text(name)
+    (partial / "__0_0.distcp").write_bytes(tensors)
+    return partial, place
+
+
+def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234"):
+    partial, place = written(folder, step, token, tensors)
+    folder_of.put(partial, place, Owner(token), keep, score and {"bits_per_byte": score, "chosen_by": {"text": "a"}})
+
+
+def names(folder):
+    return sorted(place.name for place in folder.iterdir())
+
+
+def test_the_newest_and_the_best_are_kept(folder):
+    for step, score in ((2, 3.0), (4, 2.0), (6, None), (8, None), (10, 1.0)):
+        put(folder, step, score=score)
+    assert names(folder) == ["iter_0000008", "iter_0000010"] and best(folder) == ("iter_0000010", 1.0)
+    put(folder, 12)
+    put(folder, 14)
+    assert names(folder) == ["iter_0000010", "iter_0000012", "iter_0000014"]
+    assert not any(damage(place) for place in complete(folder))
+
+
+def test_a_kill_right_after_the_rename_loses_no_best_one(folder, monkeypatch):
+    put(folder, 4, score=3.0)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder_of, "_sync", lambda place: killed() if place == folder else None)
+    with pytest.raises(KeyboardInterrupt):
+        put(folder, 8, score=2.0)
+    assert best(folder) == ("iter_0000008", 2.0) and folder_of.newest(folder).name == "iter_0000008"
+
+
+def test_a_start_deletes_what_others_left_half_written(folder):
+    """And not only once it has saved: the disk may have no room for that."""
+    put(folder, 2)
+    written(folder, 4, token="killed")
+    folder_of.take_over(folder, Owner(), None)
+    assert names(folder) == ["iter_0000002"]
+    written(folder, 4, token="later")
+    with pytest.raises(UserError, match="another start"):
+        folder_of.take_over(folder, Owner(is_replaced=True), None)
+    assert names(folder) == ["iter_0000002", "iter_0000004.later.partial"]
+
+
+def test_scores_of_another_text_choose_nothing(folder):
+    put(folder, 2, score=1.0)
+    folder_of.take_over(folder, Owner(), {"text": "a"})
+    assert best(folder) == ("iter_0000002", 1.0) and not damage(folder / "iter_0000002")
+    folder_of.take_over(folder, Owner(), {"text": "b"})
+    assert best(folder)[0] == "" and score_of(folder / "iter_0000002") == {}
+    assert not damage(folder / "iter_0000002"), "without its score it is whole"
+    put(folder, 4, score=2.0)
+    folder_of.take_over(folder, Owner(), None)
+    assert best(folder)[0] == "", "no best one is to be kept any more"
+
+
+def test_a_start_that_stood_still_deletes_nothing_of_a_later_one(folder):
+    """It has asked the fence, and wakes up after the other has saved the same step."""
+    partial, place = written(folder, 4, token="first", tensors=b"first")
+    put(folder, 4, token="later", keep=1)
+    written(folder, 6, token="later")
+    with pytest.raises(UserError, match="another start of this run has saved it"):
+        folder_of.put(partial, place, Owner("first"), 1, None)
+    assert names(folder) == ["iter_0000004", "iter_0000006.later.partial"] and not damage(place)
+    assert (place / "__0_0.distcp").read_bytes() == b"1234"
+
+
+def test_a_damaged_one_of_the_same_step_is_replaced(folder):
+    put(folder, 2)
+    put(folder, 4)
+    (folder / "iter_0000004" / "__0_0.distcp").write_bytes(b"1")
+    put(folder, 4)
+    assert names(folder) == ["iter_0000002", "iter_0000004", "iter_0000004.damaged"]
+    put(folder, 6, keep=1)
+    assert names(folder) == ["iter_0000006"]
+
+
+@pytest.mark.parametrize("name", [".metadata", "common.pt", "metadata.json", "__0_0.distcp"])
+def test_without_any_whole_one_training_does_not_begin_anew(folder, name):
+    assert folder_of.newest(folder) is None, "at the first start"
+    put(folder, 2)
+    file = folder / "iter_0000002" / name
+    file.write_bytes(b"" if name.endswith("distcp") else bytes(file.stat().st_size))
+    with pytest.raises(UserError, match=r"no whole checkpoint is left .* or delete"):
+        folder_of.newest(folder)
+    assert names(folder) == ["iter_0000002.damaged"]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(UserError, match="no whole checkpoint is left"):
+        folder_of.newest(folder)
+
+
+def test_an_old_one_that_cannot_be_deleted_is_left_for_the_next_start(folder, monkeypatch, capsys):
+    put(folder, 2, keep=1)
+    monkeypatch.setattr(shutil, "rmtree", lambda place, ignore_errors=False: None)
+    put(folder, 4, keep=1)
+    assert names(folder) == ["iter_0000002.mine.partial", "iter_0000004"]
+    assert "cannot be deleted now" in capsys.readouterr().out
+    monkeypatch.undo()
+    folder_of.take_over(folder, Owner("next"), None)
+    assert names(folder) == ["iter_0000004"]
+
+
+def test_an_error_leaves_nothing_half_written(folder, monkeypatch):
+    put(folder, 2)
+
+    def full(place):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder_of, "seal", full)
+    with pytest.raises(UserError, match=r"could not be written: .*No space left on device.* The one before is whole"):
+        put(folder, 4)
+    assert names(folder) == ["iter_0000002"]
+    monkeypatch.undo()
+    partial, place = written(folder, 4)
+    with pytest.raises(UserError, match="another start"):
+        folder_of.put(partial, place, Owner(is_replaced=True), 2, None)
+    assert names(folder) == ["iter_0000002"]
