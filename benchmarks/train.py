@@ -8,8 +8,8 @@ whatever else the machine does meets all of them; `--steps` are counted (default
 must agree. Of the steps' tokens per second the best and the median are shown. Nothing but steps is timed.
 
 - `nemo_adapt`: the loop of the stage `train` (batches, schedules, optimizer), at one rank or two;
-- `transformers`: `LlamaForCausalLM` with `attn_implementation="sdpa"`, `torch.optim.AdamW(fused=True)`,
-  `clip_grad_norm_`, the same micro batches.
+- `transformers`: `LlamaForCausalLM` with transformers' `sdpa` attention, causal without a mask,
+  `torch.optim.AdamW(fused=True)`, `clip_grad_norm_`, the same micro batches.
 
 On a CPU in fp32: models of 6 layers x 256 and 8 layers x 512 (heads of 64, FFN 8/3, vocabulary 32,000, untied),
 sequences of 256, 16 and 8 of them a step in micro batches of 4; one process with two threads and with one, and two
@@ -19,13 +19,22 @@ our phase `new_rows`, and in the transformers loop the tables, whose other rows'
 
 On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, against the transformers loop with
 torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest way of a plain loop; nemo_adapt
-has fp32 master weights, moments and gradients. One contestant at a time has the card, in two rounds; MFU is the share
-of the card's own rate in matrix products (`devices.matmul_rate`). `--quick`: the 1B alone, one round.
+has fp32 master weights, moments and gradients. One contestant at a time has the card, in two rounds. MFU is the share
+of the card's own rate in matrix products (`devices.matmul_rate`), and, where the card is known, of the peak in its data
+sheet, as in published MFUs. By `nemo_adapt.plan` nemo_adapt takes 45 GiB for the 1B and 66 GiB for the 3B. `--quick`:
+one round, of the 1B unless `--size` names another.
+
+Most of a GPU run is not timed: models are made and converted, loops start and compile. Where a call may take only ten
+minutes, give each model one: `--size 1B`, then `--size 3B`.
+
+A model with a contestant that fails, or does not answer, has no row; the others are still run and summed up, and the
+last line says who it was.
 """
 
 import argparse
 import json
 import os
+import re
 import select
 import socket
 import statistics
@@ -33,7 +42,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +67,12 @@ PAUSE = 0.3
 """Seconds between turns, in which the last one's threads stop waiting for more work."""
 PATIENCE = 20
 """Seconds that an ended process may take to go."""
+ANSWER_LIMIT = 300
+"""Seconds for a step: the first one waits for a process that starts, reads its model and compiles."""
+DATA_SHEETS = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12, "B200": 2250e12}
+"""Peaks in dense bf16 matrix products, operations a second (NVIDIA's data sheets, SXM)."""
+OTHER_CARDS = {"PCIe", "NVL", "MIG"}
+"""Words in the names of cards that reach less than the SXM one."""
 
 
 CPU_SIZES = (
@@ -65,8 +81,12 @@ CPU_SIZES = (
 )
 GPU_SIZES = (
     Size("1B", 16, 2048, 32, 8, 8192, 128_256, True, 4096, 16, 4, "bf16"),
-    Size("3B", 28, 3072, 24, 8, 8192, 128_256, True, 4096, 8, 2, "bf16"),
+    Size("3B", 28, 3072, 24, 8, 8192, 128_256, True, 4096, 8, 1, "bf16"),
 )
+
+
+class Failed(Exception):
+    """A size that gives no numbers. Its first line says whose fault it is."""
 
 
 @dataclass
@@ -112,8 +132,9 @@ class Running:
         """Let it make a step. It takes as long as the slowest rank."""
         for process in self.processes:
             assert process.stdin is not None
-            process.stdin.write("step\n")
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended, and `_answers` says why
+                process.stdin.write("step\n")
+                process.stdin.flush()
         answers = self._answers()
         if counts:
             self.found.seconds.append(max(each["seconds"] for each in answers))
@@ -125,7 +146,8 @@ class Running:
         """Ask for what is known at the end; the processes go."""
         for process in self.processes:
             assert process.stdin is not None
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
         answers = self._answers()
         self.found.peak_mib = [each["peak_mib"] for each in answers]
         self.found.matmul_rate = answers[0]["matmul_rate"]
@@ -140,14 +162,17 @@ class Running:
 
     def _answers(self) -> list[dict[str, Any]]:
         waiting = {process.stdout: rank for rank, process in enumerate(self.processes) if process.stdout}
-        lines = ["" for _ in self.processes]
+        lines, until = ["" for _ in self.processes], time.monotonic() + ANSWER_LIMIT
         while waiting:  # whoever answers or ends first: a rank whose peer has ended would be waited for in vain
-            for stream in select.select(list(waiting), [], [])[0]:
+            ready = select.select(list(waiting), [], [], max(0.0, until - time.monotonic()))[0]
+            if not ready:
+                raise Failed(f"{self.who} gave no answer in {ANSWER_LIMIT} seconds")
+            for stream in ready:
                 rank = waiting.pop(stream)
                 lines[rank] = stream.readline()
                 if not lines[rank]:
                     self.errors[rank].seek(0)
-                    raise SystemExit(f"{self.who} failed:\n{self.errors[rank].read()[-2000:]}")
+                    raise Failed(f"{self.who} failed:\n{self.errors[rank].read()[-2000:]}")
         return [json.loads(line) for line in lines]
 
 
@@ -167,18 +192,23 @@ def turns(size: Size, contestants: Sequence[Contestant], place: Path, steps: int
 
 
 def alone(size: Size, contestants: Sequence[Contestant], place: Path, steps: int, rounds: int) -> list[Found]:
-    """The same, where only one has room at a time: all of its steps, then the next, ``rounds`` times."""
+    """The same, where only one has room at a time: all of its steps, then the next, ``rounds`` times.
+
+    What each has reached is printed at once: the next may fail.
+    """
     found = [Found() for _ in contestants]
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for each, who in zip(found, contestants, strict=True):
             (now,) = turns(size, [who], place, steps)
             each.seconds += now.seconds
             each.losses, each.peak_mib, each.matmul_rate = now.losses, now.peak_mib, now.matmul_rate
+            best, median = now.rates(size.tokens)
+            print(f"{size.name}, round {number}: {who}: {best:,.0f} tokens/s best, {median:,.0f} median", flush=True)
     return found
 
 
 def report(size: Size, contestants: Sequence[Contestant], found: Sequence[Found]) -> list[str]:
-    """Print what was found, each against the first; returns the ratios. Ends the benchmark where losses differ."""
+    """Print what was found, each against the first; returns the ratios. ``Failed`` where losses differ."""
     print(f"{size.name}: {size.tokens:,} tokens a step in micro batches of {size.micro_batch} x {size.seq}")
     first = found[0].rates(size.tokens)
     ratios = []
@@ -187,7 +217,7 @@ def report(size: Size, contestants: Sequence[Contestant], found: Sequence[Found]
         memory = " + ".join(f"{mib:,}" for mib in facts.peak_mib)
         says = f"{best:,.0f} tokens/s best, {median:,.0f} median, {memory} MiB"
         if facts.matmul_rate:
-            says += f", MFU {best * flops_of(size) / facts.matmul_rate:.1%} of {facts.matmul_rate / 1e12:,.0f} TFLOP/s"
+            says += f", {used(best * flops_of(size), facts.matmul_rate, torch.cuda.get_device_name())}"
         print(f"  {who}: {says}", flush=True)
         if facts is not found[0]:
             ratio = f"{first[0] / best:.2f}x {who} (median {first[1] / median:.2f}x)"
@@ -196,8 +226,22 @@ def report(size: Size, contestants: Sequence[Contestant], found: Sequence[Found]
     learnt = f"loss {found[0].losses[0]:.3f} to {found[0].losses[-1]:.3f}"
     print(f"  losses of {WARM_UP} steps: at most {apart:.1e} apart ({learnt})")
     if apart > CLOSE[size.precision]:
-        raise SystemExit(f"the losses are more than {CLOSE[size.precision]:g} apart: they did not learn the same")
+        raise Failed(f"the losses are more than {CLOSE[size.precision]:g} apart: they did not learn the same")
     return ratios
+
+
+def used(reached: float, matmul_rate: float, card: str) -> str:
+    """Operations a second that were reached, and their shares of the measured rate and of the data sheet's peak."""
+    shares = f"{reached / matmul_rate:.1%} of the measured {matmul_rate / 1e12:.4g}"
+    if peak := data_sheet(card):
+        shares += f", {reached / peak:.1%} of the data sheet's {peak / 1e12:.4g}"
+    return f"{reached / 1e12:.4g} TFLOP/s (MFU {shares})"
+
+
+def data_sheet(card: str) -> float:
+    """Peak of the card that a driver calls so; 0.0: unknown."""
+    words = set(re.findall(r"\w+", card))  # whole ones: a GB200 is no B200
+    return 0.0 if words & OTHER_CARDS else next((DATA_SHEETS[word] for word in words & DATA_SHEETS.keys()), 0.0)
 
 
 def flops_of(size: Size) -> float:
@@ -214,29 +258,25 @@ def flops_of(size: Size) -> float:
     return flops_per_token(shape, size.seq)
 
 
-def on_cpu(sizes: Sequence[Size], steps: int) -> list[str]:
-    """All rows of the CPU part; returns the ratios."""
-    ours, ratios = Contestant("nemo_adapt", 2), []
+def on_cpu(size: Size, steps: int) -> Iterator[str]:
+    """The rows of a size in the CPU part; gives the ratios."""
+    ours = Contestant("nemo_adapt", 2)
     pairs = [replace(ours, threads=1, **{layout: 2}) for layout in ("tp", "dp", "cp")]
     two = [ours, Contestant("transformers", 2), *pairs]
     one = [replace(each, threads=1) for each in two[:2]]
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as place:
-            made_ready(size, Path(place))
-            rows = replace(size, name=f"{size.name}, new rows", new_rows=NEW_ROWS)
-            for what, contestants in ((size, two), (size, one), (rows, two[:2])):
-                ratios += report(what, contestants, turns(what, contestants, Path(place), steps))
-    return ratios
+    with tempfile.TemporaryDirectory() as place:
+        made_ready(size, Path(place))
+        rows = replace(size, name=f"{size.name}, new rows", new_rows=NEW_ROWS)
+        for what, contestants in ((size, two), (size, one), (rows, two[:2])):
+            yield from report(what, contestants, turns(what, contestants, Path(place), steps))
 
 
-def on_gpu(sizes: Sequence[Size], steps: int, rounds: int) -> list[str]:
-    """All rows of the GPU part; returns the ratios."""
-    contestants, ratios = [Contestant("nemo_adapt", 1), Contestant("transformers", 1)], []
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as place:
-            made_ready(size, Path(place))
-            ratios += report(size, contestants, alone(size, contestants, Path(place), steps, rounds))
-    return ratios
+def on_gpu(size: Size, steps: int, rounds: int) -> Iterator[str]:
+    """The rows of a size in the GPU part; gives the ratios."""
+    contestants = [Contestant("nemo_adapt", 1), Contestant("transformers", 1)]
+    with tempfile.TemporaryDirectory() as place:
+        made_ready(size, Path(place))
+        yield from report(size, contestants, alone(size, contestants, Path(place), steps, rounds))
 
 
 def chosen(sizes: Sequence[Size], name: str | None) -> Sequence[Size]:
@@ -250,7 +290,8 @@ def chosen(sizes: Sequence[Size], name: str | None) -> Sequence[Size]:
 def made_ready(size: Size, place: Path) -> None:
     """``prepare`` in a process of its own, whose memory goes with it."""
     given = json.dumps({"size": asdict(size), "place": str(place)})
-    subprocess.run([sys.executable, LOOPS, given], check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run([sys.executable, LOOPS, given], check=False, stdout=subprocess.DEVNULL).returncode:
+        raise Failed("its model could not be made")
 
 
 def main() -> None:
@@ -264,12 +305,30 @@ def main() -> None:
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     if devices.on_gpu():
         print(f"device: {torch.cuda.get_device_name()}")
-        sizes = GPU_SIZES[:1] if arguments.quick else chosen(GPU_SIZES, arguments.size)
-        ratios = on_gpu(sizes, steps, 1 if arguments.quick else 2)
+        sizes = chosen(GPU_SIZES, arguments.size or (GPU_SIZES[0].name if arguments.quick else None))
+        measured = {size.name: on_gpu(size, steps, 1 if arguments.quick else 2) for size in sizes}
     else:
         quick = [replace(CPU_SIZES[0], global_batch=4, micro_batch=2)]
-        ratios = on_cpu(quick if arguments.quick else chosen(CPU_SIZES, arguments.size), steps)
-    print(f"summary: {'; '.join(ratios)}")
+        sizes = quick if arguments.quick else chosen(CPU_SIZES, arguments.size)
+        measured = {size.name: on_cpu(size, steps) for size in sizes}
+    summed_up(measured)
+
+
+def summed_up(measured: dict[str, Iterator[str]]) -> None:
+    """Go through the ratios of all sizes and print them, also where a size fails; ends with what has failed."""
+    ratios, failed = [], []
+    try:
+        for name, found in measured.items():
+            try:
+                for ratio in found:
+                    ratios.append(ratio)  # one by one: those before a failure stay
+            except Failed as failure:
+                print(f"{name}: {failure}", flush=True)
+                failed.append(f"{name}: {str(failure).splitlines()[0].rstrip(':')}")
+    finally:
+        print(f"summary: {'; '.join(ratios) or 'nothing to compare'}", flush=True)
+    if failed:
+        raise SystemExit("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(("train.adam_beta1", "train.adam_beta2"), (0, 0.999999)),
     **dict.fromkeys(("tokenizer.guard_share", "data.replay_share", "resize.learned_share"), SHARE),
     **dict.fromkeys(("resize.padded_vocab_multiple", "resize.omp_pieces", "resize.wechsel_neighbours"), POSITIVE),
-    **dict.fromkeys(("probe.seeds", "probe.steps", "evaluate.batch", "convert.chunk_mib"), POSITIVE),
+    **dict.fromkeys(
+        ("probe.seeds", "probe.steps", "evaluate.batch", "convert.chunk_mib", "tokenizer.max_words"), POSITIVE
+    ),
     **dict.fromkeys(("export.shard_mib", "export.pad_vocab_to"), POSITIVE),
     **dict.fromkeys(("auxiliary.dims", "auxiliary.epochs", "auxiliary.min_count", "auxiliary.buckets"), POSITIVE),
     "train.seed": (0, 2**32 - 1),  # torch and NumPy take no other

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_adapt import __version__, manual, pipeline, ranks, recipes
+from nemo_adapt import __version__, gpus, manual, pipeline, ranks, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.output import outlive_readers
@@ -78,6 +78,8 @@ BESIDE = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
+NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+"""Errors of files that are in the way, or of folders that cannot be written."""
 INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
 """The same for what our own scripts start."""
 
@@ -119,10 +121,12 @@ def main() -> None:
 
 @contextlib.contextmanager
 def said_when_full() -> Iterator[None]:
-    """A full disk is the user's to mend: ``UserError``."""
+    """A full disk, and a place that cannot be written or read, are the user's to mend: ``UserError``."""
     try:
         yield
     except OSError as error:
+        if error.errno in NO_PLACE and error.filename:
+            raise UserError(f"{error.filename}: {error.strerror}: choose another place, or mend its rights") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" (at {error.filename})" if error.filename else ""
@@ -132,11 +136,17 @@ def said_when_full() -> Iterator[None]:
 def command(name: str, words: list[str]) -> None:
     """Do one command, or say what it does."""
     if name == "recipes":
-        print("\n".join(recipes.names()))
+        print("\n".join(recipe_files.names()))
         return
     if name == "rank":  # started by ``ranks.launch``
+        # A training takes them once it can save; those that come until then wait, also while torch is imported.
+        keeps = signal.SIG_BLOCK if words[0] == "train" else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that has started it hands it on
         ranks.hear_parents_end(signal.SIGTERM)  # it would go on alone, on the memory that the next start needs
-        pipeline.run_as_rank(recipes.read(Path(words[1])), words[0])
+        config = recipes.read(Path(words[1]))
+        os.environ.update(gpus.settings(config.parallel, os.environ))
+        pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
         of = name if name in BESIDE else pipeline.stage_named(name, ["recipes", *BESIDE])
@@ -148,6 +158,8 @@ def command(name: str, words: list[str]) -> None:
     ranks.adopt_slurm()
     stage = pipeline.stage_named(name, ["recipes", *BESIDE])
     config = recipes.of_words(words)
+    if ranks.already_started():
+        os.environ.update(gpus.settings(config.parallel, os.environ))
     if stage == "run":
         pipeline.run_all(config)
         _say_result(config)

@@ -63,7 +63,7 @@ def best_device() -> torch.device:
 
 def has_transformer_engine() -> bool:
     """True when Transformer Engine can be used; its layers then replace ours."""
-    return on_gpu() and importlib.util.find_spec("transformer_engine") is not None
+    return on_gpu() and gpus.engine_loads()
 
 
 def has_apex() -> bool:
@@ -72,12 +72,14 @@ def has_apex() -> bool:
 
 
 def limit_imports() -> None:
-    """Without a GPU, Transformer Engine and apex count as not installed; call before megatron-core is imported.
+    """Without a GPU, Transformer Engine and apex count as not installed; with one, so does a Transformer Engine that
+    cannot be imported. Call before megatron-core is imported.
 
     It takes their Adam and their clipping wherever they can be imported, as on a node to log in to. Nor is anything
     compiled there: to mark its functions alone imports torch's compiler, which is slow.
     """
     if on_gpu():
+        has_transformer_engine()
         return
     for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
@@ -135,14 +137,15 @@ def matmul_rate(dtype: torch.dtype) -> float:
     return best
 
 
-def keep_order(sends_in_layers: bool) -> None:
-    """Have GPUs before Blackwell begin kernels in the order in which they are asked for; call before ``start_ranks``.
-
-    There layers whose ranks send while they compute (TP, CP) need it, or a product takes the whole GPU and what was to
-    be sent beside it waits for its end (Megatron-LM's arguments.py). What the environment says is left as it is.
-    """
-    if on_gpu() and sends_in_layers and torch.cuda.get_device_capability()[0] < 10:
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+@contextlib.contextmanager
+def varying_shapes() -> Iterator[None]:
+    """While it lasts, attention leaves cuDNN alone, which makes a plan for each new shape (up to a second)."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def start_ranks() -> None:
@@ -158,14 +161,25 @@ def start_ranks() -> None:
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         try:
-            dist.init_process_group("nccl", device_id=best_device(), **meeting)
+            meet(**meeting)
         except dist.DistBackendError as error:
             gpus.check_distinct(str(error))
             raise
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    dist.init_process_group("gloo", **meeting)
+    meet(**meeting)
     atexit.register(_leave_ranks)
+
+
+def meet(**meeting: Any) -> None:
+    """Make the group of all ranks.
+
+    NCCL's is not told its device, as Megatron-LM does not: in groups that are, each send waits for the one before,
+    and interleaved stages send beside each other. So it connects only now, at the first message.
+    """
+    dist.init_process_group("nccl" if on_gpu() else "gloo", **meeting)
+    if on_gpu():
+        dist.all_reduce(torch.zeros(1, device=best_device()))
 
 
 def _leave_ranks() -> None:

@@ -15,6 +15,7 @@ from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.steps import Step, build_as_rank, change_of, run_step
+from nemo_adapt.tokenizer.settings import check as check_tokenizer
 
 TEXT = "data.text_field"
 ROWS = (
@@ -165,6 +166,8 @@ def stage_named(name: str, others: Iterable[str] = ()) -> str:
 def check_steps(config: Config, steps: list[Step]) -> None:
     """``UserError`` for what can be known to fail before the first of ``steps``, here or on other machines."""
     check_numbers(config)
+    if any(step.name == "tokenizer" for step in steps):
+        check_tokenizer(config)
     for step in steps:
         step.reads(config, RunFolder.of(config))  # a file that is missing for the last stage is said before the first
     check_end(config, {step.name for step in steps})

@@ -7,9 +7,10 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,8 +59,9 @@ def is_first() -> bool:
 def launch(count: int, arguments: list[str]) -> None:
     """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
 
-    When one fails, the others are ended. Raises its ``UserError`` here; ``SystemExit`` with ``MORE_TO_DO``, or with 1
-    for anything else, which the rank has printed with its traceback.
+    When one fails, the others are ended. Raises its ``UserError`` here; ``SystemExit`` with ``MORE_TO_DO``, also where
+    all have ended well after they were asked to stop, or with 1 for anything else, which the rank has printed with its
+    traceback.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -75,23 +77,29 @@ def launch(count: int, arguments: list[str]) -> None:
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.2,
-        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # not TERM, on which it would end the ranks: we hand it on
+        signals_to_handle="SIGHUP,SIGQUIT",  # not TERM and INT, on which it would end the ranks: we hand them on
     )
-    try:
-        with _forwarding():
+    with _forwarding() as handed:
+        try:
             elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
-    except ChildFailedError as error:
-        _end_like(list(error.failures.values()))
+        except ChildFailedError as error:
+            _end_like(list(error.failures.values()), handed)
+    if handed:  # too late for the ranks to stop at it; what follows would take its time
+        _end_asked()
 
 
-def _end_like(failures: list[Any]) -> NoReturn:
-    """End as the ranks have ended that failed: with the ``UserError`` that one has reported, or its exit code."""
+def _end_like(failures: list[Any], handed: Collection[int] = ()) -> NoReturn:
+    """End as the ranks have ended that failed: with the ``UserError`` that one has reported, or its exit code. One that
+    has died of a signal that was ``handed`` on could not take it yet, and has lost nothing."""
     for failure in failures:  # a rank that has reported may still die of its threads on the way out
         if Path(failure.error_file).is_file():
             raise UserError(failure.message) from None
     # A rank ends with it once all have saved; the launcher then ends those that are still on their way out.
-    if {failure.exitcode for failure in failures if failure.exitcode >= 0} == {MORE_TO_DO}:
+    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in handed}
+    if codes == {MORE_TO_DO}:
         raise SystemExit(MORE_TO_DO) from None
+    if codes and codes <= {MORE_TO_DO, *(-number for number in handed)}:
+        _end_asked()
     for failure in failures:
         if failure.exitcode < 0:
             print(
@@ -102,14 +110,34 @@ def _end_like(failures: list[Any]) -> NoReturn:
     raise SystemExit(1) from None
 
 
+def _end_asked() -> NoReturn:
+    """End because of a signal at which no rank could save."""
+    print("asked to stop; run the same command to go on", flush=True)
+    raise SystemExit(MORE_TO_DO) from None
+
+
 @contextlib.contextmanager
-def _forwarding() -> Iterator[None]:
-    """While it lasts, signals are handed on to the ranks, which are this process's children. Before there are any, a
-    signal ends it with ``MORE_TO_DO``: nobody else would hear of it."""
+def _forwarding() -> Iterator[Collection[int]]:
+    """While it lasts, signals are handed on to the ranks, which are this process's children; given are those that were.
+    Before there are any, a signal ends it with ``MORE_TO_DO``: nobody else would hear of it. Control-C, which a
+    terminal sends to ranks too and they leave to this process, is handed on as TERM; the second ends all at once.
+
+    Ranks are started deaf, or a signal that comes before they can say what they do with it would kill them. So this
+    thread is deaf, too, and another hears; Python calls what is to be done from this one.
+    """
     import psutil  # type: ignore[import-untyped]
 
+    handed: set[int] = set()
+    interrupted = False
+    over = threading.Event()
+
     def hand_on(number: int, frame: Any) -> None:
+        nonlocal interrupted
         heard = False
+        if number == signal.SIGINT:
+            if interrupted:
+                raise KeyboardInterrupt
+            interrupted, number = True, signal.SIGTERM
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "nemo_adapt" in child.cmdline():
@@ -117,11 +145,19 @@ def _forwarding() -> Iterator[None]:
                     heard = True
         if not heard:
             raise SystemExit(MORE_TO_DO)
+        handed.add(number)
 
-    before = {number: signal.signal(number, hand_on) for number in STOP_SIGNALS}
+    def hear() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        over.wait()
+
+    before = {number: signal.signal(number, hand_on) for number in (*STOP_SIGNALS, signal.SIGINT)}
+    threading.Thread(target=hear, daemon=True).start()
     try:
-        yield
+        with deaf_children():
+            yield handed
     finally:
+        over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -34,7 +34,7 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     for pattern in patterns:
         matches = [str(pattern)] if Path(pattern).is_file() else _matches(str(pattern))
         if not matches:
-            raise UserError(f"{key}: no file matches {str(pattern)!r}")
+            raise UserError(f"{key}: {_no_file(str(pattern))}")
         for match in matches:
             if not match.endswith(SUFFIXES):
                 raise UserError(f"{key}: {match} is not one of {', '.join(SUFFIXES)}")
@@ -71,7 +71,14 @@ def part_blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterato
 
 def _check_found(part: Part, found: bool) -> None:
     if not found and part.of == 1:
-        raise UserError(f"{part.path}: the file is empty; give a file with at least one document")
+        raise no_document(part.path)
+
+
+def no_document(path: Path) -> UserError:
+    """What is said of a file with nothing to read in it."""
+    if path.stat().st_size:
+        return UserError(f"{path} holds no document, only blank lines or rows; give a file with at least one document")
+    return UserError(f"{path}: the file is empty; give a file with at least one document")
 
 
 def parts(paths: Iterable[Path], processes: int) -> list[Part]:
@@ -130,6 +137,16 @@ def batches(stream: Iterable[str], size: int) -> Iterator[list[str]]:
 def total_bytes(paths: Iterable[Path]) -> int:
     """Size of the files on disk (compressed where they are), for progress bars."""
     return sum(path.stat().st_size for path in paths)
+
+
+def _no_file(pattern: str) -> str:
+    """Why a path or glob names no file, and what to do."""
+    path = Path(pattern)
+    if path.is_dir():
+        return f"{pattern} is a folder; give files or a glob, as {path / '*.txt'}"
+    if path.is_symlink():
+        return f"{pattern} is a link that leads nowhere; mend it or give another file"
+    return f"no file matches {pattern!r}"
 
 
 def _matches(pattern: str) -> list[str]:

@@ -23,6 +23,8 @@ ZSTD_WINDOW = 1 << 31
 
 BLOCK = 1 << 16
 """The lines that begin in so many bytes of a plain file, from a multiple of it on, are a block: parts are cut there."""
+BOM = b"\xef\xbb\xbf"
+"""What some editors put at the beginning of a UTF-8 file: a mark, no text."""
 END = b"\xff"
 """Stands behind each document of a block: a byte that no UTF-8 text holds."""
 
@@ -78,7 +80,8 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
             except UnicodeDecodeError:
                 for _ in read(part, field):
                     pass  # which line it is in will be said there
-            lines = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
+            lines = raw if position else raw.removeprefix(BOM)
+            lines = lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             yield lines.replace(b"\n", END) + END
             position += len(raw)
             seen(len(raw))
@@ -96,13 +99,14 @@ def _placed(part: Part, field: str, seen: Seen) -> Placed:
 
 def _lines(part: Part, field: str, seen: Seen) -> Placed:
     path, number = part.path, 0
+    first = 1 if path.suffix in RAW_LINES or not _range(part)[0] else 0
     raw_lines = RAW_LINES.get(path.suffix, _plain)
     parse = _record if ".jsonl" in path.suffixes[-2:] else _line
     with path.open("rb") as file:
         try:
             for at, block, raw in raw_lines(file, part, seen):
                 number = at
-                document = parse(raw, field)
+                document = parse(raw.removeprefix(BOM) if at == first else raw, field)
                 if document:
                     yield block, document
         except (gzip.BadGzipFile, EOFError, zlib.error):
@@ -145,6 +149,8 @@ def _record(raw: bytes, field: str) -> str:
         raise _Unreadable(
             f'is not a JSON object with a "{field}" field that is a string (data.text_field names the field)'
         )
+    if "\\u" in line and document.encode(errors="ignore").decode() != document:
+        raise _Unreadable("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; take it out")
     return document.strip()
 
 

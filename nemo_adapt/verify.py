@@ -2,20 +2,23 @@
 
     nemo-adapt verify A B [text=FILE] [tolerance=1e-5]
 
-A and B are Hugging Face folders or Megatron checkpoints, in any combination; of a checkpoint and a folder the folder's
-config.json says which tensors belong together. A piece of one tensor of each is in memory at a time. Exits with 1 where
-they differ.
+A and B are Hugging Face folders or Megatron checkpoints (of a folder of them the newest), in any combination; of a
+checkpoint and a folder the folder's config.json says which tensors belong together. A piece of one tensor of each is in
+memory at a time. Exits with 1 where they differ.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from nemo_adapt import families, recipes
+from nemo_adapt import families, recipes, text
+from nemo_adapt.checkpoint.layout import TRACKER, checkpoint_in
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.whole import METADATA, complete
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_folder import HfWeights, read_config
@@ -33,6 +36,8 @@ TOKENS = 512
 class VerifyConfig:
     text: str = ""
     """A text file: the logits of both, which have to be Hugging Face folders, are compared on its beginning."""
+    text_field: str = "text"
+    """The field of its lines where it is ``.jsonl``, its column where it is ``.parquet``."""
     tolerance: float = 0.0
     """Largest difference of two numbers that counts as none."""
 
@@ -59,12 +64,22 @@ Read = Callable[[int, int], torch.Tensor]
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for words that name no two models; exit code 1 where they differ."""
+    """The command. ``UserError`` for words that give nothing to compare; exit code 1 where the models differ."""
     places = [Path(word) for word in words if "=" not in word]
     if len(places) != 2:
         raise UserError(f"verify takes two folders, not {len(places)}: nemo-adapt verify A B")
     first, second = places
     config = recipes.parse(VerifyConfig, [word for word in words if "=" in word])
+    if not 0 <= config.tolerance < math.inf:  # also NaN, than which no difference is larger
+        raise UserError(f"verify: tolerance={config.tolerance} is no number of 0 or above; give the largest difference")
+    kinds = [is_checkpoint(place) for place in (first, second)]
+    # What cannot be compared is said before anything long is read.
+    if config.text and any(kinds):
+        raise UserError("verify: logits are compared of Hugging Face folders; export the checkpoint first")
+    ids = _ids(first, second, config) if config.text else []
+    for place in (place for place, checkpoint in zip((first, second), kinds, strict=True) if checkpoint):
+        if (chosen := checkpoint_in(place)) != place:
+            say(f"{place}: {chosen.name} is compared")
     found = compare(first, second, config.tolerance)
     say(f"{found.same} tensors are equal, {len(found.wrong)} are not")
     for name in list(found.wrong)[:SHOWN]:
@@ -73,7 +88,7 @@ def main(words: list[str]) -> None:
         say(f"  and {len(found.wrong) - SHOWN} others")
     far = False
     if config.text:
-        difference = logits_difference(first, second, Path(config.text))
+        difference = logits_difference(first, second, ids)
         say(f"logits differ by up to {difference:.3g}")
         far = difference > config.tolerance
     if found.wrong or far:
@@ -93,12 +108,15 @@ def compare(first: Path, second: Path, tolerance: float = 0.0) -> Findings:
 
 
 def is_checkpoint(place: Path) -> bool:
-    """True for a Megatron checkpoint, false for a Hugging Face folder; ``UserError`` for anything else."""
-    if (place / ".metadata").is_file():
+    """True for a Megatron checkpoint or a folder of them, false for a Hugging Face folder; ``UserError`` for anything
+    else."""
+    if (place / METADATA).is_file():
         return True
     if (place / "config.json").is_file():
         return False
-    raise UserError(f"{place} is no Hugging Face folder (no config.json) and no Megatron checkpoint (no .metadata)")
+    if (place / TRACKER).is_file() or complete(place):
+        return True
+    raise UserError(f"{place} is no Hugging Face folder (no config.json) and no Megatron checkpoint (no {METADATA})")
 
 
 Tensors = dict[str, tuple[tuple[int, ...], torch.dtype, Read]]
@@ -200,26 +218,30 @@ def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
     return worst
 
 
-def logits_difference(first: Path, second: Path, text: Path) -> float:
-    """The largest difference of the logits that both folders' models give the beginning of ``text``, in float32.
-
-    ``UserError`` where one is no Hugging Face folder, where the tokenizers cut the text otherwise, or there is no text.
-    """
-    from transformers import AutoModelForCausalLM
-
+def _ids(first: Path, second: Path, config: VerifyConfig) -> list[int]:
+    """The beginning of the text in tokens; ``UserError`` for no text, and where the tokenizers cut it otherwise."""
     from nemo_adapt import hf_tokenizer
 
-    if any(is_checkpoint(place) for place in (first, second)):
-        raise UserError("verify: logits are compared of Hugging Face folders; export the checkpoint first")
-    if not text.is_file():
-        raise UserError(f"verify: {text} does not exist")
-    written = text.read_text(encoding="utf-8")[: 16 * TOKENS]
-    ids = [hf_tokenizer.load(place)(written)["input_ids"][:TOKENS] for place in (first, second)]
-    if ids[0] != ids[1] or not ids[0]:
-        raise UserError(f"verify: the two tokenizers do not give {text} the same ids, so logits cannot be compared")
-    found: list[Any] = []
+    documents = text.documents(text.expand([config.text], "text"), config.text_field)
+    written = "\n".join(islice(documents, TOKENS))[: 16 * TOKENS]
+    ids, others = (hf_tokenizer.load(place)(written)["input_ids"][:TOKENS] for place in (first, second))
+    if ids != others or not ids:
+        raise UserError(
+            f"verify: the two tokenizers do not give {config.text} the same ids, so logits cannot be compared"
+        )
+    return list(ids)
+
+
+def logits_difference(first: Path, second: Path, ids: list[int]) -> float:
+    """The largest difference of the logits that the models of two Hugging Face folders give some tokens, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    found: list[torch.Tensor] = []
     for place in (first, second):
         model = AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32)
         with torch.no_grad():
-            found.append(model(torch.tensor([ids[0]])).logits)
-    return float((found[0] - found[1]).abs().max())
+            found.append(model(torch.tensor([ids])).logits)
+    if found[0].shape != found[1].shape:
+        sizes = " and ".join(f"{logits.shape[-1]:,}" for logits in found)
+        raise UserError(f"verify: logits cannot be compared: the models give {sizes} of them for a token")
+    return _largest([(found[0], found[1])])

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "checks": {"resize"},  # the names of the strategies
     "reads": {"resize"},  # what the strategies need
     "cli": {"evaluate", "probe"},  # the headline of the report, the probe's table
+    "pipeline": {"tokenizer"},  # whether its settings fit each other
     "export_command": {"export"},  # the same for one checkpoint
     "inspection": {"evaluate"},  # the style of the plots
     "study": {"evaluate"},  # likewise
@@ -85,6 +86,11 @@ LIGHT = {
     "study/command",
     "study/start",
     "study/work",
+    "tokenizer/settings",
+    "bounds",
+    "recipe_errors",
+    "recipe_files",
+    "printed",
     "train/places",
     "checkpoint/layout",
     "checkpoint/whole",

@@ -35,9 +35,10 @@ def step_of(checkpoint: Path) -> int:
 def score_of(checkpoint: Path) -> dict[str, Any]:
     """What ``score.json`` says: ``bits_per_byte``, and what text ``chosen_by`` they are; empty where it has none."""
     try:
-        return dict(json.loads((checkpoint / SCORE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        found = json.loads((checkpoint / SCORE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def best(folder: Path) -> tuple[str, float]:

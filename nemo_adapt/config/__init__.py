@@ -47,8 +47,8 @@ class RunConfig:
     dir: str = "runs"
     """Folder that holds the runs."""
     shared: str = ""
-    """A folder in which runs keep their stages: what one run has made of the same inputs with the same settings, the
-    others link to. Empty: each run has its own."""
+    """A folder in which runs share their stages: a run links to a stage that another has made with the same inputs and
+    settings. Empty: each run has its own stages."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""The machines of a run, and what a plan takes for granted. Recipes of clusters are ``recipes/cluster/*.yaml``.
+"""The machines of a run, and the assumptions of a plan. Recipes of clusters are ``recipes/cluster/*.yaml``.
 
-Facts of accelerators are those of their data sheets; speeds of links are one direction's.
+Facts of accelerators are from their data sheets; speeds of links are for one direction.
 """
 
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from dataclasses import dataclass
 @dataclass
 class ClusterConfig:
     name: str = ""
-    """Name of the cluster (that of its file); empty: none was chosen."""
+    """Name of the cluster (its file's name); empty: none was chosen."""
     nodes: int = 1
-    """Nodes that the run takes."""
+    """Nodes that the run uses."""
     gpus_per_node: int = 0
-    """GPUs of a node; 0: there are none, and a node's cores share the work."""
+    """GPUs per node; 0: none, and the ranks share the node's cores."""
     gpu: str = ""
-    """What the GPUs are, for the reader."""
+    """Name of the GPU, for display only."""
     memory_gib: float = 0.0
-    """Memory of one GPU as its driver reports it, GiB; without GPUs, memory of a node."""
+    """Memory of one GPU as its driver reports it, in GiB; without GPUs, memory of a node."""
     bf16_tflops: float = 0.0
-    """Peak of one GPU in dense bf16 matrix products, 10^12 operations a second; without GPUs, of a node."""
+    """Peak of one GPU in dense bf16 matrix products, in 10^12 operations per second; without GPUs, of a node."""
     fp32_tflops: float = 0.0
     """The same in fp32 (no TF32, which torch does not use unless told to)."""
     memory_gb_per_s: float = 0.0
-    """Bandwidth of that memory."""
+    """Bandwidth of that memory, in GB per second."""
     within_node_gb_per_s: float = 0.0
-    """From one GPU to the others of its node (NVLink, or PCIe where there is none)."""
+    """From one GPU to the others of its node (NVLink, else PCIe)."""
     between_nodes_gb_per_s: float = 0.0
-    """From one GPU to other nodes: a node's network shared by its GPUs; 0: there is only one node."""
+    """From one GPU to other nodes: the node's network bandwidth divided by its GPUs; 0: there is only one node."""
     disk_gb_per_s: float = 0.0
-    """Shared disk, all nodes together."""
+    """Bandwidth of the shared disk, for all nodes together."""
     cpus_per_node: int = 1
-    """Cores of a node."""
+    """Cores per node."""
     node_memory_gib: float = 0.0
-    """Main memory of a node, GiB."""
+    """Main memory of a node, in GiB."""
 
     @property
     def devices(self) -> int:
@@ -49,12 +49,12 @@ class ClusterConfig:
 @dataclass
 class PlanConfig:
     mfu: float = 0.55
-    """Share of the peak that computation alone reaches; communication and idle pipeline stages are added to it."""
+    """Share of the peak that computation alone reaches; time for communication and idle pipeline stages is added."""
     reserve_gib: float = 3.0
     """Memory of a GPU that training cannot use: CUDA context, NCCL's buffers, gaps between allocations."""
     bytes_per_token: float = 0.0
-    """Bytes of text that a token stands for; 0: what the run's ``data`` has counted, or 4."""
+    """Bytes of text per token; 0: as counted by the run's ``data`` stage, or 4 before it has run."""
     search: bool = False
-    """Also propose the fastest layouts that fit the cluster."""
+    """Also search for the fastest layouts that fit the cluster."""
     proposals: int = 5
-    """How many."""
+    """Number of layouts to show."""

@@ -1,4 +1,4 @@
-"""How new rows are made, and the short trainings that choose a way."""
+"""How new rows are made, and the short trainings that choose a strategy."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,8 @@ PROBED_BY_DEFAULT = ("random_init", "mean", "subword_mean", "subword_weighted", 
 @dataclass
 class ResizeConfig:
     input: str = "subword_mean"
-    """Strategy for new rows of the embedding table (and of the output layer where they are tied); ``probed`` takes what
-    the probe chose, for both tables."""
+    """Strategy for new rows of the embedding table (and of a tied output layer); ``probed`` uses the probe's choice for
+    both tables."""
     output: str = "subword_mean"
     """Strategy for new rows of an untied output layer."""
     seed: int = 1234
@@ -17,14 +17,15 @@ class ResizeConfig:
     padded_vocab_multiple: int = 128
     """The tables are padded to a multiple of this times TP."""
     omp_pieces: int = 16
-    """Most base rows that ``omp`` combines into a new one. The published tool takes 64 from tables with thousands of
-    columns; of fastText's 100 dimensions so many fit noise, with large weights of both signs."""
+    """Most base rows that ``omp`` combines into a new one. The published tool uses 64, with vectors of thousands of
+    columns; with fastText's 100 dimensions so many fit noise, with large weights of both signs."""
     wechsel_neighbours: int = 10
     """Nearest base rows that ``wechsel`` combines into a new one."""
     wechsel_temperature: float = 0.1
-    """Temperature of the softmax over their similarities; smaller prefers the nearest."""
+    """Temperature of the softmax over their similarities; smaller values prefer the nearest."""
     learned_share: float = 0.1
-    """Share of the training steps in which ``learned`` and ``warm_start`` train the tables alone (``phases``)."""
+    """Share of the training steps, taken from the first phase, in which ``learned`` trains new rows and ``warm_start``
+    the tables alone."""
     learned_lr: float = 1e-3
     """Peak learning rate of those steps."""
 
@@ -32,12 +33,12 @@ class ResizeConfig:
 @dataclass
 class ProbeConfig:
     strategies: list[str] = field(default_factory=lambda: list(PROBED_BY_DEFAULT))
-    """Strategies to try; ``A+B`` takes A for the input table and B for the output layer."""
+    """Strategies to try; ``A+B`` uses A for the input table and B for the output layer."""
     seeds: int = 3
-    """Runs of each strategy, each with its own order of the data and its own random rows."""
+    """Runs of each strategy, each with its own data order and its own random rows."""
     steps: int = 50
-    """Steps of a run: the recipe's phases, shortened in proportion."""
+    """Steps of a run: the recipe's phases are shortened in proportion."""
     at: list[int] = field(default_factory=lambda: [0, 10, 25])
-    """Steps after which a run is scored; the last step always is."""
+    """Steps after which a run is scored; it is always scored after the last one."""
     max_bytes: int = 100_000
-    """Bytes of the target language's held-out text (``evaluate.texts``) that runs are scored on; 0 takes all."""
+    """Score runs on at most this many bytes of the target's held-out text (``evaluate.texts``); 0 takes all."""

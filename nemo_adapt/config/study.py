@@ -1,4 +1,4 @@
-"""A study: which runs it is made of."""
+"""A study: the runs that it consists of."""
 
 from dataclasses import dataclass, field
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 @dataclass
 class StudyConfig:
     axes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """What is varied: axis -> its values -> the words of a command line (``key=value``) that each of them means. The
-    first value of an axis is the one that the others are compared with."""
+    """What is varied: axis -> its values -> a list of ``key=value`` words for each. The other values of an axis are
+    compared with the first."""
     leave_out: list[str] = field(default_factory=list)
-    """Cells that are not run, as ``axis=value axis!=value``: those for which all of it is true."""
+    """Cells that are not run: those that meet all conditions of an entry, such as ``axis=value axis!=value``."""
     seeds: int = 3
-    """Runs of each cell, each with its own order of the data and its own random rows."""
+    """Runs of each combination of values, each with its own data order and its own random rows."""
     match: str = "bytes"
-    """What all cells are trained on alike: ``bytes`` of text, or ``tokens`` (of which a shorter spelling makes more
-    text: the confound that equal bytes avoid)."""
+    """The budget that all cells share: ``bytes`` of text, or ``tokens`` (a tokenizer with fewer tokens per text then
+    sees more text: the confound that equal bytes avoid)."""
     processes: int = 1
-    """Runs at a time on this machine, or in each task of an array."""
+    """Concurrent runs on this machine, or in each task of an array."""
     array: int = 0
-    """Tasks of a Slurm job array that share the cells, for the cluster that ``site`` describes; 0: they run here."""
+    """Tasks of a Slurm job array that share the cells, on the cluster of ``site``; 0: the cells run here."""

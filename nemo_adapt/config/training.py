@@ -1,4 +1,4 @@
-"""Training: its phases, its optimizer, what it saves and says."""
+"""Training: its phases, optimizer, checkpoints and metrics."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class PhaseConfig:
     train: str = "all"
     """What is trained: ``new_rows`` of both tables, ``embeddings`` (both tables), ``output`` (the output layer of an
-    untied model), ``layers:0-3`` (counted from 0), several joined by ``+``, or ``all``. The rest does not move."""
+    untied model), ``layers:0-3`` (counted from 0), several joined by ``+``, or ``all``. Other weights do not change."""
     steps: int = 0
     """Optimizer steps; or give ``tokens`` or ``bytes``."""
     lr: float = 1e-4
@@ -21,37 +21,37 @@ class PhaseConfig:
 @dataclass
 class TrainConfig:
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig(steps=1000)])
-    """The phases, one after the other: data goes on, optimizer and learning-rate schedule begin anew."""
+    """The phases in order: data continues from one to the next; optimizer and learning-rate schedule start anew."""
     seed: int = 1234
-    """Seed of data order and dropout."""
+    """Seed of the data order."""
     seq_length: int = 1024
     """Tokens per sample."""
     reset_positions: bool = False
-    """Positions start anew in each document of a sample."""
+    """Count positions from the beginning of each document in a sample."""
     reset_attention: bool = False
-    """A document does not see those before it in the same sample."""
+    """A document does not attend to earlier documents in the same sample."""
     mask_document_ends: bool = False
-    """No loss where the input is the end of a document, whose label is the next document's first token."""
+    """No loss where the input is the end of a document: its label is the next document's first token."""
     global_batch: int = 32
     """Samples per optimizer step, over all data-parallel ranks."""
     micro_batch: int = 1
     """Samples per forward pass on one data-parallel rank."""
     schedule: str = "cosine"
     """Learning-rate decay after the warm-up: ``cosine``, ``linear``, ``constant``, or ``wsd``, which stays at the peak
-    and falls in the last steps (arXiv 2404.06395)."""
+    and decays in the last steps (arXiv 2404.06395)."""
     warmup_share: float = 0.02
     """Share of a phase's steps over which the learning rate rises from 0; 0 begins at the peak (no re-warming)."""
     decay_share: float = 0.2
-    """Share of a phase's steps in which ``wsd`` falls."""
+    """Share of a phase's steps in which ``wsd`` decays."""
     min_lr_share: float = 0.1
     """Learning rate at the end of the decay, as a share of the peak."""
     weight_decay: float = 0.1
-    """Of matrices and tables; vectors (norms, biases) are not decayed."""
+    """Weight decay of matrices and tables; vectors (norms, biases) are not decayed."""
     no_weight_decay: list[str] = field(default_factory=list)
-    """Patterns of Megatron names of further parameters without weight decay, as ``*word_embeddings*``."""
+    """Patterns of Megatron names of further parameters without weight decay, such as ``*word_embeddings*``."""
     z_loss: float = 0.0
-    """Weight of the squared log of the softmax's denominator, which keeps logits from drifting (arXiv 2204.02311 takes
-    1e-4); it is no part of the loss that is reported."""
+    """Weight of the squared log of the softmax's denominator, which keeps logits from drifting (arXiv 2204.02311 uses
+    1e-4); the reported loss does not include it."""
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95
     clip_grad: float = 1.0
@@ -61,25 +61,24 @@ class TrainConfig:
     distributed_optimizer: bool = True
     """Shard optimizer state over data-parallel ranks."""
     recompute: bool = False
-    """Forget each layer's activations and compute them again in the backward pass: less memory, one more forward
-    pass."""
+    """Recompute each layer's activations in the backward pass: less memory, one more forward pass."""
     save_every: int = 500
     """Steps between checkpoints; the end of a phase is always saved."""
     save_minutes: float = 0.0
-    """Also save when so many minutes have passed since the last checkpoint; 0: do not."""
+    """Also save when this many minutes have passed since the last checkpoint; 0: no such saves."""
     async_save: bool = True
-    """Go on training while a checkpoint is written by another process."""
+    """Continue training while threads of each rank write the checkpoint."""
     keep: int = 2
-    """Newest checkpoints kept on disk."""
+    """Number of newest checkpoints kept on disk."""
     keep_best: bool = False
     """Also keep the checkpoint with the fewest bits per byte on the target's held-out text (``score_every``)."""
     score_every: int = 0
     """Steps between scores of the held-out texts (``evaluate.texts``) during training; 0: none."""
     score_bytes: int = 100_000
-    """Bytes of each text that are scored then; 0 takes all."""
+    """Bytes of each text that are scored each time; 0 takes all."""
     attempts: int = 3
-    """Starts in a row without a new checkpoint (of a probe: a finished run), after which there is none; 0: no limit."""
+    """Give up after this many consecutive starts that wrote no new checkpoint (probe: finished no run); 0: never."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl."""
+    """Steps between records in metrics.jsonl."""
     wandb: str = ""
-    """Project of Weights & Biases that gets the metrics as well (needs ``wandb``, which reads its own settings)."""
+    """Weights & Biases project that also gets the metrics (needs ``wandb``, which reads its own settings)."""

@@ -133,7 +133,7 @@ def _check_found(parts: list[Part], counts: dict[int, dict[str, int]]) -> None:
         found[part.path] += counts[number]["documents"]
     for path, documents in found.items():
         if not documents:
-            raise UserError(f"{path}: the file is empty; give a file with at least one document")
+            raise text.no_document(path)
 
 
 @contextmanager

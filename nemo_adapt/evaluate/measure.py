@@ -73,6 +73,7 @@ class _Loaded:
         return self._model
 
 
+@devices.varying_shapes()
 def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan, folder: Path | None) -> Measured:
     """Measure the model called ``name``; results are kept in ``folder``, if there is one.
 

@@ -1,5 +1,6 @@
 """A GPTModel from a family's ``Shape``, as this rank's part of the chosen layout."""
 
+import os
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-from nemo_adapt import devices
+from nemo_adapt import devices, gpus
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import (
@@ -56,7 +57,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
     Raises ``UserError`` when the world size is no multiple of ``tp * pp * cp``.
     """
     devices.prepare_megatron()
-    devices.keep_order(parallel.tp * parallel.cp > 1)
+    os.environ.update(gpus.settings(parallel, os.environ))  # where it was not done before torch was imported
     devices.start_ranks()
     world_size = dist.get_world_size()
     size = parallel.tp * parallel.pp * parallel.cp
@@ -67,7 +68,13 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
         )
     parallel_state.destroy_model_parallel()
     interleaved = parallel.virtual if parallel.virtual > 1 else None
-    parallel_state.initialize_model_parallel(parallel.tp, parallel.pp, interleaved, context_parallel_size=parallel.cp)
+    parallel_state.initialize_model_parallel(
+        parallel.tp,
+        parallel.pp,
+        interleaved,
+        context_parallel_size=parallel.cp,
+        distributed_timeout_minutes=int(devices.TIMEOUT.total_seconds() // 60),  # else half an hour
+    )
     devices.seed_everything(seed)
     return world_size // size
 

@@ -66,7 +66,9 @@ def _scale(factor: float, rounds: bool) -> Any:
 def _finish_logits(vocab: int, padded: int, first_row: int, cap: float) -> Any:
     """A forward hook of the output layer: logits are capped (0: not), those of padded rows become minus infinity.
 
-    Works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP.
+    Works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP. The infinities are
+    written into the logits, past autograd: no operation keeps them for its backward pass, and the loss's gradient of
+    minus infinity is zero.
     """
 
     def finish(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
@@ -74,10 +76,9 @@ def _finish_logits(vocab: int, padded: int, first_row: int, cap: float) -> Any:
         if cap:
             logits = cap * torch.tanh(logits / cap)
         width = logits.shape[-1]
-        real = vocab if width == padded else vocab - first_row
+        real = vocab if width == padded else max(0, vocab - first_row)
         if real < width:
-            is_padding = torch.arange(width, device=logits.device) >= real
-            logits = logits.masked_fill(is_padding, float("-inf"))
+            logits.detach()[..., real:] = float("-inf")
         return logits, bias
 
     return finish

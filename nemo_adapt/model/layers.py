@@ -75,6 +75,12 @@ class CoreAttention(MegatronModule):
         """The same for queries at the last of the keys' positions: each document of each sample by itself."""
         if documents is None:
             return self._attend(query, key, value)
+        with devices.varying_shapes():
+            return self._attend_each(query, key, value, documents)
+
+    def _attend_each(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor
+    ) -> torch.Tensor:
         first, samples = len(key) - len(query), []
         tensors = (tensor.split(1, dim=1) for tensor in (query, key, value))
         for row, *sample in zip(documents, *tensors, strict=True):

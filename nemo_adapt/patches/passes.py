@@ -1,4 +1,4 @@
-"""Passes over memory that megatron-core makes in vain."""
+"""Passes over memory that megatron-core makes in vain, and waits."""
 
 import functools
 from typing import Any
@@ -9,8 +9,9 @@ import torch
 def skip_copies(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
     """The same numbers with fewer passes over memory than megatron-core makes.
 
-    Without apex or Transformer Engine it clips gradients by way of a copy (``has_fused_kernels``: they are there), and
-    where ``lone_groups_copy`` a whole buffer is copied to sum it over a group of one.
+    Without apex or Transformer Engine it clips gradients by way of a copy, and fetches each tensor's norm to take that
+    of all (``has_fused_kernels``: they are there), which on a GPU differs in its last bits from ours, for that adds up
+    in another order. Where ``lone_groups_copy`` a whole buffer is copied to sum it over a group of one.
     """
     from megatron.core.distributed import param_and_grad_buffer
     from megatron.core.optimizer import clip_grads
@@ -18,6 +19,10 @@ def skip_copies(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
     def scale(chunk: int, flag: torch.Tensor, lists: list[list[torch.Tensor]], factor: float) -> None:
         for source, result in zip(*lists, strict=True):
             torch.mul(source, factor, out=result)
+
+    def norm(chunk: int, flag: torch.Tensor, lists: list[list[torch.Tensor]], *rest: bool) -> tuple[torch.Tensor, None]:
+        norms = torch._foreach_norm([each for tensors in lists for each in tensors])
+        return torch.linalg.vector_norm(torch.stack(norms).float()).view(1), None
 
     def between_ranks(name: str) -> None:
         inner = getattr(param_and_grad_buffer, name)
@@ -30,6 +35,7 @@ def skip_copies(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
 
     if not has_fused_kernels:
         clip_grads.multi_tensor_scale_impl = scale
+        clip_grads.l2_norm_impl = norm
     if lone_groups_copy:
         between_ranks("dist_reduce_scatter_func")
         between_ranks("dist_all_gather_func")

@@ -40,10 +40,11 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
     method, files, parallel = METHODS.get(settings.method), inputs.get("text", []), parallel_texts(inputs)
     if not files:
         raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
-    _check_sizes(settings, parallel)
+    if settings.target_disparity:
+        _check_aligned(parallel, settings.reference, text_field)
     with clock.time("marks"):
         sample = marks.sample(text.documents(files, text_field))
-        base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, files))
+        base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, original, files))
         if marks_report.get("kept"):
             say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
     with clock.time("count"):
@@ -79,20 +80,15 @@ def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
     return [drawn]
 
 
-def _check_sizes(settings: TokenizerConfig, parallel: Mapping[str, Path]) -> None:
-    """``UserError`` for settings of the sweep and the target that cannot be met."""
-    if settings.target_disparity < 0 or any(size < 1 for size in settings.sweep):
-        raise UserError("tokenizer.target_disparity must be 0 (off) or above, and sizes of tokenizer.sweep above 0")
-    for key in ("target_disparity", "sweep"):
-        if getattr(settings, key) and settings.method != "continue":
-            raise UserError(f"tokenizer.{key} needs tokenizer.method=continue: other vocabularies do not nest")
-        if getattr(settings, key) and not parallel:
-            raise UserError(f"tokenizer.{key} is measured on parallel text: name it in tokenizer.parallel")
-    if settings.target_disparity and (settings.reference not in parallel or len(parallel) < 2):
-        raise UserError(
-            f"tokenizer.target_disparity needs tokenizer.parallel to hold {settings.reference} (tokenizer.reference) "
-            "and the target language"
-        )
+def _check_aligned(parallel: Mapping[str, Path], reference: str, text_field: str) -> None:
+    """``UserError`` for parallel text that cannot be line-aligned: tokens of other sentences would set the size."""
+    lines = {language: sum(1 for _ in text.documents([path], text_field)) for language, path in parallel.items()}
+    for language, count in lines.items():
+        if count != lines[reference]:
+            raise UserError(
+                f"tokenizer.parallel: {language} has {count:,} lines, {reference} {lines[reference]:,}: line-aligned "
+                "text is needed (empty lines do not count) for tokenizer.target_disparity"
+            )
 
 
 def _measured_sizes(
@@ -140,9 +136,10 @@ def _allowed(rules: Rules, base: Base, token: str) -> bool:
     return token not in base.vocab and rules.allow(token) and not (base.unigram and repeats(token))
 
 
-def _propose(files: list[Path], base: Base, words: Tally, count: int) -> list[str]:
+def _propose(original: Base, files: list[Path], base: Base, words: Tally, count: int) -> list[str]:
     """What ``continue`` would add first, unreviewed: for measuring."""
-    request = Request(base, files, words, partial(_allowed, _rules(base), base), count)
+    title = f"trying tokenizer.keep_marks={'false' if base is original else 'true'}"
+    request = Request(base, files, words, partial(_allowed, _rules(base), base), count, title=title)
     return METHODS.get("continue")(request, count)
 
 

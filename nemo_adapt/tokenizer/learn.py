@@ -14,6 +14,10 @@ import numpy.typing as npt
 
 from nemo_adapt.tokenizer import joins
 
+LONGEST = 500
+"""Tokens of a word that are learned from together. A choice goes through all of each word that holds it, once for each
+place, so a line without spaces (a word of a million tokens) would take days; cut, it loses the pairs at the cuts."""
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -53,19 +57,20 @@ def learn(
 ) -> dict[str, int]:
     """Choose up to ``wanted`` new tokens, the most useful first; each with what it saved then, ``least`` or more.
 
-    ``words`` are segmented under the vocabulary so far; a token that one needs less saves its weight. ``merging`` are
-    the pieces, best first, that are joined whenever their parts meet. ``missing`` are characters that stand in
-    ``words`` but are no tokens yet, with the number of tokens that spell each now; one becomes a token, or takes part
-    in one, only once chosen. ``allow`` says of a joined string whether it may be chosen. Deterministic; what is learned
-    first does not depend on ``wanted``.
+    ``words`` are segmented under the vocabulary so far; a token that one needs less saves its weight, and one of more
+    than ``LONGEST`` tokens counts as several words. ``merging`` are the pieces, best first, that are joined whenever
+    their parts meet. ``missing`` are characters that stand in ``words`` but are no tokens yet, with the number of
+    tokens that spell each now; one becomes a token, or takes part in one, only once chosen. ``allow`` says of a joined
+    string whether it may be chosen. Deterministic; what is learned first does not depend on ``wanted``.
     """
     strings = list(dict.fromkeys([*words.strings, *merging, *missing]))
     number = {string: i for i, string in enumerate(strings, start=1)}
     codes = np.frombuffer("".join(strings).encode("utf-32-le"), np.uint32)
     ends = np.cumsum(np.array([len(string) for string in strings], np.int64))
     places = np.array([number[string] for string in words.strings], np.int32)
-    state = joins.new_state(codes, ends, places[words.tokens], words.lengths, least)
-    state.weights[:] = weights
+    lengths, parts = _cut(words.lengths)
+    state = joins.new_state(codes, ends, places[words.tokens], lengths, least)
+    state.weights[:] = np.repeat(weights, parts)
     for rank, piece in enumerate(merging, start=1):
         state.strings[number[piece], joins.RANK] = rank
     state.used[joins.RANKS] = len(merging)
@@ -84,6 +89,14 @@ def learn(
             state.strings[best, joins.RANK] = joins.FORBIDDEN
             best = joins.best(state)
     return chosen
+
+
+def _cut(lengths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Lengths of words that are ``LONGEST`` at most, and of how many of them each word is made."""
+    parts = np.maximum(1, -(-lengths // LONGEST))
+    cut = np.full(parts.sum(), LONGEST)
+    cut[np.cumsum(parts) - 1] = lengths - (parts - 1) * LONGEST
+    return cut, parts
 
 
 def _spelled(state: joins.State, strings: Sequence[str], number: int) -> str:

@@ -25,7 +25,6 @@ from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.words import count_lines
 
-CHOICES = ("auto", "true", "false")
 JOINERS = "\u200c\u200d"
 TRIED = 1000
 """New tokens learned to measure a way of splitting: with so few, the better way is as clear as with ten thousand."""
@@ -43,11 +42,9 @@ def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tu
     """The base that splits words as ``tokenizer.keep_marks`` asks, and a report.
 
     ``auto`` learns a few tokens from ``lines`` both ways and takes the way that then needs fewer tokens for them.
-    Raises ``UserError`` for an unknown value, and for ``true`` where the base's split regex is not known.
+    Raises ``UserError`` for ``true`` where the base's split regex is not known.
     """
     asked = asked.lower()
-    if asked not in CHOICES:
-        raise UserError(f"tokenizer.keep_marks={asked}: choose one of {', '.join(CHOICES)}")
     report: dict[str, Any] = {"asked": asked, "kept": False}
     if not base.byte_level or asked == "false":
         return base, report

@@ -39,6 +39,8 @@ class Request:
     """``tokenizer.new_tokens``."""
     field: str = "text"
     """JSON field or Parquet column of ``files``."""
+    title: str = "learning tokens"
+    """What this is for, beside the progress."""
 
 
 Method = Callable[[Request, int], list[str]]
@@ -69,8 +71,10 @@ def continue_bpe(request: Request, wanted: int) -> list[str]:
     lacking = (string for string in segments.strings if string and string not in base.vocab)
     spelled = {character: len(character.encode()) for character in lacking if allow(character)}
     weights = list(request.words.weights.values())
-    with Bar("learning tokens", wanted, "tokens") as bar:
-        return list(learn(segments, weights, base.merging, spelled, wanted, allow, LEAST, bar.advance))
+    with Bar(request.title, wanted, "tokens") as bar:
+        found = list(learn(segments, weights, base.merging, spelled, wanted, allow, LEAST, bar.advance))
+        bar.total = len(found)  # the text may support fewer
+    return found
 
 
 def free_scripts(base: Base, words: Counter[str]) -> set[str]:

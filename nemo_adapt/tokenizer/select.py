@@ -68,8 +68,9 @@ def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
     """Learn ``request.asked`` tokens and some to spare, again as long as the guard forbids many of them."""
     learned = Learned(request, guard, [], 0, set(), 0, {})
     spare = max(SPARE_LEAST, int(request.asked * SPARE))
+    title = f"learning {request.asked:,} tokens and {spare:,} to spare"
     while True:
-        learned.order = method(_without(request, learned.banned), request.asked + spare)
+        learned.order = method(_without(request, learned.banned, title), request.asked + spare)
         learned.learnings += 1
         if not guard.words:
             return learned
@@ -79,6 +80,7 @@ def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
             return learned
         learned.banned |= found.disturbing
         spare = max(spare, len(found.disturbing))
+        title = f"learning again with {spare:,} to spare, without {len(learned.banned):,} for the guard text"
 
 
 def select(learned: Learned, size: int) -> Selection:
@@ -128,6 +130,6 @@ def settle(base: Base, order: Sequence[str], asked: int, words: Counter[str], gu
             return Settled(tokens, found, unreachable, disturbing)
 
 
-def _without(request: Request, banned: set[str]) -> Request:
+def _without(request: Request, banned: set[str], title: str) -> Request:
     """The same request, less the banned tokens."""
-    return replace(request, allow=lambda token: token not in banned and request.allow(token))
+    return replace(request, allow=lambda token: token not in banned and request.allow(token), title=title)

@@ -11,7 +11,7 @@ from nemo_adapt import fertility, text
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.token_map import NewToken, TokenMap
-from nemo_adapt.tokenizer import extend, marks
+from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
 from nemo_adapt.tokenizer.choice import choose_tokens, parallel_texts
 from nemo_adapt.tokenizer.clock import Clock
@@ -28,8 +28,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     ``inputs``: ``base`` (one folder or file), ``text``, ``guard`` (files), and ``parallel.LANG`` (one file each).
     ``tokenizer.new_tokens=0`` saves the base with an empty map. Raises ``UserError`` for a base that cannot be read
-    or extended and for text that is missing or empty.
+    or extended, for text that is missing or empty, and for settings that cannot be meant.
     """
+    settings.check(config)
     clock, text_field = Clock(), config.data.text_field
     with clock.time("read"):
         original = read(inputs["base"][0])

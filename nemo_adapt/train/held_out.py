@@ -50,6 +50,7 @@ class HeldOut:
 
 
 @torch.no_grad()
+@devices.varying_shapes()
 def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocab: int) -> float:
     """Sum of the nats of all scored tokens of ``sequences``, the same on every rank.
 

@@ -13,18 +13,21 @@ class Signals:
     def __init__(self) -> None:
         self.seen = False
         self._before: dict[signal.Signals, Any] = {}
+        self._kept: set[Any] = set()
 
     def __enter__(self) -> "Signals":
         for number in ranks.STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)  # a job blocks them until here
+        self._kept = signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)  # ranks block them until here
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if kind is not None:  # the process ends, and TERM comes where an earlier rank has ended for the same
             return
+        # A process that kept a signal for the training ends with it, and is not to die of one on its way out. To block
+        # it again would not do: threads that were started meanwhile would take it.
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if number in self._kept else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen = True

@@ -55,7 +55,8 @@ def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], toke
         out = model(batch["tokens"], batch["position_ids"], batch.get("documents"), labels=batch["labels"])
 
         def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            losses, sizes, count = out.float(), token_bytes[batch["labels"]], batch["labels"].new_tensor(out.numel())
+            losses, sizes = out.float(), token_bytes[batch["labels"]]
+            count = torch.full((), out.numel(), device=out.device)  # filled there: a copy from the host would wait
             if "counted" in batch:  # the mean is still over all places: it is the same however the batch is shared out
                 counted = batch["counted"]
                 losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()

@@ -110,7 +110,6 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         torch.cuda.set_device(rank)
     devices.prepare_megatron()
     here, there = devices.best_device(), torch.device("cpu")
-    backend = devices.facts()["backend"]
     gc.collect()
     gc.freeze()  # a collection between calls would go through all of torch and Megatron
     for call in itertools.count():
@@ -119,7 +118,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         except EOFError:  # the tests are over, or were killed
             return
         # A process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
-        dist.init_process_group(backend, init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
+        devices.meet(init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
         dist.barrier()  # one that sends nothing would be done and gone while another still connects to it
         try:
             answer = (True, moved(body(rank, *moved(arguments, here)), there))

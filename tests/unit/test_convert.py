@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.bytes_tokenizer import save_tokenizer
 from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -306,6 +307,16 @@ def test_the_layout_of_70b():
                 else:
                     name, source = attention.format("kv"[row >= 1152]), group * 128 + row % 128
                 assert torch.equal(made[at], number(name, torch.tensor([source]), weights.tensors[name].shape)[0])
+
+
+def test_a_tokenizer_that_the_tables_have_no_rows_for_is_refused(model, tmp_path):
+    """Its last ids would have led nowhere."""
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    save_tokenizer(tmp_path / "other", ["one", "two"])
+    words = [f"model={model}", f"tokenizer={tmp_path}/other", f"checkpoint={checkpoint}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(UserError, match=r"other has 26\d tokens, and .*checkpoint rows for 256"):
+        export_command.main(words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_exports_any_checkpoint(model, tmp_path, capsys):

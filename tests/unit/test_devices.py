@@ -1,32 +1,21 @@
-"""What is asked of CUDA before there are ranks, and what a rank imports where there is none."""
+"""How ranks meet, what they import, and which kernels of attention they leave alone."""
 
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+from megatron.core.transformer import TransformerConfig
 
 from nemo_adapt import devices
+from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
-
-QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS"
-
-
-@pytest.mark.parametrize(
-    ("generation", "sends_in_layers", "given", "found"),
-    [(9, True, None, "1"), (9, False, None, None), (10, True, None, None), (9, True, "8", "8"), (0, True, None, None)],
-    ids=["hopper", "data parallel alone", "blackwell", "the environment's", "no GPU"],
-)
-def test_kernels_keep_their_order_where_layers_send(monkeypatch, generation, sends_in_layers, given, found):
-    monkeypatch.setenv(QUEUES, given or "")  # whatever is set below is put back
-    if not given:
-        monkeypatch.delenv(QUEUES)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: generation > 0)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (generation, 0))
-    devices.keep_order(sends_in_layers)
-    assert os.environ.get(QUEUES) == found
+from nemo_adapt.evaluate import measure
+from nemo_adapt.model import layers
+from nemo_adapt.train import held_out
 
 
 @pytest.mark.parametrize(
@@ -43,17 +32,21 @@ def test_kernels_keep_their_order_where_layers_send(monkeypatch, generation, sen
 def test_two_ranks_on_one_gpu_are_named(monkeypatch, nccl, raised, says):
     """Two tasks that Slurm has bound to no GPU, on a node of one: each sees it as its own."""
 
-    def refuse(*unused, **named):
+    def refuse(tensor):  # NCCL connects, and finds it, when the first message is sent
         raise dist.DistBackendError(f"NCCL error in: NCCLUtils.hpp:268\nLast error:\n{nccl}")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(dist, "init_process_group", refuse)
+    monkeypatch.setattr(devices, "best_device", lambda: torch.device("cpu"))
+    made = []
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **named: made.append((backend, *named)))
+    monkeypatch.setattr(dist, "all_reduce", refuse)
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(raised, match=says):
         devices.start_ranks()
+    assert made == [("nccl", "timeout")], "and no device, or each send waits for the one before"
 
 
 def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
@@ -80,3 +73,117 @@ def test_what_asks_to_be_compiled_stays_as_it_is():
 
     assert devices._uncompiled(function) is devices._uncompiled(function, mode="x") is function
     assert devices._uncompiled(mode="x")(function) is function
+
+
+def test_all_groups_wait_as_long():
+    """Megatron's own have half an hour unless they are told."""
+    program = """
+import torch
+from megatron.core import parallel_state
+from nemo_adapt.config import ParallelConfig
+from nemo_adapt.model.build import start_parallel
+start_parallel(ParallelConfig(), 1)
+groups = [group for group in vars(parallel_state).values() if isinstance(group, torch.distributed.ProcessGroup)]
+print(len(groups) > 9, *{group._get_backend(torch.device("cpu")).options._timeout for group in groups})
+"""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
+    answer = subprocess.run([sys.executable, "-c", program], env=os.environ | alone, capture_output=True, text=True)
+    assert answer.stdout == f"True {devices.TIMEOUT}\n", answer.stderr
+
+
+def test_attention_over_varying_shapes_leaves_cudnn_alone():
+    """Also where one such stretch lies in another; then it is what it was before."""
+    enabled = torch.backends.cuda.cudnn_sdp_enabled
+    for before in (True, False):
+        torch.backends.cuda.enable_cudnn_sdp(before)
+        try:
+            with pytest.raises(ZeroDivisionError), devices.varying_shapes():
+                with devices.varying_shapes():
+                    assert not enabled()
+                assert not enabled()
+                raise ZeroDivisionError
+            assert enabled() == before
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp(True)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_documents_apart_have_varying_shapes(monkeypatch, separate):
+    """A sample that is one document has the shape of all others."""
+    seen = []
+
+    def attend(query, key, value, **settings):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return query
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(layers.parallel_state, "get_context_parallel_world_size", lambda: 1)
+    settings = TransformerConfig(num_layers=1, hidden_size=8, num_attention_heads=2, attention_dropout=0.0)
+    heads = torch.zeros(6, 1, 2, 4)
+    documents = torch.tensor([[0, 0, 1, 1, 1, 1]]) if separate else None
+    layers.CoreAttention(settings, 1, None, "self")(heads, heads, heads, documents)
+    assert seen == ([False, False] if separate else [True]) and torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_scores_have_varying_shapes():
+    """Of the model in training, and of a Hugging Face model."""
+    seen = []
+
+    class Texts(dict):
+        def items(self):
+            seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+            raise ZeroDivisionError
+
+    class Chunk:
+        def eval(self):
+            Texts().items()
+
+    alone = {f"get_{name}_parallel_world_size": lambda: 1 for name in ("data", "context", "tensor_model")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, answer in {**alone, "get_data_parallel_rank": lambda: 0}.items():
+            patch.setattr(held_out.parallel_state, name, answer)
+        with pytest.raises(ZeroDivisionError):
+            held_out.nats([Chunk()], [], 8, 1, 8)
+    candidate = SimpleNamespace(folder=None, tokenizer_path=None, tokenizer=None)
+    with pytest.raises(ZeroDivisionError):
+        measure.measure("base", candidate, frozenset(), measure.Plan(Texts(), 8, [], EvaluateConfig()), None)
+    assert seen == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("files", "rank", "is_used", "said"),
+    [
+        ({}, "0", False, "cannot be imported and is not used: No module named 'transformer_engine.pytorch'"),
+        ({"pytorch": "raise OSError('libcublas.so.12: no such file')"}, "0", False, "is not used: libcublas.so.12: no"),
+        ({"pytorch": "raise OSError('libcublas.so.12: no such file')"}, "1", False, ""),
+        ({"pytorch": ""}, "0", True, ""),
+    ],
+    ids=["without its part for torch", "a library is missing", "not the first rank", "whole"],
+)
+def test_a_transformer_engine_that_cannot_be_imported_is_not_there(tmp_path, files, rank, is_used, said):
+    for name, text in {"__init__": "from transformer_engine import common", "common": "", **files}.items():
+        (tmp_path / "transformer_engine").mkdir(exist_ok=True)
+        (tmp_path / "transformer_engine" / f"{name}.py").write_text(text)
+    program = """
+import importlib, sys, torch
+torch.cuda.is_available = lambda: True
+from nemo_adapt import devices
+devices.limit_imports()
+def is_there(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+found = {devices.has_transformer_engine(), *map(is_there, ("transformer_engine", "transformer_engine.common"))}
+print(f"used: {found}")
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "RANK": rank},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = answer.stdout.splitlines()
+    assert lines[-1] == f"used: {{{is_used}}}" and len(lines) == (2 if said else 1) and said in lines[0]

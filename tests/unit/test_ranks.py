@@ -13,6 +13,55 @@ import pytest
 from nemo_adapt import ranks
 from nemo_adapt.errors import UserError
 
+SLOW_RANK = """
+import os, pathlib, signal, sys, time
+kind = sys.argv[-1]
+pathlib.Path(f"ready{os.environ['RANK']}").touch()
+if kind == "takes it later":  # it imports
+    time.sleep(1)
+    signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(85))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(85))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1, signal.SIGTERM])
+    time.sleep(60)
+elif kind == "ends well":
+    while not signal.sigpending():
+        time.sleep(0.05)
+elif kind == "dies":
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1, signal.SIGTERM])
+    time.sleep(60)
+elif kind == "fails":
+    while not signal.sigpending():
+        time.sleep(0.05)
+    sys.exit(1)
+"""
+"""A package whose ranks take their time."""
+LAUNCHES = "import sys; from nemo_adapt import ranks; ranks.launch(2, ['rank', 'train', sys.argv[1]]); print('went on')"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize(("kind", "code"), [("takes it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
+def test_a_signal_that_ranks_cannot_take_yet_or_any_more(tmp_path, number, kind, code):
+    """It comes as soon as they are there."""
+    (tmp_path / "ranks" / "nemo_adapt").mkdir(parents=True)
+    (tmp_path / "ranks" / "nemo_adapt" / "__init__.py").touch()
+    (tmp_path / "ranks" / "nemo_adapt" / "__main__.py").write_text(SLOW_RANK)
+    (tmp_path / "launches.py").write_text(LAUNCHES)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "launches.py"), kind],
+        cwd=tmp_path / "ranks",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    until = time.monotonic() + 100
+    while not all((tmp_path / "ranks" / f"ready{rank}").exists() for rank in range(2)):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == code and "went on" not in out, out
+    assert ("asked to stop; run the same" in out) == (kind in ("ends well", "dies")), out
+
 
 def failed(code, error_file="<N/A>", message=""):
     return SimpleNamespace(
@@ -29,11 +78,17 @@ def test_what_a_rank_has_reported_is_said_however_it_ended(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("codes", "expected"), [([85], 85), ([85, 85], 85), ([85, -15], 85), ([1], 1), ([85, 1], 1), ([-9], 1)]
+    ("codes", "handed", "expected"),
+    [
+        *(([85], (), 85), ([85, 85], (), 85), ([85, -15], (), 85), ([1], (), 1), ([85, 1], (), 1), ([-9], (), 1)),
+        # A rank that could not take the signal yet; the launcher has ended the other.
+        *(([-10, -15], {10}, 85), ([-10, 85], {10}, 85), ([-15, -15], {15}, 85), ([-10, -10], (), 1)),
+        *(([-10, 1], {10}, 1), ([-9, -15], {10}, 1)),
+    ],
 )
-def test_exit_codes(codes, expected, capsys):
+def test_exit_codes(codes, handed, expected, capsys):
     with pytest.raises(SystemExit) as ended:
-        ranks._end_like([failed(code) for code in codes])
+        ranks._end_like([failed(code) for code in codes], handed)
     assert ended.value.code == expected
     assert ("rank 1 was ended by SIGKILL" in capsys.readouterr().err) == (-9 in codes)
 
@@ -146,6 +201,46 @@ assert all(blocked >> (number - 1) & 1 for number in ranks.STOP_SIGNALS), facts[
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+LATE = """
+import os, signal, subprocess, sys, threading, time
+from nemo_adapt import ranks
+from nemo_adapt.train.signals import Signals
+if sys.argv[1] == "kept":
+    signal.pthread_sigmask(signal.SIG_BLOCK, ranks.STOP_SIGNALS)
+    os.kill(os.getpid(), signal.SIGUSR1)  # before it can take it
+with Signals() as signals:
+    print(signals.seen)
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+for number in ranks.STOP_SIGNALS:
+    os.kill(os.getpid(), number)
+print("alive", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("kind", "said", "code"), [("kept", "True\nalive\n", 0), ("taken", "", -signal.SIGUSR1)])
+def test_a_signal_before_and_after_a_training(kind, said, code):
+    """Where it was kept for the training, the process ends with that, and not by a signal. Others go on without it."""
+    done = subprocess.run([sys.executable, "-c", LATE, kind], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == (said, code), done.stderr
+
+
+@pytest.mark.parametrize("stage", ["train", "probe"])
+def test_a_rank_keeps_signals_for_a_training_before_it_reads_anything(stage):
+    """No other stage takes them: its ranks end, also when their parent has."""
+    program = f"""
+import signal, sys
+from nemo_adapt import cli, ranks, recipes
+def read(path):
+    print("torch" in sys.modules, sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])) == sorted(ranks.STOP_SIGNALS))
+    raise SystemExit
+recipes.read = read
+signal.pthread_sigmask(signal.SIG_SETMASK, ranks.STOP_SIGNALS if {stage!r} == "probe" else [])
+cli.command("rank", [{stage!r}, "config.yaml"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"False {stage == 'train'}\n", done.stderr
 
 
 def test_a_signal_before_any_rank_is_there_is_not_lost():

@@ -53,7 +53,12 @@ def test_globs_are_relative_to_here(tmp_path, monkeypatch):
     ("name", "content", "says"),
     [
         ("a.txt", b"", "the file is empty"),
-        ("a.txt", b"\n  \n", "the file is empty"),
+        ("a.txt", b"\n  \n", "holds no document"),
+        ("a.txt", b"\xef\xbb\xbf\n", "holds no document"),
+        ("a.jsonl", b'{"text": " "}\n', "holds no document"),
+        ("a.txt.gz", gzip.compress(b""), "holds no document"),
+        ("a.jsonl", b'{"text": "\\ud83d\\ude00"}\n{"text": "a \\ud800 b"}\n', "line 2 holds half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a \\uDfff"}\n', "line 1 holds half of a surrogate pair"),
         ("a.txt", b"good\nb\xff\xfed\n", "line 2 is not UTF-8"),
         ("a.jsonl", b'{"text": "x"}\n{"txt": "y"}\n', 'line 2 is not a JSON object with a "text" field'),
         ("a.jsonl", b"plain\n", "line 1 is not a JSON object"),
@@ -66,6 +71,43 @@ def test_what_cannot_be_read(tmp_path, name, content, says):
     with pytest.raises(UserError) as error:
         list(text.documents([tmp_path / name]))
     assert says in str(error.value) and str(tmp_path / name) in str(error.value)
+
+
+def test_a_table_of_no_rows_holds_no_document(tmp_path):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet holds no document"):
+        list(text.documents([tmp_path / "a.parquet"]))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path, monkeypatch, parts):
+    monkeypatch.setattr(text_files, "BLOCK", 1000)
+    mark = text_files.BOM
+    for path in write_all_kinds(tmp_path, LINES[:100])[:-1]:
+        raw = {".gz": gzip.decompress, ".zst": zstandard.decompress}.get(path.suffix, bytes)(path.read_bytes())
+        pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
+        path.write_bytes(pack(mark + raw))
+        every = [Part(path, index, parts) for index in range(parts)]
+        assert [line for part in every for line in read(part)] == LINES[:100], path
+        joined = b"".join(block for part in every for block in blocks(part)).split(text_files.END)
+        assert [line.decode().strip() for line in joined if line.strip()] == LINES[:100], path
+    (tmp_path / "b.txt").write_bytes(b"a\n" + mark + b"b\n")
+    assert list(read(Part(tmp_path / "b.txt"))) == ["a", "\ufeffb"]  # elsewhere it is a character
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    (tmp_path / "dangling.txt").symlink_to(tmp_path / "gone.txt")
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "folder")
+    for name, says in {
+        "folder": r"is a folder; give files or a glob, as .*/folder/\*\.txt",
+        "linked": "is a folder",
+        "dangling.txt": "is a link that leads nowhere",
+        "loop.txt": "is a link that leads nowhere",
+    }.items():
+        with pytest.raises(UserError, match=rf"data\.target: .*{name} {says}"):
+            text.expand([str(tmp_path / name)], "data.target")
 
 
 def test_what_is_not_there(tmp_path):

@@ -1,11 +1,13 @@
 """``nemo-adapt verify``: equal models, each kind of difference, and what cannot be compared."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from helpers.tiny import TinyLlama, converted, make_llama
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nemo_adapt import verify
 from nemo_adapt.errors import UserError
@@ -86,3 +88,75 @@ def test_what_cannot_be_compared(model, tmp_path):
         verify.main([str(model), str(tmp_path)])
     with pytest.raises(UserError, match="export the checkpoint first"):
         verify.main([str(model), str(converted(model, tmp_path / "checkpoint")), "text=x"])
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
+def test_a_tolerance_is_a_number_of_0_or_above(model, tolerance):
+    with pytest.raises(UserError, match=rf"tolerance={tolerance}.* is no number of 0 or above"):
+        verify.main([str(model), str(model), f"tolerance={tolerance}"])
+
+
+def test_a_folder_of_checkpoints_stands_for_the_newest(model, tmp_path, capsys):
+    older = changed(model, tmp_path / "older", nudge)
+    converted(older, tmp_path / "checkpoints" / "iter_0000001")
+    converted(model, tmp_path / "checkpoints" / "iter_0000002")
+    for pair in ((model, tmp_path / "checkpoints"), (tmp_path / "checkpoints", tmp_path / "checkpoints")):
+        verify.main([str(place) for place in pair])
+        said = capsys.readouterr().out
+        assert "iter_0000002 is compared" in said and ", 0 are not" in said
+    with pytest.raises(UserError, match="export the checkpoint first"):
+        verify.main([str(model), str(tmp_path / "checkpoints"), "text=x"])
+
+
+def with_tokenizer(model):
+    tokenizer = Tokenizer(
+        models.BPE({sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.save(str(model / "tokenizer.json"))
+    return model
+
+
+def test_logits_are_compared_on_any_text(model, tmp_path, capsys):
+    with_tokenizer(model)
+    other = changed(model, tmp_path / "other", nudge)
+    (tmp_path / "a.txt").write_text("the old house\n")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"content": "the old house"}))
+    given = ([f"text={tmp_path / 'a.txt'}"], [f"text={tmp_path / 'a.jsonl'}", "text_field=content"])
+    found = []
+    for words in given:
+        verify.main([str(model), str(model), *words])
+        assert "logits differ by up to 0\n" in capsys.readouterr().out
+        with pytest.raises(SystemExit, match="1"):
+            verify.main([str(model), str(other), *words])
+        found.append(capsys.readouterr().out.partition("logits differ by up to ")[2])
+    assert found[0] == found[1] and float(found[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.txt", b"", "the file is empty"),
+        ("a.txt", b" \n", "holds no document"),
+        ("a.txt", b"caf\xe9\n", "line 1 is not UTF-8"),
+        ("a.jsonl", b"plain\n", "line 1 is not a JSON object"),
+        ("a.pdf", b"plain\n", "is not one of .txt"),
+    ],
+)
+def test_text_that_cannot_be_compared_on(model, tmp_path, capsys, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        verify.main([str(model), str(model), f"text={tmp_path / name}"])
+    assert says in str(error.value) and str(tmp_path / name) in str(error.value)
+    assert not capsys.readouterr().out  # before the tensors are read
+
+
+def test_logits_of_no_number_are_no_match(model, tmp_path, capsys):
+    def change(tensors):
+        tensors["model.norm.weight"][0] = float("nan")
+
+    other = changed(with_tokenizer(model), tmp_path / "other", change)
+    (tmp_path / "a.txt").write_text("the old house\n")
+    with pytest.raises(SystemExit, match="1"):
+        verify.main([str(model), str(other), f"text={tmp_path / 'a.txt'}"])
+    assert "logits differ by up to inf" in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_what_chooses_the_best_checkpoint_decides_a_training_that_keeps_it(tmp_p
         config = load(*texts, "evaluate.target=tr", "train.score_every=5", *words)
         [step] = [step for step in pipeline.road(config) if step.name == "train"]
         read = step.reads(config, RunFolder.of(config))
-        return steps._deciding(config, step), read.get("text")
+        return steps._deciding(config, step), read.get("train.keep_best")
 
     best = "train.keep_best=true"
     plain, kept = stage(), stage(best)

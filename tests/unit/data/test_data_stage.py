@@ -153,7 +153,7 @@ def test_a_file_that_breaks_while_others_work(base, tmp_path, monkeypatch, kind,
 
 def test_a_large_file_of_nothing_is_empty_however_it_is_cut(base, tmp_path):
     (tmp_path / "a.txt").write_text(" \n" * 5000)
-    with pytest.raises(UserError, match=r"a\.txt: the file is empty"):
+    with pytest.raises(UserError, match=r"a\.txt holds no document"):
         build(tmp_path / "set", base, [tmp_path / "a.txt"], 2)
 
 

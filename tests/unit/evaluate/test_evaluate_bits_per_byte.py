@@ -104,7 +104,7 @@ def test_text_is_cut_after_whole_documents(tmp_path: Path) -> None:
     assert bits_per_byte.read_text(path, int(sizes[2]) - 1) == SENTENCES["tr"][:2]
     assert bits_per_byte.read_text(path, 1) == SENTENCES["tr"][:1]
     path.write_text("\n\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"tr\.txt: the file is empty"):
+    with pytest.raises(UserError, match=r"tr\.txt holds no document"):
         bits_per_byte.read_text(path)
 
 

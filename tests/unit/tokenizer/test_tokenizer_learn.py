@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.byte_level import BYTE_OF
+from nemo_adapt.tokenizer import learn as learning
 from nemo_adapt.tokenizer.learn import Segments, learn
 from nemo_adapt.tokenizer.pieces import Rules, cut_cluster, is_whole, token_bytes
 
@@ -35,6 +36,18 @@ def saved(words, ranks, candidate):
 def learned(words, *rest):
     """``learn`` on (tokens, count) pairs; a token must save two."""
     return learn(Segments.of([tokens for tokens, _ in words]), [count for _, count in words], *rest, 2)
+
+
+def test_a_word_without_end_is_learned_from_in_parts(monkeypatch):
+    lengths = []
+    new_state = learning.joins.new_state
+    monkeypatch.setattr(
+        learning.joins, "new_state", lambda *given: lengths.append(given[3].tolist()) or new_state(*given)
+    )
+    word = "abcd" * 275  # 1,100 tokens
+    chosen = learned([(list(word), 2), (list("abcd"), 1)], [], {}, 3, lambda token: len(token) < 5)
+    assert lengths == [[500, 500, 100, 4]]
+    assert list(chosen) == ["ab", "cd", "abcd"] and chosen["ab"] == 2 * 275 + 1
 
 
 WORDS = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1, max_size=25)

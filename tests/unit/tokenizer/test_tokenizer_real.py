@@ -140,7 +140,8 @@ def test_a_model_folder_serves_as_base(train, tmp_path):
 def test_tamil_of_llama3_keeps_its_marks(train):
     """Its own tokens join marks with parts of letters: without such steps two thirds more tokens were needed."""
     lines = list(text.documents([train["ta"]]))
-    _, found = marks.choose(read(DATA / "tokenizers/llama3"), "auto", lines, partial(choice._propose, []))
+    base = read(DATA / "tokenizers/llama3")
+    _, found = marks.choose(base, "auto", lines, partial(choice._propose, base, []))
     assert found["kept"] and found["tokens_kept"] < 0.75 * found["tokens_split"]
 
 

@@ -238,6 +238,21 @@ def test_asking_for_more_than_the_text_supports_is_said(text, tmp_path, capsys):
     assert f"{added:,} of the 50,000 new tokens asked for: the text supports no more" in capsys.readouterr().out
 
 
+def test_the_progress_says_what_is_learned(text, tmp_path, capsys):
+    base = sentencepiece_base(tmp_path / "base")
+    extend(base, tmp_path / "few", [write(tmp_path / "few.txt", ["evler evler evlerde"])], 200)
+    said = capsys.readouterr().out
+    assert "learning 200 tokens and 100 to spare: " in said and "300/300" not in said
+    guarded = write(tmp_path / "guard.txt", lines(GUARDED, ["", "s", "."], 300, seed=3))
+    extend(base, tmp_path / "again", [text["target"], guarded], 120, guard=[guarded], guard_share=0.0)
+    titles = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("learning")]
+    assert titles[0] == "learning 120 tokens and 100 to spare" and len(titles) == len(set(titles)) > 1
+    assert titles[1].startswith("learning again with ") and titles[1].endswith(" for the guard text")
+    extend(byte_level_base(tmp_path / "bytes"), tmp_path / "marks", [text["target"]], 20)
+    said = capsys.readouterr().out
+    assert "trying tokenizer.keep_marks=false: " in said and "trying tokenizer.keep_marks=true: " in said
+
+
 def test_bad_input_is_one_clear_line(text, tmp_path):
     base = sentencepiece_base(tmp_path / "base")
 
@@ -252,6 +267,7 @@ def test_bad_input_is_one_clear_line(text, tmp_path):
     assert "tokenizer.text names no file" in message(count=1)
     assert "empty.txt" in message(files=[empty], count=2)
     assert "continue" in message(files=[text["target"]], method="continu", count=3)
+    assert "must not be below 0" in message(files=[text["target"]], sample_documents=-5, count=6)
     word_piece = tmp_path / "tokenizer.json"
     model = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}
     word_piece.write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": {**model, "vocab": {"a": 0}}}))

@@ -15,7 +15,7 @@ KINDS = {"sentencepiece": sentencepiece_base, "byte_level": byte_level_base}
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
-    return {"xx": write(folder / "target.txt", target()), "en": write(folder / "en.txt", english())}
+    return {"xx": write(folder / "target.txt", target()), "en": write(folder / "en.txt", english(600))}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -34,7 +34,7 @@ def test_each_row_of_the_sweep_is_what_asking_for_that_size_gives(base, text, tm
     assert [(row["new_tokens"], row["language"]) for row in rows] == [
         (size, language) for size in (0, 20, 40, 80) for language in ("xx", "en")
     ]
-    assert rows[1]["tokens_vs_reference"] == 1.0 and rows[1]["tokens"] == tokens(base, english())
+    assert rows[1]["tokens_vs_reference"] == 1.0 and rows[1]["tokens"] == tokens(base, english(600))
     curve = [row["tokens"] for row in rows if row["language"] == "xx"]
     assert curve == sorted(curve, reverse=True)
     for size, found in zip((20, 40), curve[1:], strict=False):
@@ -48,7 +48,7 @@ def test_each_row_of_the_sweep_is_what_asking_for_that_size_gives(base, text, tm
 
 
 def test_the_target_takes_the_fewest_tokens_that_meet_it(base, text, tmp_path, capsys):
-    english_tokens = tokens(base, english())
+    english_tokens = tokens(base, english(600))
     start = tokens(base, target()) / english_tokens
     asked = round(start / 3, 2)
     out = extend(base, tmp_path / "out", [text["xx"]], 150, parallel=text, target_disparity=asked)
@@ -71,14 +71,10 @@ def test_a_target_out_of_reach_is_said_and_one_already_met_adds_nothing(base, te
     assert TokenMap.load(none).tokens == []
 
 
-def test_settings_that_cannot_be_measured_are_named(base, text, tmp_path):
-    def message(count, **settings):
-        with pytest.raises(UserError) as error:
-            extend(base, tmp_path / str(count), [text["xx"]], 30, **settings)
-        return str(error.value)
-
-    assert "tokenizer.parallel" in message(1, sweep=[10])
-    assert "tokenizer.reference" in message(2, target_disparity=1.1, parallel={"xx": text["xx"]})
-    assert "method=continue" in message(3, sweep=[10], method="union", parallel=text)
-    assert "above 0" in message(4, sweep=[0], parallel=text)
-    assert "above" in message(5, target_disparity=-1.0, parallel=text)
+def test_parallel_text_of_other_lines_sets_no_size(base, text, tmp_path, capsys):
+    shorter = {**text, "en": write(tmp_path / "en.txt", english(599))}
+    with pytest.raises(UserError) as error:
+        extend(base, tmp_path / "out", [text["xx"]], 30, parallel=shorter, target_disparity=1.1)
+    said = "tokenizer.parallel: xx has 600 lines, en 599: line-aligned text is needed"
+    assert said in str(error.value) and "counting words" not in capsys.readouterr().out
+    assert extend(base, tmp_path / "measured", [text["xx"]], 30, parallel=shorter)

@@ -101,6 +101,7 @@ def extend(
     config.tokenizer.new_tokens = new_tokens
     config.tokenizer.method = method
     config.tokenizer.guard_share = guard_share
+    config.tokenizer.parallel = {language: str(path) for language, path in (parallel or {}).items()}
     for key, value in settings.items():
         setattr(config.tokenizer, key, value)
     inputs = {"base": [base], "text": list(text), "guard": list(guard)}
