@@ -22,7 +22,6 @@ from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.data import store
 from nemo_adapt.data.encode import Encoder, Rule
-from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
 from nemo_adapt.text_files import Part
 from nemo_adapt.workers import Seen, common, cores, share

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.worlds import small_world
 
-from nemo_adapt import cli, recipes
+from nemo_adapt import cli, recipe_errors
 from nemo_adapt.config import Config
 
 PAGE = (Path(__file__).parent.parent.parent.parent / "docs/slurm.md").read_text(encoding="utf-8")
@@ -43,4 +43,4 @@ def test_the_commands_are_there():
 def test_every_key_is_one():
     keys = set(re.findall(r"`((?:site|launch|train)\.[a-z_.]+)", PAGE))
     assert len(keys) >= 8
-    assert keys <= set(recipes._known_keys(Config))
+    assert keys <= set(recipe_errors._known_keys(Config))
