@@ -41,7 +41,7 @@ class OfflineConfig:
     auxiliary: str = ""
     """The folder ``auxiliary/`` of a run, for strategies that need what it holds."""
     resize: ResizeConfig = field(default_factory=ResizeConfig)
-    """Strategies and seed, as in a recipe; nothing is padded."""
+    """Strategies and seed, as in a recipe, but for ``probed``: there is no probe here. Nothing is padded."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """``export.shard_mib`` as in a recipe."""
 
