@@ -176,7 +176,7 @@ def is_there(name):
     except ImportError:
         return False
     return True
-found = {devices.has_transformer_engine(), *map(is_there, ("transformer_engine", "transformer_engine.common"))}
+found = {*map(is_there, ("transformer_engine", "transformer_engine.common")), devices.has_transformer_engine()}
 print(f"used: {found}")
 """
     answer = subprocess.run(
