@@ -21,8 +21,8 @@ from nemo_adapt.run_folder import RunFolder
 USAGE = """\
 usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
 
-the road:
-  run         all stages, here; finished ones are skipped
+stages, in order:
+  run         all of them; finished ones are skipped
   tokenizer   extend the base tokenizer with target-language tokens
   data        tokenize all sets of text into Megatron datasets
   auxiliary   token vectors, alignments: for strategies that need them
@@ -37,19 +37,19 @@ the road:
 before a run:
   plan        what a training will need: cluster=NAME [plan.search=true] [json=FILE]
   fertility   measure any tokenizers on any texts: 'tokenizers=[A,B]' parallel=FOLDER out=FOLDER
-  doctor      what is installed here and what stands in for what is not: for bug reports [json=FILE]
+  doctor      installed packages and hardware, and the fallback for each missing one: for bug reports [json=FILE]
 
-on a cluster, and while it goes on:
-  launch      a run as a chain of Slurm jobs: site=NAME [launch.dry_run=true]
-  status      how far a run has come: status runs/NAME [watch=SECONDS] [json=FILE]
+on a cluster, and while a run goes on:
+  launch      submit a run as dependent Slurm jobs, requeued until it is done: site=NAME [launch.dry_run=true]
+  status      progress of a run: status runs/NAME [watch=SECONDS] [json=FILE]
   cancel      end the jobs of a launched run: cancel runs/NAME
   export-hf   any checkpoint -> Hugging Face folder: checkpoint=FOLDER model=FOLDER tokenizer=FOLDER out=FOLDER
 
-after it, and beside it:
-  inspect     new rows among the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
-  verify      are two models the same? Folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
-  compare     any models on texts and tasks: 'models={base: A, other: B}' evaluate.texts.tr=FILE out=FOLDER
-  study       many runs that differ in what is studied, and tables of what made a difference;
+after a run, and beside it:
+  inspect     compare new rows with the base's: norms, neighbours, a plot: run=FOLDER, or base=FOLDER adapted=FOLDER
+  verify      compare two models tensor by tensor, folders or checkpoints: verify A B [text=FILE] [tolerance=1e-5]
+  compare     measure any models on texts and tasks: 'models={base: A, other: B}' evaluate.texts.tr=FILE out=FOLDER
+  study       a grid of runs, and tables of which settings made a difference;
               as a Slurm job array: study.array=TASKS site=NAME [launch.dry_run=true]
   resize-hf   resize a Hugging Face folder without Megatron: model=FOLDER tokenizer=FOLDER out=FOLDER
   export-bridge  any checkpoint -> folder that Megatron-Bridge opens: the words of export-hf

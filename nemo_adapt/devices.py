@@ -1,4 +1,4 @@
-"""The device file: the only one that says cuda, nccl or gloo, and with ``mends`` the only one that patches Megatron.
+"""The device file: the only one that calls torch.cuda or names a backend; with ``patches``, all that patches Megatron.
 
 On a GPU machine Megatron runs as it was written. On a CPU, ``prepare_megatron`` closes the few seams where
 megatron-core assumes CUDA:
@@ -10,8 +10,7 @@ megatron-core assumes CUDA:
 - the Adam of Transformer Engine or apex, which it takes wherever that can be imported, and torch's compiler, which its
   imports ask for (``limit_imports``).
 
-On both, when neither Transformer Engine nor NVIDIA's apex is there, the distributed optimizer runs over torch's AdamW
-and its loading is mended, and passes over memory that change nothing are left out (see ``mends``).
+On both, ``patches`` replaces what megatron-core does wrong or in vain.
 """
 
 import atexit
