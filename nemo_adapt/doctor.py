@@ -1,4 +1,4 @@
-"""``nemo-adapt doctor``: what is installed and found here, and what stands in for what is not.
+"""``nemo-adapt doctor``: installed packages and hardware, and the fallback for each missing one.
 
     nemo-adapt doctor [json=FILE]
 

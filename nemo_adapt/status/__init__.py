@@ -1,1 +1,1 @@
-"""``nemo-adapt status``: how far a run has come, from its folder alone, without torch."""
+"""``nemo-adapt status``: how far a run has come, from its folder and from Slurm, without torch."""
