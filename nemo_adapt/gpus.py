@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from nemo_adapt import ranks
 from nemo_adapt.config import ParallelConfig
@@ -20,6 +21,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS"
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """What torch reads, and what it reads before 2.9."""
+DRIVER = Path("/proc/driver/nvidia")
+"""There where GPUs are, also in a container without ``nvidia-smi``."""
 BLACKWELL = 10
 """The first number of its compute capability."""
 ENGINE = "transformer_engine"
@@ -47,7 +50,7 @@ def _generation() -> float:
     """
     program = shutil.which("nvidia-smi")
     if not program:
-        return float("inf")
+        return 0.0 if DRIVER.exists() else float("inf")
     words = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout

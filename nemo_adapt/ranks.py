@@ -96,9 +96,9 @@ def _end_like(failures: list[Any], handed: Collection[int] = ()) -> NoReturn:
             raise UserError(failure.message) from None
     # A rank ends with it once all have saved; the launcher then ends those that are still on their way out.
     codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in handed}
-    if codes == {MORE_TO_DO}:
-        raise SystemExit(MORE_TO_DO) from None
     if codes and codes <= {MORE_TO_DO, *(-number for number in handed)}:
+        if MORE_TO_DO in codes:  # which has said so
+            raise SystemExit(MORE_TO_DO) from None
         _end_asked()
     for failure in failures:
         if failure.exitcode < 0:

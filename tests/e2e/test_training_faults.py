@@ -17,14 +17,14 @@ from nemo_adapt.checkpoint.whole import complete
 KILLS = int(os.environ.get("NEMO_ADAPT_KILLS", "1"))
 """Random moments at which one rank, and at which all are killed; ``make test-faults`` takes ten of each."""
 SLOW = """
-import os, time
+import os, threading, time
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-sync = os.fsync
-os.fsync = lambda file: (time.sleep({seconds}), sync(file))
+sync, main = os.fsync, threading.main_thread()
+os.fsync = lambda file: (threading.current_thread() == main or time.sleep({seconds}), sync(file))
 from nemo_adapt.cli import main
 main()
 """
-"""The command line as the only rank, where files take their time to be on disk."""
+"""The command line as the only rank, where tensors take their time to be on disk."""
 CUT = """
 import io, os, signal
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")

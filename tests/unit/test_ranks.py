@@ -91,7 +91,9 @@ def test_exit_codes(codes, handed, expected, capsys):
         ranks._end_like([failed(code) for code in codes], handed)
     assert ended.value.code == expected
     is_said = expected == 1 and any(code < 0 for code in codes)
-    assert ("rank 1 was ended by SIGKILL" in capsys.readouterr().err) == is_said
+    said = capsys.readouterr()
+    assert ("rank 1 was ended by SIGKILL" in said.err) == is_said
+    assert ("asked to stop" in said.out) == (expected == 85 and 85 not in codes), "a rank that has saved says it"
 
 
 def test_a_process_that_is_starting_does_not_take_a_training_s_signals():

@@ -267,7 +267,6 @@ def test_bad_input_is_one_clear_line(text, tmp_path):
     assert "tokenizer.text names no file" in message(count=1)
     assert "empty.txt" in message(files=[empty], count=2)
     assert "continue" in message(files=[text["target"]], method="continu", count=3)
-    assert "must not be below 0" in message(files=[text["target"]], sample_documents=-5, count=6)
     word_piece = tmp_path / "tokenizer.json"
     model = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}
     word_piece.write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": {**model, "vocab": {"a": 0}}}))
