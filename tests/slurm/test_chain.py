@@ -79,11 +79,11 @@ def test_what_all_ranks_have_to_say_is_said_once(whole, prepared):
 
 def test_a_folder_that_the_nodes_do_not_share(whole, world):
     """Each node has a file system of its own where the run's folder is."""
-    place = world / "unshared"
-    (place / "runs").mkdir(parents=True)
+    place = world / "runs" / "unshared"
+    place.mkdir(parents=True)
     for node in whole.nodes:
-        whole.on(node, "mount", "-t", "tmpfs", "none", str(place / "runs"))
-    run = Launched(whole, world, "../unshared/runs/alone")
+        whole.on(node, "mount", "-t", "tmpfs", "none", str(place))
+    run = Launched(whole, world, "unshared/alone")
     try:
         run.launch(*BRIEF)
         run.until_state("prepare", "FAILED")
@@ -100,7 +100,7 @@ def test_a_folder_that_the_nodes_do_not_share(whole, world):
         assert f"nemo-adapt: error: {node} does not see the run's folder" in log
     finally:
         for node in whole.nodes:
-            whole.on(node, "umount", str(place / "runs"))
+            whole.on(node, "umount", str(place))
 
 
 def test_what_slurm_refuses(whole, world):
