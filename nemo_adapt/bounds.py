@@ -38,8 +38,6 @@ def check_numbers(config: Config) -> None:
             key, value = f"{section.name}.{entry.name}", getattr(part, entry.name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 _check(key, value, BOUNDS.get(key, NOT_NEGATIVE))
-    for number, phase in enumerate(config.train.phases):
-        _check(f"train.phases.{number}.lr", phase.lr, NOT_NEGATIVE)
 
 
 def _check(key: str, value: Any, bounds: Bounds) -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_adapt import __version__, gpus, manual, pipeline, ranks, recipe_files, recipes
+from nemo_adapt import __version__, cuda_environment, manual, pipeline, ranks, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.output import outlive_readers
@@ -102,7 +102,7 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
-        with said_when_full():
+        with file_errors_explained():
             command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def said_when_full() -> Iterator[None]:
+def file_errors_explained() -> Iterator[None]:
     """A full disk, and a place that cannot be written or read, are the user's to mend: ``UserError``."""
     try:
         yield
@@ -145,7 +145,7 @@ def command(name: str, words: list[str]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that has started it hands it on
         ranks.hear_parents_end(signal.SIGTERM)  # it would go on alone, on the memory that the next start needs
         config = recipes.read(Path(words[1]))
-        os.environ.update(gpus.settings(config.parallel, os.environ))
+        cuda_environment.set_up(config.parallel)
         pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
@@ -159,7 +159,7 @@ def command(name: str, words: list[str]) -> None:
     stage = pipeline.stage_named(name, ["recipes", *BESIDE])
     config = recipes.of_words(words)
     if ranks.already_started():
-        os.environ.update(gpus.settings(config.parallel, os.environ))
+        cuda_environment.set_up(config.parallel)
     if stage == "run":
         pipeline.run_all(config)
         _say_result(config)

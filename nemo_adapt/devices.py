@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nemo_adapt import gpus, patches
+from nemo_adapt import engine_import, gpus, patches
 
 TIMEOUT = timedelta(hours=12)
 """How long a rank waits for another: one may be tokenizing a corpus."""
@@ -62,7 +62,7 @@ def best_device() -> torch.device:
 
 def has_transformer_engine() -> bool:
     """True when Transformer Engine can be used; its layers then replace ours."""
-    return on_gpu() and gpus.engine_loads()
+    return on_gpu() and engine_import.engine_loads()
 
 
 def has_apex() -> bool:
@@ -78,7 +78,7 @@ def limit_imports() -> None:
     compiled there: to mark its functions alone imports torch's compiler, which is slow.
     """
     if on_gpu():
-        has_transformer_engine()
+        has_transformer_engine()  # one that cannot be imported counts as not installed from here on
         return
     for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there

@@ -18,7 +18,7 @@ from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint.copy import check
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.checkpoint.whole import CHECKPOINTS, best, complete
+from nemo_adapt.checkpoint.whole import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
@@ -45,11 +45,10 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 def chosen_checkpoint(train: Path, which: str) -> Path:
     """The ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none."""
     found = {place.name: place for place in complete(train / CHECKPOINTS)}
-    names = {"last": max(found, default=""), "best": best(train / CHECKPOINTS)[0]}
-    if which not in names:
-        raise UserError(f"export.checkpoint={which!r} is not one of {', '.join(names)}")
+    check_which(which)
+    names = {LAST_ONE: max(found, default=""), BEST_ONE: best(train / CHECKPOINTS)[0]}
     if names[which] not in found:
-        hint = "train with train.keep_best=true" if which == "best" else "run the train stage first"
+        hint = "train with train.keep_best=true" if which == BEST_ONE else "run the train stage first"
         raise UserError(f"{train} has no {which} checkpoint: {hint}")
     return found[names[which]]
 

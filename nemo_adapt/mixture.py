@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,12 @@ def text_sets(config: Config) -> dict[str, TextSet]:
 def held_out_texts(config: Config) -> dict[str, Path]:
     """The file of held-out text of each language, which nothing is trained on."""
     return {name: expand([text], f"evaluate.texts.{name}")[0] for name, text in config.evaluate.texts.items()}
+
+
+def check_target(target: str, texts: Collection[str]) -> None:
+    """``UserError`` for an ``evaluate.target`` that is none of the languages of the held-out texts."""
+    if target not in texts:
+        raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts ({', '.join(texts)})")
 
 
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:

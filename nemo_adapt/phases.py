@@ -6,6 +6,7 @@ tokens at a learning rate of 1e-3). They take their steps from the recipe's firs
 same data and number of steps.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +69,7 @@ def own_phases(train: TrainConfig, bytes_per_token: float = 0.0) -> list[PhaseCo
         raise UserError("train.phases is empty: give at least one phase, train.phases=[{train: all, steps: 1000}]")
     for phase in train.phases:
         trained(phase)
-        if phase.lr <= 0:
+        if not 0 < phase.lr < math.inf:  # nor is NaN
             raise UserError(f"train.phases: lr={phase.lr} must be above 0")
     return [_in_steps(phase, train, bytes_per_token) for phase in train.phases]
 

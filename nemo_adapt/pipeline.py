@@ -7,10 +7,11 @@ from functools import partial
 from nemo_adapt import gpus, ranks, reads
 from nemo_adapt.artifact import HashOf, input_hash
 from nemo_adapt.bounds import check_numbers
+from nemo_adapt.checkpoint.whole import check_which
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import text_sets
+from nemo_adapt.mixture import check_target, text_sets
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, claim
@@ -32,8 +33,6 @@ BEST = {
 }
 """What decides which checkpoint is the best one."""
 SCORED = ("evaluate", "train.seq_length", TEXT)
-CHECKPOINTS = ("last", "best")
-"""Which one is exported."""
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
@@ -180,13 +179,12 @@ def check_steps(config: Config, steps: list[Step]) -> None:
 def check_end(config: Config, stages: set[str]) -> None:
     """``UserError`` for what the last stages ask for and those before do not give."""
     which, texts, target = config.export.checkpoint, config.evaluate.texts, config.evaluate.target
-    if "export" in stages and which not in CHECKPOINTS:
-        raise UserError(f"export.checkpoint={which!r} is not one of {', '.join(CHECKPOINTS)}")
+    if "export" in stages:
+        check_which(which)
     if {"train", "export"} <= stages and which == "best" and not config.train.keep_best:
         raise UserError("export.checkpoint=best needs train.keep_best=true: or no checkpoint is chosen while training")
-    if "evaluate" in stages and target and texts and target not in texts:
-        known = ", ".join(texts)
-        raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts, which has {known}")
+    if "evaluate" in stages and target and texts:
+        check_target(target, texts)
 
 
 def _run(config: Config, steps: list[Step]) -> None:

@@ -109,8 +109,9 @@ def training(config: Config, run: RunFolder) -> Inputs:
     what is scored has to be there."""
     train = config.train
     texts = held_out_texts(config) if train.score_every else {}
-    chooses = [texts[name] for name in (config.evaluate.target,) if train.keep_best and name in texts]
-    return {**resizing(config, run), **_data(config, run), **({"train.keep_best": chooses} if chooses else {})}
+    target = config.evaluate.target
+    chooses = {"train.keep_best": [texts[target]]} if train.keep_best and target in texts else {}
+    return {**resizing(config, run), **_data(config, run), **chooses}
 
 
 def probing(config: Config, run: RunFolder) -> Inputs:

@@ -61,7 +61,7 @@ def explain(error: Exception, schema: type = Config) -> str:
         if isinstance(cause, InterpolationToMissingValueError):
             return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
     keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
-    reason = str(keyed or chain[-1] or chain[0]).strip().splitlines()[0]
+    reason = str(keyed or chain[-1]).strip().splitlines()[0]
     return f"{keyed.full_key}: {_plainer(reason, keyed)}" if keyed else reason  # type: ignore[attr-defined]
 
 

@@ -128,9 +128,9 @@ def typed(config: Any) -> Config:
     if missing:
         raise UserError(f"no value for {', '.join(missing)}: set it in the recipe or on the command line")
     found = cast(Config, OmegaConf.to_object(config))
-    name = found.run.name
-    if not name or name.startswith("/") or ".." in Path(name).parts or name in (".", ".."):
-        raise UserError(f"run.name={name!r}: it names a folder in run.dir={found.run.dir}")
+    name = Path(found.run.name)
+    if not name.parts or name.is_absolute() or ".." in name.parts:
+        raise UserError(f"run.name={found.run.name!r}: it names a folder in run.dir={found.run.dir}")
     return found
 
 

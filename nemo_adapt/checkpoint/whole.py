@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.artifact import file_hash, write_json
+from nemo_adapt.errors import UserError
 
 METADATA = ".metadata"
 COMMON = "common.pt"
@@ -18,6 +19,8 @@ SMALL = (METADATA, COMMON, "metadata.json")
 
 CHECKPOINTS = "checkpoints"
 """A training's folder of them."""
+LAST_ONE, BEST_ONE = "last", "best"
+"""Which of them is exported."""
 SCORE = "score.json"
 """Beside the files of a checkpoint that was the best of its training when it was saved: how it scored."""
 
@@ -30,6 +33,12 @@ def complete(folder: Path) -> list[Path]:
 def step_of(checkpoint: Path) -> int:
     """The steps that had been made when a checkpoint was saved, by its name."""
     return int(checkpoint.name.removeprefix("iter_"))
+
+
+def check_which(which: str) -> None:
+    """``UserError`` for a choice of ``export.checkpoint`` that there is not."""
+    if which not in (LAST_ONE, BEST_ONE):
+        raise UserError(f"export.checkpoint={which!r} is not one of {LAST_ONE}, {BEST_ONE}")
 
 
 def score_of(checkpoint: Path) -> dict[str, Any]:

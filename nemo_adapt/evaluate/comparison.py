@@ -15,6 +15,7 @@ from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.render import render
 from nemo_adapt.evaluate.report import About, Prompted, Report, Sample, collect
 from nemo_adapt.evaluate.tasks import harness, load, scores
+from nemo_adapt.mixture import check_target
 
 TASKS = "tasks"
 """Folder of the harness's tasks, beside the report."""
@@ -90,6 +91,5 @@ def languages_in_order(settings: EvaluateConfig, reference: str, files: Mapping[
         raise UserError("evaluate.texts is empty: give a held-out text, evaluate.texts.LANG=FILE")
     others = [language for language in files if language != reference]
     target = settings.target or (others or [reference])[0]
-    if target not in files:
-        raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts ({', '.join(files)})")
+    check_target(target, files)
     return sorted(files, key=lambda language: (language != target, language != reference))

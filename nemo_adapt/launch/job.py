@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from nemo_adapt import gpus, pipeline, ranks, recipes
+from nemo_adapt import cuda_environment, pipeline, ranks, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.chain import Kind, chain
 from nemo_adapt.launch.places import Place
@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     job = jobs[name]
     if job.kind is Kind.RANKS:
         ranks.adopt_slurm(least=1)
-        os.environ.update(gpus.settings(config.parallel, os.environ))
+        cuda_environment.set_up(config.parallel)
     try:
         pipeline.run_stages(config, job.stages)
     except SystemExit as ended:

@@ -1,6 +1,5 @@
 """A GPTModel from a family's ``Shape``, as this rank's part of the chosen layout."""
 
-import os
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-from nemo_adapt import devices, gpus
+from nemo_adapt import cuda_environment, devices
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import (
@@ -57,7 +56,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
     Raises ``UserError`` when the world size is no multiple of ``tp * pp * cp``.
     """
     devices.prepare_megatron()
-    os.environ.update(gpus.settings(parallel, os.environ))  # where it was not done before torch was imported
+    cuda_environment.set_up(parallel)  # where it was not done before torch was imported
     devices.start_ranks()
     world_size = dist.get_world_size()
     size = parallel.tp * parallel.pp * parallel.cp

@@ -64,7 +64,8 @@ def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str,
     """Give a checkpoint whose tensors are written its name, and delete what is older than the ``keep`` newest.
 
     ``score``: its bits per byte and what they are of, if no checkpoint has fewer. On any error the one before stays,
-    and ``partial`` does not. ``UserError`` where another start has the folder now.
+    and ``partial`` does not. ``UserError`` where another start has the folder now; where
+    one that has not saved the same step, its checkpoint stays.
     """
     try:
         write_common(partial)
@@ -73,9 +74,11 @@ def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str,
         seal(partial)
         _sync(partial)
         fence.check()
+        if place.is_dir() and not damage(place):  # another start has saved the step: a later one, or it stood still
+            fence.check()
+            shutil.rmtree(partial, ignore_errors=True)
+            return
         if place.is_dir():
-            if not damage(place):  # ours begins behind the newest that was whole: a later start's
-                raise UserError(f"{place} is there already: another start of this run has saved it")
             _set_aside(place)
         partial.rename(place)
     except BaseException as error:

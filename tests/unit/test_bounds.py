@@ -39,7 +39,6 @@ def test_recipes_are_within_them(name):
         ("tokenizer.target_disparity=-1", "tokenizer.target_disparity=-1.0 must be at least 0"),
         ("train.clip_grad=-1", "train.clip_grad=-1.0 must be at least 0"),
         ("train.z_loss=inf", "train.z_loss=inf must be at least 0"),
-        ("train.phases=[{steps: 3, lr: nan}]", "train.phases.0.lr=nan must be at least 0"),
     ],
 )
 def test_numbers_that_mean_nothing(word, says):
@@ -59,7 +58,7 @@ def test_they_are_said_before_anything_starts(tmp_path):
     [
         (["export.checkpoint=best"], "export.checkpoint=best needs train.keep_best=true"),
         (["export.checkpoint=newest"], "'newest' is not one of last, best"),
-        (["evaluate.texts.tr=/x", "evaluate.target=xx"], "'xx' is not a language of evaluate.texts, which has tr"),
+        (["evaluate.texts.tr=/x", "evaluate.target=xx"], "'xx' is not a language of evaluate.texts \\(tr\\)"),
     ],
 )
 def test_what_the_last_stages_lack_is_said_before_the_first(words, says):

@@ -41,6 +41,8 @@ MISTAKES = {
     "below 1": (config_of(("all", -5)), "it has steps=-5"),
     "two budgets": (config_of(("all", 5, 1e-4, 100)), "it has steps=5, tokens=100"),
     "no lr": (config_of(("all", 5, 0.0)), "lr=0.0 must be above 0"),
+    "an lr that is no number": (config_of(("all", 5, float("nan"))), "lr=nan must be above 0"),
+    "an infinite lr": (config_of(("all", 5, float("inf"))), "lr=inf must be above 0"),
     "twice": (config_of(("all+layers:1", 5)), "names a part twice"),
     "rows twice": (config_of(("new_rows+output", 5)), "the output layer's new rows are part of it"),
     "backwards": (config_of(("layers:4-1", 5)), "goes from layer 4 to 1"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nemo_adapt import pipeline, recipes, steps
+from nemo_adapt import artifact, pipeline, recipes, steps
 from nemo_adapt.errors import UserError
 from nemo_adapt.mixture import bytes_per_token, text_sets, token_shares
 from nemo_adapt.reads import training
@@ -75,6 +75,28 @@ def test_what_chooses_the_best_checkpoint_decides_a_training_that_keeps_it(tmp_p
     assert kept != plain and kept[1] == [tmp_path / "tr.txt"]
     assert stage(best, "train.score_every=6")[0] != kept[0] != stage(best, "evaluate.target=en")[0]
     assert stage(best, target="other") == (kept[0], [tmp_path / "other.txt"])
+
+
+def test_an_interrupted_training_may_begin_and_stop_to_keep_its_best(tmp_path):
+    """And choose it by another text; nothing else may change."""
+    for name in ("tr", "other"):
+        (tmp_path / f"{name}.txt").write_text(name)
+
+    def stage(*words, target="tr"):
+        texts = [f"evaluate.texts.tr={tmp_path / target}.txt", "evaluate.target=tr", "train.score_every=5"]
+        config = load(*texts, *words)
+        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        read = {
+            key: paths for key, paths in step.reads(config, RunFolder.of(config)).items() if key.startswith("train")
+        }
+        deciding = steps._deciding(config, step)
+        return artifact.Stage("train", tmp_path / "train", deciding, read, step.resumable, step.grows)
+
+    best = "train.keep_best=true"
+    for changed in (stage(), stage(best), stage(best, target="other"), stage(best, "train.score_bytes=9"), stage()):
+        changed.prepare()
+    with pytest.raises(UserError, match=r"other settings \(train\.weight_decay\)"):
+        stage(best, "train.weight_decay=0.5").prepare()
 
 
 def test_sets_of_a_recipe_are_changed_and_added(tmp_path):

@@ -1,7 +1,9 @@
 """The folder of checkpoints, at moments at which a start is killed, stands still, or meets a disk that says no."""
 
+import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,12 @@ class Owner:
     """A fence that does not look into a file."""
 
     token: str = "mine"
-    is_replaced: bool = False
+    answers: int = 1000
+    """How often it may ask before another start has the folder."""
 
     def check(self):
-        if self.is_replaced:
+        self.answers -= 1
+        if self.answers < 0:
             raise UserError("another start")
 
 
@@ -78,7 +82,7 @@ def test_a_start_deletes_what_others_left_half_written(folder):
     assert names(folder) == ["iter_0000002"]
     written(folder, 4, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.take_over(folder, Owner(is_replaced=True), None)
+        folder_of.take_over(folder, Owner(answers=0), None)
     assert names(folder) == ["iter_0000002", "iter_0000004.later.partial"]
 
 
@@ -99,10 +103,38 @@ def test_a_start_that_stood_still_deletes_nothing_of_a_later_one(folder):
     partial, place = written(folder, 4, token="first", tensors=b"first")
     put(folder, 4, token="later", keep=1)
     written(folder, 6, token="later")
-    with pytest.raises(UserError, match="another start of this run has saved it"):
-        folder_of.put(partial, place, Owner("first"), 1, None)
+    with pytest.raises(UserError, match="another start"):
+        folder_of.put(partial, place, Owner("first", answers=1), 1, None)
     assert names(folder) == ["iter_0000004", "iter_0000006.later.partial"] and not damage(place)
     assert (place / "__0_0.distcp").read_bytes() == b"1234"
+
+
+def test_one_that_stood_still_may_have_saved_before_the_owner_does(folder):
+    """The owner's training goes on: what is there of the step is the same."""
+    put(folder, 4, token="first", tensors=b"first")
+    put(folder, 4, token="owner")
+    assert names(folder) == ["iter_0000004"] and not damage(folder / "iter_0000004")
+    assert (folder / "iter_0000004/__0_0.distcp").read_bytes() == b"first"
+
+
+def test_small_files_are_on_the_disk_before_the_name_is(folder, monkeypatch):
+    synced = []
+    sync, rename = os.fsync, Path.rename
+
+    def noted_sync(number):
+        synced.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+        sync(number)
+
+    def noted_rename(place, to):
+        synced.append(f"-> {to.name}")
+        return rename(place, to)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    put(folder, 2)
+    before = {Path(name).name for name in synced[: synced.index("-> iter_0000002")]}
+    assert before >= {".metadata", "common.pt", "metadata.json", "files.json", "iter_0000002.mine.partial"}
+    assert str(folder) in synced[synced.index("-> iter_0000002") :]
 
 
 def test_a_damaged_one_of_the_same_step_is_replaced(folder):
@@ -154,5 +186,5 @@ def test_an_error_leaves_nothing_half_written(folder, monkeypatch):
     monkeypatch.undo()
     partial, place = written(folder, 4)
     with pytest.raises(UserError, match="another start"):
-        folder_of.put(partial, place, Owner(is_replaced=True), 2, None)
+        folder_of.put(partial, place, Owner(answers=0), 2, None)
     assert names(folder) == ["iter_0000002"]
