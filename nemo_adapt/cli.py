@@ -78,8 +78,11 @@ BESIDE = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are no stage of a run: the module whose ``main(words)`` does each."""
-NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
-"""Errors of files that are in the way, or of folders that cannot be written."""
+NO_PLACE = (
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
+)
+"""Errors of files that are not there or in the way, or of folders that cannot be written."""
 INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
 """The same for what our own scripts start."""
 
@@ -126,7 +129,7 @@ def file_errors_explained() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_PLACE and error.filename:
-            raise UserError(f"{error.filename}: {error.strerror}: choose another place, or mend its rights") from None
+            raise UserError(f"{error.filename}: {error.strerror}; give another path, or mend this one") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" (at {error.filename})" if error.filename else ""

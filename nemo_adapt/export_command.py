@@ -68,8 +68,8 @@ def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
     held = opened.sizes.get(EMBEDDING, (rows,))[0]
     if size > min(rows, held):
         raise UserError(
-            f"{tokenizer} has {size:,} tokens, and {opened.folder} rows for {min(rows, held):,}: give the tokenizer "
-            "that the model was trained with"
+            f"{tokenizer} has {size:,} tokens, and of the {held:,} rows of {opened.folder} {min(rows, held):,} would "
+            "be exported: give the tokenizer that the model was trained with, and its token_map.json"
         )
 
 

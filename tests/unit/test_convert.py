@@ -253,6 +253,22 @@ def test_a_full_disk_is_one_line_and_no_result(model, tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere/out", "{folder}/file/out"])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, where nothing can be made")
+def test_a_place_where_nothing_can_be_made_is_one_line(model, tmp_path, monkeypatch, capsys, place):
+    """A folder that cannot be written, and a file where a folder should be."""
+    (tmp_path / "file").touch()
+    out = place.format(folder=tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["nemo-adapt", "resize-hf", f"model={model}", f"tokenizer={tmp_path}/tokenizer", f"out={out}"]
+    )
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.startswith(f"nemo-adapt: error: {Path(out).parent}") and said.count("\n") == 1
+    assert said.endswith("; give another path, or mend this one\n")
+
+
 def test_a_full_disk_is_said_wherever_it_is_met(model, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -314,7 +330,9 @@ def test_a_tokenizer_that_the_tables_have_no_rows_for_is_refused(model, tmp_path
     checkpoint = converted(model, tmp_path / "checkpoint")
     save_tokenizer(tmp_path / "other", ["one", "two"])
     words = [f"model={model}", f"tokenizer={tmp_path}/other", f"checkpoint={checkpoint}", f"out={tmp_path / 'out'}"]
-    with pytest.raises(UserError, match=r"other has 26\d tokens, and .*checkpoint rows for 256"):
+    with pytest.raises(
+        UserError, match=r"other has 26\d tokens, and of the 256 rows of .*checkpoint 256 would be exported"
+    ):
         export_command.main(words)
     assert not (tmp_path / "out").exists()
 
