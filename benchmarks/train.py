@@ -21,8 +21,8 @@ On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, ag
 torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest way of a plain loop; nemo_adapt
 has fp32 master weights, moments and gradients. One contestant at a time has the card, in two rounds. MFU is the share
 of the card's own rate in matrix products (`devices.matmul_rate`), and, where the card is known, of the peak in its data
-sheet, as in published MFUs. By `nemo_adapt.plan` nemo_adapt takes 45 GiB for the 1B and 66 GiB for the 3B. `--quick`:
-one round, of the 1B unless `--size` names another.
+sheet, as in published MFUs. Micro batches are what a card of 80 GB has room for by our plan. `--quick`: one round, of
+the 1B unless `--size` names another.
 
 Most of a GPU run is not timed: models are made and converted, loops start and compile. Where a call may take only ten
 minutes, give each model one: `--size 1B`, then `--size 3B`.
