@@ -1,4 +1,4 @@
-"""Vectors of base tokens and of new tokens in one space, by a bilingual dictionary (WECHSEL, arXiv 2112.06598)."""
+"""Vectors of base and new tokens in one space, aligned by a bilingual dictionary (WECHSEL, arXiv 2112.06598)."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,17 +18,18 @@ from nemo_adapt.progress import say
 from nemo_adapt.token_map import TokenMap
 
 WORD = re.compile(r"\w+|[^\w\s]")
-"""Words and punctuation marks: what vectors are trained for."""
+"""Words and punctuation marks, for which vectors are trained."""
 
 Table = npt.NDArray[np.float32]
 
 
 def make(config: Config, inputs: Inputs) -> dict[str, Table]:
-    """``source`` [source vocab, dims] and ``target`` [new tokens, dims], float32; a zero row: the token has none.
+    """Return ``source`` [source vocab, dims] and ``target`` [new tokens, dims], float32; zero rows for tokens without
+    a vector.
 
-    Word vectors with character n-grams are trained on ``source_text`` and ``text``; the source's are rotated onto the
-    target's by the orthogonal matrix that fits the dictionary's pairs best (Procrustes). ``UserError`` for a dictionary
-    that cannot be read or has no pair of words that both texts know.
+    Word vectors with character n-grams are trained on ``source_text`` and ``text``. The source vectors are rotated
+    onto the target's by the orthogonal matrix that fits the dictionary's pairs best (Procrustes). ``UserError`` for a
+    dictionary that cannot be read or has no pair with both words in the texts.
     """
     folder = inputs["tokenizer"][0]
     contents = documents.token_contents(hf_tokenizer.load(folder))
@@ -48,7 +49,7 @@ def _words(batch: list[str]) -> Iterable[list[str]]:
 
 
 class Words:
-    """Trained word vectors, and what they say of words and parts of words that they were not trained on."""
+    """Trained word vectors, and vectors of other words and subwords, computed from n-grams."""
 
     def __init__(self, vectors: Any) -> None:
         self.vectors = vectors
@@ -57,17 +58,20 @@ class Words:
             self.trained[buckets] = True
 
     def of_tokens(self, contents: Sequence[bytes]) -> Table:
-        """A vector for each token's text, without outer spaces: [tokens, dims]."""
+        """Return the vector of each token's text without outer spaces: [tokens, dims], float32.
+
+        Zeros for tokens without one, such as parts of a UTF-8 character.
+        """
         found = np.zeros((len(contents), self.vectors.vector_size), dtype=np.float32)
         for row, content in enumerate(contents):
             try:
                 found[row] = self.of_word(content.decode().strip())
-            except UnicodeDecodeError:  # a part of a character
+            except UnicodeDecodeError:
                 continue
         return found
 
     def of_word(self, word: str) -> Table:
-        """The word's own vector, or the mean of its n-grams' that the text has; zero without any."""
+        """Return the word's own vector, else the mean over its n-grams that were trained, else zeros: [dims]."""
         from gensim.models.fasttext import ft_ngram_hashes
 
         if word in self.vectors.key_to_index:
@@ -79,7 +83,10 @@ class Words:
 
 
 def read_dictionary(path: Path) -> list[tuple[str, str]]:
-    """Pairs of a source and a target word, one a line, a tab or spaces between; ``UserError`` naming the line."""
+    """Return (source word, target word) pairs: one per line, separated by a tab or spaces; blank lines are skipped.
+
+    ``UserError`` for text that is not UTF-8, and for a line that is not two words, with its number.
+    """
     pairs = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -96,9 +103,10 @@ def read_dictionary(path: Path) -> list[tuple[str, str]]:
 
 
 def rotation(source: Words, target: Words, pairs: list[tuple[str, str]], path: Path) -> npt.NDArray[np.float64]:
-    """The orthogonal matrix W [dims, dims] for which source vectors @ W are nearest the target's, over all pairs.
+    """Return the orthogonal [dims, dims] matrix W that brings source vectors @ W closest to the target vectors.
 
-    As in the authors' program each word is also looked up in lower case and as a title.
+    As in the authors' program, each word is also looked up in lower case and in title case. ``UserError`` if no pair
+    has vectors for both words.
     """
     known = dict.fromkeys(
         (first, second)

@@ -1,7 +1,7 @@
-"""Training static vectors with gensim's fastText: streamed, and the same bits every time.
+"""Training of static vectors with gensim's fastText: streamed and bitwise reproducible.
 
-gensim's own hash and one worker make it repeatable: with more workers the order of updates, and so the result, is left
-to chance. It costs the speed of the other cores.
+This takes a hash that is the same in every process, and a single worker: with several, the order of the updates, and
+so the result, varies. The price is that only one core trains.
 """
 
 import zlib
@@ -15,23 +15,24 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
 
 LONGEST = 10_000
-"""Tokens of one sentence that gensim looks at (its MAX_WORDS_IN_BATCH); longer ones are cut."""
+"""Longest sentence, in tokens, that gensim reads (its MAX_WORDS_IN_BATCH); longer ones are split."""
 NEGATIVE, LEARNING_RATE, SUBSAMPLING = 10, 0.05, 1e-4
-"""10 negative samples as FOCUS and WECHSEL train; the others are fastText's defaults (``-lr``, ``-t``)."""
+"""10 negative samples as in FOCUS and WECHSEL; the others are fastText's defaults (``-lr``, ``-t``)."""
 SHORTEST_NGRAM, LONGEST_NGRAM = 3, 6
-"""Characters of n-grams: fastText's defaults (``-minn``, ``-maxn``), the marks of a word's ends included."""
+"""Characters of an n-gram, word boundary marks included: fastText's defaults (``-minn``, ``-maxn``)."""
 MOST_COUNTED = 10_000_000
-"""Different words that are counted at once; gensim then forgets the rarest. About a GiB."""
+"""Distinct words that are counted, about 1 GiB; beyond that gensim drops the rarest."""
 
 Cut = Callable[[list[str]], Iterable[list[str]]]
-"""Documents -> their words or tokens."""
+"""Documents -> the words or tokens of each."""
 
 
 def train(title: str, files: list[Path], field: str, cut: Cut, settings: AuxiliaryConfig) -> Any:
-    """gensim's word vectors (``FastTextKeyedVectors``) of the text in ``files``, as ``cut`` cuts it into words.
+    """Train gensim's word vectors (``FastTextKeyedVectors``) on the text in ``files``, split into words by ``cut``.
 
-    CBOW, as in FOCUS and WECHSEL. The text is read ``settings.epochs`` + 1 times; memory holds the vocabulary and
-    (words + buckets) x dims numbers, twice. ``UserError`` where no word occurs ``settings.min_count`` times.
+    CBOW, as in FOCUS and WECHSEL. The text is read ``settings.epochs`` + 1 times; memory holds the vocabulary and twice
+    (words + buckets) x dims numbers. ``title`` is for the progress bar. ``UserError`` if no word occurs
+    ``settings.min_count`` times.
     """
     from gensim.models.fasttext import FastText
 
@@ -62,7 +63,7 @@ def train(title: str, files: list[Path], field: str, cut: Cut, settings: Auxilia
 
 
 class Corpus:
-    """The text as gensim wants it: sentences, as often as it asks."""
+    """The text as an iterable of sentences (lists of words) that gensim can iterate over once per pass."""
 
     def __init__(self, title: str, files: list[Path], field: str, cut: Cut, passes: int) -> None:
         self.title, self.files, self.field, self.cut, self.passes = title, files, field, cut, passes
@@ -80,5 +81,5 @@ class Corpus:
 
 
 def _stable_hash(word: str) -> int:
-    """Python's own ``hash`` of a string differs from process to process."""
+    """Return a hash that is the same in every process, unlike Python's ``hash`` of a string."""
     return zlib.crc32(word.encode())

@@ -1,4 +1,4 @@
-"""Which base tokens stand where a new token stands, counted over the target text."""
+"""Overlaps of new and base tokens: which base tokens cover the same bytes as a new token, counted in target text."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,19 +14,20 @@ from nemo_adapt.progress import Bar, say
 from nemo_adapt.token_map import TokenMap
 
 BATCH = 1000
-"""Documents cut by the tokenizers at once."""
+"""Documents per tokenizer call."""
 PENDING = 4_000_000
-"""Meetings that wait to be added up: bounds the memory to some hundred MiB besides the result."""
+"""Overlaps that are buffered before they are summed: limits memory to some hundred MiB besides the result."""
 
 Integers = npt.NDArray[np.int64]
 
 
 def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
-    """Pairs of a new and a base token that meet: an occurrence of each shares at least one byte of the text.
+    """Count the pairs of a new and a base token that overlap: an occurrence of each covers the same byte of the text.
 
-    ``new`` (number of the new token, 0 is the first) and ``piece`` (base id), sorted; ``meetings``, how often; and
-    ``bytes``, how many bytes they share in all. All int64, one entry for each pair. Documents that the two tokenizers
-    do not turn into as many bytes (text that the base writes as an unknown token) are left out, and counted in the log.
+    Return int64 arrays with one entry per pair, sorted by ``new`` (index of the new token, from 0) and ``piece`` (base
+    id): ``meetings`` is the number of overlaps, ``bytes`` the bytes shared in all of them. Documents for which the
+    tokenizers give different numbers of bytes (the base has unknown tokens there) are skipped, and the number of these
+    is printed. ``UserError`` if that is all of them.
     """
     folder = inputs["tokenizer"][0]
     base, target = hf_tokenizer.load(inputs["base"][0]), hf_tokenizer.load(folder)
@@ -56,19 +57,19 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
 
 
 Cut = tuple[Integers, Integers]
-"""A document's ids, and how many bytes each stands for."""
+"""A document's token ids, and the number of bytes of each."""
 
 
 def shared(base: Integers, base_sizes: Integers, target: Integers, target_sizes: Integers, vocab: int) -> Integers:
-    """Meetings in one text cut in two ways, new tokens alone: [3, meetings], of key, 1, and shared bytes.
+    """Return the overlaps with new tokens in a text tokenized both ways: [3, overlaps] of key, 1 and shared bytes.
 
-    The key is ``number of the new token * vocab + base id``. Between two neighbouring cuts of either tokenizer lies
-    one occurrence of each, so every such stretch is one meeting.
+    The key is ``index of the new token * vocab + base id``, with ``vocab`` the size of the base vocabulary. Every span
+    between neighbouring token boundaries, of either tokenizer, lies in one token of each, and is one overlap.
     """
     base_ends, target_ends = np.cumsum(base_sizes), np.cumsum(target_sizes)
     ends = np.union1d(base_ends, target_ends)
     starts = np.concatenate([[0], ends[:-1]])
-    starts, ends = starts[starts < ends], ends[starts < ends]  # tokens of no bytes at the very beginning
+    starts, ends = starts[starts < ends], ends[starts < ends]  # no span for empty tokens at the beginning
     under = base[np.searchsorted(base_ends, starts, side="right")]
     over = target[np.searchsorted(target_ends, starts, side="right")]
     new = over >= vocab
@@ -82,7 +83,7 @@ def _cut(tokenizer: Any, sizes: Integers, batch: list[str]) -> Iterator[Cut]:
 
 
 def _joined(pairs: list[tuple[Cut, Cut]], side: int) -> Cut:
-    """The documents of one side as one text."""
+    """Concatenate the documents of one side (0: base, 1: target)."""
     empty = np.empty(0, dtype=np.int64)
     ids = [pair[side][0] for pair in pairs] or [empty]
     sizes = [pair[side][1] for pair in pairs] or [empty]
@@ -90,7 +91,7 @@ def _joined(pairs: list[tuple[Cut, Cut]], side: int) -> Cut:
 
 
 def _added(parts: list[Integers]) -> Integers:
-    """Meetings of the same pair added up, sorted by key."""
+    """Sum the overlaps of each pair over ``parts`` (as ``shared`` returns them), sorted by key: [3, pairs]."""
     joined = np.concatenate(parts, axis=1)
     keys, places = np.unique(joined[0], return_inverse=True)
     sums = np.zeros((len(keys), 2), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How many bytes of text each base token stands for."""
+"""The number of bytes of text that each base token stands for."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from nemo_adapt.token_map import TokenMap
 
 
 def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.int32]]:
-    """``bytes`` [source vocab], int32; 0 for special tokens."""
+    """Return ``bytes`` [source vocab], int32; 0 for special tokens."""
     folder = inputs["tokenizer"][0]
     sizes = documents.token_bytes(hf_tokenizer.load(folder))
     return {"bytes": sizes[: TokenMap.load(folder).source_vocab]}

@@ -1,4 +1,4 @@
-"""The ``auxiliary`` stage: one kind of auxiliary data into ``NAME.npz``. NAME is the name of the folder."""
+"""The ``auxiliary`` stage: writes one kind of auxiliary data to ``NAME.npz``. NAME is the name of the folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ KINDS: dict[str, Callable[[Config, Inputs], Mapping[str, NDArray[Any]]]] = {
     "piece_bytes": piece_bytes.make,
     "vectors": vectors.make,
 }
-"""Name -> what makes its arrays."""
+"""Name of a kind -> the function that computes its arrays."""
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

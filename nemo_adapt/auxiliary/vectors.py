@@ -15,10 +15,10 @@ from nemo_adapt.token_map import TokenMap
 
 
 def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
-    """``vectors`` [target vocab, dims], float32; a zero row means that the token has none.
+    """Return ``vectors`` [target vocab, dims], float32; zero rows for tokens without a vector.
 
-    From ``inputs["vectors"]`` where the user names a file, else trained on ``inputs["text"]`` as the extended tokenizer
-    cuts it (FOCUS, section 3); tokens that occur less than ``auxiliary.min_count`` times get none.
+    They are read from ``inputs["vectors"]`` if the user gives a file, else trained on ``inputs["text"]`` tokenized by
+    the extended tokenizer (FOCUS, section 3); tokens that occur less than ``auxiliary.min_count`` times get none.
     """
     folder = inputs["tokenizer"][0]
     if "vectors" in inputs:
@@ -37,9 +37,9 @@ def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def read(path: Path, rows: int) -> npt.NDArray[np.float32]:
-    """The table in a ``.npz`` or ``.safetensors`` file: its only array, or the one called ``vectors``.
+    """Read the vectors in a ``.npz`` or ``.safetensors`` file, its only array or that named ``vectors``, as float32.
 
-    ``UserError`` where there is none of [rows, dims], or it holds NaN or infinity.
+    ``UserError`` if its shape is not [rows, dims], it contains NaN or infinity, or the file cannot be read.
     """
     try:
         tables = dict(np.load(path, allow_pickle=False)) if path.suffix == ".npz" else _safetensors(path)

@@ -1,1 +1,1 @@
-"""The ``data`` stage: text becomes Megatron indexed datasets."""
+"""The ``data`` stage: tokenizes text into Megatron indexed datasets."""

@@ -1,6 +1,7 @@
-"""Text to ids, fast and the same on every machine: what each process of the ``data`` stage does with its documents.
+"""Tokenization of documents with a cache of words; each worker process of the ``data`` stage runs this.
 
-Only light imports: the processes start with this module.
+The result is the same as without the cache, on every machine. Imports are light because every worker imports this
+module when it starts.
 """
 
 import re
@@ -12,43 +13,45 @@ import numpy as np
 from tokenizers import Tokenizer
 
 MARK = "▁"
-"""SentencePiece's own sign for a space: in a text it is one more space."""
+"""SentencePiece's space symbol: where it occurs in a text, it acts as another space."""
 CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
-"""A single space between visible characters."""
+"""A single space between visible characters: texts are split into words here."""
 ODD = re.compile(rf"[\s{MARK}]")
-"""In the name of a word: it is a text's first one, or holds spaces of its own."""
+"""Matches in the cache key of a word that starts a text or contains whitespace itself."""
 GUARD = "a"
-"""A word before the one that is encoded, so that this one is spelled as it is inside a text."""
+"""Put before a word when it is encoded, so that it is tokenized as inside a text, not as at its start."""
 TOGETHER = 64
-"""Words that are encoded in one text: a call for each costs three times as much."""
+"""Words that are encoded as one text: one call per word takes three times as long."""
 LONGEST = 64
-"""Longer words (addresses, text without spaces) are rare each: they are encoded anew every time."""
+"""Characters of the longest cached word. Longer ones (URLs, text without spaces) rarely occur twice."""
 MOST = 1_000_000
-"""Words that are remembered at once, some 200 MB; then the memory starts anew, and has the frequent ones soon."""
+"""Words in the cache, some 200 MB. A full cache is cleared; frequent words soon return."""
 AT_ONCE = 1 << 20
-"""Characters of a document that are cut into words at once: memory does not grow with the document."""
+"""Characters of a document that are split into words at a time, so that memory does not grow with the document."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How documents become ids; small and plain, to be handed to another process."""
+    """How documents are tokenized; picklable, to be sent to worker processes."""
 
     tokenizer: str
-    """The ``tokenizer.json``."""
+    """The content of ``tokenizer.json``."""
     typecode: str
-    """``array``'s letter for the width of a token."""
+    """Typecode of ``array`` for the dtype of token ids."""
     prefix: tuple[int, ...]
+    """Ids before each document: BOS, or none."""
     end: int
+    """Id after each document, EOS."""
     space: str
-    """The sign for a space that words begin with; empty where texts are encoded whole (``words.space_of``)."""
+    """The space symbol that words begin with; empty: texts are not split into words (``words.space_of``)."""
     space_first: bool = False
-    """Whether a text's first word gets a space too, and so is a word like the others."""
+    """Whether the tokenizer puts a space before a text's first word, which is then like any other word."""
     found_before: tuple[str, ...] = ()
-    """Texts that are tokens wherever they stand; a document with one is encoded whole."""
+    """Added tokens that match anywhere in a text; a document that contains one is not split into words."""
 
 
 class Encoder:
-    """Encodes documents by a rule, and remembers words."""
+    """Encodes documents by a rule, and caches the ids of words."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -59,14 +62,15 @@ class Encoder:
         self.prefix, self.end = self._raw(list(rule.prefix)), self._raw([rule.end])
         self.whole = re.compile("|".join(map(re.escape, rule.found_before)) or r"(?!)")
         self.guard = len(self.tokenizer.encode(GUARD, add_special_tokens=False).ids)
-        # The one token of a word that begins with the sign for a space is its first.
+        # By id: whether the token begins with the space symbol. In a word only the first token does.
         self.begins = np.array([bool(name) and name[0] == rule.space for name in _names(self.tokenizer)])
         self.width = array(rule.typecode).itemsize
         self.known: dict[str, bytes] = {}
-        """Word -> its ids; the first word of a text, if no space is before it, has one before its name here."""
+        """The cache: word -> its ids as bytes. A first word to which the tokenizer adds no space has a space before
+        its key."""
 
     def encode(self, texts: Sequence[str]) -> list[bytes]:
-        """For each document ``[BOS] ids EOS`` in the tokens' width. ``OverflowError`` where an id does not fit it."""
+        """Return ``[BOS] ids EOS`` of each document as bytes; ``OverflowError`` for ids that the dtype cannot hold."""
         if not self.rule.space:
             return [self.prefix + self._raw(ids) + self.end for ids in self._whole(texts)]
         words, ends = [], []
@@ -87,23 +91,26 @@ class Encoder:
         return answer
 
     def _alone(self, text: str) -> bytes:
-        """A document that is encoded whole, or piece after piece because it is long."""
+        """Encode one document that contains an added token (without splitting it), or is long (piece by piece)."""
         if self.whole.search(text):
             return self.prefix + self._raw(self._whole([text])[0]) + self.end
         parts = (b"".join(self._look_up(self._words(piece, first=not at))) for at, piece in _pieces(text))
         return b"".join((self.prefix, *parts, self.end))
 
     def _words(self, text: str, first: bool = True) -> list[str]:
-        """The words of a text, named as in ``known``; none is empty."""
+        """Split a text into the keys of its words in ``known``, none of them empty.
+
+        ``first``: the text begins a document.
+        """
         words = text.split()
         if not words or MARK in text or " ".join(words) != text:
-            words = CUT.split(text)  # other spaces than single ones stay in the word before or behind
+            words = CUT.split(text)  # whitespace other than a single space stays in an adjacent word
         if first and not (self.rule.space_first and words[0] and not ODD.search(words[0])):
             words[0] = " " + words[0]
         return words
 
     def _look_up(self, words: list[str]) -> list[bytes]:
-        """The ids of words (named as in ``known``)."""
+        """Return the ids of words, given by their keys in ``known``."""
         values = list(map(self.known.get, words))
         missing = [place for place, value in enumerate(values) if value is None]
         if missing:
@@ -113,7 +120,7 @@ class Encoder:
         return values  # type: ignore[return-value]
 
     def _learn(self, words: list[str]) -> dict[str, bytes]:
-        """Encode words that are not known, and remember them."""
+        """Encode words that are not cached, and cache those of up to ``LONGEST`` characters."""
         odd = set(filter(ODD.search, words))
         simple = [word for word in words if word not in odd] if odd else words
         found: dict[str, bytes] = {}
@@ -133,11 +140,11 @@ class Encoder:
         return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _raw(self, ids: list[int]) -> bytes:
-        return array(self.rule.typecode, ids).tobytes()  # it refuses an id that does not fit; numpy's casts wrap
+        return array(self.rule.typecode, ids).tobytes()  # raises OverflowError, where numpy would wrap around
 
 
 def _names(tokenizer: Tokenizer) -> list[str]:
-    """The model's tokens by id; empty where an id has none."""
+    """Return the model's tokens by id, added tokens excluded; an empty string where an id has none."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
     names = [""] * (max(vocabulary.values()) + 1)
     for name, number in vocabulary.items():
@@ -146,7 +153,7 @@ def _names(tokenizer: Tokenizer) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """A long text cut between words, each piece with its place."""
+    """Split a long text between words into pieces of about ``AT_ONCE`` characters; yield (offset, piece)."""
     begin = 0
     while begin < len(text):
         cut = CUT.search(text, begin + AT_ONCE) if begin + AT_ONCE < len(text) else None

@@ -1,9 +1,9 @@
-"""Tokenize one set of text files into a Megatron indexed dataset (.bin/.idx), one document after the other.
+"""Tokenize one set of text files into a Megatron indexed dataset (.bin/.idx).
 
-Every document is kept whole, with the end-of-document rule of ``nemo_adapt.documents``. The processes of the machine
-share the files; documents stand in the order of the files whoever encoded them.
+Documents are not split, and end as ``nemo_adapt.documents`` defines. Several processes share the files; the order of
+the documents is that of the files, whichever process encoded them.
 
-Only light imports: the other processes start with this module.
+Imports are light because every worker process imports this module when it starts.
 """
 
 import json
@@ -27,18 +27,18 @@ from nemo_adapt.text_files import Part
 from nemo_adapt.workers import Seen, common, cores, share
 
 ALONE_BYTES = 8 << 20
-"""Text up to this size is tokenized in this process: starting others takes longer."""
+"""Text up to this size is tokenized by this process alone: starting workers takes longer."""
 BATCH_CHARACTERS = 1 << 19
-"""Documents that are encoded together have about so many characters, or are one."""
+"""A batch of documents is full once it has this many characters."""
 RUST_THREADS = "TOKENIZERS_PARALLELISM"
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write ``SET.bin``, ``SET.idx`` and ``counts.json`` for ``inputs["text"]`` with ``inputs["tokenizer"]``.
 
-    SET is the name of the folder. ``data.processes`` share the work; what they make does not depend on how many they
-    are. counts.json holds documents, tokens (document marks included) and bytes of text. Raises ``UserError`` for text
-    that cannot be read, and for a file with no document.
+    SET is the name of the folder. ``data.processes`` processes share the work; the result does not depend on their
+    number. counts.json has the numbers of documents, of tokens (BOS and EOS included) and of bytes of text.
+    ``UserError`` for text that cannot be read, and for a file without a document.
     """
     name, files = out.name.removesuffix(".partial"), inputs["text"]
     rule = rule_of(inputs["tokenizer"][0])
@@ -63,7 +63,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def rule_of(folder: Path) -> Rule:
-    """How the tokenizer in ``folder`` makes ids of documents."""
+    """Return how the tokenizer in ``folder`` encodes documents."""
     from nemo_adapt import documents, hf_tokenizer
     from nemo_adapt.data import words
 
@@ -84,7 +84,10 @@ def rule_of(folder: Path) -> Rule:
 def encode_parts(
     rule: Rule, parts: list[Part], field: str, pieces: Path, numbers: Iterable[int], seen: Seen
 ) -> dict[int, dict[str, int]]:
-    """Encode some of the parts in this process, each to its own files in ``pieces``; what each held. ``seen``: MB."""
+    """Encode the parts ``numbers`` in this process, each to its own files in the folder ``pieces``.
+
+    Return the counts of each part: documents, tokens, bytes. ``seen`` is called with MB of input as they are read.
+    """
     encoder = Encoder(rule)
     return {
         number: _encode_part(encoder, parts[number], field, pieces, number, lambda amount: seen(amount / 1e6))
@@ -93,7 +96,7 @@ def encode_parts(
 
 
 def _encode_share(rule: Rule, parts: list[Part], field: str, pieces: Path) -> dict[int, dict[str, int]]:
-    """What another process does."""
+    """Encode parts in a worker process, which takes their numbers from the shared counter."""
     shared = common()
     return encode_parts(rule, parts, field, pieces, shared.numbers(len(parts)), shared.see)
 
@@ -112,7 +115,7 @@ def _encode_part(encoder: Encoder, part: Part, field: str, pieces: Path, number:
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Documents that are encoded together."""
+    """Group documents into batches of about ``BATCH_CHARACTERS``."""
     batch: list[str] = []
     size = 0
     for document in documents:
@@ -126,7 +129,7 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _check_found(parts: list[Part], counts: dict[int, dict[str, int]]) -> None:
-    """``UserError`` for a file that was cut, and held no document in any part."""
+    """``UserError`` for a file without a document in any of its parts."""
     found = Counter({part.path: 0 for part in parts})
     for number, part in enumerate(parts):
         found[part.path] += counts[number]["documents"]
@@ -137,7 +140,7 @@ def _check_found(parts: list[Part], counts: dict[int, dict[str, int]]) -> None:
 
 @contextmanager
 def _one_thread_each(processes: int) -> Iterator[None]:
-    """While it lasts, several processes encode with one thread each; one alone with as many as there are cores."""
+    """Context in which several processes encode with one thread each; a single one uses all cores."""
     before = os.environ.get(RUST_THREADS)
     if processes > 1:
         os.environ[RUST_THREADS] = "false"

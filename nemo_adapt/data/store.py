@@ -1,4 +1,4 @@
-"""Megatron's indexed dataset, put together from pieces that several processes wrote: NAME.bin and NAME.idx."""
+"""Megatron's indexed dataset NAME.bin and NAME.idx, joined from pieces that several processes wrote."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from nemo_adapt.workers import Seen
 
 NARROW_IDS = 1 << 16
-"""Below so many ids a token takes 16 bits, from there on 32: a wider id in 16 bits would wrap without a word."""
+"""Vocabularies smaller than this use 16 bits per token, others 32: a larger id would silently wrap in 16 bits."""
 TOKENS, LENGTHS = "{:06}.bin", "{:06}.npy"
-"""Files of a piece: its tokens, and how many each document has (int32)."""
+"""Files of a piece: its tokens, and the number of tokens of each document (int32)."""
 
 
 def token_dtype(vocabulary: int) -> type[np.uint16] | type[np.int32]:
-    """The type of tokens whose ids lie below ``vocabulary``."""
+    """Return the dtype for token ids below ``vocabulary``."""
     return np.uint16 if vocabulary < NARROW_IDS else np.int32
 
 
 def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], seen: Seen) -> None:
-    """Append the pieces ``numbers`` of ``folder`` in this order to ``target``.bin, and write ``target``.idx.
+    """Join the pieces ``numbers`` of ``folder`` in this order into ``target``.bin, and write ``target``.idx.
 
-    Each piece is removed as soon as it is appended, so that the disk holds one piece twice and no more. ``seen`` is
-    called with bytes.
+    Each piece is deleted once it is appended, so that at most one piece is on disk twice; ``folder`` is deleted at the
+    end. ``seen`` is called with the bytes of each piece.
     """
     lengths = [np.load(folder / LENGTHS.format(number), allow_pickle=False) for number in numbers]
     first, *others = (folder / TOKENS.format(number) for number in numbers)
@@ -43,9 +43,9 @@ def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], s
 
 
 def write_index(path: Path, lengths: NDArray[np.int32], dtype: type[Any]) -> None:
-    """Megatron's index of documents of one sequence each, by its own writer.
+    """Write Megatron's index of documents of one sequence each, with Megatron's own writer.
 
-    As shipped (indexed_dataset.py) that adds lengths up one by one in a Python list.
+    Sequence offsets are computed with numpy; the writer's own method (indexed_dataset.py) loops in Python.
     """
     from megatron.core.datasets.indexed_dataset import _IndexWriter
 

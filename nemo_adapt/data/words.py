@@ -1,8 +1,8 @@
-"""Which tokenizers may be given a text word by word.
+"""Which tokenizers can encode a text word by word, with a cache of words.
 
-Real text says the same words again and again. Where a tokenizer never joins what a single space between two visible
-characters separates, a word needs to be encoded once, and its ids can be looked up from then on. That is read off the
-tokenizer's own parts here; where they do not prove it, texts are encoded whole.
+If no token can cross a single space between two visible characters, the ids of a text are those of its words, and each
+distinct word has to be encoded only once. This module proves that from the parts of ``tokenizer.json``; where it
+cannot, texts are not split.
 """
 
 import re
@@ -17,13 +17,13 @@ CROSSES = re.compile(f"[^{SPACE}]{SPACE}")
 
 
 def space_of(content: dict[str, Any]) -> str:
-    """The sign for a space with which words begin, for the tokenizer of a ``tokenizer.json``; empty where it is not
+    """Return the space symbol that words begin with, given the content of a ``tokenizer.json``; empty if it is not
     certain that the ids of a text are those of its words.
 
-    They are for BPE whose pre-tokenizer is a known split regex, or which has none and no token with a space behind a
-    visible character. A normalizer may only put a space in front, spell spaces as ``▁`` and compose (NFC: no character
-    composes with a space). Added tokens are found in a text before all this; they must be special, or looked for in
-    the text as it was written (``found_before``).
+    It is certain for BPE with a known split regex as pre-tokenizer, or without one and with no token that has a space
+    after another character. Normalizers may only prepend a space, replace spaces by ``▁``, or apply NFC (no
+    character composes with a space). Added tokens are matched before all of that: they must be special, or matched in
+    the text before normalization (``found_before``).
     """
     model, normalizers = content["model"], _parts(content["normalizer"], "normalizers")
     marked = SPACE_TO_MARK in normalizers or _is_metaspace(content["pre_tokenizer"])
@@ -38,7 +38,7 @@ def space_of(content: dict[str, Any]) -> str:
 
 
 def space_first(content: dict[str, Any]) -> bool:
-    """Whether the tokenizer itself puts a space before a text's first word, if none is there."""
+    """Return whether the tokenizer puts a space before a text that does not begin with one."""
     prepends = any(part["type"] == "Prepend" for part in _parts(content["normalizer"], "normalizers"))
     parts = _parts(content["pre_tokenizer"], "pretokenizers")
     return prepends or any(
@@ -48,12 +48,15 @@ def space_first(content: dict[str, Any]) -> bool:
 
 
 def found_before(content: dict[str, Any]) -> list[str]:
-    """Added tokens that are not special: they are tokens wherever a text holds them."""
+    """Return the added tokens that are not special: they match anywhere in a text."""
     return [token["content"] for token in content["added_tokens"] if not token["special"]]
 
 
 def _parts(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
-    """A part of a ``tokenizer.json`` that may be none or a sequence, as a list."""
+    """Return a normalizer or pre-tokenizer (``None``, a single one, or a possibly nested sequence) as a flat list.
+
+    ``name`` is the key of a sequence's items.
+    """
     if part is None:
         return []
     return [inner for each in part[name] for inner in _parts(each, name)] if part["type"] == "Sequence" else [part]
@@ -70,7 +73,7 @@ def _is_metaspace(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 
 def _splits(pre_tokenizer: dict[str, Any] | None) -> bool:
-    """Whether it is byte-level with a split regex that is known to begin a word at every single space."""
+    """Return whether it is byte-level with a split regex that is known to start a new word at every single space."""
     parts = _parts(pre_tokenizer, "pretokenizers")
     if not parts or parts[-1]["type"] != "ByteLevel":
         return False
@@ -82,12 +85,13 @@ def _splits(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 
 def _never_crosses(content: dict[str, Any], model: dict[str, Any]) -> bool:
-    """Whether no merge can reach over the space before a word, in a text that is not split before it is merged."""
+    """Return whether no merge can cross the space before a word, although no pre-tokenizer splits the text."""
     no_space_left = SPACE_TO_MARK in _parts(content["normalizer"], "normalizers")
     plain = all(
         _is_metaspace(part)
-        or (no_space_left and part["type"] == "Split" and part["pattern"] == {"String": " "})  # Gemma's cuts nothing
+        # Gemma splits at " ", of which its normalizer has left none.
+        or (no_space_left and part["type"] == "Split" and part["pattern"] == {"String": " "})
         for part in _parts(content["pre_tokenizer"], "pretokenizers")
     )
-    whole = model.get("ignore_merges")  # then a text that is a token as a whole is never merged
+    whole = model.get("ignore_merges")  # a text that equals a token would then become it without merges
     return plain and not whole and SPACE in model["vocab"] and not any(map(CROSSES.search, model["vocab"]))

@@ -1,1 +1,1 @@
-"""``nemo-adapt inspect``: how new rows lie among the base model's, in the input and the output table."""
+"""``nemo-adapt inspect``: compare new rows with the base model's, in the input and the output table."""

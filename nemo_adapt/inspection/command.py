@@ -1,9 +1,9 @@
-"""``nemo-adapt inspect``: norms, neighbours and a flat view of new rows among the base's, for both tables.
+"""``nemo-adapt inspect``: compare the new rows of both tables with the base model's: norms, neighbours, a PCA plot.
 
     nemo-adapt inspect run=runs/demo
     nemo-adapt inspect base=/models/llama adapted=runs/demo/export 'tokens=[ev,geldi]' out=inspect
 
-Of a run, it looks at the exported folder, or before training at the ``resize`` stage's checkpoint.
+For a run, it reads the exported model or, if there is none yet, the checkpoint of the ``resize`` stage.
 """
 
 import csv
@@ -29,7 +29,7 @@ Report = dict[str, Any]
 @dataclass
 class InspectConfig:
     run: str = ""
-    """Folder of a run: stands for ``base``, ``adapted`` and ``tokenizer``."""
+    """Folder of a run; gives the defaults of ``base`` and ``tokenizer``, and replaces ``adapted``."""
     base: str = ""
     """Hugging Face folder of the base model."""
     adapted: str = ""
@@ -37,32 +37,32 @@ class InspectConfig:
     tokenizer: str = ""
     """Folder of the extended tokenizer; empty means ``adapted``."""
     tokens: list[str] = field(default_factory=list)
-    """Texts of new tokens to look at; empty means the most frequent ones."""
+    """Texts of the new tokens to show; empty means the most frequent ones."""
     show: int = 12
-    """How many those are."""
+    """Number of most frequent tokens to show."""
     neighbours: int = 5
-    """Base tokens named for each."""
+    """Number of nearest base tokens to list for each."""
     out: str = ""
-    """Folder for the results; empty means ``inspect`` in the run, or here."""
+    """Folder for the results; empty means ``inspect`` in the run's folder, else in the working directory."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at."""
+    """The models to compare, and their tokens."""
 
     base: dict[str, Table]
     adapted: dict[str, Table]
     texts: list[str]
-    """By id of the extended tokenizer."""
+    """Text of each token, by id of the extended tokenizer."""
     kept: int
-    """Ids that are the base tokenizer's."""
+    """Number of ids of the base tokenizer; the rows below it are kept, those from it on are new."""
     frequent: list[int]
     """New ids, the most frequent first."""
     out: Path
 
 
 def main(words: list[str]) -> None:
-    """Inspect, print and write what the ``key=value`` words ask for; ``UserError`` for what cannot be read."""
+    """Run the command with ``key=value`` words. ``UserError`` for models or tokens that cannot be inspected."""
     config = recipes.parse(InspectConfig, words)
     subject = _of_run(config) if config.run else _of_folders(config)
     ids = chosen(subject, config)
@@ -79,7 +79,7 @@ def main(words: list[str]) -> None:
 
 
 def inspect(subject: Subject, name: str, table: Table, ids: list[int], count: int) -> Report:
-    """One table: norms of base, kept and new rows, and the neighbours of ``ids`` among kept rows."""
+    """Return a table's norms of base, kept and new rows, and the ``count`` kept rows nearest to each row of ``ids``."""
     base = measures.norms(subject.base[name], 0, subject.kept)
     kept = measures.norms(table, 0, subject.kept)
     new = measures.norms(table, subject.kept, len(subject.texts))
@@ -102,7 +102,7 @@ def inspect(subject: Subject, name: str, table: Table, ids: list[int], count: in
 
 
 def chosen(subject: Subject, config: InspectConfig) -> list[int]:
-    """Ids of the new tokens to look at; ``UserError`` for a text that is none, with the nearest one."""
+    """Return the ids of the new tokens to show; ``UserError`` for a text that is not one, with a suggestion."""
     if not config.tokens:
         return subject.frequent[: config.show]
     exact = {subject.texts[row]: row for row in reversed(subject.frequent)}
@@ -150,7 +150,7 @@ def write(report: Report, out: Path) -> None:
 
 
 def _of_run(config: InspectConfig) -> Subject:
-    """The subject of a run's folder: its exported model, or what ``resize`` made where there is none."""
+    """Read a run's exported model or, if there is none, the checkpoint of ``resize``."""
     root = Path(config.run)
     if not (root / "config.yaml").is_file():
         raise UserError(f"run: {root} is no folder of a run (no config.yaml)")
@@ -178,7 +178,7 @@ def _of_folders(config: InspectConfig) -> Subject:
 
 
 def _subject(base: Path, adapted: Mapping[str, Table], tokenizer: Path, out: Path) -> Subject:
-    """Check that base, adapted and tokenizer belong together."""
+    """Read the base tables and the tokenizer; ``UserError`` if base, adapted and tokenizer do not belong together."""
     loaded = hf_tokenizer.load(tokenizer)
     names = loaded.convert_ids_to_tokens(list(range(documents.vocabulary_size(loaded))))
     contents = documents.token_contents(loaded)
@@ -190,7 +190,7 @@ def _subject(base: Path, adapted: Mapping[str, Table], tokenizer: Path, out: Pat
         frequent = [token.id for token in sorted(token_map.tokens, key=lambda token: -token.count)]
     else:
         kept = documents.vocabulary_size(hf_tokenizer.load(base))
-        frequent = list(range(kept, len(texts)))  # new ids were given in the order of learning, the frequent first
+        frequent = list(range(kept, len(texts)))  # ids follow the order of learning, frequent first
     if not frequent:
         raise UserError(f"{tokenizer} has no new tokens over {base}: there is nothing to inspect")
     for name, table in adapted.items():
@@ -204,7 +204,7 @@ def _subject(base: Path, adapted: Mapping[str, Table], tokenizer: Path, out: Pat
 
 
 def _check_base_tokens(base: Path, extended: Path) -> None:
-    """``UserError`` where the ids of the base's tokens mean others in the extended tokenizer."""
+    """``UserError`` if an id of the base tokenizer is another token in the extended one."""
     ours, theirs = hf_tokenizer.load(base), hf_tokenizer.load(extended)
     ids = list(range(documents.vocabulary_size(ours)))
     pairs = zip(ours.convert_ids_to_tokens(ids), theirs.convert_ids_to_tokens(ids), strict=True)
@@ -216,7 +216,7 @@ def _check_base_tokens(base: Path, extended: Path) -> None:
 
 
 def _text(content: bytes, name: str) -> str:
-    """What a token stands for, or its name where that is nothing or no whole character."""
+    """Return a token's text, or its name if the text is empty or not valid UTF-8."""
     try:
         return content.decode("utf-8") or name
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Norms, neighbours and a flat view of rows, in the memory of one block (``tables``) and of the samples drawn."""
+"""Norms, neighbours and a 2D projection of rows. Memory holds one block of rows (``tables``) and the drawn samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from nemo_adapt.inspection.tables import Table
 
 USUAL = (1.0, 99.0)
-"""Percentiles of the base's norms between which a norm is usual: 2% of the base's own rows lie outside."""
+"""Percentiles of the base rows' norms that bound usual norms: 2% of the base's own rows are outside."""
 SAMPLE = 1000
-"""Rows of a kind that the flat view is made from."""
+"""Rows of each kind that are drawn for the projection."""
 
 
 @dataclass(frozen=True)
 class Norms:
-    """Euclidean norms of some rows."""
+    """Statistics of the Euclidean norms of some rows."""
 
     rows: int
     low: float
@@ -28,19 +28,19 @@ class Norms:
     least: float
     most: float
     unusual: float
-    """Share of the rows whose norm is not between the base's percentiles ``USUAL``."""
+    """Share of the rows with a norm outside the base's percentiles ``USUAL``."""
     outside: float
-    """Share of the rows whose norm is below the base's least or above its largest."""
+    """Share of the rows with a norm below the base's smallest or above its largest."""
 
 
 def norms(table: Table, start: int, stop: int) -> NDArray[np.float64]:
-    """Euclidean norms of rows ``start`` to ``stop``."""
+    """Return the Euclidean norms of rows ``start`` to ``stop``: [stop - start]."""
     parts = [block.double().norm(dim=1).numpy() for _, block in table.blocks(start, stop)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def describe(values: NDArray[np.float64], base: NDArray[np.float64]) -> Norms:
-    """Facts on norms, against the base's; neither may be empty."""
+    """Return statistics of norms, compared with the base's; neither array may be empty."""
     low, high = np.percentile(base, USUAL)
     own_low, median, own_high = np.percentile(values, [USUAL[0], 50.0, USUAL[1]])
     return Norms(
@@ -56,9 +56,9 @@ def describe(values: NDArray[np.float64], base: NDArray[np.float64]) -> Norms:
 
 
 def neighbours(table: Table, kept: int, ids: Sequence[int], count: int) -> list[list[tuple[int, float]]]:
-    """For each row of ``ids`` the ``count`` nearest of the first ``kept`` rows: (row, cosine), the nearest first.
+    """Return, for each of ``ids``, the ``count`` nearest of the first ``kept`` rows as (row, cosine), nearest first.
 
-    A row of zeros has the cosine 0 with all.
+    A row of zeros has cosine 0 with every row.
     """
     wanted = torch.nn.functional.normalize(table.pick(list(ids)), dim=1)
     best = torch.full((len(ids), 0), 0.0)
@@ -72,10 +72,10 @@ def neighbours(table: Table, kept: int, ids: Sequence[int], count: int) -> list[
 
 
 def flat(table: Table, kept: int, stop: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Two principal components of a sample of kept rows, and of new rows (``kept`` to ``stop``) in the same view.
+    """Project a sample of kept rows and of new rows (``kept`` to ``stop``) onto their two principal components.
 
-    Returns points [n, 2] of both and the share of the sample's variance that the two components hold. At most
-    ``SAMPLE`` rows of each kind are drawn, evenly.
+    Return the points [n, 2] of both, and the share of the variance that the two components explain. At most ``SAMPLE``
+    rows of each kind are drawn, uniformly without replacement.
     """
     generator = np.random.default_rng(seed)
     drawn = [

@@ -1,4 +1,4 @@
-"""The flat view: rows of each table on their first two principal components."""
+"""Plot of the rows of each table, projected onto their first two principal components."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ View = tuple[NDArray[np.float64], NDArray[np.float64], float]
 
 
 def views(found: Mapping[str, View], path: Path) -> None:
-    """One panel a table: kept rows grey, new rows in colour, the share of variance in the title."""
+    """Draw one panel per table: kept rows in grey, new rows in colour, the share of variance in the title."""
     figure = Figure(figsize=(4.2 * len(found), 3.8), layout="constrained", facecolor="white")
     for axes, (name, (base, new, share)) in zip(
         figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True

@@ -1,4 +1,4 @@
-"""The two tables of a model on disk, read a block of rows at a time."""
+"""The two tables of a model on disk, read in blocks of rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.hf_folder import HfWeights, read_config
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}
-"""Megatron's key of a table -> what we call it. Tied models have only the first."""
+"""Megatron's key of a table -> its name here. Tied models have only the first."""
 BLOCK_BYTES = 32 << 20
-"""Most bytes of float32 rows that are held at once."""
+"""Largest block of rows, in bytes of float32."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ``rows`` x ``hidden`` numbers; ``read(start, stop)`` gives rows as they are stored."""
+    """A table [rows, hidden]; ``read(start, stop)`` returns rows in the stored dtype."""
 
     rows: int
     hidden: int
     read: Callable[[int, int], torch.Tensor]
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Rows ``start`` to ``stop`` in blocks: the number of a block's first row, and its rows in float32."""
+        """Yield rows ``start`` to ``stop`` in blocks: (index of the first row, rows in float32)."""
         step = max(1, BLOCK_BYTES // (4 * self.hidden))
         for first in range(start, stop, step):
             yield first, self.read(first, min(first + step, stop)).float()
 
     def pick(self, ids: list[int]) -> torch.Tensor:
-        """Named rows, one read for each: [len(ids), hidden], float32."""
+        """Return the rows ``ids``, each read separately: [len(ids), hidden], float32."""
         return torch.cat([self.read(row, row + 1) for row in ids]).float() if ids else torch.zeros(0, self.hidden)
 
 
 def of_folder(folder: Path) -> dict[str, Table]:
-    """``input`` and, where it is not tied, ``output`` of a Hugging Face folder; ``UserError`` as its readers raise."""
+    """Return ``input`` and, if not tied, ``output`` of a Hugging Face folder; ``UserError`` if it cannot be read."""
     config = read_config(folder)
     family = families.of(config)
     weights = HfWeights(folder, family.prefix, family.computed)
@@ -50,7 +50,7 @@ def of_folder(folder: Path) -> dict[str, Table]:
 
 
 def of_checkpoint(folder: Path) -> dict[str, Table]:
-    """The same of a Megatron checkpoint, padded rows included."""
+    """Return the same of a Megatron checkpoint, padded rows included."""
     opened = Checkpoint(folder)
     return {
         name: Table(opened.sizes[key][0], opened.sizes[key][1], partial(opened.rows, key))

@@ -1,1 +1,1 @@
-"""A run as a chain of Slurm jobs: scripts, submission, and what the jobs themselves do."""
+"""Running as a chain of Slurm jobs: job scripts, submission, and the command that the jobs run."""

@@ -1,4 +1,4 @@
-"""``nemo-adapt cancel RUN``: end the jobs of a launched run. What is finished stays, and a training saves first."""
+"""``nemo-adapt cancel RUN``: cancel the jobs of a launched run. Results are kept, and a training saves first."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from nemo_adapt.progress import say
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for a run that was not launched."""
+    """Run the command. ``UserError`` for a run that was not launched."""
     if len(words) != 1 or "=" in words[0]:
         raise UserError("cancel takes the folder of one run: nemo-adapt cancel runs/NAME")
     root = Path(words[0])
@@ -23,6 +23,6 @@ def main(words: list[str]) -> None:
     if not live:
         say("nothing to cancel: all jobs have ended")
         return
-    slurm.cancel([job["id"] for job in reversed(live)])  # from the last: none of them starts meanwhile
+    slurm.cancel([job["id"] for job in reversed(live)])  # last first, so that none starts in between
     names = [f"{job['name']} ({job['id']})" for job in live]
     say(f"cancelled: {', '.join(names)}")

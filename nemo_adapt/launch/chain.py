@@ -1,4 +1,4 @@
-"""Which jobs a run becomes, and how large they are."""
+"""The jobs of a run, and their sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,56 +9,56 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.steps import Step
 
 PREPARE = "prepare"
-"""The job of all that comes before the first stage on ranks."""
+"""Name of the job that runs all stages before the first one on ranks."""
 
 
 class Kind(Enum):
-    """What a job runs on."""
+    """The resources of a job."""
 
     CPU = "cpu"
     ONE_GPU = "one gpu"
     RANKS = "ranks"
     ARRAY = "array"
-    """Tasks that Slurm starts and queues one by one, each on a part of a node, which may run ranks of its own."""
+    """A job array: tasks that Slurm schedules separately, each on one node or a part of it; they may start ranks."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the chain; each waits for the one before."""
+    """One job of the chain; it waits for the job before it."""
 
     name: str
     stages: tuple[str, ...]
     kind: Kind
     result: str = ""
-    """The folder (in the run's) whose manifest says that a job on ranks has no more to do."""
+    """Folder below the run's; once it has a manifest, the job on ranks is finished and is not requeued."""
     tasks: int = 0
-    """Tasks of an array."""
+    """Number of tasks of a job array."""
     after: str = "afterok"
-    """How the job before has to end, as Slurm says it."""
+    """Slurm's type of the dependency on the job before."""
     command: str = "job"
-    """What its script starts: ``nemo-adapt COMMAND RUN NAME``."""
+    """The command that the script runs: ``nemo-adapt COMMAND RUN NAME``."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Nodes of a job on ranks, ranks and GPUs on each of them."""
+    """Nodes of a job on ranks or of an array's task, and ranks and GPUs per node."""
 
     nodes: int
     ranks_per_node: int
     gpus_per_node: int
     processes: int = 1
-    """Of an array's task: so many times these ranks work at a time, on the same GPUs."""
+    """Cells that an array's task runs at once, each with these ranks, on the same GPUs."""
     is_whole: bool = True
-    """Whether the nodes have room for nothing else."""
+    """Whether the job fills its nodes."""
 
     @property
     def ranks(self) -> int:
-        """Processes of the job."""
+        """Number of ranks on all nodes."""
         return self.nodes * self.ranks_per_node
 
 
 def chain(steps: Sequence[Step]) -> list[Job]:
-    """The jobs of a run with these steps: one for all before the first step on ranks, then one for each."""
+    """Return the jobs of a run: one for all steps before the first one on ranks, then one for each step."""
     first = next(number for number, step in enumerate(steps) if step.on_ranks)
     jobs = [Job(PREPARE, tuple(dict.fromkeys(step.name for step in steps[:first])), Kind.CPU)]
     for step in steps[first:]:
@@ -68,7 +68,8 @@ def chain(steps: Sequence[Step]) -> list[Job]:
 
 
 def size_of(config: Config) -> Size:
-    """The size of jobs on ranks; ``UserError`` for a layout that the site has no room for, or that does not fill it."""
+    """Return the size of jobs on ranks; ``UserError`` for a layout that is too large for the site, or that does not
+    divide evenly over the nodes."""
     site, cluster, parallel = config.site, config.cluster, config.parallel
     gpus, per_node = room_of(config)
     wanted = config.launch.nodes or (cluster.nodes if cluster.name else 0)
@@ -90,7 +91,7 @@ def size_of(config: Config) -> Size:
 
 
 def room_of(config: Config) -> tuple[int, int]:
-    """GPUs of a node, and the ranks that share it."""
+    """Return (GPUs per node, ranks per node); ``UserError`` where neither is configured."""
     gpus = config.site.gpus_per_node or config.cluster.gpus_per_node
     per_node = config.site.ranks_per_node or gpus
     if not per_node:
@@ -99,7 +100,7 @@ def room_of(config: Config) -> tuple[int, int]:
 
 
 def laid_out(config: Config) -> Config:
-    """The configuration with as many data-parallel copies as its jobs have room for."""
+    """Return the configuration with ``parallel.dp`` set to fill the ranks of its jobs."""
     parallel = config.parallel
     copies = size_of(config).ranks // (parallel.tp * parallel.pp * parallel.cp)
     return replace(config, parallel=replace(parallel, dp=copies))

@@ -1,4 +1,4 @@
-"""``nemo-adapt launch recipe=NAME site=NAME [key=value ...]``: a run as a chain of Slurm jobs.
+"""``nemo-adapt launch recipe=NAME site=NAME [key=value ...]``: submit a run as a chain of Slurm jobs.
 
 ``launch.dry_run=true`` prints the scripts and submits nothing.
 """
@@ -13,7 +13,7 @@ EXECUTORS = ("sbatch", "nemo_run")
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for what cannot work, before anything is submitted."""
+    """Run the command. ``UserError`` for a configuration that cannot work, before anything is submitted."""
     config = recipes.of_words(words)
     executor = config.launch.executor
     if executor not in EXECUTORS:

@@ -1,8 +1,8 @@
-"""What pyxis is told of a job's container: its options of srun, and what all nodes must have.
+"""A job's container: pyxis' options for srun, and the paths that every node must have.
 
-Read from pyxis 0.24 and enroot 4.1: mounts are separated by commas and their parts by colons, with nothing to escape
-either; an image is a file only where its name begins with ``/`` or ``.``; and the image's variables come before the
-job's, but for those of ``--container-env``.
+According to the source of pyxis 0.24 and enroot 4.1, mounts are separated by commas and their parts by colons, neither
+of which can be escaped; an image is a file only if its name begins with ``/`` or ``.``; and variables of the image
+override the job's, except those in ``--container-env``.
 """
 
 import re
@@ -13,20 +13,20 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
 OBEYED = '"$`'
-"""Characters that pyxis hands to a shell on the node within names of mounts: ``$(...)`` would be run there."""
+"""Shell characters that pyxis does not quote in mounts: ``$(...)`` would be executed on the node."""
 NO_FOLDERS = ("tmpfs", "umount")
-"""What stands for no folder of the node where a mount's source is."""
+"""Sources of mounts that are keywords of enroot, not folders of the node."""
 
 
 def is_file(image: str) -> bool:
-    """Whether a container's image is a file, and no name in a registry."""
+    """Return whether a container image is a file, not a name in a registry."""
     return image.startswith(("/", "./", "../", "~")) or image.endswith(".sqsh")
 
 
 def options(config: Config, folders: Sequence[Path], workdir: Path, variables: Sequence[str]) -> list[str]:
-    """The options of srun, none without an image. ``UserError`` for what pyxis would not take as it was meant.
+    """Return the options for srun; none without an image. ``UserError`` for mounts that pyxis would misread.
 
-    ``folders`` are mounted under their own names, ``variables`` kept from the image's own of the same name.
+    ``folders`` are mounted at the same paths. ``variables`` keep the job's values even where the image sets them.
     """
     if not config.site.container.image:
         return []
@@ -36,13 +36,13 @@ def options(config: Config, folders: Sequence[Path], workdir: Path, variables: S
 
 
 def image(config: Config, workdir: Path) -> str:
-    """The image as pyxis has to be told: of a file the whole path."""
+    """Return the image as pyxis expects it: for a file, its absolute path."""
     given = config.site.container.image
     return str(workdir / given) if is_file(given) else given
 
 
 def mounts(config: Config, folders: Sequence[Path]) -> list[str]:
-    """All mounts, as ``source:target`` or ``source:target:flags``; ``UserError`` for one that pyxis would misread."""
+    """Return all mounts as ``source:target`` or ``source:target:flags``; ``UserError`` if pyxis would misread one."""
     for folder in folders:
         if ":" in str(folder):
             raise UserError(f"{folder} cannot be mounted in a container: its name has a colon")
@@ -57,7 +57,7 @@ def mounts(config: Config, folders: Sequence[Path]) -> list[str]:
 
 
 def needed(config: Config, workdir: Path) -> list[str]:
-    """Files and folders that must be on each node: the image, where it is a file, and the sources of mounts."""
+    """Return the paths that every node must have: the image, if it is a file, and the sources of mounts."""
     if not config.site.container.image:
         return []
     sources = [mount.partition(":")[0] for mount in config.site.container.mounts]

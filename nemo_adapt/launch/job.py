@@ -1,4 +1,4 @@
-"""``nemo-adapt job RUN NAME``: what the script of a launched job starts, on each of its ranks or once."""
+"""``nemo-adapt job RUN NAME``: run one job of a launched run. Job scripts start this, on each rank or once."""
 
 import os
 import signal
@@ -12,12 +12,13 @@ from nemo_adapt.launch.places import Place
 
 
 def main(words: list[str]) -> None:
-    """The command. A training that was asked to stop ends with code 0 here.
+    """Run the command. A training that was asked to stop exits with code 0 here, unless NeMo-Run started it.
 
-    srun would take any other for a failure, and kill the ranks that are still on their way out. That there is more to
-    do, our script sees by the manifest that is not there; NeMo-Run's by the code.
+    srun would treat any other code as a failure, and kill the ranks that are still exiting. Our script requeues the job
+    if the manifest is missing; NeMo-Run's script requeues it by the exit code.
     """
-    # Kept until the training can take it, and before anything is imported whose threads would not keep it.
+    # USR1 stays blocked until the training handles it. Threads inherit the signal mask, so this comes before imports
+    # that start some.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     if len(words) != 2:
         raise UserError("job takes a run's folder and the name of one of its jobs: nemo-adapt job runs/NAME train")
@@ -37,4 +38,4 @@ def main(words: list[str]) -> None:
             raise
     if job.kind is Kind.RANKS:
         sys.stdout.flush()
-        os._exit(0)  # threads of communication libraries may crash on the way out, once other ranks are gone
+        os._exit(0)  # threads of communication libraries may crash at exit once other ranks are gone

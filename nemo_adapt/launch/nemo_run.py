@@ -1,8 +1,8 @@
-"""The same chain through NeMo-Run's SlurmExecutor, for sites that submit that way (``launch.executor=nemo_run``).
+"""The same chain submitted by NeMo-Run's SlurmExecutor, for sites that use it (``launch.executor=nemo_run``).
 
-NeMo-Run writes the scripts and keeps its own folder of each job, in ``launch/nemo-run/`` of the run. Its script queues
-a job again when srun ends with an error, as often as it is told; ours decides which errors those are. Nodes are not
-asked whether they share the run's folder. Made for NeMo-Run 0.11.
+NeMo-Run writes the job scripts and keeps a folder for each job, in ``launch/nemo-run/`` of the run. Its script requeues
+a job whose srun fails, up to a number of retries; setup lines of ours restrict which failures count. Unlike in our own
+scripts, nodes are not checked for access to the run's folder. Written for NeMo-Run 0.11.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from nemo_adapt.launch.chain import Job, Kind, size_of
 from nemo_adapt.launch.places import Place
 
 HARMLESS = re.compile(r"[\w.,:@%/+=-]+", re.ASCII)
-"""Folders that a shell takes as they are."""
+"""Paths that need no quoting in a shell."""
 RESTARTS = 1000
-"""Of a training; that it gets no further is seen by the training itself (``train.attempts``)."""
+"""Retries of a job on ranks. A training without progress stops by itself (``train.attempts``)."""
 RENDEZVOUS = """\
 MASTER_ADDR=$head_node
 MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))
@@ -31,20 +31,23 @@ scontrol() {
     [ "$1" != requeue ] || [ "$exitcode" = 85 ] || [ "$exitcode" -gt 128 ] || return 0
     command scontrol "$@"
 }"""
-"""In the shell of a job on ranks, before they are started."""
+"""Shell lines of a job on ranks, run before srun. Only code 85 (more to do) and deaths by a signal are requeued."""
 
 
 @contextlib.contextmanager
 def experiment(
     config: Config, jobs: Sequence[Job], place: Place, folder: Path, workdir: Path, python: str
 ) -> Iterator[Any]:
-    """The chain as one of NeMo-Run's experiments, kept in ``folder``. ``UserError`` where NeMo-Run is not installed."""
+    """Context with the chain as a NeMo-Run experiment, stored in ``folder``.
+
+    ``UserError`` if NeMo-Run is not installed, or cannot handle the folder or the site.
+    """
     try:
         import nemo_run  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise UserError(f"launch.executor=nemo_run needs pip install 'nemo-adapt[nemo-run]' ({error})") from None
     sbatch.check_site(config.site)
-    if not HARMLESS.fullmatch(str(folder)) or "/nemo_run" in str(place.root):  # which it takes for a name of its own
+    if not HARMLESS.fullmatch(str(folder)) or "/nemo_run" in str(place.root):  # NeMo-Run uses that name itself
         raise UserError(f"launch.executor=nemo_run: NeMo-Run hands folders to a shell as they are, and so not {folder}")
     if not config.site.account:
         raise UserError("launch.executor=nemo_run needs site.account, without which NeMo-Run submits nothing")
@@ -60,14 +63,14 @@ def experiment(
 
 
 def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: Path, workdir: Path) -> Any:
-    """What NeMo-Run has to know of a job: the options of our own script, under its names for them."""
+    """Return the SlurmExecutor of a job: the sbatch options of our own script under NeMo-Run's names."""
     site, ranks = config.site, job.kind is Kind.RANKS
     given = dict(
         option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size_of(config))
     )
     named = ("account", "partition", "qos", "constraint", "mem", "time", "gres", "ntasks-per-node", "nodes")
     known = {name.replace("-", "_"): given.pop(name) for name in named if name in given}
-    for name in ("job-name", "open-mode", "signal"):  # it has names of its own, and asks the ranks themselves
+    for name in ("job-name", "open-mode", "signal"):  # NeMo-Run names jobs itself, and signals the ranks
         given.pop(name, None)
     folders, kept = [workdir, place.root.parent], sbatch.variables(config, job)
     inside = {
@@ -75,7 +78,7 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
         "container_mounts": container.mounts(config, folders),
     }
     keep = [f"--container-env={','.join(kept)}"] if site.container.image and kept else []
-    variables = {name: shlex.quote(value) for name, value in site.environment.items()}  # it puts them in as they are
+    variables = {name: shlex.quote(value) for name, value in site.environment.items()}  # NeMo-Run does not quote them
     executor = nemo_run.SlurmExecutor(
         **{name: int(value) if name in ("nodes", "ntasks_per_node") else value for name, value in known.items()},
         signal=f"USR1@{site.signal_seconds}" if ranks else None,
@@ -92,8 +95,8 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
 
 
 def setup(config: Config) -> list[str]:
-    """Lines for modules and the virtual environment."""
+    """Return the shell lines that load modules and activate the virtual environment."""
     site = config.site
     lines = [f"module load {shlex.quote(name)}" for name in site.modules]
-    activate = site.venv and not site.container.image  # inside a container its Python is named
+    activate = site.venv and not site.container.image  # in a container, its Python is called by path
     return [*lines, *([f". {shlex.quote(site.venv)}/bin/activate"] if activate else [])]

@@ -1,4 +1,4 @@
-"""Where a launched run keeps what its jobs need, in the run's folder."""
+"""Paths in a run's folder of what its Slurm jobs need."""
 
 import json
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Place:
-    """``launch/`` and ``logs/`` of one run."""
+    """Paths in ``launch/`` and ``logs/`` of one run."""
 
     root: Path
+    """The run's folder."""
 
     @property
     def folder(self) -> Path:
-        """All that was launched."""
+        """The folder of all files written at launch."""
         return self.root / "launch"
 
     @property
@@ -24,25 +25,25 @@ class Place:
 
     @property
     def code(self) -> Path:
-        """The program that the jobs start: this package as it was, beside it."""
+        """The program that the jobs start; next to it is a copy of this package as of the launch."""
         return self.folder / "code" / "main.py"
 
     @property
     def jobs(self) -> Path:
-        """What was submitted: names and numbers of the jobs."""
+        """Record of the submission: names and Slurm ids of the jobs, and versions."""
         return self.folder / "jobs.json"
 
     def script(self, job: str) -> Path:
-        """A job's script."""
+        """Return the path of a job's script."""
         return self.folder / f"{job}.sh"
 
     def log(self, job: str, number: str) -> Path:
-        """What a job has said."""
+        """Return the path of a job's log; ``number`` is its Slurm id."""
         return self.root / "logs" / f"{job}-{number}.log"
 
 
 def submitted(root: Path) -> list[dict[str, Any]]:
-    """The jobs of a run, in order: ``name`` and ``id`` of each; none where it was not launched."""
+    """Return the submitted jobs of a run in order, with at least ``name`` and ``id``; empty if it was not launched."""
     try:
         return list(json.loads(Place(root).jobs.read_text(encoding="utf-8"))["jobs"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""Job scripts and the words that submit them: pure functions of a configuration."""
+"""Job scripts and the sbatch commands that submit them: pure functions of a configuration."""
 
 import re
 import shlex
@@ -15,19 +15,19 @@ from nemo_adapt.launch.chain import Job, Kind, Size
 from nemo_adapt.launch.places import Place
 
 PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
-"""What may stand in a line of options: sbatch has quoting rules of its own there, and none for the end of a line."""
+"""Characters allowed in an ``#SBATCH`` line: sbatch has its own quoting rules there, and cannot quote line breaks."""
 VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 REQUESTS = ("gpus-per-node", "gres", "none")
 LEAST_SECONDS = 60
-"""Of a segment, before a training is asked to end: Slurm may ask so much earlier than it was told."""
+"""Slurm may send the stop signal up to this many seconds earlier than asked (sbatch's ``--signal``)."""
 OURS = ("dependency", "output", "chdir", "parsable", "array")
-"""Options of sbatch that a site cannot set."""
+"""Options of sbatch that are set here, and that a site cannot set."""
 
 
 def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, python: str) -> str:
-    """The script of a job, submitted from ``workdir``. What comes from the configuration is quoted where it is put in.
+    """Return the script of a job that is submitted from ``workdir``. The template quotes every inserted value.
 
-    ``python``: what starts Python on a node. ``UserError`` for values that cannot be passed on as they are.
+    ``python``: the command that starts Python on a node. ``UserError`` for values that sbatch or pyxis would misread.
     """
     site = config.site
     check_site(site)
@@ -54,7 +54,7 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
 
 
 def options(config: Config, job: Job, size: Size) -> list[str]:
-    """What the script tells sbatch of itself."""
+    """Return the sbatch options in the head of a job's script."""
     site, cpu = config.site, config.site.cpu
     ranks, array = job.kind is Kind.RANKS, job.kind is Kind.ARRAY
     trains = ranks or array
@@ -69,7 +69,7 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
         "nodes": size.nodes if ranks else 1,
         "ntasks-per-node": size.ranks_per_node if ranks else 1,
         "cpus-per-task": cpus_of(config, job, size),
-        "mem": cpu.memory if not trains else site.memory if size.is_whole else "",  # Slurm's share of a node
+        "mem": cpu.memory if not trains else site.memory if size.is_whole else "",  # "": a share of the node
         "time": site.time if trains else cpu.time,
     }
     of = f"{site.gpu_type}:" if site.gpu_type else ""
@@ -82,44 +82,44 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
 
 
 def cpus_of(config: Config, job: Job, size: Size) -> int:
-    """Cores of each task; 0: Slurm's default."""
+    """Return the cores per Slurm task; 0: Slurm's default."""
     if job.kind is Kind.ARRAY:
         return config.site.cpus_per_rank * size.ranks * size.processes
     return config.site.cpus_per_rank if job.kind is Kind.RANKS else config.site.cpu.cpus
 
 
 def threads_of(config: Config, job: Job) -> int:
-    """Threads of each rank; 0: not said."""
+    """Return the OpenMP threads per rank; 0: not set."""
     least = {Kind.RANKS: 1, Kind.ARRAY: 0}
     return max(config.site.cpus_per_rank, least[job.kind]) if job.kind in least else 0
 
 
 def srun_options(config: Config, job: Job, size: Size, place: Place, workdir: Path) -> list[str]:
-    """What the script tells srun, which starts the ranks of a job, or its one process."""
+    """Return the options of the srun that starts the ranks of a job, or its only process."""
     site = config.site
     cpus = cpus_of(config, job, size)
     words = ["--kill-on-bad-exit=1", f"--ntasks={size.ranks if job.kind is Kind.RANKS else 1}"]
-    words += [f"--cpus-per-task={cpus}"] if cpus else []  # since Slurm 22.05 it does not follow from the job's
+    words += [f"--cpus-per-task={cpus}"] if cpus else []  # since Slurm 22.05 srun does not inherit it
     return [*words, *container.options(config, folders(place, workdir), workdir, variables(config, job)), *site.srun]
 
 
 def folders(place: Place, workdir: Path) -> list[Path]:
-    """What a job reads and writes: the folder that was launched from, and the runs' where it is elsewhere."""
+    """Return the folders that a job accesses: the one it is launched from, and that of the runs if it is elsewhere."""
     return [workdir, *([] if place.root.is_relative_to(workdir) else [place.root.parent])]
 
 
 def variables(config: Config, job: Job) -> list[str]:
-    """Names of those that a job's script sets for its processes."""
+    """Return the names of the environment variables that a job's script sets for its processes."""
     meeting = ("MASTER_ADDR", "MASTER_PORT") if job.kind is Kind.RANKS else ()
     threads = ("OMP_NUM_THREADS",) if threads_of(config, job) else ()
     return list(dict.fromkeys([*config.site.environment, *threads, *meeting]))
 
 
 def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:
-    """The words that submit a job's script from ``workdir``, to begin ``after`` the job of that number has ended well
-    (or, with ``job.after``, however it has).
+    """Return the sbatch command that submits a job's script from ``workdir``.
 
-    No job waits for one that has failed. ``UserError`` for a folder in which Slurm cannot write a log.
+    ``after``: the id of the job before it; ``job.after`` is the type of the dependency. If that can no longer be
+    fulfilled, Slurm cancels the job. ``UserError`` for a run's folder to which Slurm cannot write a log.
     """
     number = "%A_%a" if job.kind is Kind.ARRAY else "%j"
     log = str(place.log(job.name, number))
@@ -131,12 +131,12 @@ def submission(config: Config, job: Job, place: Place, workdir: Path, after: str
 
 
 def label(name: str) -> str:
-    """A job's name as Slurm's tables can show it."""
+    """Return a job's name with only the characters that Slurm's tables can show."""
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip("-.") or "run"
 
 
 def check_site(site: SiteConfig) -> None:
-    """``UserError`` for values of a site that sbatch would not take as they were meant."""
+    """``UserError`` for settings of a site that sbatch would misread or refuse, or that leave no time to train."""
     keys = ("partition", "account", "qos", "constraint", "gpu_type", "memory", "time")
     values = {f"site.{key}": getattr(site, key) for key in keys}
     values |= {f"site.cpu.{key}": getattr(site.cpu, key) for key in ("partition", "memory", "time")}
@@ -161,7 +161,7 @@ def check_site(site: SiteConfig) -> None:
 
 
 def seconds(limit: str) -> int:
-    """A time limit of Slurm (``90``, ``1:30:00``, ``2-12``, ``2-12:30``, …) in seconds; ``UserError`` for another."""
+    """Return a Slurm time limit (``90``, ``1:30:00``, ``2-12``, ``2-12:30``, …) in seconds, else ``UserError``."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
     if not found:
         raise UserError(f"{limit!r} is no time limit: write minutes, hours:minutes:seconds, or days-hours")
@@ -176,7 +176,7 @@ def seconds(limit: str) -> int:
 
 
 def shown(words: Sequence[str]) -> str:
-    """A command as a shell would take it."""
+    """Return a command quoted for a shell."""
     return shlex.join(words)
 
 
@@ -188,5 +188,5 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
         autoescape=False,
-        finalize=lambda value: shlex.quote(str(value)),  # of every expression, so that none can be forgotten
+        finalize=lambda value: shlex.quote(str(value)),  # quotes every expression, so that none can be forgotten
     )

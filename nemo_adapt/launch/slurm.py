@@ -1,4 +1,4 @@
-"""Slurm's own commands, called without a shell."""
+"""Calls of Slurm's commands, without a shell."""
 
 import os
 import re
@@ -12,18 +12,18 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.launch import words as plain
 
 PATIENCE = 120.0
-"""Seconds that a command may take: Slurm's own waits longer than its controller may take to restart."""
+"""Timeout of a command in seconds: long enough for Slurm's own retries while its controller restarts."""
 FIELD = re.compile(r"(\w+)=(\S*)")
 RECORD = re.compile(r"^(?=JobId=\d)", re.MULTILINE)
-"""Where a job's facts begin. They are no line: there are line breaks in them where its name has some."""
+"""Start of a job's record. Records are not lines: a job's name may contain line breaks."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How a job is, as Slurm knows it."""
+    """A job's state as Slurm reports it."""
 
     state: str = ""
-    """Slurm's name; empty where it does not know the job (any more)."""
+    """Slurm's name of the state; empty if Slurm does not know the job, or has forgotten it."""
     reason: str = ""
     exit_code: str = ""
     nodes: str = ""
@@ -32,7 +32,7 @@ class State:
     start: str = ""
     restarts: int = 0
     tasks: tuple[tuple[str, int], ...] = ()
-    """Of an array: states of its tasks, and how many are in each."""
+    """Of a job array: (state, number of its tasks in that state)."""
 
     @property
     def is_live(self) -> bool:
@@ -41,12 +41,15 @@ class State:
 
 
 def missing(command: str) -> bool:
-    """Whether one of Slurm's commands is not on this machine."""
+    """Return whether a command of Slurm is not installed on this machine."""
     return shutil.which(command) is None
 
 
 def call(words: Sequence[str], timeout: float = PATIENCE) -> tuple[int, str, str]:
-    """Run a command: exit code, output, errors. What the job we may be in tells of itself is not passed on."""
+    """Run a command and return (exit code, stdout, stderr); code 1 and a reason if it cannot run or times out.
+
+    Variables ``SLURM_*`` of a job that this process may run in are not passed on, except ``SLURM_CONF``.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     if "SLURM_CONF" in os.environ:
         environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
@@ -60,7 +63,7 @@ def call(words: Sequence[str], timeout: float = PATIENCE) -> tuple[int, str, str
 
 
 def submit(words: Sequence[str]) -> str:
-    """Submit a job; its number. ``UserError`` where Slurm refuses it."""
+    """Submit a job and return its id; ``UserError`` if Slurm rejects it."""
     code, out, said = call(words)
     number = out.partition(";")[0]  # a cluster's name may follow
     if code or not number.isdigit():
@@ -69,21 +72,21 @@ def submit(words: Sequence[str]) -> str:
 
 
 def test(words: Sequence[str]) -> None:
-    """``UserError`` where Slurm would refuse a job."""
+    """``UserError`` if Slurm would reject a job (``--test-only``)."""
     code, out, said = call([words[0], "--test-only", *words[1:]])
     if code:
         raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {plain.refusal(said or out)}")
 
 
 def cancel(numbers: Sequence[str]) -> None:
-    """End jobs; ``UserError`` where Slurm does not."""
+    """Cancel jobs by their ids; ``UserError`` if Slurm does not."""
     code, _, said = call(["scancel", *numbers])
     if code:
         raise UserError(f"scancel {' '.join(numbers)}: {plain.refusal(said)}")
 
 
 def states(numbers: Sequence[str]) -> dict[str, State]:
-    """How jobs are, by number: what the controller knows, and of those that it has forgotten, accounting."""
+    """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten."""
     found = {number: _known(number) for number in numbers}
     forgotten = [number for number, state in found.items() if not state.state]
     return {**found, **_accounted(forgotten)}
@@ -98,9 +101,9 @@ def _known(number: str) -> State:
 
 
 def _record(said: str) -> tuple[State, int]:
-    """What ``scontrol show job`` says of a job, or of so many tasks of an array."""
+    """Parse a record of ``scontrol show job``: the state, and the number of array tasks it is about (0: no array)."""
     fields: dict[str, str] = {}
-    for name, value in FIELD.findall(said.partition(" Command=")[0]):  # names of files follow
+    for name, value in FIELD.findall(said.partition(" Command=")[0]):  # file names follow, which may look like fields
         fields.setdefault(name, "" if value in ("(null)", "N/A", "Unknown") else value)
     return State(
         fields.get("JobState", ""),
@@ -115,13 +118,13 @@ def _record(said: str) -> tuple[State, int]:
 
 
 def _tasks(numbers: str) -> int:
-    """How many tasks ``0-3,7%2`` are; 0 where there are no numbers, for a job that is no array."""
+    """Return the number of tasks in an array specification such as ``0-3,7%2``; 0 for a job that is not an array."""
     ranges = [part.partition("-") for part in numbers.partition("%")[0].split(",") if part]
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges if first.isdigit())
 
 
 def _together(records: Sequence[tuple[State, int]]) -> State:
-    """A job; of an array, the task that tells most, with the states of all."""
+    """Merge the records of a job; of an array, return the most relevant task's state with the counts of all states."""
     told = min((state for state, _ in records), key=lambda state: _rank(state.state))
     if not any(tasks for _, tasks in records):
         return told
@@ -132,14 +135,14 @@ def _together(records: Sequence[tuple[State, int]]) -> State:
 
 
 def _rank(state: str) -> int:
-    """Which states of tasks stand for their array first: running, waiting, failed, done."""
+    """Return the rank of a task's state in representing its array: running, then waiting, failed, done."""
     if state in plain.LIVE:
         return 1 if state in plain.WAITING else 0
     return 3 if state == "COMPLETED" else 2
 
 
 def _accounted(numbers: Sequence[str]) -> dict[str, State]:
-    """The same from sacct, where accounting is kept."""
+    """Return the states of jobs by id from sacct; empty where there is no accounting."""
     if not numbers or missing("sacct"):
         return {}
     columns = "JobID,State,Reason,ExitCode,NodeList,Elapsed,Timelimit,Start"

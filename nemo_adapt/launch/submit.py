@@ -1,4 +1,4 @@
-"""Submitting a run: what the jobs need goes into the run's folder, then the chain to Slurm."""
+"""Submission of a run: write what the jobs need to the run's folder, then submit the chain to Slurm."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 
 NEMO_RUN = "nemo_run"
-"""The value of ``launch.executor`` that stands for it."""
+"""The value of ``launch.executor`` that selects NeMo-Run."""
 MAIN = '''"""The command line of the package beside this file."""
 
 import platform
@@ -44,14 +44,15 @@ if __name__ == "__main__":
 
 
 def place_of(config: Config) -> Place:
-    """Where a configuration's run keeps what its jobs need."""
+    """Return the launch paths of a configuration's run."""
     return Place(RunFolder.of(config).root.absolute())
 
 
 def python_of(config: Config) -> str:
-    """What starts Python on a node: the site's environment or container has its own, else the one that runs now.
+    """Return the command for Python on a node: that of the site's virtual environment or container, else this one.
 
-    A container's variables are the image's: an environment that is mounted there is not activated, but named.
+    In a container the image's PATH applies: a virtual environment that is mounted there is not activated, and its
+    Python is called by path.
     """
     if config.site.container.image and config.site.venv:
         return f"{config.site.venv}/bin/python"
@@ -59,13 +60,13 @@ def python_of(config: Config) -> str:
 
 
 def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
-    """The script of each job, by its name."""
+    """Return the script of each job by its name."""
     place, python = place_of(config), python_of(config)
     return {job.name: sbatch.script(config, job, size, place, Path.cwd(), python) for job in jobs}
 
 
 def check_image(config: Config) -> str:
-    """What is not known of the container's image here, in words; ``UserError`` for a file that is missing."""
+    """Return a note if the container's image cannot be checked from here, else ""; ``UserError`` if it is missing."""
     image = config.site.container.image
     if image.startswith("~"):
         raise UserError(f"site.container.image={image}: write the home folder out, nothing puts it in there")
@@ -79,12 +80,12 @@ def check_image(config: Config) -> str:
 
 
 def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
-    """Print what would be submitted."""
+    """Print the scripts and commands that would be submitted."""
     note = check_image(config)
     if note:
         print(f"### {note}")
     if config.launch.executor == NEMO_RUN:
-        # It writes, also in a dry run.
+        # NeMo-Run writes files in a dry run, too.
         with tempfile.TemporaryDirectory() as folder, _experiment(config, jobs, Path(folder)) as made:
             made.dryrun()
         return
@@ -96,9 +97,9 @@ def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
 
 
 def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, str] | None = None) -> None:
-    """Submit the jobs of a run, or none of them; ``UserError`` where Slurm refuses one.
+    """Submit all jobs of a run, or none; ``UserError`` if Slurm rejects one.
 
-    ``files``: what the jobs need besides, by its name in ``launch/``.
+    ``files``: the texts of further files that the jobs need, by their names in ``launch/``.
     """
     if slurm.missing("sbatch"):
         raise UserError(
@@ -123,9 +124,9 @@ def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, 
 def _by_sbatch(
     config: Config, jobs: Sequence[Job], size: Size, place: Place, files: Mapping[str, str]
 ) -> dict[str, str]:
-    """Numbers of the submitted jobs, by name."""
+    """Submit with sbatch; return the ids of the jobs by name."""
     texts = scripts(config, jobs, size)
-    with tempfile.TemporaryDirectory() as folder:  # where Slurm refuses them, there is no run
+    with tempfile.TemporaryDirectory() as folder:  # no run is created if Slurm rejects a job
         for job in jobs:
             path = Path(folder) / place.script(job.name).name
             path.write_text(texts[job.name], encoding="utf-8")
@@ -146,7 +147,7 @@ def _by_sbatch(
 
 
 def _by_nemo_run(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
-    """The same through NeMo-Run, which tests nothing before."""
+    """The same with NeMo-Run, which has no test before submission."""
     folder = place.folder / "nemo-run"
     with _experiment(config, jobs, folder) as made:
         claim(RunFolder.of(config), config)
@@ -160,7 +161,7 @@ def _experiment(config: Config, jobs: Sequence[Job], folder: Path) -> AbstractCo
 
 
 def refuse_twice(place: Place) -> None:
-    """``UserError`` while jobs of the run have not ended: two chains would write the same folder."""
+    """``UserError`` while jobs of the run have not ended: two chains would write to the same folder."""
     numbers = {job["id"]: job["name"] for job in submitted(place.root)}
     live = [f"{numbers[number]} ({number})" for number, state in slurm.states(list(numbers)).items() if state.is_live]
     if live:
@@ -170,7 +171,7 @@ def refuse_twice(place: Place) -> None:
 
 
 def leave(config: Config, place: Place, texts: Mapping[str, str], files: Mapping[str, str]) -> None:
-    """Write what the jobs need: configuration, the program as it is now, scripts, ``files``, folders for logs."""
+    """Write what the jobs need: configuration, a copy of this package, scripts, ``files``, and folders for logs."""
     for folder in (place.folder, place.root / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     place.config.write_text(recipes.to_yaml(config), encoding="utf-8")
@@ -178,7 +179,7 @@ def leave(config: Config, place: Place, texts: Mapping[str, str], files: Mapping
     code = place.code.parent / package.name
     if package != code:
         shutil.rmtree(place.code.parent, ignore_errors=True)
-        # With what Python and numba have compiled, which they know by the files' times.
+        # Keep modification times: by them Python and numba recognize their compiled code, which is copied, too.
         shutil.copytree(package, code, copy_function=shutil.copy2)
         place.code.write_text(MAIN, encoding="utf-8")
     for name, text in texts.items():
@@ -189,14 +190,14 @@ def leave(config: Config, place: Place, texts: Mapping[str, str], files: Mapping
 
 
 def record(config: Config, place: Place, jobs: Sequence[Job], numbers: dict[str, str]) -> None:
-    """Note which jobs were submitted, when, and by what code."""
+    """Write jobs.json: which jobs were submitted, when, and the versions of the code."""
     rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages), "tasks": job.tasks} for job in jobs]
     facts: dict[str, Any] = {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()}
     write_json(place.jobs, {**facts, "commit": commit(), "executor": config.launch.executor})
 
 
 def commit() -> str:
-    """The commit of a checkout, with ``+`` where files have changed since; empty for an installed package."""
+    """Return the commit of a checkout, with ``+`` if files have changed since; empty for an installed package."""
     folder = str(Path(nemo_adapt.__file__).parent)
     answers = []
     for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".")):

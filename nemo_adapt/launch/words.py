@@ -1,4 +1,4 @@
-"""What Slurm says, in plain words."""
+"""Slurm's messages, states and reasons in plain words."""
 
 REFUSALS = (
     ("invalid partition", "the partition does not exist here: site.partition, site.cpu.partition (sinfo lists them)"),
@@ -20,7 +20,7 @@ REFUSALS = (
     ("unable to contact slurm controller", "Slurm's controller does not answer: try again later"),
     ("unable to process configuration", "Slurm is not set up on this machine: launch from a login node"),
 )
-"""A part of what sbatch says when it refuses a job -> what it means, and the keys that decide it."""
+"""(Part of sbatch's message when it rejects a job, its meaning with the configuration keys to change)."""
 
 STATES = {
     "PENDING": "waiting",
@@ -41,7 +41,7 @@ STATES = {
     "REQUEUE_HOLD": "queued again, held",
     "SPECIAL_EXIT": "queued again, held",
 }
-"""A job's state -> the word for it."""
+"""Slurm's name of a job's state -> a plain word."""
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING")
 LIVE = (*WAITING, "RUNNING", "COMPLETING", "SUSPENDED")
 """States of jobs that have not ended."""
@@ -76,19 +76,19 @@ REASONS = {
     "AssocMaxJobsLimit": "your account runs as many jobs as it may",
     "QOSNotAllowed": "its quality of service is not allowed there",
 }
-"""Slurm's reason -> in plain words."""
+"""Slurm's reason for a job's state -> plain words."""
 FAMILIES = (
     ("QOS", "a limit of its quality of service is reached"),
     ("Assoc", "a limit of your account is reached"),
     ("Max", "a limit of your account is reached"),
 )
-"""The same by how a reason begins."""
+"""The same by prefix of the reason."""
 NO_LOG = "0:53"
-"""Exit code of a job whose log could not be opened on its node (seen with Slurm 22.05)."""
+"""Exit code of a job whose log could not be opened on its node (observed with Slurm 22.05)."""
 
 
 def refusal(said: str) -> str:
-    """One line for what sbatch said when it refused a job."""
+    """Return one line for sbatch's message when it rejected a job: the meaning, if known, and the message."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     known = next((words for part, words in REFUSALS if any(part in line.lower() for line in lines)), "")
     told = "; ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines[:2])
@@ -96,7 +96,7 @@ def refusal(said: str) -> str:
 
 
 def reason(state: str, given: str, exit_code: str) -> str:
-    """Why a job is in its state; empty where there is nothing to say."""
+    """Return why a job is in its state; empty if Slurm gives no reason."""
     if exit_code == NO_LOG:
         return "its node could not write the log: it does not see the run's folder"
     name = given.split("(")[0].split(",")[0].strip()
@@ -108,6 +108,6 @@ def reason(state: str, given: str, exit_code: str) -> str:
 
 
 def state(name: str) -> str:
-    """The word for a state; Slurm may add what it is also (``CANCELLED by 1000``, ``CANCELLED+``)."""
+    """Return the word for a state, which may have a suffix (``CANCELLED by 1000``, ``CANCELLED+``)."""
     first = name.split()[0].rstrip("+") if name else ""
     return STATES.get(first, first.lower() or "unknown")

@@ -1,1 +1,1 @@
-"""What a training will need, said before anything is started: memory, time, disk. No GPU, no torch."""
+"""Estimates of the memory, time and disk that a training needs, before anything is started. No GPU, no torch."""

@@ -1,7 +1,7 @@
-"""What layers keep for the backward pass, in bytes of one rank.
+"""Activations that layers keep for the backward pass, in bytes per rank.
 
-Counted tensor by tensor as torch keeps them for our layers (`model.layers`), the way of arXiv 2205.05198, section 4,
-with grouped queries, gated MLPs and without dropout.
+Counted tensor by tensor as torch saves them for our layers (`model.layers`), like arXiv 2205.05198, section 4, but with
+grouped-query attention, gated MLPs and no dropout.
 """
 
 from collections import Counter
@@ -14,21 +14,22 @@ from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.plan import model
 
 NORMS = {AROUND: 4, SHARED: 1}
-"""Norms of a layer, where they are not two."""
+"""Number of norms per layer, where it is not two."""
 ALIBI_COLUMNS = 8
-"""That queries, keys and values get for the bias of the scores, where heads are multiples of 8 (`model.positions`)."""
+"""Columns added to each head's queries, keys and values for the bias, if head_dim is a multiple of 8
+(`model.positions`)."""
 
 
 def bytes_of(precision: str) -> int:
-    """Bytes of a weight or activation."""
+    """Return the bytes of a weight or activation."""
     return 2 if precision == "bf16" else 4
 
 
 def waiting_chunks(stage: int, parallel: ParallelConfig, count: int) -> int:
-    """Chunks whose activations a stage holds at most, with ``count`` micro batches in a step.
+    """Return the most model chunks whose activations a stage holds at once, with ``count`` micro batches per step.
 
-    One forward, one backward: a stage begins with as many micro batches as there are stages behind it. Interleaved, it
-    begins with twice as many, and all chunks but the last of the first ``pp`` (arXiv 2104.04473, section 2.2).
+    1F1B: a stage starts with one forward pass for each later stage. Interleaved: with twice as many, and with the
+    first ``pp`` micro batches in all chunks but the last (arXiv 2104.04473, section 2.2).
     """
     behind = parallel.pp - stage - 1
     if parallel.virtual == 1:
@@ -38,7 +39,7 @@ def waiting_chunks(stage: int, parallel: ParallelConfig, count: int) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the layers of one rank keep for the backward pass of one micro batch, in bytes."""
+    """Bytes that a layer on one rank keeps for the backward pass of one micro batch."""
 
     shape: Shape
     parallel: ParallelConfig
@@ -47,7 +48,7 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """Bytes of an activation."""
+        """Bytes per activation."""
         return bytes_of(self.train.precision)
 
     @property
@@ -57,50 +58,58 @@ class Layer:
 
     @property
     def stream(self) -> float:
-        """The residual stream, or whatever else is as wide and cut over TP where sequences are."""
+        """Bytes of the residual stream, or of any tensor of its width; sharded over TP under sequence parallelism."""
         return self.size * self.tokens * self.shape.hidden / self.cut
 
     @property
     def cut(self) -> int:
-        """By how much sequences are cut over TP."""
+        """Number of shards of a sequence over TP: ``tp`` with sequence parallelism, else 1."""
         return self.parallel.tp if self.parallel.sequence else 1
 
     def norm(self, columns: float, frozen: bool = False) -> float:
-        """What a norm over ``columns`` keeps, its output apart."""
+        """Return the bytes that a norm over ``columns`` keeps, without its output.
+
+        That is its input, and for an RMSNorm on a CPU two fp32 copies (one if ``frozen``).
+        """
         if self.shape.transformer.get("normalization") == "LayerNorm":
             return self.size * self.tokens * columns
         if self.on_gpu:
-            wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # taken in fp32, see model.layers
+            wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # computed in fp32, see model.layers
             return (4 if wide else self.size) * self.tokens * columns
         return (4 if frozen else 8) * self.tokens * columns
 
     @property
     def gathers(self) -> bool:
-        """Whether ranks that share a sequence gather its keys and values (`model.context`); in Transformer Engine's
-        layers these go around (its AttnFuncWithCPAndKVP2P)."""
+        """Whether CP ranks all-gather keys and values (`model.context`); in Transformer Engine's layers these go around
+        a ring (its AttnFuncWithCPAndKVP2P)."""
         return self.parallel.cp > 1 and not (self.on_gpu and engine_fits(self.shape, self.train, self.parallel))
 
     @property
     def seen(self) -> float:
-        """Keys that are there for a query in a kernel: all, or those up to the end of its chunk, in the mean."""
+        """Keys per query that an attention kernel gets: all, or if gathered the mean up to the end of a chunk."""
         cp, length = self.parallel.cp, self.train.seq_length
         return length * (2 * cp + 1) / (4 * cp) if self.gathers else length
 
     def attention(self, window: int, frozen: bool) -> float:
-        """Queries, keys, values, what they attend to, and their norms; tokens see ``window`` positions."""
+        """Return the bytes of queries, keys, values, attention output, masks and QK norms.
+
+        ``window``: positions that a token sees (0: all). ``frozen``: the layer is not trained.
+        """
         shape, tp, cp, length = self.shape, self.parallel.tp, self.parallel.cp, self.train.seq_length
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
-        # Keys are copied for each of the two chunks: so many for a token of this rank.
+        # Keys are copied for each of the rank's two chunks: this many per local token.
         times = cp + 0.5 if self.gathers else 1.0
         apart = self.train.reset_attention
-        joined = queries if self.gathers or apart else 0.0  # what chunks or documents attend to, as one tensor
-        if shape.attention_cap:  # written out, see model.layers: keys and values for every head, three kinds of scores
+        joined = queries if self.gathers or apart else 0.0  # the outputs of chunks or documents, concatenated
+        # Capped attention has no kernel (see model.layers): keys and values for every head, and three score tensors.
+        if shape.attention_cap:
             bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.seen * shape.heads / tp
         elif shape.positions == ALIBI and not shape.rotary:
-            wide = queries + ALIBI_COLUMNS * shape.heads / tp  # three of them, their result, and that without the bias
+            # Q, K, V and output with the columns of the bias, and the output without them.
+            wide = queries + ALIBI_COLUMNS * shape.heads / tp
             bytes_of_token = self.size * ((2 + 2 * times) * wide + queries) + 4 * shape.heads / tp
         else:
-            # Values are a part of what the three are computed as; only where ranks share a sequence are they a copy.
+            # Values are a view of the QKV projection's output; only under CP are they copied.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
             rotated = queries + keys if shape.rotary else 0
             if self.gathers:
@@ -114,40 +123,41 @@ class Layer:
         if shape.qk_norm == WHOLE:  # fp32, see model.layers
             bytes_of_token += 8 * (queries + keys)
         slides = 0 < window < length
-        # Without a GPU a kernel for fewer queries than keys makes a mask.
+        # On a CPU, attention with fewer queries than keys needs a mask.
         makes = slides or bool(shape.attention_cap) or (self.gathers and not self.on_gpu)
         masks = makes * (self.train.micro_batch if apart else 1)
         of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.seen
         return self.tokens * bytes_of_token + masks * of_mask
 
     def angles(self) -> float:
-        """Rotary angles, in fp32, which all layers of a chunk keep together."""
+        """Return the bytes of the rotary angles (fp32), which all layers of a model chunk share."""
         if not self.shape.rotary:
             return 0.0
         places = self.tokens / (1 if self.train.reset_positions else self.train.micro_batch)
         return 4 * places * self.shape.head_dim * self.shape.rotary.share
 
     def mlp(self, frozen: bool) -> float:
-        """Between the two products: gate and up, and their product, as `model.gated` and Megatron's fused kernel do."""
+        """Return the bytes kept between the MLP's two projections: gate and up, and their product, as in `model.gated`
+        and Megatron's fused kernel."""
         wide = 3 if self.shape.transformer.get("gated_linear_unit") else 2
         return self.size * self.tokens * (wide - frozen) * self.shape.ffn / self.parallel.tp
 
     def kept(self, window: int, frozen: bool = False) -> float:
-        """All that a layer keeps whose tokens see ``window`` positions (0: all)."""
+        """Return all bytes that a layer keeps whose tokens see ``window`` positions (0: all)."""
         columns = self.shape.hidden / self.cut
         norms = NORMS.get(self.shape.norms, 2) * self.norm(columns, frozen)
         inputs = 0 if frozen else (1 if self.shape.norms == SHARED else 2) * self.stream
         return norms + inputs + self.attention(window, frozen) + self.mlp(frozen)
 
     def head(self) -> float:
-        """The final norm and the output layer's input."""
+        """Return the bytes kept by the final norm and as the output layer's input."""
         return self.norm(self.shape.hidden / self.cut) + self.stream
 
     def gradients(self) -> float:
-        """What a layer's backward pass needs at once, as it begins: gradients of the MLP's product and of a weight.
+        """Return the peak bytes of gradients in a layer's backward pass.
 
-        With gate and up, that of both then takes the place of the product, and their weight's comes once they are
-        freed.
+        It begins with the gradients of the second projection's input and weight. In a gated MLP, the gradient of gate
+        and up then replaces the former, and that of the first projection's weight comes once gate and up are freed.
         """
         ffn, hidden = self.shape.ffn / self.parallel.tp, self.shape.hidden
         streams = 2 * self.tokens * hidden / self.cut
@@ -158,7 +168,7 @@ class Layer:
 
 
 def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
-    """Bytes that the layers of a stage keep of one micro batch, and what their backward pass needs besides."""
+    """Return the bytes that a stage's layers keep for one micro batch, and the further bytes of their backward pass."""
     parallel, shape = layer.parallel, layer.shape
     everything, tables = ALL in what.kinds, bool(what.kinds & {EMBEDDINGS, NEW_ROWS})
     whole = everything or tables or (layer.train.recompute and what.layers)
@@ -167,7 +177,7 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     if not ours:
         return 0.0, 0.0
     sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
-    sent += layer.angles() * parallel.virtual  # each chunk picks its own
+    sent += layer.angles() * parallel.virtual  # each chunk has its own
     sent += layer.norm(shape.hidden / layer.cut) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()

@@ -1,4 +1,4 @@
-"""What a training takes in all: steps, time, disk."""
+"""The steps, tokens and disk space of a whole training."""
 
 from dataclasses import dataclass, replace
 
@@ -14,53 +14,57 @@ from nemo_adapt.plan.speed import GB
 from nemo_adapt.run_folder import RunFolder
 
 USUAL = 4.0
-"""Bytes of text for a token where nothing is known: what an English tokenizer reaches on English."""
+"""Bytes of text per token if nothing else is known: typical of an English tokenizer on English text."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps of a training and what they read."""
+    """Steps of a training, and the text that they read."""
 
     steps: int
     phases: list[tuple[str, int]]
-    """What each trains, and its steps."""
+    """Of each phase: what it trains, and its steps."""
     tokens_per_step: int
     bytes_per_token: float
     counted: str
-    """Where ``bytes_per_token`` is from."""
+    """Source of ``bytes_per_token``, in words."""
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole training."""
+        """Tokens of all steps."""
         return self.steps * self.tokens_per_step
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes and, where the cluster's disk is known, seconds."""
+    """Sizes in bytes and, if the bandwidth of the cluster's disk is known, times in seconds."""
 
     base: float
-    """The base model's weights: its folder, and as much again for the converted checkpoint."""
+    """The base model's weights in its own folder; the converted checkpoint takes as much again."""
     checkpoint: float
-    """One of the training's: weights, and state of the optimizer."""
+    """One training checkpoint: weights and optimizer state."""
     checkpoints: int
-    """As many are there at once, one of them half written."""
+    """Checkpoints on disk at once, including one that is being written."""
     saves: int
+    """Checkpoints written during the training."""
     export: float
+    """The exported model."""
     load_seconds: float | None
+    """Time to read the base model."""
     save_seconds: float | None
+    """Time to write a checkpoint."""
     saved_node_bytes: float
-    """Of a node's main memory, what a checkpoint takes until it is written, where the training itself is on GPUs; 0
-    where it is not, or where nothing is said of that memory."""
+    """Main memory of a node that holds a checkpoint until it is written, when training on GPUs; 0 without GPUs, or if
+    ``cluster.node_memory_gib`` is unknown."""
 
     @property
     def at_most(self) -> float:
-        """All that the run's folder holds at once, text and datasets apart."""
+        """Most bytes in the run's folder at once, without text and datasets."""
         return self.base + self.checkpoints * self.checkpoint + self.export
 
 
 def budget(config: Config) -> Budget:
-    """Steps of each phase; ``UserError`` as ``phases`` raises it."""
+    """Return the steps and tokens of a training; ``UserError`` as ``phases`` raises it."""
     train = config.train
     known, counted = _bytes_per_token(config)
     plan = phases(config, known)
@@ -69,9 +73,9 @@ def budget(config: Config) -> Budget:
 
 
 def disk(models: Models, config: Config, steps: int) -> Disk:
-    """Sizes of what is read and written.
+    """Return the sizes of what is read and written in ``steps`` steps.
 
-    A checkpoint is that of the phase that trains most.
+    The checkpoint is that of the phase that trains the most parameters.
     """
     train, size = config.train, bytes_of(config.train.precision)
     parts = model.held(models, replace(config, parallel=ParallelConfig()), stage=0)  # the whole model
@@ -94,7 +98,7 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
 
 
 def _bytes_per_token(config: Config) -> tuple[float, str]:
-    """Bytes of text for a token of the mix: given, counted by the run's ``data``, or usual."""
+    """Return the bytes of text per token of the mix, and their source: configured, counted by ``data``, or assumed."""
     if config.plan.bytes_per_token:
         return config.plan.bytes_per_token, "plan.bytes_per_token"
     run = RunFolder.of(config)

@@ -1,9 +1,9 @@
-"""``nemo-adapt plan``: what a training will need, said before anything is started.
+"""``nemo-adapt plan``: estimate what a training will need, before anything is started.
 
     nemo-adapt plan recipe=llama3_70b_hi cluster=h100_x64 [plan.search=true] [json=FILE]
 
-Needs no GPU, no weights and no text. ``json=-`` prints the JSON instead of the tables. What cannot work is an error,
-unless ``plan.search=true`` asks for layouts that can.
+Needs no GPU, no weights and no text. ``json=-`` prints JSON instead of the tables. A layout that cannot work is an
+error, unless ``plan.search=true`` searches for layouts that can.
 """
 
 import json
@@ -26,7 +26,7 @@ from nemo_adapt.progress import say
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for a training that cannot work."""
+    """Run the command. ``UserError`` for a training that cannot work."""
     given = [word.partition("=")[2] for word in words if word.startswith("json=")]
     wanted = given[-1] if given else ""
     if wanted and not Path(wanted).parent.is_dir():
@@ -60,7 +60,7 @@ def main(words: list[str]) -> None:
 
 
 def plan_of(base: Models, config: Config) -> Plan:
-    """The plan of a configuration's own layout; ``UserError`` where it does not fit model, training or cluster."""
+    """Return the plan of the configured layout; ``UserError`` if it does not fit the model, training or cluster."""
     config = laid_out(config)
     check_layout(base.target, config.parallel)
     check_train(config.train, config.parallel)
@@ -72,14 +72,14 @@ def plan_of(base: Models, config: Config) -> Plan:
 
 
 def search(base: Models, config: Config) -> list[Proposal]:
-    """The best layouts for the configuration's cluster; ``UserError`` without one."""
+    """Return the best layouts for the configured cluster; ``UserError`` without one."""
     if not is_chosen(config.cluster):
         raise UserError(f"plan.search=true needs a cluster: cluster={'|'.join(recipe_files.names('cluster'))}")
     return proposals(base, config)[: config.plan.proposals]
 
 
 def too_much(memory: Memory, config: Config) -> list[str]:
-    """Why a training does not fit its ranks; empty where it does."""
+    """Return why a training does not fit the memory of its ranks; empty if it does."""
     space = room(config)
     if memory.total <= space:
         return []
@@ -93,7 +93,7 @@ def too_much(memory: Memory, config: Config) -> list[str]:
 
 
 def too_much_saved(plan: Plan) -> list[str]:
-    """Why the nodes of GPUs do not have the memory for what a checkpoint copies; empty where they do."""
+    """Return why the main memory of GPU nodes cannot hold the copy of a checkpoint; empty if it can."""
     cluster, needs = plan.config.cluster, plan.disk.saved_node_bytes
     if not needs or needs <= cluster.node_memory_gib * GIB:
         return []
@@ -104,7 +104,7 @@ def too_much_saved(plan: Plan) -> list[str]:
 
 
 def check_settings(config: Config) -> None:
-    """``UserError`` for settings of a plan that mean nothing."""
+    """``UserError`` for settings of a plan that are out of range."""
     check_numbers(config)
     if not config.plan.mfu:
         raise UserError(f"plan.mfu={config.plan.mfu} must be above 0")

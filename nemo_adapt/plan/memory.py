@@ -1,6 +1,6 @@
-"""Memory of one rank, by part, as our engine takes it.
+"""Memory of one rank, by part.
 
-Weights, gradients and optimizer state are counted tensor by tensor, what layers keep in `plan.activations`.
+Weights, gradients and optimizer state are counted tensor by tensor here, activations in `plan.activations`.
 Megatron-LM's megatron/training/theoretical_memory_usage.py counts the same parts more coarsely.
 """
 
@@ -19,57 +19,55 @@ from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30
 MASTER = {"bf16": 12, "fp32": 8}
-"""Bytes of optimizer state for a parameter: Adam's two moments, and fp32 master weights beside bf16 ones."""
+"""Bytes of optimizer state per parameter: Adam's two moments, and fp32 master weights for bf16 ones."""
 SAVED = {("bf16", True): 12, ("fp32", True): 12, ("bf16", False): 12, ("fp32", False): 8}
-"""Bytes of it in a checkpoint, by precision and whether the optimizer is distributed: that has fp32 weights, too."""
+"""The same in a checkpoint, by (precision, distributed optimizer): the distributed one always saves fp32 weights."""
 GRADIENT = 4
-"""Gradients are summed in fp32."""
+"""Bytes per gradient: they are accumulated in fp32."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a rank at its peak, by part."""
+    """Peak memory of a rank in bytes, by part."""
 
     stage: int
-    """Its pipeline stage, counted from 0."""
+    """The rank's pipeline stage, counted from 0."""
     weights: float
     gradients: float
     optimizer: float
     activations: float
-    """What is kept for the backward pass, of all micro batches that wait for theirs."""
+    """Kept for the backward passes of all micro batches in flight."""
     logits: float
     """Logits and their loss, on the last stage."""
     working: float
-    """What one layer's backward pass needs beyond the room of the logits, and what stands for gradients on a GPU."""
+    """Buffers of one layer's backward pass beyond the freed logits, and on a GPU dummy gradients (``stand_ins``)."""
     saving: float
-    """On a CPU: the copy of what a rank saves, while it is written; on a GPU machine that is the node's memory."""
+    """On a CPU, the copy of the rank's part of a checkpoint while it is written, as far as it adds to the peak. On GPUs
+    0: that copy is in main memory (``Disk.saved_node_bytes``)."""
 
     @property
     def of_step(self) -> float:
-        """What a step needs beyond what is there between steps."""
+        """Memory that is used only during a step."""
         return self.activations + self.logits + self.working
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.weights + self.gradients + self.optimizer + self.of_step + self.saving
 
 
 def of_stages(models: Models, config: Config, phase: PhaseConfig, on_gpu: bool) -> list[Memory]:
-    """The memory of a rank of each pipeline stage in ``phase``."""
+    """Return the memory of a rank of each pipeline stage in ``phase``."""
     return [of_stage(models, config, phase, stage, on_gpu) for stage in range(config.parallel.pp)]
 
 
 def fullest(stages: list[Memory]) -> Memory:
-    """That of the rank that needs most."""
+    """Return the memory of the rank that needs the most."""
     return max(stages, key=lambda memory: memory.total)
 
 
 def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_gpu: bool) -> Memory:
-    """The memory of a rank of pipeline stage ``stage``.
-
-    ``on_gpu``: norms keep their input alone, as on a GPU; on a CPU torch keeps two fp32 copies.
-    """
+    """Return the memory of a rank of pipeline stage ``stage`` in ``phase``, on a GPU or a CPU."""
     parallel, train, shape = config.parallel, config.train, models.target
     size, what = bytes_of(train.precision), trained(phase)
     parts = model.held(models, config, stage)
@@ -79,10 +77,10 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, on_gpu)
     kept, backward = of_layers(layer, stage, what)
     waiting = waiting_chunks(stage, parallel, micro_batches(config)) / parallel.virtual
-    gathered = parallel.sequence * size * layer.tokens * shape.hidden  # Megatron's buffer for whole sequences
+    gathered = parallel.sequence * size * layer.tokens * shape.hidden  # Megatron's all-gather buffer
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
-    table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, as it arises
+    table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, not yet accumulated
     standing = on_gpu * stand_ins(layer, what, is_last * rows)
     logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} and not standing else 0.0)
     working = max(backward, table - kept if stage == 0 else 0.0)
@@ -103,8 +101,8 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
 
 
 def stand_ins(layer: Layer, what: Trained, rows: int) -> float:
-    """What stands for gradients that products have added up: Transformer Engine keeps a tensor for each shape of a
-    weight (its get_dummy_wgrad). ``rows``: of the output layer, if this stage has it."""
+    """Return the bytes of dummy gradients. Transformer Engine accumulates weight gradients in its matrix products and
+    returns placeholders, one per shape of a weight (its get_dummy_wgrad). ``rows``: output layer rows on this rank."""
     shape, tp = layer.shape, layer.parallel.tp
     if not engine_fits(shape, layer.train, layer.parallel):
         return 0.0
@@ -116,7 +114,7 @@ def stand_ins(layer: Layer, what: Trained, rows: int) -> float:
 
 
 def _saved(config: Config, parts: Sequence[Held], what: Trained, stage: int) -> float:
-    """Bytes that a rank of a stage writes at most: its part of the optimizer's state, and its share of the weights.
+    """Return the most bytes that a rank of a stage writes: its part of the optimizer state, its share of the weights.
 
     Each tensor is written by one rank of the DP group; the last stage's copy of a tied table by none.
     """
@@ -129,10 +127,10 @@ def _saved(config: Config, parts: Sequence[Held], what: Trained, stage: int) -> 
 
 
 def _logits(layer: Layer, rows: int, table: float) -> float:
-    """Logits of a micro batch and what their loss needs at its peak; ``table``: the gradient of the output layer.
+    """Return the peak bytes of a micro batch's logits and loss; ``table``: bytes of the output layer's gradient.
 
-    The loss has a portion in fp32 beside the logits (`model.cross_entropy`). To cap logits takes a copy for a moment
-    and one that is kept.
+    The loss converts the logits to fp32 one portion at a time (`model.cross_entropy`). Capping them takes a temporary
+    copy, and one that is kept for the backward pass.
     """
     shape, count = layer.shape, layer.tokens * rows
     size = layer.size * count
@@ -142,5 +140,5 @@ def _logits(layer: Layer, rows: int, table: float) -> float:
 
 
 def micro_batches(config: Config) -> int:
-    """Micro batches of a step on each data-parallel rank."""
+    """Return the number of micro batches per step on each data-parallel rank."""
     return config.train.global_batch // (config.train.micro_batch * config.parallel.dp)

@@ -1,4 +1,4 @@
-"""The models of a plan, before and after the extension, and what of them a rank holds."""
+"""The base and the adapted model of a plan, and the tensors of them that a rank holds."""
 
 import functools
 import math
@@ -29,7 +29,7 @@ from nemo_adapt.vocab import padded_rows, target_rows
 CUT = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.weight"} | {
     f"{name}.{kind}" for name in (ATTENTION, FC1) for kind in ("weight", "bias")
 }
-"""Tensors that are cut over TP; every rank holds all of the others. Norms of whole queries and keys are cut, too."""
+"""Tensors that are sharded over TP; others are replicated. QK norms over all heads together are sharded, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,30 +43,30 @@ class Models:
     source_parameters: int
     target_parameters: int
     first_new: int
-    """The first new row of the tables; rows from there to ``target.vocab`` are new."""
+    """Index of the first new row of the tables; rows from there to ``target.vocab`` are new."""
     stored_bytes: int
-    """Bytes of a weight in the base model's folder."""
+    """Bytes per weight in the base model's folder."""
     facts: str
-    """Where the model's settings are from."""
+    """Source of the model's settings, in words."""
     vocabulary: str
-    """Where the size of its vocabulary is from."""
+    """Source of the size of its vocabulary, in words."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A tensor, or a part of one, on one rank."""
+    """A tensor, or its shard, on one rank."""
 
     elements: int
     layer: int | None = None
-    """Number of its layer, counted from 0."""
+    """Index of its layer, from 0; ``None`` outside of layers."""
     table: str = ""
-    """``INPUT`` or ``OUTPUT``: of which table it is a shard."""
+    """The table that it is a shard of, ``INPUT`` or ``OUTPUT``; empty for other tensors."""
     new: int = 0
-    """Elements of it that are new rows."""
+    """Number of its elements that are in new rows."""
 
 
 def models(config: Config) -> Models:
-    """Both models of a configuration; ``UserError`` when nothing says what the base model is."""
+    """Return both models of a configuration; ``UserError`` if the base model's settings are unknown."""
     hf_config, facts = _settings(config)
     family = families.of(hf_config)
     source = family.shape(hf_config)
@@ -90,19 +90,20 @@ def models(config: Config) -> Models:
 
 
 def count(entries: Sequence[Entry], shape: Shape) -> int:
-    """Parameters of a model, without padding."""
+    """Return the number of parameters of a model, without padded rows."""
     return sum(math.prod(entry.shape) * (shape.layers if entry.stacked else 1) for entry in entries)
 
 
 def layers_of(stage: int, layers: int, parallel: ParallelConfig) -> list[int]:
-    """Numbers of the layers that a pipeline stage holds, all its interleaved chunks together."""
+    """Return the indices of the layers that a pipeline stage holds, in all of its interleaved chunks."""
     each = layers // (parallel.pp * parallel.virtual)
     firsts = ((chunk * parallel.pp + stage) * each for chunk in range(parallel.virtual))
     return [layer for first in firsts for layer in range(first, first + each)]
 
 
 def held(models: Models, config: Config, stage: int) -> tuple[Held, ...]:
-    """What a rank of pipeline stage ``stage`` holds, the fullest of its TP ranks, padded rows included."""
+    """Return the tensors on a rank of pipeline stage ``stage``, padded rows included; of TP ranks that with most new
+    rows."""
     parallel = config.parallel
     return _held(models, parallel.tp, parallel.pp, parallel.virtual, stage, config.resize.padded_vocab_multiple)
 
@@ -128,7 +129,7 @@ def _held(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: 
 
 
 def trained(held: Sequence[Held], what: Trained) -> Iterator[int]:
-    """Elements of each parameter of ``held`` that a phase trains."""
+    """Yield the elements of each parameter of ``held`` that a phase trains."""
     for each in held:
         is_whole_layer = each.layer is not None and each.layer in what.layers
         is_table = bool(each.table) and (EMBEDDINGS in what.kinds or each.table in what.kinds)
@@ -139,10 +140,10 @@ def trained(held: Sequence[Held], what: Trained) -> Iterator[int]:
 
 
 def _settings(config: Config) -> tuple[HfConfig, str]:
-    """config.json of ``model.path``, or what the recipe knows of it."""
+    """Return config.json of ``model.path``, or else the recipe's ``model.config``, and its source in words."""
     folder = Path(config.model.path)
     if (folder / "config.json").is_file():
-        from nemo_adapt.hf_folder import read_config  # imports torch: not where the folder is elsewhere
+        from nemo_adapt.hf_folder import read_config  # imports torch, so only if needed
 
         return read_config(folder), f"{folder}/config.json"
     if config.model.config:
@@ -158,7 +159,7 @@ def _is_cut(key: str, shape: Shape) -> bool:
 
 
 def _shard(models: Models, table: str, padded: int, tp: int, columns: int) -> Held:
-    """A TP rank's shard of a table; that with the most new rows."""
+    """Return the shard of a table on the TP rank with the most new rows."""
     rows = padded // tp
     spans = [(max(models.first_new, rank * rows), min(models.target.vocab, (rank + 1) * rows)) for rank in range(tp)]
     new = max(max(0, stop - first) for first, stop in spans)

@@ -1,4 +1,4 @@
-"""Whether a training fits its cluster: ranks, and the memory of the fullest of them."""
+"""Whether a training fits its cluster: the number of ranks, and the memory of the fullest one."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ FACTS = ("memory_gib", "bf16_tflops", "fp32_tflops", "memory_gb_per_s", "within_
 
 
 def is_chosen(cluster: ClusterConfig) -> bool:
-    """Whether there is a cluster to plan for; ``UserError`` when something of it is not said."""
+    """Return whether a cluster is configured; ``UserError`` if its description is incomplete."""
     said = {name: getattr(cluster, name) for name in FACTS}
     if not any(said.values()):
         return False
@@ -25,10 +25,10 @@ def is_chosen(cluster: ClusterConfig) -> bool:
 
 
 def laid_out(config: Config) -> Config:
-    """The configuration with as many data-parallel copies as the cluster's GPUs have room for.
+    """Return the configuration with ``parallel.dp`` set to fill the cluster's GPUs.
 
-    Without GPUs ``parallel.dp`` stays: ranks that share a node's cores win nothing by being more. ``UserError`` where
-    the cluster is too small.
+    Without GPUs ``parallel.dp`` stays: more ranks on the same cores are not faster. ``UserError`` if the cluster is too
+    small, or the model's ranks do not divide its GPUs.
     """
     cluster, parallel = config.cluster, config.parallel
     if not is_chosen(cluster):
@@ -52,14 +52,14 @@ def laid_out(config: Config) -> Config:
 
 
 def needed(models: Models, config: Config) -> list[Memory]:
-    """The memory of a rank of each pipeline stage, in the phase that needs most."""
+    """Return the memory of a rank of each pipeline stage, in the phase that needs the most."""
     on_gpu = bool(config.cluster.gpus_per_node) or not is_chosen(config.cluster)
     different = {phase.train: phase for phase in phases(config)}.values()
     return max((of_stages(models, config, phase, on_gpu) for phase in different), key=lambda each: fullest(each).total)
 
 
 def room(config: Config) -> float:
-    """Bytes that a rank may take: a GPU's but for the reserve, or its share of a node's."""
+    """Return the bytes available to a rank: a GPU's memory, or its share of a node's, less the reserve."""
     cluster = config.cluster
     if cluster.gpus_per_node:
         return (cluster.memory_gib - config.plan.reserve_gib) * GIB

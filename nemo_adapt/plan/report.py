@@ -1,4 +1,4 @@
-"""A plan as plain values, and as tables."""
+"""Reports of a plan: values for JSON, and printed tables."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,30 +21,33 @@ SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "opti
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is said of one layout."""
+    """All estimates for one layout."""
 
     config: Config
     models: Models
     stages: list[Memory]
-    """Of a rank of each pipeline stage."""
+    """Memory of a rank of each pipeline stage."""
     budget: Budget
     disk: Disk
     steps: list[Step]
-    """Of each phase; none without a cluster."""
+    """Times of a step in each phase; empty without a cluster."""
 
     @property
     def step(self) -> Step | None:
-        """Of the last phase."""
+        """Times of a step in the last phase; ``None`` without a cluster."""
         return self.steps[-1] if self.steps else None
 
     @property
     def padded(self) -> int:
-        """Rows of the tables."""
+        """Rows of the adapted model's tables, padded rows included."""
         return padded_rows(self.models.target.vocab, self.config.resize.padded_vocab_multiple, self.config.parallel.tp)
 
     @property
     def hours(self) -> float | None:
-        """Hours of training: its steps, the base model read, and checkpoints where training waits for them."""
+        """Hours of training: its steps, reading the base model, and saving checkpoints unless that is asynchronous.
+
+        ``None`` without a cluster.
+        """
         if not self.steps:
             return None
         disk = self.disk
@@ -56,13 +59,13 @@ class Plan:
 
     @property
     def gpu_hours(self) -> float | None:
-        """The same of all GPUs together; ``None`` without GPUs."""
+        """``hours`` times the number of GPUs; ``None`` without GPUs."""
         gpus = self.config.cluster.gpus_per_node and self.config.parallel.ranks
         return self.hours * gpus if self.hours is not None and gpus else None
 
 
 def as_values(plan: Plan, wrong: list[str], proposals: list[Proposal]) -> dict[str, Any]:
-    """The plan for JSON: bytes, seconds, hours."""
+    """Return the plan as values for JSON, in bytes, seconds and hours. ``wrong``: why it does not fit."""
     config, models, budget = plan.config, plan.models, plan.budget
     ranks = {"ranks": config.parallel.ranks, "room": room(config) if plan.step else None}
     return {
@@ -97,7 +100,7 @@ def show(plan: Plan) -> None:
     _show_memory(plan)
     if plan.step:
         print()
-        # By kind of phase.
+        # Phases that train the same share a column.
         kinds = {what: step for (what, _), step in zip(plan.budget.phases, plan.steps, strict=True)}
         parts = [(name, [getattr(step, name) for step in kinds.values()]) for name in (*SECONDS, "seconds")]
         rows = [(name, *(f"{value:,.3f}" for value in values)) for name, values in parts if any(values)]
@@ -106,7 +109,7 @@ def show(plan: Plan) -> None:
 
 
 def _show_memory(plan: Plan) -> None:
-    """A column for the fullest rank, and one for the last stage, which has the logits."""
+    """Print a column for the fullest rank, and one for the last stage, which has the logits."""
     most, last = fullest(plan.stages), plan.stages[-1]
     shown = [most] if most is last else [most, last]
     stages = len(plan.stages)
@@ -123,7 +126,7 @@ def _show_memory(plan: Plan) -> None:
 
 
 def show_proposals(proposals: list[Proposal]) -> None:
-    """Print the layouts that fit, and the words that choose the first."""
+    """Print the layouts that fit, and the settings that select the first."""
     print()
     if not proposals:
         print("no layout fits this cluster: more nodes, GPUs with more memory, or a shorter train.seq_length")

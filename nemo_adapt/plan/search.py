@@ -1,4 +1,4 @@
-"""Layouts that fit a cluster, the fastest first."""
+"""Search for layouts that fit a cluster, fastest first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ VIRTUAL = (1, 2, 4, 5, 8, 10, 16, 20)
 
 @dataclass(frozen=True)
 class Proposal:
-    """A layout, with what it needs."""
+    """A layout that fits, with the memory of its fullest rank and the time of a step in the last phase."""
 
     parallel: ParallelConfig
     micro_batch: int
@@ -28,7 +28,7 @@ class Proposal:
 
     @property
     def words(self) -> str:
-        """What to put behind the command."""
+        """The ``key=value`` words that select this layout on the command line."""
         parallel = self.parallel
         sizes = [f"parallel.{name}={getattr(parallel, name)}" for name in ("tp", "pp", "virtual", "cp", "dp")]
         flags = [
@@ -39,9 +39,9 @@ class Proposal:
 
 
 def proposals(models: Models, config: Config) -> list[Proposal]:
-    """All layouts of the whole cluster that fit, the fewest estimated seconds per step first.
+    """Return all layouts on the whole cluster that fit, by estimated seconds per step.
 
-    TP stays inside a node; the global batch, the sequence length and the precision are the configuration's.
+    TP stays within a node. The global batch, sequence length and precision are those of the configuration.
     """
     found = []
     for candidate in _candidates(models, config):
@@ -55,13 +55,13 @@ def proposals(models: Models, config: Config) -> list[Proposal]:
             train = candidate.train
             timed = step(models, candidate, train.phases[-1])
             found.append(Proposal(candidate.parallel, train.micro_batch, train.recompute, memory, timed))
-    # Of two that are as fast, the one that needs less; then the one with fewer parts.
+    # Ties: less memory first, then smaller PP, then smaller TP.
     return sorted(found, key=lambda each: (each.step.seconds, each.memory.total, each.parallel.pp, each.parallel.tp))
 
 
 def _candidates(models: Models, config: Config) -> Iterator[Config]:
     cluster, layers = config.cluster, models.target.layers
-    devices, on_gpu = cluster.devices, cluster.gpus_per_node > 0  # cores lose by it: results/train.md
+    devices, on_gpu = cluster.devices, cluster.gpus_per_node > 0  # CP is slower on CPU cores: results/train.md
     sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if on_gpu else [1], _divisors(layers))
     for tp, cp, pp in sizes:
         if devices % (tp * cp * pp):

@@ -1,20 +1,21 @@
 """Seconds of a training step: a simple model of computation, communication and idle pipeline stages.
 
-- Computation: `model.flops`, and one more forward pass of the layers where they are recomputed, on the stage that has
-  most of it, at ``plan.mfu`` of the peak. What a phase does not train needs no gradient of its weights, and layers
-  below all that is trained no backward pass.
-- Tensor parallelism: in each layer two sums over TP of the residual stream forward and two backward, each moving
-  2 (tp - 1) / tp of it by the links of a rank (a ring); with sequence parallelism as much, and two more gathers
-  backward (arXiv 2205.05198, section 4.2.2).
-- Context parallelism: keys and values go around, once forward and twice backward (with their gradients).
-- Pipeline: activations and their gradients between neighbours; (pp - 1) / virtual micro batches of idle time
+- Computation: `model.flops` on the stage that has the most, plus one more forward pass of the layers with
+  recomputation, at ``plan.mfu`` of the peak. Parameters that a phase does not train need no weight gradient, and layers
+  below everything that is trained need no backward pass.
+- Tensor parallelism: per layer two all-reduces of the residual stream forward and two backward, each moving
+  2 (tp - 1) / tp of it over a rank's links (a ring); the same volume with sequence parallelism, and two more
+  all-gathers backward (arXiv 2205.05198, section 4.2.2).
+- Context parallelism: keys and values go around the ring once forward and twice backward (with their gradients); if
+  ranks all-gather them instead, only the gradients move backward.
+- Pipeline: activations and their gradients between neighbouring stages; idle time of (pp - 1) / virtual micro batches
   (arXiv 2104.04473, section 2.2).
-- Data parallelism: gradients in fp32, beside the backward pass of the last micro batch, and with the distributed
-  optimizer the weights, beside the forward pass of the first (`train.setup`; not those of new rows); what Adam reads
-  and writes.
+- Data parallelism: gradients in fp32, overlapped with the backward pass of the last micro batch, and with the
+  distributed optimizer the weights, overlapped with the forward pass of the first (`train.setup`; no overlap for new
+  rows); and the memory traffic of Adam.
 
-Nothing else overlaps. (Interleaved stages send beside computing; what they send is counted all the same: it is little.)
-Ranks are laid out as Megatron does, TP nearest, then CP, DP, PP; a group that does not fit a node takes the speed
+Nothing else overlaps. (Interleaved stages overlap sending with computation, but it is counted in full: it is small.)
+Ranks are ordered as in Megatron: TP innermost, then CP, DP, PP; a group that does not fit in a node has the bandwidth
 between nodes.
 """
 
@@ -35,42 +36,42 @@ TERA = 1e12
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of a step, by what they go to."""
+    """Seconds of a step, by part."""
 
     computation: float
     tensor: float
     context: float
     pipeline: float
-    """Sending between stages."""
+    """Communication between stages."""
     idle: float
-    """Waiting for other stages."""
+    """Waiting for other stages (pipeline bubble)."""
     data: float
-    """Waiting for gradients and weights of data-parallel ranks."""
+    """Communication between data-parallel ranks that is not overlapped."""
     optimizer: float
     mfu: float
-    """What is left of the peak: operations that papers count, over what the hardware could do in the step."""
+    """Model FLOPs utilization: the model's operations without recomputation, over the peak of the hardware."""
 
     @property
     def seconds(self) -> float:
-        """All of them."""
+        """Seconds of the whole step."""
         sending = self.tensor + self.context + self.pipeline + self.data
         return self.computation + sending + self.idle + self.optimizer
 
 
 def peak(cluster: ClusterConfig, precision: str, ranks: int) -> float:
-    """Operations a second of one rank; without GPUs a node's cores are shared by its ranks."""
+    """Return the peak operations per second of one rank; without GPUs, its share of the nodes' peak."""
     rate = TERA * (cluster.bf16_tflops if precision == "bf16" else cluster.fp32_tflops)
     return rate if cluster.gpus_per_node else rate * cluster.nodes / ranks
 
 
 def link(cluster: ClusterConfig, extent: int) -> float:
-    """Bytes a second between ranks of a group that lies in ``extent`` neighbouring ranks."""
+    """Return the bytes per second between ranks of a group that spans ``extent`` consecutive ranks."""
     inside = extent <= cluster.devices_per_node or not cluster.between_nodes_gb_per_s
     return GB * (cluster.within_node_gb_per_s if inside else cluster.between_nodes_gb_per_s)
 
 
 def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
-    """A step of ``phase`` on ``config.cluster``."""
+    """Return the times of a step of ``phase`` on ``config.cluster``."""
     cluster, parallel, train, shape = config.cluster, config.parallel, config.train, models.target
     size, count, what = bytes_of(train.precision), micro_batches(config), trained(phase)
     tokens = train.micro_batch * train.seq_length / parallel.cp
@@ -102,31 +103,32 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
 
 
 def operations(models: Models, seq_length: int, what: Trained, recompute: bool = False) -> float:
-    """Operations for a token in a phase, forward and backward, of the whole model."""
+    """Return the operations per token of the whole model in a phase, forward and backward."""
     new = (models.target.vocab - models.first_new) / models.target.vocab
     layers, output = _operations(models.target, new, seq_length, what, recompute)
     return sum(layers) + output
 
 
 def _share_back(models: Models, seq_length: int, what: Trained, recompute: bool) -> float:
-    """The backward pass's share of a phase's operations."""
+    """Return the share of a phase's operations that is in the backward pass."""
     weights, scores, output = forward_flops(models.target, seq_length)
     forward = models.target.layers * weights + sum(scores) + output
     return 1 - forward / operations(models, seq_length, what, recompute)
 
 
 def _backward(shape: Shape, what: Trained, recompute: bool) -> range:
-    """The layers that gradients go through; to be computed again they need it down to the embedding."""
+    """Return the layers with a backward pass; recomputation needs it down to the embedding if any layer is trained."""
     if what.kinds & {ALL, EMBEDDINGS, NEW_ROWS} or (recompute and what.layers):
         return range(shape.layers)
     return range(min(what.layers, default=shape.layers), shape.layers)
 
 
 def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recompute: bool) -> tuple[list[float], float]:
-    """Operations for a token of each layer, and of the output layer, of whose rows a share ``new`` is new.
+    """Return the operations per token of each layer, and of the output layer; ``new``: the share of its rows that are
+    new.
 
-    A product's backward pass is as much again for the gradient of its input, and for that of its weight. Attention has
-    no weights: it takes both.
+    In the backward pass, a matrix product costs one forward pass for its input's gradient and one for its weight's.
+    Attention has no weights: its backward pass costs two forward passes.
     """
     weights, scores, output = forward_flops(shape, seq_length)
     back = _backward(shape, what, recompute)
@@ -137,14 +139,14 @@ def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recomp
         layers.append(weights * (times + trains) + scores[number] * (times + goes))
     whole = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT})
     own = 1.0 if whole else new * (NEW_ROWS in what.kinds)
-    return layers, output * (1 + (len(back) > 0 or whole) + own)  # Megatron makes that of the input with the weight's
+    return layers, output * (1 + (len(back) > 0 or whole) + own)  # with the weight's gradient comes the input's
 
 
 def _flops(models: Models, config: Config, what: Trained) -> float:
-    """Operations for a token on the pipeline stage that has most to do, over all its TP and CP ranks."""
+    """Return the operations per token of the pipeline stage that has the most, summed over its TP and CP ranks."""
     shape, train, parallel = models.target, config.train, config.parallel
     last = model.held(models, config, parallel.pp - 1)
-    new = max(each.new / each.elements for each in last if each.table)  # of the TP rank that has most of them
+    new = max(each.new / each.elements for each in last if each.table)  # of the TP rank with the most new rows
     layers, output = _operations(shape, new, train.seq_length, what, train.recompute)
     stages = [
         sum(layers[each] for each in model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp)
@@ -154,13 +156,13 @@ def _flops(models: Models, config: Config, what: Trained) -> float:
 
 
 def _update(models: Models, config: Config, what: Trained) -> tuple[float, float, float]:
-    """Seconds of a step to sum gradients over the data-parallel ranks, to gather weights, and to update them."""
+    """Return the seconds per step to reduce gradients over data-parallel ranks, gather weights, and update them."""
     cluster, parallel, train = config.cluster, config.parallel, config.train
     ours = max(sum(model.trained(model.held(models, config, stage), what)) for stage in _ends(parallel))
     copies, size = parallel.dp * parallel.cp, bytes_of(train.precision)
     moved = (GRADIENT, size) if train.distributed_optimizer else (2 * GRADIENT, 0)
     sends = ours * (copies - 1) / copies / link(cluster, parallel.tp * copies)
-    # Gradients are set to zero, written, and read for their norm; state is read and written.
+    # Memory traffic: gradients are zeroed, written, and read for their norm; optimizer state is read and written.
     touched = 3 * GRADIENT * ours + (2 * MASTER[train.precision] + size) * ours / (
         copies if train.distributed_optimizer else 1
     )

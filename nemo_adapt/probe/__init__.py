@@ -1,1 +1,1 @@
-"""The ``probe``: short training runs that choose a resize strategy."""
+"""The ``probe`` stage: short training runs that choose a resize strategy."""

@@ -1,4 +1,4 @@
-"""The probe's plot: bits per byte over steps, a line for each strategy with its spread over seeds."""
+"""The probe's plot: bits per byte over steps, one line per strategy with its spread over seeds."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ from nemo_adapt.evaluate.plots import DPI, INK, new_figure
 
 
 def curves(result: dict[str, Any], path: Path) -> None:
-    """Draw ``probe.json``'s rows; the scale is logarithmic, because strategies begin far apart."""
+    """Plot the rows of ``probe.json`` to ``path``, on a logarithmic scale because strategies start far apart."""
     figure, axes = new_figure("bits per byte", "steps", size_inches=(6.4, 4.0))
     for number, row in enumerate(result["rows"]):
         drawn = [at for at in result["points"] if row["mean"][str(at)] is not None]
         means = [row["mean"][str(at)] for at in drawn]
         spreads = [row["spread"][str(at)] for at in drawn]
-        style = "-" if number < 10 else "--"  # ten colours, then again with another stroke
+        style = "-" if number < 10 else "--"  # ten colours, then the same ones dashed
         axes.errorbar(drawn, means, spreads, label=row["strategy"], linestyle=style, linewidth=1.5, capsize=2)
     axes.set_xticks(result["points"])
     axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""What a probe found: means and spreads over seeds, as a table on the terminal, JSON, CSV, Markdown and a plot."""
+"""Results of a probe: means and spreads over seeds, as a printed table, JSON, CSV, Markdown and a plot."""
 
 import csv
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ Result = dict[str, Any]
 
 
 def collect(runs: Sequence[Result], points: Sequence[int], language: str, size: int) -> Result:
-    """The content of probe.json: rows by strategy, the best first, the runs, and the ``chosen`` strategy.
+    """Return the content of probe.json: rows by strategy, best first, the runs, and the ``chosen`` strategy.
 
-    A row's ``mean`` and ``spread`` (sample standard deviation over seeds, 0 for one seed) are by step, and ``None``
-    where a seed's training broke off. The best has the lowest mean after the last step. ``UserError`` if none has one.
+    A row's ``mean`` and ``spread`` (sample standard deviation over seeds, 0 for one seed) map steps to bits per byte,
+    ``None`` if a seed's training diverged before. The best row has the lowest mean after the last step; ``UserError``
+    if no row has one. ``size``: bytes of the held-out text.
     """
     rows = []
     for name in dict.fromkeys(run["strategy"] for run in runs):
@@ -58,7 +59,7 @@ def write(result: Result, out: Path) -> None:
 
 
 def markdown(result: Result) -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     headings = ["strategy", *(f"after {at} steps" for at in result["points"])]
     lines = [headings, ["---", *("---:" for _ in result["points"])], *_cells(result)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -71,7 +72,7 @@ def show(result: Result) -> None:
 
 
 def _cells(result: Result) -> list[list[str]]:
-    """Strategy, then mean and spread by step."""
+    """Return the table's cells: a row per strategy with its name, then mean and spread by step."""
     return [
         [row["strategy"], *(_shown(row["mean"][str(at)], row["spread"][str(at)]) for at in result["points"])]
         for row in result["rows"]

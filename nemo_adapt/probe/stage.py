@@ -1,7 +1,8 @@
-"""The stage: each strategy and seed is trained for a few steps, scored as it goes, and the best one is chosen.
+"""The ``probe`` stage: train with each strategy and seed for a few steps, score, and choose the best strategy.
 
-All runs share the converted checkpoint, the data and one process group. A run's line is written when it ends, so that
-an interrupted probe goes on with those that are not done. It ends after ``train.attempts`` starts that finished none.
+All runs share the converted checkpoint, the data and one process group. Each run's result is appended to a file when it
+ends, so that an interrupted probe continues with the remaining runs. The stage fails after ``train.attempts``
+consecutive starts that finished no run.
 """
 
 import json
@@ -31,9 +32,9 @@ RUNS = "runs.jsonl"
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
-    """Probe into ``out``: ``runs.jsonl``, ``probe.json``, ``.csv``, ``.md``, ``.png`` and ``choice.json``.
+    """Write ``runs.jsonl``, ``probe.json``, ``.csv``, ``.md``, ``.png`` and ``choice.json`` to ``out``.
 
-    Runs on every rank. Inputs: those of training, and ``text``, held-out text in the target language.
+    Called on every rank. Inputs: those of training, and ``text``, held-out text in the target language.
     """
     start = start_layout(config)
     settings = config.probe
@@ -66,19 +67,25 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def points(settings: ProbeConfig) -> list[int]:
-    """The steps after which a run is scored: ``probe.at`` as far as it goes, and the last step."""
+    """Return the steps after which a run is scored: those of ``probe.at`` before the last step, and the last step."""
     return sorted({at for at in settings.at if 0 <= at < settings.steps} | {settings.steps})
 
 
 def _config_of(config: Config, inputs: Inputs, name: str, seed: int) -> Config:
-    """The run's configuration with this strategy and seed, its phases shortened to the probe's steps."""
+    """Return the configuration with this strategy and seed, and phases shortened to the probe's steps.
+
+    ``seed`` counts from 0 and is added to the configured seeds.
+    """
     resize = replace(Choice.of(name).applied(config.resize), seed=config.resize.seed + seed)
     short = shortened(own_phases(config.train, bytes_per_token(config, inputs)), config.probe.steps)
     return replace(config, resize=resize, train=replace(config.train, phases=short, seed=config.train.seed + seed))
 
 
 def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar: Bar) -> dict[str, Any]:
-    """One short training: bits per byte by step, and the training's last loss in bits per byte."""
+    """Train once; return the held-out bits per byte by step, and the last training loss in bits per byte.
+
+    Ends early if the loss is not finite; the remaining scores are then ``None``.
+    """
     plan = phases(config)
     tokenizer = inputs["tokenizer"][0]
     new = new_span(tokenizer, plan)
@@ -101,7 +108,7 @@ def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar
 
 
 def _read(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """The runs that are done; a line that was cut off while it was written is not one."""
+    """Return the finished runs by (strategy, seed); an incomplete last line is skipped."""
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""``nemo-adapt status``: how far a run has come, from its folder and from Slurm, without torch."""
+"""``nemo-adapt status``: the progress of a run, read from its folder and from Slurm, without torch."""

@@ -1,4 +1,4 @@
-"""How far the cells of a study are, as their folders say."""
+"""States of a study's cells, read from their folders."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from nemo_adapt.study.work import CELLS, DONE, LOG, failure
 
 BEGUN, FAILED = "begun", "failed"
 SAID_WIDTH = 80
-"""Columns of a log's last line."""
+"""Characters shown of a log's last line."""
 
 
 @dataclass(frozen=True)
 class CellState:
-    """One run of a study."""
+    """The state of one cell, a run of a study."""
 
     cell: str
     state: str
-    """``begun`` is one that runs, or was interrupted."""
+    """``finished``, ``failed``, ``begun`` (running or interrupted) or ``not yet``."""
     said: str = ""
-    """Why it has failed, or the last line of its log."""
+    """Why it failed, or the last line of its log."""
     at: float | None = None
-    """When something was last written (seconds since 1970)."""
+    """Time of the last write to its folder, in seconds since 1970; only for ``begun``."""
 
 
 def is_study(root: Path, config: Config) -> bool:
-    """Whether a folder is a study's, and not that of a cell."""
+    """Return whether a folder is that of a study, not of one of its cells."""
     return bool(config.study.axes) and ((root / CELLS).is_dir() or (root / "launch" / CELLS).is_dir())
 
 
 def cell_states(root: Path, config: Config) -> list[CellState]:
-    """All cells, in the order in which they are run."""
+    """Return the states of all cells, in the order in which they are run."""
     return [_state(cell.name, root / CELLS / cell.name) for cell in cells(config.study)]
 
 
@@ -51,7 +51,7 @@ def _state(name: str, folder: Path) -> CellState:
 
 
 def counted(found: list[CellState]) -> str:
-    """How many there are in each state."""
+    """Return the number of cells in each state, in words."""
     counts = Counter(state.state for state in found)
     parts = [f"{counts[state]} {state}" for state in (FAILED, BEGUN, NOT_YET) if counts[state]]
     return ", ".join([f"{counts[FINISHED]} of {len(found)} cells {FINISHED}", *parts])

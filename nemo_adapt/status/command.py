@@ -1,10 +1,9 @@
-"""``nemo-adapt status RUN``: which stages of a run are finished, and how its training is doing.
+"""``nemo-adapt status RUN``: which stages of a run are finished, and the progress of its training.
 
     nemo-adapt status runs/NAME [watch=SECONDS | --watch] [json=FILE]
 
-Reads the run's folder, also while the run goes on, and asks Slurm where the run was launched there. ``json=-`` prints
-the JSON instead of the tables; ``watch`` shows them again and again, until there is nothing to wait for, or nobody who
-reads them.
+Reads the run's folder, also while the run is in progress, and asks Slurm if the run was launched there. ``json=-``
+prints JSON instead of the tables; ``watch`` repeats them until the run has ended, or nobody reads the output.
 """
 
 import json
@@ -29,20 +28,20 @@ from nemo_adapt.status.stages import FINISHED, StageState, stages
 from nemo_adapt.status.training import Training, training
 
 WATCH = "watch=10"
-"""What ``--watch`` stands for."""
+"""The setting that ``--watch`` is short for."""
 ALIVE = {True: "alive", False: "has ended", None: "cannot be asked from this host"}
 
 
 @dataclass
 class StatusConfig:
     json: str = ""
-    """A file that gets the same as JSON; ``-`` prints it instead of the tables."""
+    """File to write the report to as JSON; ``-`` prints it instead of the tables."""
     watch: float = 0.0
-    """Seconds after which the tables are shown again; 0: once."""
+    """Seconds between repetitions; 0: show the tables once."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for a folder that is no run."""
+    """Run the command. ``UserError`` for a folder that is not a run."""
     words = [WATCH if word == "--watch" else word for word in words]
     folders = [word for word in words if "=" not in word]
     if len(folders) != 1:
@@ -70,7 +69,7 @@ def main(words: list[str]) -> None:
 
 @dataclass
 class Report:
-    """What is told of a run at one moment."""
+    """The state of a run at one moment."""
 
     run: str
     stages: list[StageState]
@@ -78,25 +77,25 @@ class Report:
     jobs: list[JobState]
     now: float
     cells: list[CellState] = field(default_factory=list)
-    """Of a study, which has no stages of its own."""
+    """Only for a study, which has no stages itself."""
 
     @property
     def is_under_way(self) -> bool:
-        """Whether there is more to come: jobs that have not ended, or, of a run that was not launched, stages."""
+        """Whether the run is unfinished: it has jobs that have not ended, or, if it was not launched, open stages."""
         if self.jobs:
             return any(job.is_live for job in self.jobs)
         states = [stage.state for stage in self.stages] + [cell.state for cell in self.cells]
         return any(state != FINISHED for state in states)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the report as values for JSON."""
         trained = asdict(self.training) if self.training else None
         parts = {"stages": list(map(asdict, self.stages)), "jobs": list(map(asdict, self.jobs)), "training": trained}
         return {"run": self.run, **parts, **({"cells": list(map(asdict, self.cells))} if self.cells else {})}
 
 
 def look(root: Path) -> Report:
-    """How the run in a folder is doing."""
+    """Read the state of the run in a folder."""
     config = recipes.read(RunFolder(root).config)
     if is_study(root, config):
         return Report(str(root), [], None, jobs(root, states(root)), time.time(), cell_states(root, config))
@@ -105,7 +104,7 @@ def look(root: Path) -> Report:
 
 
 def show(report: Report, clear: bool = False) -> None:
-    """Print the tables, the warnings below them, and the end of the log that matters."""
+    """Print the tables, the warnings below them, and the end of the most relevant log."""
     if clear:
         print("\x1b[H\x1b[2J", end="")
     if report.cells:
@@ -129,7 +128,7 @@ def show(report: Report, clear: bool = False) -> None:
 
 
 def job_row(job: JobState) -> tuple[str, ...]:
-    """Name and number, state, time of its limit, and why it is so."""
+    """Return a table row: name and id, state, run time of the limit, and the reason."""
     ran = f"{job.run_time} of {job.time_limit}" if job.run_time not in ("", "00:00:00") else ""
     again = f"started {job.restarts + 1} times" if job.restarts else ""
     on = f"on {job.nodes}" if job.nodes and job.is_live else ""
@@ -137,7 +136,7 @@ def job_row(job: JobState) -> tuple[str, ...]:
 
 
 def stage_row(state: StageState, now: float) -> tuple[str, ...]:
-    """Name, state, seconds, and when."""
+    """Return a table row: name, state, seconds it took, and when it was finished or last written."""
     took = "" if state.seconds is None else f"{state.seconds:,.1f} s"
     if state.at is None:
         return state.stage, state.state, took, ""
@@ -147,12 +146,12 @@ def stage_row(state: StageState, now: float) -> tuple[str, ...]:
 
 
 def cell_row(state: CellState, now: float) -> tuple[str, ...]:
-    """Name, state, when something was last written, and the last that it has said."""
+    """Return a table row: name, state, time since the last write, and the last line of the log or the error."""
     return state.cell, state.state, "" if state.at is None else ago(now - state.at), state.said
 
 
 def facts(it: Training) -> Iterator[tuple[str, str]]:
-    """What is told of a training: name and value, which is empty where it is not known."""
+    """Yield the facts about a training as (name, value); the value is empty where it is unknown."""
     record = it.record
     of = f"of {it.steps:,} ({it.step / it.steps:.1%})" if it.steps else f"of an unknown number: {it.steps_unknown}"
     yield "step", f"{it.step:,} {of}"
@@ -178,7 +177,7 @@ def facts(it: Training) -> Iterator[tuple[str, str]]:
 
 
 def held_out(first: dict[str, Any], last: dict[str, Any]) -> str:
-    """The scores of each language, the first and the last."""
+    """Return the first and the last held-out score of each language, in bits per byte."""
     before, now = first.get("bits_per_byte", {}), last.get("bits_per_byte", {})
     pairs = [(name, before.get(name), value) for name, value in now.items() if value is not None]
     changes = [f"{name} {'-' if was is None else f'{was:.4f}'} -> {value:.4f}" for name, was, value in pairs]
@@ -186,7 +185,7 @@ def held_out(first: dict[str, Any], last: dict[str, Any]) -> str:
 
 
 def joined(record: dict[str, Any], formats: dict[str, str]) -> str:
-    """The values that a record has, each as its format says."""
+    """Format the values that a record has, and join them with commas."""
     return ", ".join(
         shown.format(record[name]) for name, shown in formats.items() if record.get(name) not in (None, "")
     )

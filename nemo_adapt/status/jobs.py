@@ -1,4 +1,4 @@
-"""The Slurm jobs of a launched run: their states in plain words, and what they have said."""
+"""The Slurm jobs of a launched run: their states in plain words, and the ends of their logs."""
 
 import os
 import re
@@ -14,16 +14,16 @@ from nemo_adapt.status.traces import written
 
 LOG_LINES = 5
 LOG_BYTES = 16 << 10
-"""Of a log the end is read."""
+"""Bytes read from the end of a log."""
 FOLLOWS = re.compile(
     r"srun: (launch/slurm: |Force Terminated|Job step aborted|error: \S+ tasks? .*: (Exited with exit code|Terminated))"
     r"|slurmstepd\S* error: \*\*\* (STEP|JOB) .* CANCELLED AT|nemo-adapt: the ranks ended with code"
 )
-"""What Slurm and our script say once something has failed: no reason by itself, and where the reason stands above."""
+"""Log lines of Slurm and of our script that only follow a failure; its reason is above them."""
 NOT_STARTED = re.compile(
     r"slurmstepd\S* error: ((?:pyxis: )?.*(?:\[ERROR\]|failed to import|failed to mount|does not exist|execve\(\)).*)"
 )
-"""Why a process could not be started at all: what pyxis, enroot or the node says."""
+"""Log lines of pyxis, enroot or the node on why a process could not be started."""
 
 
 @dataclass
@@ -33,13 +33,13 @@ class JobState:
     name: str
     id: str
     slurm: str
-    """Slurm's own name of its state; empty where Slurm does not know the job, or cannot be asked."""
+    """Slurm's name of its state; empty if Slurm does not know the job or cannot be asked."""
     state: str
-    """In plain words."""
+    """The state in plain words."""
     reason: str
     nodes: str
     run_time: str
-    """So far, of its last start."""
+    """Run time since its last start, in Slurm's format."""
     time_limit: str
     restarts: int
     is_live: bool
@@ -47,19 +47,23 @@ class JobState:
 
 
 def states(root: Path) -> dict[str, State]:
-    """How the jobs of a run are, by number; none where it was not launched, or Slurm cannot be asked."""
+    """Return the states of a run's jobs by id; empty if it was not launched or Slurm cannot be asked."""
     numbers = [str(job["id"]) for job in submitted(root)]
     return slurm.states(numbers) if numbers and not slurm.missing("scontrol") else {}
 
 
 def jobs(root: Path, known: Mapping[str, State]) -> list[JobState]:
-    """The jobs of a launched run, in order, given what Slurm knows of them."""
+    """Return the jobs of a launched run in order, given their states (``states``)."""
     place = Place(root)
     return [_job(job["name"], str(job["id"]), place, known, job.get("tasks", 0)) for job in submitted(root)]
 
 
 def told(found: list[JobState]) -> tuple[str, list[str]]:
-    """The log that is worth reading: of the job that runs, that has failed, or that ended last; and its last lines."""
+    """Return the path and the last lines of the most relevant log: that of the first live job, else of the last job
+    that has one. Empty if no job has a log.
+
+    Lines that only follow a failure are left out.
+    """
     begun = [job for job in found if Path(job.log).is_file()]
     running = [job for job in begun if job.is_live]
     chosen = next(iter([*running, *reversed(begun)]), None)
@@ -71,7 +75,7 @@ def told(found: list[JobState]) -> tuple[str, list[str]]:
 
 def _job(name: str, number: str, place: Place, known: Mapping[str, State], tasks: int) -> JobState:
     log = place.log(name, number)
-    if tasks:  # each has a log of its own: that of the last that said something
+    if tasks:  # each task has its own log: take the one written last
         log = max(log.parent.glob(f"{log.stem}_*{log.suffix}"), key=written, default=log)
     found = known.get(number, State())
     why = words.reason(found.state, found.reason, found.exit_code)
@@ -101,7 +105,7 @@ def _job(name: str, number: str, place: Place, known: Mapping[str, State], tasks
 
 
 def end_of(log: Path) -> list[str]:
-    """The last lines of a log."""
+    """Return the non-blank lines in the last ``LOG_BYTES`` of a log; none if it cannot be read."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_BYTES))
@@ -111,7 +115,7 @@ def end_of(log: Path) -> list[str]:
 
 
 def _error(log: Path) -> str:
-    """The last mistake that a job has named; where its process could not be started, the first reason for that."""
+    """Return the last error that nemo-adapt reported in a log, else the first reason why a process could not start."""
     lines = end_of(log)
     named = [line.partition(ERROR)[2] for line in lines if ERROR in line]
     not_started = [" ".join(found[1].split()) for found in map(NOT_STARTED.match, lines) if found]

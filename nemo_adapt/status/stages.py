@@ -1,4 +1,4 @@
-"""How far the stages of a run are, as their folders say."""
+"""States of a run's stages, read from their folders."""
 
 from dataclasses import dataclass
 
@@ -13,25 +13,25 @@ FINISHED, MAKING, NOT_YET, DAMAGED = "finished", "being made", "not yet", "damag
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage of the run."""
+    """The state of one stage."""
 
     stage: str
     state: str
     seconds: float | None = None
-    """That it took, where it is finished."""
+    """Time that it took, if it is finished."""
     at: float | None = None
-    """When it was finished, or when something was last written (seconds since 1970)."""
+    """Time at which it was finished or last written to, in seconds since 1970."""
 
 
 def stages(config: Config, run: RunFolder) -> list[StageState]:
-    """The stages that ``run`` takes, in order, and those that were run beside."""
+    """Return the stages that ``nemo-adapt run`` takes, in order, and others that have been run by themselves."""
     taken = {step.result for step in pipeline.run_steps(config)}
     found = {step.result: stage_state(step, run) for step in pipeline.road(config)}
     return [state for result, state in found.items() if result in taken or state.state != NOT_YET]
 
 
 def stage_state(step: Step, run: RunFolder) -> StageState:
-    """Whether a stage is finished, as its manifest says."""
+    """Return the state of a stage according to its manifest."""
     stage = artifact.Stage(step.name, run[step.result], {}, {}, step.resumable)
     manifest = stage.out / artifact.MANIFEST
     if stage.workplace.is_dir() and (stage.workplace != stage.out or not manifest.is_file()):

@@ -1,7 +1,7 @@
-"""What lies in a run's folder, read and never changed.
+"""Read-only access to the files in a run's folder.
 
-The folder may be written to at this very moment, or have been left half-written: a file that is not there or not whole
-counts as not there.
+The run may be writing at the same moment, or may have been interrupted: files that are missing or incomplete count as
+missing.
 """
 
 import json
@@ -14,14 +14,14 @@ from typing import Any
 from nemo_adapt.checkpoint.whole import complete, damage
 
 TAIL_BYTES = 64 << 10
-"""Of a long metrics.jsonl the end is read: more than a hundred records."""
+"""Bytes read from the end of a long metrics.jsonl: more than a hundred records."""
 CLOCKS_APART = 60.0
-"""Seconds by which the clock of a file system may differ from ours."""
+"""Seconds by which a file system's clock may differ from this machine's."""
 Record = dict[str, Any]
 
 
 def read(path: Path) -> Record:
-    """A JSON object, or an empty one where the file is not there or not whole."""
+    """Return the JSON object in a file; an empty one if the file is missing or incomplete."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -30,7 +30,10 @@ def read(path: Path) -> Record:
 
 
 def records(path: Path, whole: bool = False) -> list[Record]:
-    """The records (with their ``step``) of a .jsonl file, or of its end; lines that are not whole are left out."""
+    """Return the records (objects with a ``step``) of a .jsonl file; incomplete lines are skipped.
+
+    ``whole``: read all of the file, not only the last ``TAIL_BYTES``.
+    """
     try:
         with path.open("rb") as stream:
             start = 0 if whole else max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES)
@@ -50,7 +53,7 @@ def records(path: Path, whole: bool = False) -> list[Record]:
 
 
 def written(path: Path) -> float:
-    """When a file was written (seconds since 1970); 0 if it is not there."""
+    """Return a file's modification time (seconds since 1970); 0 if it does not exist."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -58,7 +61,7 @@ def written(path: Path) -> float:
 
 
 def last_written(folder: Path) -> float:
-    """When something in a folder was last written."""
+    """Return the time of the last write in a folder (seconds since 1970); 0 if it does not exist."""
     found = [written(folder)]
     for place, _, files in os.walk(folder):
         found += [written(Path(place) / name) for name in files]
@@ -66,12 +69,12 @@ def last_written(folder: Path) -> float:
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint, and a line for each newer one that is damaged."""
+    """Return the newest intact checkpoint, and a message for each newer one that is damaged."""
     damaged: list[str] = []
     for place in reversed(complete(folder)):
         try:
             wrong = damage(place)
-        except OSError as error:  # deleted under us
+        except OSError as error:  # deleted in the meantime
             wrong = str(error)
         if not wrong:
             return place, damaged
@@ -80,7 +83,10 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def is_alive(owner: Mapping[str, Any], since: float) -> bool | None:
-    """Whether the process of ``owner`` runs, which was there at ``since``; ``None`` where this host cannot tell."""
+    """Return whether the process ``owner`` (``host``, ``pid``) is alive; ``None`` if it belongs to another host.
+
+    ``since``: a time at which it existed (seconds since 1970), by which a reused pid is recognized.
+    """
     import psutil  # type: ignore[import-untyped]
 
     pid = owner.get("pid")
@@ -88,7 +94,7 @@ def is_alive(owner: Mapping[str, Any], since: float) -> bool | None:
         return None
     try:
         process = psutil.Process(pid)
-        is_same = process.create_time() <= since + CLOCKS_APART  # else its number was given to another
+        is_same = process.create_time() <= since + CLOCKS_APART  # else the pid was reused
         return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -1,4 +1,4 @@
-"""How the training of a run is doing, as its folder says."""
+"""Progress of a run's training, read from its folder."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -20,58 +20,59 @@ from nemo_adapt.train import places
 
 NO_JOBS: Mapping[str, State] = {}
 RECENT = 10
-"""Records from which the current speed is taken."""
+"""Number of records from which the current speed is computed."""
 SILENT = 10
-"""A training is silent when it wrote nothing for so many times the usual time between records."""
+"""A training may be stuck if it has written nothing for this many times the usual time between records."""
 SILENT_SECONDS = 60.0
-"""And not for less than this: to start, to save and to score take so long where steps are short."""
+"""Shortest silence that counts: where steps are short, starting, saving and scoring take this long."""
 
 
 @dataclass
 class Training:
-    """How a training is doing. Ages and times are in seconds; what is not known is ``None`` or empty."""
+    """Progress of a training. Ages and times are in seconds; unknown values are ``None`` or empty."""
 
     finished: bool
     step: int
     steps: int | None
     tokens: int | None
-    """What the steps come to."""
+    """Token budget of all steps."""
     steps_unknown: str
-    """Why the number of steps is not known."""
+    """Why the number of steps is unknown."""
     phase: int | None
     phases: int | None
     trains: str
-    """What the phase trains."""
+    """What the phase trains (``train`` of the phase)."""
     record: Record
     """The last line of metrics.jsonl."""
     seconds_left: float | None
     held_out_first: Record
     held_out_last: Record
     checkpoint: str
-    """The newest whole checkpoint."""
+    """Name of the newest intact checkpoint."""
     checkpoint_age: float | None
     best: Record
     """Name and bits per byte of the best checkpoint."""
     process: Record
-    """The start that writes the folder: ``host``, ``pid``, ``job``, ``ranks``."""
+    """The process that owns the folder: ``host``, ``pid``, ``job``, ``ranks``."""
     alive: bool | None
-    """``None`` where it cannot be asked, because it runs on another host, or need not be."""
+    """Whether it runs; ``None`` if neither this host nor Slurm knows, or the training is finished."""
     age: float
-    """Since something was written."""
+    """Time since the last write to the folder."""
     usual: float | None
-    """Seconds between the last records."""
+    """Median time between the last records."""
     starts: int
-    """Starts in a row that got no further than the checkpoint they began with."""
+    """Consecutive starts without a new checkpoint."""
     starts_step: int
+    """Step of the checkpoint that they started from."""
     attempts: int
-    """Starts in a row that are allowed; 0: any number."""
+    """Consecutive starts without a new checkpoint that are allowed; 0: any number."""
     warnings: list[str] = field(default_factory=list)
 
 
 def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, State] = NO_JOBS) -> Training | None:
-    """How the training of a run is doing at ``now`` (seconds since 1970); ``None`` if it was never started.
+    """Return the progress of a run's training at ``now`` (seconds since 1970); ``None`` if it was never started.
 
-    ``jobs``: how the run's Slurm jobs are, by number, where they are known.
+    ``jobs``: states of the run's Slurm jobs by id, as far as they are known.
     """
     place = run["train"]
     if not place.is_dir():
@@ -107,7 +108,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         alive=None if finished else is_running(owner, written(place / places.OWNER), job),
         age=max(0.0, now - last_written(place)),
         usual=usual,
-        starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # a checkpoint after it: got further
+        starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # else: a newer checkpoint
         starts_step=starts.get("step", 0),
         attempts=config.train.attempts,
     )
@@ -118,13 +119,16 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
 
 
 def is_running(owner: Record, since: float, job: State) -> bool | None:
-    """Whether the processes of a start run, as this host or Slurm knows; ``None`` where neither does."""
+    """Return whether the owner's processes run, according to this host or to Slurm; ``None`` if neither knows.
+
+    ``since``: see ``is_alive``.
+    """
     here = is_alive(owner, since)
     return job.state in ("RUNNING", "COMPLETING") if here is None and job.state else here
 
 
 def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:
-    """The phases of the training; or none, and why they are not known yet."""
+    """Return the phases of the training and ""; or none, and why they are not known yet."""
     try:
         config = with_choice(config, {"probe": [run["probe"]]})
         in_bytes = any(phase.bytes for phase in config.train.phases)
@@ -137,10 +141,10 @@ def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:
 
 
 def speed(metrics: list[Record]) -> tuple[float | None, float | None]:
-    """Seconds a step, and seconds from record to record, by the last records; ``None`` before the first."""
+    """Return (mean seconds per step, median seconds between records) of the last records; ``None`` before the first."""
     timed = [(each["step"], each["seconds"]) for each in metrics[-RECENT - 1 :] if "seconds" in each]
     if len(timed) == 1:
-        timed = [(0, 0.0), *timed]  # the seconds of the training so far
+        timed = [(0, 0.0), *timed]  # ``seconds`` counts from the start of the training
     pairs = [(last[0] - first[0], last[1] - first[1]) for first, last in pairwise(timed)]
     pairs = [(steps, seconds) for steps, seconds in pairs if steps > 0 and seconds > 0]
     if not pairs:
@@ -149,7 +153,7 @@ def speed(metrics: list[Record]) -> tuple[float | None, float | None]:
 
 
 def warnings(found: Training, is_queued: bool = False) -> list[str]:
-    """What a user should look at, one line each. A job that is queued again has not stopped."""
+    """Return the warnings for the user, one line each. A job that waits in the queue has not stopped."""
     said = []
     is_last = 0 < found.attempts <= found.starts
     if is_queued:
