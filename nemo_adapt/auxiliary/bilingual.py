@@ -36,11 +36,11 @@ def make(config: Config, inputs: Inputs) -> dict[str, Table]:
     vocab, field = TokenMap.load(folder).source_vocab, config.data.text_field
     pairs = read_dictionary(inputs["dictionary"][0])
     words = fasttext.train("source words", inputs["source_text"], field, _words, config.auxiliary)
-    source = Words(words)
+    source = WordVectors(words)
     words = fasttext.train("target words", inputs["text"], field, _words, config.auxiliary)
-    target = Words(words)
-    turn = rotation(source, target, pairs, inputs["dictionary"][0])
-    rotated = source.of_tokens(contents[:vocab]) @ turn
+    target = WordVectors(words)
+    matrix = rotation(source, target, pairs, inputs["dictionary"][0])
+    rotated = source.of_tokens(contents[:vocab]) @ matrix
     return {"source": rotated.astype(np.float32), "target": target.of_tokens(contents[vocab:])}
 
 
@@ -48,7 +48,7 @@ def _words(batch: list[str]) -> Iterable[list[str]]:
     return map(WORD.findall, batch)
 
 
-class Words:
+class WordVectors:
     """Trained word vectors, and vectors of other words and subwords, computed from n-grams."""
 
     def __init__(self, vectors: Any) -> None:
@@ -102,7 +102,9 @@ def read_dictionary(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def rotation(source: Words, target: Words, pairs: list[tuple[str, str]], path: Path) -> npt.NDArray[np.float64]:
+def rotation(
+    source: WordVectors, target: WordVectors, pairs: list[tuple[str, str]], path: Path
+) -> npt.NDArray[np.float64]:
     """Return the orthogonal [dims, dims] matrix W that brings source vectors @ W closest to the target vectors.
 
     As in the authors' program, each word is also looked up in lower case and in title case. ``UserError`` if no pair

@@ -23,12 +23,12 @@ SHORTEST_NGRAM, LONGEST_NGRAM = 3, 6
 MOST_COUNTED = 10_000_000
 """Distinct words that are counted, about 1 GiB; beyond that gensim drops the rarest."""
 
-Cut = Callable[[list[str]], Iterable[list[str]]]
+Splitter = Callable[[list[str]], Iterable[list[str]]]
 """Documents -> the words or tokens of each."""
 
 
-def train(title: str, files: list[Path], field: str, cut: Cut, settings: AuxiliaryConfig) -> Any:
-    """Train gensim's word vectors (``FastTextKeyedVectors``) on the text in ``files``, split into words by ``cut``.
+def train(title: str, files: list[Path], field: str, split: Splitter, settings: AuxiliaryConfig) -> Any:
+    """Train gensim's word vectors (``FastTextKeyedVectors``) on the text in ``files``, split into words by ``split``.
 
     CBOW, as in FOCUS and WECHSEL. The text is read ``settings.epochs`` + 1 times; memory holds the vocabulary and twice
     (words + buckets) x dims numbers. ``title`` is for the progress bar. ``UserError`` if no word occurs
@@ -36,7 +36,7 @@ def train(title: str, files: list[Path], field: str, cut: Cut, settings: Auxilia
     """
     from gensim.models.fasttext import FastText
 
-    corpus = Corpus(title, files, field, cut, settings.epochs + 1)
+    corpus = Corpus(title, files, field, split, settings.epochs + 1)
     model = FastText(
         vector_size=settings.dims,
         min_count=settings.min_count,
@@ -65,8 +65,8 @@ def train(title: str, files: list[Path], field: str, cut: Cut, settings: Auxilia
 class Corpus:
     """The text as an iterable of sentences (lists of words) that gensim can iterate over once per pass."""
 
-    def __init__(self, title: str, files: list[Path], field: str, cut: Cut, passes: int) -> None:
-        self.title, self.files, self.field, self.cut, self.passes = title, files, field, cut, passes
+    def __init__(self, title: str, files: list[Path], field: str, split: Splitter, passes: int) -> None:
+        self.title, self.files, self.field, self.split, self.passes = title, files, field, split, passes
         self.done = 0
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -74,7 +74,7 @@ class Corpus:
         title = f"{self.title}, pass {self.done} of {self.passes}"
         with Bar(title, text.total_bytes(self.files) / 1e6, "MB") as bar:
             for batch in text.batches(text.documents(self.files, self.field), 1000):
-                for words in self.cut(batch):
+                for words in self.split(batch):
                     for start in range(0, len(words), LONGEST):
                         yield words[start : start + LONGEST]
                 bar.advance(sum(len(document.encode()) for document in batch) / 1e6)

@@ -38,29 +38,29 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
     files = inputs["text"]
     with Bar("meetings of base and new tokens", text.total_bytes(files) / 1e6, "MB") as bar:
         for batch in text.batches(text.documents(files, config.data.text_field), BATCH):
-            pairs = list(zip(_cut(base, base_sizes, batch), _cut(target, target_sizes, batch), strict=True))
+            pairs = list(zip(_tokenized(base, base_sizes, batch), _tokenized(target, target_sizes, batch), strict=True))
             same = [pair for pair in pairs if pair[0][1].sum() == pair[1][1].sum()]
             total, unlike = total + len(pairs), unlike + len(pairs) - len(same)
-            found = shared(*_joined(same, 0), *_joined(same, 1), token_map.source_vocab)
+            found = overlaps(*_concatenated(same, 0), *_concatenated(same, 1), token_map.source_vocab)
             waiting.append(found)
             held += found.shape[1]
             if held > PENDING:
-                sums, waiting, held = _added([sums, *waiting]), [], 0
+                sums, waiting, held = _summed([sums, *waiting]), [], 0
             bar.advance(sum(len(document.encode()) for document in batch) / 1e6)
     if unlike == total:
         raise UserError("no document is the same bytes in the base and the extended tokenizer: they do not fit")
     if unlike:
         say(f"left out {unlike:,} of {total:,} documents that the base cannot write without unknown tokens")
-    key, meetings, shared_bytes = _added([sums, *waiting])
+    key, meetings, shared_bytes = _summed([sums, *waiting])
     new, piece = key // token_map.source_vocab, key % token_map.source_vocab
     return {"new": new, "piece": piece, "meetings": meetings, "bytes": shared_bytes}
 
 
-Cut = tuple[Integers, Integers]
+Tokens = tuple[Integers, Integers]
 """A document's token ids, and the number of bytes of each."""
 
 
-def shared(base: Integers, base_sizes: Integers, target: Integers, target_sizes: Integers, vocab: int) -> Integers:
+def overlaps(base: Integers, base_sizes: Integers, target: Integers, target_sizes: Integers, vocab: int) -> Integers:
     """Return the overlaps with new tokens in a text tokenized both ways: [3, overlaps] of key, 1 and shared bytes.
 
     The key is ``index of the new token * vocab + base id``, with ``vocab`` the size of the base vocabulary. Every span
@@ -76,13 +76,13 @@ def shared(base: Integers, base_sizes: Integers, target: Integers, target_sizes:
     return np.stack([(over[new] - vocab) * vocab + under[new], np.ones(new.sum(), np.int64), (ends - starts)[new]])
 
 
-def _cut(tokenizer: Any, sizes: Integers, batch: list[str]) -> Iterator[Cut]:
+def _tokenized(tokenizer: Any, sizes: Integers, batch: list[str]) -> Iterator[Tokens]:
     for ids in documents.encode(tokenizer, batch):
         row = np.array(ids, dtype=np.int64)
         yield row, sizes[row]
 
 
-def _joined(pairs: list[tuple[Cut, Cut]], side: int) -> Cut:
+def _concatenated(pairs: list[tuple[Tokens, Tokens]], side: int) -> Tokens:
     """Concatenate the documents of one side (0: base, 1: target)."""
     empty = np.empty(0, dtype=np.int64)
     ids = [pair[side][0] for pair in pairs] or [empty]
@@ -90,8 +90,8 @@ def _joined(pairs: list[tuple[Cut, Cut]], side: int) -> Cut:
     return np.concatenate(ids), np.concatenate(sizes)
 
 
-def _added(parts: list[Integers]) -> Integers:
-    """Sum the overlaps of each pair over ``parts`` (as ``shared`` returns them), sorted by key: [3, pairs]."""
+def _summed(parts: list[Integers]) -> Integers:
+    """Sum the overlaps of each pair over ``parts`` (as ``overlaps`` returns them), sorted by key: [3, pairs]."""
     joined = np.concatenate(parts, axis=1)
     keys, places = np.unique(joined[0], return_inverse=True)
     sums = np.zeros((len(keys), 2), dtype=np.int64)

@@ -16,17 +16,17 @@ MARK = "▁"
 """SentencePiece's space symbol: where it occurs in a text, it acts as another space."""
 CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
 """A single space between visible characters: texts are split into words here."""
-ODD = re.compile(rf"[\s{MARK}]")
+SPECIAL_KEY = re.compile(rf"[\s{MARK}]")
 """Matches in the cache key of a word that starts a text or contains whitespace itself."""
 GUARD = "a"
 """Put before a word when it is encoded, so that it is tokenized as inside a text, not as at its start."""
-TOGETHER = 64
+WORDS_PER_CALL = 64
 """Words that are encoded as one text: one call per word takes three times as long."""
-LONGEST = 64
+LONGEST_CACHED = 64
 """Characters of the longest cached word. Longer ones (URLs, text without spaces) rarely occur twice."""
-MOST = 1_000_000
+CACHE_SIZE = 1_000_000
 """Words in the cache, some 200 MB. A full cache is cleared; frequent words soon return."""
-AT_ONCE = 1 << 20
+PIECE_CHARACTERS = 1 << 20
 """Characters of a document that are split into words at a time, so that memory does not grow with the document."""
 
 
@@ -46,7 +46,7 @@ class Rule:
     """The space symbol that words begin with; empty: texts are not split into words (``words.space_of``)."""
     space_first: bool = False
     """Whether the tokenizer puts a space before a text's first word, which is then like any other word."""
-    found_before: tuple[str, ...] = ()
+    added_tokens: tuple[str, ...] = ()
     """Added tokens that match anywhere in a text; a document that contains one is not split into words."""
 
 
@@ -60,12 +60,12 @@ class Encoder:
         self.tokenizer.no_truncation()  # a tokenizer.json may ask for both
         self.tokenizer.no_padding()
         self.prefix, self.end = self._raw(list(rule.prefix)), self._raw([rule.end])
-        self.whole = re.compile("|".join(map(re.escape, rule.found_before)) or r"(?!)")
+        self.whole = re.compile("|".join(map(re.escape, rule.added_tokens)) or r"(?!)")
         self.guard = len(self.tokenizer.encode(GUARD, add_special_tokens=False).ids)
         # By id: whether the token begins with the space symbol. In a word only the first token does.
         self.begins = np.array([bool(name) and name[0] == rule.space for name in _names(self.tokenizer)])
         self.width = array(rule.typecode).itemsize
-        self.known: dict[str, bytes] = {}
+        self.cache: dict[str, bytes] = {}
         """The cache: word -> its ids as bytes. A first word to which the tokenizer adds no space has a space before
         its key."""
 
@@ -75,12 +75,12 @@ class Encoder:
             return [self.prefix + self._raw(ids) + self.end for ids in self._whole(texts)]
         words, ends = [], []
         for text in texts:
-            if len(text) > AT_ONCE or self.whole.search(text):
+            if len(text) > PIECE_CHARACTERS or self.whole.search(text):
                 ends.append(-1)
                 continue
             words += self._words(text)
             ends.append(len(words))
-        values = self._look_up(words)
+        values = self._ids_of(words)
         answer, begin = [], 0
         for text, end in zip(texts, ends, strict=True):
             if end < 0:
@@ -94,46 +94,46 @@ class Encoder:
         """Encode one document that contains an added token (without splitting it), or is long (piece by piece)."""
         if self.whole.search(text):
             return self.prefix + self._raw(self._whole([text])[0]) + self.end
-        parts = (b"".join(self._look_up(self._words(piece, first=not at))) for at, piece in _pieces(text))
+        parts = (b"".join(self._ids_of(self._words(piece, first=not at))) for at, piece in _pieces(text))
         return b"".join((self.prefix, *parts, self.end))
 
     def _words(self, text: str, first: bool = True) -> list[str]:
-        """Split a text into the keys of its words in ``known``, none of them empty.
+        """Split a text into the keys of its words in ``cache``, none of them empty.
 
         ``first``: the text begins a document.
         """
         words = text.split()
         if not words or MARK in text or " ".join(words) != text:
             words = CUT.split(text)  # whitespace other than a single space stays in an adjacent word
-        if first and not (self.rule.space_first and words[0] and not ODD.search(words[0])):
+        if first and not (self.rule.space_first and words[0] and not SPECIAL_KEY.search(words[0])):
             words[0] = " " + words[0]
         return words
 
-    def _look_up(self, words: list[str]) -> list[bytes]:
-        """Return the ids of words, given by their keys in ``known``."""
-        values = list(map(self.known.get, words))
-        missing = [place for place, value in enumerate(values) if value is None]
+    def _ids_of(self, words: list[str]) -> list[bytes]:
+        """Return the ids of words, given by their keys in ``cache``."""
+        values = list(map(self.cache.get, words))
+        missing = [index for index, value in enumerate(values) if value is None]
         if missing:
-            fresh = self._learn(list(dict.fromkeys(words[place] for place in missing)))
-            for place in missing:
-                values[place] = fresh[words[place]]
+            fresh = self._encode_new(list(dict.fromkeys(words[index] for index in missing)))
+            for index in missing:
+                values[index] = fresh[words[index]]
         return values  # type: ignore[return-value]
 
-    def _learn(self, words: list[str]) -> dict[str, bytes]:
-        """Encode words that are not cached, and cache those of up to ``LONGEST`` characters."""
-        odd = set(filter(ODD.search, words))
+    def _encode_new(self, words: list[str]) -> dict[str, bytes]:
+        """Encode words that are not cached, and cache those of up to ``LONGEST_CACHED`` characters."""
+        odd = set(filter(SPECIAL_KEY.search, words))
         simple = [word for word in words if word not in odd] if odd else words
         found: dict[str, bytes] = {}
-        groups = [simple[at : at + TOGETHER] for at in range(0, len(simple), TOGETHER)]
+        groups = [simple[at : at + WORDS_PER_CALL] for at in range(0, len(simple), WORDS_PER_CALL)]
         for group, ids in zip(groups, self._whole([" ".join((GUARD, *group)) for group in groups]), strict=True):
             raw, begins = self._raw(ids[self.guard :]), self.begins[ids[self.guard :]].nonzero()[0] * self.width
             found.update(zip(group, map(raw.__getitem__, map(slice, begins, [*begins[1:], len(raw)])), strict=True))
         texts = [word[1:] if word[0] == " " else f"{GUARD} {word}" for word in odd]
         for word, ids in zip(odd, self._whole(texts), strict=True):
             found[word] = self._raw(ids if word[0] == " " else ids[self.guard :])
-        if len(self.known) + len(found) > MOST:
-            self.known.clear()
-        self.known.update((word, ids) for word, ids in found.items() if len(word) <= LONGEST)
+        if len(self.cache) + len(found) > CACHE_SIZE:
+            self.cache.clear()
+        self.cache.update((word, ids) for word, ids in found.items() if len(word) <= LONGEST_CACHED)
         return found
 
     def _whole(self, texts: Sequence[str]) -> list[list[int]]:
@@ -153,10 +153,10 @@ def _names(tokenizer: Tokenizer) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Split a long text between words into pieces of about ``AT_ONCE`` characters; yield (offset, piece)."""
+    """Split a long text between words into pieces of about ``PIECE_CHARACTERS`` characters; yield (offset, piece)."""
     begin = 0
     while begin < len(text):
-        cut = CUT.search(text, begin + AT_ONCE) if begin + AT_ONCE < len(text) else None
+        cut = CUT.search(text, begin + PIECE_CHARACTERS) if begin + PIECE_CHARACTERS < len(text) else None
         end = cut.start() if cut else len(text)
         yield begin, text[begin:end]
         begin = end + 1

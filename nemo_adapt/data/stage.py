@@ -77,7 +77,7 @@ def rule_of(folder: Path) -> Rule:
         end=documents.end_id(tokenizer),
         space=words.space_of(content),
         space_first=words.space_first(content),
-        found_before=tuple(words.found_before(content)),
+        added_tokens=tuple(words.added_tokens(content)),
     )
 
 

@@ -23,7 +23,7 @@ def space_of(content: dict[str, Any]) -> str:
     It is certain for BPE with a known split regex as pre-tokenizer, or without one and with no token that has a space
     after another character. Normalizers may only prepend a space, replace spaces by ``▁``, or apply NFC (no
     character composes with a space). Added tokens are matched before all of that: they must be special, or matched in
-    the text before normalization (``found_before``).
+    the text before normalization (``added_tokens``).
     """
     model, normalizers = content["model"], _parts(content["normalizer"], "normalizers")
     marked = SPACE_TO_MARK in normalizers or _is_metaspace(content["pre_tokenizer"])
@@ -47,7 +47,7 @@ def space_first(content: dict[str, Any]) -> bool:
     )
 
 
-def found_before(content: dict[str, Any]) -> list[str]:
+def added_tokens(content: dict[str, Any]) -> list[str]:
     """Return the added tokens that are not special: they match anywhere in a text."""
     return [token["content"] for token in content["added_tokens"] if not token["special"]]
 

@@ -69,7 +69,7 @@ def main(words: list[str]) -> None:
     report, views = {}, {}
     for name, table in subject.adapted.items():
         report[name] = inspect(subject, name, table, ids, config.neighbours)
-        views[name] = measures.flat(table, subject.kept, len(subject.texts))
+        views[name] = measures.projection(table, subject.kept, len(subject.texts))
     show(report)
     write(report, subject.out)
     from nemo_adapt.inspection.plot import views as draw

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import slurm
-from nemo_adapt.launch.places import Place, submitted
+from nemo_adapt.launch.paths import LaunchPaths, submitted
 from nemo_adapt.progress import say
 
 
@@ -15,7 +15,7 @@ def main(words: list[str]) -> None:
     root = Path(words[0])
     jobs = submitted(root)
     if not jobs:
-        raise UserError(f"{root} was not launched (no {Place(root).jobs})")
+        raise UserError(f"{root} was not launched (no {LaunchPaths(root).jobs})")
     if slurm.missing("scancel"):
         raise UserError("there is no scancel on this machine: cancel from a login node of the cluster")
     states = slurm.states([job["id"] for job in jobs])

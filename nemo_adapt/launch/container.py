@@ -12,9 +12,9 @@ from pathlib import Path
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
-OBEYED = '"$`'
+SHELL_CHARACTERS = '"$`'
 """Shell characters that pyxis does not quote in mounts: ``$(...)`` would be executed on the node."""
-NO_FOLDERS = ("tmpfs", "umount")
+SOURCE_KEYWORDS = ("tmpfs", "umount")
 """Sources of mounts that are keywords of enroot, not folders of the node."""
 
 
@@ -48,15 +48,15 @@ def mounts(config: Config, folders: Sequence[Path]) -> list[str]:
             raise UserError(f"{folder} cannot be mounted in a container: its name has a colon")
     given = [*(f"{folder}:{folder}" for folder in folders), *config.site.container.mounts]
     for mount in given:
-        if found := re.search(f"[,{OBEYED}]", mount):
+        if found := re.search(f"[,{SHELL_CHARACTERS}]", mount):
             raise UserError(f"{mount} cannot be mounted in a container: its name has {found.group()!r}")
         source, *rest = mount.split(":")
-        if not (source.startswith(("/", ".")) or source in NO_FOLDERS) or any(not part for part in rest[:1]):
+        if not (source.startswith(("/", ".")) or source in SOURCE_KEYWORDS) or any(not part for part in rest[:1]):
             raise UserError(f"site.container.mounts: {mount!r} is no /host:/inside or /host:/inside:ro")
     return given
 
 
-def needed(config: Config, workdir: Path) -> list[str]:
+def required_paths(config: Config, workdir: Path) -> list[str]:
     """Return the paths that every node must have: the image, if it is a file, and the sources of mounts."""
     if not config.site.container.image:
         return []

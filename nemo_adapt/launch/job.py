@@ -8,7 +8,7 @@ from pathlib import Path
 from nemo_adapt import cuda_environment, pipeline, ranks, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.chain import Kind, chain
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
 
 def main(words: list[str]) -> None:
@@ -23,7 +23,7 @@ def main(words: list[str]) -> None:
     if len(words) != 2:
         raise UserError("job takes a run's folder and the name of one of its jobs: nemo-adapt job runs/NAME train")
     root, name = Path(words[0]), words[1]
-    config = recipes.read(Place(root).config)
+    config = recipes.read(LaunchPaths(root).config)
     jobs = {job.name: job for job in chain(pipeline.run_steps(config))}
     if name not in jobs:
         raise UserError(f"{root} has no job {name!r}: {', '.join(jobs)}")

@@ -16,11 +16,11 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container, sbatch
 from nemo_adapt.launch.chain import Job, Kind, size_of
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
-HARMLESS = re.compile(r"[\w.,:@%/+=-]+", re.ASCII)
+UNQUOTED = re.compile(r"[\w.,:@%/+=-]+", re.ASCII)
 """Paths that need no quoting in a shell."""
-RESTARTS = 1000
+RETRIES = 1000
 """Retries of a job on ranks. A training without progress stops by itself (``train.attempts``)."""
 RENDEZVOUS = """\
 MASTER_ADDR=$head_node
@@ -36,7 +36,7 @@ scontrol() {
 
 @contextlib.contextmanager
 def experiment(
-    config: Config, jobs: Sequence[Job], place: Place, folder: Path, workdir: Path, python: str
+    config: Config, jobs: Sequence[Job], paths: LaunchPaths, folder: Path, workdir: Path, python: str
 ) -> Iterator[Any]:
     """Context with the chain as a NeMo-Run experiment, stored in ``folder``.
 
@@ -47,7 +47,7 @@ def experiment(
     except ImportError as error:
         raise UserError(f"launch.executor=nemo_run needs pip install 'nemo-adapt[nemo-run]' ({error})") from None
     sbatch.check_site(config.site)
-    if not HARMLESS.fullmatch(str(folder)) or "/nemo_run" in str(place.root):  # NeMo-Run uses that name itself
+    if not UNQUOTED.fullmatch(str(folder)) or "/nemo_run" in str(paths.root):  # NeMo-Run uses that name itself
         raise UserError(f"launch.executor=nemo_run: NeMo-Run hands folders to a shell as they are, and so not {folder}")
     if not config.site.account:
         raise UserError("launch.executor=nemo_run needs site.account, without which NeMo-Run submits nothing")
@@ -55,14 +55,14 @@ def experiment(
     with made:
         before: list[str] = []
         for job in jobs:
-            words = [python, str(place.code), "job", str(place.root), job.name]
+            words = [python, str(paths.code), "job", str(paths.root), job.name]
             script = nemo_run.Script(inline=f"cd {shlex.quote(str(workdir))} && exec {shlex.join(words)}")
-            executor = executor_of(nemo_run, config, job, place, folder, workdir)
+            executor = executor_of(nemo_run, config, job, paths, folder, workdir)
             before = [made.add(script, executor=executor, name=job.name, dependencies=before)]
         yield made
 
 
-def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: Path, workdir: Path) -> Any:
+def executor_of(nemo_run: Any, config: Config, job: Job, paths: LaunchPaths, folder: Path, workdir: Path) -> Any:
     """Return the SlurmExecutor of a job: the sbatch options of our own script under NeMo-Run's names."""
     site, ranks = config.site, job.kind is Kind.RANKS
     given = dict(
@@ -72,7 +72,7 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
     known = {name.replace("-", "_"): given.pop(name) for name in named if name in given}
     for name in ("job-name", "open-mode", "signal"):  # NeMo-Run names jobs itself, and signals the ranks
         given.pop(name, None)
-    folders, kept = [workdir, place.root.parent], sbatch.variables(config, job)
+    folders, kept = [workdir, paths.root.parent], sbatch.variables(config, job)
     inside = {
         "container_image": container.image(config, workdir),
         "container_mounts": container.mounts(config, folders),
@@ -90,7 +90,7 @@ def executor_of(nemo_run: Any, config: Config, job: Job, place: Place, folder: P
         additional_parameters={"kill-on-invalid-dep": "yes", **{name: value or True for name, value in given.items()}},
         **(inside if site.container.image else {}),
     )
-    executor.retries = RESTARTS if ranks else 0
+    executor.retries = RETRIES if ranks else 0
     return executor
 
 

@@ -12,7 +12,7 @@ from nemo_adapt.config import Config, SiteConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container
 from nemo_adapt.launch.chain import Job, Kind, Size
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
 PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
 """Characters allowed in an ``#SBATCH`` line: sbatch has its own quoting rules there, and cannot quote line breaks."""
@@ -24,7 +24,7 @@ OURS = ("dependency", "output", "chdir", "parsable", "array")
 """Options of sbatch that are set here, and that a site cannot set."""
 
 
-def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, python: str) -> str:
+def script(config: Config, job: Job, size: Size, paths: LaunchPaths, workdir: Path, python: str) -> str:
     """Return the script of a job that is submitted from ``workdir``. The template quotes every inserted value.
 
     ``python``: the command that starts Python on a node. ``UserError`` for values that sbatch or pyxis would misread.
@@ -41,11 +41,11 @@ def script(config: Config, job: Job, size: Size, place: Place, workdir: Path, py
             ranks=ranks,
             array=array,
             threads=threads_of(config, job),
-            run=str(place.root),
-            needed=container.needed(config, workdir),
-            srun=srun_options(config, job, size, place, workdir),
+            run=str(paths.root),
+            needed=container.required_paths(config, workdir),
+            srun=srun_options(config, job, size, paths, workdir),
             python=python,
-            code=str(place.code),
+            code=str(paths.code),
             command=job.command,
             job=job.name,
             result=job.result,
@@ -94,18 +94,18 @@ def threads_of(config: Config, job: Job) -> int:
     return max(config.site.cpus_per_rank, least[job.kind]) if job.kind in least else 0
 
 
-def srun_options(config: Config, job: Job, size: Size, place: Place, workdir: Path) -> list[str]:
+def srun_options(config: Config, job: Job, size: Size, paths: LaunchPaths, workdir: Path) -> list[str]:
     """Return the options of the srun that starts the ranks of a job, or its only process."""
     site = config.site
     cpus = cpus_of(config, job, size)
     words = ["--kill-on-bad-exit=1", f"--ntasks={size.ranks if job.kind is Kind.RANKS else 1}"]
     words += [f"--cpus-per-task={cpus}"] if cpus else []  # since Slurm 22.05 srun does not inherit it
-    return [*words, *container.options(config, folders(place, workdir), workdir, variables(config, job)), *site.srun]
+    return [*words, *container.options(config, folders(paths, workdir), workdir, variables(config, job)), *site.srun]
 
 
-def folders(place: Place, workdir: Path) -> list[Path]:
+def folders(paths: LaunchPaths, workdir: Path) -> list[Path]:
     """Return the folders that a job accesses: the one it is launched from, and that of the runs if it is elsewhere."""
-    return [workdir, *([] if place.root.is_relative_to(workdir) else [place.root.parent])]
+    return [workdir, *([] if paths.root.is_relative_to(workdir) else [paths.root.parent])]
 
 
 def variables(config: Config, job: Job) -> list[str]:
@@ -115,19 +115,19 @@ def variables(config: Config, job: Job) -> list[str]:
     return list(dict.fromkeys([*config.site.environment, *threads, *meeting]))
 
 
-def submission(config: Config, job: Job, place: Place, workdir: Path, after: str = "") -> list[str]:
+def submission(config: Config, job: Job, paths: LaunchPaths, workdir: Path, after: str = "") -> list[str]:
     """Return the sbatch command that submits a job's script from ``workdir``.
 
     ``after``: the id of the job before it; ``job.after`` is the type of the dependency. If that can no longer be
     fulfilled, Slurm cancels the job. ``UserError`` for a run's folder to which Slurm cannot write a log.
     """
     number = "%A_%a" if job.kind is Kind.ARRAY else "%j"
-    log = str(place.log(job.name, number))
+    log = str(paths.log(job.name, number))
     if "\\" in log:
-        raise UserError(f"Slurm writes no log below {place.root}: it takes the backslash in the name for itself")
+        raise UserError(f"Slurm writes no log below {paths.root}: it takes the backslash in the name for itself")
     name = log[: -len(f"{number}.log")].replace("%", "%%") + f"{number}.log"
     words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
-    return [*words, *([f"--dependency={job.after}:{after}"] if after else []), str(place.script(job.name))]
+    return [*words, *([f"--dependency={job.after}:{after}"] if after else []), str(paths.script(job.name))]
 
 
 def label(name: str) -> str:

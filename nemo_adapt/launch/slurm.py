@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import words as plain
+from nemo_adapt.launch import messages
 
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 """Timeout of a command in seconds: long enough for Slurm's own retries while its controller restarts."""
 FIELD = re.compile(r"(\w+)=(\S*)")
 RECORD = re.compile(r"^(?=JobId=\d)", re.MULTILINE)
@@ -37,7 +37,7 @@ class State:
     @property
     def is_live(self) -> bool:
         """Whether the job has not ended."""
-        return self.state in plain.LIVE
+        return self.state in messages.LIVE
 
 
 def missing(command: str) -> bool:
@@ -45,7 +45,7 @@ def missing(command: str) -> bool:
     return shutil.which(command) is None
 
 
-def call(words: Sequence[str], timeout: float = PATIENCE) -> tuple[int, str, str]:
+def call(words: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> tuple[int, str, str]:
     """Run a command and return (exit code, stdout, stderr); code 1 and a reason if it cannot run or times out.
 
     Variables ``SLURM_*`` of a job that this process may run in are not passed on, except ``SLURM_CONF``.
@@ -67,7 +67,7 @@ def submit(words: Sequence[str]) -> str:
     code, out, said = call(words)
     number = out.partition(";")[0]  # a cluster's name may follow
     if code or not number.isdigit():
-        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {plain.refusal(said or out)}")
+        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {messages.refusal(said or out)}")
     return number
 
 
@@ -75,29 +75,29 @@ def test(words: Sequence[str]) -> None:
     """``UserError`` if Slurm would reject a job (``--test-only``)."""
     code, out, said = call([words[0], "--test-only", *words[1:]])
     if code:
-        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {plain.refusal(said or out)}")
+        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {messages.refusal(said or out)}")
 
 
 def cancel(numbers: Sequence[str]) -> None:
     """Cancel jobs by their ids; ``UserError`` if Slurm does not."""
     code, _, said = call(["scancel", *numbers])
     if code:
-        raise UserError(f"scancel {' '.join(numbers)}: {plain.refusal(said)}")
+        raise UserError(f"scancel {' '.join(numbers)}: {messages.refusal(said)}")
 
 
 def states(numbers: Sequence[str]) -> dict[str, State]:
     """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten."""
-    found = {number: _known(number) for number in numbers}
+    found = {number: _from_controller(number) for number in numbers}
     forgotten = [number for number, state in found.items() if not state.state]
-    return {**found, **_accounted(forgotten)}
+    return {**found, **_from_accounting(forgotten)}
 
 
-def _known(number: str) -> State:
+def _from_controller(number: str) -> State:
     code, out, _ = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
     if code:
         return State()
     records = [_record(part) for part in RECORD.split(out) if part]
-    return _together(records) if records else State()
+    return _merged(records) if records else State()
 
 
 def _record(said: str) -> tuple[State, int]:
@@ -123,7 +123,7 @@ def _tasks(numbers: str) -> int:
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges if first.isdigit())
 
 
-def _together(records: Sequence[tuple[State, int]]) -> State:
+def _merged(records: Sequence[tuple[State, int]]) -> State:
     """Merge the records of a job; of an array, return the most relevant task's state with the counts of all states."""
     told = min((state for state, _ in records), key=lambda state: _rank(state.state))
     if not any(tasks for _, tasks in records):
@@ -136,12 +136,12 @@ def _together(records: Sequence[tuple[State, int]]) -> State:
 
 def _rank(state: str) -> int:
     """Return the rank of a task's state in representing its array: running, then waiting, failed, done."""
-    if state in plain.LIVE:
-        return 1 if state in plain.WAITING else 0
+    if state in messages.LIVE:
+        return 1 if state in messages.WAITING else 0
     return 3 if state == "COMPLETED" else 2
 
 
-def _accounted(numbers: Sequence[str]) -> dict[str, State]:
+def _from_accounting(numbers: Sequence[str]) -> dict[str, State]:
     """Return the states of jobs by id from sacct; empty where there is no accounting."""
     if not numbers or missing("sacct"):
         return {}
@@ -155,4 +155,4 @@ def _accounted(numbers: Sequence[str]) -> dict[str, State]:
             state = State(name.split()[0].rstrip("+"), why, exit_code, nodes, run_time, limit, start)
             number, _, task = number.partition("_")
             found.setdefault(number, []).append((state, _tasks(task.strip("[]"))))
-    return {number: _together(records) for number, records in found.items()}
+    return {number: _merged(records) for number, records in found.items()}

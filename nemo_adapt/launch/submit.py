@@ -17,7 +17,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container, nemo_run, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Size
-from nemo_adapt.launch.places import Place, submitted
+from nemo_adapt.launch.paths import LaunchPaths, submitted
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 
@@ -43,9 +43,9 @@ if __name__ == "__main__":
 '''
 
 
-def place_of(config: Config) -> Place:
+def paths_of(config: Config) -> LaunchPaths:
     """Return the launch paths of a configuration's run."""
-    return Place(RunFolder.of(config).root.absolute())
+    return LaunchPaths(RunFolder.of(config).root.absolute())
 
 
 def python_of(config: Config) -> str:
@@ -61,8 +61,8 @@ def python_of(config: Config) -> str:
 
 def scripts(config: Config, jobs: Sequence[Job], size: Size) -> dict[str, str]:
     """Return the script of each job by its name."""
-    place, python = place_of(config), python_of(config)
-    return {job.name: sbatch.script(config, job, size, place, Path.cwd(), python) for job in jobs}
+    paths, python = paths_of(config), python_of(config)
+    return {job.name: sbatch.script(config, job, size, paths, Path.cwd(), python) for job in jobs}
 
 
 def check_image(config: Config) -> str:
@@ -89,9 +89,9 @@ def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
         with tempfile.TemporaryDirectory() as folder, _experiment(config, jobs, Path(folder)) as made:
             made.dryrun()
         return
-    texts, place, after = scripts(config, jobs, size), place_of(config), ""
+    texts, paths, after = scripts(config, jobs, size), paths_of(config), ""
     for job in jobs:
-        print(f"### {sbatch.shown(sbatch.submission(config, job, place, Path.cwd(), after))}")
+        print(f"### {sbatch.shown(sbatch.submission(config, job, paths, Path.cwd(), after))}")
         print(texts[job.name])
         after = f"<number of {job.name}>"
 
@@ -106,38 +106,38 @@ def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, 
             "there is no sbatch on this machine: launch from a login node of a Slurm cluster. `nemo-adapt run` needs "
             "no Slurm, and launch.dry_run=true shows the scripts"
         )
-    place = place_of(config)
-    refuse_twice(place)
+    paths = paths_of(config)
+    check_no_live_jobs(paths)
     note = check_image(config)
     if note:
         say(note)
     if config.launch.executor == NEMO_RUN:
-        numbers = _by_nemo_run(config, jobs, place)
+        numbers = _by_nemo_run(config, jobs, paths)
     else:
-        numbers = _by_sbatch(config, jobs, size, place, files or {})
-    record(config, place, jobs, numbers)
+        numbers = _by_sbatch(config, jobs, size, paths, files or {})
+    record(config, paths, jobs, numbers)
     root = sbatch.shown([str(RunFolder.of(config).root)])
     say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
     say(f"how it goes: nemo-adapt status {root}; to end it: nemo-adapt cancel {root}")
 
 
 def _by_sbatch(
-    config: Config, jobs: Sequence[Job], size: Size, place: Place, files: Mapping[str, str]
+    config: Config, jobs: Sequence[Job], size: Size, paths: LaunchPaths, files: Mapping[str, str]
 ) -> dict[str, str]:
     """Submit with sbatch; return the ids of the jobs by name."""
     texts = scripts(config, jobs, size)
     with tempfile.TemporaryDirectory() as folder:  # no run is created if Slurm rejects a job
         for job in jobs:
-            path = Path(folder) / place.script(job.name).name
+            path = Path(folder) / paths.script(job.name).name
             path.write_text(texts[job.name], encoding="utf-8")
-            slurm.test([*sbatch.submission(config, job, place, Path.cwd())[:-1], str(path)])
+            slurm.test([*sbatch.submission(config, job, paths, Path.cwd())[:-1], str(path)])
     claim(RunFolder.of(config), config)
-    leave(config, place, texts, files)
+    write_files(config, paths, texts, files)
     numbers: dict[str, str] = {}
     after = ""
     try:
         for job in jobs:
-            after = slurm.submit(sbatch.submission(config, job, place, Path.cwd(), after))
+            after = slurm.submit(sbatch.submission(config, job, paths, Path.cwd(), after))
             numbers[job.name] = after
     except UserError:
         if numbers:
@@ -146,54 +146,54 @@ def _by_sbatch(
     return numbers
 
 
-def _by_nemo_run(config: Config, jobs: Sequence[Job], place: Place) -> dict[str, str]:
+def _by_nemo_run(config: Config, jobs: Sequence[Job], paths: LaunchPaths) -> dict[str, str]:
     """The same with NeMo-Run, which has no test before submission."""
-    folder = place.folder / "nemo-run"
+    folder = paths.folder / "nemo-run"
     with _experiment(config, jobs, folder) as made:
         claim(RunFolder.of(config), config)
-        leave(config, place, {}, {})
+        write_files(config, paths, {}, {})
         made.run(detach=True)
         return {job.name: each.handle.rpartition("/")[2] for job, each in zip(jobs, made.jobs, strict=True)}
 
 
 def _experiment(config: Config, jobs: Sequence[Job], folder: Path) -> AbstractContextManager[Any]:
-    return nemo_run.experiment(config, jobs, place_of(config), folder, Path.cwd(), python_of(config))
+    return nemo_run.experiment(config, jobs, paths_of(config), folder, Path.cwd(), python_of(config))
 
 
-def refuse_twice(place: Place) -> None:
+def check_no_live_jobs(paths: LaunchPaths) -> None:
     """``UserError`` while jobs of the run have not ended: two chains would write to the same folder."""
-    numbers = {job["id"]: job["name"] for job in submitted(place.root)}
+    numbers = {job["id"]: job["name"] for job in submitted(paths.root)}
     live = [f"{numbers[number]} ({number})" for number, state in slurm.states(list(numbers)).items() if state.is_live]
     if live:
         raise UserError(
-            f"{place.root} has been launched, and {', '.join(live)} has not ended: nemo-adapt cancel {place.root} first"
+            f"{paths.root} has been launched, and {', '.join(live)} has not ended: nemo-adapt cancel {paths.root} first"
         )
 
 
-def leave(config: Config, place: Place, texts: Mapping[str, str], files: Mapping[str, str]) -> None:
+def write_files(config: Config, paths: LaunchPaths, texts: Mapping[str, str], files: Mapping[str, str]) -> None:
     """Write what the jobs need: configuration, a copy of this package, scripts, ``files``, and folders for logs."""
-    for folder in (place.folder, place.root / "logs"):
+    for folder in (paths.folder, paths.root / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
-    place.config.write_text(recipes.to_yaml(config), encoding="utf-8")
+    paths.config.write_text(recipes.to_yaml(config), encoding="utf-8")
     package = Path(nemo_adapt.__file__).parent
-    code = place.code.parent / package.name
+    code = paths.code.parent / package.name
     if package != code:
-        shutil.rmtree(place.code.parent, ignore_errors=True)
+        shutil.rmtree(paths.code.parent, ignore_errors=True)
         # Keep modification times: by them Python and numba recognize their compiled code, which is copied, too.
         shutil.copytree(package, code, copy_function=shutil.copy2)
-        place.code.write_text(MAIN, encoding="utf-8")
+        paths.code.write_text(MAIN, encoding="utf-8")
     for name, text in texts.items():
-        place.script(name).write_text(text, encoding="utf-8")
+        paths.script(name).write_text(text, encoding="utf-8")
     for name, text in files.items():
-        (place.folder / name).parent.mkdir(exist_ok=True)
-        (place.folder / name).write_text(text, encoding="utf-8")
+        (paths.folder / name).parent.mkdir(exist_ok=True)
+        (paths.folder / name).write_text(text, encoding="utf-8")
 
 
-def record(config: Config, place: Place, jobs: Sequence[Job], numbers: dict[str, str]) -> None:
+def record(config: Config, paths: LaunchPaths, jobs: Sequence[Job], numbers: dict[str, str]) -> None:
     """Write jobs.json: which jobs were submitted, when, and the versions of the code."""
     rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages), "tasks": job.tasks} for job in jobs]
     facts: dict[str, Any] = {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()}
-    write_json(place.jobs, {**facts, "commit": commit(), "executor": config.launch.executor})
+    write_json(paths.jobs, {**facts, "commit": commit(), "executor": config.launch.executor})
 
 
 def commit() -> str:

@@ -25,7 +25,7 @@ def bytes_of(precision: str) -> int:
     return 2 if precision == "bf16" else 4
 
 
-def waiting_chunks(stage: int, parallel: ParallelConfig, count: int) -> int:
+def chunks_in_flight(stage: int, parallel: ParallelConfig, count: int) -> int:
     """Return the most model chunks whose activations a stage holds at once, with ``count`` micro batches per step.
 
     1F1B: a stage starts with one forward pass for each later stage. Interleaved: with twice as many, and with the
@@ -59,10 +59,10 @@ class Layer:
     @property
     def stream(self) -> float:
         """Bytes of the residual stream, or of any tensor of its width; sharded over TP under sequence parallelism."""
-        return self.size * self.tokens * self.shape.hidden / self.cut
+        return self.size * self.tokens * self.shape.hidden / self.sequence_shards
 
     @property
-    def cut(self) -> int:
+    def sequence_shards(self) -> int:
         """Number of shards of a sequence over TP: ``tp`` with sequence parallelism, else 1."""
         return self.parallel.tp if self.parallel.sequence else 1
 
@@ -85,7 +85,7 @@ class Layer:
         return self.parallel.cp > 1 and not (self.on_gpu and engine_fits(self.shape, self.train, self.parallel))
 
     @property
-    def seen(self) -> float:
+    def visible_keys(self) -> float:
         """Keys per query that an attention kernel gets: all, or if gathered the mean up to the end of a chunk."""
         cp, length = self.parallel.cp, self.train.seq_length
         return length * (2 * cp + 1) / (4 * cp) if self.gathers else length
@@ -103,7 +103,7 @@ class Layer:
         joined = queries if self.gathers or apart else 0.0  # the outputs of chunks or documents, concatenated
         # Capped attention has no kernel (see model.layers): keys and values for every head, and three score tensors.
         if shape.attention_cap:
-            bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.seen * shape.heads / tp
+            bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.visible_keys * shape.heads / tp
         elif shape.positions == ALIBI and not shape.rotary:
             # Q, K, V and output with the columns of the bias, and the output without them.
             wide = queries + ALIBI_COLUMNS * shape.heads / tp
@@ -126,7 +126,7 @@ class Layer:
         # On a CPU, attention with fewer queries than keys needs a mask.
         makes = slides or bool(shape.attention_cap) or (self.gathers and not self.on_gpu)
         masks = makes * (self.train.micro_batch if apart else 1)
-        of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.seen
+        of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.visible_keys
         return self.tokens * bytes_of_token + masks * of_mask
 
     def angles(self) -> float:
@@ -144,14 +144,14 @@ class Layer:
 
     def kept(self, window: int, frozen: bool = False) -> float:
         """Return all bytes that a layer keeps whose tokens see ``window`` positions (0: all)."""
-        columns = self.shape.hidden / self.cut
+        columns = self.shape.hidden / self.sequence_shards
         norms = NORMS.get(self.shape.norms, 2) * self.norm(columns, frozen)
         inputs = 0 if frozen else (1 if self.shape.norms == SHARED else 2) * self.stream
         return norms + inputs + self.attention(window, frozen) + self.mlp(frozen)
 
     def head(self) -> float:
         """Return the bytes kept by the final norm and as the output layer's input."""
-        return self.norm(self.shape.hidden / self.cut) + self.stream
+        return self.norm(self.shape.hidden / self.sequence_shards) + self.stream
 
     def gradients(self) -> float:
         """Return the peak bytes of gradients in a layer's backward pass.
@@ -160,7 +160,7 @@ class Layer:
         and up then replaces the former, and that of the first projection's weight comes once gate and up are freed.
         """
         ffn, hidden = self.shape.ffn / self.parallel.tp, self.shape.hidden
-        streams = 2 * self.tokens * hidden / self.cut
+        streams = 2 * self.tokens * hidden / self.sequence_shards
         begin = ffn * (self.tokens + hidden) + streams
         gated = bool(self.shape.transformer.get("gated_linear_unit"))
         of_both = gated * max(ffn * 2 * self.tokens + streams, ffn * (2 * hidden - self.tokens))
@@ -178,7 +178,7 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
         return 0.0, 0.0
     sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
     sent += layer.angles() * parallel.virtual  # each chunk has its own
-    sent += layer.norm(shape.hidden / layer.cut) if shape.embedding_norm and stage == 0 else 0.0
+    sent += layer.norm(shape.hidden / layer.sequence_shards) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()
     kinds = Counter((_window(shape, number), not everything and number not in what.layers) for number in ours)

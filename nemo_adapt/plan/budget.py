@@ -13,7 +13,7 @@ from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.speed import GB
 from nemo_adapt.run_folder import RunFolder
 
-USUAL = 4.0
+ASSUMED_BYTES_PER_TOKEN = 4.0
 """Bytes of text per token if nothing else is known: typical of an English tokenizer on English text."""
 
 
@@ -78,7 +78,7 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
     The checkpoint is that of the phase that trains the most parameters.
     """
     train, size = config.train, bytes_of(config.train.precision)
-    parts = model.held(models, replace(config, parallel=ParallelConfig()), stage=0)  # the whole model
+    parts = model.rank_tensors(models, replace(config, parallel=ParallelConfig()), stage=0)  # the whole model
     weights = size * sum(each.elements for each in parts)
     state = max(sum(model.trained(parts, trained(phase))) for phase in train.phases)
     checkpoint = weights + SAVED[train.precision, train.distributed_optimizer] * state
@@ -106,4 +106,4 @@ def _bytes_per_token(config: Config) -> tuple[float, str]:
         folders = {name: run[f"data/{name}"] for name in text_sets(config)}
         return mixture.bytes_per_token(config, folders), "counted by data"
     except FileNotFoundError:
-        return USUAL, "taken for granted: plan.bytes_per_token=X, or run data first"
+        return ASSUMED_BYTES_PER_TOKEN, "taken for granted: plan.bytes_per_token=X, or run data first"

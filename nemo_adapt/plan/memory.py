@@ -13,8 +13,8 @@ from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.layout import engine_fits
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
-from nemo_adapt.plan.activations import Layer, bytes_of, of_layers, waiting_chunks
-from nemo_adapt.plan.model import Held, Models
+from nemo_adapt.plan.activations import Layer, bytes_of, chunks_in_flight, of_layers
+from nemo_adapt.plan.model import Models, RankTensor
 from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30
@@ -40,7 +40,7 @@ class Memory:
     logits: float
     """Logits and their loss, on the last stage."""
     working: float
-    """Buffers of one layer's backward pass beyond the freed logits, and on a GPU dummy gradients (``stand_ins``)."""
+    """Buffers of one layer's backward pass beyond the freed logits, and on a GPU ``dummy_gradients``."""
     saving: float
     """On a CPU, the copy of the rank's part of a checkpoint while it is written, as far as it adds to the peak. On GPUs
     0: that copy is in main memory (``Disk.saved_node_bytes``)."""
@@ -70,28 +70,28 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     """Return the memory of a rank of pipeline stage ``stage`` in ``phase``, on a GPU or a CPU."""
     parallel, train, shape = config.parallel, config.train, models.target
     size, what = bytes_of(train.precision), trained(phase)
-    parts = model.held(models, config, stage)
+    parts = model.rank_tensors(models, config, stage)
     ours = sum(model.trained(parts, what))
-    lent = sum(each.new for each in parts) if NEW_ROWS in what.kinds else 0
+    new_copies = sum(each.new for each in parts) if NEW_ROWS in what.kinds else 0
     shards = parallel.dp * parallel.cp if train.distributed_optimizer else 1
     is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, on_gpu)
     kept, backward = of_layers(layer, stage, what)
-    waiting = waiting_chunks(stage, parallel, micro_batches(config)) / parallel.virtual
+    waiting = chunks_in_flight(stage, parallel, micro_batches(config)) / parallel.virtual
     gathered = parallel.sequence * size * layer.tokens * shape.hidden  # Megatron's all-gather buffer
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
     table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, not yet accumulated
-    standing = on_gpu * stand_ins(layer, what, is_last * rows)
-    logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} and not standing else 0.0)
+    dummies = on_gpu * dummy_gradients(layer, what, is_last * rows)
+    logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} and not dummies else 0.0)
     working = max(backward, table - kept if stage == 0 else 0.0)
     found = Memory(
         stage,
-        weights=size * (sum(each.elements for each in parts) + lent),
+        weights=size * (sum(each.elements for each in parts) + new_copies),
         gradients=GRADIENT * ours,
         optimizer=MASTER[train.precision] * math.ceil(ours / shards),
         activations=waiting * kept + head + gathered,
         logits=logits,
-        working=max(0.0, working - logits - head) + standing,
+        working=max(0.0, working - logits - head) + dummies,
         saving=0.0,
     )
     if on_gpu:
@@ -100,7 +100,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     return replace(found, saving=saved if train.async_save else max(0.0, saved - found.of_step))
 
 
-def stand_ins(layer: Layer, what: Trained, rows: int) -> float:
+def dummy_gradients(layer: Layer, what: Trained, rows: int) -> float:
     """Return the bytes of dummy gradients. Transformer Engine accumulates weight gradients in its matrix products and
     returns placeholders, one per shape of a weight (its get_dummy_wgrad). ``rows``: output layer rows on this rank."""
     shape, tp = layer.shape, layer.parallel.tp
@@ -113,7 +113,7 @@ def stand_ins(layer: Layer, what: Trained, rows: int) -> float:
     return layer.size * shape.hidden * (layers + table)
 
 
-def _saved(config: Config, parts: Sequence[Held], what: Trained, stage: int) -> float:
+def _saved(config: Config, parts: Sequence[RankTensor], what: Trained, stage: int) -> float:
     """Return the most bytes that a rank of a stage writes: its part of the optimizer state, its share of the weights.
 
     Each tensor is written by one rank of the DP group; the last stage's copy of a tied table by none.

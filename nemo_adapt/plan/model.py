@@ -26,7 +26,7 @@ from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 from nemo_adapt.vocab import padded_rows, target_rows
 
-CUT = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.weight"} | {
+SHARDED = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.weight"} | {
     f"{name}.{kind}" for name in (ATTENTION, FC1) for kind in ("weight", "bias")
 }
 """Tensors that are sharded over TP; others are replicated. QK norms over all heads together are sharded, too."""
@@ -53,7 +53,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Held:
+class RankTensor:
     """A tensor, or its shard, on one rank."""
 
     elements: int
@@ -101,22 +101,22 @@ def layers_of(stage: int, layers: int, parallel: ParallelConfig) -> list[int]:
     return [layer for first in firsts for layer in range(first, first + each)]
 
 
-def held(models: Models, config: Config, stage: int) -> tuple[Held, ...]:
+def rank_tensors(models: Models, config: Config, stage: int) -> tuple[RankTensor, ...]:
     """Return the tensors on a rank of pipeline stage ``stage``, padded rows included; of TP ranks that with most new
     rows."""
     parallel = config.parallel
-    return _held(models, parallel.tp, parallel.pp, parallel.virtual, stage, config.resize.padded_vocab_multiple)
+    return _rank_tensors(models, parallel.tp, parallel.pp, parallel.virtual, stage, config.resize.padded_vocab_multiple)
 
 
 @functools.lru_cache(maxsize=4096)
-def _held(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: int) -> tuple[Held, ...]:
+def _rank_tensors(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: int) -> tuple[RankTensor, ...]:
     shape, padded = models.target, padded_rows(models.target.vocab, multiple, tp)
     is_first, is_last, parallel = stage == 0, stage == pp - 1, ParallelConfig(tp, pp, virtual)
     found = []
     for entry in models.entries:
         if entry.stacked:
-            size = math.prod(entry.shape) // (tp if _is_cut(entry.key, shape) else 1)
-            found += [Held(size, layer) for layer in layers_of(stage, shape.layers, parallel)]
+            size = math.prod(entry.shape) // (tp if _is_sharded(entry.key, shape) else 1)
+            found += [RankTensor(size, layer) for layer in layers_of(stage, shape.layers, parallel)]
         elif entry.key == EMBEDDING:
             copies = is_first + (is_last and not is_first and shape.tied)
             found += [_shard(models, INPUT, padded, tp, shape.hidden)] * copies
@@ -124,13 +124,13 @@ def _held(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: 
             columns = shape.hidden if entry.key == OUTPUT_LAYER else 1
             found += [_shard(models, INPUT if shape.tied else OUTPUT, padded, tp, columns)] * is_last
         elif is_first if entry.key.startswith("embedding.") else is_last:
-            found.append(Held(math.prod(entry.shape)))
+            found.append(RankTensor(math.prod(entry.shape)))
     return tuple(found)
 
 
-def trained(held: Sequence[Held], what: Trained) -> Iterator[int]:
-    """Yield the elements of each parameter of ``held`` that a phase trains."""
-    for each in held:
+def trained(tensors: Sequence[RankTensor], what: Trained) -> Iterator[int]:
+    """Yield the elements of each parameter of ``tensors`` that a phase trains."""
+    for each in tensors:
         is_whole_layer = each.layer is not None and each.layer in what.layers
         is_table = bool(each.table) and (EMBEDDINGS in what.kinds or each.table in what.kinds)
         if ALL in what.kinds or is_whole_layer or is_table:
@@ -154,13 +154,13 @@ def _settings(config: Config) -> tuple[HfConfig, str]:
     )
 
 
-def _is_cut(key: str, shape: Shape) -> bool:
-    return key in CUT or (shape.qk_norm == WHOLE and key in (QUERY_NORM, KEY_NORM))
+def _is_sharded(key: str, shape: Shape) -> bool:
+    return key in SHARDED or (shape.qk_norm == WHOLE and key in (QUERY_NORM, KEY_NORM))
 
 
-def _shard(models: Models, table: str, padded: int, tp: int, columns: int) -> Held:
+def _shard(models: Models, table: str, padded: int, tp: int, columns: int) -> RankTensor:
     """Return the shard of a table on the TP rank with the most new rows."""
     rows = padded // tp
     spans = [(max(models.first_new, rank * rows), min(models.target.vocab, (rank + 1) * rows)) for rank in range(tp)]
     new = max(max(0, stop - first) for first, stop in spans)
-    return Held(rows * columns, table=table, new=new * columns)
+    return RankTensor(rows * columns, table=table, new=new * columns)

@@ -145,7 +145,7 @@ def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recomp
 def _flops(models: Models, config: Config, what: Trained) -> float:
     """Return the operations per token of the pipeline stage that has the most, summed over its TP and CP ranks."""
     shape, train, parallel = models.target, config.train, config.parallel
-    last = model.held(models, config, parallel.pp - 1)
+    last = model.rank_tensors(models, config, parallel.pp - 1)
     new = max(each.new / each.elements for each in last if each.table)  # of the TP rank with the most new rows
     layers, output = _operations(shape, new, train.seq_length, what, train.recompute)
     stages = [
@@ -158,7 +158,7 @@ def _flops(models: Models, config: Config, what: Trained) -> float:
 def _update(models: Models, config: Config, what: Trained) -> tuple[float, float, float]:
     """Return the seconds per step to reduce gradients over data-parallel ranks, gather weights, and update them."""
     cluster, parallel, train = config.cluster, config.parallel, config.train
-    ours = max(sum(model.trained(model.held(models, config, stage), what)) for stage in _ends(parallel))
+    ours = max(sum(model.trained(model.rank_tensors(models, config, stage), what)) for stage in _ends(parallel))
     copies, size = parallel.dp * parallel.cp, bytes_of(train.precision)
     moved = (GRADIENT, size) if train.distributed_optimizer else (2 * GRADIENT, 0)
     sends = ours * (copies - 1) / copies / link(cluster, parallel.tp * copies)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.status.jobs import end_of
+from nemo_adapt.status.run_files import last_written, read
 from nemo_adapt.status.stages import FINISHED, NOT_YET
-from nemo_adapt.status.traces import last_written, read
 from nemo_adapt.study.cells import cells
 from nemo_adapt.study.work import CELLS, DONE, LOG, failure
 

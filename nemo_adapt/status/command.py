@@ -23,7 +23,7 @@ from nemo_adapt.printed import ago, print_table, span
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
-from nemo_adapt.status.jobs import JobState, jobs, states, told
+from nemo_adapt.status.jobs import JobState, jobs, relevant_log, states
 from nemo_adapt.status.stages import FINISHED, StageState, stages
 from nemo_adapt.status.training import Training, training
 
@@ -122,7 +122,7 @@ def show(report: Report, clear: bool = False) -> None:
         print_table(["training", ""], [(name, fact) for name, fact in facts(report.training) if fact])
         for warning in report.training.warnings:
             say(f"\nwarning: {warning}")
-    log, lines = told(report.jobs)
+    log, lines = relevant_log(report.jobs)
     if log:
         say("\n".join([f"\n{log}", *(f"  {line}" for line in lines)]))
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_adapt.errors import ERROR
-from nemo_adapt.launch import slurm, words
-from nemo_adapt.launch.places import Place, submitted
+from nemo_adapt.launch import messages, slurm
+from nemo_adapt.launch.paths import LaunchPaths, submitted
 from nemo_adapt.launch.slurm import State
-from nemo_adapt.status.traces import written
+from nemo_adapt.status.run_files import written
 
 LOG_LINES = 5
 LOG_BYTES = 16 << 10
@@ -54,11 +54,11 @@ def states(root: Path) -> dict[str, State]:
 
 def jobs(root: Path, known: Mapping[str, State]) -> list[JobState]:
     """Return the jobs of a launched run in order, given their states (``states``)."""
-    place = Place(root)
-    return [_job(job["name"], str(job["id"]), place, known, job.get("tasks", 0)) for job in submitted(root)]
+    paths = LaunchPaths(root)
+    return [_job(job["name"], str(job["id"]), paths, known, job.get("tasks", 0)) for job in submitted(root)]
 
 
-def told(found: list[JobState]) -> tuple[str, list[str]]:
+def relevant_log(found: list[JobState]) -> tuple[str, list[str]]:
     """Return the path and the last lines of the most relevant log: that of the first live job, else of the last job
     that has one. Empty if no job has a log.
 
@@ -73,22 +73,22 @@ def told(found: list[JobState]) -> tuple[str, list[str]]:
     return chosen.log, ([line for line in lines if not FOLLOWS.match(line)] or lines)[-LOG_LINES:]
 
 
-def _job(name: str, number: str, place: Place, known: Mapping[str, State], tasks: int) -> JobState:
-    log = place.log(name, number)
+def _job(name: str, number: str, paths: LaunchPaths, known: Mapping[str, State], tasks: int) -> JobState:
+    log = paths.log(name, number)
     if tasks:  # each task has its own log: take the one written last
         log = max(log.parent.glob(f"{log.stem}_*{log.suffix}"), key=written, default=log)
     found = known.get(number, State())
-    why = words.reason(found.state, found.reason, found.exit_code)
+    why = messages.reason(found.state, found.reason, found.exit_code)
     if found.state == "FAILED":
         why = _error(log) or why
     if found.tasks:
-        why = ", ".join(f"{count} {words.state(state)}" for state, count in found.tasks)
-    if found.state in words.WAITING and found.start:
+        why = ", ".join(f"{count} {messages.state(state)}" for state, count in found.tasks)
+    if found.state in messages.WAITING and found.start:
         why = f"{why}, expected to start at {found.start}"
     if not found.state:
         word, why = "unknown", "Slurm does not know it any more" if known else "Slurm cannot be asked on this machine"
     else:
-        word = words.state(found.state)
+        word = messages.state(found.state)
     return JobState(
         name,
         number,

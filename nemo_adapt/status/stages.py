@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from nemo_adapt import artifact, pipeline
 from nemo_adapt.config import Config
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.status.traces import last_written, read, written
+from nemo_adapt.status.run_files import last_written, read, written
 from nemo_adapt.steps import Step
 
 FINISHED, MAKING, NOT_YET, DAMAGED = "finished", "being made", "not yet", "damaged"

@@ -11,11 +11,11 @@ from nemo_adapt.checkpoint.whole import CHECKPOINTS, FILES, best, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
-from nemo_adapt.launch.words import WAITING
 from nemo_adapt.phases import ends, phases, total
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.status.traces import Record, is_alive, last_written, newest_whole, read, records, written
+from nemo_adapt.status.run_files import Record, is_alive, last_written, newest_intact, read, records, written
 from nemo_adapt.train import places
 
 NO_JOBS: Mapping[str, State] = {}
@@ -80,7 +80,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     finished = bool(read(place / artifact.MANIFEST))
     plan, unknown = planned(config, run)
     metrics, held_out = records(place / places.METRICS), records(place / places.HELD_OUT, whole=True)
-    checkpoint, damaged = newest_whole(place / CHECKPOINTS)
+    checkpoint, damaged = newest_intact(place / CHECKPOINTS)
     record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0
     step = max(record.get("step", 0), saved)
     steps = read(place / places.SUMMARY).get("steps") if finished else total(plan) or None

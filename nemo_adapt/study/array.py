@@ -14,7 +14,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import chain, submit
 from nemo_adapt.launch.chain import Kind, Size, room_of
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.progress import say
 from nemo_adapt.study.cells import cells
 from nemo_adapt.study.work import CELLS, Job
@@ -84,7 +84,7 @@ def config_of(cell: str) -> str:
 
 def launched(root: Path) -> tuple[Config, list[Job]]:
     """The configuration and the cells of a launched study."""
-    place = Place(root)
+    place = LaunchPaths(root)
     config = recipes.read(place.config)
     rows = json.loads((place.folder / f"{CELLS}.json").read_text(encoding="utf-8"))
     return config, [

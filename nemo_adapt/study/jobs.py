@@ -9,7 +9,7 @@ import nemo_adapt
 from nemo_adapt import pipeline, recipes
 from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.progress import say
 from nemo_adapt.study.array import config_of, firsts, launched
 from nemo_adapt.study.command import said_of, tell
@@ -61,7 +61,7 @@ def run_share(root: Path) -> None:
 
 def run_cell(root: Path, name: str) -> None:
     """One cell."""
-    pipeline.run_all(recipes.read(Place(root).folder / config_of(name)))
+    pipeline.run_all(recipes.read(LaunchPaths(root).folder / config_of(name)))
 
 
 def report(root: Path) -> None:

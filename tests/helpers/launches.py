@@ -9,7 +9,7 @@ from nemo_adapt import pipeline, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.launch import sbatch
 from nemo_adapt.launch.chain import Job, chain, laid_out, size_of
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
 SETTINGS = (
     *("model.path=/models/base", "data.target=[/text/tr.txt]", "tokenizer.text=[/text/tr.txt]"),
@@ -49,9 +49,9 @@ def jobs_of(config: Config) -> dict[str, Job]:
     return {job.name: job for job in chain(pipeline.run_steps(config))}
 
 
-def script_of(config: Config, job: str, place: Place | None = None, workdir: Path = WORKDIR) -> str:
+def script_of(config: Config, job: str, place: LaunchPaths | None = None, workdir: Path = WORKDIR) -> str:
     """The script of a job."""
-    place = place or Place(workdir / config.run.dir / config.run.name)
+    place = place or LaunchPaths(workdir / config.run.dir / config.run.name)
     return sbatch.script(config, jobs_of(config)[job], size_of(config), place, workdir, "python")
 
 

@@ -47,7 +47,7 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, A
         return {**classes, "adam": type(adam).__module__, "added_in_products": sum(added), "turned": turn.call_count}
 
 
-def stand_ins(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[int, float]:
+def dummy_gradients(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[int, float]:
     """Bytes that it keeps in the place of gradients after a step, and those that a plan counts."""
     from transformer_engine.pytorch.module import base
 
@@ -59,4 +59,4 @@ def stand_ins(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[
     rows = len(chunks[0].output_layer.weight)
     layer = Layer(shape, config.parallel, config.train, on_gpu=True)
     kept = sum(each.nbytes for each in base._dummy_wgrads.values())
-    return kept, memory.stand_ins(layer, trained(plan[0]), rows)
+    return kept, memory.dummy_gradients(layer, trained(plan[0]), rows)

@@ -13,7 +13,7 @@ import pytest
 from nemo_adapt import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.printed import print_table
-from nemo_adapt.status import command, traces
+from nemo_adapt.status import command, run_files
 
 SETTINGS = [
     *("run.name=r", "model.path=/model", "data.target=[/tr.txt]", "data.replay=[/en.txt]", "data.replay_share=0.25"),
@@ -198,10 +198,10 @@ def test_of_a_long_file_the_end_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     many = [record(step) for step in range(1, 3000)]
     write(path, lines(*many))
-    assert path.stat().st_size > traces.TAIL_BYTES
-    end = traces.records(path)
+    assert path.stat().st_size > run_files.TAIL_BYTES
+    end = run_files.records(path)
     assert 100 < len(end) < 2999 and end == many[-len(end) :]
-    assert traces.records(path, whole=True) == many
+    assert run_files.records(path, whole=True) == many
 
 
 def test_a_damaged_checkpoint_is_said(tmp_path, capsys):

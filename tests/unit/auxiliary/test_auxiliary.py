@@ -99,7 +99,7 @@ def test_two_cuts_of_the_same_bytes(one, other):
     missing = sum(size for _, size in one) - sum(size for _, size in other)
     one, other = one + [(3, 1)] * -min(missing, 0), other + [(12, 1)] * max(missing, 0)
     sides = [np.array(side, dtype=np.int64).reshape(-1, 2).T for side in (one, other)]
-    found = meetings.shared(*sides[0], *sides[1], 10)
+    found = meetings.overlaps(*sides[0], *sides[1], 10)
     pieces = [piece for piece, size in one for _ in range(size)]
     tokens = [(place, token) for place, (token, size) in enumerate(other) for _ in range(size)]
     places = [place for place, (_, size) in enumerate(one) for _ in range(size)]

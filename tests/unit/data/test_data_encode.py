@@ -144,17 +144,17 @@ def test_long_documents_are_cut_between_words(base, monkeypatch):
     tokenizer, encoder = base
     text = "  ".join(" ".join(english(20)) for _ in range(3)) + "\t" + "x" * 500
     for at_once in (1, 7, 100):
-        monkeypatch.setattr(encode, "AT_ONCE", at_once)
+        monkeypatch.setattr(encode, "PIECE_CHARACTERS", at_once)
         assert ids_of(encoder, ["s", text, "s"]) == expected(tokenizer, ["s", text, "s"])
 
 
 def test_a_full_memory_starts_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "MOST", 20)
+    monkeypatch.setattr(encode, "CACHE_SIZE", 20)
     folder = sentencepiece_base(tmp_path)
     encoder, tokenizer = Encoder(rule_of(folder)), hf_tokenizer.load(folder)
     texts = english(100)
     assert [ids for text in texts for ids in ids_of(encoder, [text])] == expected(tokenizer, texts)
-    assert 0 < len(encoder.known) <= 20 and max(map(len, encoder.known)) <= encode.LONGEST
+    assert 0 < len(encoder.cache) <= 20 and max(map(len, encoder.cache)) <= encode.LONGEST_CACHED
 
 
 def test_split_regexes_begin_a_word_at_every_single_space():

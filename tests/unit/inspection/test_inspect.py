@@ -75,7 +75,7 @@ def test_the_flat_view_keeps_directions_apart(tmp_path):
     rows[:40, 0] += torch.linspace(-1, 1, 40)
     rows[40:, 5] += 2.0
     table = tables.Table(60, 16, lambda start, stop: rows[start:stop])
-    base, new, share = measures.flat(table, 40, 60)
+    base, new, share = measures.projection(table, 40, 60)
     assert base.shape == (40, 2) and new.shape == (20, 2) and share > 0.98
     assert min(abs(new[:, 0])) > 0.5 or min(abs(new[:, 1])) > 0.5
 

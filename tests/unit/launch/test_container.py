@@ -8,13 +8,13 @@ from helpers.launches import WORKDIR, config_of, jobs_of, script_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container, sbatch, submit
 from nemo_adapt.launch.chain import size_of
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
 
 def options_of(job, *words, run=WORKDIR / "runs/turkish", workdir=WORKDIR):
     """Those of srun, by name."""
     config = config_of("site=container", *words)
-    given = sbatch.srun_options(config, jobs_of(config)[job], size_of(config), Place(run), workdir)
+    given = sbatch.srun_options(config, jobs_of(config)[job], size_of(config), LaunchPaths(run), workdir)
     return dict(word.removeprefix("--").split("=", 1) for word in given)
 
 
@@ -83,5 +83,5 @@ def test_mounts_that_are_none(mount):
 def test_what_each_node_must_have():
     words = "site.container.mounts=['/models:/models:ro','tmpfs:/scratch','/text']"
     config = config_of("site=container", "site.container.image=./nemo.sqsh", words)
-    assert container.needed(config, WORKDIR) == ["/home/user/adapt/nemo.sqsh", "/models", "/text"]
-    assert container.needed(config_of("site=gpus", words), WORKDIR) == []
+    assert container.required_paths(config, WORKDIR) == ["/home/user/adapt/nemo.sqsh", "/models", "/text"]
+    assert container.required_paths(config_of("site=gpus", words), WORKDIR) == []

@@ -8,7 +8,7 @@ from helpers.launches import WORKDIR, config_of, jobs_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import nemo_run
 from nemo_adapt.launch.chain import size_of
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
 WORDS = ["site=gpus", "site.account=ling", "launch.executor=nemo_run", "site.qos=high"]
 
@@ -22,7 +22,7 @@ def installed(monkeypatch):
 def test_a_dry_run(tmp_path, capsys):
     config = config_of(*WORDS)
     jobs = list(jobs_of(config).values())
-    with nemo_run.experiment(config, jobs, Place(tmp_path / "x"), tmp_path / "kept", WORKDIR, "python") as made:
+    with nemo_run.experiment(config, jobs, LaunchPaths(tmp_path / "x"), tmp_path / "kept", WORKDIR, "python") as made:
         made.dryrun()
     shown = capsys.readouterr().out
     for said in ("--account=ling", "--nodes=2", "--ntasks-per-node=8", "--gpus-per-node=8", "--qos=high"):
@@ -36,10 +36,10 @@ def test_a_dry_run(tmp_path, capsys):
 def test_an_account_is_needed(tmp_path):
     config = config_of("site=gpus", "launch.executor=nemo_run")
     with pytest.raises(UserError, match=r"needs site\.account"):
-        nemo_run.experiment(config, [], Place(tmp_path), tmp_path, WORKDIR, "python").__enter__()
+        nemo_run.experiment(config, [], LaunchPaths(tmp_path), tmp_path, WORKDIR, "python").__enter__()
 
 
 def test_a_folder_that_a_shell_would_obey(tmp_path):
     odd = tmp_path / "$(touch pwned)"
     with pytest.raises(UserError, match="hands folders to a shell as they are"):
-        nemo_run.experiment(config_of(*WORDS), [], Place(odd), odd, WORKDIR, "python").__enter__()
+        nemo_run.experiment(config_of(*WORDS), [], LaunchPaths(odd), odd, WORKDIR, "python").__enter__()

@@ -12,7 +12,7 @@ from helpers.launches import Machine, config_of, jobs_of, script_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import sbatch
 from nemo_adapt.launch.chain import size_of
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 
 GOLDEN = Path(__file__).parent.parent.parent / "golden" / "launch"
 PROFILES = {
@@ -54,7 +54,7 @@ def test_all_profiles_were_written_down():
 @pytest.mark.parametrize("name", [*UGLY, HARMFUL])
 def test_names_that_a_shell_would_obey(tmp_path, name):
     """In the run's name, in paths, in values of variables: every word arrives as it was, and nothing is run."""
-    place, workdir = Place(tmp_path / f"runs {name}" / f"x{name}"), tmp_path / f"w{name}"
+    place, workdir = LaunchPaths(tmp_path / f"runs {name}" / f"x{name}"), tmp_path / f"w{name}"
     config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
     config.run.name = name
     config.site.environment = {"GREETING": name}
@@ -80,14 +80,14 @@ def test_names_that_a_shell_would_obey(tmp_path, name):
 
 def test_the_words_that_submit_are_one_each(tmp_path):
     config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
-    place = Place(tmp_path / HARMFUL.strip("\\") / "100%j")
+    place = LaunchPaths(tmp_path / HARMFUL.strip("\\") / "100%j")
     words = sbatch.submission(config, jobs_of(config)["train"], place, tmp_path / HARMFUL, after="12")
     assert f"--chdir={tmp_path / HARMFUL}" in words and "--dependency=afterok:12" in words
     assert "--kill-on-invalid-dep=yes" in words
     assert f"--output={place.root.parent}/100%%j/logs/train-%j.log" in words, "sbatch fills in the last %j alone"
     assert words[-1] == str(place.script("train"))
     with pytest.raises(UserError, match="takes the backslash in the name for itself"):
-        sbatch.submission(config, jobs_of(config)["train"], Place(tmp_path / HARMFUL), tmp_path)
+        sbatch.submission(config, jobs_of(config)["train"], LaunchPaths(tmp_path / HARMFUL), tmp_path)
 
 
 @pytest.mark.parametrize("name", UGLY)
@@ -103,7 +103,7 @@ def machine(tmp_path):
 @pytest.fixture
 def train(machine):
     """The script of the training on two ranks."""
-    return script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "train", Place(machine.run))
+    return script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "train", LaunchPaths(machine.run))
 
 
 def test_a_training_that_is_done_is_not_queued_again(machine, train):
@@ -200,14 +200,14 @@ def test_what_a_container_needs_and_a_node_has_not(machine):
         (registry, "['/tmp:/inside:ro']", ""),
     ):
         config = config_of("site=container", f"site.container.image='{image}'", f"site.container.mounts={mounts}")
-        code, said = machine.ends(script_of(config, "prepare", Place(machine.run)))
+        code, said = machine.ends(script_of(config, "prepare", LaunchPaths(machine.run)))
         assert code == (2 if missing else 0), said
         assert (f"nemo-adapt: error: site.container: {missing} is missing on n1" in said) == bool(missing)
     assert f"--container-image={registry}" in machine.words
 
 
 def test_preparation_ends_as_its_process_does(machine):
-    script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "prepare", Place(machine.run))
+    script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "prepare", LaunchPaths(machine.run))
     assert machine.ends(script, tasks="exit 2")[0] == 2 and machine.ends(script)[0] == 0
     assert machine.words[-3:] == ["job", str(machine.run), "prepare"] and "--ntasks=1" in machine.words
 

@@ -95,7 +95,7 @@ def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
 )
 def test_how_many_chunks_wait(parallel, count, waiting):
     layout = ParallelConfig(**parallel)
-    assert [activations.waiting_chunks(stage, layout, count) for stage in range(layout.pp)] == waiting
+    assert [activations.chunks_in_flight(stage, layout, count) for stage in range(layout.pp)] == waiting
 
 
 def test_each_chunk_keeps_its_own_angles():

@@ -81,7 +81,7 @@ def test_the_ranks_hold_the_whole_model(parallel, tied):
     config, found = plan_config(parallel=parallel), models_of(settings(tie_word_embeddings=tied))
     padded = models_of(settings(tie_word_embeddings=tied), new=48)  # 2,000 rows become 2,048, of 128 x TP 1, 2 and 4
     tp, pp = config.parallel.tp, config.parallel.pp
-    total = sum(each.elements for stage in range(pp) for each in model.held(found, config, stage)) * tp
+    total = sum(each.elements for stage in range(pp) for each in model.rank_tensors(found, config, stage)) * tp
     norms = (tp - 1) * (2 * found.target.layers + 1) * found.target.hidden
     copy = 2048 * found.target.hidden if tied and pp > 1 else 0
     assert total == padded.target_parameters + norms + copy
@@ -94,7 +94,7 @@ def test_interleaved_layers_are_those_of_megatron():
 
 def test_what_a_phase_trains():
     found, config = models_of(settings(), new=300), plan_config(parallel={"tp": 2})
-    parts = model.held(found, config, 0)
+    parts = model.rank_tensors(found, config, 0)
     table = 2304 // 2 * 256  # 2,300 rows, padded to 128 x TP
     wanted = {"embeddings": 2 * table, "output": table, "new_rows": 2 * 300 * 256}
     for phase, elements in wanted.items():

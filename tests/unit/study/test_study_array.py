@@ -16,7 +16,7 @@ from nemo_adapt import cli, pipeline, recipes
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import sbatch, slurm
-from nemo_adapt.launch.places import Place
+from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.study import array, jobs
 from nemo_adapt.study.array import chain_of, size_of
 from nemo_adapt.study.work import DONE, FAILED, undone, work
@@ -32,7 +32,7 @@ HARMFUL = "a b'c\"d $(touch pwned) `touch pwned`; touch pwned\n#SBATCH --nodes=9
 def script_of(config, job, place=None, workdir=WORKDIR):
     """The script of a study's job, of cells that have the configuration's ranks."""
     chosen = next(each for each in chain_of(3) if each.name == job)
-    place = place or Place(workdir / "runs/turkish")
+    place = place or LaunchPaths(workdir / "runs/turkish")
     return sbatch.script(config, chosen, size_of(config, config.parallel.ranks), place, workdir, "python")
 
 
@@ -72,7 +72,7 @@ def test_cells_that_need_more_than_a_node():
 
 
 def test_the_words_that_submit():
-    config, place = config_of("site=cpu", "parallel.tp=1", "parallel.dp=1"), Place(Path("/runs/100%"))
+    config, place = config_of("site=cpu", "parallel.tp=1", "parallel.dp=1"), LaunchPaths(Path("/runs/100%"))
     _, cells, report = (sbatch.submission(config, job, place, WORKDIR, after="12") for job in chain_of(3))
     assert "--dependency=afterok:12" in cells and "--dependency=afterany:12" in report
     assert "--output=/runs/100%%/logs/cells-%A_%a.log" in cells
@@ -89,7 +89,7 @@ def machine(tmp_path):
 
 @pytest.fixture
 def task(machine):
-    return script_of(config_of(*PROFILES["cpu"]), "cells", Place(machine.run))
+    return script_of(config_of(*PROFILES["cpu"]), "cells", LaunchPaths(machine.run))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_signal_is_handed_on(machine, task):
 
 
 def test_names_that_a_shell_would_obey(tmp_path):
-    place, workdir = Place(tmp_path / f"runs {HARMFUL}" / HARMFUL), tmp_path / HARMFUL
+    place, workdir = LaunchPaths(tmp_path / f"runs {HARMFUL}" / HARMFUL), tmp_path / HARMFUL
     config = config_of(*PROFILES["cpu"])
     config.run.name = HARMFUL
     machine = Machine(tmp_path / "machine", place.root)

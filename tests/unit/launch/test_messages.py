@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nemo_adapt.launch import slurm, words
+from nemo_adapt.launch import messages, slurm
 from nemo_adapt.launch.slurm import State
-from nemo_adapt.status.jobs import jobs, told
+from nemo_adapt.status.jobs import jobs, relevant_log
 
 SHOWN = (
     "JobId=23 JobName=one-train UserId=root(0) Account=(null) JobState={state} Reason={reason} Dependency=(null) "
@@ -33,7 +33,7 @@ SHOWN = (
     ],
 )
 def test_refusals(said, means):
-    assert means in words.refusal(said) and "\n" not in words.refusal(said)
+    assert means in messages.refusal(said) and "\n" not in messages.refusal(said)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_refusals(said, means):
     ],
 )
 def test_reasons(state, reason, code, means):
-    assert words.reason(state, reason, code) == means
+    assert messages.reason(state, reason, code) == means
 
 
 def test_states():
-    assert [words.state(name) for name in ("RUNNING", "CANCELLED by 0", "CANCELLED+", "SIGNALING", "")] == [
+    assert [messages.state(name) for name in ("RUNNING", "CANCELLED by 0", "CANCELLED+", "SIGNALING", "")] == [
         *("running", "cancelled", "cancelled", "signaling", "unknown"),
     ]
 
@@ -115,6 +115,6 @@ def test_jobs_of_a_run(tmp_path):
         ("running", ""),
         ("unknown", "Slurm does not know it any more"),
     ]
-    assert told(found) == (str(root / "logs/train-2.log"), [f"line {number}" for number in range(4, 9)])
+    assert relevant_log(found) == (str(root / "logs/train-2.log"), [f"line {number}" for number in range(4, 9)])
     assert {job.reason for job in jobs(root, {})} == {"Slurm cannot be asked on this machine"}
-    assert told(found[:1])[1][0] == "[tokenizer]"
+    assert relevant_log(found[:1])[1][0] == "[tokenizer]"

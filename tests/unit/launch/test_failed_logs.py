@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nemo_adapt.launch.slurm import State
-from nemo_adapt.status.jobs import jobs, told
+from nemo_adapt.status.jobs import jobs, relevant_log
 
 # As Slurm 22.05, pyxis 0.24 and enroot 4.1 said it.
 AFTER = """\
@@ -47,4 +47,4 @@ def test_why_a_job_has_failed(tmp_path, log, reason, last):
     (tmp_path / "logs/train-57.log").write_text(log)
     found = jobs(tmp_path, {"57": State("FAILED", "NonZeroExitCode", "143:0")})
     assert found[0].reason == reason
-    assert told(found)[1][-1] == last
+    assert relevant_log(found)[1][-1] == last

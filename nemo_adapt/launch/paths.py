@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Place:
+class LaunchPaths:
     """Paths in ``launch/`` and ``logs/`` of one run."""
 
     root: Path
@@ -45,6 +45,6 @@ class Place:
 def submitted(root: Path) -> list[dict[str, Any]]:
     """Return the submitted jobs of a run in order, with at least ``name`` and ``id``; empty if it was not launched."""
     try:
-        return list(json.loads(Place(root).jobs.read_text(encoding="utf-8"))["jobs"])
+        return list(json.loads(LaunchPaths(root).jobs.read_text(encoding="utf-8"))["jobs"])
     except (OSError, ValueError, LookupError, TypeError):
         return []

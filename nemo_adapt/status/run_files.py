@@ -15,7 +15,7 @@ from nemo_adapt.checkpoint.whole import complete, damage
 
 TAIL_BYTES = 64 << 10
 """Bytes read from the end of a long metrics.jsonl: more than a hundred records."""
-CLOCKS_APART = 60.0
+CLOCK_SKEW = 60.0
 """Seconds by which a file system's clock may differ from this machine's."""
 Record = dict[str, Any]
 
@@ -68,7 +68,7 @@ def last_written(folder: Path) -> float:
     return max(found)
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the newest intact checkpoint, and a message for each newer one that is damaged."""
     damaged: list[str] = []
     for place in reversed(complete(folder)):
@@ -94,7 +94,7 @@ def is_alive(owner: Mapping[str, Any], since: float) -> bool | None:
         return None
     try:
         process = psutil.Process(pid)
-        is_same = process.create_time() <= since + CLOCKS_APART  # else the pid was reused
+        is_same = process.create_time() <= since + CLOCK_SKEW  # else the pid was reused
         return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
