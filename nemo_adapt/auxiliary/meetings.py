@@ -36,7 +36,7 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
     sums, waiting, held = np.empty((3, 0), dtype=np.int64), [], 0
     unlike = total = 0
     files = inputs["text"]
-    with Bar("meetings of base and new tokens", text.total_bytes(files) / 1e6, "MB") as bar:
+    with Bar("overlaps of base and new tokens", text.total_bytes(files) / 1e6, "MB") as bar:
         for batch in text.batches(text.documents(files, config.data.text_field), BATCH):
             pairs = list(zip(_tokenized(base, base_sizes, batch), _tokenized(target, target_sizes, batch), strict=True))
             same = [pair for pair in pairs if pair[0][1].sum() == pair[1][1].sum()]
@@ -48,7 +48,9 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
                 sums, waiting, held = _summed([sums, *waiting]), [], 0
             bar.advance(sum(len(document.encode()) for document in batch) / 1e6)
     if unlike == total:
-        raise UserError("no document is the same bytes in the base and the extended tokenizer: they do not fit")
+        raise UserError(
+            "no document has the same bytes in the base and the extended tokenizer: they do not belong together"
+        )
     if unlike:
         say(f"left out {unlike:,} of {total:,} documents that the base cannot write without unknown tokens")
     key, meetings, shared_bytes = _summed([sums, *waiting])

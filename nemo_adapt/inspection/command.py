@@ -109,7 +109,7 @@ def chosen(subject: Subject, config: InspectConfig) -> list[int]:
     stripped = {text.strip(): row for text, row in exact.items()}
     for text in config.tokens:
         if text not in exact and text.strip() not in stripped:
-            raise UserError(f"tokens: {text!r} is no new token.{nearest(text, stripped)}")
+            raise UserError(f"tokens: {text!r} is not a new token.{nearest(text, stripped)}")
     return [exact[text] if text in exact else stripped[text.strip()] for text in config.tokens]
 
 
@@ -153,7 +153,7 @@ def _of_run(config: InspectConfig) -> Subject:
     """Read a run's exported model or, if there is none, the checkpoint of ``resize``."""
     root = Path(config.run)
     if not (root / "config.yaml").is_file():
-        raise UserError(f"run: {root} is no folder of a run (no config.yaml)")
+        raise UserError(f"run: {root} is not a run's folder (no config.yaml)")
     settings = recipes.read(root / "config.yaml")
     run = RunFolder(root, settings.export.dir)
     export, resized = run["export"], run["resize"]

@@ -80,7 +80,7 @@ def size_of(config: Config) -> Size:
         needed = f"launch.nodes={nodes}" if wanted else f"parallel: {layout} is {parallel.ranks} ranks, {nodes} nodes"
         raise UserError(f"{needed}, but the site has {most} nodes of {per_node} (site.nodes, site.gpus_per_node)")
     if not wanted and parallel.ranks % nodes:
-        raise UserError(f"parallel: {layout} is {parallel.ranks} ranks, which {nodes} nodes do not share evenly")
+        raise UserError(f"parallel: {layout} is {parallel.ranks} ranks, which do not divide evenly over {nodes} nodes")
     per_node = per_node if wanted else parallel.ranks // nodes
     model = parallel.tp * parallel.pp * parallel.cp
     if nodes * per_node % model:

@@ -52,7 +52,7 @@ def mounts(config: Config, folders: Sequence[Path]) -> list[str]:
             raise UserError(f"{mount} cannot be mounted in a container: its name has {found.group()!r}")
         source, *rest = mount.split(":")
         if not (source.startswith(("/", ".")) or source in SOURCE_KEYWORDS) or any(not part for part in rest[:1]):
-            raise UserError(f"site.container.mounts: {mount!r} is no /host:/inside or /host:/inside:ro")
+            raise UserError(f"site.container.mounts: {mount!r} is not /host:/inside or /host:/inside:ro")
     return given
 
 

@@ -59,7 +59,7 @@ REASONS = {
     "PartitionTimeLimit": "asks for more time than the partition allows",
     "ReqNodeNotAvail": "the nodes it could run on are down or reserved",
     "NodeDown": "a node that it needs is down",
-    "BadConstraints": "no nodes are as it asks for",
+    "BadConstraints": "no node has what it asks for",
     "Licenses": "waits for a licence",
     "Reservation": "waits for its reservation",
     "JobHeldUser": "is held: scontrol release",

@@ -26,7 +26,7 @@ RENDEZVOUS = """\
 MASTER_ADDR=$head_node
 MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))
 export MASTER_ADDR MASTER_PORT
-# NeMo-Run's last lines queue the job again after any error: after one that will come again, do not.
+# NeMo-Run's last lines requeue the job after any error: skip that for errors that would come again.
 scontrol() {
     [ "$1" != requeue ] || [ "$exitcode" = 85 ] || [ "$exitcode" -gt 128 ] || return 0
     command scontrol "$@"
@@ -48,7 +48,7 @@ def experiment(
         raise UserError(f"launch.executor=nemo_run needs pip install 'nemo-adapt[nemo-run]' ({error})") from None
     sbatch.check_site(config.site)
     if not UNQUOTED.fullmatch(str(folder)) or "/nemo_run" in str(paths.root):  # NeMo-Run uses that name itself
-        raise UserError(f"launch.executor=nemo_run: NeMo-Run hands folders to a shell as they are, and so not {folder}")
+        raise UserError(f"launch.executor=nemo_run: NeMo-Run does not quote folders for the shell: {folder}")
     if not config.site.account:
         raise UserError("launch.executor=nemo_run needs site.account, without which NeMo-Run submits nothing")
     made = nemo_run.Experiment(sbatch.label(config.run.name), base_dir=str(folder))

@@ -124,7 +124,7 @@ def submission(config: Config, job: Job, paths: LaunchPaths, workdir: Path, afte
     number = "%A_%a" if job.kind is Kind.ARRAY else "%j"
     log = str(paths.log(job.name, number))
     if "\\" in log:
-        raise UserError(f"Slurm writes no log below {paths.root}: it takes the backslash in the name for itself")
+        raise UserError(f"Slurm cannot write a log below {paths.root}: it would interpret the backslash in the name")
     name = log[: -len(f"{number}.log")].replace("%", "%%") + f"{number}.log"
     words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
     return [*words, *([f"--dependency={job.after}:{after}"] if after else []), str(paths.script(job.name))]
@@ -147,10 +147,12 @@ def check_site(site: SiteConfig) -> None:
     for option in site.sbatch:
         name = option.removeprefix("--").partition("=")[0]
         if not option.startswith("--") or name in OURS:
-            raise UserError(f"site.sbatch: {option!r} is no --option, or one of launch's own ({', '.join(OURS)})")
+            raise UserError(
+                f"site.sbatch: {option!r} is not an --option, or is one that launch sets ({', '.join(OURS)})"
+            )
     for name in site.environment:
         if not VARIABLE.fullmatch(name):
-            raise UserError(f"site.environment: {name!r} is no name of a variable")
+            raise UserError(f"site.environment: {name!r} is not a valid variable name")
     if site.gpu_request not in REQUESTS:
         raise UserError(f"site.gpu_request={site.gpu_request!r} is not one of {', '.join(REQUESTS)}")
     if seconds(site.time) < site.signal_seconds + LEAST_SECONDS // 2:
@@ -164,7 +166,7 @@ def seconds(limit: str) -> int:
     """Return a Slurm time limit (``90``, ``1:30:00``, ``2-12``, ``2-12:30``, …) in seconds, else ``UserError``."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
     if not found:
-        raise UserError(f"{limit!r} is no time limit: write minutes, hours:minutes:seconds, or days-hours")
+        raise UserError(f"{limit!r} is not a time limit: write minutes, hours:minutes:seconds, or days-hours")
     days, *rest = found.groups()
     parts = [int(part) for part in rest if part is not None]
     if days is not None:

@@ -69,11 +69,11 @@ def check_image(config: Config) -> str:
     """Return a note if the container's image cannot be checked from here, else ""; ``UserError`` if it is missing."""
     image = config.site.container.image
     if image.startswith("~"):
-        raise UserError(f"site.container.image={image}: write the home folder out, nothing puts it in there")
+        raise UserError(f"site.container.image={image}: write out the home folder, ~ is not expanded here")
     if not image or (container.is_file(image) and Path(image).is_file()):
         return ""
     if not container.is_file(image):
-        return f"site.container.image={image} is a registry's: not checked here whether it can be fetched"
+        return f"site.container.image={image} is in a registry: not checked here whether it can be fetched"
     if Path(image).parent.is_dir():
         raise UserError(f"site.container.image: {image} is missing: build or import it first (docs/nemo.md)")
     return f"site.container.image: {image} cannot be seen from here: each job looks for it on its nodes"
@@ -118,7 +118,7 @@ def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, 
     record(config, paths, jobs, numbers)
     root = sbatch.shown([str(RunFolder.of(config).root)])
     say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
-    say(f"how it goes: nemo-adapt status {root}; to end it: nemo-adapt cancel {root}")
+    say(f"progress: nemo-adapt status {root}; to cancel: nemo-adapt cancel {root}")
 
 
 def _by_sbatch(

@@ -106,4 +106,4 @@ def _bytes_per_token(config: Config) -> tuple[float, str]:
         folders = {name: run[f"data/{name}"] for name in text_sets(config)}
         return mixture.bytes_per_token(config, folders), "counted by data"
     except FileNotFoundError:
-        return ASSUMED_BYTES_PER_TOKEN, "taken for granted: plan.bytes_per_token=X, or run data first"
+        return ASSUMED_BYTES_PER_TOKEN, "assumed: plan.bytes_per_token=X, or run data first"

@@ -20,7 +20,9 @@ def is_chosen(cluster: ClusterConfig) -> bool:
     if cluster.devices < 1 or cluster.nodes < 1:
         wrong.append(f"cluster.nodes={cluster.nodes} x {cluster.devices_per_node} devices")
     if wrong:
-        raise UserError(f"{', '.join(wrong)} must be above 0: choose a cluster with cluster=NAME, or say all of it")
+        raise UserError(
+            f"{', '.join(wrong)} must be above 0: choose a cluster with cluster=NAME, or describe it completely"
+        )
     return True
 
 

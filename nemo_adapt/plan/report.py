@@ -159,7 +159,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     flags = {
         "sequence": parallel.sequence,
         "recompute": config.train.recompute,
-        "CP as Transformer Engine has it": parallel.cp > 1 and config.cluster.gpus_per_node and engine,
+        "CP by Transformer Engine": parallel.cp > 1 and config.cluster.gpus_per_node and engine,
     }
     virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
     yield "layout", ", ".join([sizes, *virtual, *(name for name, value in flags.items() if value)])
@@ -177,7 +177,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     kept = f", until then {_size(disk.saved_node_bytes)} of a node's memory" if disk.saved_node_bytes else ""
     yield "checkpoints", f"{_size(disk.checkpoint)} each, {disk.saves:,} times{saved}{kept}"
     yield "export", _size(disk.export)
-    yield "disk at most", f"{_size(disk.at_most)}, text and datasets apart"
+    yield "disk at most", f"{_size(disk.at_most)}, without text and datasets"
 
 
 def _proposal(each: Proposal) -> dict[str, Any]:

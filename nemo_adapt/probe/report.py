@@ -37,9 +37,7 @@ def collect(runs: Sequence[Result], points: Sequence[int], language: str, size: 
     last = str(points[-1])
     rows.sort(key=lambda row: np.inf if row["mean"][last] is None else row["mean"][last])
     if not rows or rows[0]["mean"][last] is None:
-        raise UserError(
-            "probe: no strategy came to the last step with a loss that is a number; lower the learning rate"
-        )
+        raise UserError("probe: no strategy reached the last step with a finite loss; lower the learning rate")
     facts = {"language": language, "bytes": size, "points": list(points), "chosen": rows[0]["strategy"]}
     return {**facts, "rows": rows, "runs": list(runs)}
 

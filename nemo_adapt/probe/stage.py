@@ -97,7 +97,7 @@ def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar
         for made in steps:
             if not made.result.is_finite:
                 name = Choice.of_config(config.resize).name
-                bar.advance(total(plan) - made.step + 1, f"{name}: the loss is no number")
+                bar.advance(total(plan) - made.step + 1, f"{name}: the loss is not finite")
                 break
             loss = made.result.nats / math.log(2) / made.result.bytes
             if made.step in marks:

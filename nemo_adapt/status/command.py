@@ -49,7 +49,7 @@ def main(words: list[str]) -> None:
     settings = recipes.parse(StatusConfig, [word for word in words if "=" in word])
     root, out = Path(folders[0]), Path(settings.json)
     if not RunFolder(root).config.is_file():
-        raise UserError(f"{root} is no folder of a run (no {RunFolder(root).config.name})")
+        raise UserError(f"{root} is not a run's folder (no {RunFolder(root).config.name})")
     if settings.json and not out.parent.is_dir():
         raise UserError(f"json={settings.json}: the folder {out.parent} does not exist")
     while True:

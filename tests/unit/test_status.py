@@ -284,8 +284,8 @@ def test_mistakes_get_one_line(tmp_path):
     cases = {
         "takes the folder of one run, not 0": [],
         "takes the folder of one run, not 2": ["a", "b"],
-        "other is no folder of a run (no config.yaml)": [str(tmp_path / "other")],
-        "absent is no folder of a run": [str(tmp_path / "absent")],
+        "other is not a run's folder (no config.yaml)": [str(tmp_path / "other")],
+        "absent is not a run's folder": [str(tmp_path / "absent")],
         "broken/config.yaml": [str(broken)],
         "the folder /absent does not exist": [str(root), "json=/absent/x.json"],
         "unknown key 'jsno'": [str(root), "jsno=x"],

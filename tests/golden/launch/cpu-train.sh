@@ -16,14 +16,14 @@ fail() {
     exit 2
 }
 
-# All nodes have to see the run's folder, and the files that others write to it.
+# All nodes must see the run's folder, and the files that other nodes write there.
 [ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
 seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
 mkdir -p "$seen" && date > "$seen/first" || fail "$(hostname) cannot write to $run"
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c '
     for _ in $(seq 60); do
         cmp -s "$1/first" - <<< "$2" && : > "$1/$SLURMD_NODENAME" && exit 0
-        sleep 1 # what a network file system may need to show a new file
+        sleep 1 # a network file system may need this long to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
     exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
@@ -31,14 +31,14 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
     exit 2
 }
 
-# Ranks meet on the first node. Jobs that share a node have different numbers.
+# Ranks rendezvous on the first node. Jobs that share a node get different ports.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))
 export MASTER_ADDR MASTER_PORT
 
 job=$SLURM_JOB_ID
-# Slurm tells this shell alone (B:USR1) that the time limit is near, and ends it (TERM) for a job that is preempted or
-# cancelled. srun hands USR1 on to the ranks, which save and end.
+# Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
+# srun forwards USR1 to the ranks, which save and exit.
 asked= again=
 tasks=
 stop() {
@@ -52,19 +52,19 @@ while
     again=
     wait "$tasks"
     code=$?
-    [ -n "$again" ] # a signal ended the waiting, not the ranks
+    [ -n "$again" ] # a signal interrupted wait; the ranks still run
 do :; done
 trap '' USR1 TERM
 [ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 
-# More to do: ended in time with code 0, or killed by Slurm after it was asked to end.
+# More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
 if [ "$code" != 0 ] && { [ -z "$asked" ] || [ "$code" -le 128 ]; }; then
     echo "nemo-adapt: the ranks ended with code $code" >&2
     exit "$code"
 fi
 for _ in $(seq 60); do
     if known=$(scontrol --oneliner show job "$job" 2> /dev/null); then
-        known="${known%% Command=*} " # names of files follow
+        known="${known%% Command=*} " # file names follow, which may look like fields
         case $known in
         *" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;;
         *)

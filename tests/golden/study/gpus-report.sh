@@ -20,14 +20,14 @@ fail() {
     exit 2
 }
 
-# All nodes have to see the run's folder, and the files that others write to it.
+# All nodes must see the run's folder, and the files that other nodes write there.
 [ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
 seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
 mkdir -p "$seen" && date > "$seen/first" || fail "$(hostname) cannot write to $run"
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c '
     for _ in $(seq 60); do
         cmp -s "$1/first" - <<< "$2" && : > "$1/$SLURMD_NODENAME" && exit 0
-        sleep 1 # what a network file system may need to show a new file
+        sleep 1 # a network file system may need this long to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
     exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {

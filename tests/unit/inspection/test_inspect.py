@@ -99,8 +99,8 @@ def test_mistakes(pair, tmp_path):
     base, adapted = pair
     cases = {
         "name what to inspect": [],
-        "is no new token. Did you mean 'gel'": [f"base={base}", f"adapted={adapted}", "tokens=[gell]"],
-        "is no folder of a run": [f"run={tmp_path}"],
+        "is not a new token. Did you mean 'gel'": [f"base={base}", f"adapted={adapted}", "tokens=[gell]"],
+        "is not a run's folder": [f"run={tmp_path}"],
         "has no new tokens": [f"base={adapted}", f"adapted={adapted}"],
         "do not belong together": [f"base={base}", f"adapted={base}", f"tokenizer={adapted}"],
     }

@@ -48,7 +48,7 @@ def test_sizes(words, size, copies):
         (["site=gpus", "site.nodes=1"], "is 16 ranks, 2 nodes, but the site has 1 nodes of 8"),
         (["site=gpus", "site.nodes=2", "launch.nodes=3"], "launch.nodes=3, but the site has 2 nodes"),
         (["cluster=h100_x8", "launch.nodes=2"], "launch.nodes=2, but the site has 1 nodes"),
-        (["site=gpus", "parallel.tp=3", "parallel.dp=3"], "is 9 ranks, which 2 nodes do not share evenly"),
+        (["site=gpus", "parallel.tp=3", "parallel.dp=3"], "is 9 ranks, which do not divide evenly over 2 nodes"),
         (["site=gpus", "parallel.tp=6", "launch.nodes=1"], "no multiple of parallel.tp x pp x cp = 6"),
     ],
 )

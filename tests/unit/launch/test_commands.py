@@ -99,14 +99,14 @@ def test_a_container_s_image(slurm, folder, capsys):
     make_llama(folder / "model", TinyLlama(heads=8, kv_heads=8))
     for image, says in (
         (f"{folder}/there.sqsh", ""),
-        ("nvcr.io#nvidia/nemo:25.09", "is a registry's: not checked here whether it can be fetched"),
-        ("docker://nvidia/nemo", "is a registry's: not checked here"),
+        ("nvcr.io#nvidia/nemo:25.09", "is in a registry: not checked here whether it can be fetched"),
+        ("docker://nvidia/nemo", "is in a registry: not checked here"),
         ("/absent/nemo.sqsh", "/absent/nemo.sqsh cannot be seen from here: each job looks for it"),
     ):
         cli.command("launch", [*container, f"site.container.image='{image}'", "launch.dry_run=true"])
         shown = capsys.readouterr().out
         assert says in shown and ("site.container.image" in shown.split("#!/")[0]) == bool(says)
-    for image, says in ((f"{folder}/nemo.sqsh", "nemo.sqsh is missing"), ("~/nemo.sqsh", "write the home folder out")):
+    for image, says in ((f"{folder}/nemo.sqsh", "nemo.sqsh is missing"), ("~/nemo.sqsh", "write out the home folder")):
         with pytest.raises(UserError, match=says):
             cli.command("launch", [*container, f"site.container.image='{image}'"])
     assert not slurm(), "nothing was submitted"

@@ -76,7 +76,7 @@ def test_names_with_spaces_quotes_and_more_can_be_mounted():
     "mount", ["models:/models", "~/models:/models", ":/models", "/models:", "/a:/b,/c:/d", "/$x:/x"]
 )
 def test_mounts_that_are_none(mount):
-    with pytest.raises(UserError, match=r"is no /host:/inside or /host:/inside:ro|cannot be mounted"):
+    with pytest.raises(UserError, match=r"is not /host:/inside or /host:/inside:ro|cannot be mounted"):
         options_of("train", f"site.container.mounts=['{mount}']")
 
 

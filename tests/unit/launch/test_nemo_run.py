@@ -41,5 +41,5 @@ def test_an_account_is_needed(tmp_path):
 
 def test_a_folder_that_a_shell_would_obey(tmp_path):
     odd = tmp_path / "$(touch pwned)"
-    with pytest.raises(UserError, match="hands folders to a shell as they are"):
+    with pytest.raises(UserError, match="does not quote folders for the shell"):
         nemo_run.experiment(config_of(*WORDS), [], LaunchPaths(odd), odd, WORKDIR, "python").__enter__()

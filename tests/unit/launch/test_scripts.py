@@ -86,7 +86,7 @@ def test_the_words_that_submit_are_one_each(tmp_path):
     assert "--kill-on-invalid-dep=yes" in words
     assert f"--output={place.root.parent}/100%%j/logs/train-%j.log" in words, "sbatch fills in the last %j alone"
     assert words[-1] == str(place.script("train"))
-    with pytest.raises(UserError, match="takes the backslash in the name for itself"):
+    with pytest.raises(UserError, match="would interpret the backslash in the name"):
         sbatch.submission(config, jobs_of(config)["train"], LaunchPaths(tmp_path / HARMFUL), tmp_path)
 
 
@@ -216,13 +216,13 @@ def test_preparation_ends_as_its_process_does(machine):
     ("words", "says"),
     [
         (["site.partition='a b'"], "site.partition='a b': sbatch takes no spaces"),
-        (["site.sbatch=[exclusive]"], "is no --option"),
-        (["site.sbatch=['--output=x']"], "is no --option, or one of launch's own"),
+        (["site.sbatch=[exclusive]"], "is not an --option"),
+        (["site.sbatch=['--output=x']"], "is not an --option, or is one that launch sets"),
         (["site.sbatch=['--x=\\'a\\nb\\'']"], "line breaks"),
-        (["++site.environment={A-B: c}"], "'A-B' is no name of a variable"),
+        (["++site.environment={A-B: c}"], "'A-B' is not a valid variable name"),
         (["site.gpu_request=gpus"], "is not one of gpus-per-node, gres, none"),
         (["site.time='2'", "site.signal_seconds=120"], "leaves no time to train"),
-        (["site.time=soon"], "'soon' is no time limit"),
+        (["site.time=soon"], "'soon' is not a time limit"),
     ],
 )
 def test_values_that_sbatch_would_not_take(words, says):

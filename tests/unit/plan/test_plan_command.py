@@ -96,7 +96,7 @@ def test_what_is_said(capsys):
         "h100_x64: 8 nodes of 8 x NVIDIA H100 SXM 80 GB",
         "70.554 billion -> 70.718 billion",
         "128,256 -> 138,256 (tokenizer.new_tokens=10000), padded to 138,752 (128 x TP)",
-        "TP 4 x PP 4 x CP 2 x DP 2 = 64 ranks, sequence, CP as Transformer Engine has it",
+        "TP 4 x PP 4 x CP 2 x DP 2 = 64 ranks, sequence, CP by Transformer Engine",
         "1,048,576 tokens",
         "room (79.1 GiB less 3)",
         "GPU-hours",

@@ -269,7 +269,7 @@ def test_a_dry_run_changes_nothing(folder, capsys):
         (["launch.nodes=2"], "neither launch.executor nor launch.nodes"),
         (["launch.executor=nemo_run"], "neither launch.executor nor launch.nodes"),
         (["data.target=[absent.txt]"], "study: 0: .*absent.txt"),
-        (["site.sbatch=['--array=1-2']"], "one of launch's own"),
+        (["site.sbatch=['--array=1-2']"], "one that launch sets"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_submitted(folder, words, says):
