@@ -1,9 +1,9 @@
-"""``nemo-adapt nemo-recipe``: the training of a run as a recipe of Megatron-Bridge, with all that it reads.
+"""``nemo-adapt nemo-recipe``: the training of a run as a recipe of Megatron-Bridge, with everything it reads.
 
     nemo-adapt nemo-recipe recipe=my_turkish.yaml [key=value ...] [out=FOLDER]
 
-Does the stages before training (those that are finished are skipped) and writes to ``out`` (``runs/NAME/nemo``):
-``start/``, the resized model as Bridge's checkpoint; ``recipe.py`` and ``recipe.yaml``.
+Runs the stages before training (finished ones are skipped) and writes to ``out`` (``runs/NAME/nemo``): ``start/``, the
+resized model as Bridge's checkpoint; ``recipe.py`` and ``recipe.yaml``.
 """
 
 import shutil
@@ -34,7 +34,7 @@ START = "start"
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for a run that Bridge cannot do, before anything is made."""
+    """Run the command. ``UserError``, before anything is written, for a run that Bridge cannot do."""
     given = [word.partition("=")[2] for word in words if word.startswith("out=")]
     config = recipes.of_words([word for word in words if not word.startswith("out=")])
     if ranks.already_started():
@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
 
 
 def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path) -> None:
-    """Write the recipe and the checkpoint that it starts from; what it needs of the run is finished."""
+    """Write the recipe and the checkpoint that it starts from; the run's stages before training must be finished."""
     tokenizer = run["tokenizer"]
     folders = {name: run[f"data/{name}"] for name in text_sets(config)}
     plan = phases(config, mixture.bytes_per_token(config, folders))

@@ -1,4 +1,4 @@
-"""What is done between two steps: records, scores of held-out text, checkpoints, the end that was asked for."""
+"""Work between two steps: metrics, held-out scores, checkpoints, and stopping on request."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,31 +19,34 @@ from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.together import agree
 
 LONG_WAIT = 1.0
-"""Seconds of waiting for a disk that are said."""
+"""Waiting for the disk for more than this many seconds is reported."""
 SAVING = "(train.save_every, train.save_minutes)"
 
 
 @dataclass
 class BetweenSteps:
-    """All methods are collectives."""
+    """Runs after each step. All methods are collectives."""
 
     config: Config
     steps: int
-    """Of the whole training."""
+    """Number of steps of the whole training."""
     chunks: Sequence[Any]
     layout: BatchLayout
     saver: Saver
     metrics: Metrics
     held_out: Mapping[str, HeldOut]
-    """Texts that are scored, by language."""
+    """Texts to score, by language."""
     signals: Signals
     _saved_at: float = field(default_factory=time.monotonic)
 
     def after(self, made: Stepped) -> None:
-        """Count a step, score and save what is due. ``UserError`` for a loss that is no number, ``SystemExit`` with
-        ``ranks.MORE_TO_DO`` once what was asked to stop has saved."""
+        """Record a step, then score and save where due.
+
+        ``UserError`` if the loss or the gradient norm is not finite. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop
+        was requested before the last step, once the checkpoint is saved.
+        """
         if not made.result.is_finite:
-            self.saver.finish()  # what is being written is from before
+            self.saver.finish()  # the checkpoint being written is from an earlier step
             raise explain(made, self.layout)
         self._count(made)
         self.saver.look()
@@ -62,12 +65,12 @@ class BetweenSteps:
         self.metrics.step(result.nats, result.tokens, result.bytes, made.lr, result.grad_norm)
 
     def _is_late(self) -> bool:
-        """Whether so many minutes have passed since the last checkpoint, by the first rank's clock."""
+        """Whether ``train.save_minutes`` have passed since the last checkpoint; only the first rank's clock counts."""
         minutes = self.config.train.save_minutes
         return dist.get_rank() == 0 and 0 < minutes * 60 < time.monotonic() - self._saved_at
 
     def _score(self, made: Stepped) -> float | None:
-        """Score the texts where that is due; the target's bits per byte where it is the best so far and is kept."""
+        """Score the texts if due; return the target's bits per byte if it is the best so far and kept."""
         train = self.config.train
         if not self.held_out or made.step % train.score_every:
             return None

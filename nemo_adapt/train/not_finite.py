@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number: which step, which samples, which parameters."""
+"""A loss or gradient that is not finite: find out the step, the samples and the parameters."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SHOWN = 3
 
 
 def explain(made: Stepped, layout: BatchLayout) -> UserError:
-    """The error that ends the training. A collective."""
+    """Return the error that ends the training. A collective."""
     found = gathered((_samples(made, layout), sorted(_weights(made)), sorted(_gradients(made))))
     samples, weights, gradients = (_joined(rank[part] for rank in found) for part in range(3))
     every = list(range((made.step - 1) * layout.global_batch, made.step * layout.global_batch))
@@ -35,7 +35,7 @@ def explain(made: Stepped, layout: BatchLayout) -> UserError:
 
 
 def _samples(made: Stepped, layout: BatchLayout) -> list[int]:
-    """The samples (numbers in the blend) of this rank's micro batches whose loss is no number."""
+    """Return the sample numbers (in the blend) of this rank's micro batches whose loss is not finite."""
     numbers = layout.samples(made.step - 1)
     wrong = (~torch.isfinite(made.result.parts[:, 0])).nonzero().flatten().tolist()
     return [number for micro_batch in wrong for number in numbers[micro_batch]]
@@ -55,7 +55,7 @@ def _gradients(made: Stepped) -> Iterator[str]:
 
 
 def _parameters(chunks: list[Any]) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Names with the numbers that layers have in the whole model. Of new rows the table is named, which has them."""
+    """Yield parameters with their names in the whole model; new rows are left out, as their table contains them."""
     for chunk in chunks:
         numbers = {str(place): layer.layer_number - 1 for place, layer in enumerate(chunk.decoder.layers)}
         for name, parameter in chunk.named_parameters():
@@ -71,7 +71,7 @@ def _joined(parts: Any) -> list[Any]:
 
 
 def _few(values: list[Any]) -> str:
-    """A list as text: the ends of a range, or the first few."""
+    """Format a list: the ends of a range, or the first few values."""
     numbered = len(values) > SHOWN and isinstance(values[0], int)
     if numbered and values == list(range(values[0], values[-1] + 1)):
         return f"{values[0]} to {values[-1]}"

@@ -1,4 +1,4 @@
-"""The ``train`` stage: resize in memory or resume, then phase by phase, step by step to the end of the budget."""
+"""The ``train`` stage: resize in memory or resume, then train phase by phase to the end of the budget."""
 
 from contextlib import closing
 from dataclasses import asdict
@@ -42,7 +42,7 @@ from nemo_adapt.train.together import first_rank_does
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Train into ``out``: ``checkpoints/iter_*``, ``metrics.jsonl``, ``tensorboard/``, ``summary.json``.
 
-    Runs on every rank. Goes on from the newest whole checkpoint in ``out`` if there is one. Inputs: the base model
+    Runs on every rank. Resumes from the newest intact checkpoint in ``out`` if there is one. Inputs: the base model
     folder, its converted checkpoint, the tokenizer, and the data sets. On USR1 or TERM it saves and exits with
     ``ranks.MORE_TO_DO``.
     """
@@ -71,7 +71,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, Any], out: Path) -> None:
-    """How far it came, and how."""
+    """Write ``summary.json``: the totals of the training and the settings that explain them."""
     rows = {"input": config.resize.input, "output": config.resize.output}
     come = {name: value for name, value in progress.items() if name != UNRECORDED}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
@@ -81,15 +81,15 @@ def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, 
 
 
 def start_layout(config: Config) -> BatchLayout:
-    """Start Megatron's groups on this rank; how the batch is shared over them."""
+    """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
     train = config.train
     dp_size = start_parallel(config.parallel, train.seed)
-    check_batch(train, dp_size)  # under a launcher it follows from the number of ranks
+    check_batch(train, dp_size)  # under a launcher, dp_size follows from the number of ranks
     return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
 
 
 def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
-    """Which table rows are new; ``UserError`` when only new rows are to be trained and there are none."""
+    """Return which table rows are new; ``UserError`` if a phase trains new rows and there are none."""
     token_map = TokenMap.load(tokenizer)
     if not token_map.tokens and any(NEW_ROWS in trained(phase).kinds for phase in plan):
         raise UserError("train.phases: nothing to train in a phase of new_rows, the tokenizer has no new tokens")
@@ -97,25 +97,25 @@ def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
 
 
 def bytes_per_token(config: Config, inputs: Inputs) -> float:
-    """Bytes of text that a token of the mix stands for, on average: counted when the text was tokenized."""
+    """Return the average bytes of text per token of the mix, as counted when the text was tokenized."""
     return mixture.bytes_per_token(config, _folders(config, inputs))
 
 
 def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:
-    """The data folders, and the share of the tokens that comes from each."""
+    """Return the data folders, each with its share of the tokens."""
     folders = _folders(config, inputs)
     return [(folders[name], share) for name, share in mixture.token_shares(config, folders).items()]
 
 
 def _folders(config: Config, inputs: Inputs) -> dict[str, Path]:
-    """The data folder of each set of text."""
+    """Return the data folder of each text set."""
     return {name: inputs[f"data.{name}"][0] for name in text_sets(config)}
 
 
 def training_data(
     config: Config, inputs: Inputs, layout: BatchLayout, train: TrainConfig, steps: int, cache: Path
 ) -> loop.Data:
-    """The blend of all sets of text for ``steps`` steps, in the order of ``train.seed``."""
+    """Return the blend of all text sets for ``steps`` steps, in the order given by ``train.seed``."""
     tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
     mix = _mix(config, inputs)
     for folder, _ in mix:
@@ -126,7 +126,7 @@ def training_data(
 
 
 def _chosen_by(config: Config) -> dict[str, Any] | None:
-    """What text the best checkpoint is chosen by, where one is kept."""
+    """Return what identifies the text that the best checkpoint is chosen by; ``None`` if no best one is kept."""
     train = config.train
     if not train.keep_best:
         return None
@@ -135,7 +135,7 @@ def _chosen_by(config: Config) -> dict[str, Any] | None:
 
 
 def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:
-    """The model, new or as the last checkpoint left it, how far it has come, and that checkpoint."""
+    """Return the model (resized, or from the newest checkpoint), its progress, and the checkpoint if there is one."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
     saved = first_rank_does(newest, out / CHECKPOINTS)
     done = step_of(saved) if saved else 0
@@ -161,7 +161,7 @@ def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
 
 
 def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:
-    """The texts that are scored during training, by language."""
+    """Load the texts that are scored during training, by language."""
     train, tokenizer = config.train, inputs["tokenizer"][0]
     texts = held_out_texts(config) if train.score_every else {}
     return {name: HeldOut.of(config, file, tokenizer, train.score_bytes) for name, file in texts.items()}
