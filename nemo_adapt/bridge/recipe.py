@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 
 @dataclass(frozen=True)
-class Places:
+class RecipePaths:
     """Absolute paths of what the recipe reads and writes."""
 
     start: Path
@@ -66,7 +66,7 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
     return plan[0]
 
 
-def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, places: Places) -> Settings:
+def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, paths: RecipePaths) -> Settings:
     """Return the ``ConfigContainer`` for training ``phase`` with a model of ``shape`` (extended vocabulary)."""
     train = config.train
     return {
@@ -98,17 +98,17 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "grad_reduce_in_fp32": True,
             "use_distributed_optimizer": train.distributed_optimizer,
         },
-        "dataset": _dataset(train, places),
+        "dataset": _dataset(train, paths),
         "tokenizer": {
             "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
             "tokenizer_type": "HuggingFaceTokenizer",
-            "tokenizer_model": str(places.tokenizer),
+            "tokenizer_model": str(paths.tokenizer),
         },
         "checkpoint": {
             "_target_": f"{CONFIG}.CheckpointConfig",
-            "pretrained_checkpoint": str(places.start),
-            "load": str(places.out / "checkpoints"),
-            "save": str(places.out / "checkpoints"),
+            "pretrained_checkpoint": str(paths.start),
+            "load": str(paths.out / "checkpoints"),
+            "save": str(paths.out / "checkpoints"),
             "save_interval": train.save_every,
             "most_recent_k": train.keep,
             "async_save": train.async_save,
@@ -118,7 +118,7 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
         "logger": {
             "_target_": f"{CONFIG}.LoggerConfig",
             "log_interval": train.log_every,
-            "tensorboard_dir": str(places.out / "tensorboard"),
+            "tensorboard_dir": str(paths.out / "tensorboard"),
         },
         "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
     }
@@ -169,15 +169,15 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
     }
 
 
-def _dataset(train: TrainConfig, places: Places) -> Settings:
+def _dataset(train: TrainConfig, paths: RecipePaths) -> Settings:
     """Return the settings of the same blend in the same order."""
-    prefixes, shares = [str(prefix) for prefix, _ in places.data], [share for _, share in places.data]
+    prefixes, shares = [str(prefix) for prefix, _ in paths.data], [share for _, share in paths.data]
     return {
         "_target_": f"{CONFIG}.GPTDatasetConfig",
         "seq_length": train.seq_length,
         "random_seed": train.seed,
         "blend_per_split": [[prefixes, shares], None, None],
-        "path_to_cache": str(places.out / "cache"),
+        "path_to_cache": str(paths.out / "cache"),
         "reset_position_ids": False,
         "reset_attention_mask": False,
         "eod_mask_loss": train.mask_document_ends,

@@ -19,7 +19,8 @@ import torch
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING
 
-Place = tuple[int, ...]
+Dims = tuple[int, ...]
+"""An offset or a size, by dimension."""
 ONE_LAYER = re.compile(r"(decoder\.layers\.)(\d+)\.(.+)")
 
 
@@ -31,13 +32,13 @@ class Damaged(UserError):
 class Chunk:
     """A stored box of a tensor, and where in ``file`` the archive is that ``torch.save`` wrote of it, in bytes."""
 
-    offset: Place
-    size: Place
+    offset: Dims
+    size: Dims
     file: str
     begin: int
     length: int
 
-    def overlap(self, offset: Place, size: Place) -> tuple[Place, Place] | None:
+    def overlap(self, offset: Dims, size: Dims) -> tuple[Dims, Dims] | None:
         """Return the offset (in the tensor) and size of a box's intersection with this one; ``None`` if it is empty."""
         begin = tuple(map(max, self.offset, offset))
         end = (min(a + b, c + d) for a, b, c, d in zip(self.offset, self.size, offset, size, strict=True))
@@ -49,7 +50,7 @@ class Chunk:
 class TensorChunks:
     """A tensor of the checkpoint; ``chunks`` are sorted by offset."""
 
-    size: Place
+    size: Dims
     dtype: torch.dtype
     chunks: list[Chunk]
 
@@ -61,7 +62,7 @@ class TensorChunks:
     def _tallest(self) -> int:
         return max(chunk.size[0] for chunk in self.chunks)
 
-    def near(self, offset: Place, size: Place) -> list[Chunk]:
+    def near(self, offset: Dims, size: Dims) -> list[Chunk]:
         """Return the chunks that may intersect a box, judged by the first dimension."""
         if not offset:
             return self.chunks
@@ -74,11 +75,12 @@ def read_metadata(path: Path) -> dict[str, TensorChunks]:
     try:
         with path.open("rb") as stream:
             found = _Unpickler(stream).load()
-        lies = {
-            (index.fqn, tuple(getattr(index, "offset", None) or ())): lie for index, lie in found.storage_data.items()
+        records = {
+            (index.fqn, tuple(getattr(index, "offset", None) or ())): where
+            for index, where in found.storage_data.items()
         }
         tensors = {
-            key: _tensor(key, entry, lies)
+            key: _tensor(key, entry, records)
             for key, entry in found.state_dict_metadata.items()
             if hasattr(entry, "chunks")  # others are objects, stored as bytes
         }
@@ -121,18 +123,18 @@ def _stacked(parts: list[TensorChunks]) -> TensorChunks:
     return TensorChunks((len(parts), *parts[0].size), parts[0].dtype, chunks)
 
 
-def _tensor(key: str, entry: Any, lies: dict[tuple[str, Place], Any]) -> TensorChunks:
+def _tensor(key: str, entry: Any, records: dict[tuple[str, Dims], Any]) -> TensorChunks:
     chunks = []
     for chunk in entry.chunks:
-        lie = lies[key, tuple(chunk.offsets)]
-        chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), lie.relative_path, lie.offset, lie.length))
+        where = records[key, tuple(chunk.offsets)]
+        chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), where.relative_path, where.offset, where.length))
     dtype = entry.properties.state[0]
     if not isinstance(dtype, torch.dtype):
         raise TypeError
     return TensorChunks(tuple(entry.size), dtype, sorted(chunks, key=lambda chunk: chunk.offset))
 
 
-class _Held:
+class _Inert:
     """Placeholder for every class that a pickle names: it stores the state that it is given and does nothing."""
 
     state: Any = None
@@ -149,4 +151,4 @@ class _Held:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = getattr(torch, name, None) if module == "torch" else None
-        return known if isinstance(known, torch.dtype) or known is torch.Size else _Held
+        return known if isinstance(known, torch.dtype) or known is torch.Size else _Inert

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from nemo_adapt.checkpoint.layout import checkpoint_in
-from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Place, read_metadata
+from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Dims, read_metadata
 from nemo_adapt.checkpoint.whole import METADATA
 from nemo_adapt.errors import UserError
 
@@ -43,15 +43,15 @@ class Checkpoint:
         """
         out = torch.empty(size, dtype=self.dtypes[key])
         parts = [(chunk, chunk.overlap(offset, size)) for chunk in self._tensors[key].near(offset, size)]
-        met = [(chunk, *overlap) for chunk, overlap in parts if overlap is not None]
-        if sum(math.prod(lengths) for _, _, lengths in met) != out.numel():
+        overlapping = [(chunk, *overlap) for chunk, overlap in parts if overlap is not None]
+        if sum(math.prod(lengths) for _, _, lengths in overlapping) != out.numel():
             raise UserError(f"{self.folder}: tensor {key} {self.sizes[key]} has no box {size} at {offset}")
-        for chunk, begin, lengths in met:
-            part = self._stored(chunk).read(_less(begin, chunk.offset), lengths, out.dtype)
+        for chunk, begin, lengths in overlapping:
+            part = self._stored(chunk).read(_relative(begin, chunk.offset), lengths, out.dtype)
             self.bytes_read += part.numel() * part.element_size()
             if part.shape == out.shape:
                 return part
-            box_of(out, _less(begin, offset), lengths).copy_(part)
+            box_of(out, _relative(begin, offset), lengths).copy_(part)
         return out
 
     def examine(self, *keys: str) -> None:
@@ -124,9 +124,9 @@ def box_of(tensor: torch.Tensor, offsets: Sequence[int], lengths: Sequence[int])
     return tensor
 
 
-def _less(places: Place, begin: Place) -> Place:
-    """Return ``places`` relative to ``begin``."""
-    return tuple(place - first for place, first in zip(places, begin, strict=True))
+def _relative(offset: Dims, begin: Dims) -> Dims:
+    """Return ``offset`` relative to ``begin``."""
+    return tuple(at - first for at, first in zip(offset, begin, strict=True))
 
 
 def find(file: Path, offset: int, length: int) -> Stored:

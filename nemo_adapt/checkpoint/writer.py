@@ -79,18 +79,18 @@ def write_file(folder: Path, number: int, pieces: list[Piece], done: Callable[[f
     if note.is_file():
         done(sum(piece.bytes for piece in pieces))
         return
-    lies = []
+    extents = []
     unfinished = folder / f"{name}.tmp"
     with unfinished.open("wb", buffering=1 << 20) as stream, _without_checksums():
         for piece in pieces:
             begin = stream.tell()
             torch.save(piece.make(), stream)
-            lies.append([begin, stream.tell() - begin])
+            extents.append([begin, stream.tell() - begin])
             done(piece.bytes)
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(folder / name)
-    write_json(note, lies)
+    write_json(note, extents)
 
 
 def finish(
@@ -107,8 +107,8 @@ def finish(
     results, notes = [], []
     for number, pieces in enumerate(files):
         notes.append(_note(folder, number))
-        lies = json.loads(notes[-1].read_text(encoding="utf-8"))
-        for piece, (offset, length) in zip(pieces, lies, strict=True):
+        extents = json.loads(notes[-1].read_text(encoding="utf-8"))
+        for piece, (offset, length) in zip(pieces, extents, strict=True):
             where = _StorageInfo(f"__{number}_0.distcp", offset, length)
             results.append(WriteResult(_write_item_of(piece).index, length, where))
     items = [_write_item_of(piece) for pieces in files for piece in pieces]

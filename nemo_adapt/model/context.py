@@ -25,15 +25,15 @@ def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: values if name == "documents" else own(values) for name, values in batch.items()}
 
 
-def gathered(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gather_keys(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gather ``key`` and ``value`` [seq / CP, batch, heads, dim] of all ranks into the whole sequence, in its order.
 
     In the backward pass each rank gets the sum of all ranks' gradients of its part.
     """
     group = parallel_state.get_context_parallel_group()
     both = gather_from_sequence_parallel_region(torch.cat([key, value], dim=-1), group=group)
-    held = both.chunk(2 * group.size())  # rank by rank: its first chunk, then its second
-    whole = torch.cat([*held[::2], *held[1::2][::-1]])
+    parts = both.chunk(2 * group.size())  # rank by rank: its first chunk, then its second
+    whole = torch.cat([*parts[::2], *parts[1::2][::-1]])
     key, value = whole.split([key.shape[-1], value.shape[-1]], dim=-1)
     return key, value
 

@@ -35,9 +35,9 @@ class _CrossEntropy(torch.autograd.Function):
         column = column.masked_fill(elsewhere, 0)
         highest = rows.amax(-1, keepdim=True).float()
         dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
-        sums, room = torch.empty_like(highest), _room(rows)
+        sums, buffer = torch.empty_like(highest), _buffer(rows)
         for part in _portions(rows):
-            torch.sum(_powers(rows[part], highest[part], room), -1, keepdim=True, out=sums[part])
+            torch.sum(_powers(rows[part], highest[part], buffer), -1, keepdim=True, out=sums[part])
         predicted = rows.gather(1, column).float() - highest
         predicted.masked_fill_(elsewhere, 0.0)
         dist.all_reduce(predicted, group=group)
@@ -60,9 +60,9 @@ class _CrossEntropy(torch.autograd.Function):
                 softmax.scatter_add_(1, column[part], -one[part]).mul_(gradient[part])
             return logits, None, None
         # Rows are scaled and rounded in one operation; the label's value, a difference, is computed separately.
-        factor, one, room = gradient / sums, sums.masked_fill(elsewhere, 0.0), _room(rows)
+        factor, one, buffer = gradient / sums, sums.masked_fill(elsewhere, 0.0), _buffer(rows)
         for part in _portions(rows):
-            powers = _powers(rows[part], highest[part], room)
+            powers = _powers(rows[part], highest[part], buffer)
             at_label = (powers.gather(1, column[part]) * times[part] - one[part]) * factor[part]
             torch.mul(powers, factor[part] * times[part], out=rows[part])
             rows[part].scatter_(1, column[part], at_label.to(rows.dtype))
@@ -74,17 +74,17 @@ def _powers(rows: torch.Tensor, highest: torch.Tensor, out: torch.Tensor) -> tor
     return torch.sub(rows, highest, out=out[: len(rows)]).exp_()
 
 
-def _room(rows: torch.Tensor) -> torch.Tensor:
+def _buffer(rows: torch.Tensor) -> torch.Tensor:
     """Return an fp32 buffer that all portions use in turn. On a GPU, conversion to and from bf16 is then part of the
     operation and not a pass of its own."""
-    return torch.empty(min(len(rows), _places(rows)), rows.shape[1], dtype=torch.float32, device=rows.device)
+    return torch.empty(min(len(rows), _portion_size(rows)), rows.shape[1], dtype=torch.float32, device=rows.device)
 
 
 def _portions(rows: torch.Tensor) -> Iterator[slice]:
-    for first in range(0, len(rows), _places(rows)):
-        yield slice(first, first + _places(rows))
+    for first in range(0, len(rows), _portion_size(rows)):
+        yield slice(first, first + _portion_size(rows))
 
 
-def _places(rows: torch.Tensor) -> int:
+def _portion_size(rows: torch.Tensor) -> int:
     """Return the number of positions in a portion: as many as have ``LOGITS_AT_ONCE`` bytes of logits in fp32."""
     return max(1, LOGITS_AT_ONCE[devices.on_gpu()] // (4 * rows.shape[-1]))

@@ -64,7 +64,7 @@ class CoreAttention(MegatronModule):
         """
         if parallel_state.get_context_parallel_world_size() == 1:
             return self._attend_apart(query, key, value, attention_mask)
-        key, value = context.gathered(key, value)
+        key, value = context.gather_keys(key, value)
         parts = context.chunks(len(query))
         return torch.cat(
             [self._attend_apart(query[place], key[:end], value[:end], attention_mask) for place, end in parts]
@@ -86,8 +86,8 @@ class CoreAttention(MegatronModule):
         tensors = (tensor.split(1, dim=1) for tensor in (query, key, value))
         for row, *sample in zip(documents, *tensors, strict=True):
             sizes = row[: len(key)].unique_consecutive(return_counts=True)[1]
-            asking = (sizes.cumsum(0) - first).clamp(min=0).minimum(sizes)  # queries of each document
-            counts = asking.tolist(), sizes.tolist(), sizes.tolist()
+            queries = (sizes.cumsum(0) - first).clamp(min=0).minimum(sizes)  # how many in each document
+            counts = queries.tolist(), sizes.tolist(), sizes.tolist()
             parts = zip(*(tensor.split(count) for tensor, count in zip(sample, counts, strict=True)), strict=True)
             samples.append(torch.cat([self._attend(*part) for part in parts if len(part[0])]))
         return torch.cat(samples, dim=1)

@@ -38,10 +38,10 @@ def with_alibi(
     exact = slopes.double() / scale
     large = exact.to(query.dtype)
     small = (exact - large).to(query.dtype)
-    places = torch.arange(key.shape[2], device=key.device) - key.shape[2] // 2
-    low = places % EXACT
+    positions = torch.arange(key.shape[2], device=key.device) - key.shape[2] // 2
+    low = positions % EXACT
     by_query = torch.stack([large, large, small, small], dim=-1)[:, None, :]
-    by_key = torch.stack([places - low, low, places - low, low], dim=-1).to(key.dtype)
+    by_key = torch.stack([positions - low, low, positions - low, low], dim=-1).to(key.dtype)
     more = by_query.shape[-1] + -(query.shape[-1] + by_query.shape[-1]) % ALIGNED
     padding = (0, more - by_query.shape[-1])
     return (

@@ -49,6 +49,6 @@ def _llama3(
     original_max_position_embeddings: float,
 ) -> torch.Tensor:
     """Slow long waves by ``factor``, keep short ones, and blend those between (Llama 3.1, arXiv 2407.21783)."""
-    waves = original_max_position_embeddings * plain / (2 * math.pi)  # turns within the original context
-    kept = ((waves - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0)
+    turns = original_max_position_embeddings * plain / (2 * math.pi)  # within the original context
+    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0)
     return plain * kept + plain / factor * (1.0 - kept)

@@ -31,27 +31,27 @@ def sharded_weights(chunks: list[Any], **how: Any) -> Weights:
     for number, chunk in enumerate(chunks):
         state = chunk.sharded_state_dict(metadata=dict(how))
         weights[str(number)] = {name: value for name, value in state.items() if isinstance(value, SHARDED)}
-        forgotten = {name for name, _ in chunk.named_parameters()} - weights[str(number)].keys()
-        assert not forgotten, forgotten  # they would be neither saved nor loaded
+        missing = {name for name, _ in chunk.named_parameters()} - weights[str(number)].keys()
+        assert not missing, missing  # they would be neither saved nor loaded
     return weights
 
 
-def share_out(weights: Weights) -> dict[tuple[str, str], int]:
+def assign_holders(weights: Weights) -> dict[tuple[str, str], int]:
     """Return by chunk and name the rank of its DP group that reads or writes a weight, balanced by size.
 
     All ranks of the group get the same result. Sets ``replica_id`` in ``weights``, so that this rank's copy is the main
     one.
     """
     group = replicas()
-    given = [0] * group.size()
+    assigned = [0] * group.size()
     by_size = sorted(
         ((number, name, value) for number, state in weights.items() for name, value in state.items()),
         key=lambda each: -each[2].data.numel(),
     )
     holders = {}
     for number, name, value in by_size:
-        holder = holders[number, name] = given.index(min(given))
-        given[holder] += value.data.numel()
+        holder = holders[number, name] = assigned.index(min(assigned))
+        assigned[holder] += value.data.numel()
         *others, _ = value.replica_id  # the last is the DP rank, as Megatron numbers replicas
         value.replica_id = (*others, (group.rank() - holder) % group.size())
     return holders
@@ -67,7 +67,7 @@ def load_weights(chunks: list[Any], checkpoint: Path, left_out: Container[str] =
         number: {name: value for name, value in state.items() if value.key not in left_out}
         for number, state in sharded_weights(chunks).items()
     }
-    group, holders = replicas(), share_out(weights)
+    group, holders = replicas(), assign_holders(weights)
     mine = {
         number: {name: value for name, value in state.items() if holders[number, name] == group.rank()}
         for number, state in weights.items()

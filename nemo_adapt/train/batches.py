@@ -15,10 +15,10 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.model.context import own_part
-from nemo_adapt.train.together import first_rank_does
+from nemo_adapt.train.collectives import first_rank_does
 
 Batch = dict[str, torch.Tensor]
-WHOLE = "whole.json"
+CACHE_SIZES = "whole.json"
 """File in the cache of sample indices that lists the size of every other file there; written last."""
 T = TypeVar("T")
 
@@ -64,12 +64,12 @@ class Boundaries:
         """
         tokens = batch["tokens"]
         ends = tokens == self.end
-        places = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        answer = {**batch, "position_ids": places}
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        answer = {**batch, "position_ids": positions}
         if self.reset_positions:
-            begins = torch.where(ends, places + 1, 0).roll(1, dims=1)  # at a document's first token: its position
+            begins = torch.where(ends, positions + 1, 0).roll(1, dims=1)  # at a document's first token: its position
             begins[:, 0] = 0
-            answer["position_ids"] = places - begins.cummax(dim=1).values
+            answer["position_ids"] = positions - begins.cummax(dim=1).values
         if self.reset_attention:
             answer["documents"] = ends.cumsum(dim=1) - ends.long()  # an end token belongs to the document it ends
         if self.mask_ends:
@@ -77,7 +77,7 @@ class Boundaries:
         return answer
 
 
-def check_whole(folder: Path) -> None:
+def check_token_file(folder: Path) -> None:
     """Raise ``UserError`` unless a data set's token file (2 or 4 bytes per token) has the size it was written with."""
     tokens = json.loads((folder / "counts.json").read_text(encoding="utf-8"))["tokens"]
     path = folder / f"{folder.name}.bin"
@@ -112,29 +112,29 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
         eod_mask_loss=False,
         create_attention_mask=False,
     )
-    first_rank_does(_drop_unless_whole, cache)
+    first_rank_does(_drop_incomplete, cache)
     built = BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
-    first_rank_does(_note_whole, cache)
+    first_rank_does(_record_sizes, cache)
     return built
 
 
-def _drop_unless_whole(cache: Path) -> None:
+def _drop_incomplete(cache: Path) -> None:
     """Delete an incomplete cache: Megatron takes every file in it for complete, even one whose writer was killed."""
     try:
-        known = json.loads((cache / WHOLE).read_text(encoding="utf-8"))
+        known = json.loads((cache / CACHE_SIZES).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         known = None
     if known != _sizes(cache):
         shutil.rmtree(cache, ignore_errors=True)
 
 
-def _note_whole(cache: Path) -> None:
+def _record_sizes(cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    write_json(cache / WHOLE, _sizes(cache))
+    write_json(cache / CACHE_SIZES, _sizes(cache))
 
 
 def _sizes(cache: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(cache.glob("*")) if file.name != WHOLE}
+    return {file.name: file.stat().st_size for file in sorted(cache.glob("*")) if file.name != CACHE_SIZES}
 
 
 def batches(dataset: Any, layout: BatchLayout, step: int, boundaries: Boundaries | None = None) -> list[Batch]:

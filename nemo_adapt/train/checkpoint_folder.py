@@ -16,7 +16,7 @@ from nemo_adapt.checkpoint.whole import SCORE, best, complete, damage, score_of,
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.places import SAVED
+from nemo_adapt.train.file_names import SAVED
 
 DAMAGED = ".damaged"
 PARTIAL = ".partial"
@@ -30,7 +30,7 @@ def partial_name(place: Path, fence: Fence) -> Path:
     return place.with_name(f"{place.name}.{fence.token}{PARTIAL}")
 
 
-def take_over(folder: Path, fence: Fence, chosen_by: Mapping[str, Any] | None) -> None:
+def clean_up(folder: Path, fence: Fence, chosen_by: Mapping[str, Any] | None) -> None:
     """Clean up after earlier starts: delete their incomplete checkpoints and outdated scores.
 
     A score is outdated if its text is not ``chosen_by`` (``None``: no best checkpoint is kept, so all scores are).
@@ -63,7 +63,7 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str, Any] | None) -> None:
+def publish(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str, Any] | None) -> None:
     """Publish a checkpoint whose tensors are written: rename it to ``place``, then delete all but the ``keep`` newest.
 
     ``score``: its bits per byte and the text they are of, if it is the best so far. On any error earlier checkpoints
@@ -91,10 +91,10 @@ def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str,
         raise
     _sync(place.parent)
     write_json(place.parent.parent / SAVED, {"step": step_of(place)})
-    _thin_out(place.parent, fence, keep)
+    _delete_old(place.parent, fence, keep)
 
 
-def _thin_out(folder: Path, fence: Fence, keep: int) -> None:
+def _delete_old(folder: Path, fence: Fence, keep: int) -> None:
     """Delete all checkpoints but the ``keep`` newest and the best one, and damaged ones that are older than those."""
     whole, chosen = complete(folder), best(folder)[0]
     kept = whole[-max(1, keep) :]

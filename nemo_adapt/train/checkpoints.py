@@ -17,11 +17,11 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt.checkpoint.whole import best
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, put
+from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish
+from nemo_adapt.train.collectives import any_rank, first_rank_does
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
 from nemo_adapt.train.state import saved_state
-from nemo_adapt.train.together import agree, first_rank_does
 
 FULL = 1 << 20
 """A disk with fewer free bytes counts as full: a writer uses up the space that is left before it fails."""
@@ -90,27 +90,27 @@ class Saver:
         self.finish()
         return bool(first_rank_does(lambda: bits_per_byte < best(self.folder)[1]))
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Publish the checkpoint that is being written if all ranks have finished writing."""
-        if self._writing and not agree(self._writing.thread.is_alive())[0]:
-            self._settle(self._writing)
+        if self._writing and not any_rank(self._writing.thread.is_alive())[0]:
+            self._publish(self._writing)
 
     def finish(self) -> None:
         """Wait until the checkpoint that is being written is published."""
         began = time.monotonic()
         while self._writing:
             self._writing.thread.join(PAUSE)  # polls: silent ranks would hit the collectives' timeout
-            self.look()
+            self.poll()
         self._waited += time.monotonic() - began
 
-    def _settle(self, writing: _Writing) -> None:
+    def _publish(self, writing: _Writing) -> None:
         self._writing = None
         try:
             for finalize in writing.request.finalize_fns:
                 finalize()
         except CheckpointException as error:
             self._fail(writing.partial, error)
-        first_rank_does(put, writing.partial, writing.place, self.fence, self.keep, writing.score)
+        first_rank_does(publish, writing.partial, writing.place, self.fence, self.keep, writing.score)
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()

@@ -19,8 +19,8 @@ import torch.distributed as dist
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
-from nemo_adapt.train.places import OWNER, STARTS
-from nemo_adapt.train.together import first_rank_does
+from nemo_adapt.train.collectives import first_rank_does
+from nemo_adapt.train.file_names import OWNER, STARTS
 
 READS, PAUSE = 5, 2.0
 """Attempts to read the owner file before an I/O error ends the training, and the seconds between two of them."""
@@ -34,7 +34,7 @@ class Fence:
     token: str
 
     @classmethod
-    def put(cls, folder: Path) -> "Fence":
+    def claim(cls, folder: Path) -> "Fence":
         """Claim ``folder`` for this start. A collective: all ranks get the same token.
 
         ``UserError`` if a later start of the same Slurm job has already claimed it, so that this one is obsolete.

@@ -28,9 +28,9 @@ def freeze(model: Any, what: Trained) -> None:
 
 def _chosen(model: Any, what: Trained) -> Iterator[torch.nn.Parameter]:
     """Yield this rank's parameters of the tables and layers that ``what`` names."""
-    for held in tables_of(model):
-        if EMBEDDINGS in what.kinds or held.table in what.kinds:
-            yield held.shard
+    for each in tables_of(model):
+        if EMBEDDINGS in what.kinds or each.table in what.kinds:
+            yield each.shard
     for layer in model.decoder.layers:
         if layer.layer_number - 1 in what.layers:  # counted from 1, over all pipeline stages
             yield from layer.parameters()

@@ -68,8 +68,8 @@ def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: 
     for number, group in enumerate(batches(sequences, window, batch, vocab)):
         if number % dp_size == dp_rank:
             inputs, targets = padded(sequences, group, multiple)
-            places = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding
-            part = own_part({"inputs": inputs, "targets": targets, "positions": places})
+            positions = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding
+            part = own_part({"inputs": inputs, "targets": targets, "positions": positions})
             sum_of_nats += _pass(chunks, {name: tensor.to(device) for name, tensor in part.items()})
     for chunk in chunks:
         chunk.train()

@@ -29,7 +29,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Stepped:
+class CompletedStep:
     """A completed step."""
 
     step: int
@@ -51,7 +51,7 @@ def run(
     data: Data,
     done: int = 0,
     restore: Callable[[Trainer], None] | None = None,
-) -> Generator[Stepped, None, None]:
+) -> Generator[CompletedStep, None, None]:
     """Train the model of ``chunks`` through the phases of ``plan``, after ``done`` completed steps; yield each step.
 
     A phase starts with a fresh optimizer and schedule, and continues the data where the previous phase stopped. If
@@ -68,16 +68,16 @@ def run(
                 if restore and done > end - phase.steps:
                     restore(trainer)
                 for made in range(done + 1, end + 1):
-                    yield _stepped(trainer, next(steps), data.token_bytes, made, number, made == end)
+                    yield _one_step(trainer, next(steps), data.token_bytes, made, number, made == end)
                 done = end
             finally:
                 trainer.release()
 
 
-def _stepped(
+def _one_step(
     trainer: Trainer, micro_batches: list[Batch], token_bytes: torch.Tensor, step: int, phase: int, ends_phase: bool
-) -> Stepped:
+) -> CompletedStep:
     result = train_step(trainer, [on_device(batch, token_bytes.device) for batch in micro_batches], token_bytes)
     if ends_phase:
         trainer.gather()
-    return Stepped(step, phase, ends_phase, trainer, result, trainer.optimizer.param_groups[0]["lr"])
+    return CompletedStep(step, phase, ends_phase, trainer, result, trainer.optimizer.param_groups[0]["lr"])

@@ -13,7 +13,7 @@ from typing import Any
 from nemo_adapt import artifact, devices
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
-from nemo_adapt.train.places import HELD_OUT, METRICS
+from nemo_adapt.train.file_names import HELD_OUT, METRICS
 
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 

@@ -48,22 +48,22 @@ class NewRows(torch.nn.Module):
             self.rows.__dict__.update(table.__dict__)  # Megatron's marks: TP shard, tied over stages
         self.hook: Any = None
 
-    def listen(self) -> None:
+    def receive_gradients(self) -> None:
         """Start receiving the table's gradients; optimizer and gradient buffer have to be built before, without it."""
         table = self.table[0]
         table.requires_grad_(True)
         none = torch.empty(0, device=table.device)
         sums = none if self.rows is None else self.rows.main_grad  # type: ignore[attr-defined]
         table.main_grad = sums_of_rows(sums, self.first)  # type: ignore[attr-defined]
-        self.hook = table.register_post_accumulate_grad_hook(self._take)
+        self.hook = table.register_post_accumulate_grad_hook(self._add_gradient)
 
-    def _take(self, table: torch.Tensor) -> None:
+    def _add_gradient(self, table: torch.Tensor) -> None:
         """Add the new rows' part of one backward pass's gradient to their sum, and drop the rest."""
         if self.rows is not None and table.grad is not None:
             self.rows.main_grad.add_(table.grad[self.first : self.stop])  # type: ignore[attr-defined]
         table.grad = None
 
-    def put_back(self) -> None:
+    def copy_back(self) -> None:
         """Copy the trained rows back into the table."""
         if self.rows is not None:
             with torch.no_grad():
@@ -83,25 +83,25 @@ class NewRows(torch.nn.Module):
         return {f"{prefix}rows": piece}
 
 
-def lend(model: Any, span: Span) -> list[NewRows]:
+def attach(model: Any, span: Span) -> list[NewRows]:
     """Add a ``NewRows`` to ``model`` for each of this rank's tables, and return them."""
     found = []
-    for held in tables_of(model):
-        start = parallel_state.get_tensor_model_parallel_rank() * len(held.shard)
-        lent = NewRows(held.shard, name_of(held), span, start)
-        model.add_module(f"{NAME}_{lent.key}", lent)
-        found.append(lent)
+    for each in tables_of(model):
+        start = parallel_state.get_tensor_model_parallel_rank() * len(each.shard)
+        rows = NewRows(each.shard, name_of(each), span, start)
+        model.add_module(f"{NAME}_{rows.key}", rows)
+        found.append(rows)
     return found
 
 
-def name_of(held: TableShard) -> str:
+def name_of(shard: TableShard) -> str:
     """Return the name of a table's new rows, or of those of an output bias, in module names and checkpoint keys."""
-    return f"{held.table}_bias" if held.key == OUTPUT_BIAS else held.table
+    return f"{shard.table}_bias" if shard.key == OUTPUT_BIAS else shard.table
 
 
-def give_back(model: Any, lent: list[NewRows]) -> None:
-    """Undo ``lend``; the tables keep the trained rows."""
-    for rows in lent:
+def detach(model: Any, attached: list[NewRows]) -> None:
+    """Undo ``attach``; the tables keep the trained rows."""
+    for rows in attached:
         if getattr(model, f"{NAME}_{rows.key}", None) is rows:
             rows.hook.remove()
             delattr(model, f"{NAME}_{rows.key}")

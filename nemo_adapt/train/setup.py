@@ -17,13 +17,13 @@ from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.phases import NEW_ROWS, Trained, trained
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import freeze
-from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend
+from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
 
 STYLES = {"wsd": "WSD"}
 """Megatron's names of schedules where they differ from ours."""
 
 
-class Spoiled(ArithmeticError):
+class NormNotFinite(ArithmeticError):
     """The gradient norm is not finite."""
 
 
@@ -50,10 +50,10 @@ class Trainer:
         self.scheduler.step(1)
         try:
             _, grad_norm, _ = self.optimizer.step()
-        except Spoiled:
+        except NormNotFinite:
             return math.nan
         for rows in self.new_rows:
-            rows.put_back()
+            rows.copy_back()
         return float(grad_norm or 0.0)
 
     def gather(self) -> None:
@@ -70,7 +70,7 @@ class Trainer:
             wrapped.grad_accs.clear()  # breaks a reference cycle of their hooks and the wrapper
             if wrapped.use_forward_hook:
                 wrapped.disable_forward_pre_hook(param_sync=False)
-            give_back(chunk, self.new_rows)
+            detach(chunk, self.new_rows)
         self.wrapped = self.new_rows = []
         self.optimizer = self.scheduler = None
         gc.collect()
@@ -87,7 +87,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     new_rows = []
     for chunk in chunks:
         freeze(chunk, what)
-        new_rows += lend(chunk, new) if NEW_ROWS in what.kinds else []
+        new_rows += attach(chunk, new) if NEW_ROWS in what.kinds else []
     overlaps = _overlaps(what)
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
@@ -100,10 +100,10 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
         inner = Float16Module(config, chunk) if train.precision == "bf16" else chunk
         wrapped.append(DistributedDataParallel(config, ddp_config, inner, disable_bucketing=number > 0))
     optimizer = get_megatron_optimizer(_optimizer_config(train, phase), wrapped, _overrides(train, phase))
-    optimizer.get_grad_norm = partial(_finite, optimizer.get_grad_norm)  # called within its step, before the update
+    optimizer.get_grad_norm = partial(_checked_norm, optimizer.get_grad_norm)  # called within its step, before updating
     adam.fill_moments(optimizer)
     for rows in new_rows:
-        rows.listen()
+        rows.receive_gradients()
     config.finalize_model_grads_func = finalize_model_grads
     config.grad_scale_func = optimizer.scale_loss
     no_sync = [each.no_sync for each in wrapped]
@@ -121,10 +121,10 @@ def _overlaps(what: Trained) -> bool:
     return ranks > 1 and NEW_ROWS not in what.kinds
 
 
-def _finite(norm: Callable[[], float]) -> float:
+def _checked_norm(norm: Callable[[], float]) -> float:
     found = norm()
     if not math.isfinite(found):
-        raise Spoiled(found)
+        raise NormNotFinite(found)
     return found
 
 

@@ -26,17 +26,17 @@ from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import loop, state
-from nemo_adapt.train.batches import BatchLayout, Boundaries, check_whole, training_set
+from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
-from nemo_adapt.train.checkpoint_folder import newest, take_over
+from nemo_adapt.train.checkpoint_folder import clean_up, newest
 from nemo_adapt.train.checkpoints import Saver
+from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import Fence, count_start
+from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch
 from nemo_adapt.train.new_rows import Span
-from nemo_adapt.train.places import SUMMARY
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.together import first_rank_does
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -51,8 +51,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
         steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
         layout = start_layout(config)
-        fence, chosen_by = Fence.put(out), _chosen_by(config)
-        first_rank_does(take_over, out / CHECKPOINTS, fence, chosen_by)
+        fence, chosen_by = Fence.claim(out), _chosen_by(config)
+        first_rank_does(clean_up, out / CHECKPOINTS, fence, chosen_by)
         chunks, progress, saved = _start(config, inputs, out, steps)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
@@ -60,11 +60,11 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         restore = partial(state.load_optimizer, saved) if saved else None
         with (
             Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
-            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as stepped,
+            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as training,
         ):
             between = BetweenSteps(config, steps, chunks, layout, saver, metrics, held_out, signals)
-            for made in stepped:
-                between.after(made)
+            for done in training:
+                between.after(done)
             saver.finish()
     if dist.get_rank() == 0:
         _write_summary(config, plan, progress, out)
@@ -73,11 +73,11 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, Any], out: Path) -> None:
     """Write ``summary.json``: the totals of the training and the settings that explain them."""
     rows = {"input": config.resize.input, "output": config.resize.output}
-    come = {name: value for name, value in progress.items() if name != UNRECORDED}
+    totals = {name: value for name, value in progress.items() if name != UNRECORDED}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
     facts["phases"] = [asdict(phase) for phase in plan]
-    write_json(out / SUMMARY, {"steps": total(plan), **come, **facts})
+    write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
 
 
 def start_layout(config: Config) -> BatchLayout:
@@ -119,7 +119,7 @@ def training_data(
     tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
     mix = _mix(config, inputs)
     for folder, _ in mix:
-        check_whole(folder)
+        check_token_file(folder)
     samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
     token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
     return loop.Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))

@@ -8,7 +8,7 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.dict_utils import dict_list_map_outplace, nested_values
 from megatron.core.dist_checkpointing.mapping import is_main_replica
 
-from nemo_adapt.model.weights import SHARDED, Weights, load_weights, sharded_weights, share_out
+from nemo_adapt.model.weights import SHARDED, Weights, assign_holders, load_weights, sharded_weights
 from nemo_adapt.train import adam
 from nemo_adapt.train.new_rows import NAME as NEW_ROWS
 from nemo_adapt.train.setup import Trainer
@@ -59,7 +59,7 @@ def weights_to_save(chunks: list[Any]) -> Weights:
         number: {name: value for name, value in state.items() if not name.startswith(NEW_ROWS)}
         for number, state in sharded_weights(chunks).items()
     }
-    share_out(  # only what no other TP rank or stage writes
+    assign_holders(  # only what no other TP rank or stage writes
         {
             number: {name: value for name, value in state.items() if not any(value.replica_id[:-1])}
             for number, state in weights.items()

@@ -27,14 +27,14 @@ def first_rank_does(action: Callable[..., Any], *arguments: Any) -> Any:
     return answer[0]
 
 
-def agree(*wishes: bool) -> list[bool]:
-    """Return for each of ``wishes`` whether it is true on any rank."""
-    asked = torch.tensor(wishes, dtype=torch.int32, device=devices.best_device())
+def any_rank(*flags: bool) -> list[bool]:
+    """Return for each of ``flags`` whether it is true on any rank."""
+    asked = torch.tensor(flags, dtype=torch.int32, device=devices.best_device())
     dist.all_reduce(asked, dist.ReduceOp.MAX)
-    return [bool(wish) for wish in asked.tolist()]
+    return [bool(flag) for flag in asked.tolist()]
 
 
-def gathered(mine: Any) -> list[Any]:
+def all_gather(mine: Any) -> list[Any]:
     """Return the ``mine`` of every rank, by rank."""
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, mine)
