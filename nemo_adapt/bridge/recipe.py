@@ -62,7 +62,7 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
     alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False}
     for key, value in alone.items():
         if getattr(train, key) != value:
-            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has nothing like it in Megatron-Bridge")
+            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has no equivalent in Megatron-Bridge")
     return plan[0]
 
 

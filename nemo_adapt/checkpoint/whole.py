@@ -82,7 +82,7 @@ def damage(checkpoint: Path) -> str:
     except ValueError:
         sizes = None
     if not isinstance(sizes, dict):
-        return f"{FILES} is not whole"
+        return f"{FILES} is damaged"
     for name, known in sizes.items():
         file = checkpoint / name
         if not file.is_file():

@@ -162,7 +162,7 @@ def warnings(found: Training, is_queued: bool = False) -> list[str]:
             f"stuck or stopped? Nothing was written for {found.age:,.0f} s, and records come every {found.usual:.1f} s"
         )
     if is_last:
-        refused = f"; mend what stops them, then delete {file_names.STARTS}" if found.alive is False else ""
+        refused = f"; fix what stops them, then delete {file_names.STARTS}" if found.alive is False else ""
         said.append(
             f"start {found.starts} in a row from step {found.starts_step:,}, the last one that train.attempts="
             f"{found.attempts} allows without a new checkpoint{refused}"

@@ -84,7 +84,7 @@ def check_token_file(folder: Path) -> None:
     found = path.stat().st_size if path.is_file() else 0
     if found not in (2 * tokens, 4 * tokens):
         raise UserError(
-            f"{path} is damaged: {found:,} bytes are not {tokens:,} tokens; delete {folder}, then run the same again"
+            f"{path} is damaged: {found:,} bytes are not {tokens:,} tokens; delete {folder}, then run the same command"
         )
 
 

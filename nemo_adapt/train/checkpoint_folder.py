@@ -20,7 +20,7 @@ from nemo_adapt.train.file_names import SAVED
 
 DAMAGED = ".damaged"
 PARTIAL = ".partial"
-GO_ON = "The one before is whole: run the same command to go on from it"
+GO_ON = "The previous checkpoint is intact: run the same command to resume from it"
 CHOSEN_BY = "chosen_by"
 """Key in ``score.json``: the text that was scored."""
 
@@ -57,7 +57,7 @@ def newest(folder: Path) -> Path | None:
         say(f"{place} is damaged ({wrong}): kept as {place.name}{DAMAGED}; looking for the one before")
     if (folder.parent / SAVED).is_file():
         raise UserError(
-            f"{folder}: no whole checkpoint is left of those that were saved: put one back, or delete {folder.parent} "
+            f"{folder}: no saved checkpoint is intact any more: put one back, or delete {folder.parent} "
             "to train from the beginning"
         )
     return None
@@ -105,7 +105,7 @@ def _delete_old(folder: Path, fence: Fence, keep: int) -> None:
         each.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
         if aside.exists():  # in use: on NFS as long as a process has it open
-            say(f"{aside} cannot be deleted now: it is at the next start")
+            say(f"{aside} cannot be deleted now: the next start deletes it")
 
 
 def _set_aside(place: Path) -> None:

@@ -93,7 +93,7 @@ def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -
     starts = before["starts"] if before["step"] == done else 0
     if most and starts >= most:
         raise UserError(
-            f"{folder}: {starts} starts in a row ended without {missing}: mend what stops them (the log says it), or "
+            f"{folder}: {starts} starts in a row ended without {missing}: fix what stops them (see the log), or "
             f"{advice}; then delete {path}"
         )
     write_json(path, {"step": done, "starts": starts + 1})

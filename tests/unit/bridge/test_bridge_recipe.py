@@ -117,9 +117,9 @@ def test_rates_are_those_of_our_steps(train):
     [
         (["train.phases=[{train: new_rows, steps: 5}, {steps: 5}]"], "this run has new_rows, all"),
         (["resize.input=warm_start"], "this run has embeddings, all"),
-        (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has nothing like it"),
-        (["train.reset_attention=true"], r"train\.reset_attention=True has nothing like it"),
-        (["train.no_weight_decay=['*word*']"], "has nothing like it"),
+        (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has no equivalent"),
+        (["train.reset_attention=true"], r"train\.reset_attention=True has no equivalent"),
+        (["train.no_weight_decay=['*word*']"], "has no equivalent"),
         (["model.path=nowhere"], "nowhere does not exist"),
         (["tp=2"], "Did you mean 'parallel.tp'"),
     ],

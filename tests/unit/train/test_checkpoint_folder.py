@@ -155,12 +155,12 @@ def test_without_any_whole_one_training_does_not_begin_anew(folder, name):
     put(folder, 2)
     file = folder / "iter_0000002" / name
     file.write_bytes(b"" if name.endswith("distcp") else bytes(file.stat().st_size))
-    with pytest.raises(UserError, match=r"no whole checkpoint is left .* or delete"):
+    with pytest.raises(UserError, match=r"no saved checkpoint is intact .* or delete"):
         folder_of.newest(folder)
     assert names(folder) == ["iter_0000002.damaged"]
     shutil.rmtree(folder)
     folder.mkdir()
-    with pytest.raises(UserError, match="no whole checkpoint is left"):
+    with pytest.raises(UserError, match="no saved checkpoint is intact"):
         folder_of.newest(folder)
 
 
@@ -182,7 +182,9 @@ def test_an_error_leaves_nothing_half_written(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder_of, "seal", full)
-    with pytest.raises(UserError, match=r"could not be written: .*No space left on device.* The one before is whole"):
+    with pytest.raises(
+        UserError, match=r"could not be written: .*No space left on device.* The previous checkpoint is intact"
+    ):
         put(folder, 4)
     assert names(folder) == ["iter_0000002"]
     monkeypatch.undo()
