@@ -156,11 +156,11 @@ Saving = tuple[Callable[[Any], None], Callable[[], None]]
 def ours(out: Path) -> Saving:
     """As the stage ``train`` does."""
     from nemo_adapt.train import checkpoints
+    from nemo_adapt.train.collectives import first_rank_does
     from nemo_adapt.train.fence import Fence
-    from nemo_adapt.train.together import first_rank_does
 
     first_rank_does(lambda: out.mkdir())
-    saver, steps = checkpoints.Saver(out, Fence.put(out), keep=1), iter(range(1, 1000))
+    saver, steps = checkpoints.Saver(out, Fence.claim(out), keep=1), iter(range(1, 1000))
     return lambda trainer: saver.save(trainer, {"step": next(steps)}), saver.finish
 
 
@@ -169,8 +169,8 @@ def peer(out: Path) -> Saving:
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 
+    from nemo_adapt.train.collectives import first_rank_does
     from nemo_adapt.train.state import model_state, optimizer_state
-    from nemo_adapt.train.together import first_rank_does
 
     queue, steps = AsyncCallsQueue(), iter(range(1, 1000))
 

@@ -91,7 +91,7 @@ LIGHT = {
     "recipe_errors",
     "recipe_files",
     "printed",
-    "train/places",
+    "train/file_names",
     "checkpoint/layout",
     "checkpoint/whole",
 }

@@ -1,1 +1,1 @@
-"""NVIDIA's Megatron-Bridge: our models as its checkpoints, our runs as its recipes. Nothing here imports it."""
+"""NVIDIA's Megatron-Bridge: our models as its checkpoints, our runs as its recipes, without importing it."""

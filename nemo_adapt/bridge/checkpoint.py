@@ -3,8 +3,8 @@
     OUT/latest_checkpointed_iteration.txt, latest_train_state.pt    which checkpoint is the newest
     OUT/iter_0000100/    weights, run_config.yaml, train_state.pt, tokenizer/
 
-Weights alone: Bridge takes it as ``checkpoint.pretrained_checkpoint`` and begins at step 0 with a fresh optimizer. The
-layout is that of megatron/bridge/training/checkpointing.py (0.3.1).
+It holds only weights: Bridge takes it as ``checkpoint.pretrained_checkpoint`` and begins at step 0 with a fresh
+optimizer. The layout is that of megatron/bridge/training/checkpointing.py (0.3.1).
 """
 
 import shutil
@@ -36,22 +36,22 @@ EXTRA_STATES = (
     *("self_attention.linear_qkv", "self_attention.core_attention", "self_attention.linear_proj"),
     *("self_attention.q_layernorm", "self_attention.k_layernorm", "mlp.linear_fc1", "mlp.linear_fc2"),
 )
-"""Modules of a layer for which Transformer Engine keeps a state of its own (scales of fp8; empty without fp8)."""
+"""Modules of a layer for which Transformer Engine saves an extra state (scales of fp8; empty without fp8)."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is written. Every process makes its own, and the same one."""
+    """What is written. Every process builds the same one for itself."""
 
     family: Family
     shape: Shape
-    """Of the model as it is written: with the tokenizer's rows."""
+    """Shape of the model as written: with the tokenizer's rows."""
     opened: Checkpoint
     files: list[list[writer.Piece]]
 
     @classmethod
     def of(cls, checkpoint: Path, model: Path, tokenizer: Path) -> "Source":
-        """``UserError`` for a checkpoint that is not one of a model like ``model`` with the tokenizer's vocabulary."""
+        """Open the sources; ``UserError`` unless the checkpoint fits ``model`` with the tokenizer's vocabulary."""
         hf_config = read_config(model)
         family = families.of(hf_config)
         shape = family.shape(hf_config)
@@ -64,11 +64,12 @@ class Source:
 def write(
     checkpoint: Path, model: Path, tokenizer: Path, out: Path, pad_vocab_to: int = 1, final: Path | None = None
 ) -> None:
-    """Write ``checkpoint``, of a model like ``model`` with the tokenizer's vocabulary, to ``out`` as Bridge has it.
+    """Write ``checkpoint``, of a model like ``model`` with the tokenizer's vocabulary, to ``out`` in Bridge's format.
 
-    ``final`` is where ``out`` will be, if not there: Bridge's configuration names its tokenizer by an absolute path.
-    Tables have a row for each token; Bridge pads them to a multiple of ``pad_vocab_to`` times TP when it builds the
-    model. A piece of one tensor is in memory at a time. ``UserError`` for a model that Bridge does not have.
+    ``final``: the path that ``out`` gets later, if another, because Bridge's configuration names its tokenizer by an
+    absolute path. Tables have a row for each token; Bridge pads them to a multiple of ``pad_vocab_to`` times TP when it
+    builds the model. Each process holds one piece of one tensor at a time. ``UserError`` for a model that Bridge does
+    not have.
     """
     places = (checkpoint, model, tokenizer)
     source = Source.of(*places)
@@ -92,20 +93,20 @@ def _write_files(source: Source, place: Path, numbers: Iterable[int], seen: Seen
 
 
 def _write_share(place: Path, checkpoint: Path, model: Path, tokenizer: Path) -> dict[str, int]:
-    """What another process does."""
+    """Write another process's share of the files."""
     source, shared = Source.of(checkpoint, model, tokenizer), common()
     return _write_files(source, place, shared.numbers(len(source.files)), shared.see)
 
 
 def _common(step: int) -> dict[str, Any]:
-    """What Bridge keeps beside the tensors; it will not load without the last."""
-    # Each layer is a part of one tensor (Bridge's _build_sharded_state_dict_metadata).
+    """Return what Bridge stores next to the tensors; it does not load a checkpoint without ``content_metadata``."""
+    # Layers are stacked into one tensor (Bridge's _build_sharded_state_dict_metadata).
     content = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
     return {"checkpoint_version": 3.0, "iteration": step, "content_metadata": content}
 
 
 def _extra_states(layers: int) -> dict[str, torch.Tensor]:
-    """Empty states of Transformer Engine's modules: where it is there, Bridge will not load without them.
+    """Return empty extra states of Transformer Engine's modules: if it is installed, Bridge does not load without them.
 
     The names are those of ``ShardedObject.unique_key`` (megatron/core/dist_checkpointing/mapping.py). A model that has
     no such state does not ask for it.
@@ -116,14 +117,14 @@ def _extra_states(layers: int) -> dict[str, torch.Tensor]:
 
 
 def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Settings, final: Path) -> None:
-    """The small files: tokenizer, configuration, counts of a training, and which checkpoint is the newest."""
+    """Write the small files: tokenizer, configuration, counts of a training, and which checkpoint is the newest."""
     (place / TOKENIZER).mkdir(exist_ok=True)
     for file in sorted(tokenizer.iterdir()):
         if file.is_file() and file.name.startswith(TOKENIZER_FILES):
             shutil.copyfile(file, place / TOKENIZER / file.name)
     run_config = {
         "model": settings,
-        # Nothing of a training is here to go on with.
+        # There is no training state to resume from.
         "checkpoint": {"save_optim": False, "save_rng": False, "fully_parallel_save": True},
         "tokenizer": {
             "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
@@ -138,7 +139,7 @@ def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Sett
 
 
 def _train_state(step: int) -> dict[str, torch.Tensor]:
-    """As ``TrainState.state_dict`` of megatron/bridge/training/state.py."""
+    """Return what ``TrainState.state_dict`` of megatron/bridge/training/state.py would return."""
     counts = ("consumed_train_samples", "skipped_train_samples", "consumed_valid_samples")
     return {
         "step": torch.tensor(step, dtype=torch.int32),

@@ -16,20 +16,20 @@ from nemo_adapt.progress import say
 @dataclass
 class ExportBridgeConfig:
     checkpoint: str = ""
-    """Folder of a complete Megatron checkpoint, or of several: then the newest."""
+    """Folder of a complete Megatron checkpoint, or of several, of which the newest is taken."""
     model: str = ""
     """The model's Hugging Face folder, or that of the base it was extended from, for its config.json."""
     tokenizer: str = ""
     """Folder of the tokenizer: the extended one with its token_map.json, or that of the model itself."""
     out: str = ""
-    """Folder that is made."""
+    """Folder to create."""
     pad_vocab_to: int = 1
     """Bridge pads the tables to a multiple of this times TP when it builds the model (128 is usual on GPUs). Bridge 0.3
     keeps the padded rows when it exports to Hugging Face; 1 adds none at TP=1."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for missing words, and for what is no checkpoint, model or tokenizer."""
+    """Run the command. ``UserError`` for missing settings, and for a wrong checkpoint, model or tokenizer."""
     config = recipes.parse(ExportBridgeConfig, words)
     recipes.require("export-bridge", config, ("checkpoint", "model", "tokenizer", "out"))
     if config.pad_vocab_to < 1:
@@ -37,7 +37,7 @@ def main(words: list[str]) -> None:
     model, tokenizer = Path(config.model), Path(config.tokenizer)
     if not tokenizer.is_dir():
         raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
-    # What is wrong is said before anything is hashed.
+    # Check the inputs before hashing them.
     checkpoint = bridge.Source.of(Path(config.checkpoint), model, tokenizer).opened.folder
     inputs = {"checkpoint": [checkpoint], "model": [model], "tokenizer": [tokenizer]}
     stage = artifact.Stage("export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps=True)

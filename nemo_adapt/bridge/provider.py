@@ -1,6 +1,6 @@
-"""A model's settings as Megatron-Bridge's model provider takes them, in the form in which Bridge writes them to YAML.
+"""A model's settings in the form of Megatron-Bridge's model providers, as Bridge writes them to YAML.
 
-Each family's provider is the one that Bridge's own conversion makes from its config.json
+Each family's provider is the one that Bridge's own conversion creates from its config.json
 (megatron/bridge/models/conversion/model_bridge.py and the files beside it, 0.3.1).
 """
 
@@ -21,22 +21,22 @@ PROVIDERS = {
     "qwen2": GPT,
     "qwen3": GPT,
 }
-"""Family -> Bridge's class. Its others (Gemma) need Transformer Engine to be built at all."""
+"""Family -> Bridge's class. Its others (Gemma) cannot be built without Transformer Engine."""
 ACTIVATIONS = {"silu": "torch.nn.functional.silu"}
 MEGATRON_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-"""What megatron-core's Llama 3 rotary positions take for granted (rotary_pos_embedding.py)."""
+"""Values that megatron-core's Llama 3 rotary positions assume (rotary_pos_embedding.py)."""
 
 
 def named(target: str) -> Settings:
-    """A Python object by its name, as Bridge's YAML has it."""
+    """Return a reference to a Python object by its name, in the form of Bridge's YAML."""
     return {"_target_": target, "_call_": False}
 
 
 def provider(family: Family, shape: Shape, dtype: torch.dtype, pad_vocab_to: int = 1) -> Settings:
-    """The provider of a model of ``shape``, whose weights are ``dtype``, for one rank.
+    """Return the provider of a model of ``shape``, whose weights are ``dtype``, for one rank.
 
-    Its tables are padded to a multiple of ``pad_vocab_to`` times TP when it is built: Bridge does it, and reads a
-    checkpoint that has no padded rows. ``UserError`` for a model that Bridge does not have, or has otherwise.
+    Bridge pads its tables to a multiple of ``pad_vocab_to`` times TP when it builds the model, and reads checkpoints
+    without padded rows. ``UserError`` for a model that Bridge does not have, or implements differently.
     """
     if family.name not in PROVIDERS:
         raise UserError(f"Megatron-Bridge: {family.name} models are not covered (covered: {', '.join(PROVIDERS)})")
@@ -64,7 +64,7 @@ def provider(family: Family, shape: Shape, dtype: torch.dtype, pad_vocab_to: int
         "rotary_percent": shape.rotary.share,
         **_scaling(shape.rotary.scaling),
         "qk_layernorm": bool(shape.qk_norm),
-        # As Bridge converts it: Transformer Engine then lets a token see one more than transformers does.
+        # As in Bridge's conversion: with it Transformer Engine lets a token see one more than transformers.
         **({"window_size": [shape.windows[0], 0], "cp_comm_type": "a2a"} if shape.windows else {}),
         "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
@@ -76,7 +76,7 @@ def provider(family: Family, shape: Shape, dtype: torch.dtype, pad_vocab_to: int
 
 
 def precision(dtype: torch.dtype) -> Settings:
-    """The provider's settings of a dtype."""
+    """Return the provider's settings for a dtype."""
     return {
         "params_dtype": named(str(dtype)),
         "pipeline_dtype": named(str(dtype)),

@@ -1,7 +1,7 @@
 """A run's training as a recipe of Megatron-Bridge: its ``ConfigContainer``, as YAML and as Python.
 
-Both are written from the same nested settings, in which ``_target_`` names a class and the rest are its arguments, as
-Bridge's YAML has it (megatron/bridge/training/config.py, 0.3.1).
+Both are written from the same nested settings, in which ``_target_`` names a class and the other keys are its
+arguments, as in Bridge's YAML (megatron/bridge/training/config.py, 0.3.1).
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from nemo_adapt.vocab import padded_rows
 CONFIG = "megatron.bridge.training.config"
 STYLES = {"wsd": "WSD"}
 TORCH = "torch"
-"""What begins so is called by its whole name."""
+"""Names with this prefix are written in full in the Python file, not imported from their module."""
 HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
 
     torchrun --nproc-per-node={ranks} {file}
@@ -39,20 +39,20 @@ if __name__ == "__main__":
 
 
 @dataclass(frozen=True)
-class Places:
-    """What the recipe reads and writes, all absolute."""
+class RecipePaths:
+    """Absolute paths of what the recipe reads and writes."""
 
     start: Path
     """The resized model as Bridge's checkpoint."""
     tokenizer: Path
     data: list[tuple[Path, float]]
-    """Prefixes of Megatron's datasets, and their shares of the tokens."""
+    """Prefixes of Megatron's datasets, each with its share of the tokens."""
     out: Path
     """Gets Bridge's checkpoints, its data cache and its logs."""
 
 
 def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
-    """The one phase of a training that Bridge can do; ``UserError`` for what it has not."""
+    """Return a training's only phase if Bridge can run it; ``UserError`` for anything that Bridge does not support."""
     if len(plan) != 1 or plan[0].train != ALL:
         what = ", ".join(phase.train for phase in plan)
         raise UserError(
@@ -62,12 +62,12 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
     alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False}
     for key, value in alone.items():
         if getattr(train, key) != value:
-            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has nothing like it in Megatron-Bridge")
+            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has no equivalent in Megatron-Bridge")
     return plan[0]
 
 
-def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, places: Places) -> Settings:
-    """The ``ConfigContainer`` of the training of ``phase``, of a model of ``shape`` (with the extended vocabulary)."""
+def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, paths: RecipePaths) -> Settings:
+    """Return the ``ConfigContainer`` for training ``phase`` with a model of ``shape`` (extended vocabulary)."""
     train = config.train
     return {
         "_target_": f"{CONFIG}.ConfigContainer",
@@ -98,17 +98,17 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "grad_reduce_in_fp32": True,
             "use_distributed_optimizer": train.distributed_optimizer,
         },
-        "dataset": _dataset(train, places),
+        "dataset": _dataset(train, paths),
         "tokenizer": {
             "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
             "tokenizer_type": "HuggingFaceTokenizer",
-            "tokenizer_model": str(places.tokenizer),
+            "tokenizer_model": str(paths.tokenizer),
         },
         "checkpoint": {
             "_target_": f"{CONFIG}.CheckpointConfig",
-            "pretrained_checkpoint": str(places.start),
-            "load": str(places.out / "checkpoints"),
-            "save": str(places.out / "checkpoints"),
+            "pretrained_checkpoint": str(paths.start),
+            "load": str(paths.out / "checkpoints"),
+            "save": str(paths.out / "checkpoints"),
             "save_interval": train.save_every,
             "most_recent_k": train.keep,
             "async_save": train.async_save,
@@ -118,17 +118,17 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
         "logger": {
             "_target_": f"{CONFIG}.LoggerConfig",
             "log_interval": train.log_every,
-            "tensorboard_dir": str(places.out / "tensorboard"),
+            "tensorboard_dir": str(paths.out / "tensorboard"),
         },
         "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
     }
 
 
 def schedule(phase: PhaseConfig, train: TrainConfig) -> Settings:
-    """The learning rates of ``train/setup.py``, step by step the same where there is a warm-up.
+    """Return the learning rates of ``train/setup.py``, the same at every step if there is a warm-up.
 
-    Here a schedule moves on before a step of the optimizer, in Bridge after it. So with W steps of warm-up and D of
-    decay Bridge gets W - 1 and D - 1, and begins at the rate of our first step, 1/W of the peak.
+    Our schedule advances before a step of the optimizer, Bridge's after it. So with W steps of warm-up and D of decay,
+    Bridge gets W - 1 and D - 1, and begins at the rate of our first step, 1/W of the peak.
     """
     warmup = min(phase.steps - 1, round(train.warmup_share * phase.steps))
     earlier = 1 if warmup else 0
@@ -148,7 +148,7 @@ def schedule(phase: PhaseConfig, train: TrainConfig) -> Settings:
 
 
 def _model(config: Config, family: Family, shape: Shape) -> Settings:
-    """The provider for the run's layout. Rows are padded to a multiple of TP, no further: padded ones take part."""
+    """Return the provider for the run's layout; only TP adds padded rows, as they take part in Bridge's softmax."""
     parallel, train, dtype = config.parallel, config.train, DTYPES[config.train.precision]
     return {
         **provider(family, shape, dtype),
@@ -169,15 +169,15 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
     }
 
 
-def _dataset(train: TrainConfig, places: Places) -> Settings:
-    """The same blend in the same order."""
-    prefixes, shares = [str(prefix) for prefix, _ in places.data], [share for _, share in places.data]
+def _dataset(train: TrainConfig, paths: RecipePaths) -> Settings:
+    """Return the settings of the same blend in the same order."""
+    prefixes, shares = [str(prefix) for prefix, _ in paths.data], [share for _, share in paths.data]
     return {
         "_target_": f"{CONFIG}.GPTDatasetConfig",
         "seq_length": train.seq_length,
         "random_seed": train.seed,
         "blend_per_split": [[prefixes, shares], None, None],
-        "path_to_cache": str(places.out / "cache"),
+        "path_to_cache": str(paths.out / "cache"),
         "reset_position_ids": False,
         "reset_attention_mask": False,
         "eod_mask_loss": train.mask_document_ends,
@@ -187,7 +187,7 @@ def _dataset(train: TrainConfig, places: Places) -> Settings:
 
 
 def python(settings: Settings, title: str, file: str, ranks: int) -> str:
-    """The same as a Python file with a function ``recipe``."""
+    """Return the settings as a Python file with a function ``recipe``."""
     found: dict[str, set[str]] = defaultdict(set)
     for target in _targets(settings):
         module, _, name = target.rpartition(".")
@@ -211,13 +211,13 @@ def _targets(value: Any) -> Iterator[str]:
 
 
 def _short(value: Settings) -> str:
-    """What an object is called in the file."""
+    """Return an object's name in the Python file."""
     target = str(value["_target_"])
     return target if target.startswith(TORCH) else target.rpartition(".")[2]
 
 
 def _expression(value: Any, indent: int) -> str:
-    """A value as Python writes it; ``indent``: columns before the line it begins in."""
+    """Return a value as Python source; ``indent``: columns before the line in which it begins."""
     if not isinstance(value, dict):
         return repr(value)
     if value.get("_call_") is False:

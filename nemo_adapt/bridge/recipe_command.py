@@ -1,9 +1,9 @@
-"""``nemo-adapt nemo-recipe``: the training of a run as a recipe of Megatron-Bridge, with all that it reads.
+"""``nemo-adapt nemo-recipe``: the training of a run as a recipe of Megatron-Bridge, with everything it reads.
 
     nemo-adapt nemo-recipe recipe=my_turkish.yaml [key=value ...] [out=FOLDER]
 
-Does the stages before training (those that are finished are skipped) and writes to ``out`` (``runs/NAME/nemo``):
-``start/``, the resized model as Bridge's checkpoint; ``recipe.py`` and ``recipe.yaml``.
+Runs the stages before training (finished ones are skipped) and writes to ``out`` (``runs/NAME/nemo``): ``start/``, the
+resized model as Bridge's checkpoint; ``recipe.py`` and ``recipe.yaml``.
 """
 
 import shutil
@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from nemo_adapt import families, mixture, pipeline, ranks, recipes
 from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
-from nemo_adapt.bridge.recipe import Places, container, only_phase, python
+from nemo_adapt.bridge.recipe import RecipePaths, container, only_phase, python
 from nemo_adapt.checkpoint.layout import TRACKER
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
@@ -34,7 +34,7 @@ START = "start"
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for a run that Bridge cannot do, before anything is made."""
+    """Run the command. ``UserError``, before anything is written, for a run that Bridge cannot do."""
     given = [word.partition("=")[2] for word in words if word.startswith("out=")]
     config = recipes.of_words([word for word in words if not word.startswith("out=")])
     if ranks.already_started():
@@ -55,21 +55,21 @@ def main(words: list[str]) -> None:
 
 
 def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path) -> None:
-    """Write the recipe and the checkpoint that it starts from; what it needs of the run is finished."""
+    """Write the recipe and the checkpoint that it starts from; the run's stages before training must be finished."""
     tokenizer = run["tokenizer"]
     folders = {name: run[f"data/{name}"] for name in text_sets(config)}
     plan = phases(config, mixture.bytes_per_token(config, folders))
     shares = mixture.token_shares(config, folders)
     data = [((folders[name] / name).resolve(), share) for name, share in shares.items()]
-    places = Places((out / START).resolve(), tokenizer.resolve(), data, out.resolve())
+    paths = RecipePaths((out / START).resolve(), tokenizer.resolve(), data, out.resolve())
     shape = replace(base, vocab=rows_with(base, tokenizer))
-    settings = container(config, family, shape, only_phase(plan, config.train), places)
+    settings = container(config, family, shape, only_phase(plan, config.train), paths)
     partial = out / f"{START}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, partial, final=places.start)
-    shutil.rmtree(places.start, ignore_errors=True)
-    partial.rename(places.start)
+    checkpoint.write(run["resize"], Path(config.model.path), tokenizer, partial, final=paths.start)
+    shutil.rmtree(paths.start, ignore_errors=True)
+    partial.rename(paths.start)
     (out / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     text = python(settings, config.run.name, "recipe.py", config.parallel.ranks)
     (out / "recipe.py").write_text(text, encoding="utf-8")

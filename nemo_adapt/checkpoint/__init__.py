@@ -1,4 +1,4 @@
-"""Megatron distributed checkpoints (``torch_dist``): written and read a piece at a time, no model built.
+"""Megatron distributed checkpoints (``torch_dist``), written and read piece by piece without building a model.
 
 The format is PyTorch's distributed checkpoint (DCP) plus two small files, ``common.pt`` and ``metadata.json``
 (megatron/core/dist_checkpointing/strategies/torch.py).

@@ -1,4 +1,4 @@
-"""What of a checkpoint is not sharded, in the file where every megatron-core finds it."""
+"""The unsharded part of a checkpoint, in the file where every version of megatron-core finds it."""
 
 import io
 from pathlib import Path
@@ -10,12 +10,12 @@ from nemo_adapt.checkpoint.whole import COMMON
 
 
 def write_common(checkpoint: Path) -> None:
-    """Put ``common.pt`` beside the files of a checkpoint that was saved without it; for one rank alone.
+    """Write ``common.pt`` next to the files of a checkpoint that was saved without it; on one rank only.
 
-    Since megatron-core 0.19 what it holds lies among the tensors (dist_checkpointing/serialization.py), where those
-    before do not look; all of them read the file if it is there.
+    Since megatron-core 0.19 its contents are stored with the tensors (dist_checkpointing/serialization.py), where
+    earlier versions do not look; all versions read the file if it exists.
     """
     if not (checkpoint / COMMON).exists():
-        contents = io.BytesIO()  # of a file torch says in its own way that it could not be written
+        contents = io.BytesIO()  # written below: to a file, torch.save would hide an OSError
         torch.save(dist_checkpointing.load_common_state_dict(str(checkpoint)), contents)
         (checkpoint / COMMON).write_bytes(contents.getbuffer())

@@ -1,4 +1,4 @@
-"""A model's tensors as they stand in a checkpoint, as pieces to be written to another: whoever wrote it, no padding."""
+"""A checkpoint's tensors as pieces to write into another one, without padded rows, whoever wrote it."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +12,7 @@ from nemo_adapt.families.family import TABLES, Entry
 
 
 def pieces(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[Piece]:
-    """The tensors of ``table`` in pieces of at most ``chunk_bytes`` (or one row); rows beyond theirs are left behind.
+    """Yield the tensors of ``table`` in pieces of at most ``chunk_bytes`` (but at least one row), without padded rows.
 
     ``UserError`` for a tensor that is missing or has another shape.
     """
@@ -31,7 +31,7 @@ def pieces(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int
 
 
 def check(opened: Checkpoint, entry: Entry, layers: int) -> None:
-    """``UserError`` unless the checkpoint has the tensor; tables may have more rows, which are padding."""
+    """Raise ``UserError`` unless the checkpoint has the tensor; tables may have more rows, which are padding."""
     size = opened.sizes.get(entry.key)
     if size is None:
         raise UserError(f"{opened.folder}: tensor {entry.key} is missing; is it a checkpoint of this model?")

@@ -1,7 +1,7 @@
-"""Where the checkpoint lies in a folder of checkpoints as Megatron-LM and Megatron-Bridge lay it out.
+"""Finding the checkpoint in a folder of checkpoints as Megatron-LM and Megatron-Bridge lay it out.
 
-A training of theirs has ``iter_0001000`` for each checkpoint (or ``release``), and beside them a file that names the
-newest (megatron/training/checkpointing.py; megatron/bridge/training/utils/checkpoint_utils.py).
+Their trainings have a folder ``iter_0001000`` for each checkpoint (or ``release``), and a file beside them that names
+the newest (megatron/training/checkpointing.py; megatron/bridge/training/utils/checkpoint_utils.py).
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ RELEASE = "release"
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """``folder`` itself where it is a checkpoint, or the one that its tracker file names, or its newest.
+    """Return ``folder`` itself if it is a checkpoint, else the one that its tracker file names, else its newest.
 
-    ``UserError`` where there is none.
+    ``UserError`` if there is none.
     """
     if (folder / METADATA).is_file():
         return folder

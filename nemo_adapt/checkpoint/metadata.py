@@ -1,8 +1,8 @@
-"""What a ``torch_dist`` checkpoint says of its tensors: their sizes, dtypes, and the boxes in which they are stored.
+"""The metadata of a ``torch_dist`` checkpoint: sizes and dtypes of its tensors, and the boxes in which they are stored.
 
-PyTorch keeps this as a pickle (``.metadata``, torch/distributed/checkpoint/metadata.py). Here a pickle may make nothing
-but sizes, dtypes and objects that only hold what they are given: it runs no code, and needs none of PyTorch's
-distributed modules, whose import takes as long as copying a gigabyte.
+PyTorch keeps it as a pickle (``.metadata``, torch/distributed/checkpoint/metadata.py). Here unpickling creates only
+sizes, dtypes and inert objects: it runs no code, and needs none of PyTorch's distributed modules, whose import takes as
+long as copying a gigabyte.
 """
 
 import bisect
@@ -19,26 +19,27 @@ import torch
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING
 
-Place = tuple[int, ...]
+Dims = tuple[int, ...]
+"""An offset or a size, by dimension."""
 ONE_LAYER = re.compile(r"(decoder\.layers\.)(\d+)\.(.+)")
 
 
 class Damaged(UserError):
-    """A file of a checkpoint is not there, or not whole."""
+    """A file of a checkpoint is missing or damaged."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stored box of a tensor, and where the record lies that ``torch.save`` wrote of it."""
+    """A stored box of a tensor, and where in ``file`` the archive is that ``torch.save`` wrote of it, in bytes."""
 
-    offset: Place
-    size: Place
+    offset: Dims
+    size: Dims
     file: str
     begin: int
     length: int
 
-    def overlap(self, offset: Place, size: Place) -> tuple[Place, Place] | None:
-        """Where a box meets this one: offset and size, in the tensor; ``None`` if nowhere."""
+    def overlap(self, offset: Dims, size: Dims) -> tuple[Dims, Dims] | None:
+        """Return the offset (in the tensor) and size of a box's intersection with this one; ``None`` if it is empty."""
         begin = tuple(map(max, self.offset, offset))
         end = (min(a + b, c + d) for a, b, c, d in zip(self.offset, self.size, offset, size, strict=True))
         lengths = tuple(stop - start for start, stop in zip(begin, end, strict=True))
@@ -47,9 +48,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class TensorChunks:
-    """A tensor of the checkpoint; ``chunks`` by their offsets."""
+    """A tensor of the checkpoint; ``chunks`` are sorted by offset."""
 
-    size: Place
+    size: Dims
     dtype: torch.dtype
     chunks: list[Chunk]
 
@@ -61,8 +62,8 @@ class TensorChunks:
     def _tallest(self) -> int:
         return max(chunk.size[0] for chunk in self.chunks)
 
-    def near(self, offset: Place, size: Place) -> list[Chunk]:
-        """The chunks that may meet a box, by their first dimension."""
+    def near(self, offset: Dims, size: Dims) -> list[Chunk]:
+        """Return the chunks that may intersect a box, judged by the first dimension."""
         if not offset:
             return self.chunks
         first = bisect.bisect_right(self._starts, offset[0] - self._tallest)
@@ -70,29 +71,30 @@ class TensorChunks:
 
 
 def read_metadata(path: Path) -> dict[str, TensorChunks]:
-    """The tensors of a checkpoint by key, as ``plain_keys`` has them; ``Damaged`` when the file is damaged or of
-    another kind."""
+    """Return a checkpoint's tensors by key (``plain_keys``); ``Damaged`` if the file is missing or damaged."""
     try:
         with path.open("rb") as stream:
             found = _Unpickler(stream).load()
-        lies = {
-            (index.fqn, tuple(getattr(index, "offset", None) or ())): lie for index, lie in found.storage_data.items()
+        records = {
+            (index.fqn, tuple(getattr(index, "offset", None) or ())): where
+            for index, where in found.storage_data.items()
         }
         tensors = {
-            key: _tensor(key, entry, lies)
+            key: _tensor(key, entry, records)
             for key, entry in found.state_dict_metadata.items()
             if hasattr(entry, "chunks")  # others are objects, stored as bytes
         }
         return plain_keys(tensors)
-    except Exception:  # a pickle with any other byte may raise anything
+    except Exception:  # unpickling damaged bytes may raise anything
         raise Damaged(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read") from None
 
 
 def plain_keys(tensors: dict[str, TensorChunks]) -> dict[str, TensorChunks]:
-    """The tensors under the keys that Megatron's own models have, with the layers as their first dimension.
+    """Return the tensors under the keys of Megatron's own models, with the layers stacked as the first dimension.
 
-    What wraps a model may put a prefix before its keys (``module.`` in NeMo 2's checkpoints). Where layers may differ,
-    Megatron stores each by itself (``decoder.layers.3.mlp...``). Keys of optimizers stay.
+    A wrapper may have added a prefix to the keys (``module.`` in NeMo 2's checkpoints). If layers may differ, Megatron
+    stores each separately (``decoder.layers.3.mlp...``); such layers are left out if sizes or dtypes differ or one is
+    missing. Keys of optimizer states are not changed.
     """
     table = min((key for key in tensors if key.endswith(EMBEDDING)), key=len, default=EMBEDDING)
     prefix = table.removesuffix(EMBEDDING)
@@ -112,7 +114,7 @@ def plain_keys(tensors: dict[str, TensorChunks]) -> dict[str, TensorChunks]:
 
 
 def _stacked(parts: list[TensorChunks]) -> TensorChunks:
-    """Equal tensors, one of each layer, as one."""
+    """Stack equal tensors, one of each layer, into one."""
     chunks = [
         replace(chunk, offset=(layer, *chunk.offset), size=(1, *chunk.size))
         for layer, part in enumerate(parts)
@@ -121,19 +123,19 @@ def _stacked(parts: list[TensorChunks]) -> TensorChunks:
     return TensorChunks((len(parts), *parts[0].size), parts[0].dtype, chunks)
 
 
-def _tensor(key: str, entry: Any, lies: dict[tuple[str, Place], Any]) -> TensorChunks:
+def _tensor(key: str, entry: Any, records: dict[tuple[str, Dims], Any]) -> TensorChunks:
     chunks = []
     for chunk in entry.chunks:
-        lie = lies[key, tuple(chunk.offsets)]
-        chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), lie.relative_path, lie.offset, lie.length))
+        where = records[key, tuple(chunk.offsets)]
+        chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), where.relative_path, where.offset, where.length))
     dtype = entry.properties.state[0]
     if not isinstance(dtype, torch.dtype):
         raise TypeError
     return TensorChunks(tuple(entry.size), dtype, sorted(chunks, key=lambda chunk: chunk.offset))
 
 
-class _Held:
-    """Stands for every class that a pickle names: it holds the state that it is given and does nothing."""
+class _Inert:
+    """Placeholder for every class that a pickle names: it stores the state that it is given and does nothing."""
 
     state: Any = None
 
@@ -149,4 +151,4 @@ class _Held:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = getattr(torch, name, None) if module == "torch" else None
-        return known if isinstance(known, torch.dtype) or known is torch.Size else _Held
+        return known if isinstance(known, torch.dtype) or known is torch.Size else _Inert

@@ -1,7 +1,7 @@
-"""Parts of a parameter that are no rows: elements from one to another, as rectangles that a checkpoint can hold.
+"""Element ranges of a parameter, which need not be whole rows, as rectangles that a checkpoint can store.
 
-The distributed optimizer cuts the parameters, one after the other, into as many equal stretches as there are ranks, so
-that a rank's part of a matrix begins and ends somewhere within a row. A checkpoint knows rectangles alone.
+The distributed optimizer concatenates the parameters and cuts them into as many equal ranges as there are ranks, so
+that a rank's part of a matrix can begin and end within a row. A checkpoint stores only rectangles.
 """
 
 import math
@@ -13,13 +13,13 @@ from megatron.core.dist_checkpointing import ShardedTensor
 from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory
 
 Rectangle = tuple[tuple[int, ...], tuple[int, ...]]
-"""Where a rectangle begins and its shape, by axis."""
+"""Offset and shape of a rectangle, by axis."""
 
 
 def rectangles(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Rectangle]:
-    """The rectangles that elements ``start`` to ``stop`` of a tensor of ``shape`` are, in the order of elements.
+    """Yield the rectangles that make up elements ``start`` to ``stop`` of a tensor of ``shape``, in element order.
 
-    Of a matrix these are at most three: the end of a row, whole rows, and the beginning of a row.
+    In a matrix they are at most three: the end of a row, whole rows, and the beginning of a row.
     """
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     while start < stop:
@@ -31,11 +31,11 @@ def rectangles(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Rectan
 
 
 def sharded_parts(whole: Any, name: str, start: int, values: torch.Tensor) -> list[ShardedTensor]:
-    """``values``, from element ``start`` of a parameter on, as parts of the tensor ``name`` of a checkpoint.
+    """Return ``values``, which begin at element ``start`` of a parameter, as shards of the checkpoint tensor ``name``.
 
-    ``whole`` is the parameter's own ``ShardedTensor``, or the factory of those that it consists of (a gate and what it
-    is multiplied with are one parameter). Parts are views of ``values``, in their order. No other rank of the DP group
-    has them, so that none is another's replica there.
+    ``whole`` is the parameter's own ``ShardedTensor``, or the factory of those that it consists of (gate and up
+    projection are one parameter). The shards are views of ``values``, in order. Each is its own main replica, as no
+    other rank of the DP group has the same elements.
     """
     found, stop = [], start + len(values)
     for piece in whole.build() if isinstance(whole, ShardedTensorFactory) else [whole]:

@@ -1,4 +1,4 @@
-"""Read boxes of tensors from a ``torch_dist`` checkpoint without building a model, and no byte that is not wanted."""
+"""Read boxes of tensors from a ``torch_dist`` checkpoint without building a model, and only the bytes needed."""
 
 import io
 import itertools
@@ -13,19 +13,19 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from nemo_adapt.checkpoint.layout import checkpoint_in
-from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Place, read_metadata
+from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Dims, read_metadata
 from nemo_adapt.checkpoint.whole import METADATA
 from nemo_adapt.errors import UserError
 
 LOCAL_HEADER = b"PK\x03\x04"
-"""What a record of a zip archive begins with."""
+"""The signature at the beginning of a record in a zip archive."""
 
 
 class Checkpoint:
     """An opened checkpoint folder: ``sizes`` and ``dtypes`` by key, and ``read`` for any box of any tensor.
 
-    ``folder`` may hold several (``layout.checkpoint_in``). Keys are those that we write, whoever wrote the checkpoint
-    (``metadata.plain_keys``). ``UserError`` when there is no complete checkpoint.
+    ``folder`` may contain several checkpoints (``layout.checkpoint_in``). Keys are the ones that we write, whoever
+    wrote the checkpoint (``metadata.plain_keys``). ``UserError`` if there is no complete checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,42 +37,48 @@ class Checkpoint:
         self.bytes_read = 0
 
     def read(self, key: str, offset: tuple[int, ...], size: tuple[int, ...]) -> torch.Tensor:
-        """The box of ``size`` at ``offset`` of tensor ``key``, on the CPU, in its stored dtype."""
+        """Return the box of ``size`` at ``offset`` of tensor ``key``, on the CPU, in its stored dtype.
+
+        ``UserError`` if the checkpoint does not contain all of it.
+        """
         out = torch.empty(size, dtype=self.dtypes[key])
         parts = [(chunk, chunk.overlap(offset, size)) for chunk in self._tensors[key].near(offset, size)]
-        met = [(chunk, *overlap) for chunk, overlap in parts if overlap is not None]
-        if sum(math.prod(lengths) for _, _, lengths in met) != out.numel():
+        overlapping = [(chunk, *overlap) for chunk, overlap in parts if overlap is not None]
+        if sum(math.prod(lengths) for _, _, lengths in overlapping) != out.numel():
             raise UserError(f"{self.folder}: tensor {key} {self.sizes[key]} has no box {size} at {offset}")
-        for chunk, begin, lengths in met:
-            part = self._stored(chunk).read(_less(begin, chunk.offset), lengths, out.dtype)
+        for chunk, begin, lengths in overlapping:
+            part = self._stored(chunk).read(_relative(begin, chunk.offset), lengths, out.dtype)
             self.bytes_read += part.numel() * part.element_size()
             if part.shape == out.shape:
                 return part
-            box_of(out, _less(begin, offset), lengths).copy_(part)
+            box_of(out, _relative(begin, offset), lengths).copy_(part)
         return out
 
     def examine(self, *keys: str) -> None:
-        """``Damaged`` that names the first file in which a stored box cannot be found, of tensors ``keys`` or of all.
-        Reads where boxes lie, not their numbers."""
+        """Check that the stored boxes of tensors ``keys`` (or of all) can be located; ``Damaged`` names the first bad
+        one.
+
+        Reads only the headers, not the data.
+        """
         for key in keys or self._tensors:
             for chunk in self._tensors[key].chunks:
                 self._stored(chunk)
 
     def _stored(self, chunk: Chunk) -> "Stored":
-        """Where the numbers of a stored box lie; found once."""
+        """Locate the data of a stored box, once."""
         if chunk not in self._known:
             found = find(self.folder / chunk.file, chunk.begin, chunk.length)
-            # A layer that was stored by itself is a box of all layers here: the same numbers in the same order.
+            # A layer stored separately is here a box of the stacked tensor: the same data with one more dimension.
             is_same = math.prod(found.shape) == math.prod(chunk.size)
             self._known[chunk] = replace(found, shape=chunk.size) if is_same else found
         return self._known[chunk]
 
     def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
-        """Rows ``start`` to ``stop`` of a table."""
+        """Return rows ``start`` to ``stop`` of a table."""
         return self.layer_rows(key, start, stop, None)
 
     def layer_rows(self, key: str, start: int, stop: int, layer: int | None) -> torch.Tensor:
-        """Rows of one layer's part of a tensor; ``None``: the tensor is not one of layers."""
+        """Return rows of one layer's part of a tensor; ``layer`` ``None``: the tensor is not stacked."""
         if layer is None:
             rest = self.sizes[key][1:]
             return self.read(key, (start, *(0 for _ in rest)), (stop - start, *rest))
@@ -82,19 +88,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Stored:
-    """One stored box of a tensor: its file, the place of its first byte there, and its shape."""
+    """A stored box of a tensor: its file, the position of its first data byte there, and its shape."""
 
     file: Path
     position: int
     shape: tuple[int, ...]
 
     def read(self, offset: tuple[int, ...], size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A part of the box. Dimensions that are wanted whole, at the end, are read together."""
+        """Read a part of the box. Trailing dimensions that are wanted completely are read in one go."""
         out = torch.empty(size, dtype=dtype)
         whole = len(self.shape)
         while whole and size[whole - 1] == self.shape[whole - 1]:
             whole -= 1
-        ahead = max(0, whole - 1)  # dimensions of which each index is read by itself
+        ahead = max(0, whole - 1)  # leading dimensions, read index by index
         flat: Any = out.view(-1).view(torch.uint8).numpy()
         run = math.prod(size[ahead:]) * dtype.itemsize
         steps = [math.prod(self.shape[d + 1 :]) * dtype.itemsize for d in range(len(self.shape))]
@@ -112,22 +118,22 @@ class Stored:
 
 
 def box_of(tensor: torch.Tensor, offsets: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
-    """A view of a part of a tensor."""
+    """Return a view of a box of a tensor."""
     for dimension, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
         tensor = tensor.narrow(dimension, offset, length)
     return tensor
 
 
-def _less(places: Place, begin: Place) -> Place:
-    """Places counted from ``begin``."""
-    return tuple(place - first for place, first in zip(places, begin, strict=True))
+def _relative(offset: Dims, begin: Dims) -> Dims:
+    """Return ``offset`` relative to ``begin``."""
+    return tuple(at - first for at, first in zip(offset, begin, strict=True))
 
 
 def find(file: Path, offset: int, length: int) -> Stored:
-    """Where the numbers of a tensor lie that ``torch.save`` wrote into ``file`` at ``offset``.
+    """Locate the data of a tensor that ``torch.save`` wrote into ``file`` at ``offset``.
 
-    The zip archive that ``torch.save`` makes holds them uncompressed in one record. ``Damaged`` for a file that is
-    cut short, and for a tensor that was not saved as a contiguous one of its own, which Megatron never does.
+    ``torch.save`` makes a zip archive with the data uncompressed in one record. ``Damaged`` for a file that is missing
+    or cut short, and for a tensor that is not contiguous with a storage of its own, which Megatron never writes.
     """
     if not file.is_file():
         raise Damaged(f"{file} is missing; the checkpoint is not complete")
@@ -144,7 +150,7 @@ def find(file: Path, offset: int, length: int) -> Stored:
             is_there = mark == LOCAL_HEADER and stream.read(name) == record.orig_filename.encode()
             if not is_there or begin + record.file_size > length:
                 raise ValueError
-        except Exception:  # a pickle with any other byte may raise anything
+        except Exception:  # unpickling damaged bytes may raise anything
             raise Damaged(f"{file} is cut short or damaged at byte {offset}; the checkpoint cannot be read") from None
         if (
             not shape.is_contiguous()
@@ -157,30 +163,30 @@ def find(file: Path, offset: int, length: int) -> Stored:
 
 
 class Slice(io.RawIOBase):
-    """A range of bytes of an open file as a file of its own."""
+    """A byte range of an open file as a file of its own."""
 
     def __init__(self, stream: BinaryIO, offset: int, length: int) -> None:
         self.stream, self.offset, self.length, self.at = stream, offset, length, 0
 
     def readable(self) -> bool:
-        """It is for reading."""
+        """Return true."""
         return True
 
     def seekable(self) -> bool:
-        """It can go anywhere."""
+        """Return true."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the range."""
+        """Set the position relative to the range, and return it."""
         self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.length}[whence]
         return self.at
 
     def tell(self) -> int:
-        """The place in the range."""
+        """Return the position relative to the range."""
         return self.at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer``, as far as the range goes."""
+        """Fill ``buffer`` up to the end of the range; return the number of bytes."""
         self.stream.seek(self.offset + self.at)
         data = self.stream.read(min(len(buffer), max(0, self.length - self.at)))
         buffer[: len(data)] = data

@@ -1,7 +1,7 @@
-"""Write a ``torch_dist`` checkpoint lazily: each piece is made when it is written and freed at once.
+"""Write a ``torch_dist`` checkpoint lazily: each piece is computed when it is written, and freed at once.
 
 The format is PyTorch's distributed checkpoint (torch/distributed/checkpoint/filesystem.py) with Megatron's
-``common.pt`` and ``metadata.json`` beside it.
+``common.pt`` and ``metadata.json`` next to it.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ BACKEND = {
 
 @dataclass(frozen=True)
 class Piece:
-    """One box of a tensor, and how to make it."""
+    """A box of a tensor, and the function that computes it."""
 
     key: str
     tensor_size: tuple[int, ...]
@@ -44,18 +44,18 @@ class Piece:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
         return torch.Size(self.size).numel() * self.dtype.itemsize
 
 
 FILE_BYTES = 1 << 30
-"""Size of one file: what one process writes, and what an interrupted work does again at most."""
+"""Target size of a file: the unit of work of a process, and the most that is repeated after an interruption."""
 
 
 def files(pieces: list[Piece], file_bytes: int = FILE_BYTES) -> list[list[Piece]]:
-    """The pieces in order, cut into files of about ``file_bytes``; each is written by one process.
+    """Cut the pieces, in order, into files of about ``file_bytes``; each is written by one process.
 
-    Raises ``ValueError`` when the pieces do not cover their tensors exactly once.
+    ``ValueError`` if the pieces do not cover their tensors exactly once.
     """
     _check_cover(pieces)
     found: list[list[Piece]] = [[]]
@@ -70,27 +70,27 @@ def files(pieces: list[Piece], file_bytes: int = FILE_BYTES) -> list[list[Piece]
 
 
 def write_file(folder: Path, number: int, pieces: list[Piece], done: Callable[[float], None]) -> None:
-    """Write one file unless it is there already, with a note beside it of where each piece lies.
+    """Write one file unless it exists, with a note next to it of the offset and length of each piece.
 
-    One piece is in memory at a time. The file gets its name when it is whole, so that an interrupted work goes on with
+    One piece is in memory at a time. The file is renamed when it is complete, so that an interrupted run continues with
     the next. ``done`` is called with the bytes of each piece.
     """
     name, note = f"__{number}_0.distcp", _note(folder, number)
     if note.is_file():
         done(sum(piece.bytes for piece in pieces))
         return
-    lies = []
+    extents = []
     unfinished = folder / f"{name}.tmp"
     with unfinished.open("wb", buffering=1 << 20) as stream, _without_checksums():
         for piece in pieces:
             begin = stream.tell()
             torch.save(piece.make(), stream)
-            lies.append([begin, stream.tell() - begin])
+            extents.append([begin, stream.tell() - begin])
             done(piece.bytes)
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(folder / name)
-    write_json(note, lies)
+    write_json(note, extents)
 
 
 def finish(
@@ -99,16 +99,16 @@ def finish(
     common: Mapping[str, Any] | None = None,
     objects: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make the written files a checkpoint that ``megatron.core.dist_checkpointing.load`` reads at any TP and PP.
+    """Turn the written files into a checkpoint that ``megatron.core.dist_checkpointing.load`` reads at any TP and PP.
 
-    ``common``: what every rank loads alike. ``objects``: key -> what is no tensor of the model, as ``torch.save`` takes
-    it.
+    ``common``: what every rank loads alike. ``objects``: key -> an object besides the model's tensors, for
+    ``torch.save``.
     """
     results, notes = [], []
     for number, pieces in enumerate(files):
         notes.append(_note(folder, number))
-        lies = json.loads(notes[-1].read_text(encoding="utf-8"))
-        for piece, (offset, length) in zip(pieces, lies, strict=True):
+        extents = json.loads(notes[-1].read_text(encoding="utf-8"))
+        for piece, (offset, length) in zip(pieces, extents, strict=True):
             where = _StorageInfo(f"__{number}_0.distcp", offset, length)
             results.append(WriteResult(_write_item_of(piece).index, length, where))
     items = [_write_item_of(piece) for pieces in files for piece in pieces]
@@ -128,7 +128,7 @@ def _write_objects(file: Path, objects: Mapping[str, Any]) -> list[WriteResult]:
     with file.open("wb") as stream:
         for key, value in objects.items():
             begin = stream.tell()
-            torch.save([value], stream)  # Megatron keeps lists of what has the same key
+            torch.save([value], stream)  # Megatron stores the objects of a key as a list
             length = stream.tell() - begin
             results.append(WriteResult(MetadataIndex(key), length, _StorageInfo(file.name, begin, length)))
     return results
@@ -136,7 +136,7 @@ def _write_objects(file: Path, objects: Mapping[str, Any]) -> list[WriteResult]:
 
 @contextlib.contextmanager
 def _without_checksums() -> Iterator[None]:
-    """While it lasts ``torch.save`` leaves out the CRC-32 of its zip records, on which it would spend most of its time.
+    """Make ``torch.save`` leave out the CRC-32 of its zip records, on which it would spend most of its time.
 
     Nothing reads them: ``torch.load`` does not.
     """
@@ -159,7 +159,7 @@ def _write_item_of(piece: Piece) -> WriteItem:
 
 
 def _check_cover(pieces: list[Piece]) -> None:
-    """Every element of every tensor belongs to exactly one piece (pieces never overlap, by their offsets)."""
+    """Raise ``ValueError`` unless the pieces cover all tensors exactly once, by their sizes and distinct offsets."""
     covered: dict[str, int] = {}
     whole: dict[str, int] = {}
     for piece in pieces:

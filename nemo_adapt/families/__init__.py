@@ -17,12 +17,12 @@ FAMILIES: tuple[Family, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, PHI
 
 
 def names() -> list[str]:
-    """Names of the families."""
+    """Return the names of all families."""
     return [family.name for family in FAMILIES]
 
 
 def of(config: HfConfig) -> Family:
-    """The family of a config.json; ``UserError`` naming the supported architectures if there is none."""
+    """Return the family of a config.json; ``UserError`` with the supported architectures if there is none."""
     wanted = config.get("architectures") or []
     for family in FAMILIES:
         if set(wanted) & set(family.architectures):

@@ -1,4 +1,4 @@
-"""BLOOM: ALiBi, a norm behind the input table, LayerNorm, biases everywhere, queries, keys and values in one tensor."""
+"""BLOOM: ALiBi, a norm after the input table, LayerNorm, biases everywhere, queries, keys and values in one tensor."""
 
 from nemo_adapt.families import settings
 from nemo_adapt.families.entries import (
@@ -21,9 +21,9 @@ LAYER = "transformer.h.{layer}"
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for a BLOOM config.json, in the names of the published files too.
+    """Return the ``Shape`` of a BLOOM config.json, also with the field names of the published files.
 
-    Its dropout is left out, as for all families. ``slow_but_exact`` changes the order of sums alone.
+    Dropout is left out, as for all families. ``slow_but_exact`` only changes the order of sums.
     """
     require(config, "BLOOM", COVERED)
     heads = config.get("n_head") or config["num_attention_heads"]
@@ -47,7 +47,7 @@ def shape(config: HfConfig) -> Shape:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """The table; ``query_key_value`` lies as Megatron's does: by head its query, its key and its value."""
+    """Return the table; ``query_key_value`` already has Megatron's layout: for each head its query, key and value."""
     hidden, ffn = shape.hidden, shape.ffn
     rows = [
         one(EMBEDDING, "transformer.word_embeddings.weight", shape.vocab, hidden, stacked=False),

@@ -1,7 +1,7 @@
-"""Rows of the tables: what the entries of decoder-only models are put together from.
+"""Building blocks for the tables of decoder-only models.
 
-Megatron's keys are those of its Transformer Engine layers, with or without that library; those of norms behind
-attention and MLP are Megatron-Bridge's (``post_layernorm``).
+Megatron's keys are those of its Transformer Engine layers, with or without that library; those of norms after attention
+and MLP are Megatron-Bridge's (``post_layernorm``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ QKV = tuple(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")
 GATE_UP = tuple(f"{LAYER}.mlp.{name}_proj.weight" for name in ("gate", "up"))
 
 Place = tuple[str, int]
-"""A Hugging Face tensor and the row at which something begins in it."""
+"""A Hugging Face tensor and the row at which a part begins in it."""
 
 
 def one(key: str, name: str, *shape: int, stacked: bool = True, transposed: bool = False) -> Entry:
-    """A Megatron tensor that is one Hugging Face tensor under another name."""
+    """Return the entry of a Megatron tensor that is one Hugging Face tensor under another name."""
     return Entry(key, shape, (Rows(name, 0, shape[0], transposed),), stacked)
 
 
 def linear(key: str, name: str, outputs: int, inputs: int, transposed: bool = False) -> list[Entry]:
-    """A projection with a bias."""
+    """Return the entries of a projection with a bias."""
     return [
         one(f"{key}.weight", f"{name}.weight", outputs, inputs, transposed=transposed),
         one(f"{key}.bias", f"{name}.bias", outputs),
@@ -38,7 +38,7 @@ def linear(key: str, name: str, outputs: int, inputs: int, transposed: bool = Fa
 
 
 def layer_norm(key: str, name: str, hidden: int, stacked: bool = True) -> list[Entry]:
-    """A LayerNorm; ``key`` is that of its weight."""
+    """Return the entries of a LayerNorm; ``key`` is that of its weight."""
     return [
         one(key, f"{name}.weight", hidden, stacked=stacked),
         one(f"{key.removesuffix('weight')}bias", f"{name}.bias", hidden, stacked=stacked),
@@ -46,16 +46,17 @@ def layer_norm(key: str, name: str, hidden: int, stacked: bool = True) -> list[E
 
 
 def joined(key: str, names: Sequence[str], rows: int, columns: int) -> Entry:
-    """A Megatron tensor made of equally tall Hugging Face tensors, one below the other (gate and up)."""
+    """Return the entry that concatenates Hugging Face tensors of ``rows`` rows each (gate and up)."""
     return Entry(key, (rows * len(names), columns), tuple(Rows(name, 0, rows) for name in names))
 
 
 def grouped_qkv(
     key: str, places: Sequence[Place], shape: Shape, columns: Sequence[int] = (), transposed: bool = False
 ) -> Entry:
-    """Query, key and value projections as Megatron stores them: per KV group its query heads, its key, its value.
+    """Return the entry of query, key and value projections as Megatron stores them.
 
-    ``places`` are those of query, key and value; ``columns`` is empty for a bias.
+    That is, for each KV group its query heads, its key, its value. ``places``: where query, key and value begin;
+    ``columns`` is empty for a bias.
     """
     size, heads = shape.head_dim, shape.heads // shape.kv_heads
     rows = tuple(
@@ -69,7 +70,7 @@ def grouped_qkv(
 def llama_like(
     shape: Shape, norms: Mapping[str, str] = NORMS_BEFORE, qkv: Entry | None = None, fc1: Entry | None = None
 ) -> list[Entry]:
-    """The table of models with Llama's names; ``qkv`` and ``fc1`` where they are stored otherwise.
+    """Return the table of a model with Llama's names; ``qkv`` and ``fc1`` replace entries that are stored differently.
 
     ``norms``: Megatron's key -> the name of the layer's norm.
     """
@@ -89,7 +90,7 @@ def llama_like(
 
 
 def qk_norms(query_rows: int, key_rows: int) -> list[Entry]:
-    """The norms of queries and keys, with so many weights."""
+    """Return the entries of the norms of queries and keys, with that many weights."""
     return [
         one(QUERY_NORM, f"{LAYER}.self_attn.q_norm.weight", query_rows),
         one(KEY_NORM, f"{LAYER}.self_attn.k_norm.weight", key_rows),

@@ -1,8 +1,8 @@
-"""A model family is a table: which Hugging Face tensor becomes which Megatron tensor, and with which settings.
+"""A model family is a table of which Hugging Face tensor becomes which Megatron tensor, and the model's settings.
 
-Every Megatron tensor is written as an ordered list of row ranges of Hugging Face tensors. Renaming is one whole
-range, interleaving QKV by group and concatenating gate and up are several; of a matrix that is stored the other way
-round they are ranges of columns. The list reads in both directions, so that import and export cannot disagree.
+Every Megatron tensor is an ordered list of row ranges of Hugging Face tensors. A renamed tensor is one whole range; QKV
+interleaved by group, and concatenated gate and up, are several; for a matrix that is stored transposed they are ranges
+of columns. Import and export use the same list, so they cannot disagree.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,9 +21,9 @@ OUTPUT_LAYER = "output_layer.weight"
 OUTPUT_BIAS = "output_layer.bias"
 """Megatron's key of the output layer's bias, [vocab], in families that have one."""
 TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
-"""Keys of what has a row for each token, and may have padded ones."""
+"""Keys of the tensors with a row for each token, which may have padded rows."""
 INPUT, OUTPUT = "input", "output"
-"""The two tables, as settings name them: the embedding's and the output layer's."""
+"""The two tables' names in settings: the embedding and the output layer."""
 BEFORE, AFTER, AROUND, SHARED = "before", "after", "around", "shared"
 HEAD, WHOLE = "head", "whole"
 LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
@@ -55,7 +55,7 @@ class Entry:
     stacked: bool = True
 
     def sources(self, start: int, stop: int) -> list[tuple[Rows, int]]:
-        """Where this tensor's rows ``start`` to ``stop`` come from, in order.
+        """Return where this tensor's rows ``start`` to ``stop`` come from, in order.
 
         Each item is a range of a Hugging Face tensor and the row, counted from ``start``, at which it begins.
         """
@@ -72,7 +72,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the table and the model builder need to know of a model, in Megatron's terms."""
+    """What the table and the model builder need to know about a model, in Megatron's terms."""
 
     layers: int
     hidden: int
@@ -81,44 +81,44 @@ class Shape:
     head_dim: int
     ffn: int
     vocab: int
-    """Rows of the tables, no padding of ours."""
+    """Rows of the tables, without padded rows."""
     max_positions: int
     tied: bool
     norm_epsilon: float
     rotary: "Rotary | None" = None
-    """Rotary positions; ``None``: the model has others."""
+    """Rotary positions; ``None``: the model has other ``positions``."""
     positions: str = LEARNED
-    """What others: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows added to the embeddings, or
-    ``ALIBI``, a bias of the scores."""
+    """Positions of a model without rotary ones: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows
+    added to the embeddings, or ``ALIBI``, a bias of the scores."""
     activation: str = "silu"
     """``silu``, ``gelu`` or ``gelu_tanh``."""
     windows: tuple[int, ...] = ()
-    """By layer: how many positions a token sees, itself included; 0: all. Empty: all in every layer."""
+    """Positions that a token sees, itself included, for each layer; 0: all. Empty: all in every layer."""
     attention_scale: float | None = None
-    """What scores are multiplied by; ``None``: 1 / sqrt(head_dim)."""
+    """Factor on attention scores; ``None``: 1 / sqrt(head_dim)."""
     attention_cap: float = 0.0
-    """Attention scores x become cap * tanh(x / cap); 0: they stay."""
+    """Attention scores x become cap * tanh(x / cap); 0: no cap."""
     logit_cap: float = 0.0
     """The same for logits."""
     embedding_scale: float = 1.0
-    """What rows of the input table are multiplied by when looked up."""
+    """Factor on rows of the input table when they are looked up."""
     rounds_scale: bool = False
-    """Whether that factor is rounded to the dtype of the rows first."""
+    """Whether that factor is first rounded to the dtype of the rows."""
     embedding_norm: bool = False
     """Whether embeddings are normed before the first layer."""
     output_bias: bool = False
-    """Whether the output layer has a bias, one number a row."""
+    """Whether the output layer has a bias, one number per row."""
     norms: str = BEFORE
-    """Where a layer's norms stand: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND``; ``SHARED``: one before
-    both, which then work side by side."""
+    """Where a layer's norms are: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND`` (both); ``SHARED``: one
+    before attention and MLP, which run in parallel."""
     qk_norm: str = ""
-    """Norm of queries and keys: none, ``HEAD`` (each head by itself) or ``WHOLE`` (all heads together)."""
+    """Norm of queries and keys: empty (none), ``HEAD`` (each head separately) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
     """Further keyword arguments of ``TransformerConfig``."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether Transformer Engine's layers have all that the model's need."""
+        """Whether Transformer Engine's layers implement everything that the model needs."""
         needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.windows or self.positions == ALIBI
         return self.norms == BEFORE and not needs_ours
 
@@ -145,21 +145,21 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the table of families."""
+    """A model family: how to read its config.json, and its table."""
 
     name: str
     architectures: tuple[str, ...]
     """Values of ``architectures`` in config.json."""
     reads: Callable[[HfConfig], Shape]
-    """Makes a ``Shape`` of a config.json."""
+    """Makes a ``Shape`` from a config.json."""
     entries: Callable[[Shape], list[Entry]]
     prefix: str = ""
-    """What tensor names begin with; published files may leave it out."""
+    """Prefix of tensor names, which published files may leave out."""
     computed: tuple[str, ...] = ("rotary_emb.inv_freq",)
-    """Ends of names of tensors that old checkpoints carry and models compute."""
+    """Suffixes of tensor names in old checkpoints that models compute instead of loading."""
 
     def shape(self, config: HfConfig) -> Shape:
-        """The shape of a config.json's model; ``UserError`` for one that lacks something, or is not covered."""
+        """Return the shape of a config.json's model; ``UserError`` if a field is missing or not covered."""
         try:
             return self.reads(config)
         except KeyError as error:
@@ -167,7 +167,7 @@ class Family:
 
 
 def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all Hugging Face tensors that a table speaks of, layer by layer."""
+    """Return names and shapes of all Hugging Face tensors in a table, layer by layer."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(layers):
         for entry in entries:
@@ -179,7 +179,7 @@ def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...
 
 
 def require(config: HfConfig, family: str, allowed: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse a config.json whose fields have values that the family's table does not cover."""
+    """Raise ``UserError`` for a config.json whose fields have values that the family's table does not cover."""
     for name, values in allowed.items():
         if name in config and config[name] not in values:
             raise UserError(

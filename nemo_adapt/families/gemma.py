@@ -1,4 +1,4 @@
-"""Gemma 1 and 2: zero-centered norms, scaled embeddings, gated GELU; 2 with capped scores and norms on both sides."""
+"""Gemma 1 and 2: zero-centered norms, scaled embeddings, gated GELU; 2 with capped scores and norms around."""
 
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import AROUND, Entry, Family, HfConfig, Shape, require
@@ -13,9 +13,9 @@ TRANSFORMER = {**settings.RMS_GATED, "layernorm_zero_centered_gamma": True}
 
 
 def shape_1(config: HfConfig) -> Shape:
-    """Megatron's settings for a Gemma config.json.
+    """Return the ``Shape`` of a Gemma config.json.
 
-    ``hidden_act: gelu`` of the first published files means the tanh form too: transformers computes it so.
+    ``hidden_act: gelu`` of the first published files also means the tanh form: transformers computes it so.
     """
     activations = {"hidden_activation": (*TANH, None), "hidden_act": (*TANH, "gelu", None)}
     require(config, "Gemma", {**COVERED, **activations})
@@ -23,7 +23,7 @@ def shape_1(config: HfConfig) -> Shape:
 
 
 def shape_2(config: HfConfig) -> Shape:
-    """Megatron's settings for a Gemma2 config.json; every other layer slides, the first one does."""
+    """Return the ``Shape`` of a Gemma2 config.json; the first and then every second layer has a sliding window."""
     require(config, "Gemma2", {**COVERED, "hidden_activation": TANH})
     sliding = [layer % 2 == 0 for layer in range(config["num_hidden_layers"])]
     return settings.llama_like(
@@ -39,7 +39,7 @@ def shape_2(config: HfConfig) -> Shape:
 
 
 def entries_2(shape: Shape) -> list[Entry]:
-    """Llama's table with four norms a layer."""
+    """Return Llama's table with four norms per layer."""
     norms = {
         entries.BEFORE_ATTENTION: "input_layernorm",
         entries.AFTER_ATTENTION: "post_attention_layernorm",

@@ -27,7 +27,7 @@ LAYER = "transformer.h.{layer}"
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for a GPT-2 config.json. Its dropout is left out, as for all families."""
+    """Return the ``Shape`` of a GPT-2 config.json. Dropout is left out, as for all families."""
     require(config, "GPT-2", COVERED)
     hidden, heads = config["n_embd"], config["n_head"]
     return Shape(
@@ -47,7 +47,7 @@ def shape(config: HfConfig) -> Shape:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """The table; ``c_attn`` holds queries, keys and values side by side."""
+    """Return the table; ``c_attn`` holds queries, keys and values next to each other."""
     hidden, ffn = shape.hidden, shape.ffn
     qkv = [(f"{LAYER}.attn.c_attn.{{}}", part * hidden) for part in range(3)]
     weights, biases = ([(name.replace("{}", kind), first) for name, first in qkv] for kind in ("weight", "bias"))

@@ -13,7 +13,7 @@ COVERED = {
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for a Llama config.json."""
+    """Return the ``Shape`` of a Llama config.json."""
     require(config, "Llama", COVERED)
     return settings.llama_like(config, "Llama")
 

@@ -1,4 +1,4 @@
-"""OLMo 2: norms behind attention and MLP instead of before them, and one over all queries and one over all keys."""
+"""OLMo 2: norms after attention and MLP instead of before them, and one over all queries and one over all keys."""
 
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import AFTER, WHOLE, Entry, Family, HfConfig, Shape, require
@@ -7,14 +7,14 @@ COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None), "attention_
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for an OLMo 2 config.json."""
+    """Return the ``Shape`` of an OLMo 2 config.json."""
     require(config, "OLMo-2", COVERED)
     epsilon = config.get("rms_norm_eps", 1e-5)
     return settings.llama_like(config, "OLMo-2", norm_epsilon=epsilon, norms=AFTER, qk_norm=WHOLE)
 
 
 def table(shape: Shape) -> list[Entry]:
-    """Llama's table with other norms."""
+    """Return Llama's table with these norms."""
     norms = {
         entries.AFTER_ATTENTION: "post_attention_layernorm",
         entries.AFTER_MLP: "post_feedforward_layernorm",

@@ -1,4 +1,4 @@
-"""Phi 1 to 2: parallel attention and MLP behind one LayerNorm, partial rotary positions, an output bias."""
+"""Phi 1 to 2: parallel attention and MLP after one LayerNorm, partial rotary positions, an output bias."""
 
 from nemo_adapt.families import settings
 from nemo_adapt.families.entries import (
@@ -31,7 +31,7 @@ COVERED = {"hidden_act": ("gelu_new", "gelu_pytorch_tanh"), "qk_layernorm": (Fal
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for a Phi config.json. Its dropout is left out, as for all families."""
+    """Return the ``Shape`` of a Phi config.json. Dropout is left out, as for all families."""
     require(config, "Phi", COVERED)
     return settings.llama_like(
         {"partial_rotary_factor": 0.5, **config},  # transformers' default for this family
@@ -45,7 +45,7 @@ def shape(config: HfConfig) -> Shape:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """The table; a layer's only norm is Megatron's before attention."""
+    """Return the table; a layer's only norm has the key of Megatron's norm before attention."""
     hidden, ffn = shape.hidden, shape.ffn
     rows = [
         one(EMBEDDING, "model.embed_tokens.weight", shape.vocab, hidden, stacked=False),

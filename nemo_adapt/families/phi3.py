@@ -13,14 +13,14 @@ COVERED = {
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for a Phi-3 config.json; long-context files (``longrope``) are refused."""
+    """Return the ``Shape`` of a Phi-3 config.json; ``UserError`` for long-context files (``longrope``)."""
     require(config, "Phi-3", COVERED)
     windows = settings.windows(config, [True] * config["num_hidden_layers"], default=0)
     return settings.llama_like(config, "Phi-3", windows=windows, norm_epsilon=config.get("rms_norm_eps", 1e-5))
 
 
 def table(shape: Shape) -> list[Entry]:
-    """Llama's table; gate and up are one tensor as Megatron stores them."""
+    """Return Llama's table; gate and up are already one tensor, as Megatron stores them."""
     qkv, hidden = f"{LAYER}.self_attn.qkv_proj.weight", shape.hidden
     places = [(qkv, 0), (qkv, shape.query_rows), (qkv, shape.query_rows + shape.kv_rows)]
     return entries.llama_like(

@@ -7,7 +7,7 @@ COVERED = {"hidden_act": ("silu",), "attention_dropout": (0.0, 0, None)}
 
 
 def windows(config: HfConfig) -> tuple[int, ...]:
-    """Layers from ``max_window_layers`` on slide where ``use_sliding_window`` is set."""
+    """Return ``Shape.windows``: layers from ``max_window_layers`` on slide if ``use_sliding_window`` is set."""
     if not config.get("use_sliding_window"):
         return ()
     first = config.get("max_window_layers", 28)  # transformers' default
@@ -15,27 +15,27 @@ def windows(config: HfConfig) -> tuple[int, ...]:
 
 
 def shape_2(config: HfConfig) -> Shape:
-    """Megatron's settings for a Qwen2 config.json."""
+    """Return the ``Shape`` of a Qwen2 config.json."""
     require(config, "Qwen2", COVERED)
     transformer = {**settings.RMS_GATED, "add_qkv_bias": True}
     return settings.llama_like(config, "Qwen2", windows=windows(config), transformer=transformer)
 
 
 def entries_2(shape: Shape) -> list[Entry]:
-    """Llama's table, and the biases."""
+    """Return Llama's table with biases of queries, keys and values."""
     biases = [(f"{name}.bias", 0) for name in entries.QKV]
     return [*entries.llama_like(shape), entries.grouped_qkv(f"{entries.ATTENTION}.bias", biases, shape)]
 
 
 def shape_3(config: HfConfig) -> Shape:
-    """Megatron's settings for a Qwen3 config.json; heads have 128 columns unless it says otherwise."""
+    """Return the ``Shape`` of a Qwen3 config.json; ``head_dim`` is 128 if not set."""
     require(config, "Qwen3", {**COVERED, "attention_bias": (False, None)})
     head_dim = config.get("head_dim") or 128
     return settings.llama_like(config, "Qwen3", windows=windows(config), head_dim=head_dim, qk_norm=HEAD)
 
 
 def entries_3(shape: Shape) -> list[Entry]:
-    """Llama's table, and the norms."""
+    """Return Llama's table with norms of queries and keys."""
     return [*entries.llama_like(shape), *entries.qk_norms(shape.head_dim, shape.head_dim)]
 
 

@@ -1,4 +1,4 @@
-"""Reading a config.json: what models with Llama's settings have in common, as transformers 4 and 5 spell it."""
+"""Reading a config.json: what models with Llama's settings share, in the spelling of transformers 4 and 5."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from nemo_adapt.families.family import HfConfig, Rotary, Shape
 
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_linear": False}
-"""``TransformerConfig`` of a layer with RMSNorm, a gated MLP and no biases."""
+"""Arguments of ``TransformerConfig`` for layers with RMSNorm, a gated MLP and no biases."""
 LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
-"""The same of a layer with LayerNorm, a plain MLP and biases everywhere."""
+"""The same for layers with LayerNorm, a plain MLP and biases everywhere."""
 
 
 def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
-    """The shape that Llama's settings describe; ``changed`` are fields of ``Shape`` in which the family differs."""
+    """Return the shape that Llama's settings describe; ``changed`` are the fields in which the family differs."""
     heads = config["num_attention_heads"]
     fields: dict[str, Any] = {
         "layers": config["num_hidden_layers"],
@@ -33,7 +33,10 @@ def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
 
 
 def rotary(config: HfConfig, family: str) -> Rotary:
-    """Rotary positions: ``rope_parameters`` of transformers 5, or ``rope_theta`` and ``rope_scaling`` of 4."""
+    """Return the rotary positions of a config.json; ``UserError`` for a scaling that is not covered.
+
+    They are in ``rope_parameters`` (transformers 5), or in ``rope_theta`` and ``rope_scaling`` (4).
+    """
     settings = {
         "rope_theta": config.get("rope_theta", 10000.0),
         "partial_rotary_factor": config.get("partial_rotary_factor", 1.0),
@@ -55,9 +58,9 @@ def rotary(config: HfConfig, family: str) -> Rotary:
 
 
 def older_rope(config: HfConfig) -> dict[str, Any]:
-    """``rope_parameters`` in the spelling of transformers 4; nothing where config.json has none.
+    """Return ``rope_parameters`` in the spelling of transformers 4; empty if config.json has none.
 
-    transformers 4 passes over ``rope_parameters`` without a word and turns by its defaults.
+    transformers 4 silently ignores ``rope_parameters`` and uses its defaults.
     """
     rope = dict(config.get("rope_parameters") or {})
     if not rope:
@@ -67,9 +70,9 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
 
 
 def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple[int, ...]:
-    """``Shape.windows``: ``sliding`` says which layers slide, unless ``layer_types`` (transformers 5) says it.
+    """Return ``Shape.windows``: ``sliding`` says which layers slide, unless ``layer_types`` (transformers 5) does.
 
-    ``default`` is the family's window where config.json has none.
+    ``default`` is the family's window if config.json has none.
     """
     size = config.get("sliding_window", default) or 0
     kinds = config.get("layer_types")

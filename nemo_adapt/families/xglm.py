@@ -21,13 +21,13 @@ from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER, SINUSOIDAL, Entr
 COVERED = {
     "activation_function": ("gelu",),
     "add_cross_attention": (False, None),
-    # The position in the padding token's row of the sinusoidal table is zero: the first two rows stand for none.
+    # transformers zeroes the padding token's row of the sinusoidal table: no position uses the first two rows.
     "pad_token_id": (0, 1, None),
 }
 
 
 def shape(config: HfConfig) -> Shape:
-    """Megatron's settings for an XGLM config.json. Dropout, of whole layers too, is left out, as for all families."""
+    """Return the ``Shape`` of an XGLM config.json. Dropout, also of layers, is left out, as for all families."""
     require(config, "XGLM", COVERED)
     hidden, heads = config["d_model"], config["attention_heads"]
     return Shape(
@@ -49,7 +49,7 @@ def shape(config: HfConfig) -> Shape:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """The table; ``final_layer_norm`` is a layer's norm before the MLP, ``layer_norm`` the last of all."""
+    """Return the table; ``final_layer_norm`` is a layer's norm before the MLP, ``layer_norm`` the model's last."""
     hidden, ffn = shape.hidden, shape.ffn
     rows = [
         one(EMBEDDING, "model.embed_tokens.weight", shape.vocab, hidden, stacked=False),

@@ -1,4 +1,4 @@
-"""A GPTModel from a family's ``Shape``, as this rank's part of the chosen layout."""
+"""Build a GPTModel from a family's ``Shape``: this rank's part of the chosen layout."""
 
 from functools import partial
 from typing import Any
@@ -43,20 +43,20 @@ from nemo_adapt.model.rotary import inverse_frequencies, rotate_by_positions
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 FUSED = {"silu": F.silu, "gelu_tanh": F.gelu}
-"""Gated activations for which Megatron compiles a kernel, and its name for them: its GELU is that with tanh."""
+"""Gated activations with a compiled kernel in Megatron, and its function for each: its GELU kernel is the tanh form."""
 QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True}))}
-"""For queries, and for keys."""
+"""``Shape.qk_norm`` -> the norms of queries and of keys."""
 POSITIONS = {LEARNED: "learned_absolute", SINUSOIDAL: "learned_absolute", ALIBI: "none"}
-"""Megatron's names; where it has a learned table, sinusoidal rows take its place."""
+"""Megatron's names. Sinusoidal positions replace the learned table that Megatron creates."""
 
 
 def start_parallel(parallel: ParallelConfig, seed: int) -> int:
-    """Join the process group, lay TP, PP and DP over the ranks, seed them, and return the data-parallel size.
+    """Join the process group, create the TP, PP, CP and DP groups, seed the rank, and return the data-parallel size.
 
-    Raises ``UserError`` when the world size is no multiple of ``tp * pp * cp``.
+    ``UserError`` if the world size is not a multiple of ``tp * pp * cp``.
     """
     devices.prepare_megatron()
-    cuda_environment.set_up(parallel)  # where it was not done before torch was imported
+    cuda_environment.set_up(parallel)  # if it was not done before torch was imported
     devices.start_ranks()
     world_size = dist.get_world_size()
     size = parallel.tp * parallel.pp * parallel.cp
@@ -72,15 +72,15 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
         parallel.pp,
         interleaved,
         context_parallel_size=parallel.cp,
-        distributed_timeout_minutes=int(devices.TIMEOUT.total_seconds() // 60),  # else half an hour
+        distributed_timeout_minutes=int(devices.TIMEOUT.total_seconds() // 60),  # default: half an hour
     )
     devices.seed_everything(seed)
     return world_size // size
 
 
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
-    """Megatron's configuration of the layers for this layout."""
-    devices.prepare_megatron()  # it asks whether there is what `patches` brings
+    """Return Megatron's configuration of the layers for this layout."""
+    devices.prepare_megatron()  # TransformerConfig checks for kernels that `patches` adds
     dtype = DTYPES[train.precision]
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED
@@ -97,8 +97,8 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         pipeline_model_parallel_size=parallel.pp,
         virtual_pipeline_model_parallel_size=parallel.virtual if interleaved else None,
         context_parallel_size=parallel.cp,
-        # Two interleaved stages are neighbours on both sides: in one batch each would take for the one side's what the
-        # other has sent to its other side (Megatron-LM's arguments.py refuses batches there).
+        # With two interleaved stages, the previous and the next stage are the same rank: batched sends and receives
+        # would mix up the two directions (Megatron-LM's arguments.py refuses them there).
         batch_p2p_comm=not interleaved,
         overlap_p2p_comm=interleaved,
         sequence_parallel=parallel.sequence,
@@ -113,33 +113,33 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         qk_layernorm=bool(shape.qk_norm),
         attention_dropout=0.0,
         hidden_dropout=0.0,
-        # Every weight is loaded. Megatron still has to go through its initialization: there it marks the weights that
-        # are cut over TP, and without the mark they are left out of the gradient norm.
+        # All weights are loaded later, but the initialization must run: it marks the weights that are sharded over
+        # TP, and without the mark they are left out of the gradient norm.
         init_method=_leave,
         output_layer_init_method=_leave,
         embedding_init_method=_leave,
-        bias_activation_fusion=fuses,  # elsewhere `model.gated` keeps as little
+        bias_activation_fusion=fuses,  # otherwise `model.gated` saves as few activations
         apply_rope_fusion=shape.rotary is not None,  # see `patches.rotary`
         bias_dropout_fusion=False,  # there is no dropout
-        masked_softmax_fusion=False,  # of an attention that is not taken
+        masked_softmax_fusion=False,  # belongs to an attention that is not used
         gradient_accumulation_fusion=True,  # see `patches.weight_gradients`
         **shape.transformer,
     )
 
 
 def _leave(weight: torch.Tensor) -> None:
-    """An initialization that does nothing."""
+    """An initialization method that leaves the weight as it is."""
 
 
 def _has_engine_layers(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:
-    """Whether layers are Transformer Engine's."""
+    """Whether Transformer Engine's layers are used."""
     return devices.has_transformer_engine() and engine_fits(shape, train, parallel)
 
 
 def layer_spec(
     shape: Shape, parallel: ParallelConfig, train: TrainConfig, config: TransformerConfig, chunk: int | None
 ) -> Any:
-    """Transformer Engine's layers where it is installed and has what is needed, else Megatron's with ours."""
+    """Return Transformer Engine's layers if installed and sufficient, else Megatron's layers with our modules."""
     if _has_engine_layers(shape, train, parallel):
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
@@ -148,7 +148,7 @@ def layer_spec(
         CoreAttention, windows=shape.windows, cap=shape.attention_cap, alibi=shape.positions == ALIBI
     )
     attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
-    second = RowParallelLinear  # the MLP is put together here: the spec's has another form in each version of Megatron
+    second = RowParallelLinear  # the MLP is assembled here, as its spec differs between Megatron versions
     if shape.norms in (AFTER, AROUND):
         attention.linear_proj = second = ProjectionThenNorm
     parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)
@@ -161,10 +161,10 @@ def layer_spec(
 
 
 class _Model(GPTModel):
-    """Megatron's, whose loss takes no memory beside the logits."""
+    """Megatron's GPTModel with a loss that needs no memory besides the logits."""
 
     z_loss = 0.0
-    """Its weight, see ``cross_entropy``."""
+    """Weight of the z-loss, see ``cross_entropy``."""
 
     def compute_language_model_loss(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """``labels`` [batch, seq], ``logits`` [seq, batch, vocab / TP] -> nats [batch, seq]."""
@@ -173,15 +173,16 @@ class _Model(GPTModel):
 
 
 def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, vocab: int, padded: int) -> list[GPTModel]:
-    """This rank's part of the model, weights not set, on the best device: one, or ``parallel.virtual`` of them.
+    """Build this rank's part of the model on the best device, weights unset: one chunk, or ``parallel.virtual``.
 
-    ``vocab`` is the number of real tokens, ``padded`` (a multiple of TP) the rows of the tables. The logits of padded
-    rows are minus infinity, so that they take no part in the softmax.
+    ``vocab`` is the number of tokens, ``padded`` (a multiple of TP) the number of rows of the tables. The logits of
+    padded rows are minus infinity, so that they take no part in the softmax.
     """
     config = transformer_config(shape, parallel, train)
     numbers = range(parallel.virtual) if parallel.virtual > 1 else (None,)
     chunks = [_chunk(shape, parallel, train, config, vocab, padded, number) for number in numbers]
-    # What says that there are such norms also has their gradients summed over TP: for those that each rank has whole.
+    # With qk_layernorm, Megatron also sums the gradients of these norms over TP: right only for those per head, which
+    # every rank holds in full.
     config.qk_layernorm = shape.qk_norm == HEAD
     return chunks
 
@@ -195,8 +196,8 @@ def _chunk(
     padded: int,
     chunk: int | None,
 ) -> GPTModel:
-    """Chunk number ``chunk`` of this rank's interleaved ones, or all of its part."""
-    rotary = shape.rotary or Rotary(10000.0)  # Megatron asks for it even where positions are learned
+    """Build this rank's interleaved chunk number ``chunk``, or (``None``) its whole part."""
+    rotary = shape.rotary or Rotary(10000.0)  # Megatron needs one even for learned positions
     place: dict[str, Any] = {"ignore_virtual": chunk is None, "vp_stage": chunk}
     model = _Model(
         config=config,

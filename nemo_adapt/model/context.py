@@ -1,8 +1,8 @@
-"""Sequences that context-parallel ranks share, in our attention: each gathers the keys and values of all.
+"""Context parallelism in our attention: each rank gathers the keys and values of the whole sequence.
 
-A sequence is cut into 2 x CP chunks, of which rank r has chunk r and chunk 2 x CP - 1 - r, so that all see as much of
-what is before them (as in megatron/core/utils.py, ``get_batch_on_this_cp_rank``). Queries stay where they are; keys and
-values, which are fewer where heads are grouped, are gathered (Llama 3, arXiv 2407.21783, section 3.3.2).
+A sequence is cut into 2 x CP chunks, and rank r has chunks r and 2 x CP - 1 - r, which balances causal attention (as in
+megatron/core/utils.py, ``get_batch_on_this_cp_rank``). Queries stay local; keys and values, which are smaller for
+grouped heads, are gathered (Llama 3, arXiv 2407.21783, section 3.3.2).
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 
 
 def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Of tensors [batch, seq] this rank's chunks; of ``documents`` all: keys are those of the whole sequence."""
+    """Return this rank's chunks of tensors [batch, seq]; ``documents`` stays whole, because keys are gathered."""
     size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
     if size == 1:
         return batch
@@ -25,21 +25,21 @@ def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: values if name == "documents" else own(values) for name, values in batch.items()}
 
 
-def gathered(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """This rank's ``key`` and ``value`` [seq / CP, batch, heads, dim] -> those of the sequence, in its order.
+def gather_keys(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gather ``key`` and ``value`` [seq / CP, batch, heads, dim] of all ranks into the whole sequence, in its order.
 
-    Going back, each rank gets the sum of all ranks' gradients of its part.
+    In the backward pass each rank gets the sum of all ranks' gradients of its part.
     """
     group = parallel_state.get_context_parallel_group()
     both = gather_from_sequence_parallel_region(torch.cat([key, value], dim=-1), group=group)
-    held = both.chunk(2 * group.size())  # of rank after rank its first chunk and its last
-    whole = torch.cat([*held[::2], *held[1::2][::-1]])
+    parts = both.chunk(2 * group.size())  # rank by rank: its first chunk, then its second
+    whole = torch.cat([*parts[::2], *parts[1::2][::-1]])
     key, value = whole.split([key.shape[-1], value.shape[-1]], dim=-1)
     return key, value
 
 
 def chunks(length: int) -> Iterator[tuple[slice, int]]:
-    """Of this rank's ``length`` positions: each chunk's place among them, and where it ends in the whole sequence."""
+    """Yield this rank's two chunks: their slice of the ``length`` positions, and their end in the whole sequence."""
     size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
     half = length // 2
     for place, number in ((slice(0, half), rank), (slice(half, length), 2 * size - 1 - rank)):

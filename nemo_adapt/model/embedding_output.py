@@ -1,4 +1,4 @@
-"""A GPTModel's embedding and output layer, where families differ in what megatron-core has no setting for."""
+"""A GPTModel's embedding and output layer: differences between families that megatron-core has no setting for."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from nemo_adapt.model.positions import Sinusoidal
 
 
 def finish_embedding(model: Any, shape: Shape) -> None:
-    """Give the first stage's embedding its scale, its positions and its norm."""
+    """Add the family's positions, scale and norm to the first stage's embedding."""
     embedding, config = model.embedding, model.config
     if embedding.add_position_embedding and shape.positions == LEARNED:
         embedding.position_embeddings.to(config.params_dtype)  # Megatron leaves it float32
@@ -20,7 +20,7 @@ def finish_embedding(model: Any, shape: Shape) -> None:
         embedding.position_embeddings = Sinusoidal(shape.hidden, config.params_dtype)
     if shape.embedding_scale != 1.0:
         embedding.word_embeddings.register_forward_hook(_scale(shape.embedding_scale, shape.rounds_scale))
-    if shape.embedding_norm:  # under sequence parallelism behind the cut, so that each TP rank norms its part
+    if shape.embedding_norm:  # after the scatter of sequence parallelism: each TP rank norms its part
         embedding.layernorm = Norm(config, shape.hidden, shape.norm_epsilon)
         embedding.register_forward_hook(lambda module, inputs, output: module.layernorm(output))
     if config.recompute_granularity:
@@ -28,9 +28,9 @@ def finish_embedding(model: Any, shape: Shape) -> None:
 
 
 def finish_output_layer(model: Any, shape: Shape, vocab: int, padded: int) -> None:
-    """Give the last stage's output layer its bias, cap its logits, and mask those of padded rows.
+    """Add the bias to the last stage's output layer, cap its logits, and mask those of padded rows.
 
-    The model has ``padded`` rows, of which ``vocab`` are tokens.
+    The tables have ``padded`` rows, of which the first ``vocab`` are tokens.
     """
     layer, rows = model.output_layer, padded // parallel_state.get_tensor_model_parallel_world_size()
     if shape.output_bias:
@@ -41,9 +41,9 @@ def finish_output_layer(model: Any, shape: Shape, vocab: int, padded: int) -> No
 
 
 def _begin_gradients(decoder: torch.nn.Module) -> Any:
-    """A forward hook of the embedding, for phases that train layers and no table.
+    """Return a forward hook of the embedding for phases that train layers but no table.
 
-    A layer that is computed again has gradients only where its input takes one (torch's reentrant checkpoints).
+    A recomputed layer gets gradients only if its input requires them (torch's reentrant checkpointing).
     """
 
     def begin(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
@@ -55,7 +55,7 @@ def _begin_gradients(decoder: torch.nn.Module) -> Any:
 
 
 def _scale(factor: float, rounds: bool) -> Any:
-    """A forward hook of the input table: rows times ``factor``, which Gemma rounds to their dtype first."""
+    """Return a forward hook of the input table: rows times ``factor``, which Gemma first rounds to their dtype."""
 
     def scale(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         return output * (torch.tensor(factor, dtype=output.dtype, device=output.device) if rounds else factor)
@@ -64,11 +64,11 @@ def _scale(factor: float, rounds: bool) -> Any:
 
 
 def _finish_logits(vocab: int, padded: int, first_row: int, cap: float) -> Any:
-    """A forward hook of the output layer: logits are capped (0: not), those of padded rows become minus infinity.
+    """Return a forward hook of the output layer: cap logits (0: no cap), set those of padded rows to minus infinity.
 
-    Works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP. The infinities are
-    written into the logits, past autograd: no operation keeps them for its backward pass, and the loss's gradient of
-    minus infinity is zero.
+    It works on this rank's shard, whose first row is ``first_row``, and on logits gathered over TP. The infinities are
+    written outside autograd, which is safe: no operation saves these logits for its backward pass, and the loss has
+    zero gradient there.
     """
 
     def finish(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:

@@ -1,22 +1,22 @@
-"""Floating-point operations of a training step, as papers count them for the model FLOPs utilization (MFU)."""
+"""Floating-point operations of training, as papers count them for model FLOPs utilization (MFU)."""
 
 from nemo_adapt.families.family import Shape
 
 
 def flops_per_token(shape: Shape, seq_length: int) -> float:
-    """Operations of forward and backward pass for one token, everything trained: three times those of the forward pass.
+    """Return the operations per token of a training step that trains everything: three times the forward pass.
 
-    No recomputation (arXiv 2204.02311, appendix B).
+    Recomputation is not counted (arXiv 2204.02311, appendix B).
     """
     weights, scores, output = forward_flops(shape, seq_length)
     return 3 * (shape.layers * weights + sum(scores) + output)
 
 
 def forward_flops(shape: Shape, seq_length: int) -> tuple[float, list[float], float]:
-    """Operations of the forward pass for one token: a layer's weights, the attention of each layer, the output layer.
+    """Return the forward operations per token: of one layer's weights, of each layer's attention, of the output layer.
 
-    Two for each weight that a token meets in a matrix product (the output layer's too, the input table's not), and
-    those of causal attention, of which half is computed.
+    Two for each weight in a matrix product with the token (the output layer's included, the input table's not), and
+    those of causal attention, which computes half of the scores.
     """
     gated = bool(shape.transformer.get("gated_linear_unit"))
     attention = shape.hidden * (2 * shape.query_rows + 2 * shape.kv_rows)

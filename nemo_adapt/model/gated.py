@@ -1,4 +1,4 @@
-"""The gated MLP where Transformer Engine is not there (CPU, or a bare GPU)."""
+"""The gated MLP used without Transformer Engine (on a CPU, or a GPU without it)."""
 
 from functools import partial
 from typing import Any
@@ -16,15 +16,16 @@ KERNELS: dict[str, tuple[Any, Any]] = {
         partial(_aten.gelu_backward.grad_input, approximate="tanh"),
     ),
 }
-"""torch's kernels of an activation and of its gradient, which write where they are told."""
+"""torch's kernels of each activation and of its gradient, in the variants that write into a given tensor."""
 
 
 class GatedMLP(MLP):
-    """Megatron's MLP of gate and up, which keeps the first projection's output and no part of it as a copy.
+    """Megatron's MLP of gate and up, saving only the first projection's output for the backward pass, and no copies.
 
-    Megatron's own does so where ``torch.compile`` makes its kernel (megatron/core/fusions/fused_bias_swiglu.py), which
-    every process on a CPU would wait for and which needs Triton and a C compiler on a GPU; uncompiled its bf16 is
-    rounded after every operation. This one needs neither, and has the bits of Megatron's unfused MLP.
+    Megatron's own does so only with a kernel compiled by ``torch.compile``
+    (megatron/core/fusions/fused_bias_swiglu.py), which on a CPU every process would wait for, and which on a GPU needs
+    Triton and a C compiler; uncompiled, its bf16 is rounded after every operation. This one needs neither, and is
+    bit-identical to Megatron's unfused MLP.
     """
 
     def __init__(self, config: TransformerConfig, submodules: Any, activation: str, **unused: Any) -> None:
@@ -32,7 +33,7 @@ class GatedMLP(MLP):
         self.kernels = KERNELS[activation]
 
     def forward(self, hidden_states: torch.Tensor, **unused: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[seq, batch, hidden] -> the same, and the bias that is still to be added."""
+        """[seq, batch, hidden] -> the same shape, and the bias that is still to be added."""
         wide, bias = self.linear_fc1(hidden_states)
         wide = wide if bias is None else wide + bias
         out, bias = self.linear_fc2(_Gated.apply(wide, *self.kernels))
@@ -40,7 +41,7 @@ class GatedMLP(MLP):
 
 
 class _Gated(torch.autograd.Function):
-    """The activation of the first half of the columns, times the second half; nothing but the input is kept."""
+    """The activation of the first half of the columns, times the second half; only the input is saved."""
 
     @staticmethod
     def forward(ctx: Any, wide: torch.Tensor, activate: Any, differentiate: Any) -> torch.Tensor:

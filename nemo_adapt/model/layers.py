@@ -1,4 +1,4 @@
-"""Attention and norms for Megatron's layer spec where Transformer Engine is not there (CPU, or a bare GPU)."""
+"""Attention and norms for Megatron's layer spec without Transformer Engine (on a CPU, or a GPU without it)."""
 
 from typing import Any
 
@@ -24,8 +24,9 @@ from nemo_adapt.model.positions import alibi_slopes, with_alibi
 class CoreAttention(MegatronModule):
     """Causal attention by ``scaled_dot_product_attention``: flash kernels on a GPU, fast on a CPU, GQA without copies.
 
-    Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), and
-    ``windows`` and ``cap`` as ``Shape`` has them; ``alibi`` biases the scores. Without a window no mask is built.
+    Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), plus
+    ``windows`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores. A mask is built only for a window, for a cap,
+    and on a CPU for fewer queries than keys.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class CoreAttention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         self.softmax_scale = softmax_scale
-        self.window = windows[layer_number - 1] if windows else 0  # layers are counted from 1, over all stages
+        self.window = windows[layer_number - 1] if windows else 0  # counted from 1, over all stages
         self.cap, self.alibi = cap, alibi
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
 
@@ -57,13 +58,13 @@ class CoreAttention(MegatronModule):
     ) -> torch.Tensor:
         """``query`` [seq, batch, heads, dim], ``key`` and ``value`` with fewer heads -> [seq, batch, heads * dim].
 
-        What Megatron hands on as ``attention_mask`` is none here: the number of each position's document [batch, whole
-        seq], on the CPU, where documents do not see each other (``Boundaries`` of training). Under context parallelism
+        ``attention_mask`` is not a mask here, but each position's document index [batch, whole seq], on the CPU, if
+        documents must not see each other (``train.batches.Boundaries``), else ``None``. Under context parallelism
         ``seq`` is this rank's part.
         """
         if parallel_state.get_context_parallel_world_size() == 1:
             return self._attend_apart(query, key, value, attention_mask)
-        key, value = context.gathered(key, value)
+        key, value = context.gather_keys(key, value)
         parts = context.chunks(len(query))
         return torch.cat(
             [self._attend_apart(query[place], key[:end], value[:end], attention_mask) for place, end in parts]
@@ -72,7 +73,7 @@ class CoreAttention(MegatronModule):
     def _attend_apart(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor | None
     ) -> torch.Tensor:
-        """The same for queries at the last of the keys' positions: each document of each sample by itself."""
+        """Attend within each document of each sample; the queries are at the last of the keys' positions."""
         if documents is None:
             return self._attend(query, key, value)
         with devices.varying_shapes():
@@ -85,17 +86,17 @@ class CoreAttention(MegatronModule):
         tensors = (tensor.split(1, dim=1) for tensor in (query, key, value))
         for row, *sample in zip(documents, *tensors, strict=True):
             sizes = row[: len(key)].unique_consecutive(return_counts=True)[1]
-            asking = (sizes.cumsum(0) - first).clamp(min=0).minimum(sizes)  # queries of each document
-            counts = asking.tolist(), sizes.tolist(), sizes.tolist()
+            queries = (sizes.cumsum(0) - first).clamp(min=0).minimum(sizes)  # how many in each document
+            counts = queries.tolist(), sizes.tolist(), sizes.tolist()
             parts = zip(*(tensor.split(count) for tensor, count in zip(sample, counts, strict=True)), strict=True)
             samples.append(torch.cat([self._attend(*part) for part in parts if len(part[0])]))
         return torch.cat(samples, dim=1)
 
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The same where a query sees all keys up to its own position, or those of its window."""
+        """Attend to all keys up to a query's own position, or to those in its window."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         rows, columns = query.shape[2], key.shape[2]
-        fewer, visible = rows < columns, None  # kernels of a GPU have this causal mask, by a name of its own
+        fewer, visible = rows < columns, None  # GPU kernels have this mask: causal_lower_right
         if 0 < self.window < columns or self.cap or (fewer and not devices.on_gpu()):
             visible = _visible(rows, columns, self.window, query.device)
         dropout = self.dropout if self.training else 0.0
@@ -120,7 +121,7 @@ class CoreAttention(MegatronModule):
         return out[..., :width].permute(2, 0, 1, 3).flatten(2)
 
     def _slopes(self, heads: int, device: torch.device) -> torch.Tensor:
-        """Those of this TP rank's ``heads``."""
+        """Return the ALiBi slopes of this TP rank's ``heads``."""
         first = parallel_state.get_tensor_model_parallel_rank() * heads
         return alibi_slopes(self.config.num_attention_heads, device)[first : first + heads]
 
@@ -134,7 +135,7 @@ def _capped_attention(
     cap: float,
     dropout: float,
 ) -> torch.Tensor:
-    """Attention written out, as no kernel of torch caps scores; memory grows with the square of the sequence."""
+    """Attention in plain operations, as no torch kernel caps scores; memory grows with the square of the sequence."""
     key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
     scores = query @ key.transpose(2, 3) * (scale or query.shape[3] ** -0.5)
     scores = (cap * torch.tanh(scores / cap)).masked_fill(~visible, float("-inf"))
@@ -143,17 +144,19 @@ def _capped_attention(
 
 
 def _visible(rows: int, columns: int, window: int, device: torch.device) -> torch.Tensor:
-    """Which of ``columns`` positions each of the last ``rows`` sees: itself, and those before it, ``window`` in all (0:
-    all of them)."""
+    """Return which of ``columns`` positions each of the last ``rows`` sees, [rows, columns].
+
+    It sees itself and those before it, ``window`` in all (0: no limit).
+    """
     seen = torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
     return seen.triu(columns - rows + 1 - window) if window else seen
 
 
 class Norm(torch.nn.Module):
-    """RMSNorm or LayerNorm, as ``config.normalization`` says, with sequence parallelism and zero-centered weights.
+    """RMSNorm or LayerNorm by ``config.normalization``, with sequence parallelism and zero-centered weights.
 
     Megatron's ``WrappedTorchNorm`` refuses both. Under sequence parallelism each TP rank sees part of the sequence, so
-    the weights are marked for the gradient sum over TP that Megatron does at the end of a step.
+    the weights are marked for Megatron's gradient sum over TP at the end of a step.
     """
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **unused: Any) -> None:
@@ -178,7 +181,7 @@ class Norm(torch.nn.Module):
 
 
 class WholeNorm(MegatronModule):
-    """RMSNorm over all heads of a position together, cut over TP as the heads are (OLMo 2's of queries and keys)."""
+    """RMSNorm over all heads of a position together, sharded over TP like the heads (OLMo 2's queries and keys)."""
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float, kv: bool = False) -> None:
         super().__init__(config=config)
@@ -199,7 +202,7 @@ class WholeNorm(MegatronModule):
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None
     ) -> Any:
-        """The weight is cut over TP in dimension 0."""
+        """Return the weight, sharded over TP in dimension 0."""
         state = self.state_dict(prefix="", keep_vars=True)
         return make_sharded_tensors_for_checkpoint(state, prefix, {"weight": 0}, sharded_offsets)
 
@@ -227,7 +230,7 @@ class SideBySideLayer(TransformerLayer):
         rotary_pos_emb: torch.Tensor | None = None,
         **unused: Any,
     ) -> tuple[torch.Tensor, None]:
-        """[seq, batch, hidden] (under sequence parallelism this rank's part) -> the same, and no context."""
+        """[seq, batch, hidden] (this rank's part under sequence parallelism) -> the same shape, and no context."""
         normed = self.input_layernorm(hidden_states)
         attended, attention_bias = self.self_attention(
             normed, attention_mask=attention_mask, rotary_pos_emb=rotary_pos_emb

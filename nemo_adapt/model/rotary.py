@@ -1,4 +1,4 @@
-"""Rotary positions: frequencies as transformers computes them (its modeling_rope_utils.py), taken at position ids."""
+"""Rotary positions: frequencies as transformers computes them (modeling_rope_utils.py), applied by position ids."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from nemo_adapt.families.family import Rotary
 
 
 def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> torch.Tensor:
-    """Radians by which each pair of columns turns from one position to the next: [columns / 2], float32."""
+    """Return the radians by which each pair of columns turns per position: [columns / 2], float32."""
     columns = int(head_dim * rotary.share)
     exponents = torch.arange(0, columns, 2, dtype=torch.float32, device=device) / columns
     plain = 1.0 / rotary.base**exponents
@@ -21,11 +21,11 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
 
 
 def rotate_by_positions(model: Any) -> None:
-    """Have a GPTModel's rotary angles taken at the position ids that it is called with, [batch or 1, seq].
+    """Make a GPTModel take its rotary angles at the position ids that it is called with, [batch or 1, seq].
 
-    As shipped (gpt_model.py) it rotates by places in the sample, whatever the position ids say. The angles are [seq,
-    batch or 1, 1, columns]. Under context parallelism position ids are those of this rank's part, so that the angles of
-    the whole sequence must not have been cut.
+    As shipped (gpt_model.py) it uses the index in the sample and ignores position ids. The angles are [seq, batch or 1,
+    1, columns]. Under context parallelism position ids are those of this rank's part, so Megatron must not split the
+    angles of the whole sequence: its CP group is removed.
     """
     called_with: list[torch.Tensor | None] = [None]
 
@@ -48,7 +48,7 @@ def _llama3(
     high_freq_factor: float,
     original_max_position_embeddings: float,
 ) -> torch.Tensor:
-    """Long waves are slowed by ``factor``, short ones stay, those between are blended (Llama 3.1, arXiv 2407.21783)."""
-    waves = original_max_position_embeddings * plain / (2 * math.pi)  # in the original context
-    kept = ((waves - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0)
+    """Slow long waves by ``factor``, keep short ones, and blend those between (Llama 3.1, arXiv 2407.21783)."""
+    turns = original_max_position_embeddings * plain / (2 * math.pi)  # within the original context
+    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0)
     return plain * kept + plain / factor * (1.0 - kept)

@@ -1,4 +1,4 @@
-"""Which parameters of a GPTModel are shards of its tables."""
+"""The parameters of a GPTModel that are shards of its tables."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +10,17 @@ from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, OU
 
 @dataclass(frozen=True)
 class TableShard:
-    """A table, or an output bias, of which this rank holds a shard."""
+    """This rank's shard of a table or of an output bias."""
 
     key: str
     """Its key in the checkpoint."""
     shard: torch.nn.Parameter
     table: str
-    """Whose strategy makes its rows: ``input`` or ``output``."""
+    """The table whose strategy makes its rows: ``input`` or ``output``."""
 
 
 def tables_of(model: Any) -> list[TableShard]:
-    """What this rank holds; a tied last stage holds a copy of the first's table."""
+    """Return this rank's shards; the last stage of a tied model has a copy of the first's table."""
     found = []
     if model.pre_process:
         found.append(TableShard(EMBEDDING, model.embedding.word_embeddings.weight, INPUT))

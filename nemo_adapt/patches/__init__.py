@@ -1,6 +1,6 @@
-"""What megatron-core 0.16 to 0.19 do wrong or in vain on any device, and what is put in its place.
+"""Patches for what megatron-core 0.16 to 0.19 does wrong or wastefully on any device.
 
-Each patch is a function that is given the module or class that it changes; ``apply`` is called once, by
+Each patch is a function that gets the module or class to change; ``apply`` is called once, by
 ``devices.prepare_megatron``.
 """
 

@@ -1,4 +1,4 @@
-"""Checkpoints of optimizers: each rank saves and loads its own part, threads write it, any Adam reads it."""
+"""Checkpoints of optimizers: each rank saves and loads its own part, threads write it, and any Adam can load it."""
 
 import inspect
 import queue
@@ -10,19 +10,19 @@ import torch
 
 
 def save_own_parts(cls: Any) -> None:
-    """Each rank saves and loads its own part of the distributed optimizer's state.
+    """Make each rank save and load only its own part of the distributed optimizer's state.
 
-    As shipped (distrib_optimizer.py), the one format that loads at another TP, PP and DP has every rank gather the
-    state of its whole DP group for a save, and read all of it to load: 12 bytes of host memory for each of the group's
-    parameters, on each rank. Of a buffer with gaps between its buckets (a tied table has one of its own on pipeline
-    stages) all behind the first gap is saved shifted. On disk names and shapes are the same.
+    As shipped (distrib_optimizer.py), with the one format that loads at another TP, PP and DP, every rank gathers the
+    state of its whole DP group to save it, and reads all of it to load: 12 bytes of host memory for each of the group's
+    parameters, on each rank. In a buffer with gaps between its buckets (on pipeline stages a tied table has a bucket of
+    its own) everything after the first gap is saved shifted. Names and shapes on disk are the same.
     """
     from megatron.core.dist_checkpointing.dict_utils import nested_values
 
     from nemo_adapt.checkpoint.parts import sharded_parts
 
     def own(self: Any) -> Iterator[tuple[int, Any, int, dict[str, torch.Tensor]]]:
-        """Number, parameter, first element and tensors of each parameter of which this rank has a part."""
+        """Yield number, parameter, first element and tensors of each parameter of which this rank has a part."""
         maps = [bucket["param_map"] for buffer in self.gbuf_ranges for buckets in buffer.values() for bucket in buckets]
         mine = ((parameter, ranges["param"].start) for each in maps for parameter, ranges in each.items())
         for number, (parameter, start) in enumerate(mine):
@@ -48,22 +48,22 @@ def save_own_parts(cls: Any) -> None:
 
 
 def write_in_threads(module: Any) -> None:
-    """The files of a checkpoint are written by threads of the rank.
+    """Write the files of a checkpoint in threads of the rank.
 
-    As shipped (filesystem_async.py), in megatron-core 0.16 by processes forked from it. These have the locks that other
-    threads held at that moment, and nobody to give them back: now and then one waits for ever. Since 0.17 by threads,
-    which begin when one of the files is written. In both, results go through one more process, which imports torch. The
-    bytes that are written are the same.
+    As shipped (filesystem_async.py), megatron-core 0.16 forks processes for it. They inherit locks that other threads
+    held at that moment and that nobody releases: now and then one hangs forever. Since 0.17 it uses threads, which
+    start when one of the files is written. In both, results pass through another process, which imports torch. The
+    bytes written are the same.
     """
     writer = module.FileSystemWriterAsync
-    write_file = inspect.unwrap(writer.write_preloaded_data)  # without a pause of garbage collection, meant for forks
+    write_file = inspect.unwrap(writer.write_preloaded_data)  # no pause of garbage collection: meant for forks
 
     def write_files(transforms: Any, use_msc: bool, rank: int, buckets: list[Any], results: queue.Queue[Any]) -> None:
         answers: queue.Queue[Any] = queue.Queue()
         running: queue.Queue[int] = queue.Queue()
         with ThreadPoolExecutor(len(buckets)) as pool:
             for number, bucket in enumerate(buckets):
-                running.put(number)  # it takes one out when it has answered
+                running.put(number)  # write_file takes one out when it has answered
                 pool.submit(write_file, transforms, number, bucket, answers, running, use_fsync=True)
         written = dict(answers.get_nowait() for _ in buckets)
         errors = [answer for answer in written.values() if isinstance(answer, Exception)]
@@ -77,11 +77,11 @@ def write_in_threads(module: Any) -> None:
 
 
 def save_unequal_groups(cls: Any) -> None:
-    """Master weights of a plain optimizer of which ranks train different numbers of parameters.
+    """Save master weights of a plain optimizer when ranks train different numbers of parameters.
 
-    As shipped (optimizer.py) they are lists of lists. What the first rank has none of, as its pipeline stage trains
-    nothing of the kind, is saved as an empty list, which the other ranks cannot load into theirs. Dictionaries can be
-    put together whatever is in them.
+    As shipped (optimizer.py) they are lists of lists. If the first rank has none of a list, because its pipeline stage
+    trains nothing of that kind, an empty list is saved, which other ranks cannot load into theirs. Dictionaries can be
+    merged whatever they contain.
     """
     save, load, key = cls.sharded_state_dict, cls.load_state_dict, "fp32_from_fp16_params"
 
@@ -91,19 +91,19 @@ def save_unequal_groups(cls: Any) -> None:
         return state
 
     def load_by_number(self: Any, state: Any) -> Any:
-        groups, saved = range(len(self.fp32_from_float16_groups)), state.get(key, {})  # what is empty is not saved
+        groups, saved = range(len(self.fp32_from_float16_groups)), state.get(key, {})  # empty groups are not saved
         return load(self, {**state, key: [list(saved.get(number, {}).values()) for number in groups]})
 
     cls.sharded_state_dict, cls.load_state_dict = save_by_number, load_by_number
 
 
 def load_over_torch(cls: Any) -> None:
-    """Loading a checkpoint over torch's AdamW: its per-parameter ``step`` tensor is no parameter state.
+    """Load a checkpoint into torch's AdamW, whose ``step`` tensor of each parameter is not parameter state.
 
     As shipped (distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and after a load all parameters
-    share one ``step`` tensor, so that it counts once per parameter per step. A rank that trains nothing (a pipeline
-    stage between the tables while only those are trained) has no ``step`` to save: what it says there is not read, the
-    first rank's is.
+    share one ``step`` tensor, which then advances once per parameter in each step. A rank that trains nothing (a
+    pipeline stage between the tables while only those are trained) has no ``step`` to save: it saves a placeholder,
+    which is never read, as only the first rank's is.
     """
     get, load, save = cls._get_main_param_and_optimizer_states, cls.load_state_dict, cls.state_dict
 

@@ -1,4 +1,4 @@
-"""Passes over memory that megatron-core makes in vain, and waits."""
+"""Unnecessary passes over memory, and waits, in megatron-core."""
 
 import functools
 from typing import Any
@@ -7,11 +7,12 @@ import torch
 
 
 def skip_copies(has_fused_kernels: bool, lone_groups_copy: bool) -> None:
-    """The same numbers with fewer passes over memory than megatron-core makes.
+    """Compute the same numbers with fewer passes over memory than megatron-core makes.
 
-    Without apex or Transformer Engine it clips gradients by way of a copy, and fetches each tensor's norm to take that
-    of all (``has_fused_kernels``: they are there), which on a GPU differs in its last bits from ours, for that adds up
-    in another order. Where ``lone_groups_copy`` a whole buffer is copied to sum it over a group of one.
+    Without apex or Transformer Engine (``has_fused_kernels`` is false), it clips gradients through a copy, and fetches
+    each tensor's norm to compute the total; on a GPU that total differs from ours in the last bits, as ours is summed
+    in another order. With ``lone_groups_copy``, reductions and gathers over a group of one are skipped, which would
+    copy a whole buffer.
     """
     from megatron.core.distributed import param_and_grad_buffer
     from megatron.core.optimizer import clip_grads

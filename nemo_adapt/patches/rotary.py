@@ -1,4 +1,4 @@
-"""Rotary positions in less than half the passes over memory that megatron-core makes without Transformer Engine."""
+"""Rotary positions with less than half of megatron-core's passes over memory without Transformer Engine."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import torch
 
 
 def fuse_rotary(rope_utils: Any) -> None:
-    """Apply rotary positions in few passes over queries and keys; the backward pass needs the angles alone.
+    """Apply rotary positions in few passes over queries and keys, saving only the angles for the backward pass.
 
-    As shipped (rope_utils.py) that takes Transformer Engine's kernel, which has the same angles for all samples;
-    elsewhere five operations, each of which writes all.
+    As shipped (rope_utils.py) that needs Transformer Engine's kernel, which uses the same angles for all samples;
+    without it there are five operations, each of which writes everything.
     """
     kernel = rope_utils.fused_apply_rotary_pos_emb
 
@@ -21,11 +21,10 @@ def fuse_rotary(rope_utils: Any) -> None:
 
 
 def apply_rotary(heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """``heads`` [seq, batch, heads, dim], whose first columns are rotated in pairs (i, i + columns / 2) by ``angles``
-    [seq, batch or 1, 1, columns], both halves of which are the same.
+    """Rotate the first columns of ``heads`` [seq, batch, heads, dim] in pairs (i, i + columns / 2) by ``angles``.
 
-    Less than half the passes over memory that Megatron's own makes (megatron/core/models/common/embeddings/
-    rope_utils.py), and nothing is kept but the angles.
+    ``angles`` [seq, batch or 1, 1, columns]; both halves of the columns are the same. Takes less than half the passes
+    over memory of Megatron's own (megatron/core/models/common/embeddings/rope_utils.py), and saves only the angles.
     """
     out: torch.Tensor = _ApplyRotary.apply(heads, angles)
     return out

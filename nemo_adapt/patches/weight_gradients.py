@@ -1,4 +1,4 @@
-"""Gradients of weights, added to their sums within the matrix product that makes them."""
+"""Weight gradients, accumulated within the matrix product that computes them."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,10 +10,10 @@ Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
 def fuse_weight_gradients(layers: Any) -> None:
-    """Gradients of weights are added to their sums within the matrix product, without apex too.
+    """Accumulate weight gradients within the matrix product, also without apex.
 
-    As shipped (tensor_parallel/layers.py) that takes apex's kernel; elsewhere each micro batch writes them, reads them
-    again, and adds them.
+    As shipped (tensor_parallel/layers.py) that needs apex's kernel; without it each micro batch writes its gradients,
+    reads them again, and adds them.
     """
     kernels = getattr(layers, "fused_weight_gradient_mlp_cuda", None)
     add = adder(getattr(kernels, "wgrad_gemm_accum_fp32", None))
@@ -22,22 +22,25 @@ def fuse_weight_gradients(layers: Any) -> None:
 
 
 def sums_of_rows(sums: torch.Tensor, first: int) -> torch.Tensor:
-    """``sums`` as a table's ``main_grad`` where of its rows only those from ``first`` on are trained, as many as there
-    are sums [rows, hidden]: their gradients alone are made."""
+    """Return ``sums`` [rows, hidden] as the ``main_grad`` of a table of which only some rows are trained.
+
+    Gradients are computed only for those rows: as many as there are sums, from row ``first`` on.
+    """
     some = sums.view_as(sums)
     some.first_row = first  # type: ignore[attr-defined]
     return some
 
 
 def adder(kernel: Kernel | None) -> Kernel:
-    """What Megatron calls ``wgrad_gemm_accum_fp32`` (megatron/core/tensor_parallel/layers.py).
+    """Return what Megatron calls ``wgrad_gemm_accum_fp32`` (megatron/core/tensor_parallel/layers.py).
 
-    ``kernel``: apex's of that name, where it is there, for gradients in bf16. Without it these are made in bf16 and
-    then added: torch has sums in another precision on CUDA alone (``addmm``'s ``out_dtype``), where none was tried.
+    ``kernel``: apex's function of that name, if installed, for bf16 gradients. Without it they are computed in bf16 and
+    then added: torch accumulates in another precision only on CUDA (``addmm``'s ``out_dtype``), which has not been
+    tried.
     """
 
     def add(inputs: torch.Tensor, gradients: torch.Tensor, sums: torch.Tensor) -> None:
-        """``inputs`` [tokens, in], ``gradients`` [tokens, out]; ``sums`` fp32 [out, in], or those ``sums_of_rows``."""
+        """``inputs`` [tokens, in], ``gradients`` [tokens, out]; ``sums`` fp32 [out, in], or from ``sums_of_rows``."""
         if not len(sums):
             return
         first = getattr(sums, "first_row", None)

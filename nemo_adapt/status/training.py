@@ -16,7 +16,7 @@ from nemo_adapt.launch.slurm import State
 from nemo_adapt.phases import ends, phases, total
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.run_files import Record, is_alive, last_written, newest_intact, read, records, written
-from nemo_adapt.train import places
+from nemo_adapt.train import file_names
 
 NO_JOBS: Mapping[str, State] = {}
 RECENT = 10
@@ -79,13 +79,13 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         return None
     finished = bool(read(place / artifact.MANIFEST))
     plan, unknown = planned(config, run)
-    metrics, held_out = records(place / places.METRICS), records(place / places.HELD_OUT, whole=True)
+    metrics, held_out = records(place / file_names.METRICS), records(place / file_names.HELD_OUT, whole=True)
     checkpoint, damaged = newest_intact(place / CHECKPOINTS)
     record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0
     step = max(record.get("step", 0), saved)
-    steps = read(place / places.SUMMARY).get("steps") if finished else total(plan) or None
+    steps = read(place / file_names.SUMMARY).get("steps") if finished else total(plan) or None
     pace, usual = speed(metrics)
-    owner, starts = read(place / places.OWNER), read(place / places.STARTS)
+    owner, starts = read(place / file_names.OWNER), read(place / file_names.STARTS)
     job = jobs.get(str(owner.get("job")), State())
     chosen, score = best(place / CHECKPOINTS)
     found = Training(
@@ -105,7 +105,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
         best={"name": chosen, "bits_per_byte": score} if chosen else {},
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
-        alive=None if finished else is_running(owner, written(place / places.OWNER), job),
+        alive=None if finished else is_running(owner, written(place / file_names.OWNER), job),
         age=max(0.0, now - last_written(place)),
         usual=usual,
         starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # else: a newer checkpoint
@@ -166,7 +166,7 @@ def warnings(found: Training, is_queued: bool = False) -> list[str]:
             f"stuck or stopped? Nothing was written for {found.age:,.0f} s, and records come every {found.usual:.1f} s"
         )
     if is_last:
-        refused = f"; mend what stops them, then delete {places.STARTS}" if found.alive is False else ""
+        refused = f"; fix what stops them, then delete {file_names.STARTS}" if found.alive is False else ""
         said.append(
             f"start {found.starts} in a row from step {found.starts_step:,}, the last one that train.attempts="
             f"{found.attempts} allows without a new checkpoint{refused}"

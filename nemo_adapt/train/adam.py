@@ -1,4 +1,4 @@
-"""Adam's state within Megatron's optimizers, whichever Adam that is: torch's, apex's or Transformer Engine's."""
+"""Adam's state inside Megatron's optimizers, for any Adam implementation: torch's, apex's or Transformer Engine's."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import torch
 
 
 def fill_moments(optimizer: Any) -> None:
-    """Create Adam's moments before the first step, as saving and loading a checkpoint need them.
+    """Create Adam's moments before the first step: saving and loading a checkpoint need them.
 
-    torch's AdamW also gets its fused kernel, which reads and writes everything once instead of ten times; Megatron does
-    not ask for it.
+    torch's AdamW is also switched to its fused kernel, which reads and writes each tensor once instead of ten times;
+    Megatron does not enable it.
     """
     for part in getattr(optimizer, "chained_optimizers", [optimizer]):
         inner = part.optimizer
@@ -21,19 +21,19 @@ def fill_moments(optimizer: Any) -> None:
                     "exp_avg": torch.zeros_like(parameter),
                     "exp_avg_sq": torch.zeros_like(parameter),
                 }
-                if _counts_per_parameter(inner):  # where the fused kernel wants it
+                if _counts_per_parameter(inner):  # on the device, as the fused kernel requires
                     inner.state[parameter]["step"] = torch.tensor(0.0, device=parameter.device)
 
 
 def load(optimizer: Any, state: dict[str, Any], steps: int) -> None:
-    """Give Megatron's ``optimizer`` the state of a checkpoint, and tell Adam how many steps it had made.
+    """Load a checkpoint's ``state`` into Megatron's ``optimizer`` and set Adam's step count to ``steps``.
 
-    Megatron saves the number that the first rank has, which may train nothing and so have none; and the Adam that saved
-    it may be another, which keeps it elsewhere.
+    The saved step count is not used: Megatron saves the first rank's, which may train nothing and then has none, and
+    another Adam implementation may have stored it elsewhere.
     """
     parts = getattr(optimizer, "chained_optimizers", [optimizer])
     saved = state.get("optimizer", state)
-    if "state" in saved:  # all but the distributed optimizer
+    if "state" in saved:  # every optimizer except the distributed one
         saved["state"].pop("common_step", None)
         if all(_counts_per_parameter(part.optimizer) for part in parts):
             saved["state"]["common_step"] = torch.tensor(float(steps))
@@ -42,7 +42,7 @@ def load(optimizer: Any, state: dict[str, Any], steps: int) -> None:
     optimizer.load_state_dict(state)
     for part in parts:
         for group in part.optimizer.param_groups:
-            group.update(own.pop(0))  # the other Adam's has not all that this one looks for
+            group.update(own.pop(0))  # saved groups of another Adam may lack keys of this one
         if _counts_per_parameter(part.optimizer):
             for parameter, values in part.optimizer.state.items():
                 values["step"] = torch.tensor(float(steps), device=parameter.device)
@@ -52,6 +52,5 @@ def load(optimizer: Any, state: dict[str, Any], steps: int) -> None:
 
 
 def _counts_per_parameter(adam: Any) -> bool:
-    """Whether it keeps its number of steps with each parameter, as torch's does; apex's and Transformer Engine's have
-    one for a group, and nothing but moments with a parameter."""
+    """Whether ``adam`` counts steps per parameter, as torch's does; others (apex, Transformer Engine) do per group."""
     return isinstance(adam, torch.optim.AdamW)

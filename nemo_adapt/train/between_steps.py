@@ -1,4 +1,4 @@
-"""What is done between two steps: records, scores of held-out text, checkpoints, the end that was asked for."""
+"""Work between two steps: metrics, held-out scores, checkpoints, and stopping on request."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,74 +11,77 @@ from nemo_adapt import ranks
 from nemo_adapt.config import Config
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.checkpoints import Saver
+from nemo_adapt.train.collectives import any_rank
 from nemo_adapt.train.held_out import HeldOut
-from nemo_adapt.train.loop import Stepped
+from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.metrics import Metrics
 from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.together import agree
 
 LONG_WAIT = 1.0
-"""Seconds of waiting for a disk that are said."""
+"""Waiting for the disk for more than this many seconds is reported."""
 SAVING = "(train.save_every, train.save_minutes)"
 
 
 @dataclass
 class BetweenSteps:
-    """All methods are collectives."""
+    """Runs after each step. All methods are collectives."""
 
     config: Config
     steps: int
-    """Of the whole training."""
+    """Number of steps of the whole training."""
     chunks: Sequence[Any]
     layout: BatchLayout
     saver: Saver
     metrics: Metrics
     held_out: Mapping[str, HeldOut]
-    """Texts that are scored, by language."""
+    """Texts to score, by language."""
     signals: Signals
     _saved_at: float = field(default_factory=time.monotonic)
 
-    def after(self, made: Stepped) -> None:
-        """Count a step, score and save what is due. ``UserError`` for a loss that is no number, ``SystemExit`` with
-        ``ranks.MORE_TO_DO`` once what was asked to stop has saved."""
-        if not made.result.is_finite:
-            self.saver.finish()  # what is being written is from before
-            raise explain(made, self.layout)
-        self._count(made)
-        self.saver.look()
-        stop, late = agree(self.signals.seen, self._is_late())
-        best = self._score(made)
-        if stop or late or best is not None or made.ends_phase or made.step % self.config.train.save_every == 0:
-            self._save(made, best)
-        if stop and made.step < self.steps:
+    def after(self, done: CompletedStep) -> None:
+        """Record a step, then score and save where due.
+
+        ``UserError`` if the loss or the gradient norm is not finite. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop
+        was requested before the last step, once the checkpoint is saved.
+        """
+        if not done.result.is_finite:
+            self.saver.finish()  # the checkpoint being written is from an earlier step
+            raise explain(done, self.layout)
+        self._count(done)
+        self.saver.poll()
+        stop, late = any_rank(self.signals.seen, self._is_late())
+        best = self._score(done)
+        if stop or late or best is not None or done.ends_phase or done.step % self.config.train.save_every == 0:
+            self._save(done, best)
+        if stop and done.step < self.steps:
             self.saver.finish()
-            self.metrics.bar.say(f"asked to stop: saved after step {made.step}; run the same command to go on")
+            self.metrics.bar.say(f"asked to stop: saved after step {done.step}; run the same command to go on")
             raise SystemExit(ranks.MORE_TO_DO)
 
-    def _count(self, made: Stepped) -> None:
-        result = made.result
-        self.metrics.progress["phase"] = made.phase
-        self.metrics.step(result.nats, result.tokens, result.bytes, made.lr, result.grad_norm)
+    def _count(self, done: CompletedStep) -> None:
+        result = done.result
+        self.metrics.progress["phase"] = done.phase
+        self.metrics.step(result.nats, result.tokens, result.bytes, done.lr, result.grad_norm)
 
     def _is_late(self) -> bool:
-        """Whether so many minutes have passed since the last checkpoint, by the first rank's clock."""
+        """Whether ``train.save_minutes`` have passed since the last checkpoint; only the first rank's clock counts."""
         minutes = self.config.train.save_minutes
         return dist.get_rank() == 0 and 0 < minutes * 60 < time.monotonic() - self._saved_at
 
-    def _score(self, made: Stepped) -> float | None:
-        """Score the texts where that is due; the target's bits per byte where it is the best so far and is kept."""
+    def _score(self, done: CompletedStep) -> float | None:
+        """Score the texts if due; return the target's bits per byte if it is the best so far and kept."""
         train = self.config.train
-        if not self.held_out or made.step % train.score_every:
+        if not self.held_out or done.step % train.score_every:
             return None
-        made.trainer.gather()
+        done.trainer.gather()
         scores = {language: text.bits_per_byte(self.chunks) for language, text in self.held_out.items()}
         self.metrics.held_out(scores)
         score = scores[self.config.evaluate.target] if train.keep_best else None
         return score if score is not None and self.saver.beats_all(score) else None
 
-    def _save(self, made: Stepped, best: float | None) -> None:
-        waited = self.saver.save(made.trainer, self.metrics.progress, best)
+    def _save(self, done: CompletedStep, best: float | None) -> None:
+        waited = self.saver.save(done.trainer, self.metrics.progress, best)
         if waited > LONG_WAIT:
             self.metrics.bar.say(f"waited {waited:.0f} s for the last checkpoint: save less often {SAVING}")
         self._saved_at = time.monotonic()

@@ -1,7 +1,7 @@
-"""The folder of a training's checkpoints: which are whole, which are deleted when. For the first rank alone.
+"""The folder of a training's checkpoints: which are complete, and which are deleted. For the first rank only.
 
-A checkpoint is written to ``iter_0000100.TOKEN.partial``, with the token of the start that writes it, and gets its name
-when it is whole. Whatever is deleted is renamed first, so that no name ever stands for half of a checkpoint.
+A checkpoint is written to ``iter_0000100.TOKEN.partial``, where TOKEN is that of the start that writes it, and renamed
+when it is complete. It is renamed again before it is deleted, so that a final name never refers to half a checkpoint.
 """
 
 import os
@@ -16,25 +16,27 @@ from nemo_adapt.checkpoint.whole import SCORE, best, complete, damage, score_of,
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.places import SAVED
+from nemo_adapt.train.file_names import SAVED
 
 DAMAGED = ".damaged"
 PARTIAL = ".partial"
-GO_ON = "The one before is whole: run the same command to go on from it"
+GO_ON = "The previous checkpoint is intact: run the same command to resume from it"
 CHOSEN_BY = "chosen_by"
-"""In the file of a score: what text it is of."""
+"""Key in ``score.json``: the text that was scored."""
 
 
 def partial_name(place: Path, fence: Fence) -> Path:
-    """Where this start writes a checkpoint until it is whole."""
+    """Return the path at which this start writes a checkpoint until it is complete."""
     return place.with_name(f"{place.name}.{fence.token}{PARTIAL}")
 
 
-def take_over(folder: Path, fence: Fence, chosen_by: Mapping[str, Any] | None) -> None:
-    """What a start does first: delete what earlier ones left half-written, and scores that were not ``chosen_by`` the
-    text that is scored now (``None``: no best checkpoint is kept)."""
+def clean_up(folder: Path, fence: Fence, chosen_by: Mapping[str, Any] | None) -> None:
+    """Clean up after earlier starts: delete their incomplete checkpoints and outdated scores.
+
+    A score is outdated if its text is not ``chosen_by`` (``None``: no best checkpoint is kept, so all scores are).
+    """
     for left in folder.glob(f"iter_*{PARTIAL}"):
-        fence.check()  # a start that came later writes its own here
+        fence.check()  # not those of a later start, which owns the folder now
         shutil.rmtree(left, ignore_errors=True)
     for file in folder.glob(f"iter_*/{SCORE}"):
         if chosen_by is None or score_of(file.parent).get(CHOSEN_BY) != chosen_by:
@@ -42,9 +44,10 @@ def take_over(folder: Path, fence: Fence, chosen_by: Mapping[str, Any] | None) -
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint; those that are damaged are said, and renamed so that nobody takes them.
+    """Return the newest intact checkpoint; report damaged ones and rename them, so that they are not used again.
 
-    ``UserError`` where there is none any more: training would begin anew.
+    ``None`` if none was ever saved. ``UserError`` if all that were saved are damaged or gone: training would silently
+    restart from the beginning.
     """
     for place in reversed(complete(folder)):
         wrong = damage(place)
@@ -54,18 +57,18 @@ def newest(folder: Path) -> Path | None:
         say(f"{place} is damaged ({wrong}): kept as {place.name}{DAMAGED}; looking for the one before")
     if (folder.parent / SAVED).is_file():
         raise UserError(
-            f"{folder}: no whole checkpoint is left of those that were saved: put one back, or delete {folder.parent} "
+            f"{folder}: no saved checkpoint is intact any more: put one back, or delete {folder.parent} "
             "to train from the beginning"
         )
     return None
 
 
-def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str, Any] | None) -> None:
-    """Give a checkpoint whose tensors are written its name, and delete what is older than the ``keep`` newest.
+def publish(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str, Any] | None) -> None:
+    """Publish a checkpoint whose tensors are written: rename it to ``place``, then delete all but the ``keep`` newest.
 
-    ``score``: its bits per byte and what they are of, if no checkpoint has fewer. On any error the one before stays,
-    and ``partial`` does not. ``UserError`` where another start has the folder now; where
-    one that has not saved the same step, its checkpoint stays.
+    ``score``: its bits per byte and the text they are of, if it is the best so far. On any error earlier checkpoints
+    stay and ``partial`` is deleted. ``UserError`` if another start owns the folder now. If another start has already
+    saved the same step, its checkpoint stays and ``partial`` is deleted.
     """
     try:
         write_common(partial)
@@ -74,8 +77,8 @@ def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str,
         seal(partial)
         _sync(partial)
         fence.check()
-        if place.is_dir() and not damage(place):  # another start has saved the step: a later one, or it stood still
-            fence.check()
+        if place.is_dir() and not damage(place):
+            fence.check()  # raises if a later start has saved the step, not if a stalled earlier one has
             shutil.rmtree(partial, ignore_errors=True)
             return
         if place.is_dir():
@@ -88,11 +91,11 @@ def put(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str,
         raise
     _sync(place.parent)
     write_json(place.parent.parent / SAVED, {"step": step_of(place)})
-    _thin_out(place.parent, fence, keep)
+    _delete_old(place.parent, fence, keep)
 
 
-def _thin_out(folder: Path, fence: Fence, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints and the best one, and damaged ones that are older than these."""
+def _delete_old(folder: Path, fence: Fence, keep: int) -> None:
+    """Delete all checkpoints but the ``keep`` newest and the best one, and damaged ones that are older than those."""
     whole, chosen = complete(folder), best(folder)[0]
     kept = whole[-max(1, keep) :]
     old = [each for each in whole if each not in kept and each.name != chosen]
@@ -101,19 +104,19 @@ def _thin_out(folder: Path, fence: Fence, keep: int) -> None:
         aside = partial_name(each, fence)
         each.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-        if aside.exists():  # in use: on NFS as long as somebody reads it
-            say(f"{aside} cannot be deleted now: it is at the next start")
+        if aside.exists():  # in use: on NFS as long as a process has it open
+            say(f"{aside} cannot be deleted now: the next start deletes it")
 
 
 def _set_aside(place: Path) -> None:
-    """Nobody takes it from now on, and it can be looked at."""
+    """Rename a damaged checkpoint, so that it is no longer used but can be inspected."""
     aside = place.with_name(place.name + DAMAGED)
     shutil.rmtree(aside, ignore_errors=True)
     place.rename(aside)
 
 
 def _sync(folder: Path) -> None:
-    """Have the disk keep a folder's names, and what its small files hold; those of tensors are Megatron's to sync."""
+    """Fsync a folder and the small files in it; Megatron itself syncs the tensor files."""
     for path in (*(file for file in folder.iterdir() if file.is_file() and file.suffix != ".distcp"), folder):
         number = os.open(path, os.O_RDONLY)
         try:

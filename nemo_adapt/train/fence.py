@@ -1,7 +1,7 @@
-"""Who may write a training's folder: the start of it that came last, and not after several that came to nothing.
+"""Ownership of a training's folder: only the latest start may write, and starts without progress are limited.
 
-After a node fails, Slurm can start a job again while a rank of the lost one still writes to the shared folder. Each
-start therefore puts a token of its own into the folder; whoever finds another's there has been replaced.
+After a node failure, Slurm can requeue a job while a rank of the lost start still writes to the shared folder. Each
+start therefore writes a token of its own into the folder; a process that finds another token has been replaced.
 """
 
 import json
@@ -19,11 +19,11 @@ import torch.distributed as dist
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
-from nemo_adapt.train.places import OWNER, STARTS
-from nemo_adapt.train.together import first_rank_does
+from nemo_adapt.train.collectives import first_rank_does
+from nemo_adapt.train.file_names import OWNER, STARTS
 
 READS, PAUSE = 5, 2.0
-"""How often the owner is asked for, and the seconds between, before a training ends because nobody answers."""
+"""Attempts to read the owner file before an I/O error ends the training, and the seconds between two of them."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Fence:
     token: str
 
     @classmethod
-    def put(cls, folder: Path) -> "Fence":
-        """Claim ``folder`` for this start. A collective: all ranks have the same token.
+    def claim(cls, folder: Path) -> "Fence":
+        """Claim ``folder`` for this start. A collective: all ranks get the same token.
 
-        ``UserError`` where a later start of the same Slurm job has claimed it: this one was slow, and is given up.
+        ``UserError`` if a later start of the same Slurm job has already claimed it, so that this one is obsolete.
         """
         token = first_rank_does(_claim, folder)
         return cls(folder, token)
 
     def check(self) -> None:
-        """``UserError`` if a later start has claimed the folder. Asked of the first rank alone, before it writes."""
+        """Raise ``UserError`` if another start has claimed the folder. For the first rank only, before it writes."""
         owner = _owner(self.folder)
         if owner["token"] != self.token:
             raise _replaced(self.folder, owner)
@@ -65,11 +65,11 @@ def _owner(folder: Path) -> dict[str, Any]:
             return dict(json.loads((folder / OWNER).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             break
-        except OSError:  # a file system of other machines that is away for a moment
+        except OSError:  # a network file system that is briefly unavailable
             if not again:
                 raise
             time.sleep(PAUSE)
-    return {"token": None, "host": "nobody", "pid": 0}  # not there yet, or deleted under us
+    return {"token": None, "host": "nobody", "pid": 0}  # not written yet, or deleted meanwhile
 
 
 def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
@@ -80,10 +80,10 @@ def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
 
 
 def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -> None:
-    """Note a start that has ``done`` behind it, ``step`` in the file; ``UserError`` when ``most`` starts before it (0:
-    any number) got no further: what is ``missing``, and what may help.
+    """Record a start that resumes at ``done``; ``UserError`` if the last ``most`` starts (0: no limit) did so too.
 
-    For the first rank alone.
+    ``done`` is ``step`` in the file. The error says what is ``missing`` after those starts, and gives ``advice``. For
+    the first rank only.
     """
     path = folder / STARTS
     try:
@@ -93,7 +93,7 @@ def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -
     starts = before["starts"] if before["step"] == done else 0
     if most and starts >= most:
         raise UserError(
-            f"{folder}: {starts} starts in a row ended without {missing}: mend what stops them (the log says it), or "
+            f"{folder}: {starts} starts in a row ended without {missing}: fix what stops them (see the log), or "
             f"{advice}; then delete {path}"
         )
     write_json(path, {"step": done, "starts": starts + 1})

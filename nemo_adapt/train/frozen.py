@@ -1,6 +1,6 @@
-"""What a phase does not train stays bit by bit: frozen parameters get no gradient and no place in the optimizer.
+"""Freezing what a phase does not train: it stays bit-identical, without gradients or optimizer state.
 
-Kept rows and new rows lie in one parameter; where new rows alone are trained, ``new_rows`` makes them one of their own.
+Kept rows and new rows share one parameter; for phases that train only new rows, ``new_rows`` makes them a separate one.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from nemo_adapt.model.tables import tables_of
 from nemo_adapt.phases import ALL, EMBEDDINGS, Trained
 
 MARKS = "main_grad", "grad_added_to_main_grad"
-"""What Megatron's data-parallel wrapper leaves on a parameter: its part of the phase's gradient buffer, and whether a
-product has added to it."""
+"""Attributes that Megatron's data-parallel wrapper sets on a parameter: its part of the gradient buffer, and whether a
+fused matrix product has already added to it."""
 
 
 def freeze(model: Any, what: Trained) -> None:
-    """Let only what ``what`` names take gradients, new rows apart. Forgets what a phase before left behind."""
+    """Enable gradients for exactly what ``what`` names (new rows: see ``new_rows``), and clear leftover gradients."""
     ours = {id(parameter) for parameter in _chosen(model, what)}
     for parameter in model.parameters():
         parameter.requires_grad_(ALL in what.kinds or id(parameter) in ours)
@@ -27,10 +27,10 @@ def freeze(model: Any, what: Trained) -> None:
 
 
 def _chosen(model: Any, what: Trained) -> Iterator[torch.nn.Parameter]:
-    """The parameters of the tables and layers that ``what`` names, on this rank."""
-    for held in tables_of(model):
-        if EMBEDDINGS in what.kinds or held.table in what.kinds:
-            yield held.shard
+    """Yield this rank's parameters of the tables and layers that ``what`` names."""
+    for each in tables_of(model):
+        if EMBEDDINGS in what.kinds or each.table in what.kinds:
+            yield each.shard
     for layer in model.decoder.layers:
-        if layer.layer_number - 1 in what.layers:  # Megatron counts from 1, over all stages
+        if layer.layer_number - 1 in what.layers:  # counted from 1, over all pipeline stages
             yield from layer.parameters()

@@ -1,7 +1,7 @@
-"""Held-out text scored on the ranks during training: bits per byte, by the protocol of ``evaluate.bits_per_byte``.
+"""Bits per byte of held-out text, computed on the ranks during training by the protocol of ``evaluate.bits_per_byte``.
 
-The windows are those of that protocol; here they are scored by this layout's model, the data-parallel ranks taking
-turns. Losses are float32.
+The windows are the same; the model of this layout scores them, its data-parallel ranks taking batches in turn. Losses
+are float32.
 """
 
 import math
@@ -25,18 +25,18 @@ from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A text that models are scored on."""
+    """A held-out text, tokenized."""
 
     sequences: list[NDArray[np.int64]]
     bytes: int
     window: int
     batch: int
     vocab: int
-    """Bounds the logits of one pass."""
+    """Vocabulary size, which limits the batch so that the logits of one pass stay bounded."""
 
     @classmethod
     def of(cls, config: Config, text: Path, tokenizer: Path, most: int) -> "HeldOut":
-        """The first ``most`` bytes of ``text`` (0: all of it), cut into the windows of the evaluation."""
+        """Load the documents of ``text`` up to ``most`` bytes (0: all), with the window size of the evaluation."""
         loaded = hf_tokenizer.load(tokenizer)
         texts = read_text(text, most, config.data.text_field)
         size = sum(len(document.encode("utf-8")) for document in texts)
@@ -44,7 +44,7 @@ class HeldOut:
         return cls(scored_sequences(loaded, texts), size, window, config.evaluate.batch, len(loaded))
 
     def bits_per_byte(self, chunks: Sequence[Any]) -> float | None:
-        """Of the model that this rank holds a part of; ``None`` where it is no number any more."""
+        """Score the model that this rank holds a part of; ``None`` if the result is not finite. A collective."""
         found = nats(chunks, self.sequences, self.window, self.batch, self.vocab)
         return found / math.log(2) / self.bytes if math.isfinite(found) else None
 
@@ -52,23 +52,24 @@ class HeldOut:
 @torch.no_grad()
 @devices.varying_shapes()
 def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocab: int) -> float:
-    """Sum of the nats of all scored tokens of ``sequences``, the same on every rank.
+    """Return the sum of nats over all scored tokens of ``sequences``, the same on every rank. A collective.
 
-    ``chunks`` are this rank's part of the model, bare or wrapped. ``vocab`` bounds the logits of one pass.
+    ``chunks`` are this rank's part of the model, with or without Megatron's wrappers. ``window`` is in tokens,
+    ``batch`` in windows; ``vocab`` lowers the batch so that the logits of one pass stay bounded.
     """
     device = devices.best_device()
     sum_of_nats = torch.zeros(1, dtype=torch.float64, device=device)
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     shared = parallel_state.get_context_parallel_world_size()
-    multiple = parallel_state.get_tensor_model_parallel_world_size()  # sequence parallelism cuts evenly
-    multiple *= 2 * shared if shared > 1 else 1  # and so does context parallelism, into two chunks a rank
+    multiple = parallel_state.get_tensor_model_parallel_world_size()  # sequence parallelism needs equal parts
+    multiple *= 2 * shared if shared > 1 else 1  # as does context parallelism, two for each rank
     for chunk in chunks:
         chunk.eval()
     for number, group in enumerate(batches(sequences, window, batch, vocab)):
         if number % dp_size == dp_rank:
             inputs, targets = padded(sequences, group, multiple)
-            places = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # padding needs no learned position
-            part = own_part({"inputs": inputs, "targets": targets, "positions": places})
+            positions = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding
+            part = own_part({"inputs": inputs, "targets": targets, "positions": positions})
             sum_of_nats += _pass(chunks, {name: tensor.to(device) for name, tensor in part.items()})
     for chunk in chunks:
         chunk.train()
@@ -76,19 +77,19 @@ def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: 
 
 
 def _pass(chunks: Sequence[Any], batch: Batch) -> torch.Tensor:
-    """Nats of the targets that count on this rank; zero before the last pipeline stage."""
+    """Return the sum of nats of this rank's scored targets; zero before the last pipeline stage."""
     inputs, counted = batch["inputs"], batch["targets"] != IGNORED
 
     def forward(batch: Batch, model: Any) -> tuple[torch.Tensor, Any]:
         losses = model(inputs, batch["positions"], None, labels=batch["targets"].where(counted, 0))
 
         def counted_sum(losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            # Megatron divides the first value in place: the sum must be of its own.
+            # Megatron divides the first value in place: the sum must be a separate tensor.
             return losses.mean(), losses.float().masked_fill(~counted, 0.0).double().sum()
 
         return losses, counted_sum
 
-    # Interleaved stages take no fewer micro batches than there are stages: all are this one, and one of them counts.
+    # Interleaved schedules need at least as many micro batches as stages: repeat this one, and count it once.
     passes = 1 if len(chunks) == 1 else parallel_state.get_pipeline_model_parallel_world_size()
     found = run_schedule(chunks, [batch] * passes, inputs.shape, forward, forward_only=True)
     return found[0] if found else torch.zeros((), dtype=torch.float64, device=inputs.device)

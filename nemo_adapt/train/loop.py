@@ -1,4 +1,4 @@
-"""The loop over phases and steps. What is done between steps (metrics, checkpoints, scores) is its caller's."""
+"""The loop over phases and steps. Its caller does the work between steps (metrics, checkpoints, scores)."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -18,27 +18,27 @@ from nemo_adapt.train.step import StepResult, train_step
 
 @dataclass(frozen=True)
 class Data:
-    """What a training reads, and how its ranks share it."""
+    """The data of a training, and how ranks divide it."""
 
     samples: Any
-    """By number: ``tokens`` and ``labels``, each [seq]."""
+    """Indexed by sample number; each sample has ``tokens`` and ``labels``, both [seq]."""
     layout: BatchLayout
     token_bytes: torch.Tensor
-    """[vocab]: bytes of text that each id stands for."""
+    """[vocab]: bytes of text per token id."""
     boundaries: Boundaries = field(default_factory=Boundaries)
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """One step that has been made."""
+class CompletedStep:
+    """A completed step."""
 
     step: int
-    """Steps made so far, over all phases."""
+    """Steps completed so far, over all phases."""
     phase: int
-    """Number of its phase, from 1."""
+    """Number of its phase, counted from 1."""
     ends_phase: bool
     trainer: Trainer
-    """Good until the next step is asked for. Within a phase weights are read after its ``gather``."""
+    """Valid until the next step is requested. Within a phase, call its ``gather`` before reading weights."""
     result: StepResult
     lr: float
 
@@ -51,12 +51,12 @@ def run(
     data: Data,
     done: int = 0,
     restore: Callable[[Trainer], None] | None = None,
-) -> Generator[Stepped, None, None]:
-    """Train the model of ``chunks`` through the phases of ``plan``, beginning after ``done`` steps.
+) -> Generator[CompletedStep, None, None]:
+    """Train the model of ``chunks`` through the phases of ``plan``, after ``done`` completed steps; yield each step.
 
-    A phase begins with a fresh optimizer and schedule, and takes up the data where the phase before it stopped. Where
-    ``done`` lies inside a phase, ``restore`` gives its trainer the state that it had there. ``new``: see
-    ``build_trainer``. The caller closes the iterator, if it does not go on to its end.
+    A phase starts with a fresh optimizer and schedule, and continues the data where the previous phase stopped. If
+    ``done`` lies inside a phase, ``restore`` loads that phase's saved state into its trainer. ``new``: see
+    ``build_trainer``. The caller must close the iterator if it stops before the end.
     """
     read = partial(batches, data.samples, data.layout, boundaries=data.boundaries)
     with closing(read_ahead(read, range(done, total(plan)))) as steps:
@@ -68,16 +68,16 @@ def run(
                 if restore and done > end - phase.steps:
                     restore(trainer)
                 for made in range(done + 1, end + 1):
-                    yield _stepped(trainer, next(steps), data.token_bytes, made, number, made == end)
+                    yield _one_step(trainer, next(steps), data.token_bytes, made, number, made == end)
                 done = end
             finally:
                 trainer.release()
 
 
-def _stepped(
+def _one_step(
     trainer: Trainer, micro_batches: list[Batch], token_bytes: torch.Tensor, step: int, phase: int, ends_phase: bool
-) -> Stepped:
+) -> CompletedStep:
     result = train_step(trainer, [on_device(batch, token_bytes.device) for batch in micro_batches], token_bytes)
     if ends_phase:
         trainer.gather()
-    return Stepped(step, phase, ends_phase, trainer, result, trainer.optimizer.param_groups[0]["lr"])
+    return CompletedStep(step, phase, ends_phase, trainer, result, trainer.optimizer.param_groups[0]["lr"])

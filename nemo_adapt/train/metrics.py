@@ -1,4 +1,4 @@
-"""What a training says of itself: metrics.jsonl, held_out.jsonl, TensorBoard, W&B, and a progress bar."""
+"""Metrics of a training: metrics.jsonl, held_out.jsonl, TensorBoard, Weights & Biases, and a progress bar."""
 
 import json
 import math
@@ -13,43 +13,44 @@ from typing import Any
 from nemo_adapt import artifact, devices
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
-from nemo_adapt.train.places import HELD_OUT, METRICS
+from nemo_adapt.train.file_names import HELD_OUT, METRICS
 
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What metrics need to know of the training."""
+    """What metrics need to know about the training."""
 
     steps: int
     every: int
     """Steps between records."""
     flops_per_token: float
     ranks: int
-    """Processes that share the work."""
+    """Number of ranks: the MFU is that of one device."""
     matmul_rate: float = 0.0
-    """Floating-point operations a second of one device; 0: unknown, and so is the MFU."""
+    """Measured floating-point operations per second of one device in matrix products; 0: unknown, no MFU."""
     check: Callable[[], None] = lambda: None
-    """Called before something is written."""
+    """Called before each write; raises if another start has claimed the folder."""
     wandb: str = ""
-    """A project of Weights & Biases; empty: none."""
+    """Project of Weights & Biases; empty: not used."""
 
 
 UNRECORDED = "unrecorded"
-"""In a training's progress: sums over the steps since the last record, which a checkpoint keeps."""
+"""Key in a training's progress: sums over the steps since the last record, which a checkpoint keeps."""
 NOTHING = {"nats": 0.0, "tokens": 0.0, "bytes": 0.0, "seconds": 0.0}
 
 
 class Metrics:
-    """Collects sums over steps, and writes a record every ``watch.every`` steps and after the last one.
+    """Sums over steps, with a record every ``watch.every`` steps and after the last one.
 
-    Only the first rank's writes anything. Sums since the last record are in ``progress``, which a checkpoint keeps.
+    Only the first rank writes (on others ``quiet`` is true). The sums since the last record are in ``progress``, which
+    a checkpoint keeps.
 
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per token),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
-    far), ``memory_mib`` (most so far of this process, or of its GPU), on a GPU ``mfu`` (share of the device's own rate
-    in matrix products).
+    far), ``memory_mib`` (peak of this process, or of its GPU), on a GPU ``mfu`` (share of the device's measured rate in
+    matrix products).
     """
 
     def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
@@ -73,7 +74,7 @@ class Metrics:
         return self
 
     def step(self, nats: float, tokens: float, size: float, lr: float, grad_norm: float) -> None:
-        """Count one optimizer step: its summed loss in nats, its tokens and its bytes of text."""
+        """Add one optimizer step: its summed loss in nats, its tokens and its bytes of text."""
         now = time.monotonic()
         progress = self.progress
         for name, value in (("nats", nats), ("tokens", tokens), ("bytes", size), ("seconds", now - self._clock)):
@@ -89,7 +90,7 @@ class Metrics:
             self.bar.advance(1)
 
     def held_out(self, bits_per_byte: Mapping[str, float | None]) -> None:
-        """Note the scores of held-out texts after the last step. The time they took is none of the training's."""
+        """Record held-out scores after the last step; scoring does not count as training time."""
         self._clock = time.monotonic()
         if self.quiet:
             return
@@ -150,7 +151,7 @@ class Metrics:
 
 
 def _drop_records_after(path: Path, step: int) -> None:
-    """Forget what an interrupted run had written after the checkpoint that we go on from."""
+    """Delete the records after ``step``, that of the checkpoint to resume from: those steps are repeated."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
@@ -158,7 +159,7 @@ def _drop_records_after(path: Path, step: int) -> None:
 
 
 def _wandb(project: str, folder: Path) -> Any:
-    """A run of Weights & Biases, the same one when training goes on."""
+    """Start a run of Weights & Biases, or continue it when training resumes; ``UserError`` without the package."""
     try:
         import wandb  # type: ignore[import-not-found,unused-ignore]
     except ImportError:

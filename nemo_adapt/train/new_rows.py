@@ -1,7 +1,7 @@
-"""New rows as parameters of their own, so that the gradient buffer and the optimizer hold nothing for kept rows.
+"""New rows as separate parameters, so that the gradient buffer and the optimizer hold nothing for kept rows.
 
-During a phase of ``new_rows`` each shard of a table that has new rows lends them to a ``NewRows``: the optimizer trains
-its ``rows``, gradients are handed over as they arise, and after a step the rows are copied back into the table.
+In a phase of ``new_rows`` each table shard gets a ``NewRows`` module: the optimizer trains its ``rows``, it receives
+the table's gradients during the backward pass, and after a step its rows are copied back into the table.
 """
 
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.patches.weight_gradients import sums_of_rows
 
 NAME = "new_rows"
-"""The first part of the names of the child modules that hold them, and of their keys in a checkpoint."""
+"""Prefix of the names of these child modules, and of their keys in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Which rows of the whole table are new: those from ``first`` up to ``stop``."""
+    """The new rows of the whole table: from ``first`` up to, but not including, ``stop``."""
 
     first: int
     stop: int
 
 
 class NewRows(torch.nn.Module):
-    """Rows ``first`` to ``stop`` of one shard of a table, in its dtype; the whole table's row ``start`` comes first.
+    """Rows ``first`` to ``stop`` of a table's shard, in its dtype; the shard begins at the whole table's row ``start``.
 
-    A shard without new rows has one too, whose ``rows`` is ``None``: gradients of TP ranks' shards have to be computed
-    in the same way, with the same communication.
+    A shard without new rows has one too, with ``rows`` = ``None``: all TP ranks must compute the gradients of their
+    shards in the same way, with the same communication.
     """
 
     rows: torch.nn.Parameter | None
@@ -41,39 +41,39 @@ class NewRows(torch.nn.Module):
         self.key, self.span = key, span
         self.first, self.stop = max(0, span.first - start), min(len(table), span.stop - start)
         self.offset = start + self.first - span.first
-        self.table = (table,)  # in a tuple: it is another module's parameter, not one of ours
+        self.table = (table,)  # in a tuple, so that it is not registered as a parameter here
         self.rows = None
         if self.first < self.stop:
             self.rows = torch.nn.Parameter(table.detach()[self.first : self.stop].clone())
-            self.rows.__dict__.update(table.__dict__)  # Megatron's marks: cut over TP, shared by first and last stage
+            self.rows.__dict__.update(table.__dict__)  # Megatron's marks: TP shard, tied over stages
         self.hook: Any = None
 
-    def listen(self) -> None:
-        """Take the table's gradients from now on; optimizer and gradient buffer must not have seen that it has any."""
+    def receive_gradients(self) -> None:
+        """Start receiving the table's gradients; optimizer and gradient buffer have to be built before, without it."""
         table = self.table[0]
         table.requires_grad_(True)
         none = torch.empty(0, device=table.device)
         sums = none if self.rows is None else self.rows.main_grad  # type: ignore[attr-defined]
         table.main_grad = sums_of_rows(sums, self.first)  # type: ignore[attr-defined]
-        self.hook = table.register_post_accumulate_grad_hook(self._take)
+        self.hook = table.register_post_accumulate_grad_hook(self._add_gradient)
 
-    def _take(self, table: torch.Tensor) -> None:
-        """The gradient of one backward pass: the new rows' part is added up, the rest is forgotten."""
+    def _add_gradient(self, table: torch.Tensor) -> None:
+        """Add the new rows' part of one backward pass's gradient to their sum, and drop the rest."""
         if self.rows is not None and table.grad is not None:
             self.rows.main_grad.add_(table.grad[self.first : self.stop])  # type: ignore[attr-defined]
         table.grad = None
 
-    def put_back(self) -> None:
-        """Copy the rows into the table."""
+    def copy_back(self) -> None:
+        """Copy the trained rows back into the table."""
         if self.rows is not None:
             with torch.no_grad():
                 self.table[0][self.first : self.stop].copy_(self.rows)
 
     def sharded_state_dict(self, prefix: str = "", *unused: Any, **also_unused: Any) -> dict[str, Any]:
-        """The rows as a part of all new rows, wherever they lie, so that they load at any TP."""
+        """Return the rows as a shard of one tensor of all new rows, so that they load at any TP."""
         if self.rows is None:
             return {}
-        # As Megatron numbers the replicas of a table: its two copies where it is tied, then TP, then DP.
+        # Megatron's replica numbers of a table: which of the two copies of a tied one, then TP, then DP.
         copy = int(getattr(self.rows, "shared", False))
         replica = (copy, 0, parallel_state.get_data_parallel_rank(with_context_parallel=True))
         shape = tuple(self.rows.shape)
@@ -83,25 +83,25 @@ class NewRows(torch.nn.Module):
         return {f"{prefix}rows": piece}
 
 
-def lend(model: Any, span: Span) -> list[NewRows]:
-    """Make the new rows of this rank's tables parameters of their own, children of ``model``."""
+def attach(model: Any, span: Span) -> list[NewRows]:
+    """Add a ``NewRows`` to ``model`` for each of this rank's tables, and return them."""
     found = []
-    for held in tables_of(model):
-        start = parallel_state.get_tensor_model_parallel_rank() * len(held.shard)
-        lent = NewRows(held.shard, name_of(held), span, start)
-        model.add_module(f"{NAME}_{lent.key}", lent)
-        found.append(lent)
+    for each in tables_of(model):
+        start = parallel_state.get_tensor_model_parallel_rank() * len(each.shard)
+        rows = NewRows(each.shard, name_of(each), span, start)
+        model.add_module(f"{NAME}_{rows.key}", rows)
+        found.append(rows)
     return found
 
 
-def name_of(held: TableShard) -> str:
-    """By which a table's new rows, or those of an output bias, are known."""
-    return f"{held.table}_bias" if held.key == OUTPUT_BIAS else held.table
+def name_of(shard: TableShard) -> str:
+    """Return the name of a table's new rows, or of those of an output bias, in module names and checkpoint keys."""
+    return f"{shard.table}_bias" if shard.key == OUTPUT_BIAS else shard.table
 
 
-def give_back(model: Any, lent: list[NewRows]) -> None:
-    """Undo ``lend``; the tables hold what was trained."""
-    for rows in lent:
+def detach(model: Any, attached: list[NewRows]) -> None:
+    """Undo ``attach``; the tables keep the trained rows."""
+    for rows in attached:
         if getattr(model, f"{NAME}_{rows.key}", None) is rows:
             rows.hook.remove()
             delattr(model, f"{NAME}_{rows.key}")

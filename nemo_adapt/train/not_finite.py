@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number: which step, which samples, which parameters."""
+"""A loss or gradient that is not finite: find out the step, the samples and the parameters."""
 
 import math
 from collections.abc import Iterator
@@ -8,20 +8,20 @@ import torch
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.batches import BatchLayout
-from nemo_adapt.train.loop import Stepped
+from nemo_adapt.train.collectives import all_gather
+from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.new_rows import NAME
-from nemo_adapt.train.together import gathered
 
 SHOWN = 3
 
 
-def explain(made: Stepped, layout: BatchLayout) -> UserError:
-    """The error that ends the training. A collective."""
-    found = gathered((_samples(made, layout), sorted(_weights(made)), sorted(_gradients(made))))
+def explain(done: CompletedStep, layout: BatchLayout) -> UserError:
+    """Return the error that ends the training. A collective."""
+    found = all_gather((_samples(done, layout), sorted(_weights(done)), sorted(_gradients(done))))
     samples, weights, gradients = (_joined(rank[part] for rank in found) for part in range(3))
-    every = list(range((made.step - 1) * layout.global_batch, made.step * layout.global_batch))
-    what = "loss" if not math.isfinite(made.result.nats) else "gradient norm"
-    value = made.result.nats if what == "loss" else made.result.grad_norm
+    every = list(range((done.step - 1) * layout.global_batch, done.step * layout.global_batch))
+    what = "loss" if not math.isfinite(done.result.nats) else "gradient norm"
+    value = done.result.nats if what == "loss" else done.result.grad_norm
     details = [
         f"{name} {_few(values)}"
         for name, values in (("samples", samples or every), ("parameters", weights), ("gradients of", gradients))
@@ -29,33 +29,33 @@ def explain(made: Stepped, layout: BatchLayout) -> UserError:
     ]
     where = f": {'; '.join(details)}" if details else ""
     return UserError(
-        f"train: the {what} of step {made.step} is {value}{where}. The last checkpoint is from before it. Lower the "
+        f"train: the {what} of step {done.step} is {value}{where}. The last checkpoint is from before it. Lower the "
         "learning rate, or look at the data of that step"
     )
 
 
-def _samples(made: Stepped, layout: BatchLayout) -> list[int]:
-    """The samples (numbers in the blend) of this rank's micro batches whose loss is no number."""
-    numbers = layout.samples(made.step - 1)
-    wrong = (~torch.isfinite(made.result.parts[:, 0])).nonzero().flatten().tolist()
+def _samples(done: CompletedStep, layout: BatchLayout) -> list[int]:
+    """Return the sample numbers (in the blend) of this rank's micro batches whose loss is not finite."""
+    numbers = layout.samples(done.step - 1)
+    wrong = (~torch.isfinite(done.result.parts[:, 0])).nonzero().flatten().tolist()
     return [number for micro_batch in wrong for number in numbers[micro_batch]]
 
 
-def _weights(made: Stepped) -> Iterator[str]:
-    for name, parameter in _parameters(made.trainer.chunks):
+def _weights(done: CompletedStep) -> Iterator[str]:
+    for name, parameter in _parameters(done.trainer.chunks):
         if not torch.isfinite(parameter).all():
             yield name
 
 
-def _gradients(made: Stepped) -> Iterator[str]:
-    for name, parameter in _parameters(made.trainer.chunks):
+def _gradients(done: CompletedStep) -> Iterator[str]:
+    for name, parameter in _parameters(done.trainer.chunks):
         gradient = getattr(parameter, "main_grad", None)
         if gradient is not None and not torch.isfinite(gradient).all():
             yield name
 
 
 def _parameters(chunks: list[Any]) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Names with the numbers that layers have in the whole model. Of new rows the table is named, which has them."""
+    """Yield parameters with their names in the whole model; new rows are left out, as their table contains them."""
     for chunk in chunks:
         numbers = {str(place): layer.layer_number - 1 for place, layer in enumerate(chunk.decoder.layers)}
         for name, parameter in chunk.named_parameters():
@@ -71,7 +71,7 @@ def _joined(parts: Any) -> list[Any]:
 
 
 def _few(values: list[Any]) -> str:
-    """A list as text: the ends of a range, or the first few."""
+    """Format a list: the ends of a range, or the first few values."""
     numbered = len(values) > SHOWN and isinstance(values[0], int)
     if numbered and values == list(range(values[0], values[-1] + 1)):
         return f"{values[0]} to {values[-1]}"

@@ -1,4 +1,4 @@
-"""Micro batches through Megatron's schedules, for training and scoring alike, and sums over ranks."""
+"""Running micro batches through Megatron's pipeline schedules, for training and scoring, and summing over ranks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from nemo_adapt.train.batches import Batch
 
 Loss = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""From a model's output to what is differentiated and what is reported; Megatron divides the first one in place."""
+"""Maps a model's output to the value to differentiate, which Megatron divides in place, and the values to report."""
 
 
 def run_schedule(
@@ -21,11 +21,11 @@ def run_schedule(
     forward: Callable[[Batch, Any], tuple[torch.Tensor, Loss]],
     forward_only: bool = False,
 ) -> list[torch.Tensor]:
-    """Run the micro batches, each of ``shape`` [batch, seq], through this rank's ``models``, one or several that are
-    interleaved.
+    """Run the micro batches, each of ``shape`` [batch, seq], through ``models``, this rank's (several if interleaved).
 
-    ``forward(micro batch, model)`` gives the output and its loss. Of sequences that context-parallel ranks share,
-    ``micro_batches`` have this rank's part. Returns what each reports; nothing before the last pipeline stage.
+    ``forward(micro batch, model)`` returns the output and its loss function. Under context parallelism
+    ``micro_batches`` and ``shape`` are those of this rank's part. Returns what each micro batch reports; empty before
+    the last pipeline stage.
     """
     streams = [iter(micro_batches) for _ in models]
     single = len(models) == 1
@@ -35,15 +35,17 @@ def run_schedule(
         data_iterator=streams[0] if single else streams,
         model=models[0] if single else list(models),
         num_microbatches=len(micro_batches),
-        seq_length=seq_length * parallel_state.get_context_parallel_world_size(),  # Megatron's is the whole one
+        seq_length=seq_length * parallel_state.get_context_parallel_world_size(),  # Megatron expects the whole length
         micro_batch_size=batch_size,
         forward_only=forward_only,
     )
 
 
 def sum_over_ranks(sums: torch.Tensor) -> torch.Tensor:
-    """Add up, in place, what data- and context-parallel ranks report, and tell earlier pipeline stages, which see no
-    loss."""
+    """Sum ``sums`` in place over data- and context-parallel ranks, and return it on all pipeline stages.
+
+    Earlier pipeline stages compute no loss: theirs must be zeros.
+    """
     dist.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
     if parallel_state.get_pipeline_model_parallel_world_size() > 1:
         dist.all_reduce(sums, group=parallel_state.get_pipeline_model_parallel_group())

@@ -17,14 +17,14 @@ from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.phases import NEW_ROWS, Trained, trained
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import freeze
-from nemo_adapt.train.new_rows import NewRows, Span, give_back, lend
+from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
 
 STYLES = {"wsd": "WSD"}
-"""Megatron's names of schedules, where they are not ours."""
+"""Megatron's names of schedules where they differ from ours."""
 
 
-class Spoiled(ArithmeticError):
-    """The gradient norm is no number."""
+class NormNotFinite(ArithmeticError):
+    """The gradient norm is not finite."""
 
 
 @dataclass
@@ -32,28 +32,28 @@ class Trainer:
     """The parts of a running training on this rank."""
 
     chunks: list[Any]
-    """The bare model: its GPTModels on this rank, one, or several where pipeline stages are interleaved."""
+    """The bare model: this rank's GPTModels, several if pipeline stages are interleaved."""
     wrapped: list[Any]
     """Megatron's data-parallel wrappers around them."""
     optimizer: Any
     scheduler: Any
     """Megatron's ``OptimizerParamScheduler``, counted in steps of the phase."""
     new_rows: list[NewRows]
-    """In a phase of new rows: this rank's."""
+    """This rank's new rows in a phase of ``new_rows``, else empty."""
 
     def update(self) -> float:
-        """One step of the optimizer and of the schedule; returns the global gradient norm before clipping.
+        """Step the optimizer and the schedule; return the global gradient norm before clipping.
 
-        A norm that is no number is returned without the step: weights stay as they are. What other data-parallel ranks
-        have updated may come only with the next forward pass: ``gather`` before weights are read.
+        If it is not finite, the weights stay unchanged and NaN is returned. Weights that other data-parallel ranks have
+        updated may arrive only during the next forward pass: call ``gather`` before reading weights.
         """
         self.scheduler.step(1)
         try:
             _, grad_norm, _ = self.optimizer.step()
-        except Spoiled:
+        except NormNotFinite:
             return math.nan
         for rows in self.new_rows:
-            rows.put_back()
+            rows.copy_back()
         return float(grad_norm or 0.0)
 
     def gather(self) -> None:
@@ -63,23 +63,23 @@ class Trainer:
                 wrapped.start_param_sync(force_sync=True)
 
     def release(self) -> None:
-        """Let go of gradient buffers and optimizer state, whoever still holds this trainer; the bare model stays."""
+        """Free gradient buffers and optimizer state, even if this trainer is still referenced; the bare model stays."""
         config = self.chunks[0].config
         config.finalize_model_grads_func = config.grad_scale_func = config.no_sync_func = None
         for chunk, wrapped in zip(self.chunks, self.wrapped, strict=True):
-            wrapped.grad_accs.clear()  # their hooks and the wrapper hold each other
+            wrapped.grad_accs.clear()  # breaks a reference cycle of their hooks and the wrapper
             if wrapped.use_forward_hook:
                 wrapped.disable_forward_pre_hook(param_sync=False)
-            give_back(chunk, self.new_rows)
+            detach(chunk, self.new_rows)
         self.wrapped = self.new_rows = []
         self.optimizer = self.scheduler = None
         gc.collect()
 
 
 def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new: Span) -> Trainer:
-    """Freeze what ``phase`` does not train; wrap ``chunks`` for data parallelism; a fresh Adam and schedule.
+    """Freeze what ``phase`` does not train, wrap ``chunks`` for data parallelism, and create a fresh Adam and schedule.
 
-    ``new`` are the new rows of the whole tables. Master weights are fp32, made from the model's.
+    ``new``: the new rows of the whole tables. Master weights are fp32 copies of the model's.
     """
     from megatron.core.transformer.module import Float16Module
 
@@ -87,7 +87,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     new_rows = []
     for chunk in chunks:
         freeze(chunk, what)
-        new_rows += lend(chunk, new) if NEW_ROWS in what.kinds else []
+        new_rows += attach(chunk, new) if NEW_ROWS in what.kinds else []
     overlaps = _overlaps(what)
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
@@ -100,10 +100,10 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
         inner = Float16Module(config, chunk) if train.precision == "bf16" else chunk
         wrapped.append(DistributedDataParallel(config, ddp_config, inner, disable_bucketing=number > 0))
     optimizer = get_megatron_optimizer(_optimizer_config(train, phase), wrapped, _overrides(train, phase))
-    optimizer.get_grad_norm = partial(_finite, optimizer.get_grad_norm)  # asked within its step, before the update
+    optimizer.get_grad_norm = partial(_checked_norm, optimizer.get_grad_norm)  # called within its step, before updating
     adam.fill_moments(optimizer)
     for rows in new_rows:
-        rows.listen()
+        rows.receive_gradients()
     config.finalize_model_grads_func = finalize_model_grads
     config.grad_scale_func = optimizer.scale_loss
     no_sync = [each.no_sync for each in wrapped]
@@ -112,16 +112,19 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
 
 
 def _overlaps(what: Trained) -> bool:
-    """Whether ranks add up gradients while the backward pass goes on, and send each other weights during the forward
-    pass. Gradients of new rows are handed over by hand, and a rank alone would only cut up its buffer."""
+    """Whether gradient reduction overlaps the backward pass, and weight gathering the forward pass.
+
+    Not for new rows, whose gradients bypass the hooks that start the reduction, and not for a single rank, where it
+    would only split the buffer.
+    """
     ranks = parallel_state.get_data_parallel_world_size(with_context_parallel=True)
     return ranks > 1 and NEW_ROWS not in what.kinds
 
 
-def _finite(norm: Callable[[], float]) -> float:
+def _checked_norm(norm: Callable[[], float]) -> float:
     found = norm()
     if not math.isfinite(found):
-        raise Spoiled(found)
+        raise NormNotFinite(found)
     return found
 
 
@@ -140,7 +143,7 @@ def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig
 
 
 def _overrides(train: TrainConfig, phase: PhaseConfig) -> dict[ParamKey, Any]:
-    """Megatron's rule, that vectors are not decayed, and ours from the configuration."""
+    """Return Megatron's rule (no weight decay for vectors) and the exceptions of the configuration."""
     overrides: dict[ParamKey, Any] = get_standard_config_overrides(_optimizer_config(train, phase))
     if train.no_weight_decay:
         overrides[ParamKey(name=tuple(train.no_weight_decay))] = {"wd_mult": 0.0}
@@ -148,7 +151,7 @@ def _overrides(train: TrainConfig, phase: PhaseConfig) -> dict[ParamKey, Any]:
 
 
 def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> OptimizerParamScheduler:
-    """Megatron's schedule, counted in steps: linear warm-up, then decay to ``min_lr_share`` at the last step."""
+    """Return Megatron's schedule, counted in steps: linear warm-up, then decay to ``min_lr_share`` at the last step."""
     return OptimizerParamScheduler(
         optimizer,
         init_lr=0.0,

@@ -1,4 +1,4 @@
-"""Stopping in time: USR1 and TERM ask a training to save, and to end with an exit code that means more to do."""
+"""Stopping on request: on USR1 or TERM a training saves and exits with ``ranks.MORE_TO_DO``."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,7 +8,7 @@ from nemo_adapt import ranks
 
 
 class Signals:
-    """While entered, notes the signals that reach this process."""
+    """A context manager that records in ``seen`` whether a stop signal has reached this process."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -18,14 +18,14 @@ class Signals:
     def __enter__(self) -> "Signals":
         for number in ranks.STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
-        self._kept = signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)  # ranks block them until here
+        self._kept = signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)  # blocked since the rank started
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if kind is not None:  # the process ends, and TERM comes where an earlier rank has ended for the same
+        if kind is not None:  # the process fails, and gets TERM if another rank failed before it
             return
-        # A process that kept a signal for the training ends with it, and is not to die of one on its way out. To block
-        # it again would not do: threads that were started meanwhile would take it.
+        # A process that had blocked a signal until the training ends after it: a late signal must not kill it while it
+        # exits. Blocking it again is not enough, as threads started meanwhile would receive it.
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_IGN if number in self._kept else handler)
 

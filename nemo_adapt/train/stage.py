@@ -1,4 +1,4 @@
-"""The ``train`` stage: resize in memory or resume, then phase by phase, step by step to the end of the budget."""
+"""The ``train`` stage: resize in memory or resume, then train phase by phase to the end of the budget."""
 
 from contextlib import closing
 from dataclasses import asdict
@@ -26,23 +26,23 @@ from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.supplies import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import loop, state
-from nemo_adapt.train.batches import BatchLayout, Boundaries, check_whole, training_set
+from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
-from nemo_adapt.train.checkpoint_folder import newest, take_over
+from nemo_adapt.train.checkpoint_folder import clean_up, newest
 from nemo_adapt.train.checkpoints import Saver
+from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import Fence, count_start
+from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch
 from nemo_adapt.train.new_rows import Span
-from nemo_adapt.train.places import SUMMARY
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.together import first_rank_does
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Train into ``out``: ``checkpoints/iter_*``, ``metrics.jsonl``, ``tensorboard/``, ``summary.json``.
 
-    Runs on every rank. Goes on from the newest whole checkpoint in ``out`` if there is one. Inputs: the base model
+    Runs on every rank. Resumes from the newest intact checkpoint in ``out`` if there is one. Inputs: the base model
     folder, its converted checkpoint, the tokenizer, and the data sets. On USR1 or TERM it saves and exits with
     ``ranks.MORE_TO_DO``.
     """
@@ -51,8 +51,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
         steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
         layout = start_layout(config)
-        fence, chosen_by = Fence.put(out), _chosen_by(config)
-        first_rank_does(take_over, out / CHECKPOINTS, fence, chosen_by)
+        fence, chosen_by = Fence.claim(out), _chosen_by(config)
+        first_rank_does(clean_up, out / CHECKPOINTS, fence, chosen_by)
         chunks, progress, saved = _start(config, inputs, out, steps)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
@@ -60,36 +60,36 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         restore = partial(state.load_optimizer, saved) if saved else None
         with (
             Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
-            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as stepped,
+            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as training,
         ):
             between = BetweenSteps(config, steps, chunks, layout, saver, metrics, held_out, signals)
-            for made in stepped:
-                between.after(made)
+            for done in training:
+                between.after(done)
             saver.finish()
     if dist.get_rank() == 0:
         _write_summary(config, plan, progress, out)
 
 
 def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, Any], out: Path) -> None:
-    """How far it came, and how."""
+    """Write ``summary.json``: the totals of the training and the settings that explain them."""
     rows = {"input": config.resize.input, "output": config.resize.output}
-    come = {name: value for name, value in progress.items() if name != UNRECORDED}
+    totals = {name: value for name, value in progress.items() if name != UNRECORDED}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
     facts["phases"] = [asdict(phase) for phase in plan]
-    write_json(out / SUMMARY, {"steps": total(plan), **come, **facts})
+    write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
 
 
 def start_layout(config: Config) -> BatchLayout:
-    """Start Megatron's groups on this rank; how the batch is shared over them."""
+    """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
     train = config.train
     dp_size = start_parallel(config.parallel, train.seed)
-    check_batch(train, dp_size)  # under a launcher it follows from the number of ranks
+    check_batch(train, dp_size)  # under a launcher, dp_size follows from the number of ranks
     return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
 
 
 def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
-    """Which table rows are new; ``UserError`` when only new rows are to be trained and there are none."""
+    """Return which table rows are new; ``UserError`` if a phase trains new rows and there are none."""
     token_map = TokenMap.load(tokenizer)
     if not token_map.tokens and any(NEW_ROWS in trained(phase).kinds for phase in plan):
         raise UserError("train.phases: nothing to train in a phase of new_rows, the tokenizer has no new tokens")
@@ -97,36 +97,36 @@ def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
 
 
 def bytes_per_token(config: Config, inputs: Inputs) -> float:
-    """Bytes of text that a token of the mix stands for, on average: counted when the text was tokenized."""
+    """Return the average bytes of text per token of the mix, as counted when the text was tokenized."""
     return mixture.bytes_per_token(config, _folders(config, inputs))
 
 
 def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:
-    """The data folders, and the share of the tokens that comes from each."""
+    """Return the data folders, each with its share of the tokens."""
     folders = _folders(config, inputs)
     return [(folders[name], share) for name, share in mixture.token_shares(config, folders).items()]
 
 
 def _folders(config: Config, inputs: Inputs) -> dict[str, Path]:
-    """The data folder of each set of text."""
+    """Return the data folder of each text set."""
     return {name: inputs[f"data.{name}"][0] for name in text_sets(config)}
 
 
 def training_data(
     config: Config, inputs: Inputs, layout: BatchLayout, train: TrainConfig, steps: int, cache: Path
 ) -> loop.Data:
-    """The blend of all sets of text for ``steps`` steps, in the order of ``train.seed``."""
+    """Return the blend of all text sets for ``steps`` steps, in the order given by ``train.seed``."""
     tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
     mix = _mix(config, inputs)
     for folder, _ in mix:
-        check_whole(folder)
+        check_token_file(folder)
     samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
     token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
     return loop.Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))
 
 
 def _chosen_by(config: Config) -> dict[str, Any] | None:
-    """What text the best checkpoint is chosen by, where one is kept."""
+    """Return what identifies the text that the best checkpoint is chosen by; ``None`` if no best one is kept."""
     train = config.train
     if not train.keep_best:
         return None
@@ -135,7 +135,7 @@ def _chosen_by(config: Config) -> dict[str, Any] | None:
 
 
 def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:
-    """The model, new or as the last checkpoint left it, how far it has come, and that checkpoint."""
+    """Return the model (resized, or from the newest checkpoint), its progress, and the checkpoint if there is one."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
     saved = first_rank_does(newest, out / CHECKPOINTS)
     done = step_of(saved) if saved else 0
@@ -161,7 +161,7 @@ def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
 
 
 def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:
-    """The texts that are scored during training, by language."""
+    """Load the texts that are scored during training, by language."""
     train, tokenizer = config.train, inputs["tokenizer"][0]
     texts = held_out_texts(config) if train.score_every else {}
     return {name: HeldOut.of(config, file, tokenizer, train.score_bytes) for name, file in texts.items()}

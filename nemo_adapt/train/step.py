@@ -22,16 +22,16 @@ class StepResult:
     bytes: float
     grad_norm: float
     parts: torch.Tensor
-    """[micro batches, 3]: nats, tokens and bytes of this rank's; no rows before the last pipeline stage."""
+    """[micro batches, 3]: nats, tokens and bytes of each of this rank's; no rows before the last pipeline stage."""
 
     @property
     def is_finite(self) -> bool:
-        """Whether loss and gradients are numbers."""
+        """Whether the loss and the gradient norm are finite."""
         return math.isfinite(self.nats) and math.isfinite(self.grad_norm)
 
 
 def train_step(trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: torch.Tensor) -> StepResult:
-    """Forward and backward over all micro batches, then one update, unless the loss is no number.
+    """Run forward and backward over all micro batches, then one update, unless the loss is not finite.
 
     ``token_bytes`` [vocab]: UTF-8 bytes of each id.
     """
@@ -45,7 +45,7 @@ def train_step(trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: to
 
 
 def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], token_bytes: torch.Tensor) -> torch.Tensor:
-    """Gradients of the mean loss of this rank's ``micro_batches`` in its ``models`` (``run_schedule``).
+    """Compute the gradients of the mean loss of this rank's ``micro_batches`` in its ``models`` (see ``run_schedule``).
 
     Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage.
     """
@@ -56,13 +56,13 @@ def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], toke
 
         def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             losses, sizes = out.float(), token_bytes[batch["labels"]]
-            count = torch.full((), out.numel(), device=out.device)  # filled there: a copy from the host would wait
-            if "counted" in batch:  # the mean is still over all places: it is the same however the batch is shared out
+            count = torch.full((), out.numel(), device=out.device)  # filled there: copying from the host would wait
+            if "counted" in batch:  # still a mean over all positions: the same for any split of the batch
                 counted = batch["counted"]
                 losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()
             sums = [losses.detach().double().sum(), count.double(), sizes.sum().double()]
-            # Megatron takes the first value for this rank's part of a sum over the ranks that share the sequence, and
-            # divides it in place: the sums must be of their own.
+            # Megatron treats the first value as this rank's part of a sum over context-parallel ranks, and divides it
+            # in place: the sums must be separate tensors.
             return losses.mean() / shared, torch.stack(sums)
 
         return out, mean_loss

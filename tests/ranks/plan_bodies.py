@@ -67,7 +67,7 @@ def checkpoint_bytes(rank: int, config: Config, models: Models, folder: Path) ->
     """Bytes of the files of a checkpoint at the first step."""
     start_parallel(config.parallel, 1)
     trainer = new_trainer(config, models)
-    saver = checkpoints.Saver(folder / "checkpoints", Fence.put(folder), keep=1, wait=True)
+    saver = checkpoints.Saver(folder / "checkpoints", Fence.claim(folder), keep=1, wait=True)
     saver.save(trainer, {"step": 1})
     saver.finish()
     trainer.release()

@@ -47,7 +47,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
     """Save into ``out``; change all that was saved before a file is written; load it again."""
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
-    saver = checkpoints.Saver(out, Fence.put(out), 100)
+    saver = checkpoints.Saver(out, Fence.claim(out), 100)
     go = threading.Event()
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
@@ -60,7 +60,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
         with torch.no_grad():
             for tensor in _live(trainer):
                 tensor.fill_(7.0)
-        saver.look()
+        saver.poll()
         settled_early, children = saver._writing is None, len(psutil.Process().children())
         threading.Timer(3 * checkpoints.PAUSE, go.set).start()  # later than it looks first
         saver.finish()
@@ -77,7 +77,7 @@ def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Pat
     """What two saves say that they have waited, the first of which takes so many seconds to be written."""
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
-    saver, go = checkpoints.Saver(out, Fence.put(out), 100), threading.Event()
+    saver, go = checkpoints.Saver(out, Fence.claim(out), 100), threading.Event()
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
         with files_wait_for(go):

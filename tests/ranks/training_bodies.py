@@ -117,7 +117,7 @@ def train_and_save(
     saver = None
     if not first:
         out.mkdir(exist_ok=True)
-        saver = checkpoints.Saver(out, Fence.put(out), 100)
+        saver = checkpoints.Saver(out, Fence.claim(out), 100)
     answer = Trained()
     steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab), first, restore)
     with small_buckets(answer), closing(steps):
@@ -158,9 +158,9 @@ def small_buckets(answer: Trained) -> Iterator[None]:
 def replaced(rank: int, folder: Path) -> str:
     """What a saver says that has been replaced by a later start."""
     start_parallel(Config().parallel, 1)
-    earlier = Fence.put(folder)
+    earlier = Fence.claim(folder)
     (folder / "checkpoints").mkdir(exist_ok=True)
-    Fence.put(folder)
+    Fence.claim(folder)
     saver = checkpoints.Saver(folder / "checkpoints", earlier, 2)
     try:
         saver.save(None, {"step": 4})  # type: ignore[arg-type]
@@ -173,10 +173,10 @@ def slow(rank: int, folder: Path, restarts: tuple[str, str]) -> str:
     """What the second of two starts of Slurm job 7 says, ``restarts`` being how often it was queued again."""
     start_parallel(Config().parallel, 1)
     with mock.patch.dict(os.environ, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=restarts[0]):
-        Fence.put(folder)
+        Fence.claim(folder)
     with mock.patch.dict(os.environ, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=restarts[1]):
         try:
-            Fence.put(folder).check()
+            Fence.claim(folder).check()
         except UserError as error:
             return str(error)
     return "it has the folder"
@@ -195,7 +195,7 @@ def optimizer_numbers(trainer: Any) -> int:
     return sum(state["exp_avg"].numel() for state in states)
 
 
-def note(answer: Trained, made: loop.Stepped) -> None:
+def note(answer: Trained, made: loop.CompletedStep) -> None:
     answer.losses.append(made.result.nats / made.result.tokens)
     answer.grad_norms.append(made.result.grad_norm)
     answer.phases.append(made.phase)

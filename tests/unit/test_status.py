@@ -190,7 +190,7 @@ def test_files_that_are_half_written_count_as_not_there(tmp_path, capsys, conten
     found = asked(root, capsys)["training"]
     assert found["record"] == {} and found["process"] == {} and found["alive"] is None and found["seconds_left"] is None
     assert (found["checkpoint"], found["step"]) == ("iter_0000040", 40)
-    assert found["warnings"] == ["iter_0000080 is damaged (files.json is not whole): passed over"]
+    assert found["warnings"] == ["iter_0000080 is damaged (files.json is damaged): passed over"]
     shown(root, capsys)
 
 

@@ -11,7 +11,7 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt import families, recipes
 from nemo_adapt.bridge import recipe, recipe_command
-from nemo_adapt.bridge.recipe import Places
+from nemo_adapt.bridge.recipe import RecipePaths
 from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import read_config
@@ -23,10 +23,10 @@ WORDS = ["recipe=blank", "run.name=x", "data.target=[t.txt]"]
 def settings(model, *words):
     config = recipes.of_words([*WORDS, f"model.path={model}", *words])
     family = families.of(read_config(model))
-    places = Places(
+    paths = RecipePaths(
         Path("/start"), Path("/tokenizer"), [(Path("/data/tr"), 0.9), (Path("/data/en"), 0.1)], Path("/out")
     )
-    return recipe.container(config, family, family.shape(read_config(model)), config.train.phases[0], places)
+    return recipe.container(config, family, family.shape(read_config(model)), config.train.phases[0], paths)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,9 @@ def test_rates_are_those_of_our_steps(train):
     [
         (["train.phases=[{train: new_rows, steps: 5}, {steps: 5}]"], "this run has new_rows, all"),
         (["resize.input=warm_start"], "this run has embeddings, all"),
-        (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has nothing like it"),
-        (["train.reset_attention=true"], r"train\.reset_attention=True has nothing like it"),
-        (["train.no_weight_decay=['*word*']"], "has nothing like it"),
+        (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has no equivalent"),
+        (["train.reset_attention=true"], r"train\.reset_attention=True has no equivalent"),
+        (["train.no_weight_decay=['*word*']"], "has no equivalent"),
         (["model.path=nowhere"], "nowhere does not exist"),
         (["tp=2"], "Did you mean 'parallel.tp'"),
     ],

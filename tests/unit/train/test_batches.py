@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.batches import check_whole, read_ahead
+from nemo_adapt.train.batches import check_token_file, read_ahead
 
 
 @pytest.mark.parametrize(("length", "is_whole"), [(200, True), (400, True), (199, False), (0, False), (None, False)])
@@ -17,10 +17,10 @@ def test_a_set_that_was_cut_off(tmp_path, length, is_whole):
     if length is not None:
         (folder / "target.bin").write_bytes(bytes(length))
     if is_whole:
-        check_whole(folder)
+        check_token_file(folder)
         return
     with pytest.raises(UserError, match=rf"target\.bin is damaged: {length or 0} bytes are not 100 tokens; delete"):
-        check_whole(folder)
+        check_token_file(folder)
 
 
 def test_the_next_step_is_read_while_one_is_used_and_none_after_it():

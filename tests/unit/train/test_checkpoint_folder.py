@@ -45,7 +45,9 @@ def written(folder, step, token="mine", tensors=b"1234"):
 
 def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234"):
     partial, place = written(folder, step, token, tensors)
-    folder_of.put(partial, place, Owner(token), keep, score and {"bits_per_byte": score, "chosen_by": {"text": "a"}})
+    folder_of.publish(
+        partial, place, Owner(token), keep, score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
+    )
 
 
 def names(folder):
@@ -78,23 +80,23 @@ def test_a_start_deletes_what_others_left_half_written(folder):
     """And not only once it has saved: the disk may have no room for that."""
     put(folder, 2)
     written(folder, 4, token="killed")
-    folder_of.take_over(folder, Owner(), None)
+    folder_of.clean_up(folder, Owner(), None)
     assert names(folder) == ["iter_0000002"]
     written(folder, 4, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.take_over(folder, Owner(answers=0), None)
+        folder_of.clean_up(folder, Owner(answers=0), None)
     assert names(folder) == ["iter_0000002", "iter_0000004.later.partial"]
 
 
 def test_scores_of_another_text_choose_nothing(folder):
     put(folder, 2, score=1.0)
-    folder_of.take_over(folder, Owner(), {"text": "a"})
+    folder_of.clean_up(folder, Owner(), {"text": "a"})
     assert best(folder) == ("iter_0000002", 1.0) and not damage(folder / "iter_0000002")
-    folder_of.take_over(folder, Owner(), {"text": "b"})
+    folder_of.clean_up(folder, Owner(), {"text": "b"})
     assert best(folder)[0] == "" and score_of(folder / "iter_0000002") == {}
     assert not damage(folder / "iter_0000002"), "without its score it is whole"
     put(folder, 4, score=2.0)
-    folder_of.take_over(folder, Owner(), None)
+    folder_of.clean_up(folder, Owner(), None)
     assert best(folder)[0] == "", "no best one is to be kept any more"
 
 
@@ -104,7 +106,7 @@ def test_a_start_that_stood_still_deletes_nothing_of_a_later_one(folder):
     put(folder, 4, token="later", keep=1)
     written(folder, 6, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.put(partial, place, Owner("first", answers=1), 1, None)
+        folder_of.publish(partial, place, Owner("first", answers=1), 1, None)
     assert names(folder) == ["iter_0000004", "iter_0000006.later.partial"] and not damage(place)
     assert (place / "__0_0.distcp").read_bytes() == b"1234"
 
@@ -153,12 +155,12 @@ def test_without_any_whole_one_training_does_not_begin_anew(folder, name):
     put(folder, 2)
     file = folder / "iter_0000002" / name
     file.write_bytes(b"" if name.endswith("distcp") else bytes(file.stat().st_size))
-    with pytest.raises(UserError, match=r"no whole checkpoint is left .* or delete"):
+    with pytest.raises(UserError, match=r"no saved checkpoint is intact .* or delete"):
         folder_of.newest(folder)
     assert names(folder) == ["iter_0000002.damaged"]
     shutil.rmtree(folder)
     folder.mkdir()
-    with pytest.raises(UserError, match="no whole checkpoint is left"):
+    with pytest.raises(UserError, match="no saved checkpoint is intact"):
         folder_of.newest(folder)
 
 
@@ -169,7 +171,7 @@ def test_an_old_one_that_cannot_be_deleted_is_left_for_the_next_start(folder, mo
     assert names(folder) == ["iter_0000002.mine.partial", "iter_0000004"]
     assert "cannot be deleted now" in capsys.readouterr().out
     monkeypatch.undo()
-    folder_of.take_over(folder, Owner("next"), None)
+    folder_of.clean_up(folder, Owner("next"), None)
     assert names(folder) == ["iter_0000004"]
 
 
@@ -180,11 +182,13 @@ def test_an_error_leaves_nothing_half_written(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder_of, "seal", full)
-    with pytest.raises(UserError, match=r"could not be written: .*No space left on device.* The one before is whole"):
+    with pytest.raises(
+        UserError, match=r"could not be written: .*No space left on device.* The previous checkpoint is intact"
+    ):
         put(folder, 4)
     assert names(folder) == ["iter_0000002"]
     monkeypatch.undo()
     partial, place = written(folder, 4)
     with pytest.raises(UserError, match="another start"):
-        folder_of.put(partial, place, Owner(answers=0), 2, None)
+        folder_of.publish(partial, place, Owner(answers=0), 2, None)
     assert names(folder) == ["iter_0000002"]

@@ -1,4 +1,4 @@
-"""What ranks do together: one acts and all learn how it went; all ask and all get the same answer."""
+"""Collective helpers: one rank acts for all, or all ranks combine what each has."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ from nemo_adapt.errors import UserError
 
 
 def first_rank_does(action: Callable[..., Any], *arguments: Any) -> Any:
-    """``action(*arguments)`` on the first rank, while the others wait; its answer, on all ranks.
+    """Run ``action(*arguments)`` on the first rank while the others wait; return its result on all ranks.
 
-    An error there (the user's, or a file that cannot be written) is a ``UserError`` on all of them.
+    A ``UserError`` or ``OSError`` there is raised as a ``UserError`` on all ranks.
     """
     answer: list[Any] = [None, None]
     if dist.get_rank() == 0:
@@ -27,15 +27,15 @@ def first_rank_does(action: Callable[..., Any], *arguments: Any) -> Any:
     return answer[0]
 
 
-def agree(*wishes: bool) -> list[bool]:
-    """By wish: whether any rank has it."""
-    asked = torch.tensor(wishes, dtype=torch.int32, device=devices.best_device())
+def any_rank(*flags: bool) -> list[bool]:
+    """Return for each of ``flags`` whether it is true on any rank."""
+    asked = torch.tensor(flags, dtype=torch.int32, device=devices.best_device())
     dist.all_reduce(asked, dist.ReduceOp.MAX)
-    return [bool(wish) for wish in asked.tolist()]
+    return [bool(flag) for flag in asked.tolist()]
 
 
-def gathered(mine: Any) -> list[Any]:
-    """What each rank has, by rank."""
+def all_gather(mine: Any) -> list[Any]:
+    """Return the ``mine`` of every rank, by rank."""
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, mine)
     return found

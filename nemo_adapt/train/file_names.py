@@ -1,7 +1,7 @@
-"""Names of the files in a training's folder that others read too."""
+"""Names of files in a training's folder that other modules read too."""
 
 METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
 OWNER, STARTS = "owner.json", "starts.json"
 SUMMARY = "summary.json"
 SAVED = "saved.json"
-"""The step of the newest checkpoint that was ever whole."""
+"""Holds the step of the newest checkpoint that was ever completed."""
