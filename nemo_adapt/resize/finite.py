@@ -1,4 +1,4 @@
-"""Look through a source table for NaN and infinity: once over all its bytes, as fast as memory gives them."""
+"""Check a source table for NaN and infinity, in one pass over its bytes at memory bandwidth."""
 
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ from nemo_adapt.resize.table import BLOCK_BYTES, Source
 from nemo_adapt.resize.threads import share_out
 
 READ_BYTES = 8 * BLOCK_BYTES
-"""Rows that are looked at together, by all threads."""
+"""Bytes of rows that all threads check together."""
 NAMED = 10
-"""How many bad rows a message names."""
+"""Most bad rows that a message names."""
 
 
 class Bits(NamedTuple):
@@ -32,7 +32,7 @@ BITS = {
 
 
 def check_finite(source: Source, count: int, where: str) -> None:
-    """``UserError`` that names the rows below ``count`` with a NaN or an infinity, the first ten and how many."""
+    """Raise ``UserError`` with the number and the first ten of the rows below ``count`` with NaN or infinity."""
     bad: list[int] = []
     for first, rows in source.own(count, READ_BYTES):
         if not _all_finite(rows):
@@ -54,7 +54,7 @@ def check_finite(source: Source, count: int, where: str) -> None:
 
 def _all_finite(rows: torch.Tensor) -> bool:
     if rows.device.type != "cpu" or rows.dtype not in BITS:
-        return bool(torch.isfinite(torch.stack(torch.aminmax(rows))).all())  # both are NaN where one value is
+        return bool(torch.isfinite(torch.stack(torch.aminmax(rows))).all())  # both are NaN if any value is
     bits, found = BITS[rows.dtype], [False]
     numbers = rows.reshape(-1).view(bits.integers).numpy()
     step = BLOCK_BYTES // rows.element_size()
@@ -69,7 +69,7 @@ def _all_finite(rows: torch.Tensor) -> bool:
 
 @compiled
 def _largest(numbers: Any, unsigned: Any) -> Any:
-    """The largest magnitude; a type of the loop's own, so that it becomes vector instructions."""
+    """Return the largest magnitude, in the array's own integer type, so that the loop is vectorized."""
     largest = numbers.dtype.type(0)
     for at in range(len(numbers)):
         magnitude = numbers.dtype.type(numbers[at] & unsigned)

@@ -1,4 +1,4 @@
-"""Cut a plan into portions, so that what a process holds of the source at once is bounded."""
+"""Cut a plan into portions, to bound how many source rows a process holds at once."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 TERMS_A_ROW = 8
-"""A portion has at most this many terms for each source row that there is room for."""
+"""Most terms of a part, as a multiple of ``room``."""
 
 
 class Portion(NamedTuple):
-    """Rows ``first`` to ``last`` of a plan, and the parts in which their terms are worked on.
+    """Rows ``first`` to ``last`` of a plan, and the parts in which their terms are processed.
 
-    Several parts are those of one long row. A part is a range in the plan's arrays of terms.
+    A part is a range in the plan's arrays of terms. Only a portion of one long row has several parts.
     """
 
     first: int
@@ -20,12 +20,12 @@ class Portion(NamedTuple):
     parts: list[tuple[int, int]]
 
     def part(self, number: int) -> tuple[int, int]:
-        """The part of that number, empty where there are not so many."""
+        """Return the part with this number, or an empty range if there are fewer."""
         return self.parts[number] if number < len(self.parts) else (0, 0)
 
 
 def cut(combination: csr_matrix, first: int, last: int, room: int) -> list[Portion]:
-    """Rows ``first`` to ``last`` in portions of at most ``room`` rows, each part with at most ``room`` source rows."""
+    """Cut rows ``first`` to ``last`` into portions of up to ``room`` rows, with parts of up to ``room`` source rows."""
     ends, names = combination.indptr, combination.indices
     places = np.zeros(combination.shape[1], dtype=np.int64)
     found = []
@@ -46,12 +46,12 @@ def cut(combination: csr_matrix, first: int, last: int, room: int) -> list[Porti
 
 
 def _reach(names: np.ndarray, begin: int, end: int, room: int, places: np.ndarray) -> int:
-    """How far from the term ``begin`` on the terms name no more than ``room`` source rows.
+    """Return where the terms from ``begin`` on would need more than ``room`` source rows, or be too many.
 
-    ``places`` is room for a number of each source row.
+    ``places`` is scratch memory: an integer per source row.
     """
     end = min(end, begin + TERMS_A_ROW * room)
     part, numbers = names[begin:end], np.arange(end - begin)
-    places[part[::-1]] = numbers[::-1]  # where a row is named first: the last one that is set stays
+    places[part[::-1]] = numbers[::-1]  # each row's first occurrence: the last assignment wins
     new = np.flatnonzero(places[part] == numbers)
     return begin + int(new[room]) if len(new) > room else end
