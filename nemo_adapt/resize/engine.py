@@ -17,8 +17,8 @@ from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.portions import Portion, cut
 from nemo_adapt.resize.sums import Terms
-from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, nothing
-from nemo_adapt.resize.threads import share_out
+from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, no_wait
+from nemo_adapt.resize.threads import run_in_threads
 
 
 class Resize:
@@ -46,11 +46,11 @@ class Resize:
         The ranges of the ranks must be consecutive, as the shards of a table are.
         """
         stop, end = start + len(out), self.kept + self.plan.new_rows
-        end_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
+        wait_for_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
         first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
         self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
         out[max(0, end - start) :].zero_()
-        end_copy()
+        wait_for_copy()
 
     def _make(self, out: torch.Tensor, first: int, last: int) -> None:
         """Set ``out`` to rows ``first`` to ``last`` of the plan.
@@ -59,8 +59,8 @@ class Resize:
         them.
         """
         source, bounds = self.source, self.source.bounds_of(first, last)
-        portions = cut(self.plan.combination, bounds[0], bounds[-1], source.room)
-        end_deal = nothing
+        portions = cut(self.plan.combination, bounds[0], bounds[-1], source.max_rows)
+        wait = no_wait
         for at in range(0, len(portions), source.ranks):
             turn = portions[at : at + source.ranks]
             end = turn[-1].last
@@ -71,9 +71,9 @@ class Resize:
             else:
                 made = out.new_empty((mine.last - mine.first, out.shape[1]))
             self._make_portion(made, turn)
-            end_deal()  # of the previous turn, which overlapped with this work
-            end_deal = source.deal(made, [*(portion.first for portion in turn), end], out, bounds)
-        end_deal()
+            wait()  # of the previous turn, which overlapped with this work
+            wait = source.redistribute(made, [*(portion.first for portion in turn), end], out, bounds)
+        wait()
 
     def _make_portion(self, out: torch.Tensor, turn: list[Portion]) -> None:
         """Make this rank's portion of a turn."""
@@ -87,7 +87,7 @@ class Resize:
             begin, end = ranges[self.source.rank]
             terms = Terms(*held, plan.data[begin:end])
             if len(mine.parts) == 1:
-                self._make_whole(out, rows, plan.indptr[mine.first : mine.last + 1].astype(np.int64) - begin, terms)
+                self._make_complete(out, rows, plan.indptr[mine.first : mine.last + 1].astype(np.int64) - begin, terms)
                 continue
             made = self._start(rows, one) if number == 0 else one
             terms.add_to(made, np.array([0, end - begin]))
@@ -95,23 +95,23 @@ class Resize:
             self._finish(one, rows)
             out.copy_(one)
 
-    def _make_whole(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
+    def _make_complete(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
         """Make rows whose terms are all at hand, block by block."""
         step = max(1, BLOCK_BYTES // (4 * out.shape[1]))
 
         def work(blocks: list[int]) -> None:
-            room = torch.empty((step, out.shape[1]), device=out.device)  # reused for all blocks: no new memory
+            buffer = torch.empty((step, out.shape[1]), device=out.device)  # reused for all blocks: no new memory
             for at in blocks:
-                made = self._start(rows[at : at + step], room)
+                made = self._start(rows[at : at + step], buffer)
                 terms.add_to(made, ends[at : at + step + 1])
                 self._finish(made, rows[at : at + step])
                 out[at : at + step] = made
 
-        share_out(work, list(range(0, len(rows), step)), out.device)
+        run_in_threads(work, list(range(0, len(rows), step)), out.device)
 
-    def _start(self, rows: Numbers, room: torch.Tensor) -> torch.Tensor:
-        """Return the initial values of the plan's ``rows``, in ``room``: their share of the mean."""
-        made = room[: len(rows)]
+    def _start(self, rows: Numbers, buffer: torch.Tensor) -> torch.Tensor:
+        """Return the initial values of the plan's ``rows``, in ``buffer``: their share of the mean."""
+        made = buffer[: len(rows)]
         if self.mean is None:
             return made.zero_()
         return torch.mul(self.shares[torch.from_numpy(rows)].to(made.device)[:, None], self.mean, out=made)

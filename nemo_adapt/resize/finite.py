@@ -8,7 +8,7 @@ import torch
 from nemo_adapt.compiled import compiled
 from nemo_adapt.errors import UserError
 from nemo_adapt.resize.table import BLOCK_BYTES, Source
-from nemo_adapt.resize.threads import share_out
+from nemo_adapt.resize.threads import run_in_threads
 
 READ_BYTES = 8 * BLOCK_BYTES
 """Bytes of rows that all threads check together."""
@@ -34,15 +34,15 @@ BITS = {
 def check_finite(source: Source, count: int, where: str) -> None:
     """Raise ``UserError`` with the number and the first ten of the rows below ``count`` with NaN or infinity."""
     bad: list[int] = []
-    for first, rows in source.own(count, READ_BYTES):
+    for first, rows in source.local_blocks(count, READ_BYTES):
         if not _all_finite(rows):
             bad += (first + torch.nonzero(~torch.isfinite(rows).all(1))[:, 0]).tolist()
     device = source.like.device
-    number = int(source.agree(torch.tensor([len(bad)], device=device)))
+    number = int(source.all_reduce(torch.tensor([len(bad)], device=device)))
     named: list[int] = []
     for _ in range(min(number, NAMED)):
         following = next((row for row in bad if not named or row > named[-1]), source.total)
-        named.append(-int(source.agree(torch.tensor([-following], device=device), largest=True)))
+        named.append(-int(source.all_reduce(torch.tensor([-following], device=device), maximum=True)))
     if number:
         rest = ", …" if number > len(named) else ""
         noun = "row holds" if number == 1 else "rows hold"
@@ -63,7 +63,7 @@ def _all_finite(rows: torch.Tensor) -> bool:
         if any(_largest(numbers[at : at + step], bits.unsigned) >= bits.infinity for at in begins):
             found[0] = True
 
-    share_out(work, list(range(0, len(numbers), step)), rows.device)
+    run_in_threads(work, list(range(0, len(numbers), step)), rows.device)
     return not found[0]
 
 

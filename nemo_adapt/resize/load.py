@@ -14,9 +14,9 @@ from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, TABLES
 from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.model.weights import load_weights, replicas
 from nemo_adapt.progress import say
-from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
+from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap

@@ -17,10 +17,10 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, HfConfig
 from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
 from nemo_adapt.progress import Bar, say
-from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.plan import needs_of
+from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.supplies import PREFIX, Supplies
 from nemo_adapt.token_map import TokenMap

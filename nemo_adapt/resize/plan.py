@@ -62,7 +62,7 @@ class Materials:
     auxiliary: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
     """Each of the strategy's ``needs`` -> arrays (``nemo_adapt.auxiliary`` defines which)."""
 
-    def nothing_from_rows(self) -> csr_matrix:
+    def empty_combination(self) -> csr_matrix:
         """Return the empty combination, for a strategy that uses no single source row."""
         return csr_matrix((len(self.token_map.tokens), self.token_map.source_vocab), dtype="float32")
 

@@ -38,6 +38,6 @@ def rows_in_block(width: int) -> int:
     return max(1, BLOCK_BYTES // (8 * max(1, width)))
 
 
-def known(vectors: Vectors) -> npt.NDArray[np.int64]:
+def nonzero_rows(vectors: Vectors) -> npt.NDArray[np.int64]:
     """Return the indices of rows that are not zero: a zero row stands for a token without a vector."""
     return np.flatnonzero(vectors.any(axis=1))

@@ -35,10 +35,10 @@ class Moments:
     def largest(self) -> torch.Tensor:
         """Largest magnitude in each column."""
         found = self.source.like.new_zeros(self.source.like.shape[1])
-        for _, rows in self.source.own(self.count):
+        for _, rows in self.source.local_blocks(self.count):
             low, high = torch.aminmax(rows, dim=0)
             found = torch.maximum(found, torch.maximum(low.abs(), high.abs()))
-        return self.source.agree(found.double(), largest=True)
+        return self.source.all_reduce(found.double(), maximum=True)
 
     @cached_property
     def mean(self) -> torch.Tensor:
@@ -55,33 +55,34 @@ class Moments:
         """Covariance of the columns (over ``count``), [columns, columns]."""
         scale = _scale(self.largest + self.mean.abs(), _bits(self.count) // 2)
         products = self.mean.new_zeros((len(self.mean), len(self.mean)))
-        for _, rows in self.source.own(self.count, PRODUCT_BYTES):
+        for _, rows in self.source.local_blocks(self.count, PRODUCT_BYTES):
             steps = rows.double().sub_(self.mean).mul_(scale).round_()
             products.addmm_(steps.T, steps)
         panel = max(1, EXCHANGE_BYTES // (8 * len(self.mean)))
         for begin in range(0, len(self.mean), panel):  # in panels, to bound what an all-reduce copies
-            self.source.agree(products[begin : begin + panel])
+            self.source.all_reduce(products[begin : begin + panel])
         return products.div_(scale[:, None]).div_(scale * self.count)
 
     def _sums(self, bound: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Return the column sums of ``value(rows)``, of magnitude at most ``bound``."""
         scale = _scale(bound, _bits(self.count))
         sums = torch.zeros_like(bound)
-        for _, rows in self.source.own(self.count):
+        for _, rows in self.source.local_blocks(self.count):
             sums += torch.round(value(rows.double()) * scale).sum(0)
-        return self.source.agree(sums) / scale
+        return self.source.all_reduce(sums) / scale
 
 
 def weighted_norm(source: Source, count: int, weights: npt.NDArray[np.float64]) -> float:
     """Return the weighted mean of the Euclidean norms of the first ``count`` rows."""
     found = [torch.zeros(0, dtype=torch.float64)]
-    for first, rows in source.own(count):
+    for first, rows in source.local_blocks(count):
         share = torch.from_numpy(weights[first : first + len(rows)])
         found.append(share * norms(rows).cpu())
     parts = torch.cat(found)[:, None].to(source.like.device)
-    largest = source.agree(parts.abs().sum(1).amax(0, keepdim=True) if len(parts) else parts.new_zeros(1), largest=True)
+    own = parts.abs().sum(1).amax(0, keepdim=True) if len(parts) else parts.new_zeros(1)
+    largest = source.all_reduce(own, maximum=True)
     scale = _scale(largest, _bits(count))
-    return float(source.agree(torch.round(parts * scale).sum(0)) / scale) / math.fsum(weights)
+    return float(source.all_reduce(torch.round(parts * scale).sum(0)) / scale) / math.fsum(weights)
 
 
 def norms(rows: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize import table
-from nemo_adapt.resize.table import End, Held, Numbers
+from nemo_adapt.resize.table import Gathered, Numbers, Wait
 
 HELD_BYTES = 32 << 20
 """Bytes of source rows held at once."""
@@ -43,22 +43,22 @@ class StoredTable:
         return 0
 
     @property
-    def room(self) -> int:
+    def max_rows(self) -> int:
         """Number of rows in ``HELD_BYTES``."""
         return self._rows_of(HELD_BYTES)
 
-    def own(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
+    def local_blocks(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield all rows below ``count``, block by block."""
         step = self._rows_of(block_bytes)
         for begin in range(0, count, step):
             yield begin, self._read(begin, min(begin + step, count))
 
-    def copy(self, start: int, out: torch.Tensor) -> End:
+    def copy(self, start: int, out: torch.Tensor) -> Wait:
         """Read the rows from ``start`` on into ``out``."""
         self.weights.read(self.name, start, start + len(out), out)
-        return table.nothing
+        return table.no_wait
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
         """Read the distinct rows, consecutive ones together."""
         distinct, places = np.unique(wanted[0], return_inverse=True)
         held = self.like.new_empty((len(distinct), self.like.shape[1]))
@@ -72,11 +72,11 @@ class StoredTable:
         """Return the range: there is only one process."""
         return start, stop
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+    def redistribute(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> Wait:
         """Do nothing: one process makes rows where they are wanted."""
-        return table.nothing
+        return table.no_wait
 
-    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
+    def all_reduce(self, value: torch.Tensor, maximum: bool = False) -> torch.Tensor:
         """Return ``value``: there is only one process."""
         return value
 

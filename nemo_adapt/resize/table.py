@@ -20,14 +20,14 @@ BLOCK_BYTES = 1 << 20
 """Rows are processed in blocks of this size, which stay in a core's cache."""
 
 Numbers = npt.NDArray[np.int64]
-Held = tuple[torch.Tensor, torch.Tensor, Numbers]
+Gathered = tuple[torch.Tensor, torch.Tensor, Numbers]
 """Rows in memory: two tables, and the index of each wanted row in their concatenation."""
-End = Callable[[], None]
+Wait = Callable[[], None]
 """Waits for what has begun; until it returns, none of the tensors may be changed or read."""
 
 
 class Source(Protocol):
-    """A source table as the engine sees it. All methods but ``own`` are collective: all ranks must call them."""
+    """A source table as the engine sees it. All methods but ``local_blocks`` are collectives."""
 
     @property
     def total(self) -> int:
@@ -50,19 +50,19 @@ class Source(Protocol):
         ...
 
     @property
-    def room(self) -> int:
-        """Most distinct rows that a rank may ``gather`` at once, and most that it may make before ``deal``."""
+    def max_rows(self) -> int:
+        """Most distinct rows that a rank may ``gather`` at once, and most that it may make before ``redistribute``."""
         ...
 
-    def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
+    def local_blocks(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield this process's rows below row ``count`` in blocks: the index of a block's first row, and the rows."""
         ...
 
-    def copy(self, start: int, out: torch.Tensor) -> End:
+    def copy(self, start: int, out: torch.Tensor) -> Wait:
         """Begin to copy the rows from ``start`` on into ``out``; the ranges of the ranks must be consecutive."""
         ...
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
         """Return the rows that this rank wants.
 
         ``wanted``: by rank, row indices in any order, repeats allowed; every rank passes what all ranks want.
@@ -73,20 +73,20 @@ class Source(Protocol):
         """Return where each rank's range ``start`` to ``stop`` begins, and the last one's end; they are consecutive."""
         ...
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+    def redistribute(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> Wait:
         """Begin to redistribute ``rows`` (of any table), sharded by bounds ``held``, to ``out``, sharded by ``wanted``.
 
         Rows of ``out`` that no rank holds are not set.
         """
         ...
 
-    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
+    def all_reduce(self, value: torch.Tensor, maximum: bool = False) -> torch.Tensor:
         """Return the sum (or maximum) of ``value`` over all ranks, computed in place."""
         ...
 
 
-def nothing() -> None:
-    """Do nothing: the ``End`` of a transfer that is already complete."""
+def no_wait() -> None:
+    """Do nothing: the ``Wait`` of a transfer that is already complete."""
 
 
 @dataclass(frozen=True)
@@ -126,25 +126,25 @@ class ShardedTable:
         return self.bounds[self.rank]
 
     @property
-    def room(self) -> int:
+    def max_rows(self) -> int:
         """Rows so few that no rank sends over ``EXCHANGE_BYTES``, even if all ranks want rows of the same one."""
         if self.group is None:
             return self.total  # nothing is copied
         row_bytes = self.rows.shape[1] * self.rows.element_size()
         return max(1, EXCHANGE_BYTES // (row_bytes * self.ranks))
 
-    def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
+    def local_blocks(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield this rank's rows below ``count``, block by block."""
         mine = self.rows[: max(0, count - self.first)]
         step = max(1, block_bytes // (mine.shape[1] * mine.element_size()))
         for begin in range(0, len(mine), step):
             yield self.first + begin, mine[begin : begin + step]
 
-    def copy(self, start: int, out: torch.Tensor) -> End:
+    def copy(self, start: int, out: torch.Tensor) -> Wait:
         """Receive directly from the shards that hold the rows."""
-        return self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
+        return self.redistribute(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
         """Return own rows without a copy, and the distinct rows of other ranks from one all-to-all."""
         if self.group is None:
             return self.rows, self.like, wanted[0]
@@ -170,12 +170,12 @@ class ShardedTable:
             return start, stop
         said = torch.zeros((self.ranks, 2), dtype=torch.int64, device=self.rows.device)
         said[self.rank] = torch.tensor([start, stop])
-        ranges = self.agree(said).tolist()
+        ranges = self.all_reduce(said).tolist()
         if any(one[1] != following[0] for one, following in itertools.pairwise(ranges)):
             raise ValueError(f"the ranks' ranges of rows do not follow one another: {ranges}")
         return ranges[0][0], *(stop for _, stop in ranges)
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
+    def redistribute(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> Wait:
         """Send directly from one tensor to the other, all ranks at the same time."""
         transfers = []
         for rank in range(self.ranks):
@@ -189,16 +189,16 @@ class ShardedTable:
                 transfers += [dist.P2POp(way, part, peer, self.group)] if len(part) else []
         begun = dist.batch_isend_irecv(transfers) if transfers else []
 
-        def end() -> None:
+        def wait() -> None:
             for transfer in begun:
                 transfer.wait()
 
-        return end
+        return wait
 
-    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
+    def all_reduce(self, value: torch.Tensor, maximum: bool = False) -> torch.Tensor:
         """All-reduce over the group."""
         if self.group is not None:
-            dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
+            dist.all_reduce(value, dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM, group=self.group)
         return value
 
 

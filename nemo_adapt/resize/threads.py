@@ -22,7 +22,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def share_out(work: Callable[[list[int]], None], items: list[int], device: torch.device) -> None:
+def run_in_threads(work: Callable[[list[int]], None], items: list[int], device: torch.device) -> None:
     """Call ``work`` with a share of ``items`` in each of torch's number of threads; on a GPU, once with all of them."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     if threads == 1 or len(items) <= 1:

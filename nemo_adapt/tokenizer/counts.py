@@ -109,7 +109,7 @@ class Counts:
             while self.size + len(found) > FULLEST * room:
                 room *= 2
             self.slots = _free_slots(room)
-            _move(slots, self.slots)
+            _rehash(slots, self.slots)
         if self.length + length > len(self.text):
             longer = np.zeros(2 * (self.length + length), np.uint8)
             longer[: self.length] = self.text[: self.length]
@@ -193,7 +193,7 @@ def _pick(slots: Any, least: int, rows: Any) -> int:
 
 
 @compiled
-def _move(slots: Any, to: Any) -> None:
+def _rehash(slots: Any, to: Any) -> None:
     """Copy all pieces into a larger, empty table."""
     for old in range(len(slots)):
         if slots[old, HASH]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.tokenizer import joins
+from nemo_adapt.tokenizer import merge_state
 
 LONGEST = 500
 """Most tokens of a word that are learned from together. A choice encodes each word that contains it again, once per
@@ -70,25 +70,25 @@ def learn(
     ends = np.cumsum(np.array([len(string) for string in strings], np.int64))
     places = np.array([number[string] for string in words.strings], np.int32)
     lengths, parts = _cut(words.lengths)
-    state = joins.new_state(codes, ends, places[words.tokens], lengths, least)
+    state = merge_state.new_state(codes, ends, places[words.tokens], lengths, least)
     state.weights[:] = np.repeat(weights, parts)
     for rank, piece in enumerate(merging, start=1):
-        state.strings[number[piece], joins.RANK] = rank
-    state.used[joins.RANKS] = len(merging)
+        state.strings[number[piece], merge_state.RANK] = rank
+    state.used[merge_state.RANKS] = len(merging)
     for character, spelled in missing.items():
-        state.strings[number[character], joins.SPELLED] = spelled
-    joins.fill(state)
+        state.strings[number[character], merge_state.SPELLED] = spelled
+    merge_state.fill(state)
     chosen: dict[str, int] = {}
-    best = joins.best(state)
+    best = merge_state.best(state)
     while len(chosen) < wanted and best:
         string = _spelled(state, strings, best)
         if allow(string):
-            chosen[string] = int(state.strings[best, joins.COUNT])
-            best = joins.choose(*state, best)
+            chosen[string] = int(state.strings[best, merge_state.COUNT])
+            best = merge_state.choose(*state, best)
             progress(1)
         else:
-            state.strings[best, joins.RANK] = joins.FORBIDDEN
-            best = joins.best(state)
+            state.strings[best, merge_state.RANK] = merge_state.FORBIDDEN
+            best = merge_state.best(state)
     return chosen
 
 
@@ -100,9 +100,9 @@ def _cut(lengths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDA
     return cut, parts
 
 
-def _spelled(state: joins.State, strings: Sequence[str], number: int) -> str:
+def _spelled(state: merge_state.State, strings: Sequence[str], number: int) -> str:
     """Return the string of a number, assembled from its parts."""
     if number <= len(strings):
         return strings[number - 1]
-    left, right = state.strings[number, joins.PART : joins.OTHER_PART + 1].tolist()
+    left, right = state.strings[number, merge_state.PART : merge_state.OTHER_PART + 1].tolist()
     return _spelled(state, strings, left) + _spelled(state, strings, right)

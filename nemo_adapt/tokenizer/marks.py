@@ -48,7 +48,7 @@ def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tu
     report: dict[str, Any] = {"asked": asked, "kept": False}
     if not base.byte_level or asked == "false":
         return base, report
-    kept = keeping(base)
+    kept = with_marks_kept(base)
     if kept is None:
         if asked == "true":
             raise UserError(
@@ -117,7 +117,7 @@ def needed(base: Base, new: Sequence[str], words: Counter[str]) -> int:
     return sum(len(found.ids) * count for found, count in zip(encoded, words.values(), strict=True))
 
 
-def keeping(base: Base) -> Base | None:
+def with_marks_kept(base: Base) -> Base | None:
     """Return ``base`` with marks kept with their letters; ``None`` if its split regex is not a known one."""
     split = _rewritten(base.content["pre_tokenizer"])
     if split is None:

@@ -90,7 +90,7 @@ def _find(data: Any, odd: Any, found: Any, others: Any) -> tuple[int, int]:
         if at > begin:
             plain = plain and not after_space
             if 0 < at - start < LONGEST:
-                found[pieces, HASH] = _scattered(value)
+                found[pieces, HASH] = _mixed(value)
                 found[pieces, PLACE] = start << BEGIN | (at - start) << 1 | later
                 pieces += 1
         elif kind == BETWEEN:
@@ -126,11 +126,11 @@ def _hash(data: Any, begin: int, end: int, later: int) -> Any:
     value = LATER_BASIS if later else BASIS
     for at in range(begin, end):
         value = (value ^ np.uint64(data[at])) * PRIME
-    return _scattered(value)
+    return _mixed(value)
 
 
 @compiled
-def _scattered(value: Any) -> Any:
+def _mixed(value: Any) -> Any:
     """Return mixed bits (the finalizer of splitmix64, Steele et al. 2014); never 0."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -9,13 +9,13 @@ from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.methods import Method, Request
 from nemo_adapt.tokenizer.review import Guard, Review, review
 
-LEARNINGS = 3
+MAX_LEARNINGS = 3
 """Most learning runs: each makes up for tokens that the guard forbids by merging words in other ways."""
-FEW = 0.002
+RELEARN_SHARE = 0.002
 """Learn again if the guard dropped more than this share of the tokens asked for."""
-SPARE = 0.1
-"""Share of extra tokens to learn, at least ``SPARE_LEAST``, as replacements for dropped ones."""
-SPARE_LEAST = 100
+SPARE_SHARE = 0.1
+"""Share of extra tokens to learn, at least ``MIN_SPARE``, as replacements for dropped ones."""
+MIN_SPARE = 100
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Learned:
 def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
     """Learn ``request.asked`` tokens and some extra, again as long as the guard forbids many of them."""
     learned = Learned(request, guard, [], 0, set(), 0, {})
-    spare = max(SPARE_LEAST, int(request.asked * SPARE))
+    spare = max(MIN_SPARE, int(request.asked * SPARE_SHARE))
     title = f"learning {request.asked:,} tokens and {spare:,} to spare"
     while True:
         learned.order = method(_without(request, learned.banned, title), request.asked + spare)
@@ -76,7 +76,7 @@ def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
             return learned
         found = review(request.base, learned.order[: request.asked], request.words.counts, guard)
         learned.guard_changed = learned.guard_changed or found.guard_changed
-        if learned.learnings == LEARNINGS or len(found.disturbing) <= request.asked * FEW:
+        if learned.learnings == MAX_LEARNINGS or len(found.disturbing) <= request.asked * RELEARN_SHARE:
             return learned
         learned.banned |= found.disturbing
         spare = max(spare, len(found.disturbing))

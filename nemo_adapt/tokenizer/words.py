@@ -22,7 +22,7 @@ from nemo_adapt.tokenizer.encode import SEPARATOR
 from nemo_adapt.tokenizer.tally import Tally, stretches
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
-GUARD = "a"
+FIRST_WORD = "a"
 """A first word, so that the words after it are spelled as inside a line."""
 TOGETHER = 512
 """Pieces spelled in one call."""
@@ -46,7 +46,7 @@ def count_words(
     chunks = count_chunks(files, field, added_texts(base), title, most, processes)
     if not chunks.first.counts and not chunks.later.counts:
         raise UserError(f"no words in {', '.join(map(str, files))}")
-    if keeps_apart(base, list(islice(text.documents(files, field), COMPARED))):
+    if spells_independently(base, list(islice(text.documents(files, field), COMPARED))):
         words = spell_chunks(base, chunks)
     else:
         words = count_lines(base, text.documents(files, field)).most_common(most)
@@ -85,7 +85,7 @@ def count_lines(base: Base, lines: Iterable[str]) -> Tally:
     return words
 
 
-def keeps_apart(base: Base, lines: list[str]) -> bool:
+def spells_independently(base: Base, lines: list[str]) -> bool:
     """Return whether these lines give the same word counts spelled in pieces as spelled whole."""
     chunks, added, tallies = Chunks(), added_pattern(added_texts(base)), Tallies(Tally(), Tally())
     for line in lines:
@@ -126,7 +126,7 @@ def _spell_later(spell: Spell, mark: str, pieces: Sequence[str]) -> tuple[list[s
     All are spelled in one call if the words show their pieces: the first word of each begins with ``mark``. Otherwise
     the halves are spelled separately.
     """
-    _, *words = spell(" ".join((GUARD, *pieces)))
+    _, *words = spell(" ".join((FIRST_WORD, *pieces)))
     if len(pieces) == 1:
         return [pieces[0]] * len(words), words
     begins = [word.startswith(mark) for word in words]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import cosines, known
+from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 Numbers = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def focus(materials: Materials) -> RowPlan:
     token_map = materials.token_map
     vectors = materials.auxiliary["vectors"]["vectors"]
     base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
-    overlap, asked = known(base), known(new)
+    overlap, asked = nonzero_rows(base), nonzero_rows(new)
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
     if len(overlap):
         for start, block in cosines(new[asked], base[overlap]):

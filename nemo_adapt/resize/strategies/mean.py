@@ -6,4 +6,4 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 @strategy("mean")
 def mean(materials: Materials) -> RowPlan:
     """Make all new rows the same row: only training makes them differ."""
-    return RowPlan(materials.nothing_from_rows(), mean_share=1.0)
+    return RowPlan(materials.empty_combination(), mean_share=1.0)

@@ -15,4 +15,4 @@ COVARIANCE_SHARE = 1e-9
 def multivariate_normal(materials: Materials) -> RowPlan:
     """Draw from N(mean, 1e-9 * covariance): rows so close to the mean that they differ by little more than rounding."""
     noise = Noise("covariance", COVARIANCE_SHARE**0.5)
-    return RowPlan(materials.nothing_from_rows(), mean_share=1.0, noise=noise)
+    return RowPlan(materials.empty_combination(), mean_share=1.0, noise=noise)

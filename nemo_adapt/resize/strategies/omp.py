@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import SCALE, fixed_point, known, rows_in_block
+from nemo_adapt.resize.similarity import SCALE, fixed_point, nonzero_rows, rows_in_block
 
 Numbers = npt.NDArray[np.float64]
 DEPENDENT = 1e-6
@@ -28,7 +28,7 @@ def omp(materials: Materials) -> RowPlan:
     token_map = materials.token_map
     vectors = materials.auxiliary["vectors"]["vectors"].astype(np.float64)
     base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
-    there, asked = known(base), known(new)
+    there, asked = nonzero_rows(base), nonzero_rows(new)
     atoms = base[there]
     fixed = _fixed(atoms)
     rows: list[Row] = [pieces(token) for token in token_map.tokens]

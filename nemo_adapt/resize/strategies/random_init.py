@@ -6,4 +6,4 @@ from nemo_adapt.resize.plan import Materials, Noise, RowPlan, strategy
 @strategy("random_init")
 def random_init(materials: Materials) -> RowPlan:
     """Draw from N(0, s^2) in every column, s the ``initializer_range`` of the base model's config.json."""
-    return RowPlan(materials.nothing_from_rows(), noise=Noise("unit", materials.initializer_range))
+    return RowPlan(materials.empty_combination(), noise=Noise("unit", materials.initializer_range))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import cosines, known
+from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 
 @strategy("wechsel", needs=("bilingual",))
@@ -21,7 +21,7 @@ def wechsel(materials: Materials) -> RowPlan:
     """
     token_map, settings = materials.token_map, materials.settings
     source, new = (materials.auxiliary["bilingual"][side] for side in ("source", "target"))
-    there, asked = known(source), known(new)
+    there, asked = nonzero_rows(source), nonzero_rows(new)
     count = min(settings.wechsel_neighbours, len(there))
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
     if count:

@@ -9,4 +9,4 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 @strategy("zero")
 def zero(materials: Materials) -> RowPlan:
     """Make all new rows zero."""
-    return RowPlan(materials.nothing_from_rows())
+    return RowPlan(materials.empty_combination())

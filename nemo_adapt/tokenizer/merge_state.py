@@ -22,8 +22,8 @@ from nemo_adapt.compiled import compiled
 FACTOR = np.int64(-7046029254386353131)
 """Base of the polynomial hash: odd, so that its powers never become 0 (2**64 over the golden ratio, signed)."""
 
-TOKEN, LEFT, RIGHT, WORD, JOIN, BEFORE, AFTER = range(7)
-"""Columns of a position: its token, left and right neighbours, and word; ``JOIN``, the candidate that begins at it; the
+TOKEN, LEFT, RIGHT, WORD, CANDIDATE, BEFORE, AFTER = range(7)
+"""Columns of a position: its token, left and right neighbours, and word; the candidate that begins at it, and the
 previous and the next position in that candidate's list."""
 COUNT, PLACES, FIRST, RANK, SPELLED, WAITS, HASH, POWER, NEXT, PART, OTHER_PART, EVER = range(12)
 """Columns of a string: ``COUNT``, the weight that it would save as a token; ``PLACES``, its number of positions, and
@@ -89,15 +89,15 @@ def _enter_strings(state: State, codes: npt.NDArray[np.uint32], ends: npt.NDArra
     for i in range(len(ends)):
         value, power = np.int64(0), np.int64(1)
         for at in range(begin, ends[i]):
-            value = value * FACTOR + _scattered(codes[at])
+            value = value * FACTOR + _mixed(codes[at])
             power *= FACTOR
         begin = ends[i]
         state.strings[i + 1, HASH], state.strings[i + 1, POWER] = value, power
-        _keep(state, i + 1)
+        _insert(state, i + 1)
 
 
 @compiled
-def _scattered(code: Any) -> Any:
+def _mixed(code: Any) -> Any:
     """Return 64 mixed bits of a code point (the finalizer of splitmix64, Steele et al. 2014)."""
     bits = np.uint64(code) + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -181,7 +181,7 @@ def encode(state: State, begin: int) -> None:
     while True:
         least, found, at = 0, 0, begin
         while at:
-            rank = state.strings[state.positions[at, JOIN], RANK]
+            rank = state.strings[state.positions[at, CANDIDATE], RANK]
             if rank > 0 and (not found or rank < least):
                 least, found = rank, at
             at = state.positions[at, RIGHT]
@@ -194,7 +194,7 @@ def encode(state: State, begin: int) -> None:
 def merge(state: State, at: int) -> None:
     """Merge the token at a position with its right neighbour, whose position becomes unused."""
     here = state.positions[at]
-    left, gone, joined = here[LEFT], here[RIGHT], here[JOIN]
+    left, gone, joined = here[LEFT], here[RIGHT], here[CANDIDATE]
     after = state.positions[gone, RIGHT]
     unlink(state, at)
     unlink(state, gone)
@@ -220,9 +220,9 @@ def link(state: State, at: int) -> None:
     elif right == 0 or state.strings[state.positions[right, TOKEN], SPELLED]:
         return
     else:
-        string = _number(state, string, state.positions[right, TOKEN])
+        string = _concatenated(state, string, state.positions[right, TOKEN])
     its = state.strings[string]
-    here[JOIN], here[BEFORE], here[AFTER] = string, 0, its[FIRST]
+    here[CANDIDATE], here[BEFORE], here[AFTER] = string, 0, its[FIRST]
     if its[FIRST]:
         state.positions[its[FIRST], BEFORE] = at
     its[FIRST] = at
@@ -239,9 +239,9 @@ def link(state: State, at: int) -> None:
 def unlink(state: State, at: int) -> None:
     """Stop counting the candidate that begins at a position, and remove the position from its list."""
     here = state.positions[at]
-    if here[JOIN] == 0:
+    if here[CANDIDATE] == 0:
         return
-    its = state.strings[here[JOIN]]
+    its = state.strings[here[CANDIDATE]]
     its[COUNT] -= state.weights[here[WORD]] * (its[SPELLED] - 1 if its[SPELLED] else 1)
     its[PLACES] -= 1
     if here[BEFORE]:
@@ -250,11 +250,11 @@ def unlink(state: State, at: int) -> None:
         its[FIRST] = here[AFTER]
     if here[AFTER]:
         state.positions[here[AFTER], BEFORE] = here[BEFORE]
-    here[JOIN] = 0
+    here[CANDIDATE] = 0
 
 
 @compiled
-def _number(state: State, left: Any, right: Any) -> Any:
+def _concatenated(state: State, left: Any, right: Any) -> Any:
     """Return the number of the concatenation of two strings, entering it if it is new."""
     value = state.strings[left, HASH] * state.strings[right, POWER] + state.strings[right, HASH]
     string = np.int64(state.slots[value & (len(state.slots) - 1)])
@@ -267,12 +267,12 @@ def _number(state: State, left: Any, right: Any) -> Any:
     state.strings[string, HASH] = value
     state.strings[string, POWER] = state.strings[left, POWER] * state.strings[right, POWER]
     state.strings[string, PART], state.strings[string, OTHER_PART] = left, right
-    _keep(state, string)
+    _insert(state, string)
     return string
 
 
 @compiled
-def _keep(state: State, string: int) -> None:
+def _insert(state: State, string: int) -> None:
     """Insert a string into the hash table."""
     slot = state.strings[string, HASH] & (len(state.slots) - 1)
     state.strings[string, NEXT] = state.slots[slot]
