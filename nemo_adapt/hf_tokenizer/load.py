@@ -66,7 +66,7 @@ def from_model(path: Path, config: Path | None, add_bos: bool) -> tuple[dict[str
     """
     if path.name == FAIRSEQ:
         raise UserError(
-            f"{path}: models with this file number their tokens in another way than it does; save the tokenizer with "
+            f"{path}: models with this file use other token ids than it does; save the tokenizer with "
             "transformers once (AutoTokenizer.from_pretrained(...).save_pretrained(...)) to get a tokenizer.json"
         )
     if is_ranks(path):

@@ -74,15 +74,15 @@ def read_ranks(path: Path) -> tuple[dict[bytes, int], RankKind]:
             encoded, rank = line.split()
             ranks[base64.b64decode(encoded, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
-            raise UserError(f"{path} is corrupt: line {number} is no 'base64 rank'; fetch it again") from None
+            raise UserError(f"{path} is corrupt: line {number} is not 'base64 rank'; fetch it again") from None
         if len(ranks) != number or int(rank) != number - 1:
             raise UserError(f"{path} is corrupt: line {number} should have rank {number - 1}; fetch it again")
     kind = KINDS.get(len(ranks))
     if kind is None:
         known = ", ".join(f"{size:,}" for size in KINDS)
         raise UserError(
-            f"{path} has {len(ranks):,} tiktoken ranks: known are {known} (Llama-3), so it is cut off, or of a model "
-            "whose tokenizer.json is needed instead"
+            f"{path} has {len(ranks):,} tiktoken ranks, but only {known} (Llama-3) are supported: it is truncated, "
+            "or its model needs a tokenizer.json instead"
         )
     if any(bytes([byte]) not in ranks for byte in range(256)):
         raise UserError(f"{path} is corrupt: it lacks single bytes; fetch it again")

@@ -154,4 +154,4 @@ def _say_shortfall(method: str, chosen: Selection) -> None:
         say(f"tokenizer: {added:,} of the {asked:,} new tokens asked for: the text supports no more{under}")
     if guard["tokens"]:
         share = guard["changed_after"] / guard["tokens"]
-        say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of it is segmented anew")
+        say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of its tokens change")
