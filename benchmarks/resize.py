@@ -40,7 +40,7 @@ from nemo_adapt.config import ResizeConfig
 from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.plan import Materials, Noise, RowPlan
 from nemo_adapt.resize.strategies.omp import omp
-from nemo_adapt.resize.table import Held, Numbers, ShardedTable
+from nemo_adapt.resize.table import Gathered, Numbers, ShardedTable
 from nemo_adapt.token_map import NewToken, TokenMap
 
 FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
@@ -168,11 +168,11 @@ class NamedRows(ShardedTable):
 
     names: Numbers | None = None
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
         return self.rows, self.like, np.searchsorted(self.names, wanted[0])
 
-    def own(self, count: int, block_bytes: int = 1 << 20):
-        yield from ShardedTable(self.rows, (0, len(self.rows))).own(len(self.rows))
+    def local_blocks(self, count: int, block_bytes: int = 1 << 20):
+        yield from ShardedTable(self.rows, (0, len(self.rows))).local_blocks(len(self.rows))
 
 
 def run_shard(old: int, new: int, columns: int, plain: bool) -> dict[str, float]:

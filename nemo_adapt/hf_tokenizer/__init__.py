@@ -1,6 +1,7 @@
-"""Any base tokenizer as a fast Hugging Face tokenizer, always from local files.
+"""Load any base tokenizer, from local files only, as a fast Hugging Face tokenizer.
 
-``load`` reads them all; the other modules turn the files that are no ``tokenizer.json`` into one.
+``load`` is the entry point; the other modules convert SentencePiece models and tiktoken rank files to a
+``tokenizer.json``.
 """
 
 from nemo_adapt.hf_tokenizer.bpe import merges, splits

@@ -1,4 +1,4 @@
-"""SentencePiece's BPE as a list of merges."""
+"""Convert a SentencePiece BPE model, which stores scores of pieces, to a list of merges."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from nemo_adapt.hf_tokenizer.sentencepiece_proto import BYTE, NORMAL, sentencepi
 
 
 def bpe_model(proto: Any) -> dict[str, Any]:
-    """The ``model`` of a ``tokenizer.json`` for a SentencePiece BPE."""
+    """Return the ``model`` object of a ``tokenizer.json`` for a SentencePiece BPE model."""
     normal = [piece for piece in proto.pieces if piece.type == NORMAL]
     return {
         "type": "BPE",
@@ -23,11 +23,11 @@ def bpe_model(proto: Any) -> dict[str, Any]:
 
 
 def merges(pieces: Sequence[str], scores: Sequence[float]) -> list[list[str]]:
-    """All splits of pieces into two others, best score first: SentencePiece's rule as a list of merges.
+    """Return every split of a piece into two known pieces as a merge, best score first.
 
-    SentencePiece joins the adjacent pair whose *joined* piece scores best, whatever the two parts are, the leftmost
-    where scores are equal. With equal scores (Llama's runs of spaces) the longer piece goes first here, which makes the
-    merge list grow a run from the left as well.
+    SentencePiece merges the adjacent pair whose *joined* piece scores best, whatever the two parts are, and the
+    leftmost one on a tie. Among pieces of equal score (Llama's runs of spaces) the longer one comes first here, so that
+    the merge list also grows a run from the left.
     """
     known = set(pieces)
     order = sorted(range(len(pieces)), key=lambda i: (-scores[i], -len(pieces[i])))
@@ -35,6 +35,6 @@ def merges(pieces: Sequence[str], scores: Sequence[float]) -> list[list[str]]:
 
 
 def splits(piece: str, known: set[str]) -> list[tuple[str, str]]:
-    """The ways to write ``piece`` as two known ones, the longest left part first."""
+    """Return the ways to split ``piece`` into two known pieces, longest left part first."""
     cuts = range(len(piece) - 1, 0, -1)
     return [(piece[:cut], piece[cut:]) for cut in cuts if piece[:cut] in known and piece[cut:] in known]

@@ -1,4 +1,4 @@
-"""Where the files of a tokenizer lie, and reading JSON with the file named when it is damaged."""
+"""Find a tokenizer's files, and read JSON with errors that name the damaged file."""
 
 import json
 from dataclasses import dataclass
@@ -8,14 +8,15 @@ from typing import Any
 from nemo_adapt.errors import UserError
 
 MODEL_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
-"""What a SentencePiece model (or tiktoken ranks, for the first) is called: by Llama, T5, and XLM-R and XGLM."""
+"""File names of a SentencePiece model: of Llama (or tiktoken ranks), of T5, and of XLM-R and XGLM."""
 FAIRSEQ = MODEL_NAMES[2]
-"""Models trained with fairseq put special tokens of their own before the pieces: ids are not those of the model."""
+"""Models trained with fairseq put their special tokens before the pieces: token ids differ from this file's piece
+ids."""
 
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """Where a base tokenizer's parts lie; ``None`` for what it does not have."""
+    """Paths of a base tokenizer's files; ``None`` for a file that it does not have."""
 
     json: Path | None
     model: Path | None
@@ -23,7 +24,7 @@ class TokenizerFiles:
 
 
 def find(path: Path) -> TokenizerFiles:
-    """The tokenizer files of a folder, or ``path`` itself when it is a file; ``UserError`` when there are none."""
+    """Return the tokenizer files of a folder, or of the single file ``path``; ``UserError`` if there are none."""
     if path.is_file():
         is_json = path.suffix == ".json"
         return TokenizerFiles(path if is_json else None, None if is_json else path, None)
@@ -39,7 +40,7 @@ def find(path: Path) -> TokenizerFiles:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ``UserError`` naming the file when it is anything else."""
+    """Return the object in a JSON file; ``UserError`` that names the file if it cannot be read or is not an object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -50,5 +51,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text without line breaks."""
+    """Return an exception's message on one line, or its type's name if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,8 +1,8 @@
-"""Loading any base tokenizer as a fast Hugging Face tokenizer.
+"""Load any base tokenizer as a fast Hugging Face tokenizer.
 
-A ``tokenizer.json`` is taken as it is. From a SentencePiece ``tokenizer.model`` alone a tokenizer is built here that
-gives sentencepiece's own ids; transformers' guess for such a folder drops the dummy prefix and the BOS token. From
-tiktoken ranks one is built that gives tiktoken's.
+A ``tokenizer.json`` is used as it is. Without one, a tokenizer is built here from a SentencePiece ``tokenizer.model``,
+with sentencepiece's ids (transformers' own conversion of such a folder drops the dummy prefix and the BOS token), or
+from tiktoken ranks, with tiktoken's ids.
 """
 
 import json
@@ -33,13 +33,13 @@ SPECIAL_NAMES = {
     "unk_token": ("<unk>",),
     "pad_token": ("<pad>", "<|pad|>"),
 }
-"""Roles that usual spellings have in a tokenizer that does not say, the likeliest first."""
+"""Usual spellings of each special token, most likely first, for tokenizers that do not name their special tokens."""
 
 
 def load(folder: Path) -> PreTrainedTokenizerFast:
-    """The ``PreTrainedTokenizerFast`` of a model folder, a ``tokenizer.json`` or a ``tokenizer.model``.
+    """Load the tokenizer of a model folder, a ``tokenizer.json`` or a ``tokenizer.model``.
 
-    Raises ``UserError`` when there is no tokenizer, a file is corrupt, or a model is of a type that cannot be read.
+    Raises ``UserError`` when there is no tokenizer, a file is corrupt, or the type of model is not supported.
     """
     files = find(folder)
     settings = read_settings(files)
@@ -60,10 +60,13 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def from_model(path: Path, config: Path | None, add_bos: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    """The ``tokenizer.json`` for a SentencePiece model or tiktoken ranks, and the roles of its special tokens."""
+    """Return the ``tokenizer.json`` for a SentencePiece model or tiktoken ranks, and role -> special token.
+
+    Raises ``UserError`` when the file is corrupt, not supported, or of a model trained with fairseq.
+    """
     if path.name == FAIRSEQ:
         raise UserError(
-            f"{path}: models with this file number their tokens in another way than it does; save the tokenizer with "
+            f"{path}: models with this file use other token ids than it does; save the tokenizer with "
             "transformers once (AutoTokenizer.from_pretrained(...).save_pretrained(...)) to get a tokenizer.json"
         )
     if is_ranks(path):
@@ -75,19 +78,19 @@ def from_model(path: Path, config: Path | None, add_bos: bool) -> tuple[dict[str
 
 
 def _names(config: Path | None) -> dict[int, str]:
-    """Special tokens by id, as a ``tokenizer_config.json`` names them."""
+    """Return id -> special token from a ``tokenizer_config.json``; empty without one."""
     added = read_json(config).get("added_tokens_decoder", {}) if config is not None else {}
     return {int(i): token["content"] for i, token in added.items()}
 
 
 def adds_bos(tokenizer: Any) -> bool:
-    """Whether ``tokenizer(text)`` puts the BOS token in front by itself."""
+    """Return whether ``tokenizer(text)`` prepends the BOS token by default."""
     ids = tokenizer("a")["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
 def read_settings(files: TokenizerFiles) -> dict[str, Any]:
-    """What a ``tokenizer_config.json`` beside a ``tokenizer.model`` says of use: special tokens, chat template."""
+    """Return the special tokens, chat template, length limit and BOS flag in ``tokenizer_config.json``, if any."""
     if files.config is None:
         return {}
     kept = (*SPECIAL_NAMES, "chat_template", "model_max_length", "add_bos_token")
@@ -96,23 +99,23 @@ def read_settings(files: TokenizerFiles) -> dict[str, Any]:
 
 
 def wrapper_settings(specials: Mapping[str, str]) -> dict[str, Any]:
-    """Keyword arguments of ``PreTrainedTokenizerFast`` for a backend that came without a ``tokenizer_config.json``."""
+    """Return arguments of ``PreTrainedTokenizerFast`` for a backend without a ``tokenizer_config.json``."""
     return {
-        "clean_up_tokenization_spaces": False,  # the default of older transformers eats spaces before punctuation
+        "clean_up_tokenization_spaces": False,  # older transformers default to removing spaces before punctuation
         "model_input_names": ["input_ids", "attention_mask"],
         **specials,
     }
 
 
 def usual_specials(contents: Iterable[str]) -> dict[str, str]:
-    """The roles of those added tokens that have a usual spelling."""
+    """Return role -> added token for the added tokens with a usual spelling (``SPECIAL_NAMES``)."""
     there = set(contents)
     found = {role: next((name for name in names if name in there), None) for role, names in SPECIAL_NAMES.items()}
     return {role: name for role, name in found.items() if name is not None}
 
 
 def read_backend(path: Path) -> Tokenizer:
-    """The tokenizer in a ``tokenizer.json``; ``UserError`` naming the file when it is damaged."""
+    """Load the tokenizer in a ``tokenizer.json``; ``UserError`` that names the file if it is damaged."""
     text = json.dumps(read_json(path))
     try:
         return Tokenizer.from_str(text)

@@ -1,4 +1,4 @@
-"""SentencePiece model files: reading them, and all of their ``tokenizer.json`` but the model itself."""
+"""Read SentencePiece model files, and build everything of a ``tokenizer.json`` but its ``model``."""
 
 import base64
 import re
@@ -16,14 +16,14 @@ SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of SentencePiece pieces (``ModelProto.SentencePiece.Type``)."""
 UNIGRAM, BPE = 1, 2
-"""Kinds of SentencePiece models (``TrainerSpec.ModelType``) that can be read."""
+"""Kinds of SentencePiece models (``TrainerSpec.ModelType``) that are supported."""
 OTHER_TYPES = {3: "word", 4: "character"}
 
 
 def read_sentencepiece(path: Path) -> Any:
-    """The ``ModelProto`` of a SentencePiece BPE or Unigram model.
+    """Read the ``ModelProto`` of a SentencePiece BPE or Unigram model.
 
-    Raises ``UserError`` when the file is damaged, is of another type, or uses a feature that has no fast counterpart.
+    Raises ``UserError`` when the file is damaged, is of another type, or uses a feature that fast tokenizers lack.
     """
     proto = sentencepiece_pb2.ModelProto()
     try:
@@ -48,14 +48,14 @@ def read_sentencepiece(path: Path) -> Any:
 
 
 def sentencepiece_specials(proto: Any) -> dict[str, str]:
-    """The control pieces' roles, as the model's own trainer settings give them."""
+    """Return role -> piece for BOS, EOS, unknown and padding, from the ids in the model's trainer settings."""
     spec = proto.trainer_spec
     ids = {"bos_token": spec.bos_id, "eos_token": spec.eos_id, "unk_token": spec.unk_id, "pad_token": spec.pad_id}
     return {role: proto.pieces[i].piece for role, i in ids.items() if 0 <= i < len(proto.pieces)}
 
 
 def sentencepiece_json(proto: Any, model: Mapping[str, Any], add_bos: bool = True) -> dict[str, Any]:
-    """The ``tokenizer.json`` around ``model`` that encodes and decodes as sentencepiece does with this model."""
+    """Return a ``tokenizer.json`` around ``model`` that encodes and decodes as sentencepiece does with ``proto``."""
     specials = sentencepiece_specials(proto)
     bos = specials.get("bos_token")
     return {
@@ -76,13 +76,13 @@ def sentencepiece_json(proto: Any, model: Mapping[str, Any], add_bos: bool = Tru
 
 
 def added_token(i: int, content: str, special: bool) -> dict[str, Any]:
-    """An entry of a ``tokenizer.json``'s added tokens."""
+    """Return an entry for the ``added_tokens`` of a ``tokenizer.json``."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not special, "special": special}
     return {"id": i, "content": content, **flags}
 
 
 def _pre_tokenizer(model: Mapping[str, Any]) -> dict[str, Any] | None:
-    """None but for Unigram with byte pieces, which the fast library would find in a text that spells ``<0x41>``."""
+    """Return the split, if needed, that stops Unigram from reading a literal ``<0x41>`` in text as a byte piece."""
     if model["type"] != "Unigram" or not model["byte_fallback"]:
         return None
     pattern = {"Regex": "<(?=0x[0-9A-F]{2}>)"}
@@ -107,9 +107,9 @@ def _normalizer(proto: Any) -> dict[str, Any] | None:
 
 
 def _dummy_prefix(space: str, user_defined: list[str]) -> dict[str, Any]:
-    """The step that puts a space in front of a text.
+    """Return the normalizer step that prepends a space to a text.
 
-    User-defined pieces go through the normalizer too before they are looked for, and must come out as they are.
+    User-defined pieces also pass through the normalizer before they are matched, and must come out unchanged.
     """
     if not user_defined:
         return {"type": "Prepend", "prepend": space}
@@ -130,7 +130,7 @@ def _decoder(proto: Any) -> dict[str, Any]:
 
 
 def prepend_bos(bos: str, i: int) -> dict[str, Any]:
-    """The post-processor that puts the token ``bos`` with id ``i`` in front of every text."""
+    """Return the post-processor that prepends the token ``bos`` with id ``i`` to every text."""
     first = {"SpecialToken": {"id": bos, "type_id": 0}}
     text = {"Sequence": {"id": "A", "type_id": 0}}
     second = [{"SpecialToken": {"id": bos, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]

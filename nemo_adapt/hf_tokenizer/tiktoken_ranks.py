@@ -1,9 +1,9 @@
-"""tiktoken rank files (``base64 rank`` a line) as byte-level BPE.
+"""Convert tiktoken rank files (a ``base64 rank`` per line) to byte-level BPE.
 
-tiktoken joins the neighbours whose joined bytes have the lowest rank. A token can therefore only come from the two
-parts that are left last when its own bytes are encoded: that pair is its merge, with the token's rank as priority. (The
-parts may have higher ranks than the token: some of Llama-3's do.) A token whose bytes are not brought down to
-two parts has none; it is found only as a whole word, which is looked up first.
+tiktoken merges the adjacent parts whose joined bytes have the lowest rank. The merge of a token is therefore the pair
+that is left last when the token's own bytes are encoded, with the token's rank as priority. (The parts may have higher
+ranks than the token: some of Llama-3's do.) A token whose bytes do not reduce to two parts has no merge; it is only
+matched as a whole word, which is looked up first.
 """
 
 import base64
@@ -25,7 +25,7 @@ CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}
 
 @dataclass(frozen=True)
 class RankKind:
-    """What a rank file does not say itself: how text is split into words, and the special tokens behind the ranks."""
+    """What a rank file lacks: the regex that splits text into words, and the special tokens after the ranks."""
 
     split: str
     specials: tuple[str, ...]
@@ -55,17 +55,17 @@ LLAMA3 = RankKind(
 )
 """Llama-3 (github.com/meta-llama/llama3, llama/tokenizer.py)."""
 KINDS = {128_000: LLAMA3}
-"""Known rank files by their number of ranks."""
+"""Number of ranks -> the known tokenizer with so many."""
 
 
 def is_ranks(path: Path) -> bool:
-    """Whether a file looks like tiktoken ranks from its first line."""
+    """Return whether a file's first line looks like one of tiktoken ranks."""
     with path.open("rb") as stream:
         return LINE.fullmatch(stream.readline(1000).rstrip(b"\r\n")) is not None
 
 
 def read_ranks(path: Path) -> tuple[dict[bytes, int], RankKind]:
-    """Bytes -> rank, and the kind of tokenizer they belong to; ``UserError`` when damaged or of an unknown kind."""
+    """Return bytes -> rank, and the kind of tokenizer; ``UserError`` for a damaged file or an unknown kind."""
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -74,15 +74,15 @@ def read_ranks(path: Path) -> tuple[dict[bytes, int], RankKind]:
             encoded, rank = line.split()
             ranks[base64.b64decode(encoded, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
-            raise UserError(f"{path} is corrupt: line {number} is no 'base64 rank'; fetch it again") from None
+            raise UserError(f"{path} is corrupt: line {number} is not 'base64 rank'; fetch it again") from None
         if len(ranks) != number or int(rank) != number - 1:
             raise UserError(f"{path} is corrupt: line {number} should have rank {number - 1}; fetch it again")
     kind = KINDS.get(len(ranks))
     if kind is None:
         known = ", ".join(f"{size:,}" for size in KINDS)
         raise UserError(
-            f"{path} has {len(ranks):,} tiktoken ranks: known are {known} (Llama-3), so it is cut off, or of a model "
-            "whose tokenizer.json is needed instead"
+            f"{path} has {len(ranks):,} tiktoken ranks, but only {known} (Llama-3) are supported: it is truncated, "
+            "or its model needs a tokenizer.json instead"
         )
     if any(bytes([byte]) not in ranks for byte in range(256)):
         raise UserError(f"{path} is corrupt: it lacks single bytes; fetch it again")
@@ -92,7 +92,10 @@ def read_ranks(path: Path) -> tuple[dict[bytes, int], RankKind]:
 def ranks_json(
     ranks: Mapping[bytes, int], kind: RankKind, names: Mapping[int, str], add_bos: bool = True
 ) -> dict[str, Any]:
-    """The ``tokenizer.json`` that encodes as tiktoken does; ``names`` are special tokens by id where they differ."""
+    """Return the ``tokenizer.json`` that encodes as tiktoken does.
+
+    ``names``: id -> special token, where it differs from the kind's.
+    """
     vocab = {spelling(token): rank for token, rank in ranks.items()}
     specials = {len(ranks) + i: token for i, token in enumerate(kind.specials)}
     specials |= {i: name for i, name in names.items() if i >= len(ranks)}
@@ -124,18 +127,18 @@ def ranks_json(
 
 
 def spelling(token: bytes) -> str:
-    """Bytes in the byte-level alphabet."""
+    """Return bytes in the byte-level alphabet."""
     return "".join(CHARACTER_OF[byte] for byte in token)
 
 
 def rank_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The merge that makes each token, in the order of ranks, for those that merges can make."""
+    """Return the merge that produces each token, in the order of ranks, for tokens that a merge can produce."""
     found = (last_pair(token, ranks) for token in sorted(ranks, key=lambda token: ranks[token]) if len(token) > 1)
     return [pair for pair in found if pair is not None]
 
 
 def last_pair(token: bytes, ranks: Mapping[bytes, int]) -> tuple[bytes, bytes] | None:
-    """The two parts of a token that its encoding joins last, or ``None`` when it stops at more."""
+    """Return the two parts that a token's encoding merges last, or ``None`` if it stops at more than two."""
     parts = [token[i : i + 1] for i in range(len(token))]
     none = len(ranks)
     while len(parts) > 2:

@@ -1,21 +1,21 @@
-"""SentencePiece's Unigram: pieces with log probabilities, and the best path through a sentence."""
+"""Convert a SentencePiece Unigram model: pieces with log probabilities, of which a segmentation maximizes the sum."""
 
 from typing import Any
 
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import BYTE, NORMAL, UNKNOWN
 
 UNKNOWN_PENALTY = 10.0
-"""A character that no piece holds scores this much below the worst piece (sentencepiece, ``kUnkPenalty``)."""
+"""A character that is in no piece scores this much below the worst piece (sentencepiece, ``kUnkPenalty``)."""
 NEVER = -1e4
-"""Score of what stands for no text by its own spelling: control, unknown, unused and byte pieces.
+"""Score of pieces that must not match text by their spelling: control, unknown, unused and byte pieces.
 
-sentencepiece leaves them out of its lattice. The fast library looks every entry of the vocabulary up in the text, and
-their own score of 0 would let them win over all ordinary pieces.
+sentencepiece leaves them out of its lattice. The fast library looks up every vocabulary entry in the text, and their
+own score of 0 would beat all ordinary pieces. User-defined pieces get it too: they are matched before, as added tokens.
 """
 
 
 def unigram_model(proto: Any) -> dict[str, Any]:
-    """The ``model`` of a ``tokenizer.json`` for a SentencePiece Unigram model."""
+    """Return the ``model`` object of a ``tokenizer.json`` for a SentencePiece Unigram model."""
     return {
         "type": "Unigram",
         "unk_id": next(i for i, piece in enumerate(proto.pieces) if piece.type == UNKNOWN),

@@ -1,1 +1,1 @@
-"""Resize: longer embedding and output tables, their new rows made by a chosen strategy, on tensor-parallel shards."""
+"""Resize embedding and output tables on tensor-parallel shards, with new rows made by a chosen strategy."""

@@ -1,4 +1,4 @@
-"""The adapted model as train and resize build it: this rank's part, weights from the converted checkpoint."""
+"""Build the adapted model for train and resize: this rank's part, with weights from the converted checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,14 +20,14 @@ from nemo_adapt.vocab import padded_rows, target_rows
 
 
 def adapted_shape(model_folder: Path, token_map: TokenMap) -> Shape:
-    """Shape of the adapted model: the base's with as many rows as the extended tokenizer."""
+    """Return the adapted model's shape: the base's, with the rows of the extended tokenizer (not padded)."""
     hf_config = read_config(model_folder)
     base = families.of(hf_config).shape(hf_config)
     return replace(base, vocab=target_rows(base, token_map))
 
 
 def build_adapted(config: Config, shape: Shape) -> list[Any]:
-    """This rank's part of the adapted model, weights not set: one GPTModel, or several interleaved ones."""
+    """Build this rank's part of the adapted model, weights not set: one GPTModel, or several interleaved ones."""
     padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
     return build_model(shape, config.parallel, config.train, shape.vocab, padded)
 
@@ -35,9 +35,10 @@ def build_adapted(config: Config, shape: Shape) -> list[Any]:
 def load_adapted(
     config: Config, model_folder: Path, checkpoint: Path, tokenizer: Path, auxiliary: Mapping[str, Path] | None = None
 ) -> tuple[list[Any], Shape]:
-    """Build the adapted model and fill it from ``checkpoint``, tables resized; returns it with its shape.
+    """Build the adapted model and load ``checkpoint`` into it with resized tables; return it with its shape.
 
-    ``auxiliary``: kind -> folder of what the strategies need. ``UserError`` where a file of the checkpoint is damaged.
+    ``auxiliary``: kind -> folder of data that the strategies need. Raises ``UserError`` if a file of the checkpoint is
+    damaged, and as ``load_resized`` does.
     """
     token_map = TokenMap.load(tokenizer)
     shape = adapted_shape(model_folder, token_map)

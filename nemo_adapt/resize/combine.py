@@ -9,11 +9,11 @@ from scipy.sparse import csr_matrix
 from nemo_adapt.token_map import NewToken, TokenMap
 
 Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
-"""One new row: the source rows that it is made of, and their weights."""
+"""One new row: indices of the source rows that it combines, and their weights."""
 
 
 def combination(rows: Iterable[Row], source_vocab: int) -> csr_matrix:
-    """The matrix [new rows, source rows], float32, of ``rows``; their order within a row is kept."""
+    """Return ``rows`` as a float32 matrix [new rows, source rows]; the order of terms within a row is kept."""
     rows = list(rows)
     ends = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows], dtype=np.int64)])
     columns = np.concatenate([columns for columns, _ in rows] or [np.empty(0, dtype=np.int64)])
@@ -22,7 +22,7 @@ def combination(rows: Iterable[Row], source_vocab: int) -> csr_matrix:
 
 
 def pieces(token: NewToken, weights: Sequence[float] | npt.NDArray[np.float64] | None = None) -> Row:
-    """The pieces that spell a token, weighted in proportion to ``weights``; alike without, or where all are zero.
+    """Return the pieces that spell a token, weighted in proportion to ``weights``; equally if none or all zero.
 
     A piece that occurs twice counts twice.
     """
@@ -33,5 +33,5 @@ def pieces(token: NewToken, weights: Sequence[float] | npt.NDArray[np.float64] |
 
 
 def from_pieces(token_map: TokenMap, row: Callable[[NewToken], Row] = pieces) -> csr_matrix:
-    """A combination with one row for each new token."""
+    """Return a combination with one row per new token."""
     return combination((row(token) for token in token_map.tokens), token_map.source_vocab)

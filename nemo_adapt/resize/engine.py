@@ -1,7 +1,8 @@
-"""Apply a row plan to a source table, sharded or on disk. The result does not depend on how the tables are cut.
+"""Apply a row plan to a source table, sharded or on disk. The result does not depend on how the tables are sharded.
 
-Kept rows are copied, new rows are summed in float32 in the plan's order and rounded once, padded rows are zero. All
-ranks make new rows, in turns, whoever they belong to. Only rows that are named are exchanged, in bounded portions.
+Kept rows are copied, new rows are summed in float32 in the plan's order and rounded once, padded rows are zero. The
+work on new rows is divided among all ranks, whichever shard a row belongs to. Only source rows that the plan uses are
+exchanged, in portions of bounded size.
 """
 
 from dataclasses import replace
@@ -16,17 +17,17 @@ from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.portions import Portion, cut
 from nemo_adapt.resize.sums import Terms
-from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, nothing
-from nemo_adapt.resize.threads import share_out
+from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, no_wait
+from nemo_adapt.resize.threads import run_in_threads
 
 
 class Resize:
     """A source table, a plan, and the statistics that the plan needs; ``fill`` makes any range of the target table.
 
     Target rows below ``kept`` are the source's rows; the plan's rows follow; rows after them are padding and zero.
-    Source rows from ``kept`` on (a base model's own padding) are outside everything. A collective over the source's
-    ranks, like ``fill``. ``UserError`` for a NaN or an infinity in the source, and for a plan that does not fit it;
-    ``where`` is what messages call the table.
+    Source rows from ``kept`` on (a base model's own padding) are ignored. Construction is a collective over the
+    source's ranks, like ``fill``. Raises ``UserError`` for NaN or infinity in the source, and for a plan that does not
+    fit it; ``where`` names the table in messages.
     """
 
     def __init__(self, source: Source, plan: RowPlan, kept: int, seed: int, where: str = "the source table") -> None:
@@ -42,20 +43,24 @@ class Resize:
     def fill(self, out: torch.Tensor, start: int) -> None:
         """Set ``out`` (dtype and device of the source) to the target rows from ``start`` on.
 
-        On ranks the ranges follow one another, as the shards of a table do.
+        The ranges of the ranks must be consecutive, as the shards of a table are.
         """
         stop, end = start + len(out), self.kept + self.plan.new_rows
-        end_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
+        wait_for_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
         first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
         self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
         out[max(0, end - start) :].zero_()
-        end_copy()
+        wait_for_copy()
 
     def _make(self, out: torch.Tensor, first: int, last: int) -> None:
-        """Rows ``first`` to ``last`` of the plan. Ranks take turns at portions of what all want, then deal them out."""
+        """Set ``out`` to rows ``first`` to ``last`` of the plan.
+
+        The ranks make portions of the rows that all of them want, one portion each per turn, and then redistribute
+        them.
+        """
         source, bounds = self.source, self.source.bounds_of(first, last)
-        portions = cut(self.plan.combination, bounds[0], bounds[-1], source.room)
-        end_deal = nothing
+        portions = cut(self.plan.combination, bounds[0], bounds[-1], source.max_rows)
+        wait = no_wait
         for at in range(0, len(portions), source.ranks):
             turn = portions[at : at + source.ranks]
             end = turn[-1].last
@@ -66,23 +71,23 @@ class Resize:
             else:
                 made = out.new_empty((mine.last - mine.first, out.shape[1]))
             self._make_portion(made, turn)
-            end_deal()  # of the turn before, which went on meanwhile
-            end_deal = source.deal(made, [*(portion.first for portion in turn), end], out, bounds)
-        end_deal()
+            wait()  # of the previous turn, which overlapped with this work
+            wait = source.redistribute(made, [*(portion.first for portion in turn), end], out, bounds)
+        wait()
 
     def _make_portion(self, out: torch.Tensor, turn: list[Portion]) -> None:
-        """This rank's portion of a turn."""
+        """Make this rank's portion of a turn."""
         plan, mine = self.plan.combination, turn[self.source.rank]
         rows, one = np.arange(mine.first, mine.last), torch.empty((1, out.shape[1]), device=out.device)
         for number in range(max(len(portion.parts) for portion in turn)):
             ranges = [portion.part(number) for portion in turn]
             held = self.source.gather([plan.indices[begin:end].astype(np.int64) for begin, end in ranges])
             if number >= len(mine.parts):
-                continue  # other ranks have long rows
+                continue  # only other ranks have more parts, of long rows
             begin, end = ranges[self.source.rank]
             terms = Terms(*held, plan.data[begin:end])
             if len(mine.parts) == 1:
-                self._make_whole(out, rows, plan.indptr[mine.first : mine.last + 1].astype(np.int64) - begin, terms)
+                self._make_complete(out, rows, plan.indptr[mine.first : mine.last + 1].astype(np.int64) - begin, terms)
                 continue
             made = self._start(rows, one) if number == 0 else one
             terms.add_to(made, np.array([0, end - begin]))
@@ -90,29 +95,29 @@ class Resize:
             self._finish(one, rows)
             out.copy_(one)
 
-    def _make_whole(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
-        """Make rows of which all terms are there, block by block."""
+    def _make_complete(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
+        """Make rows whose terms are all at hand, block by block."""
         step = max(1, BLOCK_BYTES // (4 * out.shape[1]))
 
         def work(blocks: list[int]) -> None:
-            room = torch.empty((step, out.shape[1]), device=out.device)  # used again and again: no new memory
+            buffer = torch.empty((step, out.shape[1]), device=out.device)  # reused for all blocks: no new memory
             for at in blocks:
-                made = self._start(rows[at : at + step], room)
+                made = self._start(rows[at : at + step], buffer)
                 terms.add_to(made, ends[at : at + step + 1])
                 self._finish(made, rows[at : at + step])
                 out[at : at + step] = made
 
-        share_out(work, list(range(0, len(rows), step)), out.device)
+        run_in_threads(work, list(range(0, len(rows), step)), out.device)
 
-    def _start(self, rows: Numbers, room: torch.Tensor) -> torch.Tensor:
-        """What the plan's ``rows`` are before anything is added: their share of the mean."""
-        made = room[: len(rows)]
+    def _start(self, rows: Numbers, buffer: torch.Tensor) -> torch.Tensor:
+        """Return the initial values of the plan's ``rows``, in ``buffer``: their share of the mean."""
+        made = buffer[: len(rows)]
         if self.mean is None:
             return made.zero_()
         return torch.mul(self.shares[torch.from_numpy(rows)].to(made.device)[:, None], self.mean, out=made)
 
     def _finish(self, made: torch.Tensor, rows: Numbers) -> None:
-        """Noise, and the norm."""
+        """Add noise to the plan's ``rows`` and scale them to the norm, if the plan has these."""
         if self.spread:
             made += self.spread.rows(self.seed, (self.kept + rows).tolist(), made)
         if self.norm is not None:
@@ -122,9 +127,9 @@ class Resize:
 
 
 def bias_plan(plan: RowPlan) -> RowPlan:
-    """The plan for an output bias beside a table: the same combination, without noise and norm.
+    """Return the plan for an output bias beside a table: the same combination, without noise and norm.
 
-    Rows that the plan does not make from source rows or their mean (random ones) get the mean of the biases.
+    Rows that use neither source rows nor their mean (random ones) get the mean of the biases.
     """
     empty = (np.diff(plan.combination.indptr) == 0) & (np.broadcast_to(plan.mean_share, plan.new_rows) == 0)
     share = np.where(empty, 1.0, plan.mean_share).astype(np.float32)
@@ -132,7 +137,7 @@ def bias_plan(plan: RowPlan) -> RowPlan:
 
 
 def check_plan(plan: RowPlan, source_rows: int, where: str) -> None:
-    """``UserError`` unless the plan speaks of ``source_rows`` rows only, in finite numbers."""
+    """Raise ``UserError`` unless the plan uses only the first ``source_rows`` rows, and finite numbers."""
     names = plan.combination.indices
     outside = np.flatnonzero((names < 0) | (names >= source_rows))
     if len(outside):

@@ -1,4 +1,4 @@
-"""Look through a source table for NaN and infinity: once over all its bytes, as fast as memory gives them."""
+"""Check a source table for NaN and infinity, in one pass over its bytes at memory bandwidth."""
 
 from typing import Any, NamedTuple
 
@@ -8,12 +8,12 @@ import torch
 from nemo_adapt.compiled import compiled
 from nemo_adapt.errors import UserError
 from nemo_adapt.resize.table import BLOCK_BYTES, Source
-from nemo_adapt.resize.threads import share_out
+from nemo_adapt.resize.threads import run_in_threads
 
 READ_BYTES = 8 * BLOCK_BYTES
-"""Rows that are looked at together, by all threads."""
+"""Bytes of rows that all threads check together."""
 NAMED = 10
-"""How many bad rows a message names."""
+"""Most bad rows that a message names."""
 
 
 class Bits(NamedTuple):
@@ -32,17 +32,17 @@ BITS = {
 
 
 def check_finite(source: Source, count: int, where: str) -> None:
-    """``UserError`` that names the rows below ``count`` with a NaN or an infinity, the first ten and how many."""
+    """Raise ``UserError`` with the number and the first ten of the rows below ``count`` with NaN or infinity."""
     bad: list[int] = []
-    for first, rows in source.own(count, READ_BYTES):
+    for first, rows in source.local_blocks(count, READ_BYTES):
         if not _all_finite(rows):
             bad += (first + torch.nonzero(~torch.isfinite(rows).all(1))[:, 0]).tolist()
     device = source.like.device
-    number = int(source.agree(torch.tensor([len(bad)], device=device)))
+    number = int(source.all_reduce(torch.tensor([len(bad)], device=device)))
     named: list[int] = []
     for _ in range(min(number, NAMED)):
         following = next((row for row in bad if not named or row > named[-1]), source.total)
-        named.append(-int(source.agree(torch.tensor([-following], device=device), largest=True)))
+        named.append(-int(source.all_reduce(torch.tensor([-following], device=device), maximum=True)))
     if number:
         rest = ", …" if number > len(named) else ""
         noun = "row holds" if number == 1 else "rows hold"
@@ -54,7 +54,7 @@ def check_finite(source: Source, count: int, where: str) -> None:
 
 def _all_finite(rows: torch.Tensor) -> bool:
     if rows.device.type != "cpu" or rows.dtype not in BITS:
-        return bool(torch.isfinite(torch.stack(torch.aminmax(rows))).all())  # both are NaN where one value is
+        return bool(torch.isfinite(torch.stack(torch.aminmax(rows))).all())  # both are NaN if any value is
     bits, found = BITS[rows.dtype], [False]
     numbers = rows.reshape(-1).view(bits.integers).numpy()
     step = BLOCK_BYTES // rows.element_size()
@@ -63,13 +63,13 @@ def _all_finite(rows: torch.Tensor) -> bool:
         if any(_largest(numbers[at : at + step], bits.unsigned) >= bits.infinity for at in begins):
             found[0] = True
 
-    share_out(work, list(range(0, len(numbers), step)), rows.device)
+    run_in_threads(work, list(range(0, len(numbers), step)), rows.device)
     return not found[0]
 
 
 @compiled
 def _largest(numbers: Any, unsigned: Any) -> Any:
-    """The largest magnitude; a type of the loop's own, so that it becomes vector instructions."""
+    """Return the largest magnitude, in the array's own integer type, so that the loop is vectorized."""
     largest = numbers.dtype.type(0)
     for at in range(len(numbers)):
         magnitude = numbers.dtype.type(numbers[at] & unsigned)

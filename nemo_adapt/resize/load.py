@@ -1,4 +1,4 @@
-"""Fill a Megatron model from a converted checkpoint, its tables resized on the way (for ``resize`` and ``train``)."""
+"""Load a converted checkpoint into a Megatron model, its tables resized on the way (for ``resize`` and ``train``)."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, TABLES
 from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.model.weights import load_weights, replicas
 from nemo_adapt.progress import say
-from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
+from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
@@ -25,17 +25,17 @@ from nemo_adapt.token_map import TokenMap
 def load_resized(
     chunks: list[Any], checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies
 ) -> None:
-    """Load ``checkpoint`` into this rank's ``chunks`` of a model, whose tables already have the target's padded size.
+    """Load ``checkpoint`` into this rank's ``chunks`` of a model whose tables already have the target's padded size.
 
-    Kept rows are copied bit by bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
-    use the input's strategy; an output bias follows the output table's. Raises ``UserError`` when the token map was
-    made for another vocabulary, and for NaN in a table.
+    Kept rows are copied bit for bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
+    use the input's strategy; an output bias follows its table's. Raises ``UserError`` when the token map was made for
+    another vocabulary and for NaN or infinity in a table, and ``Damaged`` when a file of the checkpoint is.
     """
     opened = Checkpoint(checkpoint)
     try:
         load_weights(chunks, checkpoint, left_out=TABLES)
-    except (Exception, CheckpointException):  # the second is no Exception
-        opened.examine()  # where a file is damaged that is an error of one line
+    except (Exception, CheckpointException):  # the second does not derive from Exception
+        opened.examine()  # raises a one-line error if a file is damaged
         raise
     said = spare_rows(token_map, opened.sizes[EMBEDDING][0])
     if said and ranks.is_first():
@@ -52,9 +52,9 @@ def load_resized(
 
 
 def source_shard(opened: Checkpoint, held: TableShard, group: Any) -> ShardedTable:
-    """This TP rank's even share of the checkpoint's table, in the model's dtype and on its device.
+    """Return this TP rank's even share of the checkpoint's table, in the model's dtype and on its device.
 
-    A bias is a table of one column. Each rank of a DP group reads some of the rows, and sends them to the others.
+    A bias is a table of one column. Each rank of a DP group reads some of the rows and broadcasts them to the others.
     """
     total, *columns = opened.sizes[held.key]
     size, rank = group.size(), group.rank()
@@ -62,7 +62,7 @@ def source_shard(opened: Checkpoint, held: TableShard, group: Any) -> ShardedTab
     first, count = bounds[rank], bounds[rank + 1] - bounds[rank]
     rows = held.shard.detach().new_empty((count, *columns))
     readers = replicas()
-    opened.examine(held.key)  # all of them: where one alone finds damage, the others wait for what it has read
+    opened.examine(held.key)  # on every rank: one that failed alone would leave the others waiting for its broadcast
     for reader in range(readers.size()):
         low, high = (count * part // readers.size() for part in (reader, reader + 1))
         if reader == readers.rank():

@@ -1,9 +1,9 @@
-"""``nemo-adapt resize-hf``: a Hugging Face model folder with longer tables, without Megatron, ranks or the model.
+"""``nemo-adapt resize-hf``: resize the tables of a Hugging Face model folder without Megatron, ranks or a loaded model.
 
     nemo-adapt resize-hf model=/models/llama tokenizer=runs/tr/tokenizer out=/models/llama-tr resize.input=subword_mean
 
-One process streams rows from the safetensors files through the engine that the ranks use, so the new rows are the
-same bits. ``tokenizer`` is a folder made by the tokenizer stage; ``resize.*`` are the keys of a recipe.
+One process streams rows from the safetensors files through the engine that the ranks use, so the new rows are
+bit-identical. ``tokenizer`` is a folder made by the tokenizer stage; ``resize.*`` are the keys of a recipe.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -17,17 +17,17 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, HfConfig
 from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
 from nemo_adapt.progress import Bar, say
-from nemo_adapt.resize.ask import plan_of, spare_rows
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.plan import needs_of
+from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.supplies import PREFIX, Supplies
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 
 PIECE_BYTES = 8 << 20
-"""Rows written, or copied, at once."""
+"""Bytes written or copied at once."""
 
 
 @dataclass
@@ -37,21 +37,21 @@ class OfflineConfig:
     tokenizer: str = ""
     """Folder of the extended tokenizer, with its token_map.json."""
     out: str = ""
-    """Folder that is made."""
+    """Folder to create."""
     auxiliary: str = ""
-    """The folder ``auxiliary/`` of a run, for strategies that need what it holds."""
+    """The folder ``auxiliary/`` of a run, for strategies that need its data."""
     resize: ResizeConfig = field(default_factory=ResizeConfig)
-    """Strategies and seed, as in a recipe, but for ``probed``: there is no probe here. Nothing is padded."""
+    """Strategies and seed as in a recipe, except ``probed``: there is no probe here. Tables are not padded."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """``export.shard_mib`` as in a recipe."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for missing words, and for all that ``resize_folder`` refuses."""
+    """Run the command. Raises ``UserError`` for missing arguments, and for all that ``resize_folder`` refuses."""
     config = recipes.parse(OfflineConfig, words)
     recipes.require("resize-hf", config, ("model", "tokenizer", "out"))
     model, tokenizer = Path(config.model), Path(config.tokenizer)
-    read_config(model)  # a missing folder is said before anything is hashed
+    read_config(model)  # report a missing folder before hashing anything
     TokenMap.load(tokenizer)
     inputs = {"model": [model], "tokenizer": [tokenizer]}
     needs = needs_of(config.resize.input, config.resize.output)
@@ -78,7 +78,8 @@ def main(words: list[str]) -> None:
 def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: ResizeConfig, shard_mib: int) -> None:
     """Write the model of ``supplies`` with the vocabulary of ``tokenizer`` into the empty folder ``out``.
 
-    Tensors keep their dtypes; all but the tables are copied bit by bit. Memory holds a few portions of rows.
+    Tensors keep their dtypes; all but the tables are copied bit for bit. Memory holds a few portions of rows. Raises
+    ``UserError`` for a table that is missing or has other rows than config.json says.
     """
     model = supplies.model_folder
     token_map, hf_config = TokenMap.load(tokenizer), read_config(model)
@@ -111,7 +112,7 @@ def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: Resize
 
 
 def _tables(hf_config: HfConfig) -> tuple[dict[str, str], set[str]]:
-    """Hugging Face names of what is resized, with Megatron's keys, and of what a tied model stores needlessly."""
+    """Return Hugging Face name -> Megatron key of what is resized, and names that a tied model stores redundantly."""
     family = families.of(hf_config)
     shape = family.shape(hf_config)
 
@@ -126,7 +127,7 @@ def _resize(
     weights: HfWeights, name: str, key: str, tied: bool, token_map: TokenMap, config: ResizeConfig, supplies: Supplies,
     target: HfWriter, rows: int, bar: Bar,
 ) -> None:  # fmt: skip
-    """Write the longer table ``name`` in portions."""
+    """Write the resized table ``name`` in portions."""
     source = StoredTable(weights, name)
     table = INPUT if tied or key == EMBEDDING else OUTPUT
     plan, kept = plan_of(config, table, token_map, source.total, supplies)
@@ -143,7 +144,7 @@ def _resize(
 
 
 def _copy(weights: HfWeights, name: str, rows: int, target: HfWriter, bar: Bar) -> None:
-    """Copy a tensor in pieces."""
+    """Copy the tensor ``name``, which has ``rows`` rows, in pieces."""
     stored = weights.tensors[name]
     row_bytes = stored.row_elements * stored.dtype.itemsize
     step = max(1, PIECE_BYTES // max(1, row_bytes))

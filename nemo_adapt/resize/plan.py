@@ -1,4 +1,4 @@
-"""What a strategy is given and what it answers. It knows no device, process group or file of a model."""
+"""Input and output of a strategy, which knows no devices, process groups or model files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +18,10 @@ NOISE_KINDS = ("unit", "diagonal", "covariance")
 
 @dataclass(frozen=True)
 class Noise:
-    """Normal noise in new rows: ``scale`` times numbers of unit variance (``unit``), of each column's standard
-    deviation in the source table (``diagonal``), or of its full covariance (``covariance``)."""
+    """Normal noise in new rows: ``scale`` times numbers with the variance of ``kind``.
+
+    ``unit``: variance 1; ``diagonal``: that of each column of the source table; ``covariance``: its full covariance.
+    """
 
     kind: str
     scale: float = 1.0
@@ -29,9 +31,9 @@ class Noise:
 class RowPlan:
     """New rows = ``combination @ source + mean_share * mean(source) + noise``, then scaled to a norm if one is set.
 
-    ``combination`` is [new rows, source rows], float32; mean and covariance are taken over all source rows.
-    ``mean_share`` is one number, or one for each new row. ``norm_of`` [source rows] are weights, none below zero: every
-    new row gets the weighted mean of the source rows' Euclidean norms; a row of zeros has no direction and stays zero.
+    ``combination`` is [new rows, source rows], float32; mean and covariance are over all kept source rows.
+    ``mean_share`` is one number, or one per new row. ``norm_of`` [source rows] are weights, none negative: every new
+    row gets the weighted mean of the source rows' Euclidean norms; a row of zeros has no direction and stays zero.
     """
 
     combination: csr_matrix
@@ -41,13 +43,13 @@ class RowPlan:
 
     @property
     def new_rows(self) -> int:
-        """Number of rows to be made."""
+        """Number of rows to make."""
         return int(self.combination.shape[0])
 
 
 @dataclass(frozen=True)
 class Materials:
-    """What a strategy may look at."""
+    """The input of a strategy."""
 
     token_map: TokenMap
     table: str = INPUT
@@ -56,12 +58,12 @@ class Materials:
     initializer_range: float = 0.02
     """Standard deviation with which the base model's tables were initialized (``config.json``; 0.02 is Llama's)."""
     settings: ResizeConfig = field(default_factory=ResizeConfig)
-    """Numbers that some strategies have a choice of."""
+    """Parameters of some strategies."""
     auxiliary: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
-    """What the strategy's ``needs`` stand for: name -> arrays (``nemo_adapt.auxiliary`` says which)."""
+    """Each of the strategy's ``needs`` -> arrays (``nemo_adapt.auxiliary`` defines which)."""
 
-    def nothing_from_rows(self) -> csr_matrix:
-        """The combination of a strategy that looks at no single source row."""
+    def empty_combination(self) -> csr_matrix:
+        """Return the empty combination, for a strategy that uses no single source row."""
         return csr_matrix((len(self.token_map.tokens), self.token_map.source_vocab), dtype="float32")
 
 
@@ -70,7 +72,7 @@ MakePlan = Callable[[Materials], RowPlan]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A strategy's function, and the names of what it needs made from text or files beforehand."""
+    """A strategy's function, and the kinds of auxiliary data that it needs, made beforehand from text or files."""
 
     plan: MakePlan
     needs: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ strategies: Registry[Strategy] = Registry("resize strategy")
 
 
 def strategy(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakePlan], MakePlan]:
-    """Decorator: enter a function as the strategy ``name``."""
+    """Decorator: register a function as the strategy ``name``."""
 
     def enter(plan: MakePlan) -> MakePlan:
         strategies.register(name)(Strategy(plan, needs))
@@ -90,5 +92,5 @@ def strategy(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakePlan], Mak
 
 
 def needs_of(*names: str) -> list[str]:
-    """Kinds of auxiliary data that the strategies ``names`` need; ``UserError`` for an unknown one."""
+    """Return the kinds of auxiliary data that the strategies ``names`` need; ``UserError`` for an unknown strategy."""
     return sorted({need for name in names for need in strategies.get(name).needs})

@@ -1,18 +1,18 @@
-"""Cut a plan into portions, so that what a process holds of the source at once is bounded."""
+"""Cut a plan into portions, to bound how many source rows a process holds at once."""
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-TERMS_A_ROW = 8
-"""A portion has at most this many terms for each source row that there is room for."""
+TERMS_PER_ROW = 8
+"""Most terms of a part, as a multiple of ``max_rows``."""
 
 
 class Portion(NamedTuple):
-    """Rows ``first`` to ``last`` of a plan, and the parts in which their terms are worked on.
+    """Rows ``first`` to ``last`` of a plan, and the parts in which their terms are processed.
 
-    Several parts are those of one long row. A part is a range in the plan's arrays of terms.
+    A part is a range in the plan's arrays of terms. Only a portion of one long row has several parts.
     """
 
     first: int
@@ -20,24 +20,27 @@ class Portion(NamedTuple):
     parts: list[tuple[int, int]]
 
     def part(self, number: int) -> tuple[int, int]:
-        """The part of that number, empty where there are not so many."""
+        """Return the part with this number, or an empty range if there are fewer."""
         return self.parts[number] if number < len(self.parts) else (0, 0)
 
 
-def cut(combination: csr_matrix, first: int, last: int, room: int) -> list[Portion]:
-    """Rows ``first`` to ``last`` in portions of at most ``room`` rows, each part with at most ``room`` source rows."""
+def cut(combination: csr_matrix, first: int, last: int, max_rows: int) -> list[Portion]:
+    """Cut rows ``first`` to ``last`` into portions of at most ``max_rows`` rows.
+
+    Each part of a portion uses at most ``max_rows`` source rows.
+    """
     ends, names = combination.indptr, combination.indices
     places = np.zeros(combination.shape[1], dtype=np.int64)
     found = []
     while first < last:
         begin, end = int(ends[first]), int(ends[last])
-        stop = _reach(names, begin, end, room, places)
-        following = min(int(np.searchsorted(ends, stop, side="right")) - 1, first + room, last)
+        stop = _part_end(names, begin, end, max_rows, places)
+        following = min(int(np.searchsorted(ends, stop, side="right")) - 1, first + max_rows, last)
         parts = [(begin, int(ends[following]))]
         if following == first:
             following, parts = first + 1, []
             while begin < ends[following]:
-                stop = _reach(names, begin, int(ends[following]), room, places)
+                stop = _part_end(names, begin, int(ends[following]), max_rows, places)
                 parts.append((begin, stop))
                 begin = stop
         found.append(Portion(first, following, parts))
@@ -45,13 +48,13 @@ def cut(combination: csr_matrix, first: int, last: int, room: int) -> list[Porti
     return found
 
 
-def _reach(names: np.ndarray, begin: int, end: int, room: int, places: np.ndarray) -> int:
-    """How far from the term ``begin`` on the terms name no more than ``room`` source rows.
+def _part_end(names: np.ndarray, begin: int, end: int, max_rows: int, places: np.ndarray) -> int:
+    """Return where the terms from ``begin`` on would need more than ``max_rows`` source rows, or be too many.
 
-    ``places`` is room for a number of each source row.
+    ``places`` is scratch memory: an integer per source row.
     """
-    end = min(end, begin + TERMS_A_ROW * room)
+    end = min(end, begin + TERMS_PER_ROW * max_rows)
     part, numbers = names[begin:end], np.arange(end - begin)
-    places[part[::-1]] = numbers[::-1]  # where a row is named first: the last one that is set stays
+    places[part[::-1]] = numbers[::-1]  # each row's first occurrence: the last assignment wins
     new = np.flatnonzero(places[part] == numbers)
-    return begin + int(new[room]) if len(new) > room else end
+    return begin + int(new[max_rows]) if len(new) > max_rows else end

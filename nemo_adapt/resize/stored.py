@@ -1,4 +1,4 @@
-"""A source table in a safetensors file, read a few rows at a time by one process."""
+"""A source table in a safetensors file, of which one process reads a few rows at a time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import torch
 
 from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.resize import table
-from nemo_adapt.resize.table import End, Held, Numbers
+from nemo_adapt.resize.table import Gathered, Numbers, Wait
 
 HELD_BYTES = 32 << 20
-"""Source rows held at once."""
+"""Bytes of source rows held at once."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,32 @@ class StoredTable:
 
     @property
     def ranks(self) -> int:
-        """One process."""
+        """Always 1: one process reads the table."""
         return 1
 
     @property
     def rank(self) -> int:
-        """The only one."""
+        """Always 0."""
         return 0
 
     @property
-    def room(self) -> int:
-        """As many rows as are read at once."""
+    def max_rows(self) -> int:
+        """Number of rows in ``HELD_BYTES``."""
         return self._rows_of(HELD_BYTES)
 
-    def own(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
-        """All rows below ``count``, block by block."""
+    def local_blocks(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield all rows below ``count``, block by block."""
         step = self._rows_of(block_bytes)
         for begin in range(0, count, step):
             yield begin, self._read(begin, min(begin + step, count))
 
-    def copy(self, start: int, out: torch.Tensor) -> End:
-        """Read a range of rows."""
+    def copy(self, start: int, out: torch.Tensor) -> Wait:
+        """Read the rows from ``start`` on into ``out``."""
         self.weights.read(self.name, start, start + len(out), out)
-        return table.nothing
+        return table.no_wait
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
-        """Read the distinct rows, neighbours together."""
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+        """Read the distinct rows, consecutive ones together."""
         distinct, places = np.unique(wanted[0], return_inverse=True)
         held = self.like.new_empty((len(distinct), self.like.shape[1]))
         cuts = np.flatnonzero(np.diff(distinct) != 1) + 1
@@ -69,15 +69,15 @@ class StoredTable:
         return held, self.like, places
 
     def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
-        """One process's range."""
+        """Return the range: there is only one process."""
         return start, stop
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
-        """One process makes rows where they are wanted."""
-        return table.nothing
+    def redistribute(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> Wait:
+        """Do nothing: one process makes rows where they are wanted."""
+        return table.no_wait
 
-    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
-        """One process is of one mind."""
+    def all_reduce(self, value: torch.Tensor, maximum: bool = False) -> torch.Tensor:
+        """Return ``value``: there is only one process."""
         return value
 
     def _read(self, start: int, stop: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Add weighted source rows to new ones: float32, product and sum rounded each, in the plan's order, on every device."""
+"""Sum weighted source rows in float32: each product and sum is rounded, in the plan's order, on every device."""
 
 from dataclasses import dataclass
 
@@ -9,56 +9,56 @@ import torch
 from nemo_adapt.compiled import compiled
 from nemo_adapt.resize.table import Numbers
 
-WHOLE_BITS = {torch.bfloat16: (torch.int16, 16), torch.float32: (torch.int32, 0)}
-"""Dtypes that are the upper bits of a float32: the integers of that size, and how many bits are missing."""
+UPPER_BITS = {torch.bfloat16: (torch.int16, 16), torch.float32: (torch.int32, 0)}
+"""Dtypes that are the upper bits of a float32: the integer dtype of that size, and the number of missing bits."""
 STRETCH = 1024
-"""Columns that are added up together: 8 KB of sums and terms."""
+"""Columns summed together: 8 KB of sums and terms."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Terms of a portion: ``near`` and ``far`` source rows, where in these two each term's row is, and its weight."""
+    """Terms of a portion: two tables of source rows, each term's index into both concatenated, and its weight."""
 
-    near: torch.Tensor
-    far: torch.Tensor
-    places: Numbers
+    local: torch.Tensor
+    remote: torch.Tensor
+    indices: Numbers
     weights: npt.NDArray[np.float32]
 
     def add_to(self, made: torch.Tensor, ends: Numbers) -> None:
-        """``made[i] += weight * row`` for the terms ``ends[i]`` to ``ends[i + 1]``, one by one."""
-        if made.device.type == "cpu" and self.near.dtype in WHOLE_BITS:
-            whole, missing = WHOLE_BITS[self.near.dtype]
-            near, far = (table.view(whole).numpy() for table in (self.near, self.far))
-            _add(made.numpy(), near, far, missing, self.places, self.weights, ends)
+        """Add ``weight * row`` to ``made[i]`` for the terms ``ends[i]`` to ``ends[i + 1]``, one by one."""
+        if made.device.type == "cpu" and self.local.dtype in UPPER_BITS:
+            integers, shift = UPPER_BITS[self.local.dtype]
+            local, remote = (table.view(integers).numpy() for table in (self.local, self.remote))
+            _add(made.numpy(), local, remote, shift, self.indices, self.weights, ends)
         else:
             self._add_by_torch(made, ends)
 
     def _add_by_torch(self, made: torch.Tensor, ends: Numbers) -> None:
-        """The first terms of all rows, then the second ones, ...: few operations, each on many rows."""
+        """Add the first terms of all rows, then the second ones, ...: few operations, each on many rows."""
         lengths = np.diff(ends)
         for term in range(int(lengths.max(initial=0))):
             still = np.flatnonzero(lengths > term)
             entries, index = ends[still] + term, torch.from_numpy(still).to(made.device)
-            rows = self._rows(torch.from_numpy(self.places[entries]).to(made.device)).float()
+            rows = self._rows(torch.from_numpy(self.indices[entries]).to(made.device)).float()
             factors = torch.from_numpy(self.weights[entries]).to(made.device)
-            # A fused product and sum would be rounded once, and only on some devices.
+            # Not fused: a fused multiply-add rounds only once, and only on some devices.
             made[index] = made[index] + rows.mul_(factors[:, None])
 
-    def _rows(self, places: torch.Tensor) -> torch.Tensor:
-        if not len(self.far):
-            return self.near.index_select(0, places)
-        rows, behind = self.near.new_empty((len(places), self.near.shape[1])), places >= len(self.near)
-        rows[~behind] = self.near.index_select(0, places[~behind])
-        rows[behind] = self.far.index_select(0, places[behind] - len(self.near))
+    def _rows(self, indices: torch.Tensor) -> torch.Tensor:
+        if not len(self.remote):
+            return self.local.index_select(0, indices)
+        rows, is_remote = self.local.new_empty((len(indices), self.local.shape[1])), indices >= len(self.local)
+        rows[~is_remote] = self.local.index_select(0, indices[~is_remote])
+        rows[is_remote] = self.remote.index_select(0, indices[is_remote] - len(self.local))
         return rows
 
 
 @compiled
 def _add(
-    made: npt.NDArray[np.float32], near: npt.NDArray[np.signedinteger], far: npt.NDArray[np.signedinteger],
-    missing: int, places: Numbers, weights: npt.NDArray[np.float32], ends: Numbers,
+    made: npt.NDArray[np.float32], local: npt.NDArray[np.signedinteger], remote: npt.NDArray[np.signedinteger],
+    shift: int, indices: Numbers, weights: npt.NDArray[np.float32], ends: Numbers,
 ) -> None:  # fmt: skip
-    """A stretch of a row after the other, so that it stays in the core's own cache; nothing is checked."""
+    """Add to one stretch of a row after the other, so that it stays in the core's cache; indices are not checked."""
     columns = made.shape[1]
     bits = np.empty(STRETCH, dtype=np.int32)
     numbers = bits.view(np.float32)
@@ -66,9 +66,9 @@ def _add(
         for begin in range(0, columns, STRETCH):
             target = made[row, begin : begin + STRETCH]
             for term in range(ends[row], ends[row + 1]):
-                place, weight = places[term], weights[term]
-                source = (near[place] if place < len(near) else far[place - len(near)])[begin : begin + STRETCH]
+                index, weight = indices[term], weights[term]
+                source = (local[index] if index < len(local) else remote[index - len(local)])[begin : begin + STRETCH]
                 for column in range(len(target)):
-                    bits[column] = np.int32(source[column]) << missing
+                    bits[column] = np.int32(source[column]) << shift
                 for column in range(len(target)):
                     target[column] += weight * numbers[column]

@@ -1,4 +1,4 @@
-"""What strategies need made beforehand, and handing it to them."""
+"""Find the auxiliary data that strategies need, and make their plans with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,29 +16,29 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategies
 from nemo_adapt.token_map import TokenMap
 
 PREFIX = "auxiliary."
-"""Before the kind, in the names of a stage's inputs."""
+"""Precedes the kind of auxiliary data in the names of a stage's inputs."""
 LLAMA_RANGE = 0.02
-"""``initializer_range`` of a config.json that does not say: Llama's default in transformers."""
+"""``initializer_range`` if config.json has none: Llama's default in transformers."""
 
 
 def auxiliary_of(inputs: Inputs) -> dict[str, Path]:
-    """The folders of auxiliary data among a stage's inputs, by kind."""
+    """Return kind -> folder of the auxiliary data among a stage's inputs."""
     return {name.removeprefix(PREFIX): paths[0] for name, paths in inputs.items() if name.startswith(PREFIX)}
 
 
 @dataclass(frozen=True)
 class Supplies:
-    """Where a strategy's materials lie."""
+    """Folders of a strategy's input."""
 
     model_folder: Path
     """The base model."""
     auxiliary: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of auxiliary data by kind."""
+    """Kind -> folder of auxiliary data."""
 
     def plan(self, config: ResizeConfig, table: str, token_map: TokenMap) -> RowPlan:
-        """The plan of the configured strategy for ``table``; ``UserError`` where something it needs is not there.
+        """Return the plan of the configured strategy for ``table``; ``UserError`` if auxiliary data is missing.
 
-        It is the same wherever it is made: a rank makes all of it, and uses its own rows.
+        It is the same wherever it is made: every rank makes all of it, and uses its own rows.
         """
         name = config.input if table == INPUT else config.output
         chosen = strategies.get(name)

@@ -1,7 +1,7 @@
-"""Where the rows of a source table come from: a tensor cut over the ranks of a tensor-parallel group.
+"""The source of a table's rows: here, a tensor sharded over the ranks of a tensor-parallel group.
 
-Nobody gathers the table. The engine and its statistics know only the few methods of ``Source``; ``stored.py`` has the
-other one, a table on disk.
+No rank gathers the whole table. The engine and its statistics use only the methods of ``Source``; ``stored.py`` has the
+other implementation, a table on disk.
 """
 
 import itertools
@@ -15,19 +15,19 @@ import torch
 import torch.distributed as dist
 
 EXCHANGE_BYTES = 16 << 20
-"""Most bytes of rows that a rank gives away in one exchange; small enough for a core's cache."""
+"""Most bytes of rows that a rank sends in one exchange; small enough for a core's cache."""
 BLOCK_BYTES = 1 << 20
-"""Rows are worked on in blocks of this size, which stay in a core's cache."""
+"""Rows are processed in blocks of this size, which stay in a core's cache."""
 
 Numbers = npt.NDArray[np.int64]
-Held = tuple[torch.Tensor, torch.Tensor, Numbers]
-"""Rows that are at hand: two tables, and where each wanted row is in them, the second's rows behind the first's."""
-End = Callable[[], None]
-"""Called to wait for the end of what has begun; till then none of its tensors may change or be read."""
+Gathered = tuple[torch.Tensor, torch.Tensor, Numbers]
+"""Rows in memory: two tables, and the index of each wanted row in their concatenation."""
+Wait = Callable[[], None]
+"""Waits for what has begun; until it returns, none of the tensors may be changed or read."""
 
 
 class Source(Protocol):
-    """A source table as the engine sees it. All methods but ``own`` are collective: every rank calls them alike."""
+    """A source table as the engine sees it. All methods but ``local_blocks`` are collectives."""
 
     @property
     def total(self) -> int:
@@ -41,52 +41,52 @@ class Source(Protocol):
 
     @property
     def ranks(self) -> int:
-        """How many processes hold the table."""
+        """Number of processes that hold the table."""
         ...
 
     @property
     def rank(self) -> int:
-        """Which of them this one is."""
+        """Rank of this process among them."""
         ...
 
     @property
-    def room(self) -> int:
-        """Most different rows that a rank may ask ``gather`` for, and that it may make, before ``deal``."""
+    def max_rows(self) -> int:
+        """Most distinct rows that a rank may ``gather`` at once, and most that it may make before ``redistribute``."""
         ...
 
-    def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
-        """This process's rows below row ``count`` in blocks: the number of a block's first row, and the rows."""
+    def local_blocks(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield this process's rows below row ``count`` in blocks: the index of a block's first row, and the rows."""
         ...
 
-    def copy(self, start: int, out: torch.Tensor) -> End:
-        """Begin to copy the rows from ``start`` on into ``out``; what the ranks ask for follows one another."""
+    def copy(self, start: int, out: torch.Tensor) -> Wait:
+        """Begin to copy the rows from ``start`` on into ``out``; the ranges of the ranks must be consecutive."""
         ...
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
-        """The rows that this rank wants.
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+        """Return the rows that this rank wants.
 
-        ``wanted``: by rank, rows in any order, repeats allowed; every rank knows what all want.
+        ``wanted``: by rank, row indices in any order, repeats allowed; every rank passes what all ranks want.
         """
         ...
 
     def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
-        """All ranks' ranges ``start`` to ``stop``, which follow one another: where each begins, and the last's end."""
+        """Return where each rank's range ``start`` to ``stop`` begins, and the last one's end; they are consecutive."""
         ...
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
-        """Rows (of any table) lie on the ranks by the bounds ``held``; begin to set ``out`` to those by ``wanted``.
+    def redistribute(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> Wait:
+        """Begin to redistribute ``rows`` (of any table), sharded by bounds ``held``, to ``out``, sharded by ``wanted``.
 
-        Of ``out`` only what is held by anyone is set.
+        Rows of ``out`` that no rank holds are not set.
         """
         ...
 
-    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
-        """Sum (or largest) of ``value`` over all ranks, in place."""
+    def all_reduce(self, value: torch.Tensor, maximum: bool = False) -> torch.Tensor:
+        """Return the sum (or maximum) of ``value`` over all ranks, computed in place."""
         ...
 
 
-def nothing() -> None:
-    """The end of what is done already."""
+def no_wait() -> None:
+    """Do nothing: the ``Wait`` of a transfer that is already complete."""
 
 
 @dataclass(frozen=True)
@@ -117,35 +117,35 @@ class ShardedTable:
 
     @property
     def rank(self) -> int:
-        """Number in the group."""
+        """Rank in the group."""
         return 0 if self.group is None else dist.get_rank(self.group)
 
     @property
     def first(self) -> int:
-        """Number of this rank's first row."""
+        """Index of this rank's first row."""
         return self.bounds[self.rank]
 
     @property
-    def room(self) -> int:
-        """As many rows that no rank has to give more than ``EXCHANGE_BYTES``, should all ask the same one."""
+    def max_rows(self) -> int:
+        """Rows so few that no rank sends over ``EXCHANGE_BYTES``, even if all ranks want rows of the same one."""
         if self.group is None:
             return self.total  # nothing is copied
         row_bytes = self.rows.shape[1] * self.rows.element_size()
         return max(1, EXCHANGE_BYTES // (row_bytes * self.ranks))
 
-    def own(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
-        """This rank's rows below ``count``, block by block."""
+    def local_blocks(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield this rank's rows below ``count``, block by block."""
         mine = self.rows[: max(0, count - self.first)]
         step = max(1, block_bytes // (mine.shape[1] * mine.element_size()))
         for begin in range(0, len(mine), step):
             yield self.first + begin, mine[begin : begin + step]
 
-    def copy(self, start: int, out: torch.Tensor) -> End:
-        """Straight from the shards that hold the rows."""
-        return self.deal(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
+    def copy(self, start: int, out: torch.Tensor) -> Wait:
+        """Receive directly from the shards that hold the rows."""
+        return self.redistribute(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
-    def gather(self, wanted: Sequence[Numbers]) -> Held:
-        """Own rows where they lie, and a copy of the others' distinct ones, in one exchange."""
+    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+        """Return own rows without a copy, and the distinct rows of other ranks from one all-to-all."""
         if self.group is None:
             return self.rows, self.like, wanted[0]
         distinct = [np.unique(rows) for rows in wanted]
@@ -165,44 +165,44 @@ class ShardedTable:
         return self.rows, fetched, np.where(is_own, own, len(self.rows) + there)
 
     def bounds_of(self, start: int, stop: int) -> tuple[int, ...]:
-        """What all ranks say."""
+        """All-reduce the ranges of all ranks; ``ValueError`` if they are not consecutive."""
         if self.group is None:
             return start, stop
         said = torch.zeros((self.ranks, 2), dtype=torch.int64, device=self.rows.device)
         said[self.rank] = torch.tensor([start, stop])
-        ranges = self.agree(said).tolist()
+        ranges = self.all_reduce(said).tolist()
         if any(one[1] != following[0] for one, following in itertools.pairwise(ranges)):
             raise ValueError(f"the ranks' ranges of rows do not follow one another: {ranges}")
         return ranges[0][0], *(stop for _, stop in ranges)
 
-    def deal(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> End:
-        """Straight from one tensor into the other, all ranks at the same time."""
+    def redistribute(self, rows: torch.Tensor, held: Sequence[int], out: torch.Tensor, wanted: Sequence[int]) -> Wait:
+        """Send directly from one tensor to the other, all ranks at the same time."""
         transfers = []
         for rank in range(self.ranks):
             gives = rows[_part(held, self.rank, wanted, rank)]
             takes = out[_part(wanted, self.rank, held, rank)]
             if rank == self.rank:
-                takes.copy_(gives)  # nothing is done where they are the same memory
+                takes.copy_(gives)  # does nothing if they are the same memory
                 continue
             peer = dist.get_global_rank(self.group, rank)
             for way, part in ((dist.isend, gives), (dist.irecv, takes)):
                 transfers += [dist.P2POp(way, part, peer, self.group)] if len(part) else []
         begun = dist.batch_isend_irecv(transfers) if transfers else []
 
-        def end() -> None:
+        def wait() -> None:
             for transfer in begun:
                 transfer.wait()
 
-        return end
+        return wait
 
-    def agree(self, value: torch.Tensor, largest: bool = False) -> torch.Tensor:
-        """An all-reduce over the group."""
+    def all_reduce(self, value: torch.Tensor, maximum: bool = False) -> torch.Tensor:
+        """All-reduce over the group."""
         if self.group is not None:
-            dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
+            dist.all_reduce(value, dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM, group=self.group)
         return value
 
 
 def _part(bounds: Sequence[int], rank: int, others: Sequence[int], other: int) -> slice:
-    """Of the rows that ``rank`` has by ``bounds`` those that ``other`` has by ``others``, counted from its first."""
+    """Return the slice of ``rank``'s rows (by ``bounds``) that ``other`` has by ``others``."""
     begin, end = max(bounds[rank], others[other]), min(bounds[rank + 1], others[other + 1])
     return slice(begin - bounds[rank], max(begin, end) - bounds[rank])

@@ -1,1 +1,1 @@
-"""The tokenizer stage: a base tokenizer plus new tokens of the target language."""
+"""The tokenizer stage: extend a base tokenizer with new tokens of the target language."""

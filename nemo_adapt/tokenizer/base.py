@@ -1,4 +1,4 @@
-"""The base tokenizer as the stage works on it: its JSON, its kind, and its bare model."""
+"""The base tokenizer as the stage uses it: its JSON, its kind, and its bare model."""
 
 import json
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from nemo_adapt.tokenizer.encode import bare
 class Base:
     """A base tokenizer that can be extended.
 
-    ``content`` is its ``tokenizer.json``, in which every added token also stands in the model's vocabulary (otherwise
-    the library would give added tokens other ids once the vocabulary grows). ``proto`` is the SentencePiece model
-    where there is one, ``byte_level`` tells the two kinds apart.
+    ``content`` is its ``tokenizer.json``, with every added token also in the model's vocabulary (otherwise the library
+    would give added tokens other ids once the vocabulary grows). ``fast`` is the loaded tokenizer, ``proto`` the
+    SentencePiece model if there is one; ``byte_level`` is false for the SentencePiece kind.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Base:
 
     @property
     def unigram(self) -> bool:
-        """Whether it cuts words by the best path of scores (SentencePiece Unigram), and not by merges."""
+        """Whether it segments words by scores of pieces (SentencePiece Unigram), not by merges."""
         return self.content["model"]["type"] == "Unigram"
 
     @cached_property
@@ -43,7 +43,7 @@ class Base:
 
     @cached_property
     def unknown(self) -> str | None:
-        """The token for characters that have none, where there is one."""
+        """The token for characters that have none, if it exists."""
         model = self.content["model"]
         if not self.unigram:
             return model["unk_token"]
@@ -51,17 +51,17 @@ class Base:
 
     @cached_property
     def model(self) -> Tokenizer:
-        """The bare model, which encodes words in the inner spelling."""
+        """The bare model, which encodes words in the internal spelling."""
         return bare(self.content)
 
     @cached_property
     def size(self) -> int:
-        """The first id that is free."""
+        """The first free id."""
         return max(self.vocab.values()) + 1
 
     @property
     def merging(self) -> list[str]:
-        """The pieces that SentencePiece joins whenever their parts meet, first the best; only its BPE has any."""
+        """The pieces that SentencePiece BPE merges wherever their parts are adjacent, best first; else empty."""
         if self.proto is None or self.unigram:
             return []
         normal = [piece for piece in self.proto.pieces if piece.type == hf_tokenizer.NORMAL]
@@ -102,7 +102,7 @@ def _check_merges(path: Path, model: dict[str, Any], byte_level: bool) -> None:
 
 
 def _add_to_scores(vocab: list[list[Any]], added_tokens: list[dict[str, Any]]) -> None:
-    """Put the added tokens that stand behind a Unigram model's own pieces into its list, whose places are the ids."""
+    """Append the added tokens whose ids follow a Unigram model's own pieces to its list, where positions are ids."""
     names = {token["id"]: token["content"] for token in added_tokens}
     for i in range(len(vocab), max(names, default=-1) + 1):
         vocab.append([names.get(i, f"<unused{i}>"), NEVER])

@@ -1,4 +1,4 @@
-"""Which tokens are added: from settings and text to a reviewed selection."""
+"""Choose which tokens to add: from settings and text to a reviewed selection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from nemo_adapt.tokenizer.words import count_words
 
 @dataclass
 class Choice:
-    """What was chosen, and the base that it goes with: the original, or the one that keeps marks to their letters."""
+    """The selection, and the base that it extends: the original, or its variant that keeps marks with their letters."""
 
     base: Base
     selection: Selection = field(default_factory=lambda: Selection(report={"asked": 0, "added": 0}))
@@ -33,7 +33,10 @@ class Choice:
 
 
 def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clock: Clock) -> Choice:
-    """Choose ``tokenizer.new_tokens`` tokens for ``original``; sample and sweep, where asked for, go into ``out``."""
+    """Choose ``tokenizer.new_tokens`` tokens for ``original``; write sample and sweep, if configured, into ``out``.
+
+    Raises ``UserError`` when there is no text, or when parallel text that sets the size is not line-aligned.
+    """
     settings, text_field = config.tokenizer, config.data.text_field
     if settings.new_tokens == 0:
         return Choice(original)
@@ -65,12 +68,12 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
 
 
 def parallel_texts(inputs: Inputs) -> dict[str, Path]:
-    """Language -> file of parallel text."""
+    """Return language -> file of parallel text, from a stage's inputs."""
     return {key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")}
 
 
 def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
-    """The files to learn from: those given, or one with the documents drawn from them, which stays in the folder."""
+    """Return the files to learn from: those given, or one in ``out`` with documents sampled from them."""
     settings, text_field = config.tokenizer, config.data.text_field
     if not settings.sample_documents:
         return files
@@ -81,7 +84,7 @@ def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
 
 
 def _check_aligned(parallel: Mapping[str, Path], reference: str, text_field: str) -> None:
-    """``UserError`` for parallel text that cannot be line-aligned: tokens of other sentences would set the size."""
+    """Raise ``UserError`` if parallel texts differ in lines: unrelated sentences would then set the size."""
     lines = {language: sum(1 for _ in text.documents([path], text_field)) for language, path in parallel.items()}
     for language, count in lines.items():
         if count != lines[reference]:
@@ -94,7 +97,7 @@ def _check_aligned(parallel: Mapping[str, Path], reference: str, text_field: str
 def _measured_sizes(
     settings: TokenizerConfig, learned: Learned, parallel: Mapping[str, Path], out: Path
 ) -> tuple[int, dict[str, Any]]:
-    """The number of tokens to take, and what the report says of it; writes the sweep where one is asked for."""
+    """Return the number of tokens to take and its part of the report; write the sweep if one is configured."""
     if not settings.sweep and not settings.target_disparity:
         return settings.new_tokens, {}
     base = learned.request.base
@@ -126,7 +129,7 @@ def _bytes(path: Path, text_field: str) -> int:
 
 
 def _rules(base: Base) -> Rules:
-    """What new tokens may look like: caps, and the scripts that the base's trainer kept apart."""
+    """Return the rules for new tokens, with the setting of the base's SentencePiece trainer on mixed scripts."""
     if base.proto is None:
         return Rules(base.byte_level)
     return Rules(False, base.proto.trainer_spec.split_by_unicode_script)
@@ -137,7 +140,7 @@ def _allowed(rules: Rules, base: Base, token: str) -> bool:
 
 
 def _propose(original: Base, files: list[Path], base: Base, words: Tally, count: int) -> list[str]:
-    """What ``continue`` would add first, unreviewed: for measuring."""
+    """Return the first tokens that ``continue`` would add, without review, to compare ways of splitting."""
     title = f"trying tokenizer.keep_marks={'false' if base is original else 'true'}"
     request = Request(base, files, words, partial(_allowed, _rules(base), base), count, title=title)
     return METHODS.get("continue")(request, count)
@@ -151,4 +154,4 @@ def _say_shortfall(method: str, chosen: Selection) -> None:
         say(f"tokenizer: {added:,} of the {asked:,} new tokens asked for: the text supports no more{under}")
     if guard["tokens"]:
         share = guard["changed_after"] / guard["tokens"]
-        say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of it is segmented anew")
+        say(f"tokenizer: {guard['dropped']:,} tokens dropped for the guard text; {share:.2%} of its tokens change")

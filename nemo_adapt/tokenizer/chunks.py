@@ -1,6 +1,6 @@
-"""Counting a corpus in pieces between single spaces, in all cores; ``words`` then spells each distinct piece once.
+"""Count a corpus in pieces between single spaces, on all cores; ``words`` then spells each distinct piece once.
 
-Only light imports: the processes that count start with this module.
+Light imports only: the counting processes start with this module.
 """
 
 import itertools
@@ -21,19 +21,19 @@ from nemo_adapt.tokenizer.tally import Tally, stretches
 from nemo_adapt.workers import common, cores, team
 
 MAX_TYPES = 4_000_000
-"""Distinct pieces that a process holds while counting; beyond, the rarer half is forgotten (256 MiB and texts)."""
+"""Distinct pieces that a process holds while counting; beyond, it drops the rarer half (256 MiB and texts)."""
 ALONE_BYTES = 32 << 20
-"""Text up to this size is counted in this process: starting others takes longer."""
+"""Text up to this size is counted in this process, because starting others takes longer."""
 MARK = "▁"
-"""SentencePiece's own sign for a space: in a text it is one more space."""
+"""SentencePiece's own sign for a space: in a text it counts as one more space."""
 SAFE_CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
 
 
 @dataclass
 class Chunks:
-    """How often each piece of a stretch occurs, where lines are cut at single spaces between visible characters.
+    """Counts of the pieces of a stretch, whose lines are split at single spaces between visible characters.
 
-    ``first`` are those that begin a line (or follow an added token), ``later`` had a space in front, which is left out.
+    ``first``: those that begin a line or follow an added token; ``later``: those after a space, which is left out.
     """
 
     first: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Chunks:
 
 
 class Tallies(NamedTuple):
-    """The pieces of a corpus, as :class:`Chunks` tells them apart."""
+    """The pieces of a corpus, divided as in :class:`Chunks`."""
 
     first: Tally
     later: Tally
@@ -56,10 +56,11 @@ class Tallies(NamedTuple):
 def count_chunks(
     files: list[Path], field: str, added: Sequence[str], title: str, most: int, processes: int = 0
 ) -> Tallies:
-    """The ``most`` pieces of ``files`` that are most frequent, counted in ``processes`` (0: one per core) in one pass.
+    """Return the ``most`` most frequent pieces of ``files``, counted in ``processes`` in one pass.
 
-    Lines are cut at the texts of ``added`` first, which are not counted. The result is the same for any number of
-    processes, unless one saw more than ``MAX_TYPES``. Raises ``UserError`` for text that cannot be read.
+    ``processes`` 0: one per core, or only this one for small text. Lines are first split at the texts of ``added``,
+    which are not counted. The result is the same for any number of processes, unless one saw more than ``MAX_TYPES``
+    distinct pieces. Raises ``UserError`` for text that cannot be read.
     """
     alone = not processes and text.total_bytes(files) <= ALONE_BYTES
     processes = 1 if alone else processes or cores()
@@ -97,7 +98,7 @@ def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], seen: S
 
 
 def added_pattern(added: Sequence[str]) -> re.Pattern[str]:
-    """What matches any of the texts ``added``, of several the longest; nothing if there are none."""
+    """Return a pattern that matches any of the texts ``added``, longest first; without texts it matches nothing."""
     return re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
 
 
@@ -109,7 +110,7 @@ def _counted(parts: list[Part], field: str, added: Sequence[str]) -> tuple[Piece
 
 
 def _in_processes(processes: int, parts: list[Part], field: str, added: Sequence[str], bar: Bar) -> Counts:
-    """This process counts too, because its table stays; all take parts until there are none."""
+    """Count in ``processes`` processes, which take parts until none is left; this one counts too, into the result."""
     with team(processes - 1, bar) as others:
         others.submit(_counted, parts, field, added)
         mine = (parts[number] for number in others.common.numbers(len(parts)))

@@ -1,4 +1,4 @@
-"""How long the steps of the stage take."""
+"""Time the steps of the stage."""
 
 import time
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """``with clock.time("learn"): ...`` adds to ``clock.seconds["learn"]``."""
+    """``with clock.time("learn"): ...`` adds the block's seconds to ``clock.seconds["learn"]``."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def time(self, step: str) -> Iterator[None]:
-        """Count the time of the block as the step's."""
+        """Add the duration of the block to ``step``."""
         began = time.monotonic()
         yield
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 3)

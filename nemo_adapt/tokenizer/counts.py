@@ -1,4 +1,4 @@
-"""Distinct pieces of text, how often each occurs and what that is worth for learning: a table in arrays."""
+"""Hash table of distinct pieces of text in arrays: how often each occurs, and its weight for learning."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,38 +12,38 @@ from nemo_adapt.tokenizer.scan import BEGIN, COUNT, HASH, LONGEST, PLACE, WEIGHT
 from nemo_adapt.tokenizer.tally import weight
 
 SMALL, LARGE, SMALL_GROWTH = 1 << 16, 1 << 20, 8
-"""Pieces that a table begins with room for; until it has ``LARGE`` slots it grows by eight times, because new memory
-takes more time than the work in it."""
+"""Initial capacity in pieces, and the slots from which on a table doubles; below, it grows eightfold, because
+allocating memory takes longer than filling it."""
 FULLEST = 3 / 4
-"""Share of the slots that may be taken."""
+"""Largest share of the slots in use."""
 LINE = 64
-"""Bytes that come from memory together: two slots."""
+"""Bytes of a cache line: two slots."""
 AHEAD = 12
-"""A piece's slot is fetched so many pieces before it is looked at, so that waits for memory overlap."""
+"""How many pieces ahead a slot is prefetched, so that memory latencies overlap."""
 
 
 @dataclass
 class Counts:
-    """An open-addressing table of pieces."""
+    """An open-addressing hash table of pieces."""
 
     size: int = 0
-    """Pieces."""
+    """Number of pieces."""
     length: int = 0
     """Bytes of ``text`` in use."""
     slots: npt.NDArray[np.int64] = field(default_factory=lambda: _free_slots(2 * SMALL))
     text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(SMALL, np.uint8))
     spare_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), np.int64))
     spare_text: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    """These two are where ``prune`` puts what it keeps."""
+    """The last two are memory that ``prune`` copies into."""
 
     def count(self, block: bytes, odd: npt.NDArray[np.uint8]) -> list[bytes]:
-        """Count the plain documents of a block; returns the others (``scan.find``)."""
+        """Count the plain documents of a block; return the other documents (``scan.find``)."""
         found, others = find(block, odd)
         self._take(found, np.frombuffer(block, np.uint8), len(block))
         return others
 
     def add(self, pieces: Mapping[str, int], later: bool) -> None:
-        """Count pieces of one stretch, given as text: those of a document's beginning, or ``later`` ones."""
+        """Count pieces of one stretch, given as text; ``later``: they followed a space."""
         raw = [piece.encode() for piece in pieces]
         lengths = np.array([len(piece) for piece in raw], np.int64)
         found = np.empty((len(raw), 4), np.int64)
@@ -55,34 +55,34 @@ class Counts:
         self._take(found[lengths < LONGEST], data, len(data))
 
     def pieces(self, least: int = 1) -> "Pieces":
-        """All pieces that occurred ``least`` times, in no order."""
+        """Return all pieces that occurred at least ``least`` times, in no particular order."""
         rows = np.empty((self.size, 4), np.int64)
         return Pieces(rows[: _pick(self.slots, least, rows)])
 
     def _frequency(self, rank: int) -> int:
-        """How often the piece of this rank occurred."""
+        """Return how often the piece of this rank occurred; rank 1 is the most frequent."""
         return int(np.partition(self.slots[:, COUNT], -rank)[-rank])
 
     def total(self) -> int:
-        """How many pieces were counted."""
+        """Return how many pieces were counted, repeats included."""
         return int(self.slots[:, COUNT].sum())
 
     def merge(self, pieces: "Pieces", text: bytes) -> None:
-        """Add the ``pieces`` of another table, with its ``text``."""
+        """Add the ``pieces`` of another table, whose ``text`` is given too."""
         source, lengths = np.frombuffer(text, np.uint8), pieces.lengths
-        for begin in range(0, len(pieces), SMALL):  # some at a time: many are there already and need no room
+        for begin in range(0, len(pieces), SMALL):  # in batches: many pieces are known already and need no room
             end = begin + SMALL
             self._take(pieces.rows[begin:end], source, int(lengths[begin:end].sum()))
 
     def most_frequent(self, most: int) -> "Pieces":
-        """The ``most`` most frequent pieces, first the most frequent; of equals the smaller hash."""
+        """Return the ``most`` most frequent pieces, most frequent first, ties by smaller hash."""
         rows = self.pieces(self._frequency(most) if self.size > most else 1).rows
         return Pieces(rows[np.lexsort((rows[:, HASH], -rows[:, COUNT]))[:most]])
 
     def prune(self, most: int) -> None:
-        """Of more than ``most`` pieces, forget the rarest: half of ``most`` are left, or fewer.
+        """If there are more than ``most`` pieces, drop the rarest, so that at most half of ``most`` are left.
 
-        In the memory that is there, and some beside it that is kept: to be given new memory takes longer than the work.
+        Works in existing memory and in spare memory that is kept: allocating takes longer than the work.
         """
         if self.size <= most:
             return
@@ -97,19 +97,19 @@ class Counts:
         self.size, self.length = _enter(kept, self.spare_text, self.slots, self.text, 0, 0)
 
     def texts(self, pieces: "Pieces") -> list[str]:
-        """Pieces of this table as text."""
+        """Return the text of each of some pieces of this table."""
         raw, begins, lengths = self.text[: self.length].tobytes(), pieces.begins.tolist(), pieces.lengths.tolist()
         return [raw[begin : begin + length].decode() for begin, length in zip(begins, lengths, strict=True)]
 
     def _take(self, found: npt.NDArray[np.int64], source: npt.NDArray[np.uint8], length: int) -> None:
-        """Enter pieces whose places are in ``source``; their texts have ``length`` bytes at most."""
+        """Insert pieces whose texts are in ``source`` and have ``length`` bytes at most; grow the table if needed."""
         if self.size + len(found) > FULLEST * len(self.slots):
             slots = self.slots
             room = len(slots) * (SMALL_GROWTH if len(slots) < LARGE else 2)
             while self.size + len(found) > FULLEST * room:
                 room *= 2
             self.slots = _free_slots(room)
-            _move(slots, self.slots)
+            _rehash(slots, self.slots)
         if self.length + length > len(self.text):
             longer = np.zeros(2 * (self.length + length), np.uint8)
             longer[: self.length] = self.text[: self.length]
@@ -119,7 +119,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Some pieces: [pieces, 4] with the columns ``HASH``, ``COUNT``, ``WEIGHT`` and ``PLACE``."""
+    """Some pieces as rows, [pieces, 4], with the columns ``HASH``, ``COUNT``, ``WEIGHT`` and ``PLACE``."""
 
     rows: npt.NDArray[np.int64]
 
@@ -133,27 +133,27 @@ class Pieces:
 
     @property
     def weights(self) -> npt.NDArray[np.int64]:
-        """What each is worth for learning."""
+        """Weight of each for learning."""
         return self.rows[:, WEIGHT]
 
     @property
     def begins(self) -> npt.NDArray[np.int64]:
-        """Where the text of each begins."""
+        """Offset of each piece's text, in bytes."""
         return self.rows[:, PLACE] >> BEGIN
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of each."""
+        """Length of each in bytes."""
         return self.rows[:, PLACE] >> 1 & (LONGEST - 1)
 
     @property
     def later(self) -> npt.NDArray[np.int64]:
-        """1 for those that followed a space."""
+        """1 for pieces that followed a space, else 0."""
         return self.rows[:, PLACE] & 1
 
 
 def _free_slots(count: int) -> npt.NDArray[np.int64]:
-    """Empty slots, none across two lines."""
+    """Return empty slots, aligned so that none crosses a cache line."""
     room = np.zeros(4 * count + LINE // 8, np.int64)
     begin = -room.ctypes.data % LINE // 8
     return room[begin : begin + 4 * count].reshape(count, 4)
@@ -161,7 +161,7 @@ def _free_slots(count: int) -> npt.NDArray[np.int64]:
 
 @compiled
 def _enter(found: Any, source: Any, slots: Any, text: Any, size: int, length: int) -> tuple[int, int]:
-    """Enter pieces into the table, which has room; returns its new size and length."""
+    """Insert pieces into the table, which must have room; return its new size and text length."""
     for i in range(len(found)):
         if i + AHEAD < len(found):
             prefetch(slots, found[i + AHEAD, HASH] & (len(slots) - 1))
@@ -174,7 +174,7 @@ def _enter(found: Any, source: Any, slots: Any, text: Any, size: int, length: in
         if slots[slot, HASH] == 0:
             slots[slot, HASH] = value
             begin, bytes_ = found[i, PLACE] >> BEGIN, found[i, PLACE] >> 1 & (LONGEST - 1)
-            for at in range(bytes_):  # ten times as fast as an assignment of slices, for so few
+            for at in range(bytes_):  # ten times as fast as a slice assignment, for so few bytes
                 text[length + at] = source[begin + at]
             slots[slot, PLACE] = length << BEGIN | found[i, PLACE] & (2 * LONGEST - 1)
             size, length = size + 1, length + bytes_
@@ -183,7 +183,7 @@ def _enter(found: Any, source: Any, slots: Any, text: Any, size: int, length: in
 
 @compiled
 def _pick(slots: Any, least: int, rows: Any) -> int:
-    """The pieces with a count of ``least`` or more; returns how many."""
+    """Copy the pieces with a count of at least ``least`` into ``rows``; return how many."""
     found = 0
     for slot in range(len(slots)):
         if slots[slot, HASH] and slots[slot, COUNT] >= least:
@@ -193,8 +193,8 @@ def _pick(slots: Any, least: int, rows: Any) -> int:
 
 
 @compiled
-def _move(slots: Any, to: Any) -> None:
-    """Put all pieces into a larger, empty table."""
+def _rehash(slots: Any, to: Any) -> None:
+    """Copy all pieces into a larger, empty table."""
     for old in range(len(slots)):
         if slots[old, HASH]:
             slot = slots[old, HASH] & (len(to) - 1)

@@ -1,4 +1,4 @@
-"""Encoding very many words with a bare model, as arrays."""
+"""Encode very many words with a bare model, as arrays."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,23 +13,23 @@ from nemo_adapt.tokenizer.learn import Segments
 from nemo_adapt.tokenizer.pieces import BYTES_OF
 
 SEPARATOR = "\uffff"
-"""Between words that are encoded together; Unicode promises that it is no character of any text."""
+"""Separates words that are encoded together; Unicode guarantees that it is not a character."""
 TOGETHER = 64
-"""Words encoded as one text: a call for each costs three times as much."""
+"""Words encoded as one text: one call per word takes three times as long."""
 BATCH = 500
-"""Such texts in one call, over all cores."""
+"""Such texts per call, spread over all cores."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The ids of words: each word's behind those of the word before."""
+    """The ids of words, concatenated."""
 
     ids: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
-    """Ids of each word."""
+    """Number of ids of each word."""
 
     def lists(self) -> Iterator[list[int]]:
-        """The ids word by word."""
+        """Yield the ids of each word."""
         ids, begin = self.ids.tolist(), 0
         for end in np.cumsum(self.lengths).tolist():
             yield ids[begin:end]
@@ -37,7 +37,7 @@ class Encoded:
 
 
 def bare(content: dict[str, Any]) -> Tokenizer:
-    """The model of a ``tokenizer.json`` alone, which encodes words in the tokenizer's inner spelling."""
+    """Return the model of a ``tokenizer.json`` alone, which encodes words in the tokenizer's internal spelling."""
     dropped: dict[str, Any] = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
     model = Tokenizer.from_str(json.dumps({**content, **dropped, "added_tokens": []}))
     model.add_special_tokens([AddedToken(SEPARATOR, normalized=False, special=True)])
@@ -45,7 +45,7 @@ def bare(content: dict[str, Any]) -> Tokenizer:
 
 
 def encode_words(model: Tokenizer, words: Sequence[str]) -> Encoded:
-    """The ids of each word (inner spelling) under a bare model."""
+    """Return the ids of each word (internal spelling) under a bare model; ``ValueError`` if one has ``SEPARATOR``."""
     texts = [SEPARATOR.join(words[i : i + TOGETHER]) + SEPARATOR for i in range(0, len(words), TOGETHER)]
     parts = [np.zeros(0, np.int32)]
     for i in range(0, len(texts), BATCH):
@@ -59,7 +59,7 @@ def encode_words(model: Tokenizer, words: Sequence[str]) -> Encoded:
 
 
 def segment(model: Tokenizer, words: Sequence[str], byte_level: bool, unknown: str | None) -> Segments:
-    """The tokens of each word; characters that are spelled with byte pieces, or ``unknown``, stand as themselves."""
+    """Return the tokens of each word; characters spelled with byte pieces, or ``unknown``, stay characters."""
     names = {i: name for name, i in model.get_vocab(with_added_tokens=False).items()}
     strings = [names.get(i, "") for i in range(max(names) + 1)]
     encoded = encode_words(model, words)
@@ -89,7 +89,7 @@ def segment(model: Tokenizer, words: Sequence[str], byte_level: bool, unknown: s
 
 
 def _with_characters(tokens: list[str], word: str, unknown: str | None) -> list[str]:
-    """Byte pieces and unknowns replaced by the characters of ``word`` that they stand for."""
+    """Replace byte pieces and unknowns with the characters of ``word`` that they encode."""
     result: list[str] = []
     at = 0
     for i, token in enumerate(tokens):

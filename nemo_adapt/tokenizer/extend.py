@@ -1,4 +1,4 @@
-"""The extended tokenizer: the base's own files with new tokens behind the old ones."""
+"""Build the extended tokenizer: the base's own files with the new tokens appended."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.unigram_scores import new_scores
 
 COPIED = ("special_tokens_map.json", "chat_template.jinja")
-"""Files of the base folder that stay as they are."""
+"""Files copied unchanged from the base folder."""
 BACKEND_KEYS = (
     "add_bos_token",
     "add_eos_token",
@@ -28,16 +28,16 @@ BACKEND_KEYS = (
     "tokenizer_file",
     "vocab_file",
 )
-"""Settings that would make a loader rebuild what tokenizer.json already says."""
+"""Settings that would make a loader rebuild what tokenizer.json already defines."""
 
 
 def extended_json(base: Base, new: Sequence[str]) -> dict[str, Any]:
-    """The base's ``tokenizer.json`` with the tokens ``new`` behind its own, in this order of priority.
+    """Return the base's ``tokenizer.json`` with the tokens ``new`` appended, in this order of priority.
 
     Every split of a new token into two known ones becomes a merge, so that the joined token decides, as in
     SentencePiece, and not the pair that it was learned from. With a SentencePiece base the merges of all pieces are
-    made anew, because base pieces can now also be joined from new ones. Other given merges stay as they are. A Unigram
-    base gets scores instead (``new_scores``).
+    rebuilt, because base pieces can now also be merged from new ones. Other bases keep their merges as they are. A
+    Unigram base gets scores instead (``new_scores``).
     """
     model = base.content["model"]
     if base.unigram:
@@ -56,11 +56,11 @@ def extended_json(base: Base, new: Sequence[str]) -> dict[str, Any]:
 
 
 def extended_proto(base: Base, new: Sequence[str]) -> Any:
-    """The SentencePiece model with ``new`` as its last pieces.
+    """Return the SentencePiece model with ``new`` as its last pieces.
 
-    In a BPE they are scored below all others, each below the one before; in a Unigram as ``new_scores`` says. Ids
-    between the model's pieces and the new ones belong to tokens that ``tokenizer.json`` adds; they get pieces of their
-    own, so that ids agree.
+    In a BPE model each scores below all pieces before it; in a Unigram model its score is that of ``new_scores``. Ids
+    between the model's pieces and the new ones belong to added tokens of ``tokenizer.json``; these become pieces too,
+    so that ids agree.
     """
     proto = sentencepiece_pb2.ModelProto()
     proto.CopyFrom(base.proto)
@@ -76,7 +76,7 @@ def extended_proto(base: Base, new: Sequence[str]) -> Any:
 
 
 def _below(proto: Any, count: int) -> Iterator[float]:
-    """Scores under those of all pieces, each under the one before."""
+    """Yield ``count`` scores, each below those of all pieces and below the one before."""
     score = np.float32(min(piece.score for piece in proto.pieces))
     for _ in range(count):
         score = np.nextafter(score, np.float32(-np.inf))  # scores are float32: a difference of 1 is lost near -1e9
@@ -84,7 +84,7 @@ def _below(proto: Any, count: int) -> Iterator[float]:
 
 
 def save(base: Base, new: Sequence[str], out: Path) -> Any:
-    """Write the extended tokenizer's folder and return it loaded from there."""
+    """Write the extended tokenizer into the folder ``out``, and return it as loaded from there."""
     (out / "tokenizer.json").write_text(json.dumps(extended_json(base, new), ensure_ascii=False), encoding="utf-8")
     (out / "tokenizer_config.json").write_text(
         json.dumps(_config(base), ensure_ascii=False, indent=2), encoding="utf-8"
@@ -98,11 +98,11 @@ def save(base: Base, new: Sequence[str], out: Path) -> Any:
 
 
 def _config(base: Base) -> dict[str, Any]:
-    """``tokenizer_config.json``: the base's, made to load ``tokenizer.json`` as it stands."""
+    """Return the base's ``tokenizer_config.json``, changed so that ``tokenizer.json`` is loaded as it is."""
     files = hf_tokenizer.find(base.path)
     config = hf_tokenizer.read_json(files.config) if files.config is not None else {}
     kept = {key: value for key, value in config.items() if key not in BACKEND_KEYS}
-    if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's spelling, on which 4 stops
+    if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's form, on which 4 fails
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
     roles = {role: getattr(base.fast, role) for role in hf_tokenizer.SPECIAL_NAMES}
     specials = {role: name for role, name in roles.items() if name is not None}

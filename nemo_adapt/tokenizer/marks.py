@@ -1,8 +1,8 @@
 """Combining marks: vowel signs and viramas that the split regexes of byte-level bases cut off from their letters.
 
-GPT-2, Llama-3 and Qwen take a word for a run of ``\\p{L}``. The vowel signs of Hindi or Tamil are ``\\p{M}``, so a word
-ends before each of them, and no token can grow over it. Kept marks follow the letter that they stand on, together with
-the joiners ZWNJ and ZWJ; where no letter stands before them (emoji, keycaps), the split stays what it was.
+In GPT-2, Llama-3 and Qwen a word is a run of ``\\p{L}``. The vowel signs of Hindi or Tamil are ``\\p{M}``, so a word
+ends before each of them, and no token can span one. Kept marks stay with the letter before them, as do the joiners ZWNJ
+and ZWJ; where no letter comes before them (emoji, keycaps), the split is unchanged.
 """
 
 import copy
@@ -27,28 +27,28 @@ from nemo_adapt.tokenizer.words import count_lines
 
 JOINERS = "\u200c\u200d"
 TRIED = 1000
-"""New tokens learned to measure a way of splitting: with so few, the better way is as clear as with ten thousand."""
+"""New tokens learned to compare the two ways of splitting: this few show the better one as clearly as ten thousand."""
 
 LOOKED_AT, SAMPLED = 100_000, 8_000
-"""The ways are measured on so many lines, taken evenly from so many first ones."""
+"""Compare on ``SAMPLED`` lines, evenly spaced among the first ``LOOKED_AT``."""
 OPTIONAL = 0.5
-"""A text in which this share of marked words also stands without its marks is taken to be written mostly without."""
+"""If a larger share of marked words also occurs without marks, most text is taken to be written without them."""
 
 Propose = Callable[[Base, Tally, int], list[str]]
 """``propose(base, words, count)``: up to ``count`` new tokens."""
 
 
 def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tuple[Base, dict[str, Any]]:
-    """The base that splits words as ``tokenizer.keep_marks`` asks, and a report.
+    """Return the base that splits words as ``tokenizer.keep_marks`` asks, and a report.
 
-    ``auto`` learns a few tokens from ``lines`` both ways and takes the way that then needs fewer tokens for them.
-    Raises ``UserError`` for ``true`` where the base's split regex is not known.
+    ``auto`` learns a few tokens from ``lines`` both ways, and uses the way that then encodes them in fewer tokens.
+    Raises ``UserError`` for ``true`` if the base's split regex is not a known one.
     """
     asked = asked.lower()
     report: dict[str, Any] = {"asked": asked, "kept": False}
     if not base.byte_level or asked == "false":
         return base, report
-    kept = keeping(base)
+    kept = with_marks_kept(base)
     if kept is None:
         if asked == "true":
             raise UserError(
@@ -71,17 +71,17 @@ def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tu
 
 
 def sample(lines: Iterable[str]) -> list[str]:
-    """Some lines to measure on."""
+    """Return evenly spaced lines to compare on."""
     first = list(itertools.islice(lines, LOOKED_AT))
     return first[:: -(-len(first) // SAMPLED) or 1]
 
 
 def as_often_written(words: Counter[str]) -> tuple[Counter[str], float]:
-    """Words (byte-level spelling, marks kept) as plain text, without the marks that writers leave out elsewhere.
+    """Return words (byte-level spelling, marks kept) as plain text without optional marks, and the share of these.
 
-    Arabic is written with and without its vowel marks, and mostly without; a collection of vocalised text should not
-    decide for both. A marked word that the text also has bare is optional. Optional words count as the bare ones, and
-    where most marked words are optional, all do. The share of marked words that are optional comes second.
+    Arabic is written with and without its vowel marks, mostly without; a vocalised corpus should not decide for both. A
+    marked word is optional if the text also has it without marks. Optional words count as unmarked ones, and if most
+    marked words are optional, all of them do. The share is that of optional words among marked ones.
     """
     plain = {token_bytes(word, True).decode(errors="replace"): count for word, count in words.items()}
     bare = {word: "".join(character for character in word if not is_mark(character)) for word in plain}
@@ -95,30 +95,30 @@ def as_often_written(words: Counter[str]) -> tuple[Counter[str], float]:
 
 
 def spellings(original: Base, new: Sequence[str]) -> Iterator[list[int]]:
-    """The ids that ``original``, with its own split regex, spells each new token with."""
+    """Yield the ids with which ``original``, with its own split regex, spells each new token."""
     split, model = original.fast.backend_tokenizer.pre_tokenizer, original.model
     for token in new:
         try:
             words = [word for word, _ in split.pre_tokenize_str(token_bytes(token, True).decode())]
         except UnicodeDecodeError:
-            words = [token]  # a part of a character stays one piece
+            words = [token]  # part of a character: not split
         yield encode_words(model, words).ids.tolist()
 
 
 def is_mark(character: str) -> bool:
-    """Whether a character is a combining mark or a joiner."""
+    """Return whether a character is a combining mark or a joiner."""
     return character in JOINERS or unicodedata.category(character)[0] == "M"
 
 
 def needed(base: Base, new: Sequence[str], words: Counter[str]) -> int:
-    """Tokens that plain words need under ``base`` with ``new`` tokens."""
+    """Return how many tokens the words of plain text take under ``base`` extended by ``new``."""
     tokenizer = Tokenizer.from_str(json.dumps(extended_json(base, new)))
     encoded = tokenizer.encode_batch_fast(list(words), add_special_tokens=False)
     return sum(len(found.ids) * count for found, count in zip(encoded, words.values(), strict=True))
 
 
-def keeping(base: Base) -> Base | None:
-    """``base`` with marks kept to their letters; ``None`` where its split regex is not a known one."""
+def with_marks_kept(base: Base) -> Base | None:
+    """Return ``base`` with marks kept with their letters; ``None`` if its split regex is not a known one."""
     split = _rewritten(base.content["pre_tokenizer"])
     if split is None:
         return None
@@ -129,7 +129,7 @@ def keeping(base: Base) -> Base | None:
 
 
 def _rewritten(pre_tokenizer: dict[str, Any]) -> dict[str, Any] | None:
-    """A pre-tokenizer with its one known regex exchanged, or ``None``."""
+    """Return a pre-tokenizer with its only known regex replaced, or ``None``."""
     if pre_tokenizer["type"] == "Sequence":
         parts = pre_tokenizer["pretokenizers"]
         changed = [_rewritten(part) for part in parts]
@@ -138,7 +138,7 @@ def _rewritten(pre_tokenizer: dict[str, Any]) -> dict[str, Any] | None:
         return {**pre_tokenizer, "pretokenizers": [new or old for new, old in zip(changed, parts, strict=True)]}
     if pre_tokenizer["type"] == "Split" and (regex := pre_tokenizer["pattern"].get("Regex")) in KEPT:
         return {**pre_tokenizer, "pattern": {"Regex": KEPT[regex]}}
-    # With a prefix space ByteLevel would put one before every part that a Split hands on, not before the text alone.
+    # With add_prefix_space, ByteLevel would prepend a space to every part of a Split, not only to the text.
     if pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer["use_regex"] and not pre_tokenizer["add_prefix_space"]:
         split = {"type": "Split", "pattern": {"Regex": KEPT[GPT2]}, "behavior": "Isolated", "invert": False}
         return {"type": "Sequence", "pretokenizers": [split, {**pre_tokenizer, "use_regex": False}]}

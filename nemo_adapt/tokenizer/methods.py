@@ -1,4 +1,4 @@
-"""Ways to choose new tokens. A method proposes; ``select`` reviews, drops and asks again."""
+"""Methods to choose new tokens. A method proposes; ``select`` reviews, drops and asks again."""
 
 import io
 from collections import Counter
@@ -26,39 +26,40 @@ from nemo_adapt.tokenizer.tally import ONCE, Tally
 
 @dataclass(frozen=True)
 class Request:
-    """What a method has to go by."""
+    """The input of a method."""
 
     base: Base
     files: list[Path]
     """The training text."""
     words: Tally
-    """Its words, in the base's inner spelling."""
+    """Its words, in the base's internal spelling."""
     allow: Callable[[str], bool]
     """Whether a token may be proposed."""
     asked: int
-    """``tokenizer.new_tokens``."""
+    """``tokenizer.new_tokens``, or the largest size of the sweep if that is larger."""
     field: str = "text"
     """JSON field or Parquet column of ``files``."""
     title: str = "learning tokens"
-    """What this is for, beside the progress."""
+    """Title of the progress bar."""
 
 
 Method = Callable[[Request, int], list[str]]
-"""``method(request, wanted)``: up to ``wanted`` tokens, the best first. The first of more are those of fewer."""
+"""``method(request, wanted)``: up to ``wanted`` tokens, best first. A smaller ``wanted`` gives a prefix of the same
+list."""
 
 METHODS: Registry[Method] = Registry("tokenizer method")
 LEAST = ONCE + 1
-"""What a token must save: more than one token of the training text."""
+"""Least weight that a token must save: more than one token of the training text."""
 CUT_SHARE = 0.01
-"""Of the words: fewer that begin with a mark are mistakes in the text."""
+"""Share of the words: if fewer begin with a mark of one script, those are errors in the text."""
 
 
 @METHODS.register("continue")
 def continue_bpe(request: Request, wanted: int) -> list[str]:
-    """Go on learning where the base stopped: merges over the words as the base segments them (arXiv 2512.03989).
+    """Continue BPE where the base stopped: learn merges on words as the base segments them (arXiv 2512.03989).
 
-    Tokens keep marks with their letters (``cut_cluster``), but for ``free_scripts``. A union's may not: its merges need
-    such steps.
+    Tokens keep marks with their letters (``cut_cluster``), except in ``free_scripts``. This does not hold for
+    ``union``, whose merges need such intermediate tokens.
     """
     base = request.base
     free = free_scripts(base, request.words.counts)
@@ -73,13 +74,16 @@ def continue_bpe(request: Request, wanted: int) -> list[str]:
     weights = list(request.words.weights.values())
     with Bar(request.title, wanted, "tokens") as bar:
         found = list(learn(segments, weights, base.merging, spelled, wanted, allow, LEAST, bar.advance))
-        bar.total = len(found)  # the text may support fewer
+        bar.total = len(found)  # the text may give fewer
     return found
 
 
 def free_scripts(base: Base, words: Counter[str]) -> set[str]:
-    """The scripts in which letters are cut from their marks already, and ``""``: by the base's own tokens, whose merges
-    go on from those, or by its regex, so that many words begin with a mark."""
+    """Return the scripts in which letters are already separated from their marks, and ``""``.
+
+    Either the base's own tokens do this, and merges continue from them, or its regex does, so that many words begin
+    with a mark.
+    """
     spelled = (token for token in base.vocab if not base.byte_level or BYTE_OF.keys() >= set(token))
     cut: Counter[str] = Counter()
     for word, count in words.items():
@@ -109,7 +113,7 @@ def _train_byte_level(request: Request) -> list[str]:
 
 
 def _train_sentencepiece(request: Request) -> list[str]:
-    """The pieces of a SentencePiece BPE trained with the base's own settings on splitting and normalization."""
+    """Return the pieces of a SentencePiece BPE trained with the base's own splitting and normalization."""
     model = io.BytesIO()
     spec = request.base.proto.trainer_spec if request.base.proto is not None else sentencepiece_pb2.TrainerSpec()
     copied = ("split_by_unicode_script", "split_by_number", "split_by_whitespace", "split_digits")
@@ -133,7 +137,7 @@ def _train_sentencepiece(request: Request) -> list[str]:
 
 
 def _lines(request: Request) -> Iterator[str]:
-    """The text as the base normalizes it, with plain spaces."""
+    """Yield the text as the base normalizes it, with plain spaces."""
     normalizer = request.base.fast.backend_tokenizer.normalizer
     for line in text.documents(request.files, request.field):
         yield (normalizer.normalize_str(line) if normalizer else line).replace(SPACE, " ").strip()

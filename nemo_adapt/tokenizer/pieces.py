@@ -1,4 +1,4 @@
-"""Token spellings: inner spelling to real text, and which spellings make good tokens."""
+"""Spellings of tokens: their real text, and which ones are allowed for new tokens."""
 
 import itertools
 import re
@@ -12,35 +12,35 @@ from nemo_adapt.hf_tokenizer import SPACE
 MAX_CHARACTERS = 32
 """Longest new token, in characters."""
 BYTES_OF = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
-"""SentencePiece's byte pieces."""
+"""SentencePiece's byte pieces -> the byte of each."""
 BYTE_LITERAL = re.compile(r"<0x[0-9A-Fa-f]{0,2}>?")
 MOST = {"number": 3, "vowel mark": 1}
-"""How many characters of a kind a new token may hold: digits as the regexes of Llama-3 and its kind group them; vowel
-marks of Arabic and Hebrew because most text goes without them, so that fully marked words would fill the vocabulary
-(ten thousand Arabic tokens from partly marked text: 4% fewer tokens on the UDHR)."""
+"""Most characters of a kind in a new token: digits as the regexes of Llama-3 and similar tokenizers group them; vowel
+marks of Arabic and Hebrew because most text omits them, so that fully marked words would fill the vocabulary (with the
+limit, ten thousand Arabic tokens from partly marked text give 4% fewer tokens on the UDHR)."""
 MAX_RUN = 3
 """Longest run of punctuation and symbols in a new token."""
 SCRIPTLESS = {"inherited", "number", "vowel mark", "common"}
-"""Kinds of characters that go with any script."""
+"""Kinds of characters that combine with any script."""
 ONE_SCRIPT = {"CJK": "HAN", "HIRAGANA": "HAN", "KATAKANA": "HAN", "KATAKANA-HIRAGANA": "HAN"}
-"""Scripts that SentencePiece keeps together."""
+"""Scripts that SentencePiece treats as one."""
 VOWEL_MARKED = ("ARABIC", "HEBREW", "SYRIAC")
 """Scripts whose marks are optional vowels."""
 BROKEN = "\ufffd"
-"""What Python decodes a part of a character to."""
+"""What Python decodes part of a character to."""
 FATHATAN = "\u064b"
-"""The Arabic mark that is written before its letter: with the alef behind it an ending of its own."""
+"""The Arabic mark that is written before its letter: with the alef after it, it is an ending of its own."""
 
 
 def token_bytes(token: str, byte_level: bool) -> bytes:
-    """The UTF-8 bytes that a token stands for (a part of a character's bytes, for some byte-level tokens)."""
+    """Return the UTF-8 bytes that a token encodes (part of a character's bytes, for some byte-level tokens)."""
     if byte_level:
         return bytes(BYTE_OF[character] for character in token)
     return token.replace(SPACE, " ").encode()
 
 
 def is_whole(token: str, byte_level: bool) -> bool:
-    """Whether a token stands for whole characters."""
+    """Return whether a token encodes whole characters."""
     try:
         token_bytes(token, byte_level).decode()
     except UnicodeDecodeError:
@@ -49,11 +49,11 @@ def is_whole(token: str, byte_level: bool) -> bool:
 
 
 def cut_cluster(token: str, byte_level: bool) -> str:
-    """The script of which a token cuts a letter from its marks, empty if none: marks come first, letters behind.
+    """Return the script in which a token cuts a letter from its marks (marks first, letters after them), or ``""``.
 
-    Letters with their marks are what readers of Indic scripts call letters (arXiv 2409.11501 learns on them alone).
-    Marks by themselves, or with signs behind, may end a word. ``FATHATAN`` may come first. A mark with a part of a
-    character behind it (Llama-3 has such tokens of Tamil) is a step towards a mark and a letter.
+    Letters with their marks are what readers of Indic scripts call letters (arXiv 2409.11501 learns only from those).
+    Marks alone, or followed by signs, may end a word, so they do not count; ``FATHATAN`` may come first. A mark
+    followed by part of a character (Llama-3 has such Tamil tokens) counts: it leads to a mark with a letter.
     """
     begin = token.startswith(BYTE_LEVEL_SPACE if byte_level else SPACE)
     first = token[begin : begin + 1]
@@ -71,16 +71,16 @@ def cut_cluster(token: str, byte_level: bool) -> str:
 class Rules:
     """What a new token may look like.
 
-    ``split_scripts`` repeats the SentencePiece trainer's setting of the base. Its settings on digits and numbers are
-    not repeated: held-out Turkish takes 2% fewer tokens without them. Caps keep years, prices, page numbers and
-    drawn lines out instead.
+    ``split_scripts`` is the setting of the base's SentencePiece trainer. Its settings on digits and numbers are not
+    used: held-out Turkish takes 2% fewer tokens without them. Length limits exclude years, prices, page numbers and
+    drawn lines instead.
     """
 
     byte_level: bool
     split_scripts: bool = False
 
     def allow(self, token: str) -> bool:
-        """Whether ``token`` (inner spelling) may be learned."""
+        """Return whether ``token`` (internal spelling) may be learned."""
         raw = token_bytes(token, self.byte_level)
         try:
             text = raw.decode()
@@ -96,13 +96,13 @@ class Rules:
             return False
         if any(kind == "common" and sum(1 for _ in run) > MAX_RUN for kind, run in itertools.groupby(kinds)):
             return False
-        # Punctuation may join letters, other than in SentencePiece's trainer: without "ır." and "'nın" ten thousand
-        # Turkish tokens shorten FLORES to 1.02 times the English, with them to 0.96.
+        # Unlike in SentencePiece's trainer, punctuation may be merged with letters: without "ır." and "'nın", ten
+        # thousand Turkish tokens bring FLORES to 1.02 times the tokens of the English, with them to 0.96.
         return not self.split_scripts or len(set(kinds) - SCRIPTLESS) <= 1
 
 
 def _script(character: str) -> str:
-    """The script that a letter's or a mark's name begins with."""
+    """Return the script of a letter or mark: the first word of its Unicode name, after ``ONE_SCRIPT``."""
     script = unicodedata.name(character, "").partition(" ")[0]
     return ONE_SCRIPT.get(script, script)
 
@@ -114,7 +114,7 @@ def _category(character: str) -> str:
 
 @cache
 def kind_of(character: str) -> str:
-    """The script of a letter, or ``control``, or one of ``SCRIPTLESS``."""
+    """Return the script of a letter, or ``control``, or one of ``SCRIPTLESS``."""
     category = unicodedata.category(character)
     name = unicodedata.name(character, "")
     if category in ("Cc", "Co", "Cs", "Cn", "Zl", "Zp") or character == "\ufeff":
@@ -131,6 +131,6 @@ def kind_of(character: str) -> str:
 
 
 def _inside_one_character(raw: bytes) -> bool:
-    """Whether bytes (after an optional space) are part of a single character's: a step towards a whole one."""
+    """Return whether bytes (after an optional space) are part of one character: a step to merging all of it."""
     body = raw[1:] if raw.startswith(b" ") else raw
     return bool(body) and all(byte & 0xC0 == 0x80 for byte in body[1:]) and body[0] >= 0x80

@@ -1,4 +1,4 @@
-"""What a list of new tokens does to texts: which fire, which can never fire, which disturb the guard text."""
+"""Review a list of new tokens: which occur in encoded text, which never can, which change the guard text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from nemo_adapt.tokenizer.pieces import is_whole
 
 @dataclass
 class Guard:
-    """The guard text as words of the base, and how much of it may change."""
+    """The guard text as words of the base, and the largest share of its tokens that may change."""
 
     words: Counter[str]
     share: float
@@ -27,23 +27,23 @@ class Review:
     """The findings on one list of new tokens."""
 
     fires: Counter[str]
-    """Token -> how often it fires in the training text."""
+    """Token -> how often it occurs in the encoded training text."""
     tokens: int
     """Tokens of the training text under the extended tokenizer."""
     unreachable: set[str]
-    """Tokens that neither a training word nor their own spelling yields, and useless steps of broken characters."""
+    """Tokens that neither a training word nor their own spelling encodes to, and those of ``_useless_steps``."""
     touching: set[str]
-    """Tokens that fire in the guard text."""
+    """Tokens that occur in the encoded guard text."""
     disturbing: set[str]
-    """Those of them to drop so that the guard text changes no more than it may."""
+    """Tokens of ``touching`` to drop so that the guard text changes by no more than its share."""
     guard_tokens: int
     """Tokens of the guard text under the base."""
     guard_changed: int
-    """Those of them that the extended tokenizer does not give."""
+    """How many of these the extended tokenizer does not give."""
 
 
 def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) -> Review:
-    """Encode the training words and the guard's with the base extended by ``new``."""
+    """Review ``new``: encode the words of the training text and of the guard with the base extended by it."""
     model, before = bare(extended_json(base, new)), base.model
     name = dict(enumerate(new, start=base.size))
     encoded = encode_words(model, list(words))
@@ -67,11 +67,11 @@ def review(base: Base, new: Sequence[str], words: Counter[str], guard: Guard) ->
 
 
 def _useless_steps(base: Base, new: Sequence[str]) -> set[str]:
-    """New tokens of broken characters which no new token of whole characters is joined from."""
+    """Return new tokens of partial characters from which no new token of whole characters is merged."""
     broken = {token for token in new if not is_whole(token, True)}
     known = set(base.vocab) | set(new)
     used: set[str] = set()
-    for token in reversed(new):  # a step comes before what it leads to
+    for token in reversed(new):  # a part comes before the tokens merged from it
         if token not in broken or token in used:
             used.update(part for pair in splits(token, known) for part in pair)
     return broken - used
@@ -80,7 +80,7 @@ def _useless_steps(base: Base, new: Sequence[str]) -> set[str]:
 def _guard_costs(
     model: Tokenizer, before: Tokenizer, name: dict[int, str], spelled: dict[str, int], words: Counter[str]
 ) -> tuple[Counter[str], int, int]:
-    """New token -> guard tokens that it displaces; and the guard's tokens under the base, and those displaced."""
+    """Return new token -> guard tokens it displaces, the guard's tokens under the base, and how many are displaced."""
     costs: Counter[str] = Counter()
     total = changed = 0
     texts = list(words)
@@ -96,7 +96,7 @@ def _guard_costs(
 
 
 def _worst(costs: Counter[str], gains: dict[str, int], excess: float) -> set[str]:
-    """The tokens with most cost for their gain whose costs together make up the excess."""
+    """Return the tokens with the lowest gain per cost, so many that their costs make up ``excess``."""
     worst: set[str] = set()
     for token in sorted(costs, key=lambda token: (gains[token] / costs[token], token)):
         if excess <= 0:

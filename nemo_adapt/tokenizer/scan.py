@@ -1,9 +1,9 @@
 """Find the pieces of a block of text: compiled functions over raw UTF-8.
 
-A block is documents as UTF-8, with ``END`` behind each. What is found in it are *plain* documents, whose only white
-space is single spaces between visible characters; the others are handed back. A piece stands between two spaces; one
-that begins a document and one that follows a space are different pieces. Pieces are told apart by 64-bit hashes: among
-ten million, two are the same by chance in one corpus of 400,000.
+A block is a sequence of UTF-8 documents, each followed by ``END``. Pieces are found in *plain* documents, whose only
+white space is single spaces between visible characters; other documents are handed back. A piece is the text between
+two spaces; one that begins a document and one that follows a space are different pieces. Pieces are identified by
+64-bit hashes: with ten million pieces, one corpus in 400,000 has a collision.
 """
 
 from collections.abc import Iterable
@@ -19,44 +19,44 @@ from nemo_adapt.tokenizer.tally import STRETCH, weight
 END = MARK[0]
 SPACE = 0x20
 HASH, COUNT, WEIGHT, PLACE = range(4)
-"""Columns of a piece: how often it occurred, and what that is worth for learning (``tally``). ``PLACE`` is where its
-text begins (in ``Counts.text`` or a block), shifted left by ``BEGIN``, its length in bytes, shifted by one, and whether
-it followed a space. A hash of 0 marks a free slot."""
+"""Columns of a piece: its hash (0: a free slot), its count, its weight for learning (``tally``), and ``PLACE``: the
+offset of its text (in ``Counts.text`` or a block) shifted left by ``BEGIN``, its length in bytes shifted by one, and
+whether it followed a space."""
 BEGIN = 24
 LONGEST = 1 << (BEGIN - 1)
-"""Longer pieces, in bytes, are left out; the sum of all texts may be half a terabyte."""
+"""Pieces of this many bytes or more are left out; all texts together may have half a terabyte."""
 ROOM = 2 * STRETCH
-"""Slots for the pieces of a stretch: at most a quarter of them are used, since a piece and its space take two bytes."""
+"""Slots for the pieces of a stretch; at most a quarter are used, since a piece and its space take two bytes or more."""
 PLAIN, MAY, MUST, BETWEEN, LAST = range(5)
-"""Kinds of bytes: of plain documents; of such that may not be (other bytes decide), or are not; space and end."""
+"""Kinds of bytes: plain; perhaps not plain (the bytes after it decide); never plain; space; end of a document."""
 BASIS, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-"""Of the hash FNV-1a."""
+"""Constants of the hash FNV-1a."""
 LATER_BASIS = np.uint64(0xCBF29CE584222325)
-"""For pieces that followed a space: another bit is set, not in the byte that the first byte of the text meets."""
+"""Basis for pieces that followed a space: one bit differs, outside the byte that the first byte of the text changes."""
 ODD_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000▁"
-"""White space other than the space, but for U+2000 to U+200A; and SentencePiece's own sign for it."""
+"""White space other than the space and U+2000 to U+200A, and SentencePiece's sign for a space."""
 
 
 def odd_bytes(also: Iterable[str] = ()) -> npt.NDArray[np.uint8]:
-    """By byte, what it says of the document that holds it; documents with a text of ``also`` are not plain either."""
+    """Return the kind of each byte, [256]; documents that contain a text of ``also`` are not plain either."""
     odd = np.zeros(256, np.uint8)
     for space in ODD_SPACES:
         raw = space.encode()
         odd[raw[0]] = max(odd[raw[0]], MUST if len(raw) == 1 else MAY)
     for text in also:
         visible = text.replace(" ", "").encode()
-        # The last byte that is no letter, if any: fewer documents then look as if they held the text.
+        # The last byte that is not alphanumeric, if any: fewer documents then seem to contain the text.
         rare = [byte for byte in visible if not chr(byte).isalnum()]
-        if visible:  # several spaces in a row are odd by themselves
+        if visible:  # texts of spaces need no mark: spaces in a row are never plain
             odd[rare[-1] if rare else visible[0]] = MUST
     odd[SPACE], odd[END] = BETWEEN, LAST
     return odd
 
 
 def find(block: bytes, odd: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], list[bytes]]:
-    """The pieces of the plain documents of a block, which ends with ``END``, [pieces, 4]; and the other documents.
+    """Find the pieces of a block's plain documents, [pieces, 4], and the other documents. The block ends with ``END``.
 
-    A piece has a row for each stretch that it stands in: ``STRETCH`` bytes of the block, from a multiple of it on.
+    A piece has one row per stretch that contains it: ``STRETCH`` bytes of the block, from a multiple of ``STRETCH`` on.
     ``odd`` is made by :func:`odd_bytes`.
     """
     found = np.empty((len(block) // 2 + 1, 4), np.int64)
@@ -68,9 +68,9 @@ def find(block: bytes, odd: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64
 
 @compiled
 def _find(data: Any, odd: Any, found: Any, others: Any) -> tuple[int, int]:
-    """The pieces of a block's plain documents, and where the others lie; returns how many of each.
+    """Write the pieces of plain documents into ``found`` and the bounds of the others into ``others``; return how many.
 
-    Hashes are made here, and looked up all together afterwards, so that waits for memory overlap.
+    Hashes are computed here and looked up together afterwards, so that memory latencies overlap.
     """
     begin = start = pieces = before = rest = 0  # before: pieces of the documents before this one
     later, plain, after_space = 0, True, True
@@ -90,7 +90,7 @@ def _find(data: Any, odd: Any, found: Any, others: Any) -> tuple[int, int]:
         if at > begin:
             plain = plain and not after_space
             if 0 < at - start < LONGEST:
-                found[pieces, HASH] = _scattered(value)
+                found[pieces, HASH] = _mixed(value)
                 found[pieces, PLACE] = start << BEGIN | (at - start) << 1 | later
                 pieces += 1
         elif kind == BETWEEN:
@@ -106,7 +106,7 @@ def _find(data: Any, odd: Any, found: Any, others: Any) -> tuple[int, int]:
 
 @compiled
 def _odd_space(data: Any, at: int) -> bool:
-    """Whether one of ``ODD_SPACES`` of several bytes, or U+2000 to U+200A, begins here; text is valid UTF-8."""
+    """Return whether a multi-byte space of ``ODD_SPACES``, or U+2000 to U+200A, begins here; text is valid UTF-8."""
     first, second = data[at], data[at + 1]
     if first == 0xC2:
         return second == 0x85 or second == 0xA0
@@ -122,16 +122,16 @@ def _odd_space(data: Any, at: int) -> bool:
 
 @compiled
 def _hash(data: Any, begin: int, end: int, later: int) -> Any:
-    """64 bits of a piece: FNV-1a, scattered; never 0."""
+    """Return the 64-bit hash of a piece: FNV-1a, mixed; never 0."""
     value = LATER_BASIS if later else BASIS
     for at in range(begin, end):
         value = (value ^ np.uint64(data[at])) * PRIME
-    return _scattered(value)
+    return _mixed(value)
 
 
 @compiled
-def _scattered(value: Any) -> Any:
-    """The finalizer of splitmix64 (Steele et al. 2014)."""
+def _mixed(value: Any) -> Any:
+    """Return mixed bits (the finalizer of splitmix64, Steele et al. 2014); never 0."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.int64(value ^ (value >> np.uint64(31))) or 1
@@ -139,7 +139,7 @@ def _scattered(value: Any) -> Any:
 
 @compiled
 def hash_all(found: Any, data: Any) -> None:
-    """Set the hashes of pieces whose places are in ``data``."""
+    """Set the hashes of pieces whose texts are in ``data``."""
     for row in found:
         begin = row[PLACE] >> BEGIN
         row[HASH] = _hash(data, begin, begin + (row[PLACE] >> 1 & (LONGEST - 1)), row[PLACE] & 1)
@@ -147,9 +147,9 @@ def hash_all(found: Any, data: Any) -> None:
 
 @compiled
 def _join_repeats(found: Any, seen: Any) -> int:
-    """One row for each piece of a stretch, in place; returns how many are left.
+    """Reduce to one row per piece and stretch, in place; return how many rows are left.
 
-    ``seen`` is a table of ``ROOM`` slots: where the row of a hash is. Those with a row of an earlier stretch are free.
+    ``seen`` is a hash table of ``ROOM`` slots with row numbers; those of rows of earlier stretches count as free.
     """
     kept = first = 0
     stretch = -1

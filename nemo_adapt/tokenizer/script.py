@@ -1,4 +1,4 @@
-"""Is this the text that was meant? The scripts of a corpus against those of the target language."""
+"""Check that a corpus is in the intended language: compare its scripts with those of the target language's text."""
 
 import unicodedata
 from collections import Counter
@@ -12,23 +12,23 @@ from nemo_adapt.artifact import Inputs
 from nemo_adapt.progress import say
 
 LOOKED_AT = 50_000
-"""The most frequent pieces of a corpus, of which the shares are taken."""
+"""Most frequent pieces of a corpus from which the shares are computed."""
 SENTENCES = 1000
-"""Sentences of a parallel text that tell its script."""
+"""Sentences of a parallel text that determine its scripts."""
 ENOUGH = 0.5
-"""Smallest share of letters in the expected script that raises no question."""
+"""Smallest share of letters in the expected scripts without a warning."""
 MINOR = 0.05
 """A script with a smaller share of the letters is taken for names and quotations."""
 
 
 @cache
 def script_of(character: str) -> str:
-    """The script of a letter as the first word of its Unicode name (``LATIN``, ``DEVANAGARI``), else empty."""
+    """Return the script of a letter, the first word of its Unicode name (``LATIN``, ``DEVANAGARI``), else ``""``."""
     return unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
 
 
 def shares(pieces: Mapping[str, int]) -> dict[str, float]:
-    """Script -> its share of the letters of counted pieces of text (the most frequent ones), the largest first."""
+    """Return script -> share of the letters in counted pieces of text (the most frequent ones), largest first."""
     letters: Counter[str] = Counter()
     for piece, count in Counter(pieces).most_common(LOOKED_AT):
         for character in piece:
@@ -38,7 +38,7 @@ def shares(pieces: Mapping[str, int]) -> dict[str, float]:
 
 
 def target_texts(inputs: Inputs, reference: str) -> list[Path]:
-    """The parallel texts that are not of the reference language."""
+    """Return the parallel texts that are not in the reference language."""
     prefix = "parallel."
     return [
         path
@@ -49,10 +49,10 @@ def target_texts(inputs: Inputs, reference: str) -> list[Path]:
 
 
 def warn(corpus: Mapping[str, int], target: list[Path], guard: Mapping[str, int], field: str) -> None:
-    """Say so, with the shares, when less than half of the corpus's letters are in the scripts of the target texts.
+    """Print a warning, with the shares, if less than half of the corpus's letters are in the target texts' scripts.
 
-    Without target texts: when most letters are in the guard's script although the corpus has another one too, which is
-    then likely to be the language that was meant (a Turkish corpus with an English guard has only one script).
+    Without target texts: if most letters are in the guard's script although the corpus also has another one, which is
+    then likely the intended language (a Turkish corpus with an English guard has only one script).
     """
     found = shares(corpus)
     if not found:

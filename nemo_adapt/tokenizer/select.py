@@ -1,4 +1,4 @@
-"""Choosing the new tokens: learn more than asked, review by encoding, drop, move up."""
+"""Select the new tokens: learn more than asked for, review by encoding, drop some, and replace them with later ones."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,28 +9,28 @@ from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.methods import Method, Request
 from nemo_adapt.tokenizer.review import Guard, Review, review
 
-LEARNINGS = 3
-"""Times the tokens are learned at most: what the guard forbids is made up for by other ways to join words."""
-FEW = 0.002
-"""Learning again is worth it when the guard has dropped more than this share of what is asked."""
-SPARE = 0.1
-"""This share more than asked is learned, and ``SPARE_LEAST`` at least, to move up where tokens are dropped."""
-SPARE_LEAST = 100
+MAX_LEARNINGS = 3
+"""Most learning runs: each makes up for tokens that the guard forbids by merging words in other ways."""
+RELEARN_SHARE = 0.002
+"""Learn again if the guard dropped more than this share of the tokens asked for."""
+SPARE_SHARE = 0.1
+"""Share of extra tokens to learn, at least ``MIN_SPARE``, as replacements for dropped ones."""
+MIN_SPARE = 100
 
 
 @dataclass
 class Selection:
-    """The chosen tokens, in order, and what was found on the way."""
+    """The chosen tokens, in order, and the report on them."""
 
     tokens: list[str] = field(default_factory=list)
     fires: Counter[str] = field(default_factory=Counter)
-    """Token -> how often it fires in the training text."""
+    """Token -> how often it occurs in the encoded training text."""
     report: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Settled:
-    """So many tokens of an order as were asked, all reachable, within the guard's share."""
+    """The tokens of an order for a size, all reachable and within the guard's share, and those that were dropped."""
 
     tokens: list[str]
     found: Review
@@ -40,34 +40,34 @@ class Settled:
 
 @dataclass
 class Learned:
-    """What was learned, the best first: any number of tokens up to ``asked`` can be settled from it."""
+    """The learned order, best token first: any number of tokens up to ``request.asked`` can be settled from it."""
 
     request: Request
     guard: Guard
     order: list[str]
     learnings: int
     banned: set[str]
-    """Tokens that were dropped on the way for the guard text."""
+    """Tokens dropped for the guard text after a learning run; the next run must not choose them."""
     guard_changed: int
-    """Guard tokens that the tokens learned first would have changed."""
+    """Guard tokens that the tokens of the first learning run would have changed."""
     settled: dict[int, Settled]
-    """Size -> what was settled for it."""
+    """Size -> the tokens settled for it."""
 
     def settle(self, size: int) -> Settled:
-        """The tokenizer that asking for ``size`` gives; for the guard's sake its drops are those of ``asked``."""
+        """Return the tokens for ``size``, computed once; ``banned`` are those found for ``request.asked`` tokens."""
         if size not in self.settled:
             self.settled[size] = settle(self.request.base, self.order, size, self.request.words.counts, self.guard)
         return self.settled[size]
 
     def tokens(self, size: int) -> list[str]:
-        """The tokens of :meth:`settle`."""
+        """Return the tokens of :meth:`settle`."""
         return self.settle(size).tokens
 
 
 def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
-    """Learn ``request.asked`` tokens and some to spare, again as long as the guard forbids many of them."""
+    """Learn ``request.asked`` tokens and some extra, again as long as the guard forbids many of them."""
     learned = Learned(request, guard, [], 0, set(), 0, {})
-    spare = max(SPARE_LEAST, int(request.asked * SPARE))
+    spare = max(MIN_SPARE, int(request.asked * SPARE_SHARE))
     title = f"learning {request.asked:,} tokens and {spare:,} to spare"
     while True:
         learned.order = method(_without(request, learned.banned, title), request.asked + spare)
@@ -76,7 +76,7 @@ def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
             return learned
         found = review(request.base, learned.order[: request.asked], request.words.counts, guard)
         learned.guard_changed = learned.guard_changed or found.guard_changed
-        if learned.learnings == LEARNINGS or len(found.disturbing) <= request.asked * FEW:
+        if learned.learnings == MAX_LEARNINGS or len(found.disturbing) <= request.asked * RELEARN_SHARE:
             return learned
         learned.banned |= found.disturbing
         spare = max(spare, len(found.disturbing))
@@ -84,7 +84,7 @@ def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
 
 
 def select(learned: Learned, size: int) -> Selection:
-    """The first ``size`` tokens of what was learned, all reachable, that leave the guard text as it may be left."""
+    """Return the tokens settled for ``size``, all reachable and within the guard's share, with the report."""
     settled = learned.settle(size)
     tokens, found = settled.tokens, settled.found
     steps = sum(not found.fires[token] for token in tokens)
@@ -108,7 +108,7 @@ def select(learned: Learned, size: int) -> Selection:
 
 
 def settle(base: Base, order: Sequence[str], asked: int, words: Counter[str], guard: Guard) -> Settled:
-    """The first ``asked`` tokens of ``order`` less those that must be dropped, for which later ones move up."""
+    """Return the first ``asked`` tokens of ``order`` without those that must be dropped, which later ones replace."""
     unreachable: set[str] = set()
     disturbing: set[str] = set()
     before: set[str] = set()
@@ -116,13 +116,13 @@ def settle(base: Base, order: Sequence[str], asked: int, words: Counter[str], gu
     while True:
         found = review(base, tokens, words, guard)
         worst = found.disturbing
-        if disturbing:  # the guard has no room left: what moves up must leave it alone
+        if disturbing:  # the guard's share is used up: replacements must not occur in its text
             worst = worst | (found.touching - before)
         if found.unreachable or worst:
             before = before or set(tokens)
             unreachable |= found.unreachable
             disturbing |= worst
-            # all that could move up at once, so that few rounds are needed
+            # try all possible replacements at once, so that few rounds are needed
             tokens = [token for token in order if token not in unreachable and token not in disturbing]
         elif len(tokens) > asked:
             tokens = tokens[:asked]
@@ -131,5 +131,5 @@ def settle(base: Base, order: Sequence[str], asked: int, words: Counter[str], gu
 
 
 def _without(request: Request, banned: set[str], title: str) -> Request:
-    """The same request, less the banned tokens."""
+    """Return the request with the banned tokens disallowed, and another title."""
     return replace(request, allow=lambda token: token not in banned and request.allow(token), title=title)

@@ -1,17 +1,17 @@
-"""Which settings of the tokenizer stage cannot be meant. Only light imports: this is said before anything starts."""
+"""Check the settings of the tokenizer stage. Light imports only: this runs before anything starts."""
 
 from nemo_adapt.config import Config, TokenizerConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
 METHODS = ("continue", "union")
-"""Values of ``tokenizer.method``: the names that ``methods`` registers, whose imports are heavy."""
+"""Values of ``tokenizer.method``: the names that ``methods`` registers, whose imports are slow."""
 KEEP_MARKS = ("auto", "true", "false")
 """Values of ``tokenizer.keep_marks``."""
 
 
 def check(config: Config) -> None:
-    """``UserError`` for names that are not known and settings that do not fit each other; looks at no file."""
+    """Raise ``UserError`` for unknown names and for settings that contradict each other; read no file."""
     settings = config.tokenizer
     if settings.method not in METHODS:
         raise UserError(
@@ -27,7 +27,7 @@ def check(config: Config) -> None:
 
 
 def _check_measured(settings: TokenizerConfig) -> None:
-    """``UserError`` for a sweep or a target that has nothing to be measured on."""
+    """Raise ``UserError`` for a sweep or a target disparity that cannot be measured."""
     for key in ("target_disparity", "sweep"):
         if getattr(settings, key) and settings.method != "continue":
             raise UserError(f"tokenizer.{key} needs tokenizer.method=continue: other vocabularies do not nest")

@@ -1,4 +1,4 @@
-"""The stage: base tokenizer and text in; extended tokenizer, token map and fertility table out."""
+"""The stage: from a base tokenizer and text to the extended tokenizer, its token map and a fertility table."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -27,8 +27,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the extended tokenizer's folder into ``out``, with token_map.json, fertility.json and learn.json.
 
     ``inputs``: ``base`` (one folder or file), ``text``, ``guard`` (files), and ``parallel.LANG`` (one file each).
-    ``tokenizer.new_tokens=0`` saves the base with an empty map. Raises ``UserError`` for a base that cannot be read
-    or extended, for text that is missing or empty, and for settings that cannot be meant.
+    ``tokenizer.new_tokens=0`` saves the base with an empty map. Raises ``UserError`` for a base that cannot be read or
+    extended, for text that is missing or empty, and for settings that contradict each other.
     """
     settings.check(config)
     clock, text_field = Clock(), config.data.text_field
@@ -56,10 +56,10 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]:
-    """The token map's rows.
+    """Return the rows of the token map.
 
-    Each token is spelled by the base's bare model, so that no space is put in front; where marks are kept now, the
-    original split regex comes first, because there the base still cuts.
+    Each token is spelled by the base's bare model, so that no space is prepended. If marks are now kept with their
+    letters, the original split regex is applied first, because the base still splits there.
     """
     spellings: Iterable[list[int]] = encode_words(base.model, chosen.tokens).lists()
     if base is not original:
@@ -72,7 +72,7 @@ def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]
 
 
 def _differing(tokenizer: Any, out: Path, documents: Iterator[str]) -> int:
-    """Lines of text whose ids in the fast tokenizer are not sentencepiece's."""
+    """Return how many lines of text have other ids in the fast tokenizer than in sentencepiece."""
     model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
     lines = list(itertools.islice(documents, CHECKED_LINES))
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(lines, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Size against fertility: parallel text at many sizes of one learned order, and the size that meets a target."""
+"""Size against fertility: parallel text at many sizes of one learned order, and the size that reaches a target."""
 
 import bisect
 from collections import Counter
@@ -16,18 +16,18 @@ from nemo_adapt.tokenizer.extend import extended_json
 
 Row = dict[str, Any]
 Settle = Callable[[int], list[str]]
-"""The tokens that one gets by asking for so many."""
+"""Returns the tokens that asking for this number gives."""
 COLORS = ("#0b7f79", "#b4552d", "#4a5fa5", "#8a6d1f", "#7a3b69", "#5c6670")
 INK, FAINT = "#1f2933", "#d5dbe1"
 SIZE_INCHES, DPI = (5.4, 3.1), 150
-"""As the plots of the report."""
+"""As in the report's plots."""
 STEP = 1.01
-"""Growth of the size where the one found by bisection just misses the target."""
+"""Growth of the size while the one found by bisection just misses the target."""
 
 
 @dataclass
 class Yardstick:
-    """The parallel text as words of the base, its bytes, and the reference's tokens under the base (0: not there)."""
+    """Parallel text as words of the base and in bytes, by language; the reference's base tokens (0: no reference)."""
 
     base: Base
     words: Mapping[str, Counter[str]]
@@ -35,13 +35,13 @@ class Yardstick:
     reference: int
 
     def tokens(self, new: Sequence[str]) -> dict[str, int]:
-        """Language -> tokens under the base extended by ``new``."""
+        """Return language -> number of tokens under the base extended by ``new``."""
         model = bare(extended_json(self.base, new))
         return {language: _tokens(model, words) for language, words in self.words.items()}
 
 
 def yardstick(base: Base, words: Mapping[str, Counter[str]], sizes: Mapping[str, int], reference: str) -> Yardstick:
-    """What sizes are measured with; ``words`` and ``sizes`` (bytes of UTF-8) by language."""
+    """Return the yardstick for ``words`` and ``sizes`` (bytes of UTF-8) by language."""
     there = reference in words
     return Yardstick(base, words, sizes, _tokens(base.model, words[reference]) if there else 0)
 
@@ -51,10 +51,10 @@ def _tokens(model: Any, words: Counter[str]) -> int:
 
 
 def table(yard: Yardstick, sizes: Sequence[int], settle: Settle) -> list[Row]:
-    """A row per size and language, the base (0 new tokens) first.
+    """Return a row per size and language, the base (0 new tokens) first.
 
-    Every size is what asking for it alone would give: ``settle`` reviews and fills up for that size. Where there are
-    fewer tokens than a size, the row says how many there were.
+    Each size gives what asking for it alone would: ``settle`` reviews the tokens and replaces dropped ones for that
+    size. If there are fewer tokens than a size, ``new_tokens`` is their actual number.
     """
     rows: list[Row] = []
     done: set[int] = set()
@@ -78,7 +78,7 @@ def table(yard: Yardstick, sizes: Sequence[int], settle: Settle) -> list[Row]:
 
 @dataclass
 class Reached:
-    """The size asked for where a target was met, the language and its disparity; or that it was not met."""
+    """The size to ask for, the language and its disparity; ``met`` is false if even the limit misses the target."""
 
     size: int
     language: str
@@ -87,10 +87,10 @@ class Reached:
 
 
 def reach(yard: Yardstick, reference: str, target: float, limit: int, settle: Settle) -> Reached:
-    """The fewest tokens, up to ``limit``, with which a language needs ``target`` times the reference's base tokens.
+    """Find the fewest tokens, up to ``limit``, so that a language takes ``target`` times the reference's base tokens.
 
-    The language is the one that ``limit`` tokens shorten most. More tokens only shorten text, but for single ones
-    that the encoder takes another way round, so sizes are bisected, and the one found is checked as it will be.
+    The language is the one that ``limit`` tokens shorten most. More tokens shorten text, except for single ones that
+    make the encoder segment differently, so sizes are bisected, and the one found is settled and checked.
     """
     most = settle(limit)
     before, after = yard.tokens([]), yard.tokens(most)
@@ -113,7 +113,7 @@ def reach(yard: Yardstick, reference: str, target: float, limit: int, settle: Se
 
 
 def plot(path: Path, rows: Sequence[Row], reference: str) -> None:
-    """The curves: tokens over the reference's base tokens (bytes per token where there is none) by new tokens."""
+    """Plot tokens relative to the reference's base tokens (without it, bytes per token) against new tokens."""
     compared = rows[0]["tokens_vs_reference"] is not None
     key = "tokens_vs_reference" if compared else "bytes_per_token"
     figure = Figure(figsize=SIZE_INCHES, layout="constrained", facecolor="white")

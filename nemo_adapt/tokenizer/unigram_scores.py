@@ -1,8 +1,9 @@
 """Scores for new pieces of a SentencePiece Unigram model.
 
-Such a model cuts a text along the path of pieces with the best sum of scores. A new piece that scores like the base
-pieces that spell it, and a little more, takes their place wherever the base's best path would have spelled it so, and
-changes nothing elsewhere. With more for each piece that it saves, the path of fewest tokens wins among new pieces.
+Such a model segments a text along the path of pieces with the largest sum of scores. A new piece that scores slightly
+more than the sum of the base pieces that spell it replaces them wherever they are on the base's best path, and changes
+nothing elsewhere. The excess grows with each piece saved, so that among new pieces the path with the fewest tokens
+wins.
 """
 
 import math
@@ -15,18 +16,18 @@ from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
 
 MARGIN = 0.5
-"""What each saved piece adds. sentencepiece sums float32 scores from the start of a line, and near -10,000 such numbers
-are 0.001 apart; the library ``tokenizers`` sums in float64. Both must see the difference."""
+"""Score added for each piece saved. sentencepiece sums float32 scores from the start of a line, and near -10,000 such
+numbers are 0.001 apart; the library ``tokenizers`` sums in float64. The difference must be visible in both."""
 GOLDEN = (math.sqrt(5) - 1) / 2
-"""Multiples of it, less their whole part, lie far from each other; the nearer the two in the list, the farther."""
+"""The fractional parts of its multiples are far apart, and farthest for multiples that are close in the list."""
 
 
 def new_scores(base: Base, new: Sequence[str]) -> list[float]:
-    """The score of each new piece (float32 values, as a SentencePiece model stores them).
+    """Return the score of each new piece (float32 values, as a SentencePiece model stores them).
 
-    Up to half of ``MARGIN`` goes to a number of the token's own, so that two cuts of a word into equally many pieces
-    (``ab|c``, ``a|bc``) do not tie: rounding would decide, and not the same way in both libraries. A character that no
-    base piece holds counts 0: every path must spell it, and small sums are exact for longer.
+    Up to half of ``MARGIN`` is specific to the token, so that two segmentations of a word into equally many pieces
+    (``ab|c``, ``a|bc``) do not tie: rounding would decide, and differently in the two libraries. A character that is in
+    no base piece counts 0: every path must spell it, and small sums stay exact for longer.
     """
     scores = dict(base.content["model"]["vocab"])
     unknown = min(score for score in scores.values() if score > NEVER) - UNKNOWN_PENALTY
@@ -41,8 +42,8 @@ def new_scores(base: Base, new: Sequence[str]) -> list[float]:
 
 
 def repeats(token: str) -> bool:
-    """Whether a token is made of one part twice, the second at most one character short: ``...``, ``haha``, ``ere``.
+    """Return whether a token is one part twice, the second at most one character short: ``...``, ``haha``, ``ere``.
 
-    Among five dots ``..|...`` and ``...|..`` are the same pieces: a tie that no score breaks.
+    In five dots, ``..|...`` and ``...|..`` are the same pieces: a tie that no score breaks.
     """
     return len(token) > 1 and any(token[part:] == token[:-part] for part in range(1, (len(token) + 1) // 2 + 1))

@@ -1,8 +1,8 @@
-"""The words of a corpus in a base tokenizer's inner spelling (``▁ev``, ``Ġev``), counted.
+"""Count the words of a corpus in a base tokenizer's internal spelling (``▁ev``, ``Ġev``).
 
-A word is what the base's normalizer and pre-tokenizer make of a line, and for SentencePiece, which has no
-pre-tokenizer, a run of spaces with what follows up to the next space. Tokenizers are slow at that, so the text is
-counted first in pieces between single spaces, which no base joins, and each distinct piece is spelled once.
+A word is what the base's normalizer and pre-tokenizer make of a line; for SentencePiece, which has no pre-tokenizer, it
+is a run of spaces and the text up to the next space. Tokenizers are slow at this, so the text is first counted in
+pieces between single spaces, across which no base merges, and each distinct piece is spelled once.
 """
 
 import itertools
@@ -22,12 +22,12 @@ from nemo_adapt.tokenizer.encode import SEPARATOR
 from nemo_adapt.tokenizer.tally import Tally, stretches
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
-GUARD = "a"
-"""A first word, so that what follows is spelled as it is inside a line."""
+FIRST_WORD = "a"
+"""A first word, so that the words after it are spelled as inside a line."""
 TOGETHER = 512
-"""Pieces that are spelled in one call."""
+"""Pieces spelled in one call."""
 COMPARED = 500
-"""Documents on which it is measured whether this base really keeps the pieces apart."""
+"""Documents on which to check that this base really spells the pieces independently."""
 
 Spell = Callable[[str], list[str]]
 
@@ -35,34 +35,35 @@ Spell = Callable[[str], list[str]]
 def count_words(
     base: Base, files: list[Path], field: str, title: str, processes: int = 0, most: int = MAX_TYPES
 ) -> tuple[Tally, Counter[str]]:
-    """Count the words of ``files``, each read once; also returns the counts of plain pieces, as they stand in the text.
+    """Count the words of ``files``; also return the counts of the raw pieces of text.
 
-    ``field`` is the JSON field or Parquet column. Of more than ``most`` distinct pieces the most frequent count. Memory
-    grows with the distinct words, not with the text. ``UserError`` for text that cannot be read or holds nothing.
+    ``field`` is the JSON field or Parquet column. If there are more than ``most`` distinct pieces, the most frequent
+    count. One pass over the text, and a second, slow one if this base merges across single spaces. Memory grows with
+    the distinct words, not with the text. Raises ``UserError`` for text that cannot be read or has no words.
     """
     if not files:
         return Tally(), Counter()
     chunks = count_chunks(files, field, added_texts(base), title, most, processes)
     if not chunks.first.counts and not chunks.later.counts:
         raise UserError(f"no words in {', '.join(map(str, files))}")
-    if keeps_apart(base, list(islice(text.documents(files, field), COMPARED))):
+    if spells_independently(base, list(islice(text.documents(files, field), COMPARED))):
         words = spell_chunks(base, chunks)
     else:
         words = count_lines(base, text.documents(files, field)).most_common(most)
     for word in [word for word in words.counts if SEPARATOR in word]:
-        del words.counts[word], words.weights[word]  # it is no character, and words are encoded with it between them
+        del words.counts[word], words.weights[word]  # not a character; it separates words in encode_words
     pieces = chunks.later.counts.copy()
     pieces.update(chunks.first.counts)
     return words, pieces
 
 
 def added_texts(base: Base) -> list[str]:
-    """The base's added tokens, which are no words."""
+    """Return the texts of the base's added tokens, which are not words."""
     return [token["content"] for token in base.content["added_tokens"]]
 
 
 def speller(base: Base) -> Spell:
-    """The function from text without added tokens to its words."""
+    """Return the function that turns text without added tokens into its words."""
     normalizer, pre_tokenizer = base.fast.backend_tokenizer.normalizer, base.fast.backend_tokenizer.pre_tokenizer
 
     def spell(part: str) -> list[str]:
@@ -74,7 +75,7 @@ def speller(base: Base) -> Spell:
 
 
 def count_lines(base: Base, lines: Iterable[str]) -> Tally:
-    """Count the words of ``lines``, each line spelled as a whole: the slow way, which holds for any base."""
+    """Count the words of ``lines``, spelling each line as a whole: slow, but correct for any base."""
     spell, added = speller(base), added_pattern(added_texts(base))
     words = Tally()
     for stretch in stretches(lines):
@@ -84,8 +85,8 @@ def count_lines(base: Base, lines: Iterable[str]) -> Tally:
     return words
 
 
-def keeps_apart(base: Base, lines: list[str]) -> bool:
-    """Whether these lines give the same counts cut into pieces and whole."""
+def spells_independently(base: Base, lines: list[str]) -> bool:
+    """Return whether these lines give the same word counts spelled in pieces as spelled whole."""
     chunks, added, tallies = Chunks(), added_pattern(added_texts(base)), Tallies(Tally(), Tally())
     for line in lines:
         for part in filter(None, added.split(line)):
@@ -96,7 +97,7 @@ def keeps_apart(base: Base, lines: list[str]) -> bool:
 
 
 def spell_chunks(base: Base, chunks: Tallies) -> Tally:
-    """The words of counted pieces, with their counts."""
+    """Return the words of counted pieces, with their counts and weights."""
     spell, words = speller(base), Tally()
     for piece, count in chunks.first.counts.items():
         for word in spell(piece):
@@ -109,7 +110,7 @@ def spell_chunks(base: Base, chunks: Tallies) -> Tally:
 
 
 def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Pieces that can be spelled in one call; those with spaces of their own, which join the next one's, alone."""
+    """Yield pieces to spell in one call; one with spaces of its own, which would merge with the next, is alone."""
     simple: list[str] = []
     for piece in pieces:
         if SPACE in piece or piece.split() != [piece]:
@@ -120,11 +121,12 @@ def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _spell_later(spell: Spell, mark: str, pieces: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of pieces with a space in front, and the piece that each word is of.
+    """Return, for each word of ``pieces`` as spelled after a space, the piece that it belongs to, and the word.
 
-    One call for all, where the words show which piece they are of: each piece's first begins with ``mark``.
+    All are spelled in one call if the words show their pieces: the first word of each begins with ``mark``. Otherwise
+    the halves are spelled separately.
     """
-    _, *words = spell(" ".join((GUARD, *pieces)))
+    _, *words = spell(" ".join((FIRST_WORD, *pieces)))
     if len(pieces) == 1:
         return [pieces[0]] * len(words), words
     begins = [word.startswith(mark) for word in words]

@@ -148,7 +148,7 @@ def test_moments_are_numpys_and_have_no_order(seed, count, power, cuts):
     rows = torch.randn(60, 5, generator=torch.Generator().manual_seed(seed)) * 2.0**power
 
     class Blocks(ShardedTable):
-        def own(self, count, block_bytes=0):
+        def local_blocks(self, count, block_bytes=0):
             ends = sorted({0, *(cut for cut in cuts if cut < count), count})
             for begin, end in zip(ends[::-1][1:], ends[::-1], strict=False):  # last block first
                 yield begin, self.rows[begin:end]

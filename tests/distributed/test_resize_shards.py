@@ -269,7 +269,7 @@ def test_mistakes_leave_nothing_that_looks_finished(tmp_path, damage, words, say
 
 def test_a_map_of_a_much_smaller_tokenizer_is_no_padding(tmp_path):
     """Up to 8,192 rows, or a tenth of the tokens, are padding; more are real rows that would be lost."""
-    from nemo_adapt.resize.ask import check_fit
+    from nemo_adapt.resize.planning import check_fit
 
     def made_for(tokens):
         return TokenMap(tokens, TokenMap.load(folders.tokenizer).tokens)

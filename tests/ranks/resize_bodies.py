@@ -40,7 +40,7 @@ class Counting(table.ShardedTable):
 
     asked: Any = None
 
-    def gather(self, wanted: list[np.ndarray]) -> table.Held:
+    def gather(self, wanted: list[np.ndarray]) -> table.Gathered:
         own, fetched, places = super().gather(wanted)
         self.asked.append(len(fetched))
         return own, fetched, places

@@ -1,4 +1,4 @@
-"""The strategies. A new one is one file beside this one and one name here."""
+"""The strategies. To add one, add a file here and its name to this import."""
 
 from nemo_adapt.resize.strategies import (
     align,

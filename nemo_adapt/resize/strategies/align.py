@@ -1,9 +1,9 @@
-"""Rows of the base pieces that stand where the new token stands in real text.
+"""Combine the rows of the base pieces that occur in real text where the new token occurs.
 
 After "Align" of Yamaguchi et al. 2024 (arXiv 2406.11477), who look up which base pieces lie under each occurrence of a
-new token. The text is cut by both tokenizers; an occurrence of a new token and one of a base piece *meet* when they
-share at least one byte. The paper averages the pieces of an occurrence and then the occurrences; here are the two plain
-countings. In context the base often cuts across the new token's ends, which its spelling alone does not show.
+new token. The text is encoded by both tokenizers; an occurrence of a new token and one of a base piece *meet* when they
+share at least one byte. The paper averages the pieces of an occurrence and then the occurrences; here the weights are
+plain counts. In context, base pieces often cross the new token's ends, which its spelling alone does not show.
 """
 
 import numpy as np
@@ -15,18 +15,18 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 
 @strategy("frequency_weighted", needs=("meetings",))
 def frequency_weighted(materials: Materials) -> RowPlan:
-    """Weight of a piece: how often it and the token meet, as a share of all the token's meetings."""
+    """Weight each piece by how often it and the token meet, as a share of all the token's meetings."""
     return RowPlan(_shares(materials, "meetings"))
 
 
 @strategy("align", needs=("meetings",))
 def align(materials: Materials) -> RowPlan:
-    """Weight of a piece: the bytes that it shares with the token in all their meetings, as a share of the token's."""
+    """Weight each piece by the bytes that it shares with the token in all their meetings, as a share of the token's."""
     return RowPlan(_shares(materials, "bytes"))
 
 
 def _shares(materials: Materials, counted: str) -> csr_matrix:
-    """Rows in proportion to the counts; tokens that the text does not have are the mean of their pieces."""
+    """Return rows in proportion to the counts; tokens that do not occur in the text are the mean of their pieces."""
     token_map, met = materials.token_map, materials.auxiliary["meetings"]
     ends = np.searchsorted(met["new"], np.arange(len(token_map.tokens) + 1))
 

@@ -1,4 +1,4 @@
-"""The best mix of arXiv 2608.03494 ("Beyond Initialization Loss", over 20 strategies on Hindi)."""
+"""The best combination in arXiv 2608.03494 ("Beyond Initialization Loss", over 20 strategies on Hindi)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ from nemo_adapt.token_map import TokenMap
 
 @strategy("calibrated", needs=("piece_bytes",))
 def calibrated(materials: Materials) -> RowPlan:
-    """Input rows (and tied ones): ``subword_mean``, scaled to the norm that base rows have in the target language.
+    """Use ``subword_mean`` for input (and tied) rows, scaled to the norm that base rows have in the target language.
 
     Output rows: ``subword_weighted``. The norm is the mean of the base rows' norms, each weighted by how often the base
-    wrote that piece where the new tokens stand now; averaged rows alone are shorter than that.
+    used that piece to spell the new tokens in the text; rows that are only averaged are shorter.
     """
     if materials.table != INPUT:
         return subword_weighted(materials)
@@ -23,7 +23,7 @@ def calibrated(materials: Materials) -> RowPlan:
 
 
 def piece_counts(token_map: TokenMap) -> npt.NDArray[np.float64]:
-    """By base id: how often the piece spells target text: for each new token its count, once per occurrence in it.
+    """Return by base id how often it spells target text: each new token adds its count per occurrence of the piece.
 
     A map without counts counts each token once.
     """

@@ -1,10 +1,10 @@
-"""FOCUS (Dobler and de Melo 2023, arXiv 2305.14481): base rows mixed by similarity in an auxiliary space.
+"""FOCUS (Dobler and de Melo 2023, arXiv 2305.14481): combine base rows by similarity in an auxiliary space.
 
-The auxiliary space has one vector for each target token: fastText trained on the target text as the extended tokenizer
-cuts it (``nemo_adapt.auxiliary.vectors``). The paper copies the rows of tokens that both vocabularies have and mixes
-them for the others. An extended tokenizer keeps every base token, so all base rows are copied. Of them those are mixed
-that the target text uses often enough to have a vector; the authors' program likewise leaves tokens of an extended base
-out that the target language's own tokenizer has not.
+The auxiliary space has one vector per target token: fastText trained on the target text as the extended tokenizer
+encodes it (``nemo_adapt.auxiliary.vectors``). The paper copies the rows of tokens that both vocabularies have and
+combines them for the others. An extended tokenizer keeps every base token, so all base rows are copied, and those that
+occur in the target text often enough to have a vector are combined; likewise the authors' program leaves out tokens of
+an extended base that the target language's own tokenizer lacks.
 """
 
 import numpy as np
@@ -12,21 +12,21 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import cosines, known
+from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 Numbers = npt.NDArray[np.float64]
 
 
 @strategy("focus", needs=("vectors",))
 def focus(materials: Materials) -> RowPlan:
-    """Weights: sparsemax of the cosines between the new token's vector and those of base tokens.
+    """Weight base tokens by the sparsemax of the cosines between the new token's vector and theirs.
 
-    A new token without a vector is the mean of its pieces (the paper draws a random row for it).
+    A new token without a vector is the mean of its pieces (in the paper, a random row).
     """
     token_map = materials.token_map
     vectors = materials.auxiliary["vectors"]["vectors"]
     base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
-    overlap, asked = known(base), known(new)
+    overlap, asked = nonzero_rows(base), nonzero_rows(new)
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
     if len(overlap):
         for start, block in cosines(new[asked], base[overlap]):
@@ -37,13 +37,13 @@ def focus(materials: Materials) -> RowPlan:
 
 
 SAMPLE = 64
-"""One in so many scores is looked at first: their threshold is below that of all, and few scores are above it."""
+"""One in this many scores is looked at first: their threshold is below that of all, and few scores are above it."""
 
 
 def sparsemax(scores: Numbers) -> Row:
-    """The nearest point of the probability simplex (Martins and Astudillo 2016, arXiv 1602.02068, algorithm 1).
+    """Project onto the probability simplex (Martins and Astudillo 2016, arXiv 1602.02068, algorithm 1).
 
-    Returns the places and values of its positive entries, places ascending.
+    Returns the indices of the result's positive entries, ascending, and their values.
     """
     floor = max(_threshold(scores[::SAMPLE]), float(scores.max()) - 1.0)
     values = scores - _threshold(scores[scores > floor])
@@ -52,7 +52,7 @@ def sparsemax(scores: Numbers) -> Row:
 
 
 def _threshold(scores: Numbers) -> float:
-    """What is taken from every score so that the positive rest sums to 1."""
+    """Return what to subtract from every score so that the positive results sum to 1."""
     ordered = np.sort(scores)[::-1]
     above = np.cumsum(ordered) - 1.0
     counts = np.arange(1, len(ordered) + 1)

@@ -1,7 +1,6 @@
-"""Rows that are trained alone before the rest is (Learned-Emb and the warm start of arXiv 2406.14670).
+"""Rows that are trained before the rest of the model (Learned-Emb and the warm start of arXiv 2406.14670).
 
-Here is only what they start from. That the tables are trained first, for a share of the steps, is said in
-``nemo_adapt.phases``.
+Only their initial values are set here. ``nemo_adapt.phases`` makes the first share of the steps train the tables alone.
 """
 
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
@@ -11,11 +10,11 @@ from nemo_adapt.resize.strategies.subword import subword_mean
 
 @strategy("learned")
 def learned(materials: Materials) -> RowPlan:
-    """Random rows, as the paper's Learned-Emb starts from."""
+    """Start from random rows, as the paper's Learned-Emb does."""
     return random_init(materials)
 
 
 @strategy("warm_start")
 def warm_start(materials: Materials) -> RowPlan:
-    """The mean of the pieces, the paper's best initialization."""
+    """Start from the mean of the pieces, the paper's best initialization."""
     return subword_mean(materials)

@@ -5,5 +5,5 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 
 @strategy("mean")
 def mean(materials: Materials) -> RowPlan:
-    """All new rows are the same row: they part only by training."""
-    return RowPlan(materials.nothing_from_rows(), mean_share=1.0)
+    """Make all new rows the same row: only training makes them differ."""
+    return RowPlan(materials.empty_combination(), mean_share=1.0)

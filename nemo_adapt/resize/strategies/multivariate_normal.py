@@ -1,9 +1,8 @@
 """New rows are drawn around the mean of all source rows, with a small share of their full covariance.
 
 transformers' ``resize_token_embeddings(mean_resizing=True)``, its default: ``modeling_utils.py``,
-``_init_added_embeddings_weights_with_mean`` (5.23.0), after Hewitt 2021, "Initializing New Word Embeddings". Where the
-covariance is not positive definite transformers takes the plain mean; here the noise then lies in the space that the
-rows span.
+``_init_added_embeddings_weights_with_mean`` (5.23.0), after Hewitt 2021, "Initializing New Word Embeddings". If the
+covariance is not positive definite, transformers uses the plain mean; here the noise is then in the span of the rows.
 """
 
 from nemo_adapt.resize.plan import Materials, Noise, RowPlan, strategy
@@ -14,6 +13,6 @@ COVARIANCE_SHARE = 1e-9
 
 @strategy("multivariate_normal")
 def multivariate_normal(materials: Materials) -> RowPlan:
-    """N(mean, 1e-9 * covariance): rows so close to the mean that they differ by little more than rounding."""
+    """Draw from N(mean, 1e-9 * covariance): rows so close to the mean that they differ by little more than rounding."""
     noise = Noise("covariance", COVARIANCE_SHARE**0.5)
-    return RowPlan(materials.nothing_from_rows(), mean_share=1.0, noise=noise)
+    return RowPlan(materials.empty_combination(), mean_share=1.0, noise=noise)

@@ -5,5 +5,5 @@ from nemo_adapt.resize.plan import Materials, Noise, RowPlan, strategy
 
 @strategy("normal")
 def normal(materials: Materials) -> RowPlan:
-    """Mean plus diagonal Gaussian noise of the source table's standard deviation."""
-    return RowPlan(materials.nothing_from_rows(), mean_share=1.0, noise=Noise("diagonal"))
+    """Add diagonal Gaussian noise with the source table's standard deviation to the mean."""
+    return RowPlan(materials.empty_combination(), mean_share=1.0, noise=Noise("diagonal"))

@@ -10,25 +10,25 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import SCALE, fixed_point, known, rows_in_block
+from nemo_adapt.resize.similarity import SCALE, fixed_point, nonzero_rows, rows_in_block
 
 Numbers = npt.NDArray[np.float64]
 DEPENDENT = 1e-6
-"""An atom whose part outside the chosen ones is this small a share of it adds nothing and gets no weight."""
+"""An atom gets no weight if at most this share of its norm is outside the span of the atoms chosen before."""
 EXPLAINED = 1e-9
-"""A target of which this small a share is left is done: what is left is rounding."""
+"""A target is done when its residual is at most this share of its norm: the rest is rounding."""
 
 
 @strategy("omp", needs=("vectors",))
 def omp(materials: Materials) -> RowPlan:
-    """Coefficients of ``resize.omp_pieces`` base tokens, at most as many as the vectors have dimensions.
+    """Combine ``resize.omp_pieces`` base tokens, at most as many as the vectors have dimensions.
 
-    They need not sum to 1. A new token without a vector is the mean of its pieces.
+    The weights need not sum to 1. A new token without a vector is the mean of its pieces.
     """
     token_map = materials.token_map
     vectors = materials.auxiliary["vectors"]["vectors"].astype(np.float64)
     base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
-    there, asked = known(base), known(new)
+    there, asked = nonzero_rows(base), nonzero_rows(new)
     atoms = base[there]
     fixed = _fixed(atoms)
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
@@ -45,12 +45,12 @@ def omp(materials: Materials) -> RowPlan:
 
 
 def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:
-    """For each target [m, d] the ``most`` atoms [n, d] chosen for it, [m, most], and their coefficients.
+    """Return for each target [m, d] the ``most`` atoms [n, d] chosen for it, [m, most], and their coefficients.
 
-    Each step takes the atom with the largest inner product with what is left of the target (Pati et al. 1993; like the
-    tool, without norming the atoms), then what is left is made orthogonal to all taken. Inner products are whole
-    numbers (``similarity``, of which ``fixed`` [d, n] is the atoms' part), all else is summed in a fixed order, so the
-    choice does not depend on threads.
+    Each step takes the atom with the largest inner product (in magnitude) with the residual (Pati et al. 1993; like the
+    tool, without normalizing the atoms), then makes the residual orthogonal to all chosen ones. Inner products are
+    integers (``similarity``; ``fixed`` [d, n] are the atoms), everything else is summed in a fixed order, so the choice
+    does not depend on threads.
     """
     count, dims = targets.shape
     chosen = np.zeros((count, most), dtype=np.int64)
@@ -63,7 +63,7 @@ def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple
         chosen[:, step] = scores.argmax(axis=1)
         atom = atoms[chosen[:, step]]
         outside = atom.copy()
-        for _ in range(2):  # once more than in the textbook: rounding leaves a part inside
+        for _ in range(2):  # twice, because rounding leaves a part inside the span
             inside = np.einsum("mkd,md->mk", basis[:, :step], outside)
             outside -= np.einsum("mkd,mk->md", basis[:, :step], inside)
             upper[:, :step, step] += inside
@@ -78,7 +78,7 @@ def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple
 
 
 def _fixed(atoms: Numbers) -> Numbers:
-    """The atoms as whole numbers, all on one scale, [d, n]."""
+    """Return the atoms as integers, all on one scale, [d, n]."""
     largest = float(np.abs(atoms).max(initial=0.0)) * np.sqrt(atoms.shape[1])
     return np.rint(atoms * (SCALE / largest if largest else 1.0)).T
 

@@ -8,7 +8,7 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 
 @strategy("random_token")
 def random_token(materials: Materials) -> RowPlan:
-    """Each new token draws among all base rows alike; the draw depends on the seed and its id alone."""
+    """Copy a base row drawn uniformly; the draw depends only on the seed and the new token's id."""
     source_vocab = materials.token_map.source_vocab
 
     def draw(token_id: int) -> int:

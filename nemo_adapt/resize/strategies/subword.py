@@ -6,5 +6,5 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 
 @strategy("subword_mean")
 def subword_mean(materials: Materials) -> RowPlan:
-    """The plain average of the pieces; a piece that occurs twice counts twice."""
+    """Average the pieces; a piece that occurs twice counts twice."""
     return RowPlan(from_pieces(materials.token_map))

@@ -12,10 +12,10 @@ from nemo_adapt.token_map import NewToken
 
 @strategy("subword_weighted", needs=("piece_bytes",))
 def subword_weighted(materials: Materials) -> RowPlan:
-    """Weights in proportion to the pieces' lengths in characters; a space is a character.
+    """Weight pieces in proportion to their lengths in characters; a space is a character.
 
     A piece that is only some bytes of a character counts as that share of it. Pieces without text (an unknown-token
-    piece) count nothing; if all are such, they count alike.
+    piece) count 0; if all are such, they count equally.
     """
     sizes = materials.auxiliary["piece_bytes"]["bytes"]
 
@@ -26,9 +26,9 @@ def subword_weighted(materials: Materials) -> RowPlan:
 
 
 def piece_characters(token: NewToken, sizes: npt.NDArray[np.int32]) -> list[float]:
-    """Length in characters of each piece of ``token``; ``sizes`` are the bytes of each base id.
+    """Return the length in characters of each piece of ``token``; ``sizes`` are the bytes of each base id.
 
-    A token that is itself no whole text (its bytes are not those of ``token.text``) is measured in bytes.
+    If the pieces' bytes are not those of ``token.text`` (a token of partial characters), lengths are in bytes.
     """
     lengths = [int(sizes[piece]) for piece in token.source_ids]
     characters = [character.encode() for character in token.text]

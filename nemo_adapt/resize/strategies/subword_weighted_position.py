@@ -1,4 +1,4 @@
-"""The pieces of a token weighted by their place: exponential initialization of AdaptiVocab (arXiv 2503.19693, 3.3)."""
+"""Weight the pieces of a token by position: exponential initialization of AdaptiVocab (arXiv 2503.19693, 3.3)."""
 
 import numpy as np
 
@@ -8,14 +8,15 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.token_map import NewToken
 
 DECAY = 2.0
-"""The exponent's factor in the paper: each place weighs e^2 times the one before or after."""
+"""The exponent's factor in the paper: each position weighs e^2 times the one before (input) or after (output)."""
 
 
 @strategy("subword_weighted_position")
 def subword_weighted_position(materials: Materials) -> RowPlan:
-    """Weights proportional to exp(2 i) for input rows and exp(-2 i) for output rows, piece i of 1, 2, ...
+    """Weight piece i of 1, 2, ... in proportion to exp(2 i) for input rows and exp(-2 i) for output rows.
 
-    What is read goes on from the last piece, what is predicted begins with the first. Tied tables are input tables.
+    After a token is read, text goes on from its last piece; its prediction begins with the first. Tied tables are input
+    tables.
     """
     sign = 1.0 if materials.table == INPUT else -1.0
 

@@ -1,7 +1,7 @@
-"""WECHSEL (Minixhofer, Paischer and Rekabsaz 2022, arXiv 2112.06598): rows of base tokens that mean the same.
+"""WECHSEL (Minixhofer, Paischer and Rekabsaz 2022, arXiv 2112.06598): combine rows of base tokens of similar meaning.
 
-Both languages have static word vectors, brought into one space by a bilingual dictionary; tokens get theirs from
-character n-grams (``nemo_adapt.auxiliary.bilingual``). Base rows are kept here, the paper replaces all.
+Both languages have static word vectors, aligned by a bilingual dictionary; tokens get theirs from character n-grams
+(``nemo_adapt.auxiliary.bilingual``). Base rows are kept here; the paper replaces all.
 """
 
 import numpy as np
@@ -9,19 +9,19 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import cosines, known
+from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 
 @strategy("wechsel", needs=("bilingual",))
 def wechsel(materials: Materials) -> RowPlan:
-    """Weights: softmax of cosine / ``wechsel_temperature`` over the ``wechsel_neighbours`` nearest base tokens.
+    """Weight the ``wechsel_neighbours`` nearest base tokens by the softmax of cosine / ``wechsel_temperature``.
 
-    The paper's settings are 0.1 and 10. A new token without a vector is the mean of its pieces (in the paper random).
-    Of neighbours that are equally near those with smaller ids are taken.
+    The paper's settings are 10 and 0.1. A new token without a vector is the mean of its pieces (in the paper, random).
+    Among equally near neighbours, those with smaller ids are taken.
     """
     token_map, settings = materials.token_map, materials.settings
     source, new = (materials.auxiliary["bilingual"][side] for side in ("source", "target"))
-    there, asked = known(source), known(new)
+    there, asked = nonzero_rows(source), nonzero_rows(new)
     count = min(settings.wechsel_neighbours, len(there))
     rows: list[Row] = [pieces(token) for token in token_map.tokens]
     if count:
@@ -34,11 +34,11 @@ def wechsel(materials: Materials) -> RowPlan:
 
 
 SAMPLE = 64
-"""One in so many is looked at first: few of all are as near as the ``count``-th nearest of these."""
+"""One in this many is looked at first: few of all are as near as the ``count``-th nearest of these."""
 
 
 def nearest(similar: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Places of the ``count`` largest, the largest first; of equal ones the first."""
+    """Return the indices of the ``count`` largest, largest first, ties by smaller index."""
     few = similar[::SAMPLE]
     cut = np.partition(few, len(few) - count)[len(few) - count] if len(few) >= count else -np.inf
     near = np.flatnonzero(similar >= cut)

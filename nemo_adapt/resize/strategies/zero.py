@@ -8,5 +8,5 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 
 @strategy("zero")
 def zero(materials: Materials) -> RowPlan:
-    """Nothing at all."""
-    return RowPlan(materials.nothing_from_rows())
+    """Make all new rows zero."""
+    return RowPlan(materials.empty_combination())

@@ -35,13 +35,13 @@ def test_portions_hold_all_terms_in_order_and_fit(lengths, room, source, data):
         assert [begin for begin, _ in one.parts] == edges[:-1] and edges[-1] == plan.indptr[one.last]
         for begin, end in one.parts:
             assert len(np.unique(plan.indices[begin:end])) <= room
-            assert end - begin <= portions.TERMS_A_ROW * room
+            assert end - begin <= portions.TERMS_PER_ROW * room
         assert one.part(len(one.parts)) == (0, 0)
     for one, following in itertools.pairwise(found):  # none could have been longer
         more = slice(plan.indptr[one.first], plan.indptr[following.first + 1])
         terms, names = more.stop - more.start, len(np.unique(plan.indices[more]))
         rows = following.first + 1 - one.first
-        assert max(rows, names) > room or terms > portions.TERMS_A_ROW * room or len(one.parts) > 1
+        assert max(rows, names) > room or terms > portions.TERMS_PER_ROW * room or len(one.parts) > 1
 
 
 COLUMNS = st.integers(1, 40) | st.integers(STRETCH - 1, STRETCH + 1) | st.integers(2 * STRETCH, 2 * STRETCH + 40)

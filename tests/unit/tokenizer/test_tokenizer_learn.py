@@ -40,9 +40,9 @@ def learned(words, *rest):
 
 def test_a_word_without_end_is_learned_from_in_parts(monkeypatch):
     lengths = []
-    new_state = learning.joins.new_state
+    new_state = learning.merge_state.new_state
     monkeypatch.setattr(
-        learning.joins, "new_state", lambda *given: lengths.append(given[3].tolist()) or new_state(*given)
+        learning.merge_state, "new_state", lambda *given: lengths.append(given[3].tolist()) or new_state(*given)
     )
     word = "abcd" * 275  # 1,100 tokens
     chosen = learned([(list(word), 2), (list("abcd"), 1)], [], {}, 3, lambda token: len(token) < 5)

@@ -16,7 +16,7 @@ from nemo_adapt.tokenizer.chunks import Chunks, Tallies
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.stage import build
 from nemo_adapt.tokenizer.tally import ONCE, Tally
-from nemo_adapt.tokenizer.words import count_lines, count_words, keeps_apart, spell_chunks
+from nemo_adapt.tokenizer.words import count_lines, count_words, spell_chunks, spells_independently
 
 ODD = [
     "a  b",
@@ -88,7 +88,7 @@ def test_words_with_what_is_no_character_are_left_out(tmp_path):
 
 def test_each_odd_line_by_itself(base):
     for line in odd_lines(300):
-        assert keeps_apart(base, [line]), line
+        assert spells_independently(base, [line]), line
 
 
 def test_a_base_that_joins_pieces_is_noticed(base, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_base_that_joins_pieces_is_noticed(base, monkeypatch):
     joined.later.add_stretch({"the": 1, "old": 1, "house": 1})
     assert spell_chunks(base, joined).counts.total() >= 3
     monkeypatch.setattr(Chunks, "take", lambda self, line: self.first.update([line[:-1]]))
-    assert not keeps_apart(base, ["the old house"])
+    assert not spells_independently(base, ["the old house"])
 
 
 def test_an_error_in_a_process_is_the_users(base, tmp_path):

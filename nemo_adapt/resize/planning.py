@@ -1,4 +1,4 @@
-"""Ask a strategy for its plan: what load and the offline command have in common, whatever holds the table."""
+"""Ask a strategy for its plan: what loading on ranks and the offline command share."""
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -10,17 +10,18 @@ from nemo_adapt.resize.supplies import Supplies
 from nemo_adapt.token_map import TokenMap
 
 PADDED_ROWS = 8192
-"""Rows beyond its tokens that a base model may have without suspicion: the largest usual multiple (128 x 64 ranks)."""
+"""Rows beyond its tokens that a base model may have as padding: the largest usual multiple (128 x 64 ranks)."""
 PADDED_SHARE = 0.1
-"""The same as a share of its tokens."""
+"""The same as a share of its tokens; the larger of the two limits applies."""
 
 
 def plan_of(
     config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, supplies: Supplies
 ) -> tuple[RowPlan, int]:
-    """The plan for a table of ``source_rows`` rows, and how many of its rows are kept: those of the base's tokens.
+    """Return the plan for a table of ``source_rows`` rows, and how many of these are kept: one per base token.
 
-    Without new tokens all rows stay. Raises ``UserError`` for an unknown strategy and for what ``check_fit`` finds.
+    Without new tokens all rows are kept. Raises ``UserError`` for an unknown strategy, for missing auxiliary data, and
+    as ``check_fit`` does.
     """
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows
@@ -29,10 +30,10 @@ def plan_of(
 
 
 def check_fit(token_map: TokenMap, source_rows: int) -> None:
-    """``UserError`` when the token map cannot be of the model that has ``source_rows`` rows.
+    """Raise ``UserError`` if the token map cannot belong to the model that has ``source_rows`` rows.
 
-    A model may have more rows than tokens: many are padded. More than 8,192 and a tenth beyond its tokens are not
-    padding: such rows would be real ones, and be lost.
+    A model may have more rows than tokens: many are padded. An excess above both 8,192 and a tenth of its tokens is not
+    padding: such rows would be real ones, and would be lost.
     """
     tokens = token_map.source_vocab
     spare = source_rows - tokens
@@ -49,7 +50,7 @@ def check_fit(token_map: TokenMap, source_rows: int) -> None:
 
 
 def spare_rows(token_map: TokenMap, source_rows: int) -> str:
-    """What becomes of rows that the base model has beyond its tokens, as a line for the log; empty if it has none."""
+    """Return a log line on what happens to the base model's rows beyond its tokens; empty if there are none."""
     spare = source_rows - token_map.source_vocab
     if not token_map.tokens or spare <= 0:
         return ""

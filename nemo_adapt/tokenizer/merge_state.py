@@ -1,12 +1,12 @@
-"""The state of learning, and what is done to it for every choice: compiled functions over two tables.
+"""The state of BPE learning, and the compiled functions that update it after each choice, over two tables.
 
-Strings (tokens and candidates) are numbered from 1; ``0`` means none, for strings and for positions. All words lie
-behind one another, a token to a position. A candidate is the string that a token makes with its right neighbour (a
-character that is no token yet is its own candidate); all positions that make the same one hang in a list, so that
-they are found and counted however their parts are cut. Strings are told apart by 64-bit hashes: among ten million, two
-are the same by chance in one learning of 400,000.
+Strings (tokens and candidates) are numbered from 1; ``0`` means none, for strings and for positions. All words are
+concatenated, one position per token. A candidate is the string that a token forms with its right neighbour (a character
+that is not a token yet is its own candidate). All positions with the same candidate form a linked list, so that they
+are found and counted whatever the two parts are. Strings are identified by 64-bit hashes: with ten million strings, one
+learning run in 400,000 has a collision.
 
-What belongs to a position or a string lies in one row, because most time goes into waiting for memory.
+All fields of a position or a string are in one row, because most time is spent waiting for memory.
 """
 
 import heapq
@@ -20,54 +20,55 @@ from numba.typed import List
 from nemo_adapt.compiled import compiled
 
 FACTOR = np.int64(-7046029254386353131)
-"""Of the polynomial hash: odd, so that powers of it never become 0 (2**64 over the golden ratio, signed)."""
+"""Base of the polynomial hash: odd, so that its powers never become 0 (2**64 over the golden ratio, signed)."""
 
-TOKEN, LEFT, RIGHT, WORD, JOIN, BEFORE, AFTER = range(7)
-"""Columns of a position: the token that stands there, its neighbours, the word; the candidate that begins there, and
-the neighbours in the list of that candidate's positions."""
+TOKEN, LEFT, RIGHT, WORD, CANDIDATE, BEFORE, AFTER = range(7)
+"""Columns of a position: its token, left and right neighbours, and word; the candidate that begins at it, and the
+previous and the next position in that candidate's list."""
 COUNT, PLACES, FIRST, RANK, SPELLED, WAITS, HASH, POWER, NEXT, PART, OTHER_PART, EVER = range(12)
-"""Columns of a string: ``COUNT`` the tokens that it would save, ``PLACES`` at how many positions, ``FIRST`` of which;
-``RANK`` its place in the order of joining (0: not joined, ``FORBIDDEN``: never will be); ``SPELLED``, for a character
-that is no token yet, the tokens that spell it now; whether it ``WAITS`` in ``State.risen``; ``POWER``, which is
-``FACTOR`` to its length; ``NEXT`` of the strings in the same slot; the two strings that it was first joined from. At
-how many positions it was ``EVER`` counted decides between candidates that save the same."""
+"""Columns of a string: ``COUNT``, the weight that it would save as a token; ``PLACES``, its number of positions, and
+``FIRST``, the first in its list; ``RANK``, its merge priority from 1 (0: none, ``FORBIDDEN``: never); ``SPELLED``, for
+a character that is not a token yet, the number of tokens that spell it; ``WAITS``, whether it is in ``State.risen``;
+``POWER``, ``FACTOR`` to its length; ``NEXT``, the next string in its hash slot; the two strings that it was first
+merged from; ``EVER``, at how many positions it was ever counted, which breaks ties of ``COUNT``."""
 FORBIDDEN = -1
 STRINGS, RANKS, WAITING, LEAST = range(4)
-"""Places in ``State.used``: strings and ranks given out, strings that wait in ``State.risen``; the least that a token
-must save."""
+"""Indices in ``State.used``: next string, ranks in use, strings in ``State.risen``, least weight that a token must
+save."""
 
 
 class State(NamedTuple):
-    """All that changes while learning."""
+    """Everything that changes while learning."""
 
     positions: npt.NDArray[np.int32]
     strings: npt.NDArray[np.int64]
     weights: npt.NDArray[np.int64]
-    """By word: what each token that it needs less is worth."""
+    """[words]: what each token saved in the word counts."""
     risen: npt.NDArray[np.int32]
     """Strings whose count has risen since the last ``push_risen``."""
     used: npt.NDArray[np.int64]
     slots: npt.NDArray[np.int32]
-    """By the last bits of a hash: the first string that has them."""
+    """Hash table: by the last bits of a hash, the first string that has them."""
     heap: Any
-    """(-count, -ever, string), the best first; may be out of date."""
+    """(-count, -ever, string), best first; entries may be out of date."""
 
 
 def new_state(codes: Any, ends: npt.NDArray[np.int64], tokens: npt.ArrayLike, lengths: Any, least: int) -> State:
-    """A state of words with ``tokens`` (numbers of the known strings), ``lengths`` of them each.
+    """Return a state of words given by ``tokens`` (numbers of known strings) and their ``lengths``, with weights 0.
 
-    ``codes`` are the characters of the known strings behind one another, ``ends`` where each ends.
+    ``codes`` are the code points of the known strings, concatenated, ``ends`` the end of each. Set ``weights`` and the
+    ranks, then call ``fill``.
     """
     last = np.cumsum(lengths)
     size = int(last[-1]) + 1 if len(last) else 1
-    positions = np.zeros((size, 8), np.int32)  # 32 bytes, so that no position lies across two cache lines
+    positions = np.zeros((size, 8), np.int32)  # 32 bytes, so that no position crosses a cache line
     positions[1:, TOKEN] = tokens
     positions[1:, LEFT] = np.arange(size - 1)
     positions[1 + last - lengths, LEFT] = 0
     positions[1:, RIGHT] = np.arange(2, size + 1)
     positions[last, RIGHT] = 0
     positions[1:, WORD] = np.repeat(np.arange(len(last)), lengths)
-    # Every join makes at most two strings and takes a position away; memory that is never used is never taken.
+    # Every merge makes at most two strings and frees a position; memory that is never touched is never allocated.
     most = 1 + len(ends) + 5 * size
     state = State(
         positions,
@@ -88,16 +89,16 @@ def _enter_strings(state: State, codes: npt.NDArray[np.uint32], ends: npt.NDArra
     for i in range(len(ends)):
         value, power = np.int64(0), np.int64(1)
         for at in range(begin, ends[i]):
-            value = value * FACTOR + _scattered(codes[at])
+            value = value * FACTOR + _mixed(codes[at])
             power *= FACTOR
         begin = ends[i]
         state.strings[i + 1, HASH], state.strings[i + 1, POWER] = value, power
-        _keep(state, i + 1)
+        _insert(state, i + 1)
 
 
 @compiled
-def _scattered(code: Any) -> Any:
-    """A character's own 64 bits (the finalizer of splitmix64, Steele et al. 2014)."""
+def _mixed(code: Any) -> Any:
+    """Return 64 mixed bits of a code point (the finalizer of splitmix64, Steele et al. 2014)."""
     bits = np.uint64(code) + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -106,7 +107,7 @@ def _scattered(code: Any) -> Any:
 
 @compiled
 def fill(state: State) -> None:
-    """Count all candidates, and bring every word to the state in which an encoder leaves it."""
+    """Count all candidates, and apply the merges that have a rank to every word as an encoder does."""
     for at in range(1, len(state.positions)):
         link(state, at)
     for at in range(1, len(state.positions)):
@@ -117,7 +118,7 @@ def fill(state: State) -> None:
 
 @compiled
 def best(state: State) -> int:
-    """The candidate that saves most (of equals the one of more places, then the older), or 0."""
+    """Return the candidate that saves most (ties: more positions ever, then the older), or 0 if none saves enough."""
     while len(state.heap):
         count, _, string = heapq.heappop(state.heap)
         now = state.strings[string, COUNT]
@@ -134,9 +135,9 @@ def best(state: State) -> int:
 def choose(
     positions: Any, strings: Any, weights: Any, risen: Any, used: Any, slots: Any, heap: Any, chosen: int
 ) -> int:
-    """Make a candidate a token, and bring the words that hold it to their new state; returns what is ``best`` then.
+    """Make a candidate a token and encode again the words that contain it; return the next ``best``.
 
-    One call for both, and the state in its parts: to hand it over as a whole takes half as long as a choice.
+    One call with the state as separate arguments: passing it as a tuple takes half as long as a choice.
     """
     state = State(positions, strings, weights, risen, used, slots, heap)
     state.used[RANKS] += 1
@@ -151,14 +152,14 @@ def choose(
 
 @compiled
 def _complete(state: State, character: int) -> None:
-    """A character becomes a token: its positions take part in candidates from now on."""
+    """Make a character a token: from now on its positions take part in candidates."""
     found = np.empty(state.strings[character, PLACES], np.int32)
     for i in range(len(found)):
         found[i] = state.strings[character, FIRST]
         unlink(state, found[i])
     state.strings[character, SPELLED] = 0
     for at in found:
-        for changed in (at, state.positions[at, LEFT]):  # of two in a row, one comes up twice
+        for changed in (at, state.positions[at, LEFT]):  # of two adjacent ones, one comes up twice
             if changed:
                 unlink(state, changed)
                 link(state, changed)
@@ -168,7 +169,7 @@ def _complete(state: State, character: int) -> None:
 
 @compiled
 def _begin(state: State, at: int) -> int:
-    """The first position of a word."""
+    """Return the first position of the word that contains ``at``."""
     while state.positions[at, LEFT]:
         at = state.positions[at, LEFT]
     return at
@@ -176,11 +177,11 @@ def _begin(state: State, at: int) -> int:
 
 @compiled
 def encode(state: State, begin: int) -> None:
-    """Join the word that begins at a position as an encoder does: the best-ranked first, leftmost of equals."""
+    """Apply merges to the word that begins at a position as an encoder does: best rank first, leftmost on a tie."""
     while True:
         least, found, at = 0, 0, begin
         while at:
-            rank = state.strings[state.positions[at, JOIN], RANK]
+            rank = state.strings[state.positions[at, CANDIDATE], RANK]
             if rank > 0 and (not found or rank < least):
                 least, found = rank, at
             at = state.positions[at, RIGHT]
@@ -191,9 +192,9 @@ def encode(state: State, begin: int) -> None:
 
 @compiled
 def merge(state: State, at: int) -> None:
-    """Join the token at a position with its right neighbour, whose position is given up."""
+    """Merge the token at a position with its right neighbour, whose position becomes unused."""
     here = state.positions[at]
-    left, gone, joined = here[LEFT], here[RIGHT], here[JOIN]
+    left, gone, joined = here[LEFT], here[RIGHT], here[CANDIDATE]
     after = state.positions[gone, RIGHT]
     unlink(state, at)
     unlink(state, gone)
@@ -210,7 +211,7 @@ def merge(state: State, at: int) -> None:
 
 @compiled
 def link(state: State, at: int) -> None:
-    """Count the candidate that begins at a position."""
+    """Count the candidate that begins at a position, and add the position to its list."""
     here = state.positions[at]
     amount, right, string = state.weights[here[WORD]], here[RIGHT], np.int64(here[TOKEN])
     spelled = state.strings[string, SPELLED]
@@ -219,9 +220,9 @@ def link(state: State, at: int) -> None:
     elif right == 0 or state.strings[state.positions[right, TOKEN], SPELLED]:
         return
     else:
-        string = _number(state, string, state.positions[right, TOKEN])
+        string = _concatenated(state, string, state.positions[right, TOKEN])
     its = state.strings[string]
-    here[JOIN], here[BEFORE], here[AFTER] = string, 0, its[FIRST]
+    here[CANDIDATE], here[BEFORE], here[AFTER] = string, 0, its[FIRST]
     if its[FIRST]:
         state.positions[its[FIRST], BEFORE] = at
     its[FIRST] = at
@@ -236,11 +237,11 @@ def link(state: State, at: int) -> None:
 
 @compiled
 def unlink(state: State, at: int) -> None:
-    """Count the candidate that begins at a position no longer."""
+    """Stop counting the candidate that begins at a position, and remove the position from its list."""
     here = state.positions[at]
-    if here[JOIN] == 0:
+    if here[CANDIDATE] == 0:
         return
-    its = state.strings[here[JOIN]]
+    its = state.strings[here[CANDIDATE]]
     its[COUNT] -= state.weights[here[WORD]] * (its[SPELLED] - 1 if its[SPELLED] else 1)
     its[PLACES] -= 1
     if here[BEFORE]:
@@ -249,12 +250,12 @@ def unlink(state: State, at: int) -> None:
         its[FIRST] = here[AFTER]
     if here[AFTER]:
         state.positions[here[AFTER], BEFORE] = here[BEFORE]
-    here[JOIN] = 0
+    here[CANDIDATE] = 0
 
 
 @compiled
-def _number(state: State, left: Any, right: Any) -> Any:
-    """The number of two strings joined, a new one if need be."""
+def _concatenated(state: State, left: Any, right: Any) -> Any:
+    """Return the number of the concatenation of two strings, entering it if it is new."""
     value = state.strings[left, HASH] * state.strings[right, POWER] + state.strings[right, HASH]
     string = np.int64(state.slots[value & (len(state.slots) - 1)])
     while string:
@@ -266,13 +267,13 @@ def _number(state: State, left: Any, right: Any) -> Any:
     state.strings[string, HASH] = value
     state.strings[string, POWER] = state.strings[left, POWER] * state.strings[right, POWER]
     state.strings[string, PART], state.strings[string, OTHER_PART] = left, right
-    _keep(state, string)
+    _insert(state, string)
     return string
 
 
 @compiled
-def _keep(state: State, string: int) -> None:
-    """Make a string known by its hash."""
+def _insert(state: State, string: int) -> None:
+    """Insert a string into the hash table."""
     slot = state.strings[string, HASH] & (len(state.slots) - 1)
     state.strings[string, NEXT] = state.slots[slot]
     state.slots[slot] = string
@@ -280,7 +281,7 @@ def _keep(state: State, string: int) -> None:
 
 @compiled
 def push_risen(state: State) -> None:
-    """Enter the candidates whose counts have risen into the heap."""
+    """Push the candidates whose counts have risen onto the heap."""
     for string in state.risen[: state.used[WAITING]]:
         its = state.strings[string]
         its[WAITS] = 0
