@@ -20,7 +20,7 @@ from typing import Any
 
 from nemo_adapt import __version__
 from nemo_adapt.errors import UserError
-from nemo_adapt.locks import alone
+from nemo_adapt.locks import folder_lock
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -196,7 +196,7 @@ def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> flo
     If another process is building the same folder: with ``waits``, wait and use its result; else raise ``UserError``.
     """
     began = time.monotonic()
-    with alone(stage.out, stage.fenced, waits):
+    with folder_lock(stage.out, stage.fenced, waits):
         if waits and stage.finished:
             return time.monotonic() - began
         build(stage.prepare())

@@ -15,7 +15,7 @@ from pathlib import Path
 from nemo_adapt import __version__, cuda_environment, manual, pipeline, ranks, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.output import outlive_readers
+from nemo_adapt.output import ignore_closed_pipes
 from nemo_adapt.run_folder import RunFolder
 
 USAGE = """\
@@ -61,7 +61,7 @@ recipe=NAME is one of those listed, or the path of a YAML file:
 """
 
 
-BESIDE = {
+OTHER_COMMANDS = {
     "cancel": "nemo_adapt.launch.cancel",
     "compare": "nemo_adapt.evaluate.command",
     "doctor": "nemo_adapt.doctor",
@@ -78,7 +78,7 @@ BESIDE = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are not stages of a run -> the module whose ``main(words)`` runs each."""
-NO_PLACE = (
+PATH_ERRORS = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
 )
@@ -89,7 +89,7 @@ INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"
 
 def main() -> None:
     """Entry point: exit with 0 when done; print one line for a user's mistake and exit with 2."""
-    outlive_readers()
+    ignore_closed_pipes()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -109,9 +109,9 @@ def main() -> None:
             command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
-            ranks.report(error)  # all ranks may have the same error: the process that started them prints it once
+            ranks.write_error_file(error)  # all ranks may have the same error: the launching process prints it once
         else:
-            ranks.tell(error)
+            ranks.print_user_error(error)
         raise SystemExit(ranks.USER_ERROR) from None
     except KeyboardInterrupt:
         print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
@@ -128,7 +128,7 @@ def file_errors_explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in NO_PLACE and error.filename:
+        if error.errno in PATH_ERRORS and error.filename:
             raise UserError(f"{error.filename}: {error.strerror}; give another path, or mend this one") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -146,20 +146,20 @@ def command(name: str, words: list[str]) -> None:
         keeps = signal.SIG_BLOCK if words[0] == "train" else signal.SIG_UNBLOCK
         signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-        ranks.hear_parents_end(signal.SIGTERM)  # an orphan would keep memory that the next start needs
+        ranks.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
         config = recipes.read(Path(words[1]))
         cuda_environment.set_up(config.parallel)
         pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
-        of = name if name in BESIDE else pipeline.stage_named(name, ["recipes", *BESIDE])
-        print(manual.page(of, BESIDE.get(name, "")), end="")
+        of = name if name in OTHER_COMMANDS else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
+        print(manual.page(of, OTHER_COMMANDS.get(name, "")), end="")
         return
-    if module := (BESIDE | INTERNAL).get(name):
+    if module := (OTHER_COMMANDS | INTERNAL).get(name):
         importlib.import_module(module).main(words)
         return
     ranks.adopt_slurm()
-    stage = pipeline.stage_named(name, ["recipes", *BESIDE])
+    stage = pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
     config = recipes.of_words(words)
     if ranks.already_started():
         cuda_environment.set_up(config.parallel)

@@ -32,12 +32,12 @@ def settings(parallel: ParallelConfig, environment: Mapping[str, str]) -> dict[s
     found = {}
     if not any(name in environment for name in ALLOCATOR):
         found = dict.fromkeys(ALLOCATOR, "expandable_segments:True")
-    if parallel.tp * parallel.cp > 1 and QUEUES not in environment and _generation() < BLACKWELL:
+    if parallel.tp * parallel.cp > 1 and QUEUES not in environment and _compute_capability() < BLACKWELL:
         found[QUEUES] = "1"
     return found
 
 
-def _generation() -> float:
+def _compute_capability() -> float:
     """Return the oldest GPU's compute capability, such as 9.0; infinity without GPUs, 0 where it is unknown.
 
     This asks ``nvidia-smi``, because CUDA, once initialized, may have read the variables already.

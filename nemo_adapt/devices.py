@@ -162,17 +162,17 @@ def start_ranks() -> None:
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         try:
-            meet(**meeting)
+            init_process_group(**meeting)
         except dist.DistBackendError as error:
             gpus.check_distinct(str(error))
             raise
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    meet(**meeting)
+    init_process_group(**meeting)
     atexit.register(_leave_ranks)
 
 
-def meet(**meeting: Any) -> None:
+def init_process_group(**meeting: Any) -> None:
     """Create the process group of all ranks.
 
     As in Megatron-LM, an NCCL group is created without a device id: in a group with one, each send waits for the one
@@ -202,7 +202,7 @@ def prepare_megatron() -> None:
     warnings.filterwarnings("ignore", module="megatron")
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
     if not on_gpu():
-        _stand_in_for_cuda()
+        _replace_cuda_functions()
         _use_cpu_generator(megatron_random)
         _accept_cpu_types()
 
@@ -231,7 +231,7 @@ class _TorchWithoutCuda:
         return make
 
 
-def _stand_in_for_cuda() -> None:
+def _replace_cuda_functions() -> None:
     """Replace the functions of torch with which Megatron queries the current device and creates tensors on it."""
     cpu = torch.device("cpu")
     answers = {

@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     if wanted == "-":
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    for name, lines in told(found):
+    for name, lines in report_lines(found):
         for number, line in enumerate(lines):
             say(f"{name if not number else '':<15}{line}")
     if wanted:
@@ -76,7 +76,7 @@ def main(words: list[str]) -> None:
 def report() -> dict[str, Any]:
     """Return all facts about this machine as plain values; ``None`` for what is missing."""
     try:
-        torch_facts = _of_torch()
+        torch_facts = _torch_facts()
     except Exception as error:  # a broken installation is itself a finding
         torch_facts = {"error": f"{type(error).__name__}: {error}"}
     asked = {name: _ask(*command) for name, command in COMMANDS.items()}
@@ -101,7 +101,7 @@ def report() -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def report_lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield the report for printing: a heading, and the lines beside it."""
     yield "nemo-adapt", [f"{found['nemo_adapt']}, Python {found['python']}, {found['system']}"]
     for kind, versions in found["packages"].items():
@@ -132,7 +132,7 @@ def _devices(found: dict[str, Any]) -> list[str]:
     return [*lines, *([versions] if versions else [])]
 
 
-def _of_torch() -> dict[str, Any]:
+def _torch_facts() -> dict[str, Any]:
     """Return the facts that need torch: devices, backends, and which implementation is used for what."""
     from nemo_adapt import devices
 

@@ -22,7 +22,7 @@ from nemo_adapt.printed import print_table
 from nemo_adapt.progress import say
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 
-NO_NAMES = {"tokenizer", "export"}
+NAMED_BY_PARENT = {"tokenizer", "export"}
 """Folders of a run that are labelled with the name of their parent folder."""
 COLUMNS = {
     "tokens_per_word": "tokens/word",
@@ -79,7 +79,7 @@ def labels(paths: Sequence[Path]) -> list[str]:
     names = []
     for path in paths:
         folder = path.resolve().parent if path.is_file() else path.resolve()
-        names.append((folder.parent if folder.name in NO_NAMES else folder).name)
+        names.append((folder.parent if folder.name in NAMED_BY_PARENT else folder).name)
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 

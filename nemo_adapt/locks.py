@@ -12,12 +12,12 @@ from typing import Any, TextIO
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
 
-LOOK_SECONDS = 0.5
+RETRY_SECONDS = 0.5
 """Seconds between attempts to take a lock that another process holds."""
 
 
 @contextlib.contextmanager
-def alone(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None]:
+def folder_lock(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None]:
     """Context: hold the lock of the folder ``out``; if another process has it, wait (``waits``) or raise ``UserError``.
 
     The lock ends with the process that holds it, however that ends. File systems without locks are not protected. If
@@ -28,13 +28,13 @@ def alone(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None
     path = out.with_name(f".{out.name}.lock")
     if fenced and is_earlier(_holder(path) or {}, this_start()):
         path.unlink(missing_ok=True)
-    while (held := _taken(path)) is None:
+    while (held := _try_lock(path)) is None:
         holder = _holder(path)
         if holder is None:  # released in the meantime
             continue
         if not (waits or is_earlier(holder, this_start())):
             raise UserError(f"{out} is being made by another process: wait until it has ended, or name another")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(RETRY_SECONDS)
     with held:
         held.truncate(0)
         held.write(json.dumps(this_start()))
@@ -46,7 +46,7 @@ def alone(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None
                 path.unlink(missing_ok=True)
 
 
-def _taken(path: Path) -> TextIO | None:
+def _try_lock(path: Path) -> TextIO | None:
     """Return the lock file, open and locked by us; ``None`` while another process holds it."""
     held = path.open("a+", encoding="utf-8")
     try:

@@ -29,14 +29,14 @@ A recipe holds the keys of all stages; those of the others are on their own page
 def page(command: str, module: str = "") -> str:
     """Return the help of ``command``; ``module`` runs it, if it is not a stage of a run."""
     sections = {field.name: field.type for field in dataclasses.fields(Config)}
-    parts = [_first_words(module) if module else STAGE.format(command)]
+    parts = [_module_docstring(module) if module else STAGE.format(command)]
     for section in SECTIONS.get(command, (command,)):
         if section in sections:
             parts.append("\n".join(_keys(sections[section], section)))
     return "\n\n".join(parts) + "\n"
 
 
-def _first_words(module: str) -> str:
+def _module_docstring(module: str) -> str:
     """Return a module's docstring without importing the module, which may take seconds."""
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
@@ -45,7 +45,7 @@ def _first_words(module: str) -> str:
 
 def _keys(section: Any, prefix: str) -> Iterator[str]:
     """Yield the keys of a dataclass, each with its default and its docstring."""
-    said = _said(section)
+    said = _field_docstrings(section)
     for field in dataclasses.fields(section):
         key = f"{prefix}.{field.name}"
         inner = next((kind for kind in (field.type, *get_args(field.type)) if dataclasses.is_dataclass(kind)), None)
@@ -60,7 +60,7 @@ def _keys(section: Any, prefix: str) -> Iterator[str]:
             yield from _keys(inner, key)
 
 
-def _said(section: Any) -> dict[str, str]:
+def _field_docstrings(section: Any) -> dict[str, str]:
     """Return the docstring of each field: the bare string after it."""
     body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
     assert isinstance(body, ast.ClassDef)

@@ -28,13 +28,13 @@ class Pipe(io.FileIO):
             return super().write(data)
 
 
-def outlive_readers() -> None:
+def ignore_closed_pipes() -> None:
     """Make ``sys.stdout`` and ``sys.stderr``, where they are pipes, work on after their reader has gone."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and _is_pipe(stream, number):
             stream.flush()
-            setattr(sys, name, _outliving(stream, number))
+            setattr(sys, name, _ignoring_closed_pipe(stream, number))
 
 
 def is_read() -> bool:
@@ -51,7 +51,7 @@ def _is_pipe(stream: TextIO, number: int) -> bool:
     return False
 
 
-def _outliving(stream: io.TextIOWrapper, number: int) -> io.TextIOWrapper:
+def _ignoring_closed_pipe(stream: io.TextIOWrapper, number: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(Pipe(number, "wb", closefd=False)),
         encoding=stream.encoding,

@@ -25,9 +25,9 @@ MORE_TO_DO = 85
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 """Signals that ask a training to save and exit: Slurm sends USR1 before a time limit (``--signal``); Slurm and others
 send TERM to end a job. The process that started the ranks forwards them."""
-FIRST_SPEAKS, NEXT_SPEAKS = 10.0, 0.5
+FIRST_RANK_SECONDS, NEXT_RANK_SECONDS = 10.0, 0.5
 """Seconds that the other ranks wait for rank 0 to print an error that all may have, and additional seconds per rank."""
-MOST_SAID = 500
+SUMMARY_CHARS = 500
 """Most characters of an unexpected error in its one-line summary."""
 terminated = False
 """Whether TERM arrived while signals were only recorded: it is not sent again to a rank that fails later."""
@@ -79,27 +79,27 @@ def launch(count: int, arguments: list[str]) -> None:
         monitor_interval=0.2,
         signals_to_handle="SIGHUP,SIGQUIT",  # not TERM and INT, on which it would kill the ranks: we forward them
     )
-    with _forwarding() as handed:
+    with _forwarding() as forwarded:
         try:
             elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
         except ChildFailedError as error:
-            _end_like(list(error.failures.values()), handed)
-    if handed:  # the ranks finished nevertheless; the next stage must not start
-        _end_asked()
+            _exit_like(list(error.failures.values()), forwarded)
+    if forwarded:  # the ranks finished nevertheless; the next stage must not start
+        _exit_asked()
 
 
-def _end_like(failures: list[Any], handed: Collection[int] = ()) -> NoReturn:
+def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn:
     """Exit like the failed ranks: raise the ``UserError`` that one reported, or ``SystemExit`` with its code. A rank
-    killed by a signal that was forwarded (``handed``) had no handler for it yet, so it has lost nothing."""
+    killed by a signal in ``forwarded`` had no handler for it yet, so it has lost nothing."""
     for failure in failures:  # a rank that has reported its error may still crash in a thread while it exits
         if Path(failure.error_file).is_file():
             raise UserError(failure.message) from None
     # A rank exits with MORE_TO_DO once all have saved; the launcher then terminates those that are still exiting.
-    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in handed}
-    if codes and codes <= {MORE_TO_DO, *(-number for number in handed)}:
+    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in forwarded}
+    if codes and codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
         if MORE_TO_DO in codes:  # that rank has printed it
             raise SystemExit(MORE_TO_DO) from None
-        _end_asked()
+        _exit_asked()
     for failure in failures:
         if failure.exitcode < 0:
             print(
@@ -110,7 +110,7 @@ def _end_like(failures: list[Any], handed: Collection[int] = ()) -> NoReturn:
     raise SystemExit(1) from None
 
 
-def _end_asked() -> NoReturn:
+def _exit_asked() -> NoReturn:
     """Exit with ``MORE_TO_DO`` after a signal that no training could save at."""
     print("asked to stop; run the same command to go on", flush=True)
     raise SystemExit(MORE_TO_DO) from None
@@ -128,13 +128,13 @@ def _forwarding() -> Iterator[Collection[int]]:
     """
     import psutil  # type: ignore[import-untyped]
 
-    handed: set[int] = set()
+    forwarded: set[int] = set()
     interrupted = False
     over = threading.Event()
 
-    def hand_on(number: int, frame: Any) -> None:
+    def forward(number: int, frame: Any) -> None:
         nonlocal interrupted
-        heard = False
+        delivered = False
         if number == signal.SIGINT:
             if interrupted:
                 raise KeyboardInterrupt
@@ -143,20 +143,20 @@ def _forwarding() -> Iterator[Collection[int]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "nemo_adapt" in child.cmdline():
                     child.send_signal(number)
-                    heard = True
-        if not heard:
+                    delivered = True
+        if not delivered:
             raise SystemExit(MORE_TO_DO)
-        handed.add(number)
+        forwarded.add(number)
 
-    def hear() -> None:
+    def receive() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         over.wait()
 
-    before = {number: signal.signal(number, hand_on) for number in (*STOP_SIGNALS, signal.SIGINT)}
-    threading.Thread(target=hear, daemon=True).start()
+    before = {number: signal.signal(number, forward) for number in (*STOP_SIGNALS, signal.SIGINT)}
+    threading.Thread(target=receive, daemon=True).start()
     try:
-        with deaf_children():
-            yield handed
+        with stop_signals_blocked():
+            yield forwarded
     finally:
         over.set()
         for number, handler in before.items():
@@ -164,7 +164,7 @@ def _forwarding() -> Iterator[Collection[int]]:
 
 
 @contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
+def stop_signals_blocked() -> Iterator[None]:
     """Context: processes start with the signals in ``STOP_SIGNALS`` blocked.
 
     srun sends signals to all processes of a rank, including one that has not installed its handlers yet.
@@ -177,44 +177,44 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hear_parents_end(number: int) -> None:
+def signal_when_parent_ends(number: int) -> None:
     """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
-def report(error: UserError) -> None:
+def write_error_file(error: UserError) -> None:
     """In a rank that ``launch`` started: write the error's line to the file where the launcher looks for it."""
     path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
     path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
 
 
-def tell(error: UserError) -> None:
+def print_user_error(error: UserError) -> None:
     """Print the line of a user's mistake, once for all ranks that have the same; if there are several, exit.
 
     Rank 0 does so at once. Its exit makes ``torchrun``, and ``srun --kill-on-bad-exit``, terminate the others, which
     therefore wait a little; a rank that is not terminated by then is the first one with this error.
     """
-    _let_earlier_speak(USER_ERROR)
+    _wait_for_earlier_rank(USER_ERROR)
     print(f"{ERROR}{error}", file=sys.stderr, flush=True)
     if several():
-        _leave(USER_ERROR)
+        _exit_now(USER_ERROR)
 
 
 def fail(error: BaseException) -> NoReturn:
     """Exit a rank, or the only process, after an unexpected error: print its traceback and one line.
 
-    As in ``tell``, only the first rank with the error prints it. Ranks that wait keep their connections open, because
-    others may be blocked on them.
+    As in ``print_user_error``, only the first rank with the error prints it. Ranks that wait keep their connections
+    open, because others may be blocked on them.
     """
-    _let_earlier_speak(1)
+    _wait_for_earlier_rank(1)
     traceback.print_exception(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:MOST_SAID]  # the lines in between may be other errors
+    said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:SUMMARY_CHARS]  # lines in between may be other errors
     what = f"{type(error).__name__}: {said}"
     who = f"rank {os.environ['RANK']} on {platform.node()}" if several() else platform.node()
     print(f"{ERROR}{who} failed: {what} (see above)", file=sys.stderr, flush=True)
-    _leave(1)
+    _exit_now(1)
 
 
 def several() -> bool:
@@ -222,7 +222,7 @@ def several() -> bool:
     return already_started() and os.environ["WORLD_SIZE"] != "1"
 
 
-def _let_earlier_speak(code: int) -> None:
+def _wait_for_earlier_rank(code: int) -> None:
     """Give the launcher time to terminate this rank, which then exits with ``code``, because an earlier one has exited.
 
     Returns if that does not happen: this rank is then the one to print the error.
@@ -233,10 +233,10 @@ def _let_earlier_speak(code: int) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if terminated:
             os._exit(code)
-        time.sleep(FIRST_SPEAKS + NEXT_SPEAKS * min(rank, 20))
+        time.sleep(FIRST_RANK_SECONDS + NEXT_RANK_SECONDS * min(rank, 20))
 
 
-def _leave(code: int) -> NoReturn:
+def _exit_now(code: int) -> NoReturn:
     """Exit at once: exit handlers may wait for ranks that wait for this one to exit."""
     sys.stdout.flush()
     sys.stderr.flush()

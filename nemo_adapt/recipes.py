@@ -48,7 +48,7 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
     search = f"hydra.searchpath=[file://{recipes_folder()}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith(SETS)]
-        others = [_site(_opened(_quoted(word))) for word in overrides if word not in of_sets]
+        others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
         chosen = compose(path.stem, [search, *others, f'recipe="{path.stem}"'])
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
@@ -160,7 +160,7 @@ def _each(whole: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
         yield name, found
 
 
-def _opened(override: str) -> str:
+def _allow_new_key(override: str) -> str:
     """Prefix an override of a dictionary (``evaluate.texts.tr=...``) with ``++``, so that its key may be new."""
     tables = (
         *("evaluate.texts.", "evaluate.tasks.", "evaluate.shots.", "tokenizer.parallel."),
@@ -169,7 +169,7 @@ def _opened(override: str) -> str:
     return f"++{override}" if override.startswith(tables) else override
 
 
-def _site(override: str) -> str:
+def _register_site(override: str) -> str:
     """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` in Hydra's store; return the override choosing it."""
     key, _, given = override.partition("=")
     if key != SITE:

@@ -13,7 +13,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
 
-NOT_DECIDING = {
+NOT_IN_FINGERPRINT = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
     "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
     "convert": ("processes",),
@@ -148,7 +148,7 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
 def _deciding(config: Config, step: Step) -> dict[str, Any]:
     """Return the part of the configuration that determines a stage's result."""
     found = recipes.section(config, *step.decided_by)
-    for section, keys in NOT_DECIDING.items():
+    for section, keys in NOT_IN_FINGERPRINT.items():
         for key in keys if section in found else ():
             found[section].pop(key)
     for switch, keys in step.decided_where.items():

@@ -18,7 +18,7 @@ from nemo_adapt.text_files import END, RAW_LINES, Part, Seen, blocks, ignore, re
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BLANK = b" \t\r\n"
-WORTH_CUTTING = 0.25
+SPLIT_ABOVE = 0.25
 """A file larger than this fraction of one process's share is split; smaller files are not."""
 PIECES = 32
 """Parts of a split file per process's share of the bytes."""
@@ -91,7 +91,7 @@ def parts(paths: Iterable[Path], processes: int) -> list[Part]:
     share = sum(sizes.values()) / processes
     found: list[tuple[float, Part]] = []
     for path, size in sizes.items():
-        pieces = math.ceil(PIECES * size / share) if processes > 1 and size > WORTH_CUTTING * share else 1
+        pieces = math.ceil(PIECES * size / share) if processes > 1 and size > SPLIT_ABOVE * share else 1
         count = min(pieces, processes) if path.suffix in RAW_LINES else pieces
         found += [(size / count, Part(path, index, count)) for index in range(count)]
     return [part for _, part in sorted(found, key=lambda entry: -entry[0])]

@@ -57,7 +57,7 @@ def read(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
     ``field`` is the JSON field or Parquet column. Raises ``UserError`` for a damaged or missing file; for a line that
     is not UTF-8 or has no ``field``, with its number.
     """
-    for _, document in _placed(part, field, seen):
+    for _, document in _numbered_documents(part, field, seen):
         yield document
 
 
@@ -68,7 +68,7 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
     times faster than ``read`` for plain text. Raises ``UserError`` as ``read`` does.
     """
     if part.path.suffix != ".txt":
-        for _, block in groupby(_placed(part, field, seen), itemgetter(0)):
+        for _, block in groupby(_numbered_documents(part, field, seen), itemgetter(0)):
             yield b"".join(document.encode() + END for _, document in block)
         return
     with _readable(part.path), part.path.open("rb") as file:
@@ -87,17 +87,17 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
             seen(len(raw))
 
 
-Placed = Iterator[tuple[int, str]]
+NumberedDocuments = Iterator[tuple[int, str]]
 """Pairs of a block number and a document."""
 
 
-def _placed(part: Part, field: str, seen: Seen) -> Placed:
+def _numbered_documents(part: Part, field: str, seen: Seen) -> NumberedDocuments:
     reader = _parquet if part.path.suffix == ".parquet" else _lines
     with _readable(part.path):
         yield from reader(part, field, seen)
 
 
-def _lines(part: Part, field: str, seen: Seen) -> Placed:
+def _lines(part: Part, field: str, seen: Seen) -> NumberedDocuments:
     path, number = part.path, 0
     first = 1 if path.suffix in RAW_LINES or not _range(part)[0] else 0
     raw_lines = RAW_LINES.get(path.suffix, _plain)
@@ -154,11 +154,11 @@ def _record(raw: bytes, field: str) -> str:
     return document.strip()
 
 
-Numbered = Iterator[tuple[int, int, bytes]]
+NumberedLines = Iterator[tuple[int, int, bytes]]
 """Triples of a line number, a block number and the line."""
 
 
-def _plain(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
+def _plain(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
     """Yield the lines that begin in the part's range of bytes, numbered from the first of them."""
     position, end = _seek(file, part)
     reported = position
@@ -200,18 +200,18 @@ def _before(part: Part) -> int:
         return 1 + sum(block.count(b"\n") for block in blocks)
 
 
-def _gzip(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    return _dealt(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, seen)
+def _gzip(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+    return _lines_of_part(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, seen)
 
 
-def _zstd(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    return _dealt(_zstd_lines(file), file, part, seen)
+def _zstd(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+    return _lines_of_part(_zstd_lines(file), file, part, seen)
 
 
-RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], Numbered]] = {".gz": _gzip, ".zst": _zstd}
+RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], NumberedLines]] = {".gz": _gzip, ".zst": _zstd}
 
 
-def _dealt(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> Numbered:
+def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
     """Yield the groups of lines that belong to the part: those at whose start the reading position is in its range.
 
     That position, in compressed bytes, is the same each time the file is read, so every group belongs to one part.
@@ -263,7 +263,7 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
         raise Damaged("a zstd file")
 
 
-def _parquet(part: Part, field: str, seen: Seen) -> Placed:
+def _parquet(part: Part, field: str, seen: Seen) -> NumberedDocuments:
     import pyarrow
     import pyarrow.parquet
 

@@ -115,10 +115,10 @@ def test_an_interrupted_export_goes_on(model, tmp_path, monkeypatch):
 
 
 def test_only_one_process_makes_a_folder(tmp_path):
-    again = locks.alone(tmp_path / "out")
-    with locks.alone(tmp_path / "out"), pytest.raises(UserError, match="is being made by another process"), again:
+    again = locks.folder_lock(tmp_path / "out")
+    with locks.folder_lock(tmp_path / "out"), pytest.raises(UserError, match="is being made by another process"), again:
         pass
-    with locks.alone(tmp_path / "out"):
+    with locks.folder_lock(tmp_path / "out"):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -26,7 +26,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def table(found):
-    return {name: "\n".join(lines) for name, lines in doctor.told(found)}
+    return {name: "\n".join(lines) for name, lines in doctor.report_lines(found)}
 
 
 def test_a_bare_machine(programs, monkeypatch):
