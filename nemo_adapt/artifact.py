@@ -138,7 +138,7 @@ class Stage:
         if not self.resumable:
             if self.out.exists() and not (self.out / MANIFEST).is_file():
                 raise UserError(
-                    f"{self.out} exists and is no result of nemo-adapt: name another folder, or move it away"
+                    f"{self.out} exists and is not a result of nemo-adapt: choose another folder, or move it away"
                 )
             left = place / STARTED
             same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint

@@ -129,7 +129,7 @@ def file_errors_explained() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in PATH_ERRORS and error.filename:
-            raise UserError(f"{error.filename}: {error.strerror}; give another path, or mend this one") from None
+            raise UserError(f"{error.filename}: {error.strerror}; give another path, or fix this one") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" (at {error.filename})" if error.filename else ""

@@ -107,7 +107,7 @@ def report_lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for kind, versions in found["packages"].items():
         there = [f"{name} {version}" for name, version in versions.items() if version]
         missing = [name for name, version in versions.items() if not version]
-        yield kind, [*_wrapped(there), *(f"not there: {line}" for line in _wrapped(missing))]
+        yield kind, [*_wrapped(there), *(f"missing: {line}" for line in _wrapped(missing))]
     broken = f"torch cannot be used: {found['torch'].get('error')}"
     yield "uses", [f"{what}: {how}" for what, how in found["uses"].items()] or [broken]
     yield "devices", _devices(found)
@@ -150,7 +150,7 @@ def _torch_facts() -> dict[str, Any]:
         "optimizer": f"{kernels} fused Adam" if kernels else f"torch's fused AdamW ({none})",
         "clipping": f"{kernels} kernels" if kernels else f"torch, in place ({none})",
         "context parallelism": f"keys and values {'go around' if engine else 'are gathered'}",
-        "ranks meet by": facts["backend"] + (f" (also there: {', '.join(others)})" if others else ""),
+        "ranks meet by": facts["backend"] + (f" (also available: {', '.join(others)})" if others else ""),
         "fastText vectors": "gensim" if importlib.util.find_spec("gensim") else "cannot be trained (no gensim)",
     }
     return facts

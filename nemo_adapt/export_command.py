@@ -68,18 +68,18 @@ def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
     held = opened.sizes.get(EMBEDDING, (rows,))[0]
     if size > min(rows, held):
         raise UserError(
-            f"{tokenizer} has {size:,} tokens, and of the {held:,} rows of {opened.folder} {min(rows, held):,} would "
-            "be exported: give the tokenizer that the model was trained with, and its token_map.json"
+            f"{tokenizer} has {size:,} tokens, but only {min(rows, held):,} rows of {opened.folder} (which has "
+            f"{held:,}) would be exported: give the tokenizer that the model was trained with, and its token_map.json"
         )
 
 
 def rows_left_behind(opened: Checkpoint, rows: int) -> str:
-    """Return a warning if the table has more than ``rows`` rows and the first of those is not zero, as our padding is;
-    else an empty string."""
+    """Return a warning if the table has more than ``rows`` rows and the first extra row is not zero, as our padding
+    is; else an empty string."""
     held = opened.sizes.get(EMBEDDING, (rows,))[0]
     if held <= rows or not opened.rows(EMBEDDING, rows, rows + 1).count_nonzero():
         return ""
     return (
-        f"{opened.folder}: its tables have {held} rows, of which the tokenizer needs {rows}: the others are left "
-        "behind. That is padding, if it is the tokenizer of this model"
+        f"{opened.folder}: its tables have {held} rows, but the tokenizer needs only {rows}: the others are not "
+        "exported. They are padding if this is the model's own tokenizer"
     )

@@ -205,7 +205,7 @@ def _weight_files(folder: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise UserError(f"{index} names files that are not there: {', '.join(missing)}")
+            raise UserError(f"{index} names missing files: {', '.join(missing)}")
         return [folder / name for name in names]
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -218,11 +218,11 @@ def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[st
         length = stream.read(8)
         count = struct.unpack("<Q", length)[0] if len(length) == 8 else size
         if count > size - 8:
-            raise UserError(f"{file} is cut short or no safetensors file ({size} bytes); download it again")
+            raise UserError(f"{file} is cut short or not a safetensors file ({size} bytes); download it again")
         try:
             header = json.loads(stream.read(count))
         except ValueError:
-            raise UserError(f"{file} is no safetensors file: its header cannot be read") from None
+            raise UserError(f"{file} is not a safetensors file: its header cannot be read") from None
     found = []
     for name, entry in header.items():
         if name == "__metadata__" or name.endswith(ignored):

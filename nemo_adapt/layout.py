@@ -65,10 +65,10 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
         if getattr(train, key) not in known:
             raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
     if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of 2 x parallel.cp={parallel.cp}")
+        raise UserError(f"train.seq_length={train.seq_length} is not a multiple of 2 x parallel.cp={parallel.cp}")
     if parallel.sequence and train.seq_length % (parallel.cp * parallel.tp):
         both = f"parallel.cp={parallel.cp} x " if parallel.cp > 1 else ""
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of {both}parallel.tp={parallel.tp}")
+        raise UserError(f"train.seq_length={train.seq_length} is not a multiple of {both}parallel.tp={parallel.tp}")
     check_batch(train, parallel.dp)
     micro_batches = train.global_batch // (train.micro_batch * parallel.dp)
     if parallel.virtual > 1 and micro_batches % parallel.pp:
@@ -82,6 +82,6 @@ def check_batch(train: TrainConfig, dp_size: int) -> None:
     """Raise ``UserError`` unless the global batch divides into micro batches on ``dp_size`` data-parallel ranks."""
     if train.global_batch % (train.micro_batch * dp_size):
         raise UserError(
-            f"train.global_batch={train.global_batch} is no multiple of train.micro_batch={train.micro_batch} x "
+            f"train.global_batch={train.global_batch} is not a multiple of train.micro_batch={train.micro_batch} x "
             f"{dp_size} data-parallel ranks"
         )

@@ -33,7 +33,9 @@ def folder_lock(out: Path, fenced: bool = False, waits: bool = False) -> Iterato
         if holder is None:  # released in the meantime
             continue
         if not (waits or is_earlier(holder, this_start())):
-            raise UserError(f"{out} is being made by another process: wait until it has ended, or name another")
+            raise UserError(
+                f"{out} is being made by another process: wait until that has ended, or choose another folder"
+            )
         time.sleep(RETRY_SECONDS)
     with held:
         held.truncate(0)

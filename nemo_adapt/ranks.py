@@ -103,8 +103,8 @@ def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn
     for failure in failures:
         if failure.exitcode < 0:
             print(
-                f"{ERROR}rank {failure.local_rank} was ended by {failure.signal_name()}; the same command "
-                "goes on from what is finished",
+                f"{ERROR}rank {failure.local_rank} was killed by {failure.signal_name()}; run the same command to "
+                "go on from what is finished",
                 file=sys.stderr,
             )
     raise SystemExit(1) from None

@@ -14,7 +14,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.recipe_files import names
 from nemo_adapt.registry import nearest
 
-LIST, TABLE = "a list is wanted: {key}=[...]", "names with values are wanted: {key}.NAME=..."
+LIST, TABLE = "expected a list: {key}=[...]", "expected names with values: {key}.NAME=..."
 PLAINER = {
     "is not a ListConfig": LIST,
     "Cannot assign": TABLE,
@@ -36,7 +36,7 @@ def explained() -> Iterator[None]:
             raise
         raise UserError(f"{error}: entries of a list are numbered from 0, as in train.phases.0.steps=5") from None
     except RecursionError:
-        raise UserError("a recipe builds on itself: look at its defaults, and at theirs") from None
+        raise UserError("a recipe includes itself: check its defaults, and theirs") from None
 
 
 def explain(error: Exception, schema: type = Config) -> str:

@@ -37,6 +37,6 @@ def check_file(path: Path) -> None:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'this is no YAML'}") from None
+        raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
     if not isinstance(found, DictConfig) or "defaults" not in found:
-        raise UserError(f"{path} does not say what it builds on: let it begin with the line  defaults: [blank, _self_]")
+        raise UserError(f"{path} has no defaults: begin it with the line  defaults: [blank, _self_]")

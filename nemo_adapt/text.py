@@ -145,7 +145,7 @@ def _no_file(pattern: str) -> str:
     if path.is_dir():
         return f"{pattern} is a folder; give files or a glob, as {path / '*.txt'}"
     if path.is_symlink():
-        return f"{pattern} is a link that leads nowhere; mend it or give another file"
+        return f"{pattern} is a broken link; fix it or give another file"
     return f"no file matches {pattern!r}"
 
 

@@ -150,7 +150,7 @@ def _record(raw: bytes, field: str) -> str:
             f'is not a JSON object with a "{field}" field that is a string (data.text_field names the field)'
         )
     if "\\u" in line and document.encode(errors="ignore").decode() != document:
-        raise _Unreadable("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; take it out")
+        raise _Unreadable("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it")
     return document.strip()
 
 

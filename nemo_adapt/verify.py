@@ -71,11 +71,11 @@ def main(words: list[str]) -> None:
     first, second = places
     config = recipes.parse(VerifyConfig, [word for word in words if "=" in word])
     if not 0 <= config.tolerance < math.inf:  # also rejects NaN
-        raise UserError(f"verify: tolerance={config.tolerance} is no number of 0 or above; give the largest difference")
+        raise UserError(f"verify: tolerance={config.tolerance} must be a number of at least 0")
     kinds = [is_checkpoint(place) for place in (first, second)]
     # What cannot be compared is reported before anything large is read.
     if config.text and any(kinds):
-        raise UserError("verify: logits are compared of Hugging Face folders; export the checkpoint first")
+        raise UserError("verify: logits can only be compared for Hugging Face folders; export the checkpoint first")
     ids = _ids(first, second, config) if config.text else []
     for place in (place for place, checkpoint in zip((first, second), kinds, strict=True) if checkpoint):
         if (chosen := checkpoint_in(place)) != place:
@@ -116,7 +116,9 @@ def is_checkpoint(place: Path) -> bool:
         return False
     if (place / TRACKER).is_file() or complete(place):
         return True
-    raise UserError(f"{place} is no Hugging Face folder (no config.json) and no Megatron checkpoint (no {METADATA})")
+    raise UserError(
+        f"{place} is neither a Hugging Face folder (no config.json) nor a Megatron checkpoint (no {METADATA})"
+    )
 
 
 Tensors = dict[str, tuple[tuple[int, ...], torch.dtype, Read]]

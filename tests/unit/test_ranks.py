@@ -92,7 +92,7 @@ def test_exit_codes(codes, handed, expected, capsys):
     assert ended.value.code == expected
     is_said = expected == 1 and any(code < 0 for code in codes)
     said = capsys.readouterr()
-    assert ("rank 1 was ended by SIGKILL" in said.err) == is_said
+    assert ("rank 1 was killed by SIGKILL" in said.err) == is_said
     assert ("asked to stop" in said.out) == (expected == 85 and 85 not in codes), "a rank that has saved says it"
 
 
