@@ -1,7 +1,7 @@
-"""What a stage leaves behind: a folder that is either finished, with a manifest, or not taken for finished.
+"""The result folder of a stage. It counts as finished only once it has a manifest.
 
-A stage builds in ``NAME.partial``; the folder is renamed to ``NAME`` at the end, after ``manifest.json`` was written.
-A resumable stage (training) builds in place: its folder counts as unfinished until the manifest is there.
+A stage builds in ``NAME.partial``, which is renamed to ``NAME`` at the end, after ``manifest.json`` is written.
+A resumable stage (training) builds in place: its folder counts as unfinished until the manifest exists.
 """
 
 import contextlib
@@ -20,26 +20,26 @@ from typing import Any
 
 from nemo_adapt import __version__
 from nemo_adapt.errors import UserError
-from nemo_adapt.locks import alone
+from nemo_adapt.locks import folder_lock
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 WHOLE_FILE_BYTES = 64 << 20
-"""Files up to this size are hashed whole; larger ones by their size and evenly spaced samples."""
+"""Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
 MOST_NAMED = 3
-"""Changes that are named in one line."""
+"""Most changes that are listed in one line."""
 RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
 
 Inputs = Mapping[str, list[Path]]
-"""What a stage reads: a name -> files or folders."""
+"""Inputs of a stage: name -> files or folders."""
 HashOf = Callable[[Path], str]
-"""``input_hash``, or one that remembers what it has looked at."""
+"""``input_hash``, or a version of it that caches its results."""
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of its size and 64 samples of 64 KiB where it is larger than 64 MiB."""
+    """Return the SHA-256 of a file's size and contents; above 64 MiB, of its size and 64 samples of 64 KiB."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
@@ -53,7 +53,7 @@ def file_hash(path: Path) -> str:
 
 
 def input_hash(path: Path) -> str:
-    """Hash of a file, of a finished stage folder (its fingerprint), or of all files of any other folder."""
+    """Return the hash of a file, of a finished stage folder (its fingerprint), or of all files of any other folder."""
     if path.is_file():
         return file_hash(path)
     if (path / MANIFEST).is_file():
@@ -65,7 +65,7 @@ def input_hash(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished folder, or an empty dictionary."""
+    """Return the manifest of a folder, empty if it has none; raise ``UserError`` if the manifest is damaged."""
     try:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -75,18 +75,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
-    """One hash over everything that decides a stage's result."""
+    """Return one hash over everything that determines a stage's result."""
     content = json.dumps([stage, config, hashes], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Stage:
-    """One stage about to run: knows what it reads, where it writes, and whether that was done already.
+    """One stage about to run: its inputs, its result folder, and whether the result exists already.
 
-    ``config`` is the part of the resolved configuration that decides the result; ``inputs`` are hashed at once. What a
-    resumable stage has done stays good when settings in ``grows`` change. A stage that ``keeps`` goes on in its
-    workplace with what an interrupted one left, unless inputs or settings have changed. A ``fenced`` one writes nothing
-    more once a later start of its Slurm job has taken the folder.
+    ``config`` is the part of the resolved configuration that determines the result; the constructor hashes ``inputs``.
+    A resumable stage may continue although settings and inputs whose keys begin with one of ``grows`` have changed. A
+    stage that ``keeps`` continues from the files of an interrupted run, unless inputs or settings have changed. A
+    ``fenced`` stage stops writing once a later start of its Slurm job has taken over its folder.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class Stage:
 
     @property
     def change(self) -> str:
-        """Why the stage is not finished: the settings and files that are others than those of the result in ``out``.
-        Empty where it is finished."""
+        """Why the stage is not finished: the settings and files that differ from those of the result in ``out``, or
+        that ``out`` has no result. Empty if it is finished."""
         before = read_manifest(self.out)
         if before.get("fingerprint") == self.fingerprint:
             return ""
@@ -129,16 +129,16 @@ class Stage:
         return self.out if self.resumable else self.out.with_name(self.out.name + ".partial")
 
     def prepare(self) -> Path:
-        """Make the workplace: empty, or as an interrupted training left it. Returns it.
+        """Create the workplace and return it: empty, or with the files of an interrupted run.
 
-        Raises ``UserError`` when a resumable folder was started with another configuration or other inputs, and when
-        something that is not ours stands where the result belongs.
+        Raises ``UserError`` when a resumable folder was started with other settings or inputs, and when ``out`` exists
+        without a manifest, so that it is not a result of ours.
         """
         place = self.workplace
         if not self.resumable:
             if self.out.exists() and not (self.out / MANIFEST).is_file():
                 raise UserError(
-                    f"{self.out} exists and is no result of nemo-adapt: name another folder, or move it away"
+                    f"{self.out} exists and is not a result of nemo-adapt: choose another folder, or move it away"
                 )
             left = place / STARTED
             same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint
@@ -155,7 +155,7 @@ class Stage:
             before = json.loads(started.read_text(encoding="utf-8"))
             changed = [name for name in _changed(before["config"], self.config) if not name.startswith(self.grows)]
             old, new = _contents(before["inputs"]), _contents(self.hashes)
-            kept = old.keys() & new.keys() if self.grows else old.keys() | new.keys()  # more to do may need more
+            kept = old.keys() & new.keys() if self.grows else old.keys() | new.keys()  # larger: more inputs
             if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.grows)):
                 changed.append("the inputs")
             if changed:
@@ -163,12 +163,12 @@ class Stage:
                     f"{place} was made with other settings ({', '.join(changed)}): choose another run.name, or delete "
                     "the folder"
                 )
-            (place / MANIFEST).unlink(missing_ok=True)  # it has grown since it was finished
+            (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
         write_json(started, now)
         return place
 
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
-        """Write the manifest and put the folder in its place."""
+        """Write the manifest, which also gets ``facts``, and rename the workplace to ``out``."""
         place = self.workplace
         manifest = {
             "stage": self.name,
@@ -193,10 +193,10 @@ class Stage:
 def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> float:
     """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took.
 
-    ``waits``: if another process is making the same folder, it is waited for, and its result taken.
+    If another process is building the same folder: with ``waits``, wait and use its result; else raise ``UserError``.
     """
     began = time.monotonic()
-    with alone(stage.out, stage.fenced, waits):
+    with folder_lock(stage.out, stage.fenced, waits):
         if waits and stage.finished:
             return time.monotonic() - began
         build(stage.prepare())
@@ -206,13 +206,13 @@ def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> flo
 
 
 def peak_memory_mib() -> int:
-    """Largest resident memory of this process and of its ended children so far, MiB."""
+    """Return the peak resident memory, in MiB, of this process or of its largest child that has ended."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return max(resource.getrusage(kind).ru_maxrss for kind in kinds) >> 10
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what its results depend on."""
+    """Return the versions of Python, of this package and of the packages that results depend on."""
     found = {"python": platform.python_version(), "nemo_adapt": __version__}
     for name in RECORDED_VERSIONS:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -221,28 +221,28 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
+    """Write JSON atomically: a reader sees the old file or the complete new one."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=str))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the whole new one; others may be writing the same, on other
-    nodes."""
+    """Write a file atomically: a reader sees the old file or the complete new one. Processes on several nodes may write
+    the same file at once."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
-        os.fsync(stream.fileno())  # or a node that loses power keeps the name and not the text
+        os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
     temporary.replace(path)
 
 
 def _contents(hashes: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Hashes of inputs without their paths: a moved file is the same file."""
+    """Return the hashes of the inputs without their paths: a moved file is the same file."""
     return {key: list(of.values()) for key, of in hashes.items()}
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the keys whose values differ."""
+    """Return the dotted names of the keys whose values differ."""
     names = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
@@ -254,8 +254,8 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 
 
 def _changed_files(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Files and folders whose contents were not read before, or are not there any more; in another order: their
-    input's name."""
+    """Return, for each input that differs, the paths with new contents, else those with contents that are gone, else
+    (another order) the input's name."""
     names: list[str] = []
     for key in sorted({*before, *now}):
         old, new = before.get(key, {}), now.get(key, {})

@@ -1,7 +1,7 @@
-"""95% bootstrap intervals, and those of paired differences: examples drawn with replacement, for both sides the same.
+"""95% bootstrap confidence intervals of measures, and of paired differences, where both sides use the same resamples.
 
 Every measure is a function of sums over examples: bits per byte of nats and bytes, accuracy of hits and ones, BLEU of
-counted n-grams. An example is therefore a row of numbers, and a resample a sum of rows.
+n-gram counts. An example is therefore a row of numbers, and a resample is a sum of rows drawn with replacement.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,39 +11,39 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 1000
 AT_ONCE = 50
-"""Resamples in one matrix product."""
+"""Resamples per matrix product."""
 Sums = NDArray[np.float64]
 Combine = Callable[[Sums], float]
 """Sums over examples -> the measure."""
 
 
 def ratio(sums: Sums) -> float:
-    """The first sum over the second: accuracy, or a share of tokens."""
+    """Return the first sum divided by the second (accuracy, a share of tokens); 0 where the second is 0."""
     return float(sums[0] / sums[1]) if sums[1] else 0.0
 
 
 def bits(sums: Sums) -> float:
-    """Bits per byte of (nats, bytes)."""
+    """Return bits per byte from the sums (nats, bytes)."""
     return ratio(sums) / float(np.log(2))
 
 
 def less(now: float, before: float) -> float:
-    """The difference."""
+    """Return the difference ``now - before``."""
     return now - before
 
 
 def times(now: float, before: float) -> float:
-    """How many times as much."""
+    """Return the ratio ``now / before``; 0 where ``before`` is 0."""
     return now / before if before else 0.0
 
 
 def value(rows: ArrayLike, combine: Combine = ratio) -> float:
-    """The measure over all examples; ``rows`` [examples, numbers]."""
+    """Return the measure over all examples; ``rows`` is [examples, numbers]."""
     return combine(np.asarray(rows, dtype=np.float64).sum(axis=0))
 
 
 def interval(rows: ArrayLike, combine: Combine = ratio) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5 of the measure over 1000 resamples of the examples; the same rows give the same ones."""
+    """Return percentiles 2.5 and 97.5 of the measure over 1000 resamples of the examples; the seed is fixed."""
     return _ends([combine(sums) for sums in _resampled(np.asarray(rows, dtype=np.float64))])
 
 
@@ -53,8 +53,8 @@ def paired(
     combine: Combine = ratio,
     between: Callable[[float, float], float] = less,
 ) -> tuple[float, float]:
-    """The interval of second ``between`` first (``less``, or ``times`` as much), both measured on the same resamples;
-    row i of both is the same example."""
+    """Return the interval of ``between(second, first)`` (``less`` or ``times``), both measured on the same resamples.
+    Row i of both is the same example; ``ValueError`` where they have different lengths."""
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} examples are no pairs")
@@ -64,14 +64,14 @@ def paired(
 
 
 def in_blocks(rows: ArrayLike, most: int) -> Sums:
-    """Sums of neighbours, so that there are at most ``most`` rows: resamples of very many examples take long."""
+    """Sum neighbouring rows so that at most ``most`` remain: resampling very many examples is slow."""
     given = np.asarray(rows, dtype=np.float64)
     starts = np.linspace(0, len(given), min(most, len(given)), endpoint=False).astype(np.int64)
     return np.add.reduceat(given, starts, axis=0)
 
 
 def _resampled(rows: Sums) -> Iterator[Sums]:
-    """The sums of each resample."""
+    """Yield the sums of each resample."""
     generator, count = np.random.default_rng(0), len(rows)
     for _ in range(0, RESAMPLES, AT_ONCE):
         drawn = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(AT_ONCE))

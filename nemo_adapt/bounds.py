@@ -1,4 +1,4 @@
-"""Between which bounds settings that are numbers have to lie: on any machine, without torch, before anything starts."""
+"""Bounds of numeric settings, checked before anything starts, without torch."""
 
 import math
 from dataclasses import fields, is_dataclass
@@ -25,14 +25,14 @@ BOUNDS: dict[str, Bounds] = {
     ),
     **dict.fromkeys(("export.shard_mib", "export.pad_vocab_to"), POSITIVE),
     **dict.fromkeys(("auxiliary.dims", "auxiliary.epochs", "auxiliary.min_count", "auxiliary.buckets"), POSITIVE),
-    "train.seed": (0, 2**32 - 1),  # torch and NumPy take no other
+    "train.seed": (0, 2**32 - 1),  # what both torch and NumPy accept
     "plan.mfu": SHARE,
 }
-"""Least and most, both allowed. All other numbers are at least 0."""
+"""Key -> smallest and largest allowed value. All other numbers must be at least 0."""
 
 
 def check_numbers(config: Config) -> None:
-    """``UserError`` for the first setting that is out of its bounds, or no number."""
+    """Raise ``UserError`` for the first setting that is out of bounds or not finite."""
     for section in fields(config):
         for entry in fields(part) if is_dataclass(part := getattr(config, section.name)) else ():
             key, value = f"{section.name}.{entry.name}", getattr(part, entry.name)
@@ -42,6 +42,6 @@ def check_numbers(config: Config) -> None:
 
 def _check(key: str, value: Any, bounds: Bounds) -> None:
     least, most = bounds
-    if not (least <= value <= most and math.isfinite(value)):  # nan is in no bounds
+    if not (least <= value <= most and math.isfinite(value)):  # NaN fails every comparison
         wanted = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
         raise UserError(f"{key}={value} must be {wanted}")

@@ -2,13 +2,13 @@
 
 
 def _alphabet() -> dict[str, int]:
-    """Printable Latin-1 stands for itself, the other bytes follow from U+0100 on."""
+    """Return character -> byte: printable Latin-1 bytes keep their character, the others get those from U+0100 on."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {chr(byte): byte for byte in shown} | {chr(0x100 + i): byte for i, byte in enumerate(hidden)}
 
 
 BYTE_OF = _alphabet()
-"""Character -> the byte that it stands for."""
+"""Character -> the byte that it represents."""
 BYTE_LEVEL_SPACE = "Ġ"
-"""The space."""
+"""The character of the space byte."""

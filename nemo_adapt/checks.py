@@ -1,4 +1,4 @@
-"""What can be known to fail before anything is started: settings that do not fit each other or the model."""
+"""Checks before anything is started: settings that do not fit each other or the model."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nemo_adapt.resize.plan import strategies
 
 
 def check(config: Config) -> None:
-    """``UserError`` for a model, layout, training or strategy that cannot work."""
+    """Raise ``UserError`` for a model, layout, training or strategy that cannot work."""
     hf_config = read_config(Path(config.model.path))
     shape = families.of(hf_config).shape(hf_config)
     check_layout(shape, config.parallel)
@@ -28,7 +28,7 @@ def check(config: Config) -> None:
 
 
 def check_probe(probe: ProbeConfig) -> None:
-    """``UserError`` for a probe that cannot be run."""
+    """Raise ``UserError`` for a probe that cannot be run."""
     if not probe.strategies:
         raise UserError("probe.strategies is empty: name at least one")
     for name in probe.strategies:
@@ -38,7 +38,7 @@ def check_probe(probe: ProbeConfig) -> None:
 
 
 def check_scores(config: Config) -> None:
-    """``UserError`` when held-out text is to be scored during training, and there is none."""
+    """Raise ``UserError`` when held-out text is to be scored during training but is not given."""
     train, texts, target = config.train, config.evaluate.texts, config.evaluate.target
     if train.score_every and not texts:
         raise UserError(f"train.score_every={train.score_every} needs held-out text: evaluate.texts.LANG=FILE")

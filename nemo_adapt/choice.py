@@ -1,4 +1,4 @@
-"""The strategy that the probe chose: written by ``probe``, read where ``resize.input=probed``."""
+"""The probe's choice of strategies: written by ``probe``, read if ``resize.input=probed``."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -9,13 +9,13 @@ from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.errors import UserError
 
 PROBED = "probed"
-"""The value of ``resize.input`` that stands for the probe's choice, for both tables."""
+"""The value of ``resize.input`` that selects the probe's choice for both tables."""
 FILE_NAME = "choice.json"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Strategies for the two tables."""
+    """Strategies for the two tables: embedding and output layer."""
 
     input: str
     output: str
@@ -27,17 +27,17 @@ class Choice:
 
     @classmethod
     def of(cls, name: str) -> "Choice":
-        """The strategies that a name stands for: ``input+output``, or one for both tables."""
+        """Parse ``input+output``, or one name for both tables."""
         first, _, second = name.partition("+")
         return cls(first, second or first)
 
     @classmethod
     def of_config(cls, resize: ResizeConfig) -> "Choice":
-        """The strategies that a configuration names."""
+        """Return the strategies of a configuration."""
         return cls(resize.input, resize.output)
 
     def applied(self, resize: ResizeConfig) -> ResizeConfig:
-        """``resize`` with these strategies."""
+        """Return ``resize`` with these strategies."""
         return replace(resize, input=self.input, output=self.output)
 
     def save(self, folder: Path) -> None:
@@ -46,7 +46,10 @@ class Choice:
 
 
 def with_choice(config: Config, inputs: Inputs) -> Config:
-    """``config`` itself, or with the strategies that the probe's folder in ``inputs`` names."""
+    """Return ``config``, where ``resize.input=probed`` with the strategies that the probe's folder in ``inputs`` names.
+
+    Raises ``UserError`` if the probe has not run.
+    """
     if config.resize.input != PROBED:
         return config
     path = inputs["probe"][0] / FILE_NAME

@@ -15,7 +15,7 @@ from pathlib import Path
 from nemo_adapt import __version__, cuda_environment, manual, pipeline, ranks, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.output import outlive_readers
+from nemo_adapt.output import ignore_closed_pipes
 from nemo_adapt.run_folder import RunFolder
 
 USAGE = """\
@@ -61,7 +61,7 @@ recipe=NAME is one of those listed, or the path of a YAML file:
 """
 
 
-BESIDE = {
+OTHER_COMMANDS = {
     "cancel": "nemo_adapt.launch.cancel",
     "compare": "nemo_adapt.evaluate.command",
     "doctor": "nemo_adapt.doctor",
@@ -77,19 +77,19 @@ BESIDE = {
     "study": "nemo_adapt.study.command",
     "verify": "nemo_adapt.verify",
 }
-"""Commands that are no stage of a run: the module whose ``main(words)`` does each."""
-NO_PLACE = (
+"""Commands that are not stages of a run -> the module whose ``main(words)`` runs each."""
+PATH_ERRORS = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
 )
-"""Errors of files that are not there or in the way, or of folders that cannot be written."""
+"""Errors for paths that do not exist, are blocked by another file, or may not be read or written."""
 INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
-"""The same for what our own scripts start."""
+"""The same for commands that only our own scripts call."""
 
 
 def main() -> None:
-    """Entry point: prints one line for the user's mistakes and exits with 2; 0 means done."""
-    outlive_readers()
+    """Entry point: exit with 0 when done; print one line for a user's mistake and exit with 2."""
+    ignore_closed_pipes()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -98,8 +98,8 @@ def main() -> None:
         print(__version__)
         return
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # what our dependencies say to their developers is not for our users
-    # Hugging Face libraries must not ask the network for a folder that is here.
+        warnings.simplefilter("ignore")  # warnings of our dependencies are not for our users
+    # Hugging Face libraries must not query the network for a local folder.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     for noisy in ("torch.distributed", "torch.distributed.elastic", "transformers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -109,14 +109,14 @@ def main() -> None:
             command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
-            ranks.report(error)  # all ranks may fail alike: the process that started them says it once
+            ranks.write_error_file(error)  # all ranks may have the same error: the launching process prints it once
         else:
-            ranks.tell(error)
+            ranks.print_user_error(error)
         raise SystemExit(ranks.USER_ERROR) from None
     except KeyboardInterrupt:
         print("nemo-adapt: interrupted; run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None
-    except BaseException as error:  # torch's CheckpointException is no Exception
+    except BaseException as error:  # torch's CheckpointException is not an Exception
         if arguments[0] not in INTERNAL or isinstance(error, SystemExit):
             raise
         ranks.fail(error)
@@ -124,12 +124,12 @@ def main() -> None:
 
 @contextlib.contextmanager
 def file_errors_explained() -> Iterator[None]:
-    """A full disk, and a place that cannot be written or read, are the user's to mend: ``UserError``."""
+    """Context: raise file errors that the user can fix (full disk, path not readable or writable) as ``UserError``."""
     try:
         yield
     except OSError as error:
-        if error.errno in NO_PLACE and error.filename:
-            raise UserError(f"{error.filename}: {error.strerror}; give another path, or mend this one") from None
+        if error.errno in PATH_ERRORS and error.filename:
+            raise UserError(f"{error.filename}: {error.strerror}; give another path, or fix this one") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" (at {error.filename})" if error.filename else ""
@@ -137,29 +137,29 @@ def file_errors_explained() -> Iterator[None]:
 
 
 def command(name: str, words: list[str]) -> None:
-    """Do one command, or say what it does."""
+    """Run one command, or print its help."""
     if name == "recipes":
         print("\n".join(recipe_files.names()))
         return
     if name == "rank":  # started by ``ranks.launch``
-        # A training takes them once it can save; those that come until then wait, also while torch is imported.
+        # A training unblocks them once it can save; until then, also while torch is imported, they stay pending.
         keeps = signal.SIG_BLOCK if words[0] == "train" else signal.SIG_UNBLOCK
         signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that has started it hands it on
-        ranks.hear_parents_end(signal.SIGTERM)  # it would go on alone, on the memory that the next start needs
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
+        ranks.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
         config = recipes.read(Path(words[1]))
         cuda_environment.set_up(config.parallel)
         pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
-        of = name if name in BESIDE else pipeline.stage_named(name, ["recipes", *BESIDE])
-        print(manual.page(of, BESIDE.get(name, "")), end="")
+        of = name if name in OTHER_COMMANDS else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
+        print(manual.page(of, OTHER_COMMANDS.get(name, "")), end="")
         return
-    if module := (BESIDE | INTERNAL).get(name):
+    if module := (OTHER_COMMANDS | INTERNAL).get(name):
         importlib.import_module(module).main(words)
         return
     ranks.adopt_slurm()
-    stage = pipeline.stage_named(name, ["recipes", *BESIDE])
+    stage = pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
     config = recipes.of_words(words)
     if ranks.already_started():
         cuda_environment.set_up(config.parallel)

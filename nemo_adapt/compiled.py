@@ -1,4 +1,4 @@
-"""Functions over arrays that are compiled to machine code when first called, and kept for the next run."""
+"""Functions over arrays that numba compiles at the first call; the machine code is cached for the next run."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Decorator: compile ``function`` (numba); it lets other threads run and keeps its code where there is a place."""
+    """Decorator: compile ``function`` with numba; it releases the GIL, and its code is cached where possible."""
     try:
         return cast(Function, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
@@ -20,9 +20,9 @@ def compiled(function: Function) -> Function:
 
 
 def _prefetch(_: Any, array: Any, row: Any) -> Any:
-    """In compiled functions: begin to load ``array[row]`` into the cache, where it is needed soon.
+    """In compiled functions: start loading ``array[row]``, which is needed soon, into the CPU cache.
 
-    ``row`` is an int64, and is not checked. The processor's own instruction, by LLVM's ``llvm.prefetch``.
+    ``row`` is an int64 and is not bounds-checked. Emits the processor's prefetch instruction (``llvm.prefetch``).
     """
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -34,7 +34,7 @@ def _prefetch(_: Any, array: Any, row: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
         instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        # To be written to, kept in all caches, data: https://llvm.org/docs/LangRef.html#llvm-prefetch-intrinsic
+        # For writing, all cache levels, data cache: https://llvm.org/docs/LangRef.html#llvm-prefetch-intrinsic
         builder.call(instruction, [builder.inttoptr(address, pointer), flag(1), flag(3), flag(1)])
         return context.get_dummy_value()
 

@@ -1,10 +1,10 @@
-"""The ``convert`` stage: a Hugging Face folder becomes a Megatron distributed checkpoint, streamed.
+"""The ``convert`` stage: stream a Hugging Face folder into a Megatron distributed checkpoint.
 
-One piece of one tensor is in memory at a time and no model is built; several processes share the files. The tables
-keep their size: padding belongs to a layout and is added when the checkpoint is loaded.
+Each process holds one piece of one tensor at a time, and no model is built; several processes share the files. The
+tables keep their size: padding depends on the layout and is added when the checkpoint is loaded.
 
-With ``model.checkpoint`` another's Megatron checkpoint of that model is copied instead, without its padded rows, its
-optimizer, and the keys of what wrapped it. It is read as data: nothing in it is run.
+With ``model.checkpoint``, an existing Megatron checkpoint of that model is copied instead, without padded rows,
+optimizer state and the key prefixes of wrappers. It is read as data: no code in it is executed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,21 +30,21 @@ from nemo_adapt.workers import Seen, common, cores, share
 
 @dataclass(frozen=True)
 class Source:
-    """A model folder as the files of the checkpoint that it becomes. Every process makes its own, and the same one."""
+    """The weights of a model and the checkpoint files to write. Every process builds its own identical copy."""
 
     weights: HfWeights | Checkpoint
     files: list[list[writer.Piece]]
 
     @property
     def bytes(self) -> int:
-        """Size of all tensors."""
+        """Size of all tensors, in bytes."""
         return sum(piece.bytes for pieces in self.files for piece in pieces)
 
     @classmethod
     def of(cls, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None = None) -> "Source":
-        """``UserError`` for a folder that is no supported model, and for missing, unknown or misshapen tensors.
+        """Plan the conversion of ``folder``; ``checkpoint``: where the weights are, if they are not in ``folder``.
 
-        ``checkpoint``: where the weights are, if they are not in ``folder``.
+        Raises ``UserError`` for an unsupported model and for missing, unknown or misshapen tensors.
         """
         hf_config = read_config(folder)
         family = families.of(hf_config)
@@ -61,10 +61,9 @@ class Source:
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the checkpoint of the model folder ``inputs["model"]`` into ``out``, with ``convert.processes`` processes.
 
-    Where there is ``inputs["weights"]``, a checkpoint of this model, weights are taken from there.
-
-    Files that an interrupted conversion left there are kept. ``convert.json`` says what each process read, and its
-    peak memory. Raises ``UserError`` as ``Source.of`` does.
+    Weights come from ``inputs["weights"]``, a Megatron checkpoint of this model, where it is given. Files of an
+    interrupted conversion in ``out`` are kept. ``convert.json`` records the bytes that each process read and its peak
+    memory. Raises ``UserError`` as ``Source.of`` does.
     """
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     cut = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
@@ -79,7 +78,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Write some of the files in this process; what it read, and its peak memory. ``seen`` counts MB."""
+    """Write the files ``numbers`` in this process; return bytes read and peak MiB. ``seen`` gets the MB written."""
     for number in numbers:
         writer.write_file(out, number, source.files[number], lambda size: seen(size / 1e6))
     if isinstance(source.weights, HfWeights):
@@ -88,18 +87,19 @@ def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -
 
 
 def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> dict[str, int]:
-    """What another process does."""
+    """Write files in another process."""
     source, shared = Source.of(folder, chunk_bytes, file_bytes, checkpoint), common()
     return write_files(source, out, shared.numbers(len(source.files)), shared.see)
 
 
 def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
-    """``UserError`` unless the folder holds exactly the tensors of the family's table, in the right shapes."""
+    """Raise ``UserError`` unless the folder holds exactly the tensors of the family's table, in the right shapes, and
+    those of one Megatron tensor have one dtype."""
     wanted = hf_shapes(table, shape.layers)
     missing = [name for name in wanted if name not in weights.tensors]
     if missing:
         raise UserError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}")
-    # A tied model may still store its output layer: it is the input table once more.
+    # A tied model may still store its output layer, a copy of the input table.
     ignored = {HEAD} if shape.tied else set()
     unknown = [name for name in weights.tensors if name not in wanted and name not in ignored]
     if unknown:
@@ -108,7 +108,7 @@ def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: 
         if weights.tensors[name].shape != size:
             raise UserError(f"{folder}: tensor {name} is {weights.tensors[name].shape}, config.json says {size}")
     for entry in table:
-        # They become one tensor, in which all layers are stacked.
+        # All layers are stacked in one Megatron tensor.
         names = [rows.name.format(layer=layer) for layer in range(shape.layers) for rows in entry.rows]
         first = weights.tensors[names[0]].dtype
         for name in names:
@@ -120,13 +120,13 @@ def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: 
 
 
 class Memory:
-    """Memory that pieces are made in, one after the other: asking for so much anew costs more than filling it."""
+    """One buffer that all pieces use in turn: allocating it for each would cost more than filling it."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def tensor(self, size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor to be filled, good until the next is asked for. Its storage is no larger than itself."""
+        """Return an uninitialized tensor, valid until the next call. Its storage is no larger than itself."""
         count = torch.Size(size).numel()
         if len(self._bytes) < count * dtype.itemsize:
             self._bytes = bytearray(count * dtype.itemsize)
@@ -134,7 +134,7 @@ class Memory:
 
 
 def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[writer.Piece]:
-    """All pieces of the checkpoint, each at most ``chunk_bytes`` (or one row). They are made in the same memory."""
+    """Yield all pieces of the checkpoint, each at most ``chunk_bytes`` (or one row). They share one buffer."""
     memory = Memory()
     for entry in table:
         dtype = weights.tensors[entry.rows[0].name.format(layer=0)].dtype

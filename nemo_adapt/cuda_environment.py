@@ -1,4 +1,4 @@
-"""What CUDA and torch's allocator are told by the environment. Nothing here imports torch: it comes before that."""
+"""Environment variables for CUDA and torch's allocator. They must be set before torch is imported: not done here."""
 
 import os
 import shutil
@@ -10,37 +10,37 @@ from nemo_adapt.config import ParallelConfig
 
 QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS"
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-"""What torch reads, and what it reads before 2.9."""
+"""Settings of torch's allocator: the variable, and its name before torch 2.9."""
 DRIVER = Path("/proc/driver/nvidia")
-"""There where GPUs are, also in a container without ``nvidia-smi``."""
+"""Exists on machines with NVIDIA GPUs, also in a container without ``nvidia-smi``."""
 BLACKWELL = 10
-"""The first number of its compute capability."""
+"""Major compute capability of the Blackwell generation."""
 
 
 def set_up(parallel: ParallelConfig) -> None:
-    """Set this rank's variables, before torch is imported."""
+    """Set this rank's variables; call before torch is imported."""
     os.environ.update(settings(parallel, os.environ))
 
 
 def settings(parallel: ParallelConfig, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a rank needs; what ``environment`` says is left as it is.
+    """Return the variables that a rank needs, without those that ``environment`` sets already.
 
-    GPUs before Blackwell are to begin kernels in the order in which they are asked for where ranks send while layers
-    compute (TP, CP), or a product takes the whole GPU and what was to be sent beside it waits for its end
-    (Megatron-LM's arguments.py). Memory is given out in segments that grow, so that less of it lies in pieces.
+    Where ranks communicate while layers compute (TP, CP), GPUs before Blackwell must start kernels in launch order:
+    otherwise a matrix product occupies the whole GPU, and the communication that should overlap with it waits until it
+    ends (Megatron-LM's arguments.py). The allocator uses expandable segments, which reduces fragmentation.
     """
     found = {}
     if not any(name in environment for name in ALLOCATOR):
         found = dict.fromkeys(ALLOCATOR, "expandable_segments:True")
-    if parallel.tp * parallel.cp > 1 and QUEUES not in environment and _generation() < BLACKWELL:
+    if parallel.tp * parallel.cp > 1 and QUEUES not in environment and _compute_capability() < BLACKWELL:
         found[QUEUES] = "1"
     return found
 
 
-def _generation() -> float:
-    """The first number of the oldest GPU's compute capability; infinite without GPUs, 0 where it is not said.
+def _compute_capability() -> float:
+    """Return the oldest GPU's compute capability, such as 9.0; infinity without GPUs, 0 where it is unknown.
 
-    CUDA itself may have read the variables once it was asked.
+    This asks ``nvidia-smi``, because CUDA, once initialized, may have read the variables already.
     """
     program = shutil.which("nvidia-smi")
     if not program:

@@ -1,16 +1,17 @@
-"""The device file: the only one that calls torch.cuda or names a backend; with ``patches``, all that patches Megatron.
+"""All code that depends on the device: no other file calls torch.cuda, names a backend or (but ``patches``) patches
+Megatron.
 
-On a GPU machine Megatron runs as it was written. On a CPU, ``prepare_megatron`` closes the few seams where
-megatron-core assumes CUDA:
+On a GPU, megatron-core needs no changes to run. On a CPU, ``prepare_megatron`` and ``limit_imports`` replace the few
+places where it assumes CUDA:
 
-- ``torch.cuda.current_device`` and friends, which its constructors ask for a device;
+- ``torch.cuda.current_device`` and related functions, which its constructors call to get a device;
 - tensors that six of its modules create with ``device="cuda"``;
-- the random-number tracker, which keeps CUDA generator states: on a CPU the default generator stands for it;
+- the random-number tracker, which stores CUDA generator states: on a CPU it uses the default generator;
 - the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with;
-- the Adam of Transformer Engine or apex, which it takes wherever that can be imported, and torch's compiler, which its
-  imports ask for (``limit_imports``).
+- the Adam of Transformer Engine or apex, which it uses wherever that can be imported, and torch's compiler, which its
+  imports load.
 
-On both, ``patches`` replaces what megatron-core does wrong or in vain.
+On both, ``patches`` fixes errors and needless work in megatron-core.
 """
 
 import atexit
@@ -33,7 +34,7 @@ import torch.distributed as dist
 from nemo_adapt import engine_import, gpus, patches
 
 TIMEOUT = timedelta(hours=12)
-"""How long a rank waits for another: one may be tokenizing a corpus."""
+"""How long a rank waits for another, which may be tokenizing a corpus."""
 
 _MODULES_THAT_NAME_CUDA = (
     "megatron.core.distributed.param_and_grad_buffer",
@@ -46,55 +47,55 @@ _MODULES_THAT_NAME_CUDA = (
 
 
 def on_gpu() -> bool:
-    """True when this machine has a CUDA device."""
+    """Return whether this machine has a CUDA device."""
     return torch.cuda.is_available()
 
 
 def gpu_count() -> int:
-    """GPUs that this process sees."""
+    """Return the number of GPUs that this process sees."""
     return torch.cuda.device_count() if on_gpu() else 0
 
 
 def best_device() -> torch.device:
-    """The device that this process computes on."""
+    """Return the device that this process computes on."""
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
 
 
 def has_transformer_engine() -> bool:
-    """True when Transformer Engine can be used; its layers then replace ours."""
+    """Return whether Transformer Engine can be used; its layers then replace ours."""
     return on_gpu() and engine_import.engine_loads()
 
 
 def has_apex() -> bool:
-    """True when NVIDIA's apex is installed with its kernels; a package of that name alone may be another."""
+    """Return whether NVIDIA's apex is installed with its kernels; an unrelated package has the same name."""
     return importlib.util.find_spec("amp_C") is not None and importlib.util.find_spec("apex") is not None
 
 
 def limit_imports() -> None:
-    """Without a GPU, Transformer Engine and apex count as not installed; with one, so does a Transformer Engine that
-    cannot be imported. Call before megatron-core is imported.
+    """Without a GPU, make Transformer Engine and apex count as not installed, and disable ``torch.compile``; with one,
+    only a Transformer Engine that cannot be imported counts as not installed. Call before megatron-core is imported.
 
-    It takes their Adam and their clipping wherever they can be imported, as on a node to log in to. Nor is anything
-    compiled there: to mark its functions alone imports torch's compiler, which is slow.
+    Megatron-core uses their Adam and gradient clipping wherever they can be imported, also on a login node. Its
+    decorated functions would import torch's compiler, which is slow.
     """
     if on_gpu():
         has_transformer_engine()  # one that cannot be imported counts as not installed from here on
         return
     for name in ("transformer_engine", "apex", "amp_C", "fused_weight_gradient_mlp_cuda"):
-        sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say that it is not there
+        sys.modules[name] = None  # type: ignore[assignment]  # makes its import raise ModuleNotFoundError
     torch.compile = _uncompiled  # type: ignore[assignment]
-    # A torch that was built for GPUs warns that there is none, when it is asked whether extensions can be compiled.
+    # A CUDA build of torch, asked whether it can compile extensions, warns that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def _uncompiled(function: Any = None, **options: Any) -> Any:
-    """``torch.compile`` that compiles nothing; without a function, a decorator of one."""
+    """Stand in for ``torch.compile`` without compiling; without a function, return a decorator."""
     return function or _uncompiled
 
 
 def facts() -> dict[str, Any]:
-    """What torch says of this machine: ``gpus`` (name, memory in MiB), ``versions`` of what it was built with, the
-    ``backends`` of process groups, and the one that is used."""
+    """Return what torch reports about this machine: ``gpus`` (name, memory in MiB), ``versions`` of its libraries, the
+    available ``backends`` of process groups, and the ``backend`` that is used."""
     on, backends = on_gpu(), {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
     properties = [torch.cuda.get_device_properties(number) for number in range(gpu_count())]
     versions = {
@@ -111,19 +112,19 @@ def facts() -> dict[str, Any]:
 
 
 def synchronize() -> None:
-    """Wait for the device, so that a clock read next tells the truth."""
+    """Wait until the device has finished, so that timings are correct."""
     if on_gpu():
         torch.cuda.synchronize()
 
 
 def peak_memory_mib() -> int | None:
-    """Most memory of this process's GPU that was in use so far, MiB; ``None`` without one."""
+    """Return the peak memory that this process has allocated on its GPU, in MiB; ``None`` without a GPU."""
     return torch.cuda.max_memory_allocated() >> 20 if on_gpu() else None
 
 
 @functools.cache
 def matmul_rate(dtype: torch.dtype) -> float:
-    """What this device reaches in large matrix products, in floating-point operations a second."""
+    """Measure the speed of this device in large matrix products, in floating-point operations per second."""
     size, times = (8192, 20) if on_gpu() else (1024, 4)
     left, right = (torch.randn(size, size, dtype=dtype, device=best_device()) for _ in range(2))
     best = 0.0
@@ -138,7 +139,7 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 @contextlib.contextmanager
 def varying_shapes() -> Iterator[None]:
-    """While it lasts, attention leaves cuDNN alone, which makes a plan for each new shape (up to a second)."""
+    """Context: attention does not use cuDNN, which builds a plan for each new shape (up to a second)."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
@@ -148,33 +149,34 @@ def varying_shapes() -> Iterator[None]:
 
 
 def start_ranks() -> None:
-    """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK; of several, MASTER_ADDR).
+    """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK; with several ranks also
+    MASTER_ADDR and MASTER_PORT).
 
     Raises ``UserError`` where there are GPUs, but not one for each rank.
     """
     if dist.is_initialized():
         return
     meeting: dict[str, Any] = {"timeout": TIMEOUT}
-    if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another one beside it may have
+    if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another run may be using
         meeting |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}  # type: ignore[attr-defined]
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         try:
-            meet(**meeting)
+            init_process_group(**meeting)
         except dist.DistBackendError as error:
             gpus.check_distinct(str(error))
             raise
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    meet(**meeting)
+    init_process_group(**meeting)
     atexit.register(_leave_ranks)
 
 
-def meet(**meeting: Any) -> None:
-    """Make the group of all ranks.
+def init_process_group(**meeting: Any) -> None:
+    """Create the process group of all ranks.
 
-    NCCL's is not told its device, as Megatron-LM does not: in groups that are, each send waits for the one before,
-    and interleaved stages send beside each other. So it connects only now, at the first message.
+    As in Megatron-LM, an NCCL group is created without a device id: in a group with one, each send waits for the one
+    before, but interleaved pipeline stages send concurrently. NCCL then connects at the first message, the all-reduce.
     """
     dist.init_process_group("nccl" if on_gpu() else "gloo", **meeting)
     if on_gpu():
@@ -182,7 +184,7 @@ def meet(**meeting: Any) -> None:
 
 
 def _leave_ranks() -> None:
-    """End the groups before the interpreter ends: now and then gloo's threads abort a process that ends first."""
+    """Destroy the process groups before the interpreter exits: otherwise gloo's threads sometimes abort the process."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -195,12 +197,12 @@ def prepare_megatron() -> None:
         import megatron.core.tensor_parallel.random as megatron_random
 
         patches.apply(lone_groups_copy=not on_gpu())
-    # Megatron logs its fallbacks at every start; what is used is our choice and is recorded elsewhere.
+    # Megatron logs its fallbacks at every start; which implementation is used is our choice and recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="megatron")
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
     if not on_gpu():
-        _stand_in_for_cuda()
+        _replace_cuda_functions()
         _use_cpu_generator(megatron_random)
         _accept_cpu_types()
 
@@ -214,7 +216,7 @@ def seed_everything(seed: int) -> None:
 
 
 class _TorchWithoutCuda:
-    """What the modules that write ``device="cuda"`` see as ``torch``."""
+    """Replaces ``torch`` in the modules that write ``device="cuda"``: creates those tensors on the CPU."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(torch, name)
@@ -229,8 +231,8 @@ class _TorchWithoutCuda:
         return make
 
 
-def _stand_in_for_cuda() -> None:
-    """Answer Megatron's questions about the current device, and build its tensors, on the CPU."""
+def _replace_cuda_functions() -> None:
+    """Replace the functions of torch with which Megatron queries the current device and creates tensors on it."""
     cpu = torch.device("cpu")
     answers = {
         "current_device": lambda: cpu,
@@ -256,7 +258,7 @@ def _use_cpu_generator(megatron_random: Any) -> None:
 
 @contextlib.contextmanager
 def _types_named_cuda() -> Iterator[None]:
-    """While it lasts, ``tensor.type()`` names a CPU tensor's type as if it were on a GPU."""
+    """Context: ``tensor.type()`` names a CPU tensor's type as if it were on a GPU."""
     plain = torch.Tensor.type
 
     def named(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -271,7 +273,7 @@ def _types_named_cuda() -> Iterator[None]:
 
 
 def _accept_cpu_types() -> None:
-    """Wrap the functions that compare type strings."""
+    """Wrap the functions of Megatron that compare type strings in ``_types_named_cuda``."""
     from megatron.core.optimizer import clip_grads, optimizer
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 

@@ -2,8 +2,8 @@
 
     nemo-adapt doctor [json=FILE]
 
-The first thing to look at where something does not work, and to put into a bug report. It reads and imports little, and
-has an answer on any machine: what cannot be found out is said to be so. ``json=-`` prints JSON instead of the table.
+Run it first when something does not work, and put its output into a bug report. It works on any machine and imports
+little; what cannot be determined is reported as missing or not known. ``json=-`` prints JSON instead of the table.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ PACKAGES = {
         *("nvidia-resiliency-ext", "triton", "gensim", "lm-eval", "sacrebleu", "wandb", "mlflow"),
     ),
 }
-"""Distributions whose versions are told. Of apex another's has the name: NVIDIA's is known by its kernels."""
+"""Distributions whose versions are reported. Not apex: an unrelated one has its name, so its kernels are looked for."""
 COMMANDS = {
     "driver": ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
     "sbatch": ("sbatch", "--version"),
     "sinfo": ("sinfo", "--noheader", "--format=%P %a %D nodes %T %G"),
     "enroot": ("enroot", "version"),
 }
-"""What other programs are asked. One that is not there, fails or takes more than ``PATIENCE`` seconds says nothing."""
+"""External programs to query. One that is missing, fails or takes more than ``PATIENCE`` seconds gives ``None``."""
 PATIENCE = 5.0
 SHARED = Path("/dev/shm")
 GIB = 1 << 30
@@ -53,11 +53,11 @@ GIB = 1 << 30
 @dataclass
 class DoctorConfig:
     json: str = ""
-    """A file that gets the same as JSON; ``-`` prints it instead of the table."""
+    """File for the same facts as JSON; ``-`` prints them instead of the table."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for words that it does not know."""
+    """Run the command. ``UserError`` for unknown keys and for a ``json`` file whose folder does not exist."""
     wanted = recipes.parse(DoctorConfig, words).json
     out = Path(wanted)
     if wanted and not out.parent.is_dir():
@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     if wanted == "-":
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    for name, lines in told(found):
+    for name, lines in report_lines(found):
         for number, line in enumerate(lines):
             say(f"{name if not number else '':<15}{line}")
     if wanted:
@@ -74,10 +74,10 @@ def main(words: list[str]) -> None:
 
 
 def report() -> dict[str, Any]:
-    """All that is known of this machine, as plain values; ``None`` for what is not there."""
+    """Return all facts about this machine as plain values; ``None`` for what is missing."""
     try:
-        torch_facts = _of_torch()
-    except Exception as error:  # a broken installation is what is looked for
+        torch_facts = _torch_facts()
+    except Exception as error:  # a broken installation is itself a finding
         torch_facts = {"error": f"{type(error).__name__}: {error}"}
     asked = {name: _ask(*command) for name, command in COMMANDS.items()}
     return {
@@ -101,13 +101,13 @@ def report() -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """The report as lines for people: a heading, and what stands beside it."""
+def report_lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the report for printing: a heading, and the lines beside it."""
     yield "nemo-adapt", [f"{found['nemo_adapt']}, Python {found['python']}, {found['system']}"]
     for kind, versions in found["packages"].items():
         there = [f"{name} {version}" for name, version in versions.items() if version]
         missing = [name for name, version in versions.items() if not version]
-        yield kind, [*_wrapped(there), *(f"not there: {line}" for line in _wrapped(missing))]
+        yield kind, [*_wrapped(there), *(f"missing: {line}" for line in _wrapped(missing))]
     broken = f"torch cannot be used: {found['torch'].get('error')}"
     yield "uses", [f"{what}: {how}" for what, how in found["uses"].items()] or [broken]
     yield "devices", _devices(found)
@@ -132,8 +132,8 @@ def _devices(found: dict[str, Any]) -> list[str]:
     return [*lines, *([versions] if versions else [])]
 
 
-def _of_torch() -> dict[str, Any]:
-    """What needs torch: devices, backends, and what is used where."""
+def _torch_facts() -> dict[str, Any]:
+    """Return the facts that need torch: devices, backends, and which implementation is used for what."""
     from nemo_adapt import devices
 
     engine, apex = devices.has_transformer_engine(), devices.has_apex()
@@ -142,7 +142,7 @@ def _of_torch() -> dict[str, Any]:
     facts = devices.facts()
     others = [name for name in facts["backends"] if name != facts["backend"]]
     theirs = "Transformer Engine's" if installed else "apex's" if apex else ""
-    kernels = theirs if devices.on_gpu() else ""  # else they are left alone
+    kernels = theirs if devices.on_gpu() else ""  # without a GPU they are not used
     none = f"there is no GPU for {theirs}" if theirs else "no Transformer Engine, no apex"
     facts["apex"] = apex
     facts["uses"] = {
@@ -150,7 +150,7 @@ def _of_torch() -> dict[str, Any]:
         "optimizer": f"{kernels} fused Adam" if kernels else f"torch's fused AdamW ({none})",
         "clipping": f"{kernels} kernels" if kernels else f"torch, in place ({none})",
         "context parallelism": f"keys and values {'go around' if engine else 'are gathered'}",
-        "ranks meet by": facts["backend"] + (f" (also there: {', '.join(others)})" if others else ""),
+        "ranks meet by": facts["backend"] + (f" (also available: {', '.join(others)})" if others else ""),
         "fastText vectors": "gensim" if importlib.util.find_spec("gensim") else "cannot be trained (no gensim)",
     }
     return facts
@@ -163,7 +163,7 @@ def _version(name: str) -> str | None:
 
 
 def _attempt(find: Callable[[], Any], otherwise: Any) -> Any:
-    """What ``find`` finds; ``otherwise`` where it fails, however."""
+    """Return ``find()``, or ``otherwise`` if it raises any error."""
     try:
         return find()
     except Exception:
@@ -171,7 +171,7 @@ def _attempt(find: Callable[[], Any], otherwise: Any) -> Any:
 
 
 def _ask(*command: str) -> list[str] | None:
-    """The lines that a program prints."""
+    """Return the lines that a program prints; ``None`` if it is missing, fails or prints none."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -192,13 +192,13 @@ def _memory() -> dict[str, float]:
 
 
 def _memory_limit() -> float | None:
-    """What a container may take (cgroup v2), where that is limited."""
+    """Return the memory limit of the container (cgroup v2) in GiB, or ``None``."""
     said = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
     return _gib(int(said)) if said != "max" else None
 
 
 def _places() -> dict[str, Path]:
-    """Where disk space matters: this folder, temporary files, and the memory that ranks of one machine share."""
+    """Return the folders whose free space matters: this one, temporary files, and shared memory of ranks."""
     return {"this folder": Path.cwd(), tempfile.gettempdir(): Path(tempfile.gettempdir()), str(SHARED): SHARED}
 
 
@@ -216,7 +216,7 @@ def _free(sizes: dict[str, Any]) -> str:
 
 
 def _wrapped(parts: list[str], width: int = 100) -> list[str]:
-    """``parts`` joined by commas, in lines of about ``width`` columns."""
+    """Join ``parts`` by commas into lines of about ``width`` columns."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + len(part) < width:

@@ -1,7 +1,7 @@
-"""The end-of-document rule in one place: where a document starts and ends, and how many bytes each token stands for.
+"""The end-of-document rule in one place: where a document starts and ends, and how many bytes each token represents.
 
-Training sees ``[BOS] document EOS`` (BOS only where the tokenizer adds one by itself and it is not EOS too);
-scoring sees ``start document``, with ``start`` what stood before a document in training: BOS, or the EOS of another.
+Training sees ``[BOS] document EOS`` (BOS only where the tokenizer adds one by itself and it is not also EOS). Scoring
+sees ``start document``, where ``start`` is what precedes a document in training: BOS, or the previous document's EOS.
 """
 
 import json
@@ -22,20 +22,20 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def start_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The id that a document follows when it is scored, as in training: BOS where the tokenizer adds one, else EOS.
+    """Return the id that precedes a scored document, as in training: BOS where the tokenizer adds one, else EOS.
 
-    BLOOM and XGLM have a BOS and have not seen it before documents. ``UserError`` if there is neither.
+    BLOOM and XGLM have a BOS but were not trained with it before documents. ``UserError`` if there is neither.
     """
     return (training_prefix(tokenizer) or [end_id(tokenizer)])[0]
 
 
 def end_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The id that ends a document in training: EOS if there is one, else BOS; ``UserError`` if neither."""
+    """Return the id that ends a document in training: EOS if there is one, else BOS; ``UserError`` if neither."""
     return _first(tokenizer, tokenizer.eos_token_id, tokenizer.bos_token_id)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text alone: no BOS, no EOS, and text that spells a special token stays text.
+    """Return the ids of each text, without BOS and EOS; text that spells a special token is tokenized as plain text.
 
     Uses all cores for a long list (``RAYON_NUM_THREADS``, ``TOKENIZERS_PARALLELISM``).
     """
@@ -53,20 +53,20 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[lis
 
 
 def training_prefix(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """``[BOS]`` where the tokenizer adds one by itself and it does not also end documents, else empty."""
+    """Return ``[BOS]`` where the tokenizer adds one by itself and it does not also end documents, else empty."""
     bos = tokenizer.bos_token_id
     return [bos] if bos != end_id(tokenizer) and adds_bos(tokenizer) else []
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The largest id plus one: the rows that a model's tables need."""
+    """Return the largest id plus one: the number of rows that a model's tables need."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
 def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
-    """By id: the UTF-8 bytes that the token contributes to a text; empty for special tokens and unused ids.
+    """Return, by id, the UTF-8 bytes that the token contributes to a text; empty for special tokens and unused ids.
 
-    A byte-level token gives the bytes its characters stand for, ``<0xNN>`` the byte NN, ``▁`` a space.
+    A byte-level token contributes the bytes its characters represent, ``<0xNN>`` the byte NN, ``▁`` a space.
     """
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     kinds = _decoder_kinds(backend.get("decoder"))
@@ -92,7 +92,7 @@ def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
-    """By id: how many UTF-8 bytes the token contributes to a text (``token_contents``).
+    """Return, by id, how many UTF-8 bytes the token contributes to a text (``token_contents``).
 
     The sum over a document's ids is the document's length in bytes, plus ``added_bytes``.
     """
@@ -100,9 +100,9 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
 
 
 def training_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
-    """By id: like ``token_bytes``, but the end of a document takes back what the tokenizer put before it.
+    """Return ``token_bytes``, but with ``-added_bytes`` for the end-of-document id.
 
-    The sum over the ids of whole documents, as training sees them, is their exact length in bytes.
+    The sum over the ids of complete documents, as training sees them, is then their exact length in bytes.
     """
     counts = token_bytes(tokenizer)
     counts[end_id(tokenizer)] = -added_bytes(tokenizer)
@@ -110,7 +110,7 @@ def training_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
 
 
 def added_bytes(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Bytes that the tokenizer itself puts before each document: 1 for SentencePiece's dummy space, else 0."""
+    """Return the bytes that the tokenizer adds before each document: 1 for SentencePiece's dummy prefix, else 0."""
     counts = token_bytes(tokenizer)
     return max(0, int(counts[encode(tokenizer, ["a"])[0]].sum()) - 1)
 
@@ -126,7 +126,7 @@ def _first(tokenizer: PreTrainedTokenizerFast, *candidates: int | None) -> int:
 
 
 def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
-    """The types of a decoder of tokenizer.json and of those it is made of."""
+    """Return the types of a ``tokenizer.json`` decoder and of its nested decoders."""
     if not decoder:
         return set()
     return {decoder["type"]}.union(*(_decoder_kinds(part) for part in decoder.get("decoders", [])))

@@ -12,13 +12,13 @@ ENGINE = "transformer_engine"
 
 @functools.cache
 def engine_loads() -> bool:
-    """Whether Transformer Engine is there and can be imported. If it cannot, it counts as not installed from now on:
-    Megatron would end at it."""
+    """Return whether Transformer Engine is installed and can be imported. If its import fails, it counts as not
+    installed from then on, because Megatron's own import of it would fail too."""
     if importlib.util.find_spec(ENGINE) is None:
         return False
     try:
         importlib.import_module(f"{ENGINE}.pytorch")
-    except Exception as error:  # each library has its own for what it does not find
+    except Exception as error:  # libraries raise different errors for missing parts
         for name in [name for name in sys.modules if name.startswith(f"{ENGINE}.")]:
             del sys.modules[name]
         sys.modules[ENGINE] = None  # type: ignore[assignment]

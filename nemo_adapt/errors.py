@@ -1,12 +1,12 @@
-"""The one exception that is the user's to mend."""
+"""The one exception for mistakes that the user can fix."""
 
 ERROR = "nemo-adapt: error: "
-"""What the line of a mistake begins with, on the screen and in logs, where ``status`` and studies look for it."""
+"""Prefix of an error line on the screen and in logs, where ``status`` and studies look for it."""
 
 
 class UserError(Exception):
-    """A mistake in the input: one line that says what is wrong, where, and what to do.
+    """A mistake in the input; the message is one line that says what is wrong, where, and what to do.
 
-    The command line prints the line without a traceback and exits with code 2. Anything else that
+    The command line prints that line without a traceback and exits with code 2. Any other exception that
     escapes is a bug of ours and keeps its traceback.
     """

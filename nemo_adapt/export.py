@@ -1,7 +1,7 @@
-"""The ``export`` stage: a Megatron checkpoint and the extended tokenizer become a Hugging Face folder, streamed.
+"""The ``export`` stage: stream a Megatron checkpoint and the extended tokenizer into a Hugging Face folder.
 
-Padded rows stay behind: the tables of the folder have one row for each token of the tokenizer. Several processes share
-the work; a piece of one tensor is in memory at a time; what is written is compared with the checkpoint at the end.
+Padded rows are dropped: the tables of the folder have one row per token, plus those of ``export.pad_vocab_to``. Several
+processes share the work, each with a piece of one tensor in memory; at the end a row of every tensor is checked.
 """
 
 import zlib
@@ -28,11 +28,11 @@ from nemo_adapt.vocab import padded_rows, rows_with
 from nemo_adapt.workers import Seen, common, cores, share
 
 PIECE_BYTES = 8 << 20
-"""Most bytes read from the checkpoint at once: for larger pieces the system finds new memory each time."""
+"""Most bytes read from the checkpoint at once: larger buffers are freshly mapped by the system each time."""
 SHARED_BYTES = 1 << 30
-"""A smaller model is exported by this process alone: starting others takes longer."""
+"""Size in bytes below which this process exports a model alone: starting others would take longer."""
 DONE = ".exported"
-"""Folder of notes about the jobs that are done."""
+"""Folder of marker files, one for each finished job."""
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -43,7 +43,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def chosen_checkpoint(train: Path, which: str) -> Path:
-    """The ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none."""
+    """Return the ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none."""
     found = {place.name: place for place in complete(train / CHECKPOINTS)}
     check_which(which)
     names = {LAST_ONE: max(found, default=""), BEST_ONE: best(train / CHECKPOINTS)[0]}
@@ -55,22 +55,23 @@ def chosen_checkpoint(train: Path, which: str) -> Path:
 
 @dataclass(frozen=True)
 class Work:
-    """What is exported where. Every process makes its own, and the same one."""
+    """An export, divided into jobs. Every process builds its own identical copy."""
 
     checkpoint: Checkpoint
     target: HfWriter
     jobs: list[list[tuple[Entry, int]]]
-    """Tensors (with the layer) that are exported together."""
+    """Tensors, each with its layer, that are exported together."""
     tokens: int
     """Rows of the folder's tables that are tokens."""
     rows: int
-    """Rows of the folder's tables, with those of ``export.pad_vocab_to``."""
+    """All rows of the folder's tables, including the padding of ``export.pad_vocab_to``."""
     dtype: torch.dtype
-    """Of the input table."""
+    """Dtype of the input table."""
 
     @classmethod
     def of(cls, checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> "Work":
-        """Lay out the folder ``out`` for ``checkpoint``, a model like ``base`` with the tokenizer's vocabulary."""
+        """Plan the export of ``checkpoint``, a model like ``base`` with the tokenizer's vocabulary, and create the
+        files in ``out``; ``UserError`` for a tensor that is missing or has another shape."""
         hf_config = read_config(base)
         family = families.of(hf_config)
         shape = family.shape(hf_config)
@@ -97,8 +98,8 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
     """Write ``checkpoint`` as a Hugging Face folder like ``base`` (config.json), with the tokenizer's vocabulary.
 
     The folder gets safetensors (sharded with an index where larger than ``config.shard_mib``), config.json with the new
-    vocabulary size and dtype, the base's generation config, and the tokenizer. Dtypes are those of the checkpoint. What
-    an interrupted export left in ``out`` is kept. ``export.json`` says what each process read, and its peak memory.
+    vocabulary size and dtype, the base's generation config, and the tokenizer. Dtypes are those of the checkpoint. Jobs
+    that an interrupted export finished in ``out`` are kept. ``export.json`` records bytes read and peak memory.
     """
     if config.pad_vocab_to < 1:
         raise UserError(f"export.pad_vocab_to={config.pad_vocab_to} must be at least 1 (no padding)")
@@ -118,9 +119,9 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
 
 
 def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Do some of the jobs in this process; what it read, and its peak memory. ``seen`` counts MB.
+    """Run the jobs ``numbers`` in this process; return bytes read and peak MiB. ``seen`` gets the MB done.
 
-    While the disk still takes in a job, the next one is copied.
+    While one job is flushed to disk, the next one is copied.
     """
     with ThreadPoolExecutor(1) as disk:
         kept: Future[None] | None = None
@@ -141,19 +142,19 @@ def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]
 
 
 def _keep(work: Work, note: Path) -> None:
-    """Note that a job is done, once what it wrote is on the disk."""
+    """Flush a job to disk, then mark it as done."""
     work.target.flush()
     note.touch()
 
 
 def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> dict[str, int]:
-    """What another process does."""
+    """Run jobs in another process."""
     work, shared = Work.of(checkpoint, base, tokenizer, out, config), common()
     return write_jobs(work, shared.numbers(len(work.jobs)), shared.see)
 
 
 def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
-    """Copy one layer's part of a Megatron tensor into the Hugging Face tensors that it is made of."""
+    """Copy one layer of a Megatron tensor into the Hugging Face tensors that it corresponds to."""
     row_bytes = torch.Size(entry.shape[1:]).numel() * work.checkpoint.dtypes[entry.key].itemsize
     step = max(1, PIECE_BYTES // row_bytes)
     for start in range(0, entry.shape[0], step):
@@ -166,7 +167,7 @@ def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
 
 
 def compare_samples(work: Work, out: Path) -> None:
-    """Read a row of every tensor back from ``out`` and from the checkpoint; ``UserError`` if they differ."""
+    """Compare one row of every tensor in ``out`` with the checkpoint; ``UserError`` if they differ."""
     weights = HfWeights(out)
     for entry, layer in (pair for job in work.jobs for pair in job):
         for source, row in _samples(entry, layer):
@@ -181,7 +182,7 @@ def compare_samples(work: Work, out: Path) -> None:
 
 
 def _samples(entry: Entry, layer: int) -> Iterator[tuple[Rows, int]]:
-    """A row of each Hugging Face tensor that a Megatron tensor goes into, and its row there."""
+    """Yield one row of each Hugging Face tensor that ``entry`` maps to, and its row in the Megatron tensor."""
     parts = defaultdict(list)
     for rows, at in entry.sources(0, entry.shape[0]):
         parts[rows.name].append((rows, at))

@@ -1,7 +1,7 @@
 """``nemo-adapt export-hf``: any Megatron checkpoint, ours or another's, as a Hugging Face folder.
 
-Also of a training that goes on; of a folder of checkpoints the newest. Of Megatron-Bridge or Megatron-LM it has to be
-``torch_dist``.
+The training may still be running. Of a folder of checkpoints, the newest is exported. One of Megatron-Bridge or
+Megatron-LM must be in the ``torch_dist`` format.
 
     nemo-adapt export-hf checkpoint=runs/tr/train/checkpoints/iter_0000500 model=/models/llama \\
         tokenizer=runs/tr/tokenizer out=/models/llama-tr-500
@@ -24,23 +24,23 @@ from nemo_adapt.vocab import rows_with
 @dataclass
 class ExportHfConfig:
     checkpoint: str = ""
-    """Folder of a complete Megatron checkpoint, or of several."""
+    """Folder of a complete Megatron checkpoint, or of several: then the newest."""
     model: str = ""
     """The model's Hugging Face folder, or that of the base it was extended from, for its config.json."""
     tokenizer: str = ""
     """Folder of the tokenizer: the extended one with its token_map.json, or that of the model itself."""
     out: str = ""
-    """Folder that is made."""
+    """Folder to create."""
     export: ExportConfig = field(default_factory=ExportConfig)
-    """``export.shard_mib`` and the others, as in a recipe."""
+    """Keys of the ``export`` section, as in a recipe."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for missing words, and for what is no checkpoint, model or tokenizer."""
+    """Run the command. ``UserError`` for missing keys and for an invalid checkpoint, model or tokenizer."""
     config = recipes.parse(ExportHfConfig, words)
     recipes.require("export-hf", config, ("checkpoint", "model", "tokenizer", "out"))
     checkpoint, model, tokenizer = Path(config.checkpoint), Path(config.model), Path(config.tokenizer)
-    # What is not there is said before anything is hashed.
+    # Missing inputs are reported before anything is hashed.
     opened = Checkpoint(checkpoint)
     hf_config = read_config(model)
     if not tokenizer.is_dir():
@@ -60,25 +60,26 @@ def main(words: list[str]) -> None:
 
 
 def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
-    """``UserError`` for a tokenizer with ids that the tables, or the ``rows`` that are exported, have no row for."""
+    """Raise ``UserError`` if the tokenizer has ids beyond the checkpoint's tables or the ``rows`` to be exported."""
     try:
         size = documents.vocabulary_size(hf_tokenizer.load(tokenizer))
-    except UserError:  # a folder with a token map alone, or of a model that has none
+    except UserError:  # nothing to check: only a token map, or a model folder without a tokenizer
         return
     held = opened.sizes.get(EMBEDDING, (rows,))[0]
     if size > min(rows, held):
         raise UserError(
-            f"{tokenizer} has {size:,} tokens, and of the {held:,} rows of {opened.folder} {min(rows, held):,} would "
-            "be exported: give the tokenizer that the model was trained with, and its token_map.json"
+            f"{tokenizer} has {size:,} tokens, but only {min(rows, held):,} rows of {opened.folder} (which has "
+            f"{held:,}) would be exported: give the tokenizer that the model was trained with, and its token_map.json"
         )
 
 
 def rows_left_behind(opened: Checkpoint, rows: int) -> str:
-    """A line where the checkpoint's table has rows beyond the first ``rows`` that do not look like our padding."""
+    """Return a warning if the table has more than ``rows`` rows and the first extra row is not zero, as our padding
+    is; else an empty string."""
     held = opened.sizes.get(EMBEDDING, (rows,))[0]
     if held <= rows or not opened.rows(EMBEDDING, rows, rows + 1).count_nonzero():
         return ""
     return (
-        f"{opened.folder}: its tables have {held} rows, of which the tokenizer needs {rows}: the others are left "
-        "behind. That is padding, if it is the tokenizer of this model"
+        f"{opened.folder}: its tables have {held} rows, but the tokenizer needs only {rows}: the others are not "
+        "exported. They are padding if this is the model's own tokenizer"
     )

@@ -1,4 +1,4 @@
-"""Fertility: how many tokens a tokenizer needs for a text. The one measure, for the tokenizer stage and the command."""
+"""Fertility: how many tokens a tokenizer needs for a text, as measured by the tokenizer stage and the command."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,20 +12,20 @@ from nemo_adapt.documents import token_contents
 
 Row = dict[str, Any]
 Counts = NDArray[np.int64]
-"""[sentences]: tokens of each."""
+"""Number of tokens of each sentence, [sentences]."""
 AT_ONCE = 10_000
-"""Sentences encoded in one call."""
+"""Sentences encoded per call."""
 BLOCKS = 10_000
-"""Of sentences, drawn together for the intervals of longer texts."""
+"""Most blocks of sentences that are resampled; longer texts have several sentences per block."""
 
 
 def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: str, field: str = "text") -> list[Row]:
-    """One row per tokenizer (the first is the base) and text (language -> file of sentences): ``fertility.json``.
+    """Return the rows of ``fertility.json``: one per tokenizer (the first is the base) and text (language -> file).
 
-    ``tokens_vs_base`` is over the base's tokens for the same text, ``tokens_vs_reference`` over the base's for the text
-    of the ``reference`` language, ``disparity`` over the tokenizer's own for that. They are ``None`` where there is no
-    such text, and ``disparity`` where it has other sentences. ``intervals``: 95%, over the sentences of both texts
-    together. ``field`` is the JSON field or Parquet column of the texts.
+    The token count is divided by the base's for the same text (``tokens_vs_base``), by the base's for the ``reference``
+    language's text (``tokens_vs_reference``), and by the tokenizer's own for that text (``disparity``). They are
+    ``None`` without that text, ``disparity`` also where it has another number of sentences. ``intervals`` are 95%, from
+    resampling the sentences of both texts together. ``field`` is the JSON field or Parquet column of the texts.
     """
     counts = {
         (name, language): sentence_tokens(tokenizer, path, field)
@@ -51,7 +51,7 @@ def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: s
 
 
 def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.int64]:
-    """By id: how often each token occurs in a text, sentence by sentence, without BOS and EOS."""
+    """Return, by id, how often each token occurs in a text, encoded sentence by sentence without BOS and EOS."""
     backend = tokenizer.backend_tokenizer
     size = max(tokenizer.get_vocab().values()) + 1
     counts = np.zeros(size, dtype=np.int64)
@@ -62,7 +62,7 @@ def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.
 
 
 def sentence_tokens(tokenizer: Any, path: Path, field: str = "text") -> Counts:
-    """Tokens of each sentence of a text, without BOS and EOS."""
+    """Return the number of tokens of each sentence of a text, without BOS and EOS."""
     backend = tokenizer.backend_tokenizer
     found: list[int] = []
     for sentences in text.batches(text.documents([path], field), AT_ONCE):
@@ -71,7 +71,7 @@ def sentence_tokens(tokenizer: Any, path: Path, field: str = "text") -> Counts:
 
 
 def measure(name: str, language: str, path: Path, tokens: int, field: str = "text") -> Row:
-    """The row of one tokenizer, called ``name``, that needs so many ``tokens`` for the text ``path``."""
+    """Return the row of the tokenizer ``name``, which needs ``tokens`` tokens for the text ``path``."""
     sentences = words = size = 0
     for sentence in text.documents([path], field):
         sentences += 1
@@ -91,17 +91,17 @@ def measure(name: str, language: str, path: Path, tokens: int, field: str = "tex
 
 
 def partial_tokens(tokenizer: Any) -> NDArray[np.bool_]:
-    """By id: whether a token's bytes are no whole characters (a byte piece, or a byte-level token that cuts one)."""
+    """Return, by id, whether a token alone is not valid UTF-8 (a byte piece, or a byte-level part of a character)."""
     return np.array([not _is_whole(content) for content in token_contents(tokenizer)])
 
 
 def share(counts: NDArray[np.int64], which: NDArray[np.bool_]) -> float:
-    """Which share of the counted tokens are those that ``which`` marks."""
+    """Return the share of the counted tokens that ``which`` marks."""
     return round(float(counts[which].sum()) / max(1.0, float(counts.sum())), 4)
 
 
 def _aligned(tokens: Counts, other: Counts | None) -> bool:
-    """Whether the sentences of two texts can be those of one another."""
+    """Return whether two texts have the same number of sentences, so that they can be translations."""
     return other is not None and len(tokens) == len(other)
 
 
@@ -110,7 +110,7 @@ def _share(tokens: Counts, other: Counts | None) -> float | None:
 
 
 def _interval(tokens: Counts, other: Counts | None) -> list[float] | None:
-    """Of the ratio of two sums over the same sentences; those of long texts are drawn in blocks."""
+    """Return the interval of the ratio of two sums over the same sentences; ``None`` if their numbers differ."""
     if other is None or len(other) != len(tokens):
         return None
     rows = bootstrap.in_blocks(np.stack([tokens, other], axis=1), BLOCKS)

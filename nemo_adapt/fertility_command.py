@@ -22,8 +22,8 @@ from nemo_adapt.printed import print_table
 from nemo_adapt.progress import say
 from nemo_adapt.token_map import FILE_NAME, TokenMap
 
-NO_NAMES = {"tokenizer", "export"}
-"""Folders of a run that say less than the folder they lie in."""
+NAMED_BY_PARENT = {"tokenizer", "export"}
+"""Folders of a run that are labelled with the name of their parent folder."""
 COLUMNS = {
     "tokens_per_word": "tokens/word",
     "bytes_per_token": "bytes/token",
@@ -43,11 +43,11 @@ class FertilityConfig:
     languages: list[str] = field(default_factory=list)
     """Languages of ``parallel`` to measure; empty means all."""
     texts: dict[str, str] = field(default_factory=dict)
-    """Language -> file of any text."""
+    """Language -> text file; these need not be aligned."""
     text_field: str = "text"
     """The field of ``.jsonl`` lines, the column of ``.parquet`` files."""
     reference: str = "en"
-    """The language whose tokens are the yardstick (1.0) of the disparity."""
+    """The language whose token count is the unit of disparity (1.0)."""
     out: str = "fertility"
     """Folder for ``fertility.json``, ``fertility.csv`` and ``fertility.png``."""
 
@@ -62,7 +62,7 @@ class Text:
 
 
 def main(words: list[str]) -> None:
-    """Measure, print and write what the ``key=value`` words ask for; ``UserError`` for what cannot be read."""
+    """Run the command: measure, print and write. ``UserError`` for missing keys and for files that cannot be read."""
     config = recipes.parse(FertilityConfig, words)
     if not config.tokenizers:
         raise UserError("no value for tokenizers: give it folders or files, 'tokenizers=[A,B]'")
@@ -75,16 +75,16 @@ def main(words: list[str]) -> None:
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """Short names for tokenizers: the folder's, or the whole path where that does not tell two apart."""
+    """Return short names for tokenizers: the folder's name, or the full path where that is not unique."""
     names = []
     for path in paths:
         folder = path.resolve().parent if path.is_file() else path.resolve()
-        names.append((folder.parent if folder.name in NO_NAMES else folder).name)
+        names.append((folder.parent if folder.name in NAMED_BY_PARENT else folder).name)
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
 def measure(name: str, path: Path, texts: Sequence[Text], config: FertilityConfig) -> Iterator[Row]:
-    """The rows of one tokenizer. ``new_used_share`` is ``None`` without a ``token_map.json`` beside it."""
+    """Yield the rows of one tokenizer. ``new_used_share`` is ``None`` without a ``token_map.json`` beside it."""
     tokenizer = hf_tokenizer.load(path)
     partial = fertility.partial_tokens(tokenizer)
     folder = path.parent if path.is_file() else path
@@ -100,7 +100,7 @@ def measure(name: str, path: Path, texts: Sequence[Text], config: FertilityConfi
 
 
 def add_disparity(rows: Sequence[Row], reference: str) -> None:
-    """Set ``disparity`` of each row: ``None`` where the reference text is missing or has other sentences."""
+    """Set ``disparity`` of each row: ``None`` if the reference text is missing or has another number of sentences."""
     yardsticks = {(row["tokenizer"], row["group"]): row for row in rows if row["language"] == reference}
     for row in rows:
         yardstick = yardsticks.get((row["tokenizer"], row["group"]))
@@ -130,7 +130,7 @@ def write(rows: Sequence[Row], out: Path) -> None:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the disparity: a group per text and language, a bar per tokenizer."""
+    """Plot the disparity: a group of bars per text and language, a bar per tokenizer."""
     from matplotlib.figure import Figure
 
     drawn = [row for row in rows if row["disparity"] is not None]
@@ -154,7 +154,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def _texts(config: FertilityConfig) -> Iterator[Text]:
-    """The texts of the configuration; ``UserError`` when there are none."""
+    """Yield the texts of the configuration; ``UserError`` when there are none."""
     folders = config.parallel if isinstance(config.parallel, list) else [config.parallel]
     found = []
     for folder in map(Path, map(str, folders)):
@@ -176,7 +176,7 @@ def _texts(config: FertilityConfig) -> Iterator[Text]:
 
 
 def _corpora(folder: Path) -> list[Path]:
-    """The files of a folder that can be read as text."""
+    """Return the files of a folder that can be read as text; ``UserError`` if there are none."""
     files = sorted(path for path in folder.iterdir() if path.name.endswith(text.SUFFIXES))
     if not files:
         raise UserError(f"parallel: {folder} holds no text ({', '.join(text.SUFFIXES)})")

@@ -1,4 +1,4 @@
-"""Which GPUs of a machine a rank takes, and which a run of a study."""
+"""Which GPUs of a machine a rank uses, and which a run of a study uses."""
 
 import os
 import re
@@ -6,11 +6,11 @@ import re
 from nemo_adapt.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""CUDA's variable: the GPUs that a process sees, by number or by name."""
+"""CUDA's variable: the GPUs that a process sees, by number or UUID."""
 
 
 def check_enough(ranks: int, gpus: int) -> None:
-    """``UserError`` for more ranks on this machine than it has GPUs; without any, ranks compute on the CPU."""
+    """Raise ``UserError`` if this machine has GPUs, but fewer than ranks; without any, ranks compute on the CPU."""
     if 0 < gpus < ranks:
         raise UserError(
             f"{ranks} ranks on a machine of {gpus} {'GPU' if gpus == 1 else 'GPUs'}, and each takes one: start fewer "
@@ -19,10 +19,10 @@ def check_enough(ranks: int, gpus: int) -> None:
 
 
 def of_this_rank(gpus: int) -> int:
-    """The number of this rank's among the ``gpus`` that it sees.
+    """Return the number of this rank's GPU among the ``gpus`` that it sees; ``UserError`` if they are too few.
 
-    Where Slurm has bound one to each of its tasks, every rank sees its own alone. torchrun says how many ranks see the
-    same.
+    Where Slurm binds one GPU to each task, every rank sees only its own. Under torchrun, LOCAL_WORLD_SIZE is the number
+    of ranks that see the same GPUs.
     """
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     check_enough(int(os.environ.get("LOCAL_WORLD_SIZE", "0")) or (rank + 1 if gpus > 1 else 1), gpus)
@@ -30,9 +30,9 @@ def of_this_rank(gpus: int) -> int:
 
 
 def check_distinct(nccl_error: str) -> None:
-    """``UserError`` where NCCL has found that two ranks took one GPU.
+    """Raise ``UserError`` where NCCL has found that two ranks use the same GPU.
 
-    A rank that sees a single GPU cannot tell whether Slurm has bound it to that rank or shows it to all of the node.
+    A rank that sees a single GPU cannot know whether Slurm has bound it to this rank or shows it to the whole node.
     """
     if found := re.search(r"Duplicate GPU detected : (rank \d+ and rank \d+)", nccl_error):  # NCCL's init.cc
         raise UserError(
@@ -42,8 +42,8 @@ def check_distinct(nccl_error: str) -> None:
 
 
 def of_run(slot: int, ranks: int, gpus: int) -> dict[str, str]:
-    """The variable for a run of ``ranks`` in a ``slot`` (from 0) of those that run at a time: GPUs of its own, or where
-    there are not enough, those that the fewest share. Nothing for a machine without GPUs, or a run that takes all."""
+    """Return the variable for a run of ``ranks`` in ``slot`` (from 0) of the concurrent runs: its own GPUs or, where
+    there are too few, GPUs shared evenly. Empty for a machine without GPUs, or a run that uses all."""
     if ranks >= gpus:
         return {}
     given = os.environ.get(VISIBLE)

@@ -1,8 +1,8 @@
-"""Hugging Face model folders: config.json and safetensors, read and written a range of rows at a time.
+"""Hugging Face model folders: config.json and safetensors, read and written by ranges of rows.
 
 The safetensors format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian header length, a
 JSON header ``{name: {dtype, shape, data_offsets}}``, then the raw tensors. Reading with ``pread`` keeps resident
-memory at the size of what was asked for, where a mapping would count the whole file.
+memory at the size of what was read; a memory map would count the whole file.
 """
 
 import json
@@ -25,14 +25,14 @@ SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 HEAD = "lm_head.weight"
-"""The output table, which has no prefix."""
+"""The output layer, whose name has no prefix."""
 TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
-"""Beginnings of the names of files that belong to the tokenizer."""
+"""Prefixes of the names of files that belong to the tokenizer."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: its file, dtype, shape, and the offset of its first byte."""
+    """Where a tensor is stored: its file, dtype, shape, and the offset of its first byte in the file."""
 
     file: Path
     dtype: torch.dtype
@@ -41,12 +41,12 @@ class StoredTensor:
 
     @property
     def row_elements(self) -> int:
-        """Elements of one row (one, for a vector)."""
+        """Elements of one row (1 for a vector)."""
         return math.prod(self.shape[1:])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder; ``UserError`` when the folder or the file is missing or not JSON."""
+    """Return config.json of a model folder; ``UserError`` when the folder or the file is missing or not JSON."""
     if not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist")
     path = folder / "config.json"
@@ -59,11 +59,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 class HfWeights:
-    """The tensors of a model folder, found by their headers; nothing is loaded until ``read``.
+    """The tensors of a model folder, found through the file headers; nothing is loaded until ``read``.
 
-    ``prefix`` is put before the names that lack it, where no name of the folder has it; tensors whose names end with
-    one of ``ignored`` are left out. Raises ``UserError`` for a folder without safetensors, a shard that the index names
-    but is not there, a file that is shorter than its header says, and dtypes that no weight has.
+    If no name in the folder has ``prefix``, it is put before all names but the output layer's. Tensors whose names end
+    with one of ``ignored`` are left out. Raises ``UserError`` for a folder without safetensors, a missing shard of the
+    index, a file that is shorter than its header says, and unsupported dtypes.
     """
 
     def __init__(self, folder: Path, prefix: str = "", ignored: tuple[str, ...] = ()) -> None:
@@ -81,7 +81,7 @@ class HfWeights:
     def read(self, name: str, start: int, stop: int, out: torch.Tensor, transposed: bool = False) -> None:
         """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements).
 
-        ``transposed``: columns of a matrix become the rows of ``out``; the whole matrix is read and kept.
+        ``transposed``: columns of a matrix become the rows of ``out``; the whole matrix is read and cached.
         """
         if transposed:
             self._read_columns(name, start, stop, out)
@@ -119,9 +119,8 @@ class HfWeights:
 class HfWriter:
     """Writes named tensors of known shapes into sharded safetensors files, rows in any order.
 
-    ``tensors``: name -> (shape, dtype) in the order in which they are laid out. What is not written is zero. Several
-    processes may open the same folder and write different rows; what stands in its files stays. One of them, at the
-    end, calls ``close``.
+    ``tensors``: name -> (shape, dtype), in file order. Rows that are not written are zero. Several processes may open
+    the same folder and write different rows; existing contents are kept. At the end, one of them calls ``close``.
     """
 
     def __init__(self, folder: Path, tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> None:
@@ -163,12 +162,12 @@ class HfWriter:
         _write_at(descriptor, _bytes_of(rows.contiguous()), stored.offset + start * stored.row_elements * size)
 
     def flush(self) -> None:
-        """Make what was written durable."""
+        """Fsync all files."""
         for descriptor in self._descriptors.values():
             os.fsync(descriptor)
 
     def close(self) -> None:
-        """Flush to disk, close the files, and write the index of a folder of several files."""
+        """Fsync and close the files; write the index if there are several."""
         self.flush()
         for descriptor in self._descriptors.values():
             os.close(descriptor)
@@ -179,11 +178,11 @@ class HfWriter:
 
 
 def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype, tokens: int) -> None:
-    """Write what a model folder needs besides its weights.
+    """Write the files that a model folder needs besides its weights.
 
-    That is config.json of ``base`` with ``rows`` as the vocabulary size, the dtype in the spelling that it used, and
-    rotary positions in transformers 4's spelling too; its generation config where it has one; and the tokenizer files
-    (all files that begin like a tokenizer's). Rows from ``tokens`` on are padding: the generation config forbids them.
+    These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the key that it used, and
+    rotary positions also in the form of transformers 4; its generation config, if any; and the tokenizer files
+    (``TOKENIZER_FILES``). Rows from ``tokens`` on are padding, whose ids the generation config suppresses.
     """
     hf_config = read_config(base)
     key = "dtype" if "dtype" in hf_config else "torch_dtype"
@@ -206,7 +205,7 @@ def _weight_files(folder: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise UserError(f"{index} names files that are not there: {', '.join(missing)}")
+            raise UserError(f"{index} names missing files: {', '.join(missing)}")
         return [folder / name for name in names]
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -219,11 +218,11 @@ def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[st
         length = stream.read(8)
         count = struct.unpack("<Q", length)[0] if len(length) == 8 else size
         if count > size - 8:
-            raise UserError(f"{file} is cut short or no safetensors file ({size} bytes); download it again")
+            raise UserError(f"{file} is cut short or not a safetensors file ({size} bytes); download it again")
         try:
             header = json.loads(stream.read(count))
         except ValueError:
-            raise UserError(f"{file} is no safetensors file: its header cannot be read") from None
+            raise UserError(f"{file} is not a safetensors file: its header cannot be read") from None
     found = []
     for name, entry in header.items():
         if name == "__metadata__" or name.endswith(ignored):
@@ -240,7 +239,7 @@ def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[st
 
 
 def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> list[list[str]]:
-    """Names in order, cut where a file would grow over ``shard_bytes``."""
+    """Split the names, in order, into files of at most ``shard_bytes`` (or one tensor)."""
     shards: list[list[str]] = [[]]
     used = 0
     for name, (shape, dtype) in tensors.items():
@@ -254,7 +253,7 @@ def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The memory of a contiguous CPU tensor."""
+    """Return the memory of a contiguous CPU tensor."""
     array: Any = tensor.view(-1).view(torch.uint8).numpy()
     return memoryview(array)
 

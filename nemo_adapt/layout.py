@@ -1,4 +1,4 @@
-"""Whether model, layout and training settings fit each other, on whatever machine they are to run."""
+"""Checks that model, layout and training settings fit each other, independent of the machine."""
 
 from nemo_adapt.config import Config, ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
@@ -6,15 +6,15 @@ from nemo_adapt.families.family import LEARNED, OUTPUT, WHOLE, Shape
 from nemo_adapt.phases import phases, trained
 
 CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
-"""Values of ``train`` keys that are names."""
+"""Allowed values of ``train`` keys that are names."""
 
 
 def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
-    """``UserError`` when TP or PP does not divide what it must."""
+    """Raise ``UserError`` when TP or PP does not divide the model's sizes, or an option needs TP or PP above 1."""
     for what, number in (("attention heads", shape.heads), ("FFN rows", shape.ffn)):
         if number % parallel.tp:
             raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")
-    # Ranks can share a key-value head, but not where one norm goes over all of them.
+    # TP ranks can share a key-value head, unless one norm spans all heads.
     shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm != WHOLE
     if shape.kv_heads % parallel.tp and not shared:
         raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {shape.kv_heads} key-value heads")
@@ -32,23 +32,23 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
 
 
 def engine_fits(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:
-    """Whether the layers of Transformer Engine have all that the model and its training need.
+    """Return whether Transformer Engine's layers support everything that the model and its training need.
 
-    Its ranks share a sequence in bf16 alone (no backend in its ``get_attention_backend`` takes fp32 there).
+    They support CP only in bf16 (no backend in its ``get_attention_backend`` takes fp32 there).
     """
     shares_fp32 = parallel.cp > 1 and train.precision == "fp32"
     return shape.is_plain and not train.reset_attention and not shares_fp32
 
 
 def check_positions(shape: Shape, seq_length: int) -> None:
-    """``UserError`` for samples longer than a learned table of positions."""
+    """Raise ``UserError`` for samples longer than the model's table of learned positions."""
     learned = shape.rotary is None and shape.positions == LEARNED
     if learned and seq_length > shape.max_positions:
         raise UserError(f"train.seq_length={seq_length}: the model has learned {shape.max_positions} positions")
 
 
 def check_phases(config: Config, shape: Shape) -> None:
-    """``UserError`` for phases that do not fit the model."""
+    """Raise ``UserError`` for phases that do not fit the model."""
     for phase in phases(config):
         what = trained(phase)
         if OUTPUT in what.kinds and shape.tied:
@@ -60,15 +60,15 @@ def check_phases(config: Config, shape: Shape) -> None:
 
 
 def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
-    """``UserError`` for training settings that cannot be run."""
+    """Raise ``UserError`` for training settings that cannot be run."""
     for key, known in CHOICES.items():
         if getattr(train, key) not in known:
             raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
     if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of 2 x parallel.cp={parallel.cp}")
+        raise UserError(f"train.seq_length={train.seq_length} is not a multiple of 2 x parallel.cp={parallel.cp}")
     if parallel.sequence and train.seq_length % (parallel.cp * parallel.tp):
         both = f"parallel.cp={parallel.cp} x " if parallel.cp > 1 else ""
-        raise UserError(f"train.seq_length={train.seq_length} is no multiple of {both}parallel.tp={parallel.tp}")
+        raise UserError(f"train.seq_length={train.seq_length} is not a multiple of {both}parallel.tp={parallel.tp}")
     check_batch(train, parallel.dp)
     micro_batches = train.global_batch // (train.micro_batch * parallel.dp)
     if parallel.virtual > 1 and micro_batches % parallel.pp:
@@ -79,9 +79,9 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
 
 
 def check_batch(train: TrainConfig, dp_size: int) -> None:
-    """``UserError`` unless the global batch can be shared out evenly over ``dp_size`` data-parallel ranks."""
+    """Raise ``UserError`` unless the global batch divides into micro batches on ``dp_size`` data-parallel ranks."""
     if train.global_batch % (train.micro_batch * dp_size):
         raise UserError(
-            f"train.global_batch={train.global_batch} is no multiple of train.micro_batch={train.micro_batch} x "
+            f"train.global_batch={train.global_batch} is not a multiple of train.micro_batch={train.micro_batch} x "
             f"{dp_size} data-parallel ranks"
         )

@@ -1,4 +1,4 @@
-"""One process at a time makes a folder."""
+"""A lock file, so that one process at a time builds a folder."""
 
 import contextlib
 import fcntl
@@ -12,29 +12,31 @@ from typing import Any, TextIO
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
 
-LOOK_SECONDS = 0.5
-"""Between looks whether another process has ended."""
+RETRY_SECONDS = 0.5
+"""Seconds between attempts to take a lock that another process holds."""
 
 
 @contextlib.contextmanager
-def alone(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None]:
-    """While it lasts no other process can make the folder ``out``; ``UserError`` if one is at it, unless ``waits``.
+def folder_lock(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None]:
+    """Context: hold the lock of the folder ``out``; if another process has it, wait (``waits``) or raise ``UserError``.
 
-    The lock goes with the process that holds it, however that ends. File systems without locks are trusted. Where an
-    earlier start of this Slurm job holds it, left over on a node that Slurm has lost: if ``fenced`` the lock is taken
-    from it, else waited for.
+    The lock ends with the process that holds it, however that ends. File systems without locks are not protected. If
+    the holder is an earlier start of this Slurm job, left over on a node that Slurm has lost, the lock is taken from it
+    (``fenced``) or waited for.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.lock")
     if fenced and is_earlier(_holder(path) or {}, this_start()):
         path.unlink(missing_ok=True)
-    while (held := _taken(path)) is None:
+    while (held := _try_lock(path)) is None:
         holder = _holder(path)
-        if holder is None:  # given up since
+        if holder is None:  # released in the meantime
             continue
         if not (waits or is_earlier(holder, this_start())):
-            raise UserError(f"{out} is being made by another process: wait until it has ended, or name another")
-        time.sleep(LOOK_SECONDS)
+            raise UserError(
+                f"{out} is being made by another process: wait until that has ended, or choose another folder"
+            )
+        time.sleep(RETRY_SECONDS)
     with held:
         held.truncate(0)
         held.write(json.dumps(this_start()))
@@ -46,8 +48,8 @@ def alone(out: Path, fenced: bool = False, waits: bool = False) -> Iterator[None
                 path.unlink(missing_ok=True)
 
 
-def _taken(path: Path) -> TextIO | None:
-    """The lock's file, open and ours; ``None`` while it is another's."""
+def _try_lock(path: Path) -> TextIO | None:
+    """Return the lock file, open and locked by us; ``None`` while another process holds it."""
     held = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,7 +60,7 @@ def _taken(path: Path) -> TextIO | None:
         pass
     if _is_at(held, path):
         return held
-    held.close()  # the file was given up between our opening and locking it, and may be another's now
+    held.close()  # released and deleted between our open and lock; another process may have created a new one
     return None
 
 
@@ -67,7 +69,7 @@ def _is_at(held: TextIO, path: Path) -> bool:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """The start that took a lock last, empty where that cannot be read; ``None`` for a lock that is not there."""
+    """Return the start (``starts.py``) that took a lock last, empty if unreadable; ``None`` without a lock file."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

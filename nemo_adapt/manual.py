@@ -1,4 +1,4 @@
-"""What ``--help`` says of a command: its module's first words, and the keys of its settings as the schema has them."""
+"""The ``--help`` page of a command: its module's docstring, and the keys of its settings with their docstrings."""
 
 import ast
 import dataclasses
@@ -19,7 +19,7 @@ SECTIONS = {
     "compare": ("evaluate",),
     "resize-hf": ("resize",),
 }
-"""Sections of the schema that a command is about, where they are not the one of its name."""
+"""Command -> sections of the schema on its page, where they are not the one of its name."""
 INDENT = " " * 4
 STAGE = """nemo-adapt {} recipe=NAME [key=value ...]
 
@@ -27,25 +27,25 @@ A recipe holds the keys of all stages; those of the others are on their own page
 
 
 def page(command: str, module: str = "") -> str:
-    """The help of ``command``; ``module`` does it, if it is no stage of a run."""
+    """Return the help of ``command``; ``module`` runs it, if it is not a stage of a run."""
     sections = {field.name: field.type for field in dataclasses.fields(Config)}
-    parts = [_first_words(module) if module else STAGE.format(command)]
+    parts = [_module_docstring(module) if module else STAGE.format(command)]
     for section in SECTIONS.get(command, (command,)):
         if section in sections:
             parts.append("\n".join(_keys(sections[section], section)))
     return "\n\n".join(parts) + "\n"
 
 
-def _first_words(module: str) -> str:
-    """A module's docstring; the module is not imported, for that may take seconds."""
+def _module_docstring(module: str) -> str:
+    """Return a module's docstring without importing the module, which may take seconds."""
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
     return (ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or "").replace("``", "")
 
 
 def _keys(section: Any, prefix: str) -> Iterator[str]:
-    """The keys of a dataclass with their defaults, and what its source says of each."""
-    said = _said(section)
+    """Yield the keys of a dataclass, each with its default and its docstring."""
+    said = _field_docstrings(section)
     for field in dataclasses.fields(section):
         key = f"{prefix}.{field.name}"
         inner = next((kind for kind in (field.type, *get_args(field.type)) if dataclasses.is_dataclass(kind)), None)
@@ -60,8 +60,8 @@ def _keys(section: Any, prefix: str) -> Iterator[str]:
             yield from _keys(inner, key)
 
 
-def _said(section: Any) -> dict[str, str]:
-    """The string behind each field."""
+def _field_docstrings(section: Any) -> dict[str, str]:
+    """Return the docstring of each field: the bare string after it."""
     body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
     assert isinstance(body, ast.ClassDef)
     return {
@@ -75,7 +75,7 @@ def _said(section: Any) -> dict[str, str]:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    """A default as it is written on the command line; ``...`` where one has to be given."""
+    """Format a default as on the command line; ``...`` where a value is required."""
     value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     if value == "???":  # omegaconf.MISSING
         return "..."

@@ -1,4 +1,4 @@
-"""The sets of text that a model is trained on, by name, each with its share of the training, and texts held out."""
+"""The text sets that a model is trained on, by name, each with its share of the training; and the held-out texts."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from nemo_adapt.text import expand
 
 TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""A set's name is the name of its folder and files."""
+"""Allowed names of sets, which become names of folders and files."""
 SHARES_IN = ("tokens", "bytes")
 
 
@@ -21,18 +21,18 @@ class TextSet:
     """One set of text."""
 
     key: str
-    """The configuration key of its files."""
+    """The configuration key of its files, for error messages."""
     text: list[str]
     """Files or globs."""
     share: float
-    """Share of the training, in what ``data.shares_in`` says; a set with none is tokenized and not trained on."""
+    """Share of the training, in the unit ``data.shares_in``; a set with share 0 is tokenized but not trained on."""
 
 
 def text_sets(config: Config) -> dict[str, TextSet]:
-    """All sets of a configuration, the target first, which takes what the others leave.
+    """Return all sets of a configuration, the target first; its share is what the others leave.
 
-    Raises ``UserError`` for shares that leave it nothing, for a set without files, and for a name that is taken or is
-    no file name.
+    Raises ``UserError`` for shares that leave it nothing, for a set without files, and for a name that is taken or not
+    a valid file name.
     """
     data = config.data
     if data.shares_in not in SHARES_IN:
@@ -57,21 +57,21 @@ def text_sets(config: Config) -> dict[str, TextSet]:
 
 
 def held_out_texts(config: Config) -> dict[str, Path]:
-    """The file of held-out text of each language, which nothing is trained on."""
+    """Return the held-out text file of each language; nothing is trained on it."""
     return {name: expand([text], f"evaluate.texts.{name}")[0] for name, text in config.evaluate.texts.items()}
 
 
 def check_target(target: str, texts: Collection[str]) -> None:
-    """``UserError`` for an ``evaluate.target`` that is none of the languages of the held-out texts."""
+    """Raise ``UserError`` if ``evaluate.target`` is not a language of the held-out texts."""
     if target not in texts:
         raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts ({', '.join(texts)})")
 
 
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:
-    """Share of the training tokens that is drawn from each set that is trained on, by the ``counts.json`` of its folder
-    where shares are in bytes.
+    """Return the share of the training tokens that comes from each set that is trained on.
 
-    Raises ``FileNotFoundError`` where a set has not been tokenized yet.
+    Shares in bytes are converted with ``counts.json`` in each set's folder: ``FileNotFoundError`` where a set has not
+    been tokenized yet.
     """
     trained = {name: each.share for name, each in text_sets(config).items() if each.share}
     if config.data.shares_in == "tokens":
@@ -81,13 +81,13 @@ def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float
 
 
 def bytes_per_token(config: Config, folders: Mapping[str, Path]) -> float:
-    """Bytes of text that a token of the mix stands for, on average; raises like :func:`token_shares`."""
+    """Return the mean bytes of text per token of the mix; ``FileNotFoundError`` where a set is not tokenized yet."""
     shares = token_shares(config, folders)
     return sum(share * _bytes_per_token(folders[name]) for name, share in shares.items())
 
 
 def _bytes_per_token(folder: Path) -> float:
-    """Of one set: counted when its text was tokenized."""
+    """Return the bytes of text per token of one set, counted when it was tokenized."""
     counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
     return float(counts["bytes"] / counts["tokens"])
 

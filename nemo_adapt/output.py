@@ -1,6 +1,6 @@
-"""Standard output and standard error whose reader may go away: ``nemo-adapt launch ... | head -1``.
+"""Standard output and standard error whose reader may close the pipe early: ``nemo-adapt launch ... | head -1``.
 
-What a command does, and its exit code, do not depend on who reads to its end.
+What a command does, and its exit code, do not depend on whether its output is read to the end.
 """
 
 import contextlib
@@ -12,13 +12,12 @@ from typing import Any, TextIO
 
 
 class Pipe(io.FileIO):
-    """A pipe to a reader. Once it has gone away, what is written goes nowhere, also what processes write that are
-    started later."""
+    """A pipe to a reader. Once the reader has closed it, output is discarded, also that of processes started later."""
 
     is_unread = False
 
     def write(self, data: Any, /) -> Any:
-        """As a file's."""
+        """Write as ``FileIO`` does; redirect the file descriptor to ``/dev/null`` once the reader has gone."""
         try:
             return super().write(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -29,30 +28,30 @@ class Pipe(io.FileIO):
             return super().write(data)
 
 
-def outlive_readers() -> None:
-    """Have ``sys.stdout`` and ``sys.stderr`` go on without their readers, where they are pipes."""
+def ignore_closed_pipes() -> None:
+    """Make ``sys.stdout`` and ``sys.stderr``, where they are pipes, work on after their reader has gone."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and _is_pipe(stream, number):
             stream.flush()
-            setattr(sys, name, _outliving(stream, number))
+            setattr(sys, name, _ignoring_closed_pipe(stream, number))
 
 
 def is_read() -> bool:
-    """Whether somebody may be reading standard output: false once a reader has gone away."""
+    """Return whether standard output may still have a reader: false once its pipe was found closed."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return not (isinstance(raw, Pipe) and raw.is_unread)
 
 
 def _is_pipe(stream: TextIO, number: int) -> bool:
-    """Whether a stream is that of a file descriptor, and somebody reads the other end of it."""
-    with contextlib.suppress(OSError, ValueError):  # one that was closed, or has none
+    """Return whether a stream writes to file descriptor ``number`` and that is a pipe or socket."""
+    with contextlib.suppress(OSError, ValueError):  # closed, or without a file descriptor
         mode = os.fstat(stream.fileno()).st_mode
         return stream.fileno() == number and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
     return False
 
 
-def _outliving(stream: io.TextIOWrapper, number: int) -> io.TextIOWrapper:
+def _ignoring_closed_pipe(stream: io.TextIOWrapper, number: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(Pipe(number, "wb", closefd=False)),
         encoding=stream.encoding,

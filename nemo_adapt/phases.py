@@ -1,6 +1,6 @@
-"""The training phases of a configuration: the recipe's, and the one that a strategy puts before them.
+"""The training phases of a configuration: the recipe's, and the one that a strategy adds before them.
 
-Most strategies only make rows. ``learned`` and ``warm_start`` also train the tables alone before the rest is trained
+Most strategies only initialize rows. ``learned`` and ``warm_start`` first train rows of the tables alone
 (arXiv 2406.14670: Learned-Emb trains the embeddings on a tenth of the data first; its warm start trains them on 10M
 tokens at a learning rate of 1e-3). They take their steps from the recipe's first phase, so that all strategies see the
 same data and number of steps.
@@ -19,7 +19,7 @@ from nemo_adapt.registry import nearest
 
 NEW_ROWS, EMBEDDINGS, ALL = "new_rows", "embeddings", "all"
 KINDS = (NEW_ROWS, EMBEDDINGS, OUTPUT, ALL)
-"""What a phase may train beside layers: the new rows of both tables, both tables, the output layer, everything."""
+"""What a phase may train besides layers: the new rows of both tables, both tables, the output layer, everything."""
 LAYERS = re.compile(r"layers:(\d+)(?:-(\d+))?")
 BUDGETS = ("steps", "tokens", "bytes")
 LEARNED_FIRST = {"learned": NEW_ROWS, "warm_start": EMBEDDINGS}
@@ -31,13 +31,13 @@ class Trained:
     """What a phase trains."""
 
     kinds: frozenset[str]
-    """Of ``KINDS``."""
+    """Members of ``KINDS``."""
     layers: frozenset[int]
-    """Numbers of whole layers, counted from 0."""
+    """Numbers of complete layers, counted from 0."""
 
 
 def trained(phase: PhaseConfig) -> Trained:
-    """What ``phase.train`` says; ``UserError`` when it says nothing that is known."""
+    """Parse ``phase.train``; ``UserError`` for unknown, repeated or overlapping parts."""
     kinds, layers = set(), set()
     for part in phase.train.split("+"):
         if span := LAYERS.fullmatch(part):
@@ -60,22 +60,22 @@ def trained(phase: PhaseConfig) -> Trained:
 
 
 def own_phases(train: TrainConfig, bytes_per_token: float = 0.0) -> list[PhaseConfig]:
-    """The recipe's own phases, in order, each with its ``steps``.
+    """Return the recipe's own phases, in order, each with its budget in ``steps``.
 
-    ``bytes_per_token`` of the mixed training text turns bytes into tokens; where it is not known yet (0), a phase that
-    is given in bytes counts as one step. ``UserError`` for an unknown kind and a wrong budget.
+    ``bytes_per_token`` of the training mix converts bytes to tokens; where it is not known yet (0), a phase with a
+    budget in bytes counts as one step. ``UserError`` for an unknown kind, a wrong budget and a wrong learning rate.
     """
     if not train.phases:
         raise UserError("train.phases is empty: give at least one phase, train.phases=[{train: all, steps: 1000}]")
     for phase in train.phases:
         trained(phase)
-        if not 0 < phase.lr < math.inf:  # nor is NaN
+        if not 0 < phase.lr < math.inf:  # also rejects NaN
             raise UserError(f"train.phases: lr={phase.lr} must be above 0")
     return [_in_steps(phase, train, bytes_per_token) for phase in train.phases]
 
 
 def phases(config: Config, bytes_per_token: float = 0.0) -> list[PhaseConfig]:
-    """All phases of a training: ``own_phases``, and before them the strategy's; ``UserError`` for too few steps."""
+    """Return all phases: the strategy's, if any, then ``own_phases``; ``UserError`` for too few steps."""
     given = own_phases(config.train, bytes_per_token)
     resize = config.resize
     first = {LEARNED_FIRST[name] for name in (resize.input, resize.output) if name in LEARNED_FIRST}
@@ -94,24 +94,24 @@ def phases(config: Config, bytes_per_token: float = 0.0) -> list[PhaseConfig]:
 
 
 def total(plan: Sequence[PhaseConfig]) -> int:
-    """Steps of all phases."""
+    """Return the number of steps of all phases."""
     return sum(phase.steps for phase in plan)
 
 
 def ends(plan: Sequence[PhaseConfig]) -> list[int]:
-    """By phase: the number of steps that are done when it ends."""
+    """Return, by phase, the number of steps done when it ends."""
     return list(accumulate(phase.steps for phase in plan))
 
 
 def shortened(plan: Sequence[PhaseConfig], steps: int) -> list[PhaseConfig]:
-    """The same phases in ``steps`` steps, in proportion; a phase that gets none is left out."""
+    """Return the phases scaled to ``steps`` steps in total; a phase that gets none is left out."""
     marks = [0, *(round(end * steps / total(plan)) for end in ends(plan))]
     spans = [stop - start for start, stop in pairwise(marks)]
     return [replace(phase, steps=span) for phase, span in zip(plan, spans, strict=True) if span]
 
 
 def _in_steps(phase: PhaseConfig, train: TrainConfig, bytes_per_token: float) -> PhaseConfig:
-    """The phase with its budget in steps."""
+    """Return the phase with its budget in steps, rounded up."""
     budgets = {name: getattr(phase, name) for name in BUDGETS if getattr(phase, name)}
     if len(budgets) != 1 or min(budgets.values()) < 1:
         said = ", ".join(f"{name}={value}" for name, value in budgets.items()) or "none of them"

@@ -1,4 +1,4 @@
-"""The order of the stages. The only file that knows it."""
+"""The road: the order of the stages, defined only in this file."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -31,13 +31,13 @@ PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "eva
 BEST = {
     "train.keep_best": ("train.score_every", "train.score_bytes", "evaluate.target", "evaluate.context", TEXT),
 }
-"""What decides which checkpoint is the best one."""
+"""Switch -> keys that determine which checkpoint is the best one."""
 SCORED = ("evaluate", "train.seq_length", TEXT)
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
-    Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),  # and one for each other set
+    Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),  # plus one for each other set
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
@@ -81,11 +81,11 @@ ROAD = (
 )
 
 BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
-"""Stages that a command runs with its own, so that it can be tried before anything else was run."""
+"""Command -> stages that it runs before its own, so that it works in a new run folder."""
 
 
 def road(config: Config, probes: bool = False) -> list[Step]:
-    """The steps of a configuration's run: ``data`` for each set of text, and that auxiliary data alone that the
+    """Return the steps of a configuration's run: ``data`` for each text set, and only the auxiliary data that the
     strategies need (``probes``: those of the probe)."""
     wanted = {f"auxiliary/{kind}" for kind in reads.needs(config, probes)}
     found: list[Step] = []
@@ -100,27 +100,27 @@ def road(config: Config, probes: bool = False) -> list[Step]:
 
 
 def names() -> list[str]:
-    """Names of the stages, in order."""
+    """Return the names of the stages, in order."""
     return list(dict.fromkeys(step.name for step in ROAD))
 
 
 def run_all(config: Config) -> None:
-    """All stages in order; finished ones are skipped. ``resize`` is left to ``train``, which does it in memory.
+    """Run all stages in order; finished ones are skipped. ``resize`` is left to ``train``, which does it in memory.
 
-    ``probe`` is left out unless ``resize.input=probed`` asks for its choice.
+    ``probe`` is left out unless ``resize.input=probed`` needs its choice.
     """
     _run(config, run_steps(config))
 
 
 def run_steps(config: Config) -> list[Step]:
-    """The steps that ``run_all`` takes."""
+    """Return the steps that ``run_all`` runs."""
     left_out = {"resize"} if config.resize.input == PROBED else {"resize", "probe"}
     return [step for step in road(config) if step.name not in left_out]
 
 
 def change(config: Config, hash_of: HashOf) -> str:
-    """Why ``run_all`` would not skip all stages: the first change, or the mistake that it would say; empty where it
-    would. ``hash_of``: for many runs, one that remembers what they share."""
+    """Return why ``run_all`` would not skip all stages: the first change, or the error that it would raise; empty if it
+    would skip all. ``hash_of``: for many runs, a version with a cache."""
     try:
         return next(filter(None, (change_of(config, step, hash_of) for step in run_steps(config))), "")
     except UserError as error:
@@ -128,7 +128,7 @@ def change(config: Config, hash_of: HashOf) -> str:
 
 
 def run_stage(config: Config, name: str) -> None:
-    """One stage by its name (for ``data`` and ``auxiliary``, all parts); before ``probe``, those that it stands on."""
+    """Run one stage by name (for ``data`` and ``auxiliary``, all parts); before ``probe``, also those it needs."""
     wanted = {name, *BEFORE.get(name, ())}
     steps = [step for step in road(config, probes=name == "probe") if step.name in wanted]
     if not steps:
@@ -137,25 +137,25 @@ def run_stage(config: Config, name: str) -> None:
 
 
 def run_stages(config: Config, stages: Iterable[str]) -> None:
-    """Those of the steps of ``run_all`` that belong to some stages."""
+    """Run those steps of ``run_all`` that belong to ``stages``."""
     _run(config, [step for step in run_steps(config) if step.name in stages])
 
 
 def run_up_to(config: Config, name: str) -> None:
-    """A stage and all that it stands on; ``probe`` is left out unless its choice is wanted."""
+    """Run a stage and all stages before it; ``probe`` is left out unless its choice is needed."""
     last, left_out = names().index(name), set() if config.resize.input == PROBED else {"probe"}
     _run(config, [step for step in road(config) if names().index(step.name) <= last and step.name not in left_out])
 
 
 def run_as_rank(config: Config, name: str) -> None:
-    """This rank's part of a stage that runs on ranks."""
+    """Run this rank's part of a stage that runs on ranks."""
     for step in road(config):
         if step.name == name:
             build_as_rank(config, step)
 
 
 def stage_named(name: str, others: Iterable[str] = ()) -> str:
-    """``name`` if it is a stage or ``run``; ``UserError`` with the nearest one, or of ``others``, otherwise."""
+    """Return ``name`` if it is a stage or ``run``; else raise ``UserError`` with the nearest, also of ``others``."""
     known = ["run", *names(), *others]
     if name not in ("run", *names()):
         raise UserError(f"unknown command {name!r}.{nearest(name, known)} Commands: {', '.join(known)}")
@@ -163,21 +163,21 @@ def stage_named(name: str, others: Iterable[str] = ()) -> str:
 
 
 def check_steps(config: Config, steps: list[Step]) -> None:
-    """``UserError`` for what can be known to fail before the first of ``steps``, here or on other machines."""
+    """Before any of ``steps`` runs, here or elsewhere, raise ``UserError`` for what is already known to fail."""
     check_numbers(config)
     if any(step.name == "tokenizer" for step in steps):
         check_tokenizer(config)
     for step in steps:
-        step.reads(config, RunFolder.of(config))  # a file that is missing for the last stage is said before the first
+        step.reads(config, RunFolder.of(config))  # a file missing for the last stage is reported before the first
     check_end(config, {step.name for step in steps})
     if any(step.on_ranks for step in steps):
-        from nemo_adapt.checks import check  # imports torch: not for a misspelt key
+        from nemo_adapt.checks import check  # imports torch, which a misspelt key need not wait for
 
         check(config)
 
 
 def check_end(config: Config, stages: set[str]) -> None:
-    """``UserError`` for what the last stages ask for and those before do not give."""
+    """Raise ``UserError`` if export or evaluation needs something that the earlier stages do not provide."""
     which, texts, target = config.export.checkpoint, config.evaluate.texts, config.evaluate.target
     if "export" in stages:
         check_which(which)
@@ -197,7 +197,7 @@ def _run(config: Config, steps: list[Step]) -> None:
 
 
 def _check_gpus(config: Config, steps: list[Step]) -> None:
-    """``UserError`` for more ranks than this machine has GPUs, unless all that they are for is finished."""
+    """Raise ``UserError`` for more ranks than this machine has GPUs, unless all stages on ranks are finished."""
     from nemo_adapt import devices
 
     try:
@@ -210,5 +210,5 @@ def _check_gpus(config: Config, steps: list[Step]) -> None:
 def _is_finished(config: Config, step: Step) -> bool:
     try:
         return not change_of(config, step, input_hash)
-    except UserError:  # what it reads is not there yet
+    except UserError:  # an input does not exist yet
         return False

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 WIDEST = 1000
-"""Columns where there is no terminal: who looks for words in a log must not find them on two lines."""
+"""Width in columns without a terminal: a row in a log must not break over lines, so that it can be searched."""
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int | None = None) -> None:
-    """Print one table: as wide as the terminal, or as wide as it is. Columns behind the first ``texts`` are numbers."""
+    """Print a table, wrapped only on a terminal. Columns after the first ``texts`` (default: all) are right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
@@ -23,10 +23,10 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: i
 
 
 def span(seconds: float) -> str:
-    """Days, hours, minutes and seconds."""
+    """Format a duration as days, hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))
 
 
 def ago(seconds: float) -> str:
-    """The same of what has passed."""
+    """Format the time since an event, at least 0."""
     return f"{span(max(0.0, seconds))} ago"

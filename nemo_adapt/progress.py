@@ -14,14 +14,14 @@ LOG_EVERY_SECONDS = 10.0
 
 
 def say(message: str) -> None:
-    """One plain line to standard output, at once."""
+    """Print one plain line to standard output and flush it."""
     print(message, flush=True)
 
 
 class Bar:
     """``with Bar("tokenizing", total, "MB") as bar: bar.advance(1.5, "loss 2.3")``.
 
-    ``total`` and the amounts are in ``unit``; ``done`` is what was done before. On a terminal it draws a live bar;
+    ``total`` and the amounts are in ``unit``; ``done`` is the amount at the start. On a terminal it draws a live bar;
     elsewhere it prints a line every 10 seconds and one at the end. ``quiet`` (all ranks but the first) prints nothing.
     """
 
@@ -51,7 +51,7 @@ class Bar:
         return self
 
     def advance(self, amount: float, note: str = "") -> None:
-        """Add ``amount`` to what is done; ``note`` is shown behind the bar."""
+        """Add ``amount`` to what is done; ``note`` is shown after the bar."""
         self.done += amount
         self.note = note or self.note
         if self._live:
@@ -60,7 +60,7 @@ class Bar:
             self._line()
 
     def say(self, message: str) -> None:
-        """One line beside the bar."""
+        """Print one line above the bar."""
         if self._live:
             self._live.console.print(message)
         elif not self.quiet:
@@ -68,7 +68,7 @@ class Bar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if kind is None:
-            self.done = self.total  # totals are estimates; what has ended is done
+            self.done = self.total  # totals are estimates
         if self._live:
             self._live.update(self._task, completed=self.done, amount=self._amount())
             self._live.stop()

@@ -1,4 +1,4 @@
-"""Processes that work together: started here by torchrun's launcher, or already there (torchrun, Slurm)."""
+"""Ranks: processes started here with torchrun's launcher, or already started by torchrun or Slurm."""
 
 import contextlib
 import ctypes
@@ -19,26 +19,26 @@ from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.workers import cores
 
 USER_ERROR = 2
-"""Exit code for the user's mistakes."""
+"""Exit code for a user's mistake."""
 MORE_TO_DO = 85
-"""Exit code of a training that was asked to stop, and has saved: the same command goes on."""
+"""Exit code of a training that was asked to stop and has saved: the same command continues it."""
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
-"""What asks a training to save and end: Slurm sends the first before a time limit (``--signal``), it and others the
-second at the end. The process that started the ranks hands them on."""
-FIRST_SPEAKS, NEXT_SPEAKS = 10.0, 0.5
-"""Seconds that ranks behind the first leave it for saying what they all have to say, and each leaves the one before."""
-MOST_SAID = 500
-"""Characters of an error that nobody has foreseen, in its line."""
+"""Signals that ask a training to save and exit: Slurm sends USR1 before a time limit (``--signal``); Slurm and others
+send TERM to end a job. The process that started the ranks forwards them."""
+FIRST_RANK_SECONDS, NEXT_RANK_SECONDS = 10.0, 0.5
+"""Seconds that the other ranks wait for rank 0 to print an error that all may have, and additional seconds per rank."""
+SUMMARY_CHARS = 500
+"""Most characters of an unexpected error in its one-line summary."""
 terminated = False
-"""Whether TERM has come while signals were only noted: it does not come again to a rank that then fails."""
+"""Whether TERM arrived while signals were only recorded: it is not sent again to a rank that fails later."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
 def adopt_slurm(least: int = 2) -> None:
-    """Under ``srun`` with at least so many tasks, name this rank in torchrun's variables.
+    """Under ``srun`` with at least ``least`` tasks, set torchrun's variables for this rank from Slurm's.
 
-    MASTER_ADDR and MASTER_PORT are the job's to set. In a container of PyTorch's, pyxis itself has set RANK, and
-    WORLD_SIZE only where the site has a hook of enroot for it.
+    The job must set MASTER_ADDR and MASTER_PORT. In a PyTorch container, pyxis sets RANK by itself, but WORLD_SIZE
+    only where the site has an enroot hook for it.
     """
     several = int(os.environ.get("SLURM_NTASKS", "1")) >= least
     if not already_started() and several and "SLURM_PROCID" in os.environ:
@@ -47,21 +47,21 @@ def adopt_slurm(least: int = 2) -> None:
 
 
 def already_started() -> bool:
-    """True in a process that a launcher started as one of several ranks."""
+    """Return whether a launcher started this process as a rank."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def is_first() -> bool:
-    """True in the process that does what is done once: rank 0, or the only one."""
+    """Return whether this process does the work that is done only once: rank 0, or the only process."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def launch(count: int, arguments: list[str]) -> None:
     """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
 
-    When one fails, the others are ended. Raises its ``UserError`` here; ``SystemExit`` with ``MORE_TO_DO``, also where
-    all have ended well after they were asked to stop, or with 1 for anything else, which the rank has printed with its
-    traceback.
+    When one fails, the others are terminated. Raises the ``UserError`` that a rank reported; ``SystemExit`` with
+    ``MORE_TO_DO`` if they were asked to stop, even if all then finished their work; and ``SystemExit`` with 1 for any
+    other failure, whose traceback the rank has printed.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -77,63 +77,64 @@ def launch(count: int, arguments: list[str]) -> None:
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.2,
-        signals_to_handle="SIGHUP,SIGQUIT",  # not TERM and INT, on which it would end the ranks: we hand them on
+        signals_to_handle="SIGHUP,SIGQUIT",  # not TERM and INT, on which it would kill the ranks: we forward them
     )
-    with _forwarding() as handed:
+    with _forwarding() as forwarded:
         try:
             elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
         except ChildFailedError as error:
-            _end_like(list(error.failures.values()), handed)
-    if handed:  # too late for the ranks to stop at it; what follows would take its time
-        _end_asked()
+            _exit_like(list(error.failures.values()), forwarded)
+    if forwarded:  # the ranks finished nevertheless; the next stage must not start
+        _exit_asked()
 
 
-def _end_like(failures: list[Any], handed: Collection[int] = ()) -> NoReturn:
-    """End as the ranks have ended that failed: with the ``UserError`` that one has reported, or its exit code. One that
-    has died of a signal that was ``handed`` on could not take it yet, and has lost nothing."""
-    for failure in failures:  # a rank that has reported may still die of its threads on the way out
+def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn:
+    """Exit like the failed ranks: raise the ``UserError`` that one reported, or ``SystemExit`` with its code. A rank
+    killed by a signal in ``forwarded`` had no handler for it yet, so it has lost nothing."""
+    for failure in failures:  # a rank that has reported its error may still crash in a thread while it exits
         if Path(failure.error_file).is_file():
             raise UserError(failure.message) from None
-    # A rank ends with it once all have saved; the launcher then ends those that are still on their way out.
-    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in handed}
-    if codes and codes <= {MORE_TO_DO, *(-number for number in handed)}:
-        if MORE_TO_DO in codes:  # which has said so
+    # A rank exits with MORE_TO_DO once all have saved; the launcher then terminates those that are still exiting.
+    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in forwarded}
+    if codes and codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
+        if MORE_TO_DO in codes:  # that rank has printed it
             raise SystemExit(MORE_TO_DO) from None
-        _end_asked()
+        _exit_asked()
     for failure in failures:
         if failure.exitcode < 0:
             print(
-                f"{ERROR}rank {failure.local_rank} was ended by {failure.signal_name()}; the same command "
-                "goes on from what is finished",
+                f"{ERROR}rank {failure.local_rank} was killed by {failure.signal_name()}; run the same command to "
+                "go on from what is finished",
                 file=sys.stderr,
             )
     raise SystemExit(1) from None
 
 
-def _end_asked() -> NoReturn:
-    """End because of a signal at which no rank could save."""
+def _exit_asked() -> NoReturn:
+    """Exit with ``MORE_TO_DO`` after a signal that no training could save at."""
     print("asked to stop; run the same command to go on", flush=True)
     raise SystemExit(MORE_TO_DO) from None
 
 
 @contextlib.contextmanager
 def _forwarding() -> Iterator[Collection[int]]:
-    """While it lasts, signals are handed on to the ranks, which are this process's children; given are those that were.
-    Before there are any, a signal ends it with ``MORE_TO_DO``: nobody else would hear of it. Control-C, which a
-    terminal sends to ranks too and they leave to this process, is handed on as TERM; the second ends all at once.
+    """Context: forward signals to the ranks, which are child processes; yields the set of signals forwarded so far.
+    Before any rank runs, a signal raises ``SystemExit`` with ``MORE_TO_DO``, as no rank would get it. Control-C, which
+    ranks get from the terminal too but ignore, is forwarded as TERM; a second one raises ``KeyboardInterrupt``.
 
-    Ranks are started deaf, or a signal that comes before they can say what they do with it would kill them. So this
-    thread is deaf, too, and another hears; Python calls what is to be done from this one.
+    Ranks start with these signals blocked: one that arrives before a rank has installed its handler would kill it. They
+    inherit the mask of this thread, so it is blocked here as well; another thread unblocks the signals to receive them,
+    and Python runs the handler in the main thread.
     """
     import psutil  # type: ignore[import-untyped]
 
-    handed: set[int] = set()
+    forwarded: set[int] = set()
     interrupted = False
     over = threading.Event()
 
-    def hand_on(number: int, frame: Any) -> None:
+    def forward(number: int, frame: Any) -> None:
         nonlocal interrupted
-        heard = False
+        delivered = False
         if number == signal.SIGINT:
             if interrupted:
                 raise KeyboardInterrupt
@@ -142,20 +143,20 @@ def _forwarding() -> Iterator[Collection[int]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "nemo_adapt" in child.cmdline():
                     child.send_signal(number)
-                    heard = True
-        if not heard:
+                    delivered = True
+        if not delivered:
             raise SystemExit(MORE_TO_DO)
-        handed.add(number)
+        forwarded.add(number)
 
-    def hear() -> None:
+    def receive() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         over.wait()
 
-    before = {number: signal.signal(number, hand_on) for number in (*STOP_SIGNALS, signal.SIGINT)}
-    threading.Thread(target=hear, daemon=True).start()
+    before = {number: signal.signal(number, forward) for number in (*STOP_SIGNALS, signal.SIGINT)}
+    threading.Thread(target=receive, daemon=True).start()
     try:
-        with deaf_children():
-            yield handed
+        with stop_signals_blocked():
+            yield forwarded
     finally:
         over.set()
         for number, handler in before.items():
@@ -163,12 +164,12 @@ def _forwarding() -> Iterator[Collection[int]]:
 
 
 @contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
-    """While it lasts, processes that are started do not take signals that are meant for a training.
+def stop_signals_blocked() -> Iterator[None]:
+    """Context: processes start with the signals in ``STOP_SIGNALS`` blocked.
 
-    srun sends them to all processes of a rank, also to one that could not yet say what it does with them.
+    srun sends signals to all processes of a rank, including one that has not installed its handlers yet.
     """
-    resource_tracker.ensure_running()  # who starts it later, as multiprocessing does, lets TERM through again
+    resource_tracker.ensure_running()  # if multiprocessing starts it later, that unblocks TERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -176,70 +177,75 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hear_parents_end(number: int) -> None:
-    """Have Linux send this process a signal when its parent ends, and be it by ``kill -9``."""
+def signal_when_parent_ends(number: int) -> None:
+    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
-def report(error: UserError) -> None:
-    """In a rank that ``launch`` started: leave the error's line where the launcher finds it."""
+def write_error_file(error: UserError) -> None:
+    """In a rank that ``launch`` started: write the error's line to the file where the launcher looks for it."""
     path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
     path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
 
 
-def tell(error: UserError) -> None:
-    """Print the line of a user's mistake, one for all ranks of a launcher that have the same; of several, end this one.
+def print_user_error(error: UserError) -> None:
+    """Print the line of a user's mistake, once for all ranks that have the same; if there are several, exit.
 
-    The first rank does so at once. Its end makes ``torchrun``, and ``srun --kill-on-bad-exit``, end the others, which
-    therefore wait a little; one that nobody has ended by then is the first that knows.
+    Rank 0 does so at once. Its exit makes ``torchrun``, and ``srun --kill-on-bad-exit``, terminate the others, which
+    therefore wait a little; a rank that is not terminated by then is the first one with this error.
     """
-    _let_earlier_speak(USER_ERROR)
+    _wait_for_earlier_rank(USER_ERROR)
     print(f"{ERROR}{error}", file=sys.stderr, flush=True)
     if several():
-        _leave(USER_ERROR)
+        _exit_now(USER_ERROR)
 
 
 def fail(error: BaseException) -> NoReturn:
-    """End a rank, or the only process, by an error that nobody has foreseen: its traceback and one line.
+    """Exit a rank, or the only process, after an unexpected error: print its traceback and one line.
 
-    As with ``tell``, the first that knows speaks. Those that wait keep their connections, which others may wait at.
+    As in ``print_user_error``, only the first rank with the error prints it. Ranks that wait keep their connections
+    open, because others may be blocked on them.
     """
-    _let_earlier_speak(1)
+    _wait_for_earlier_rank(1)
     traceback.print_exception(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:MOST_SAID]  # others' errors may be told in between
+    said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:SUMMARY_CHARS]  # lines in between may be other errors
     what = f"{type(error).__name__}: {said}"
     who = f"rank {os.environ['RANK']} on {platform.node()}" if several() else platform.node()
     print(f"{ERROR}{who} failed: {what} (see above)", file=sys.stderr, flush=True)
-    _leave(1)
+    _exit_now(1)
 
 
 def several() -> bool:
-    """True in a process that is one of several ranks."""
+    """Return whether this process is one of several ranks."""
     return already_started() and os.environ["WORLD_SIZE"] != "1"
 
 
-def _let_earlier_speak(code: int) -> None:
-    """Wait for the end that the launcher makes of this rank, with ``code``, once an earlier one has ended."""
+def _wait_for_earlier_rank(code: int) -> None:
+    """Give the launcher time to terminate this rank, which then exits with ``code``, because an earlier one has exited.
+
+    Returns if that does not happen: this rank is then the one to print the error.
+    """
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     if rank:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if terminated:
             os._exit(code)
-        time.sleep(FIRST_SPEAKS + NEXT_SPEAKS * min(rank, 20))
+        time.sleep(FIRST_RANK_SECONDS + NEXT_RANK_SECONDS * min(rank, 20))
 
 
-def _leave(code: int) -> NoReturn:
-    """End at once: what a process does at its end may wait for ranks that wait for this one's end."""
+def _exit_now(code: int) -> NoReturn:
+    """Exit at once: exit handlers may wait for ranks that wait for this one to exit."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def wait_for_first(folder: Path, fingerprint: str, timeout_seconds: float = 12 * 3600) -> None:
-    """Wait until the first rank has finished a stage's folder (seen through the shared file system)."""
+    """Wait until rank 0 has finished a stage's folder, as seen on the shared file system; ``UserError`` after the
+    timeout."""
     from nemo_adapt.artifact import read_manifest
 
     until = time.monotonic() + timeout_seconds

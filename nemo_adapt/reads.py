@@ -1,6 +1,6 @@
-"""What each stage reads: names -> files of the user's and folders of earlier stages.
+"""The inputs of each stage: name -> the user's files and folders of earlier stages.
 
-A file that the user names and that is not there is an error here, before anything runs.
+A file that the user names but that does not exist is a ``UserError`` here, before anything runs.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from nemo_adapt.text import expand
 
 
 def tokenizer(config: Config, run: RunFolder) -> Inputs:
-    """The base tokenizer, text to learn from, text to guard, parallel text to measure on."""
+    """The base tokenizer, text to learn from, guard text, and parallel text to measure fertility on."""
     chosen = config.tokenizer
     if not Path(chosen.base).exists():
         raise UserError(f"tokenizer.base: {chosen.base} does not exist")
@@ -28,23 +28,23 @@ def tokenizer(config: Config, run: RunFolder) -> Inputs:
 
 
 def text_set(name: str, config: Config, run: RunFolder) -> Inputs:
-    """The text of one set, to be cut by the extended tokenizer."""
+    """The text of one set, and the extended tokenizer that encodes it."""
     given = text_sets(config)[name]
     return {"tokenizer": [run["tokenizer"]], "text": _files(given.key, given.text)}
 
 
 def target(config: Config, run: RunFolder) -> Inputs:
-    """Target text, likewise."""
+    """The same for the target set."""
     return text_set(TARGET, config, run)
 
 
 def piece_bytes(config: Config, run: RunFolder) -> Inputs:
-    """The extended tokenizer, which holds the base's tokens."""
+    """The extended tokenizer, which includes the base's tokens."""
     return {"tokenizer": [run["tokenizer"]]}
 
 
 def meetings(config: Config, run: RunFolder) -> Inputs:
-    """Target text and the tokenizers that cut it."""
+    """Target text, and the base and extended tokenizers that both encode it."""
     return {"base": [Path(config.tokenizer.base)], **target(config, run)}
 
 
@@ -81,7 +81,7 @@ def model(config: Config, run: RunFolder) -> Inputs:
 
 
 def converting(config: Config, run: RunFolder) -> Inputs:
-    """The base model, and the checkpoint that its weights are in, where that is given."""
+    """The base model and, with ``model.checkpoint``, the checkpoint that has its weights."""
     if not config.model.checkpoint:
         return model(config, run)
     if not Path(config.model.checkpoint).is_dir():
@@ -90,14 +90,14 @@ def converting(config: Config, run: RunFolder) -> Inputs:
 
 
 def resizing(config: Config, run: RunFolder) -> Inputs:
-    """The base model, its checkpoint, the extended tokenizer, and the probe's choice where that is wanted."""
+    """The base model, its checkpoint, the extended tokenizer, auxiliary data, and the probe's choice if it is used."""
     choice = {"probe": [run["probe"]]} if config.resize.input == PROBED else {}
     return {**_converted(config, run), **choice}
 
 
 def check_converted(inputs: Inputs, out: Path) -> None:
-    """``UserError`` where the files of the converted checkpoint are not those that were written: presence, sizes, and
-    contents of the small ones. A training that goes on from a checkpoint in ``out`` does not read it."""
+    """Raise ``UserError`` where the files of the converted checkpoint are not as written: presence, sizes, and contents
+    of the small ones. Not checked if ``out`` has a checkpoint, from which a training continues instead."""
     (folder,) = inputs["checkpoint"]
     wrong = "" if complete(out / CHECKPOINTS) else damage(folder)
     if wrong:
@@ -105,8 +105,8 @@ def check_converted(inputs: Inputs, out: Path) -> None:
 
 
 def training(config: Config, run: RunFolder) -> Inputs:
-    """All that, the data, and the text by which the best checkpoint is chosen. Other held-out text decides nothing, but
-    what is scored has to be there."""
+    """The inputs of ``resizing``, the data, and the held-out text that selects the best checkpoint. Other held-out text
+    does not affect the result, but must exist if it is scored."""
     train = config.train
     texts = held_out_texts(config) if train.score_every else {}
     target = config.evaluate.target
@@ -115,7 +115,7 @@ def training(config: Config, run: RunFolder) -> Inputs:
 
 
 def probing(config: Config, run: RunFolder) -> Inputs:
-    """What training reads but for the choice, and held-out text in the target language."""
+    """The inputs of training, without the probe's choice, and held-out text in the target language."""
     texts, target = config.evaluate.texts, config.evaluate.target
     if target not in texts:
         raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts: the probe scores that text")
@@ -129,7 +129,7 @@ def trained(config: Config, run: RunFolder) -> Inputs:
 
 
 def adapted(config: Config, run: RunFolder) -> Inputs:
-    """Base and adapted model, held-out text, and what earlier stages have to tell."""
+    """Base and adapted model, held-out text, tasks, and the stages that the report describes."""
     return {
         "base": [Path(config.model.path)],
         "base_tokenizer": [Path(config.tokenizer.base)],
@@ -142,9 +142,9 @@ def adapted(config: Config, run: RunFolder) -> Inputs:
 
 
 def needs(config: Config, probes: bool = False) -> list[str]:
-    """Kinds of auxiliary data that the strategies of both tables need, or, where the probe runs or its choice is taken,
-    those of all that it tries; ``UserError`` for an unknown strategy."""
-    import nemo_adapt.resize.strategies  # noqa: F401  (registers them; imports scipy: not for a misspelt key)
+    """Return the kinds of auxiliary data that the strategies of both tables need; where the probe runs or its choice is
+    used, those of all strategies that it tries. ``UserError`` for an unknown strategy."""
+    import nemo_adapt.resize.strategies  # noqa: F401  (registers them; here, as it imports scipy)
     from nemo_adapt.resize.plan import needs_of
 
     if not probes and config.resize.input != PROBED:
@@ -154,20 +154,20 @@ def needs(config: Config, probes: bool = False) -> list[str]:
 
 
 def require_gensim(wanted_by: str) -> None:
-    """``UserError`` where gensim, which trains vectors, is not installed."""
+    """Raise ``UserError`` where gensim, which trains vectors, is not installed."""
     if importlib.util.find_spec("gensim") is None:
         raise UserError(f"{wanted_by} trains fastText vectors with gensim: pip install 'nemo-adapt[focus]'")
 
 
 def _strategies(config: Config, kind: str) -> str:
-    """How the strategies that need this kind of auxiliary data were chosen, for error lines."""
+    """Return the settings that chose the strategies with this kind of auxiliary data, for error messages."""
     if config.resize.input != PROBED and kind in needs(config):
         return f"resize.input={config.resize.input} resize.output={config.resize.output}"
     return f"probe.strategies=[{','.join(config.probe.strategies)}]"
 
 
 def _tasks(config: Config) -> Inputs:
-    """The files and folders of ``evaluate.tasks``."""
+    """The files and folders of ``evaluate.tasks``; ``UserError`` for one that does not exist."""
     given = {f"{kind}.{name}": path for kind, of in config.evaluate.tasks.items() for name, path in of.items()}
     for key, path in given.items():
         if not Path(path).exists():

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line of our own words: Hydra and OmegaConf speak of theirs."""
+"""One-line explanations of configuration errors, in place of messages that name Hydra's and OmegaConf's classes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.recipe_files import names
 from nemo_adapt.registry import nearest
 
-LIST, TABLE = "a list is wanted: {key}=[...]", "names with values are wanted: {key}.NAME=..."
+LIST, TABLE = "expected a list: {key}=[...]", "expected names with values: {key}.NAME=..."
 PLAINER = {
     "is not a ListConfig": LIST,
     "Cannot assign": TABLE,
     "is not a subclass of": TABLE,
     "is not Optional": "it cannot be null: leave {key} out for its default",
 }
-"""Part of what OmegaConf says, and what is said for it."""
+"""Part of a message of OmegaConf -> our message."""
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """While it lasts, what is wrong with a configuration is a ``UserError`` of one line."""
+    """Context: raise configuration errors as a ``UserError`` of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -36,11 +36,11 @@ def explained() -> Iterator[None]:
             raise
         raise UserError(f"{error}: entries of a list are numbered from 0, as in train.phases.0.steps=5") from None
     except RecursionError:
-        raise UserError("a recipe builds on itself: look at its defaults, and at theirs") from None
+        raise UserError("a recipe includes itself: check its defaults, and theirs") from None
 
 
 def explain(error: Exception, schema: type = Config) -> str:
-    """One line for a composition error, with the nearest known key where a key was misspelt."""
+    """Return one line for a composition error, with the nearest known key where a key was misspelt."""
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
@@ -66,8 +66,8 @@ def explain(error: Exception, schema: type = Config) -> str:
 
 
 def _plainer(reason: str, error: Any) -> str:
-    """What is wanted, where OmegaConf's ``reason`` speaks of its own classes."""
-    if "merge DictConfig with ListConfig" in reason:  # it says so of either in the place of the other
+    """Return what is expected, where OmegaConf's ``reason`` names its own classes; else ``reason``."""
+    if "merge DictConfig with ListConfig" in reason:  # the same message for either in place of the other
         said = LIST if error.object_type is list else TABLE
     else:
         said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
@@ -75,10 +75,10 @@ def _plainer(reason: str, error: Any) -> str:
 
 
 def unknown(key: str, schema: type) -> str:
-    """One line for a key that is not there: the whole name where its section was left out, or the nearest name."""
+    """Return one line for an unknown key: with the full name where its section was left out, or the nearest name."""
     known = _known_keys(schema)
     whole = [name for name in known if name.endswith(f".{key}")]
-    last_parts = [name.rpartition(".")[2] for name in known]  # inside a list an error names no more
+    last_parts = [name.rpartition(".")[2] for name in known]  # inside a list, an error names only the last part
     hint = f" Did you mean {whole[0]!r}?" if whole else nearest(key, [*known, *last_parts])
     return f"unknown key {key!r}.{hint}"
 
@@ -90,7 +90,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known_keys(schema: type) -> list[str]:
-    """All dotted keys of a schema; those of list entries without their numbers, ``NAME`` for those of dictionaries."""
+    """Return all dotted keys of a schema: list entries without numbers, ``NAME`` for names in dictionaries."""
 
     def walk(schema: Any, prefix: str) -> Iterator[str]:
         for entry in fields(schema):

@@ -1,4 +1,4 @@
-"""The recipes and profiles that come with the package, and whether a user's recipe can be read."""
+"""The recipes and profiles that come with the package, and a check that a user's recipe can be read."""
 
 from pathlib import Path
 
@@ -8,28 +8,28 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from nemo_adapt.errors import UserError
 
 GROUPS = ("model", "language", "train", "cluster")
-"""Folders of ``recipes/``: a file of one, chosen as ``cluster=NAME``, sets that section (a ``language``, several)."""
+"""Folders of ``recipes/``: a file chosen as ``cluster=NAME`` sets that section (a ``language``: several sections)."""
 
 
 def recipes_folder() -> Path:
-    """The recipes: beside the package in a checkout, inside it where it was installed."""
+    """Return the folder of recipes: beside the package in a checkout, inside it where it was installed."""
     return shipped("recipes")
 
 
 def shipped(folder: str) -> Path:
-    """A folder of the checkout, or of the package where it was installed."""
+    """Return a folder of the checkout, or of the package where it was installed."""
     package = Path(__file__).parent
     installed = package / folder
     return installed if installed.is_dir() else package.parent / folder
 
 
 def names(group: str = "") -> list[str]:
-    """Names of the recipes that come with the package, or of the choices of a ``group``."""
+    """Return the names of the recipes that come with the package, or of the choices of a ``group``."""
     return sorted(path.stem for path in (recipes_folder() / group).glob("*.yaml"))
 
 
 def check_file(path: Path) -> None:
-    """``UserError`` for a recipe that is no YAML, or does not begin with what it builds on."""
+    """Raise ``UserError`` for a recipe that is not YAML or has no ``defaults``."""
     try:
         found = OmegaConf.load(path)
     except UnicodeDecodeError:
@@ -37,6 +37,6 @@ def check_file(path: Path) -> None:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'this is no YAML'}") from None
+        raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
     if not isinstance(found, DictConfig) or "defaults" not in found:
-        raise UserError(f"{path} does not say what it builds on: let it begin with the line  defaults: [blank, _self_]")
+        raise UserError(f"{path} has no defaults: begin it with the line  defaults: [blank, _self_]")

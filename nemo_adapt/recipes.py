@@ -1,4 +1,4 @@
-"""From a recipe and ``key=value`` words to a typed configuration (Hydra over the dataclasses of ``config``)."""
+"""Build a typed configuration from a recipe and ``key=value`` words (Hydra over the dataclasses of ``config``)."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from nemo_adapt.recipe_files import GROUPS, check_file, names, recipes_folder, s
 from nemo_adapt.registry import nearest
 
 SITE = "site"
-"""The group of the profiles of sites, which lie in ``slurm/`` or where the user has them."""
+"""The config group of site profiles, which are in ``slurm/`` or in a file of the user's."""
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
@@ -30,7 +30,7 @@ SETS = "data.sets."
 
 
 def load(recipe: str, overrides: list[str]) -> Config:
-    """The configuration of ``recipe`` (a name, or the path of a YAML file) with ``overrides`` (Hydra's grammar).
+    """Return the configuration of ``recipe`` (a name, or a YAML file) with ``overrides`` (Hydra's grammar).
 
     Raises ``UserError`` for an unknown recipe, an unknown key (with the nearest one) and a value of the wrong type.
     """
@@ -38,7 +38,7 @@ def load(recipe: str, overrides: list[str]) -> Config:
 
 
 def composed(recipe: str, overrides: list[str]) -> DictConfig:
-    """The same, its interpolations not resolved yet."""
+    """Compose as ``load`` does, but leave interpolations unresolved."""
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else recipes_folder() / f"{recipe}.yaml"
     if not path.is_file():
         if path.suffix and recipe.endswith(path.suffix):
@@ -48,15 +48,15 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
     search = f"hydra.searchpath=[file://{recipes_folder()}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith(SETS)]
-        others = [_site(_opened(_quoted(word))) for word in overrides if word not in of_sets]
+        others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
         chosen = compose(path.stem, [search, *others, f'recipe="{path.stem}"'])
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
 
 
 def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
-    """The configuration of a composed tree in which some keys have other values. Many are had so from one tree in a
-    tenth of the time that composing each takes."""
+    """Return the configuration of a composed tree with ``values`` (dotted key -> value) replaced. For many
+    configurations from one tree, this takes a tenth of the time of composing each."""
     with explained():
         own = copy.deepcopy(tree)
         for key, value in values.items():
@@ -65,14 +65,14 @@ def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
 
 
 def of_words(words: list[str]) -> Config:
-    """The configuration that the words of a command line describe: ``recipe=...`` and ``key=value``."""
+    """Return the configuration for the words of a command line: ``recipe=...`` and ``key=value``."""
     _check_form(words)
     given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
     return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
 
 
 def read(path: Path) -> Config:
-    """A configuration that was saved resolved (a run's config.yaml)."""
+    """Read a configuration that was saved with interpolations resolved (a run's config.yaml)."""
     try:
         return typed(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
     except (OmegaConfBaseException, YAMLError) as error:
@@ -80,7 +80,7 @@ def read(path: Path) -> Config:
 
 
 def parse(schema: type[T], words: list[str]) -> T:
-    """The settings of a command that is no stage: ``schema`` (a dataclass) with ``key=value`` words (Hydra's grammar).
+    """Return the settings of a command that is not a stage: ``schema`` (a dataclass) with ``key=value`` words.
 
     Raises ``UserError`` as ``load`` does.
     """
@@ -103,7 +103,7 @@ def _check_form(words: list[str]) -> None:
 
 
 def _quoted(word: str) -> str:
-    """``key=value`` with quotes around what Hydra's grammar, which knows no letters beyond ASCII, cannot read."""
+    """Quote the value of ``key=value`` where it has letters beyond ASCII, which Hydra's grammar cannot read."""
     key, _, value = word.partition("=")
     if value.isascii() or any(sign in value for sign in "\"'{}"):
         return word
@@ -113,7 +113,7 @@ def _quoted(word: str) -> str:
 
 
 def require(command: str, settings: Any, names: Sequence[str]) -> None:
-    """``UserError`` naming the folders that a command was not given."""
+    """Raise ``UserError`` if a command was not given one of the folders ``names``."""
     missing = [name for name in names if not getattr(settings, name)]
     if missing:
         raise UserError(
@@ -122,7 +122,8 @@ def require(command: str, settings: Any, names: Sequence[str]) -> None:
 
 
 def typed(config: Any) -> Config:
-    """The dataclass tree of a composed configuration, interpolations resolved, every mandatory value there."""
+    """Convert a composed configuration to dataclasses, with interpolations resolved; ``UserError`` for a missing
+    mandatory value and for a ``run.name`` that leaves ``run.dir``."""
     mandatory = (("run", "name"), ("model", "path"))
     missing = [f"{part}.{key}" for part, key in mandatory if OmegaConf.is_missing(config[part], key)]
     if missing:
@@ -135,12 +136,12 @@ def typed(config: Any) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML."""
+    """Return the resolved configuration as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def section(config: Config, *names: str) -> dict[str, Any]:
-    """Some sections (or dotted keys) of a configuration as plain values, for manifests.
+    """Return some sections (or dotted keys) of a configuration as plain values, for manifests.
 
     ``a.*.b`` names the key ``b`` of each entry of the dictionary ``a``.
     """
@@ -159,8 +160,8 @@ def _each(whole: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
         yield name, found
 
 
-def _opened(override: str) -> str:
-    """An override that may name a new key of a dictionary (``evaluate.texts.tr=...``) in Hydra's grammar for it."""
+def _allow_new_key(override: str) -> str:
+    """Prefix an override of a dictionary (``evaluate.texts.tr=...``) with ``++``, so that its key may be new."""
     tables = (
         *("evaluate.texts.", "evaluate.tasks.", "evaluate.shots.", "tokenizer.parallel."),
         *("site.environment.", "model.config."),
@@ -168,8 +169,8 @@ def _opened(override: str) -> str:
     return f"++{override}" if override.startswith(tables) else override
 
 
-def _site(override: str) -> str:
-    """``site=NAME`` or ``site=FILE.yaml`` as a choice that Hydra finds: the profile enters its store."""
+def _register_site(override: str) -> str:
+    """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` in Hydra's store; return the override choosing it."""
     key, _, given = override.partition("=")
     if key != SITE:
         return override
@@ -183,7 +184,7 @@ def _site(override: str) -> str:
 
 
 def _add_sets(config: DictConfig, words: list[str]) -> None:
-    """Overrides of ``data.sets.NAME``; Hydra cannot make a new entry of a dictionary of dataclasses."""
+    """Apply overrides of ``data.sets.NAME``; Hydra cannot create a new entry in a dictionary of dataclasses."""
     for word in OverridesParser.create().parse_overrides(words):
         name = word.key_or_group.removeprefix(SETS).partition(".")[0]
         with open_dict(config.data.sets):

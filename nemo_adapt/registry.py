@@ -1,4 +1,4 @@
-"""Names for things that recipes choose: strategies, model families, tokenizer methods."""
+"""Registries of what recipes choose by name: strategies, model families, tokenizer methods."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from nemo_adapt.errors import UserError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint for a misspelt ``name``: `` Did you mean X?`` or, with nothing near, an empty string."""
+    """Return the hint for a misspelt ``name``: `` Did you mean X?``, or an empty string if nothing is similar."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table from names to things. Refuses a name twice; answers a misspelt one with the nearest."""
+    """A mapping from names to things. Registering a name twice is a ``ValueError``."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._things: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: enter the decorated thing under ``name``."""
+        """Decorator: register the decorated thing under ``name``."""
 
         def enter(thing: T) -> T:
             if name in self._things:
@@ -35,11 +35,11 @@ class Registry(Generic[T]):
         return enter
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         return sorted(self._things)
 
     def get(self, name: str) -> T:
-        """The thing called ``name``; ``UserError`` with the nearest name if there is none."""
+        """Return the thing registered as ``name``; ``UserError`` with the nearest name if there is none."""
         if name not in self._things:
             raise UserError(
                 f"unknown {self.kind} {name!r}.{nearest(name, self._things)} Known: {', '.join(self.names())}"

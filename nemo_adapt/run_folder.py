@@ -1,4 +1,4 @@
-"""The folder of a run: where each stage's result lies, and whose run it is."""
+"""The folder of a run: where each stage's result is, and which recipe the folder belongs to."""
 
 import os
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from nemo_adapt.errors import UserError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``runs/NAME``, laid out as docs/architecture.md says."""
+    """``runs/NAME``, with the layout described in docs/architecture.md."""
 
     root: Path
     export_to: str = ""
-    """``export.dir``, where the exported model is wanted elsewhere."""
+    """``export.dir``: folder of the exported model, if it is not the run's ``export``."""
 
     @classmethod
     def of(cls, config: Config) -> "RunFolder":
-        """The folder of a configuration's run."""
+        """Return the folder of a configuration's run."""
         return cls(Path(config.run.dir) / config.run.name, config.export.dir)
 
     def __getitem__(self, result: str) -> Path:
-        """Where a stage's result lies: ``tokenizer``, ``data/target``, ``convert``, ``train``, ``export``, …"""
+        """Return the folder of a result: ``tokenizer``, ``data/target``, ``convert``, ``train``, ``export``, …"""
         return Path(self.export_to) if result == "export" and self.export_to else self.root / result
 
     def share(self, result: str, place: Path) -> Path:
-        """Have ``result`` lie in ``place``, with a link to it here; returns ``place``.
+        """Link ``result`` in this folder to ``place``, where the shared result is kept; return ``place``.
 
-        ``UserError`` where the run has a result of its own already.
+        ``UserError`` where the run already has its own result.
         """
         link = self.root / result
         if link.exists() and not link.is_symlink():
@@ -42,12 +42,12 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration, as YAML."""
+        """File of the resolved configuration, as YAML."""
         return self.root / "config.yaml"
 
 
 def claim(run: RunFolder, config: Config) -> None:
-    """Make the folder this configuration's, and save it there; ``UserError`` if another recipe made the folder."""
+    """Save the configuration in the run's folder (rank 0); ``UserError`` if another recipe made the folder."""
     if run.config.is_file():
         before = recipes.read(run.config).recipe
         if before != config.recipe:

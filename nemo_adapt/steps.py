@@ -1,4 +1,4 @@
-"""Running one stage of a run: here or on ranks, unless its result is there already."""
+"""Run one stage of a run, here or on ranks, unless its result exists already."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder
 
-NOT_DECIDING = {
-    "tokenizer": ("base", "text", "guard", "parallel"),  # what lies there decides, and is hashed as an input
+NOT_IN_FINGERPRINT = {
+    "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
     "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
     "convert": ("processes",),
     "export": ("dir", "processes"),
@@ -24,54 +24,54 @@ NOT_DECIDING = {
         *("log_every", "wandb", "micro_batch", "recompute"),
     ),
 }
-"""Settings that a finished or interrupted stage does not depend on, unless ``Step.decided_where`` names them."""
+"""Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""
 FINGERPRINT = 16
-"""Digits of a fingerprint that name a shared folder."""
+"""Digits of a fingerprint in the name of a shared folder."""
 MADE_BY = {"checkpoint": "convert", "adapted": "export"}
-"""Inputs that are results of a stage with another name; those of a stage with several begin with its name and a dot."""
+"""Input -> the stage that makes it, if that has another name. One of several results of a stage is ``STAGE.NAME``."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage: the module whose ``build(config, inputs, out)`` does it, what it reads, and its result's name."""
+    """One stage: the module whose ``build(config, inputs, out)`` runs it, its inputs, and its result's name."""
 
     name: str
     module: str
     reads: Callable[[Config, RunFolder], Inputs]
     result: str
     decided_by: tuple[str, ...] = ()
-    """Sections or keys of the configuration that decide the result."""
+    """Sections or keys of the configuration that determine the result."""
     decided_where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Keys that also decide it where a switch, a key that does not decide by itself, is on."""
+    """Switch (a key that does not affect the result if it is off) -> keys that determine the result if it is on."""
     on_ranks: bool = False
     """Runs on all ranks of the layout."""
     uses_gpu: bool = False
-    """One process that computes with a model."""
+    """Runs in one process that computes with a model."""
     resumable: bool = False
-    """Builds in place and goes on where it was interrupted."""
+    """Builds in place and continues where it was interrupted."""
     fenced: bool = False
-    """Writes nothing more once a later start of its Slurm job has taken the folder."""
+    """Stops writing once a later start of its Slurm job has taken over its folder."""
     grows: tuple[str, ...] = ()
-    """Settings with which a resumable stage may go on although they have changed."""
+    """Settings that may change between starts of a resumable stage."""
     checks: Callable[[Inputs, Path], None] | None = None
-    """Raises ``UserError`` for inputs that are damaged, before anything of the stage is started (given its folder)."""
+    """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
     keeps: bool = False
-    """What an interrupted stage has written beside its result is kept, if nothing has changed since."""
+    """The files of an interrupted stage are kept, if inputs and settings have not changed."""
 
     @property
     def title(self) -> str:
-        """What the log calls it."""
+        """Name of the step in the log."""
         return f"{self.name} ({self.result.rpartition('/')[2]})" if "/" in self.result else self.name
 
 
 def run_step(config: Config, step: Step) -> None:
-    """Run one stage unless it is finished. Of ranks that a launcher started, the first does what is done once."""
+    """Run one stage unless it is finished. Under a launcher, rank 0 does what is done once; the others wait for it."""
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
     _check_earlier(step, inputs, run)
     stage = _stage(config, step, inputs)
     first = ranks.is_first()
-    if config.run.shared and stage.out == run.root / step.result:  # and not where export.dir wants it
+    if config.run.shared and stage.out == run.root / step.result:  # not where export.dir sets its folder
         stage.out = _shared_place(config, step, stage)
         if first:
             run.share(step.result, stage.out)
@@ -90,13 +90,13 @@ def run_step(config: Config, step: Step) -> None:
 
 
 def change_of(config: Config, step: Step, hash_of: HashOf) -> str:
-    """Why ``run_step`` would not skip a stage, by what lies in the run's folder now (``Stage.change``); empty where it
-    would. ``UserError`` for a file that is missing."""
+    """Return why ``run_step`` would not skip a stage, given the run's folder as it is (``Stage.change``); empty if it
+    would. ``UserError`` for a missing file."""
     return _stage(config, step, step.reads(config, RunFolder.of(config)), hash_of).change
 
 
 def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifact.input_hash) -> artifact.Stage:
-    """The stage with its result in the run's folder."""
+    """Return the stage, with its result in the run's folder."""
     return artifact.Stage(
         step.name,
         RunFolder.of(config)[step.result],
@@ -111,12 +111,12 @@ def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifac
 
 
 def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:
-    """Where runs that share their stages keep this one's result; its own last name stays, files are called after it."""
+    """Return the folder of a shared result. Its last part stays the same, because files are named after it."""
     return Path(config.run.shared) / stage.fingerprint[:FINGERPRINT] / step.result
 
 
 def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
-    """Call the stage's function."""
+    """Call ``build`` of the stage's module."""
     from nemo_adapt import devices  # imports torch
 
     devices.limit_imports()
@@ -124,7 +124,7 @@ def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> 
 
 
 def build_as_rank(config: Config, step: Step) -> None:
-    """What each rank that ``run_step`` started does: its part, in the workplace made ready for it."""
+    """In a rank that ``run_step`` launched: build this rank's part in the workplace, which is already prepared."""
     run = RunFolder.of(config)
     out = run[step.result].resolve() if config.run.shared else run[step.result]
     build(config, step, artifact.Stage(step.name, out, {}, {}, step.resumable), step.reads(config, run))
@@ -146,9 +146,9 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
 
 
 def _deciding(config: Config, step: Step) -> dict[str, Any]:
-    """The part of the configuration that decides a stage's result."""
+    """Return the part of the configuration that determines a stage's result."""
     found = recipes.section(config, *step.decided_by)
-    for section, keys in NOT_DECIDING.items():
+    for section, keys in NOT_IN_FINGERPRINT.items():
         for key in keys if section in found else ():
             found[section].pop(key)
     for switch, keys in step.decided_where.items():
@@ -158,7 +158,7 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
 
 
 def _check_earlier(step: Step, inputs: Inputs, run: RunFolder) -> None:
-    """``UserError`` when an input is another stage's result that is not there yet."""
+    """Raise ``UserError`` when an input is another stage's result that is not finished."""
     for key, paths in inputs.items():
         for path in paths:
             ours = path.is_relative_to(run.root) or path == run["export"]

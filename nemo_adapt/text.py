@@ -1,4 +1,4 @@
-"""Reading corpora: files or globs of plain text, JSON lines or Parquet, streamed as documents.
+"""Read corpora: files or globs of plain text, JSON lines or Parquet, streamed as documents.
 
 A document is one line of a ``.txt`` file, the ``text`` field of one line of a ``.jsonl`` file (both also ``.gz`` and
 ``.zst``), or one row of a ``.parquet`` file's ``text`` column; another field or column can be named.
@@ -18,17 +18,17 @@ from nemo_adapt.text_files import END, RAW_LINES, Part, Seen, blocks, ignore, re
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BLANK = b" \t\r\n"
-WORTH_CUTTING = 0.25
-"""A file larger than this part of one process's share is cut; the others are read whole."""
+SPLIT_ABOVE = 0.25
+"""A file larger than this fraction of one process's share is split; smaller files are not."""
 PIECES = 32
-"""Parts that a process has to read, if it has one large file to read with others."""
+"""Parts of a split file per process's share of the bytes."""
 
 
 def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
-    """The files that ``patterns`` (paths or globs) name, sorted within a pattern, each once.
+    """Return the files that ``patterns`` (paths or globs) name, sorted within a pattern, each once.
 
-    ``key`` is the configuration key that the patterns came from, for the error line. Raises ``UserError`` when a
-    pattern matches nothing or a file has a suffix that cannot be read.
+    ``key`` is the configuration key that the patterns came from, for error messages. Raises ``UserError`` when a
+    pattern matches nothing or a file has an unknown suffix.
     """
     files: dict[Path, None] = {}
     for pattern in patterns:
@@ -52,7 +52,7 @@ def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:
 
 
 def part_documents(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
-    """``text_files.read``, and ``UserError`` for a whole file with no document in it."""
+    """Yield from ``text_files.read``; ``UserError`` for an unsplit file without documents."""
     found = False
     for document in read(part, field, seen):
         found = True
@@ -61,7 +61,7 @@ def part_documents(part: Part, field: str = "text", seen: Seen = ignore) -> Iter
 
 
 def part_blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[bytes]:
-    """``text_files.blocks``, and ``UserError`` for a whole file with no document in it."""
+    """Yield from ``text_files.blocks``; ``UserError`` for an unsplit file without documents."""
     found = False
     for block in blocks(part, field, seen):
         found = found or bool(block.strip(END + BLANK))
@@ -75,39 +75,39 @@ def _check_found(part: Part, found: bool) -> None:
 
 
 def no_document(path: Path) -> UserError:
-    """What is said of a file with nothing to read in it."""
+    """Return the error for a file without documents."""
     if path.stat().st_size:
         return UserError(f"{path} holds no document, only blank lines or rows; give a file with at least one document")
     return UserError(f"{path}: the file is empty; give a file with at least one document")
 
 
 def parts(paths: Iterable[Path], processes: int) -> list[Part]:
-    """What ``processes`` may read at the same time: whole files and parts of large ones, the largest first.
+    """Split files for concurrent reading by ``processes``: complete files and parts of large ones, largest first.
 
-    The processes take one after the other, and so have about as much to do. A compressed file has to be read from its
-    beginning for each of its parts: it is cut into as few as there are processes, others into smaller ones.
+    Idle processes take the next part, which balances the load. A compressed file must be read from its beginning for
+    each of its parts, so it gets at most one part per process; other files get smaller parts.
     """
     sizes = {path: path.stat().st_size for path in paths}
     share = sum(sizes.values()) / processes
     found: list[tuple[float, Part]] = []
     for path, size in sizes.items():
-        pieces = math.ceil(PIECES * size / share) if processes > 1 and size > WORTH_CUTTING * share else 1
+        pieces = math.ceil(PIECES * size / share) if processes > 1 and size > SPLIT_ABOVE * share else 1
         count = min(pieces, processes) if path.suffix in RAW_LINES else pieces
         found += [(size / count, Part(path, index, count)) for index in range(count)]
     return [part for _, part in sorted(found, key=lambda entry: -entry[0])]
 
 
 def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) -> int:
-    """Write ``count`` documents, drawn by ``seed``, to ``out`` (a ``.jsonl.zst``); returns how many there were to draw.
+    """Write ``count`` documents, sampled with ``seed``, to ``out`` (a ``.jsonl.zst``); return how many there are.
 
-    Those with the smallest keyed hash of their text are taken, in the order in which they are read, so the choice
-    depends on the documents alone: not on the names, the number or the order of the files. One pass; drawn documents
-    wait on disk, memory holds two numbers for each.
+    The documents with the smallest keyed hashes of their text are taken, in reading order, so the choice depends on the
+    documents alone: not on the names, the number or the order of the files. One pass; candidates are spooled to disk,
+    and memory holds three numbers for each.
     """
     import zstandard
 
     key = str(seed).encode()
-    drawn: list[tuple[int, int, int]] = []  # a heap, the largest hash first: -hash, place and length in the spool
+    drawn: list[tuple[int, int, int]] = []  # heap, largest hash first: (-hash, offset, length) in the spool
     total = place = 0
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         for document in documents(paths, field):
@@ -128,28 +128,28 @@ def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) 
 
 
 def batches(stream: Iterable[str], size: int) -> Iterator[list[str]]:
-    """The documents of a stream, ``size`` at a time."""
+    """Yield the documents of a stream, ``size`` at a time."""
     remaining = iter(stream)
     while batch := list(islice(remaining, size)):
         yield batch
 
 
 def total_bytes(paths: Iterable[Path]) -> int:
-    """Size of the files on disk (compressed where they are), for progress bars."""
+    """Return the size of the files on disk, in bytes, for progress bars; of compressed files, the compressed size."""
     return sum(path.stat().st_size for path in paths)
 
 
 def _no_file(pattern: str) -> str:
-    """Why a path or glob names no file, and what to do."""
+    """Explain why a path or glob names no file, and what to do."""
     path = Path(pattern)
     if path.is_dir():
         return f"{pattern} is a folder; give files or a glob, as {path / '*.txt'}"
     if path.is_symlink():
-        return f"{pattern} is a link that leads nowhere; mend it or give another file"
+        return f"{pattern} is a broken link; fix it or give another file"
     return f"no file matches {pattern!r}"
 
 
 def _matches(pattern: str) -> list[str]:
-    """Files that a glob names: relative ones from here, absolute ones from the root."""
+    """Return the files that a glob matches; relative globs start from the current folder."""
     anchor = Path(Path(pattern).anchor or ".")
     return sorted(str(path) for path in anchor.glob(pattern.removeprefix(anchor.anchor)) if path.is_file())

@@ -1,4 +1,4 @@
-"""One corpus file, or a share of it, as documents: text lines, JSON lines or Parquet; plain, gzip or zstd; streamed."""
+"""Stream the documents of a corpus file, or of a part of it: text lines, JSON lines or Parquet; plain, gzip or zstd."""
 
 import gzip
 import json
@@ -15,26 +15,26 @@ from typing import Any, BinaryIO, cast
 from nemo_adapt.errors import UserError
 
 GROUP = 1024
-"""Lines of a compressed file, or rows of a group of Parquet's, that are one block, and so belong to the same part."""
+"""Lines of a compressed file, or rows of a Parquet batch, that form one block and so belong to the same part."""
 ZSTD_READ = 1 << 17
-"""Compressed bytes read at once."""
+"""Compressed bytes per read."""
 ZSTD_WINDOW = 1 << 31
 """Largest window that ``zstd --long`` writes."""
 
 BLOCK = 1 << 16
-"""The lines that begin in so many bytes of a plain file, from a multiple of it on, are a block: parts are cut there."""
+"""Bytes of a plain file per block, which has the lines that begin in them; parts are split between blocks."""
 BOM = b"\xef\xbb\xbf"
-"""What some editors put at the beginning of a UTF-8 file: a mark, no text."""
+"""Byte order mark, which some editors write at the beginning of a UTF-8 file; not part of the text."""
 END = b"\xff"
-"""Stands behind each document of a block: a byte that no UTF-8 text holds."""
+"""Ends each document of a block: a byte that does not occur in UTF-8."""
 
 Seen = Callable[[float], None]
-"""Called with bytes of the file on disk as they are done with, for progress bars."""
+"""Callback for progress bars: gets the number of bytes of the file on disk that were just processed."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of ``of`` disjoint shares of a file that together make the whole: what one process reads."""
+    """One of ``of`` disjoint parts of a file: what one process reads."""
 
     path: Path
     index: int = 0
@@ -42,33 +42,33 @@ class Part:
 
 
 class Damaged(Exception):
-    """A compressed or binary file that cannot be read on; the text says what it should be."""
+    """A compressed file that cannot be read further; the message names the expected kind of file."""
 
 
 def ignore(amount: float) -> None:
-    """The ``Seen`` that nobody watches."""
+    """A ``Seen`` that does nothing."""
 
 
 def read(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
-    """Yield the non-empty documents of a part, without line ends and outer spaces.
+    """Yield the non-empty documents of a part, without line ends and surrounding spaces.
 
-    The parts of a file follow each other. Plain files are cut at the first line after a byte offset, Parquet between
-    row groups; a compressed file is read from the start by each of its parts, which keep their groups of lines.
-    ``field`` is the JSON field or Parquet column. Raises ``UserError`` for a file that is damaged or gone, and names
-    the line that is not UTF-8 or has no ``field``.
+    The parts of a file are consecutive. Plain files are split at the first line after a byte offset, Parquet between
+    row groups; a compressed file is read from the start for each part, which keeps only its own groups of lines.
+    ``field`` is the JSON field or Parquet column. Raises ``UserError`` for a damaged or missing file; for a line that
+    is not UTF-8 or has no ``field``, with its number.
     """
-    for _, document in _placed(part, field, seen):
+    for _, document in _numbered_documents(part, field, seen):
         yield document
 
 
 def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[bytes]:
-    """The documents of a part as UTF-8, many in one, ``END`` behind each; outer spaces and empty ones may be left.
+    """Yield blocks of many documents of a part, as UTF-8, each document followed by ``END``.
 
-    A file has the same blocks, in whatever parts it is read. Ten times faster than ``read`` for plain text. Raises
-    ``UserError`` as ``read`` does.
+    Empty documents and surrounding spaces may remain. A file has the same blocks however it is split into parts. Ten
+    times faster than ``read`` for plain text. Raises ``UserError`` as ``read`` does.
     """
     if part.path.suffix != ".txt":
-        for _, block in groupby(_placed(part, field, seen), itemgetter(0)):
+        for _, block in groupby(_numbered_documents(part, field, seen), itemgetter(0)):
             yield b"".join(document.encode() + END for _, document in block)
         return
     with _readable(part.path), part.path.open("rb") as file:
@@ -79,7 +79,7 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
                 raw.decode()
             except UnicodeDecodeError:
                 for _ in read(part, field):
-                    pass  # which line it is in will be said there
+                    pass  # raises the error with the line number
             lines = raw if position else raw.removeprefix(BOM)
             lines = lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             yield lines.replace(b"\n", END) + END
@@ -87,17 +87,17 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
             seen(len(raw))
 
 
-Placed = Iterator[tuple[int, str]]
-"""Documents, each with the number of its block."""
+NumberedDocuments = Iterator[tuple[int, str]]
+"""Pairs of a block number and a document."""
 
 
-def _placed(part: Part, field: str, seen: Seen) -> Placed:
+def _numbered_documents(part: Part, field: str, seen: Seen) -> NumberedDocuments:
     reader = _parquet if part.path.suffix == ".parquet" else _lines
     with _readable(part.path):
         yield from reader(part, field, seen)
 
 
-def _lines(part: Part, field: str, seen: Seen) -> Placed:
+def _lines(part: Part, field: str, seen: Seen) -> NumberedDocuments:
     path, number = part.path, 0
     first = 1 if path.suffix in RAW_LINES or not _range(part)[0] else 0
     raw_lines = RAW_LINES.get(path.suffix, _plain)
@@ -119,7 +119,7 @@ def _lines(part: Part, field: str, seen: Seen) -> Placed:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """A file that cannot be opened or read any more is said in one line."""
+    """Context: raise errors of opening and reading a file as ``UserError``."""
     try:
         yield
     except OSError as error:
@@ -127,7 +127,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 class _Unreadable(Exception):
-    """What is wrong with one line."""
+    """An error in one line; the message says what is wrong with it."""
 
 
 def _line(raw: bytes, field: str) -> str:
@@ -150,16 +150,16 @@ def _record(raw: bytes, field: str) -> str:
             f'is not a JSON object with a "{field}" field that is a string (data.text_field names the field)'
         )
     if "\\u" in line and document.encode(errors="ignore").decode() != document:
-        raise _Unreadable("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; take it out")
+        raise _Unreadable("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it")
     return document.strip()
 
 
-Numbered = Iterator[tuple[int, int, bytes]]
-"""Numbers of lines, numbers of their blocks, and the lines."""
+NumberedLines = Iterator[tuple[int, int, bytes]]
+"""Triples of a line number, a block number and the line."""
 
 
-def _plain(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    """The lines that begin in the part's range of bytes, numbered from the first of them."""
+def _plain(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+    """Yield the lines that begin in the part's range of bytes, numbered from the first of them."""
     position, end = _seek(file, part)
     reported = position
     for number, raw in enumerate(file, start=1):
@@ -174,11 +174,11 @@ def _plain(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
 
 
 def _seek(file: BinaryIO, part: Part) -> tuple[int, int]:
-    """Go to the first line of a part of a plain file; returns where that is, and where the part's range ends."""
+    """Seek to the first line of a part of a plain file; return its offset and the end of the part's range."""
     position, end = _range(part)
     if position:
         file.seek(position - 1)
-        position += len(file.readline()) - 1  # the line that began before belongs to the part before
+        position += len(file.readline()) - 1  # a line that began earlier belongs to the previous part
     return position, end
 
 
@@ -191,7 +191,7 @@ def _range(part: Part) -> tuple[int, int]:
 
 
 def _before(part: Part) -> int:
-    """Lines of the file that begin before the part, for error lines."""
+    """Count the lines of the file that begin before the part, for error messages."""
     start = 0 if part.path.suffix in RAW_LINES else _range(part)[0]
     if not start:
         return 0
@@ -200,21 +200,21 @@ def _before(part: Part) -> int:
         return 1 + sum(block.count(b"\n") for block in blocks)
 
 
-def _gzip(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    return _dealt(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, seen)
+def _gzip(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+    return _lines_of_part(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, seen)
 
 
-def _zstd(file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    return _dealt(_zstd_lines(file), file, part, seen)
+def _zstd(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+    return _lines_of_part(_zstd_lines(file), file, part, seen)
 
 
-RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], Numbered]] = {".gz": _gzip, ".zst": _zstd}
+RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], NumberedLines]] = {".gz": _gzip, ".zst": _zstd}
 
 
-def _dealt(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> Numbered:
-    """The groups of lines that begin in the part's range of the compressed bytes, as far as those have been read.
+def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+    """Yield the groups of lines that belong to the part: those at whose start the reading position is in its range.
 
-    How far that is when a group begins is the same each time the file is read, so every group has one part.
+    That position, in compressed bytes, is the same each time the file is read, so every group belongs to one part.
     """
     size = os.fstat(file.fileno()).st_size
     begin, end = _range(part)
@@ -222,7 +222,7 @@ def _dealt(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> Nu
     inside = not begin
     for number, raw in enumerate(lines, start=1):
         if not number % GROUP:
-            place = min(file.tell(), size - 1)  # what is read last belongs to the last part
+            place = min(file.tell(), size - 1)  # the end of the file belongs to the last part
             if place >= end:
                 break
             inside = place >= begin
@@ -244,7 +244,7 @@ def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Decompressed blocks, frame after frame; zstandard's own reader takes a file that was cut off for a whole one."""
+    """Yield decompressed blocks, frame after frame; zstandard's own reader accepts a truncated file as complete."""
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
@@ -263,7 +263,7 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
         raise Damaged("a zstd file")
 
 
-def _parquet(part: Part, field: str, seen: Seen) -> Placed:
+def _parquet(part: Part, field: str, seen: Seen) -> NumberedDocuments:
     import pyarrow
     import pyarrow.parquet
 

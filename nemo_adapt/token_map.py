@@ -14,14 +14,14 @@ FILE_NAME = "token_map.json"
 
 @dataclass(frozen=True)
 class NewToken:
-    """One token that the extended tokenizer has and the base has not."""
+    """One token that the extended tokenizer has and the base does not have."""
 
     id: int
-    """Its id, and so its row in the embedding and output tables."""
+    """Its id, which is also its row in the embedding and output tables."""
     token: str
     """Its spelling inside the tokenizer (``▁ev``, ``Ġev``)."""
     text: str
-    """The real text it stands for (`` ev``)."""
+    """The text that it represents (`` ev``)."""
     source_ids: list[int]
     """The base tokenizer's ids that spell the same text in context; never empty."""
     bytes: int
@@ -32,7 +32,7 @@ class NewToken:
 
 @dataclass(frozen=True)
 class TokenMap:
-    """``source_vocab`` base ids stay where they are; ``tokens`` follow with ids ``source_vocab, source_vocab+1, …``."""
+    """The ``source_vocab`` base ids are unchanged; ``tokens`` follow, with ids ``source_vocab, source_vocab+1, …``."""
 
     source_vocab: int
     tokens: list[NewToken]

@@ -1,10 +1,10 @@
-"""``nemo-adapt verify A B``: are two models the same? Tensor by tensor, and on a text by their logits.
+"""``nemo-adapt verify A B``: compare two models tensor by tensor, and with a text also their logits.
 
     nemo-adapt verify A B [text=FILE] [tolerance=1e-5]
 
-A and B are Hugging Face folders or Megatron checkpoints (of a folder of them the newest), in any combination; of a
-checkpoint and a folder the folder's config.json says which tensors belong together. A piece of one tensor of each is in
-memory at a time. Exits with 1 where they differ.
+A and B are Hugging Face folders or Megatron checkpoints, in any combination; of a folder of checkpoints, the newest is
+compared. For a checkpoint and a Hugging Face folder, the folder's config.json determines which tensors correspond. Only
+a piece of one tensor of each model is in memory at a time. Exits with 1 if they differ.
 """
 
 import math
@@ -27,7 +27,7 @@ from nemo_adapt.progress import say
 PIECE_BYTES = 64 << 20
 """Most bytes of a tensor read at once."""
 SHOWN = 20
-"""Differing tensors that are listed."""
+"""Most differing tensors that are listed."""
 TOKENS = 512
 """Tokens of the text on which logits are compared."""
 
@@ -35,11 +35,11 @@ TOKENS = 512
 @dataclass
 class VerifyConfig:
     text: str = ""
-    """A text file: the logits of both, which have to be Hugging Face folders, are compared on its beginning."""
+    """A text file: logits are compared on its beginning; both models must be Hugging Face folders."""
     text_field: str = "text"
-    """The field of its lines where it is ``.jsonl``, its column where it is ``.parquet``."""
+    """The field of a ``.jsonl`` file's lines, or the column of a ``.parquet`` file."""
     tolerance: float = 0.0
-    """Largest difference of two numbers that counts as none."""
+    """Largest absolute difference of two numbers that counts as equal."""
 
 
 @dataclass
@@ -49,10 +49,10 @@ class Findings:
     same: int = 0
     """Tensors that are equal."""
     wrong: dict[str, str] = field(default_factory=dict)
-    """Tensor -> how it differs."""
+    """Name of a tensor -> how it differs."""
 
     def note(self, name: str, difference: float, tolerance: float) -> None:
-        """Take in the largest difference of a tensor."""
+        """Record the largest difference of a tensor."""
         if difference <= tolerance:
             self.same += 1
         else:
@@ -60,22 +60,22 @@ class Findings:
 
 
 Read = Callable[[int, int], torch.Tensor]
-"""Rows ``start`` to ``stop`` of a tensor."""
+"""Function of ``start`` and ``stop`` that returns these rows of a tensor."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for words that give nothing to compare; exit code 1 where the models differ."""
+    """Run the command. ``UserError`` for invalid arguments; ``SystemExit`` with 1 if the models differ."""
     places = [Path(word) for word in words if "=" not in word]
     if len(places) != 2:
         raise UserError(f"verify takes two folders, not {len(places)}: nemo-adapt verify A B")
     first, second = places
     config = recipes.parse(VerifyConfig, [word for word in words if "=" in word])
-    if not 0 <= config.tolerance < math.inf:  # also NaN, than which no difference is larger
-        raise UserError(f"verify: tolerance={config.tolerance} is no number of 0 or above; give the largest difference")
+    if not 0 <= config.tolerance < math.inf:  # also rejects NaN
+        raise UserError(f"verify: tolerance={config.tolerance} must be a number of at least 0")
     kinds = [is_checkpoint(place) for place in (first, second)]
-    # What cannot be compared is said before anything long is read.
+    # What cannot be compared is reported before anything large is read.
     if config.text and any(kinds):
-        raise UserError("verify: logits are compared of Hugging Face folders; export the checkpoint first")
+        raise UserError("verify: logits can only be compared for Hugging Face folders; export the checkpoint first")
     ids = _ids(first, second, config) if config.text else []
     for place in (place for place, checkpoint in zip((first, second), kinds, strict=True) if checkpoint):
         if (chosen := checkpoint_in(place)) != place:
@@ -96,7 +96,7 @@ def main(words: list[str]) -> None:
 
 
 def compare(first: Path, second: Path, tolerance: float = 0.0) -> Findings:
-    """Compare all tensors of two models; ``UserError`` for a folder that is neither kind."""
+    """Compare all tensors of two models; ``UserError`` for a folder that is neither kind of model."""
     kinds = [is_checkpoint(place) for place in (first, second)]
     if kinds == [False, False]:
         ours, theirs = HfWeights(first), HfWeights(second)
@@ -108,15 +108,17 @@ def compare(first: Path, second: Path, tolerance: float = 0.0) -> Findings:
 
 
 def is_checkpoint(place: Path) -> bool:
-    """True for a Megatron checkpoint or a folder of them, false for a Hugging Face folder; ``UserError`` for anything
-    else."""
+    """Return True for a Megatron checkpoint or a folder of them, False for a Hugging Face folder; ``UserError`` for
+    anything else."""
     if (place / METADATA).is_file():
         return True
     if (place / "config.json").is_file():
         return False
     if (place / TRACKER).is_file() or complete(place):
         return True
-    raise UserError(f"{place} is no Hugging Face folder (no config.json) and no Megatron checkpoint (no {METADATA})")
+    raise UserError(
+        f"{place} is neither a Hugging Face folder (no config.json) nor a Megatron checkpoint (no {METADATA})"
+    )
 
 
 Tensors = dict[str, tuple[tuple[int, ...], torch.dtype, Read]]
@@ -165,7 +167,7 @@ def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
 
 
 def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findings:
-    """Compare by the family's table. Rows that the checkpoint has beyond the folder's must be zero."""
+    """Compare through the family's list of tensors. Rows that the checkpoint has beyond the folder's must be zero."""
     config = read_config(folder)
     family = families.of(config)
     shape = family.shape(config)
@@ -200,14 +202,14 @@ def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, 
 
 
 def _pieces(shape: tuple[int, ...], dtype: torch.dtype) -> Iterable[tuple[int, int]]:
-    """Ranges of rows that together are the tensor."""
+    """Return ranges of rows that cover the tensor, each at most ``PIECE_BYTES`` (or one row)."""
     tall = shape[0] if shape else 1
     step = max(1, PIECE_BYTES // max(1, torch.Size(shape[1:]).numel() * dtype.itemsize))
     return [(start, min(start + step, tall)) for start in range(0, tall, step)]
 
 
 def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """The largest difference of two numbers; infinity where one is NaN and the other is not."""
+    """Return the largest absolute difference; infinity where only one of two numbers is NaN."""
     worst = 0.0
     for one, other in pairs:
         if one.dtype == other.dtype and torch.equal(one, other):
@@ -219,7 +221,7 @@ def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
 
 
 def _ids(first: Path, second: Path, config: VerifyConfig) -> list[int]:
-    """The beginning of the text in tokens; ``UserError`` for no text, and where the tokenizers cut it otherwise."""
+    """Return the first ``TOKENS`` ids of the text; ``UserError`` for no text, and if the tokenizers give other ids."""
     from nemo_adapt import hf_tokenizer
 
     documents = text.documents(text.expand([config.text], "text"), config.text_field)
@@ -233,7 +235,8 @@ def _ids(first: Path, second: Path, config: VerifyConfig) -> list[int]:
 
 
 def logits_difference(first: Path, second: Path, ids: list[int]) -> float:
-    """The largest difference of the logits that the models of two Hugging Face folders give some tokens, in float32."""
+    """Return the largest difference of the logits that two Hugging Face models give for ``ids``, in float32;
+    ``UserError`` if they have different vocab sizes."""
     from transformers import AutoModelForCausalLM
 
     found: list[torch.Tensor] = []

@@ -1,6 +1,6 @@
-"""Several processes of this machine at one list of jobs: who is free takes the next one. This process works too.
+"""Processes of this machine that share a list of jobs: an idle one takes the next job. This process works too.
 
-Only light imports: the processes start with this module.
+Only light imports: each new process imports this module first.
 """
 
 import multiprocessing
@@ -17,26 +17,26 @@ from nemo_adapt.progress import Bar
 
 T = TypeVar("T")
 STOPPED = 1 << 30
-"""So many jobs are taken when the work has failed somewhere: nobody takes another, or goes on with his."""
+"""Value of ``Common.taken`` once a process has failed: then no process takes another job or continues its own."""
 Seen = Callable[[float], None]
-"""Called with an amount that has been done, for progress bars."""
+"""Callback for progress bars: gets the amount that has just been done."""
 
 
 class Stopped(Exception):
-    """The work has failed in another process."""
+    """Raised in a process to end its work after another process has failed."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """What the processes share."""
+    """Counters in memory that the processes share."""
 
     taken: "Synchronized[int]"
-    """Jobs that some process has taken."""
+    """Number of jobs that some process has taken."""
     done: "Synchronized[float]"
-    """How much has been done, in the unit of the bar."""
+    """Amount that has been done, in the unit of the bar."""
 
     def numbers(self, jobs: int) -> Iterator[int]:
-        """The numbers of jobs that nobody else has taken, one at a time."""
+        """Yield the numbers of jobs that no other process has taken, taking one at a time."""
         while True:
             with self.taken.get_lock():
                 number = self.taken.value
@@ -46,20 +46,20 @@ class Common:
             yield number
 
     def see(self, amount: float) -> None:
-        """Note that so much has been done; ``Stopped`` if it is not needed any more."""
+        """Add ``amount`` to what has been done; ``Stopped`` if another process has failed."""
         if self.taken.value >= STOPPED:
             raise Stopped
         with self.done.get_lock():
             self.done.value += amount
 
     def stop(self) -> None:
-        """Let all processes end."""
+        """Make all processes stop."""
         with self.taken.get_lock():
             self.taken.value = STOPPED
 
 
 _common: Common | None = None
-"""In another process: shared memory has to be handed over when it starts."""
+"""In another process: the shared counters, which can only be passed when it starts."""
 
 
 def _start(common: Common) -> None:
@@ -68,14 +68,14 @@ def _start(common: Common) -> None:
 
 
 def common() -> Common:
-    """In another process: what it shares with this one."""
+    """Return, in another process, the counters that it shares with the main one."""
     assert _common is not None
     return _common
 
 
 @dataclass
 class Team:
-    """The other processes, and what all of them share."""
+    """The other processes, and the counters that all of them share."""
 
     common: Common
     size: int
@@ -84,11 +84,11 @@ class Team:
     others: list[Future[Any]] = field(default_factory=list)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have every other process do ``function(*arguments)``, which gets its jobs from :func:`common`."""
+        """Run ``function(*arguments)``, which gets its jobs from :func:`common`, in every other process."""
         self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
 
     def see(self, amount: float) -> None:
-        """The ``Seen`` of this process, which keeps the bar for all; an error elsewhere ends the work here."""
+        """The ``Seen`` of this process: also updates the bar for all, and raises an error of another process."""
         self.common.see(amount)
         self.show()
         for future in self.others:
@@ -96,7 +96,7 @@ class Team:
                 future.result()
 
     def answers(self) -> list[Any]:
-        """What the other processes returned, once all have ended; the bar goes on meanwhile."""
+        """Wait for the other processes, updating the bar, and return their results."""
         pending = set(self.others)
         while pending:
             ended, pending = wait(pending, 1.0, FIRST_EXCEPTION)
@@ -106,17 +106,17 @@ class Team:
         return [future.result() for future in self.others]
 
     def show(self) -> None:
-        """Bring the bar up to date."""
+        """Update the bar."""
         self.bar.advance(self.common.done.value - self.bar.done)
 
 
 @contextmanager
 def team(others: int, bar: Bar) -> Iterator[Team]:
-    """``others`` processes beside this one. An error in any of them ends the work of all; it is raised here.
+    """Context: run ``others`` processes besides this one. An error in any of them stops all and is raised here.
 
-    ``UserError`` where a process was killed.
+    Raises ``UserError`` where a process was killed.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that are running here
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
     shared = Common(context.Value("i", 0), context.Value("d", 0.0))
     with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
         try:
@@ -134,9 +134,9 @@ def team(others: int, bar: Bar) -> Iterator[Team]:
 def share(
     jobs: int, processes: int, bar: Bar, mine: Callable[[Iterable[int], Seen], T], other: Callable[..., T], *given: Any
 ) -> list[T]:
-    """Have ``processes`` do jobs: this one by ``mine(numbers, seen)``, the others by ``other(*given)``.
+    """Run the jobs in ``processes`` processes: ``mine(numbers, seen)`` in this one, ``other(*given)`` in the others.
 
-    ``other`` takes its jobs from :func:`common`. What they return, this process's first.
+    ``other`` takes its jobs from :func:`common`. Returns the results of all processes, this one's first.
     """
     if processes == 1:
         return [mine(range(jobs), bar.advance)]
@@ -146,5 +146,5 @@ def share(
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,7 +22,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
 from nemo_adapt.hf_folder import read_config
-from nemo_adapt.locks import alone
+from nemo_adapt.locks import folder_lock
 from nemo_adapt.mixture import text_sets
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.phases import phases
@@ -49,7 +49,7 @@ def main(words: list[str]) -> None:
     provider(family, family.shape(hf_config), DTYPES[config.train.precision])
     pipeline.run_up_to(config, "resize")
     config = with_choice(config, {"probe": [run["probe"]]})
-    with alone(out):
+    with folder_lock(out):
         write(config, run, family, family.shape(hf_config), out)
     say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")
 

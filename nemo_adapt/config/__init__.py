@@ -47,8 +47,8 @@ class RunConfig:
     dir: str = "runs"
     """Folder that holds the runs."""
     shared: str = ""
-    """A folder in which runs share their stages: a run links to a stage that another has made with the same inputs and
-    settings. Empty: each run has its own stages."""
+    """A folder in which runs share the results of stages: a run links to a result that another run has made with the
+    same inputs and settings. Empty: nothing is shared."""
 
 
 @dataclass
@@ -71,4 +71,4 @@ class Config:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     recipe: str = ""
-    """Name of the recipe this config was composed from (set by the command line)."""
+    """Name of the recipe that this configuration was composed from (set by the command line)."""

@@ -1,6 +1,6 @@
-"""The machines of a run, and the assumptions of a plan. Recipes of clusters are ``recipes/cluster/*.yaml``.
+"""The machines of a run, and the assumptions of a plan. Clusters are described in ``recipes/cluster/*.yaml``.
 
-Facts of accelerators are from their data sheets; speeds of links are for one direction.
+Numbers for accelerators are from their data sheets; bandwidths of links are for one direction.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class ClusterConfig:
     fp32_tflops: float = 0.0
     """The same in fp32 (no TF32, which torch does not use unless told to)."""
     memory_gb_per_s: float = 0.0
-    """Bandwidth of that memory, in GB per second."""
+    """Bandwidth of the memory of ``memory_gib``, in GB per second."""
     within_node_gb_per_s: float = 0.0
-    """From one GPU to the others of its node (NVLink, else PCIe)."""
+    """Bandwidth from one GPU to the others of its node (NVLink, else PCIe), in GB per second."""
     between_nodes_gb_per_s: float = 0.0
-    """From one GPU to other nodes: the node's network bandwidth divided by its GPUs; 0: there is only one node."""
+    """Bandwidth from one GPU to other nodes: the node's network bandwidth divided by its GPUs; 0: only one node."""
     disk_gb_per_s: float = 0.0
-    """Bandwidth of the shared disk, for all nodes together."""
+    """Bandwidth of the shared disk, for all nodes together, in GB per second."""
     cpus_per_node: int = 1
     """Cores per node."""
     node_memory_gib: float = 0.0
@@ -37,12 +37,12 @@ class ClusterConfig:
 
     @property
     def devices(self) -> int:
-        """Ranks that the cluster has room for: its GPUs, or its cores where it has none."""
+        """Most ranks on the cluster: its GPUs, or its cores where it has none."""
         return self.nodes * self.devices_per_node
 
     @property
     def devices_per_node(self) -> int:
-        """The same of one node."""
+        """Most ranks on one node."""
         return self.gpus_per_node or self.cpus_per_node
 
 

@@ -1,4 +1,4 @@
-"""What models are compared on: base and adapted model of a run, or any others."""
+"""What the base and adapted models of a run, or any other models, are compared on."""
 
 from dataclasses import dataclass, field
 
@@ -14,9 +14,9 @@ class EvaluateConfig:
     context: int = 0
     """Window length in tokens; 0 means the training sequence length."""
     batch: int = 16
-    """Full windows per forward pass, and texts that are generated in one batch."""
+    """Full windows per forward pass, and texts per batch in generation."""
     generate: int = 16
-    """Beginnings of held-out documents per language that the models continue, to measure generation speed; 0: none."""
+    """Prompts per language (beginnings of held-out documents) for measuring generation speed; 0: none."""
     tasks: dict[str, dict[str, str]] = field(default_factory=dict)
     """Kind of task -> language (translation: ``en-tr``) -> file, or folder of splits; see docs/tasks.md."""
     shots: dict[str, int] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class EvaluateConfig:
     task_examples: int = 0
     """Score at most this many examples of each task; 0 scores all."""
     seed: int = 0
-    """Seed of the choice of examples that are shown."""
+    """Seed for choosing the examples shown before each question."""
     spbleu_model: str = ""
     """SentencePiece model for spBLEU; empty: that of FLORES-200, if sacrebleu has it on this machine."""
     cache: str = ""

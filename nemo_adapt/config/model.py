@@ -11,9 +11,9 @@ class ModelConfig:
     path: str = MISSING
     """Hugging Face model folder: config.json, safetensors, tokenizer."""
     config: dict[str, Any] = field(default_factory=dict)
-    """The model's config.json settings, for a plan on a machine without the folder."""
+    """The settings of the model's config.json, for planning on a machine without the model folder."""
     tokens: int = 0
-    """Number of ids of its tokenizer, for the same plans; 0: as many as its tables have rows."""
+    """Vocab size of its tokenizer, for the same purpose; 0: the number of rows of its tables."""
     checkpoint: str = ""
     """A Megatron checkpoint (``torch_dist``, of Megatron-Bridge, Megatron-LM or ours) of the model in ``path``, or a
     folder of them: training starts from its weights. The report still compares with the model in ``path``."""
@@ -24,7 +24,7 @@ class ConvertConfig:
     chunk_mib: int = 64
     """Largest piece of a tensor that a process holds at once, in MiB."""
     processes: int = 0
-    """Processes that share the work; 0: one per core. At most one per file of a GiB."""
+    """Processes that share the work; 0: one per core. At most one per output file of 1 GiB."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class ParallelConfig:
 
     @property
     def ranks(self) -> int:
-        """Processes of the layout."""
+        """Number of ranks of the layout."""
         return self.tp * self.pp * self.cp * self.dp
 
 

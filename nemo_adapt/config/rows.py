@@ -1,4 +1,4 @@
-"""How new rows are made, and the short trainings that choose a strategy."""
+"""How new rows are initialized, and the short trainings that choose a strategy."""
 
 from dataclasses import dataclass, field
 
@@ -13,19 +13,19 @@ class ResizeConfig:
     output: str = "subword_mean"
     """Strategy for new rows of an untied output layer."""
     seed: int = 1234
-    """Seed of the strategies that draw random numbers."""
+    """Seed of strategies that use random numbers."""
     padded_vocab_multiple: int = 128
     """The tables are padded to a multiple of this times TP."""
     omp_pieces: int = 16
     """Most base rows that ``omp`` combines into a new one. The published tool uses 64, with vectors of thousands of
-    columns; with fastText's 100 dimensions so many fit noise, with large weights of both signs."""
+    dimensions; with fastText's 100 dimensions that many rows fit noise, with large weights of both signs."""
     wechsel_neighbours: int = 10
     """Nearest base rows that ``wechsel`` combines into a new one."""
     wechsel_temperature: float = 0.1
-    """Temperature of the softmax over their similarities; smaller values prefer the nearest."""
+    """Temperature of the softmax over the similarities of those neighbours; smaller values favour the nearest."""
     learned_share: float = 0.1
-    """Share of the training steps, taken from the first phase, in which ``learned`` trains new rows and ``warm_start``
-    the tables alone."""
+    """Share of the training steps, taken from the first phase, in which ``learned`` trains only the new rows and
+    ``warm_start`` only the tables."""
     learned_lr: float = 1e-3
     """Peak learning rate of those steps."""
 

@@ -1,4 +1,4 @@
-"""A study: the runs that it consists of."""
+"""A study: a grid of runs that differ in the studied settings."""
 
 from dataclasses import dataclass, field
 

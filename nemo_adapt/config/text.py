@@ -59,7 +59,7 @@ class DataConfig:
     sets: dict[str, SetConfig] = field(default_factory=dict)
     """Further sets of text by name: ``data.sets.code.text=[...]``, ``data.sets.code.share=0.05``."""
     shares_in: str = "tokens"
-    """Unit of shares: ``tokens``, or ``bytes`` of text, which are the same text for every tokenizer."""
+    """Unit of shares: ``tokens``, or ``bytes``, which give the same mix of text for every tokenizer."""
     processes: int = 0
     """Processes that tokenize; 0: one per core, or one for a small text. The result does not depend on it."""
 
@@ -76,7 +76,7 @@ class AuxiliaryConfig:
     dims: int = 100
     """Dimensions of trained vectors."""
     epochs: int = 3
-    """Passes over the text that trains the vectors."""
+    """Passes over the text in training the vectors."""
     min_count: int = 10
     """Tokens and words that occur less often get no vector of their own."""
     buckets: int = 200_000

@@ -15,13 +15,13 @@ class PhaseConfig:
     tokens: int = 0
     """Tokens to train on, rounded up to whole steps."""
     bytes: int = 0
-    """Bytes of text to train on, rounded up to whole steps: the fair budget where tokenizers differ."""
+    """Bytes of text to train on, rounded up to whole steps: a fair budget for comparing tokenizers."""
 
 
 @dataclass
 class TrainConfig:
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig(steps=1000)])
-    """The phases in order: data continues from one to the next; optimizer and learning-rate schedule start anew."""
+    """The phases in order: data continues from one to the next; optimizer state and learning-rate schedule do not."""
     seed: int = 1234
     """Seed of the data order."""
     seq_length: int = 1024

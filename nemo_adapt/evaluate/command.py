@@ -79,7 +79,7 @@ def main(words: list[str]) -> None:
             fertility=rows,
         )
 
-    with locks.alone(out):
+    with locks.folder_lock(out):
         out.mkdir(parents=True, exist_ok=True)
         report = comparison.compare(candidates, replace(plan, window=window), about, out)
     for line in report["headline"]:

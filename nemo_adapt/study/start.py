@@ -36,7 +36,7 @@ def start(
 ) -> ForkServerProcess:
     """Run ``nemo-adapt COMMAND`` with what it says in ``log``; ``alone`` on its only rank, without a launcher."""
     process = server.Process(target=_run, args=(list(command), log, alone, environment))
-    with ranks.deaf_children():  # the first start also starts the process that is forked from
+    with ranks.stop_signals_blocked():  # the first start also starts the process that is forked from
         process.start()
     return process
 

@@ -71,7 +71,7 @@ LATE_CASES = {
     "PP that does not divide the layers": (["parallel.tp=1", "parallel.sequence=false", "parallel.pp=3"],
                                            "parallel.pp=3 does not divide the model's 2 layers"),
     "sequence parallelism without TP": (["parallel.tp=1"], "parallel.sequence=true needs parallel.tp"),
-    "a batch that cannot be shared out": (["train.micro_batch=3"], "no multiple of train.micro_batch=3"),
+    "a batch that cannot be shared out": (["train.micro_batch=3"], "not a multiple of train.micro_batch=3"),
     "an unknown schedule": (["train.schedule=cosin"], "train.schedule='cosin' is not one of"),
     "an unknown strategy": (["resize.input=subword_men"], "Did you mean 'subword_mean'?"),
     "a strategy without its dictionary": (["resize.input=wechsel"], "needs a bilingual dictionary: give auxiliary.dic"),

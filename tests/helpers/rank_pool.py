@@ -118,7 +118,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         except EOFError:  # the tests are over, or were killed
             return
         # A process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
-        devices.meet(init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
+        devices.init_process_group(init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
         dist.barrier()  # one that sends nothing would be done and gone while another still connects to it
         try:
             answer = (True, moved(body(rank, *moved(arguments, here)), there))

@@ -105,7 +105,7 @@ def test_a_resumable_stage_goes_on_in_place_and_refuses_other_settings(tmp_path,
 def test_what_is_not_ours_is_not_replaced(tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="no result of nemo-adapt"):
+    with pytest.raises(UserError, match="not a result of nemo-adapt"):
         artifact.run(Stage("export", tmp_path / "out", {}, {"text": [source]}), write_result)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 

@@ -26,7 +26,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def table(found):
-    return {name: "\n".join(lines) for name, lines in doctor.told(found)}
+    return {name: "\n".join(lines) for name, lines in doctor.report_lines(found)}
 
 
 def test_a_bare_machine(programs, monkeypatch):
@@ -62,7 +62,9 @@ def test_a_machine_with_everything(programs, monkeypatch):
         *("slurm 22.05.8", "gpu* up 2 nodes idle gpu:8", "cpu up 1 nodes idle (null)", "in job 7", "enroot 3.4.1")
     ]
     assert said["devices"].count("A GPU, 80 GiB") == 2 and "driver 570.1, cuda 13.0" in said["devices"]
-    assert "layers: Transformer Engine's" in said["uses"] and "ranks meet by: nccl (also there: gloo)" in said["uses"]
+    assert (
+        "layers: Transformer Engine's" in said["uses"] and "ranks meet by: nccl (also available: gloo)" in said["uses"]
+    )
     assert "optimizer: Transformer Engine's fused Adam" in said["uses"]
 
 

@@ -59,7 +59,7 @@ def test_a_file_cut_short_is_named(folder):
 
 def test_what_is_no_safetensors_file_is_named(folder):
     (folder / SINGLE).write_bytes(struct.pack("<Q", 20) + b"this is no header {{" + bytes(10))
-    with pytest.raises(UserError, match="no safetensors file"):
+    with pytest.raises(UserError, match="not a safetensors file"):
         HfWeights(folder)
     (folder / SINGLE).unlink()
     with pytest.raises(UserError, match="save the model with safetensors"):

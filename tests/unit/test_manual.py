@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from nemo_adapt import manual
-from nemo_adapt.cli import BESIDE, command
+from nemo_adapt.cli import OTHER_COMMANDS, command
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.pipeline import names
@@ -26,12 +26,12 @@ def keys_of(section, prefix=""):
 
 
 def test_every_key_of_the_schema_is_on_some_page():
-    pages = [manual.page(name, BESIDE.get(name, "")) for name in (*names(), "run", *BESIDE)]
+    pages = [manual.page(name, OTHER_COMMANDS.get(name, "")) for name in (*names(), "run", *OTHER_COMMANDS)]
     shown = {line.partition("=")[0] for page in pages for line in page.splitlines() if line[:1].islower()}
     assert set(keys_of(Config)) - ELSEWHERE <= shown
 
 
-@pytest.mark.parametrize("name", [*BESIDE, *names(), "run"])
+@pytest.mark.parametrize("name", [*OTHER_COMMANDS, *names(), "run"])
 def test_every_command_says_what_it_does(name, capsys):
     command(name, ["recipe=demo", "--help"])
     said = capsys.readouterr().out

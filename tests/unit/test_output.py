@@ -8,7 +8,7 @@ import pytest
 from helpers.command import unread
 
 from nemo_adapt import recipes
-from nemo_adapt.output import is_read, outlive_readers
+from nemo_adapt.output import ignore_closed_pipes, is_read
 from nemo_adapt.run_folder import RunFolder, claim
 
 
@@ -43,8 +43,8 @@ def test_a_watch_ends_with_its_reader(run):
 def test_processes_that_are_started_later_do_not_fail_either():
     text = """
 import subprocess, sys
-from nemo_adapt.output import is_read, outlive_readers
-outlive_readers()
+from nemo_adapt.output import is_read, ignore_closed_pipes
+ignore_closed_pipes()
 found = [is_read()]
 print("to nobody", flush=True)
 found += [is_read(), subprocess.run([sys.executable, "-c", "print(1)"], stderr=subprocess.PIPE).returncode]
@@ -58,5 +58,5 @@ sys.exit(0 if found == [True, False, 0] else 1)
 def test_what_is_no_pipe_stays_as_it_is(monkeypatch):
     for stream in (io.StringIO(), io.TextIOWrapper(io.BytesIO()), None):
         monkeypatch.setattr(sys, "stdout", stream)
-        outlive_readers()
+        ignore_closed_pipes()
         assert sys.stdout is stream and is_read()

@@ -74,7 +74,7 @@ def test_what_a_rank_has_reported_is_said_however_it_ended(tmp_path):
     reported.touch()
     for code in (2, -11):
         with pytest.raises(UserError, match="no such file"):
-            ranks._end_like([failed(-15), failed(code, reported, "no such file")])
+            ranks._exit_like([failed(-15), failed(code, reported, "no such file")])
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_what_a_rank_has_reported_is_said_however_it_ended(tmp_path):
 )
 def test_exit_codes(codes, handed, expected, capsys):
     with pytest.raises(SystemExit) as ended:
-        ranks._end_like([failed(code) for code in codes], handed)
+        ranks._exit_like([failed(code) for code in codes], handed)
     assert ended.value.code == expected
     is_said = expected == 1 and any(code < 0 for code in codes)
     said = capsys.readouterr()
-    assert ("rank 1 was ended by SIGKILL" in said.err) == is_said
+    assert ("rank 1 was killed by SIGKILL" in said.err) == is_said
     assert ("asked to stop" in said.out) == (expected == 85 and 85 not in codes), "a rank that has saved says it"
 
 
 def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
     """It gets them as soon as it is there, before it can say that they are not for it."""
     for deaf, code in ((True, 0), (False, -signal.SIGUSR1)):
-        with ranks.deaf_children() if deaf else contextlib.nullcontext():
+        with ranks.stop_signals_blocked() if deaf else contextlib.nullcontext():
             process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         process.send_signal(signal.SIGUSR1)
         process.communicate(b"\n")
@@ -128,7 +128,7 @@ def test_ranks_of_srun(known, least, found, monkeypatch):
 TELLS = """
 import sys
 from nemo_adapt import ranks
-ranks.FIRST_SPEAKS, ranks.NEXT_SPEAKS = float(sys.argv[1]), 0.0
+ranks.FIRST_RANK_SECONDS, ranks.NEXT_RANK_SECONDS = float(sys.argv[1]), 0.0
 print("begun", flush=True)
 import atexit
 atexit.register(print, "at its end")  # as process groups do that wait for the others
@@ -140,9 +140,9 @@ if sys.argv[2] == "late":  # TERM comes while a training notes signals, before i
             os.kill(os.getpid(), signal.SIGTERM)
             raise Exception("no such file")
     except Exception as error:
-        ranks.tell(error)
+        ranks.print_user_error(error)
 if sys.argv[2] == "tell":
-    ranks.tell(Exception("no such file"))
+    ranks.print_user_error(Exception("no such file"))
 else:
     ranks.fail(ValueError("offset must be\\n1\\n\\nnon-negative"))
 """
@@ -194,7 +194,7 @@ def test_children_that_are_started_deaf_hear_neither_signal():
     text = """
 import multiprocessing, time
 from nemo_adapt import ranks
-with ranks.deaf_children():
+with ranks.stop_signals_blocked():
     child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     child.start()
 facts = dict(line.split(":", 1) for line in open(f"/proc/{child.pid}/status"))

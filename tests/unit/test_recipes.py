@@ -47,11 +47,11 @@ def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
         (["tokenizer.new_token=5"], "unknown key 'tokenizer.new_token'. Did you mean 'tokenizer.new_tokens'?"),
         (["train.phases=[{step: 3}]"], "unknown key 'step'. Did you mean 'steps'?"),
         (["tokenizer.new_tokens=many"], "tokenizer.new_tokens: Value 'many'"),
-        (["tokenizer.text=/a b.txt"], "tokenizer.text: a list is wanted: tokenizer.text=[...]"),
-        (["train.phases={steps: 3}"], "train.phases: a list is wanted: train.phases=[...]"),
-        (["train.phases=[3]"], "train.phases[0]: names with values are wanted"),
-        (["evaluate.texts=/tr.txt"], "names with values are wanted: evaluate.texts.NAME=..."),
-        (["evaluate.texts=[/tr.txt]"], "names with values are wanted: evaluate.texts.NAME=..."),
+        (["tokenizer.text=/a b.txt"], "tokenizer.text: expected a list: tokenizer.text=[...]"),
+        (["train.phases={steps: 3}"], "train.phases: expected a list: train.phases=[...]"),
+        (["train.phases=[3]"], "train.phases[0]: expected names with values"),
+        (["evaluate.texts=/tr.txt"], "expected names with values: evaluate.texts.NAME=..."),
+        (["evaluate.texts=[/tr.txt]"], "expected names with values: evaluate.texts.NAME=..."),
         (["parallel.tp=null"], "parallel.tp: it cannot be null: leave parallel.tp out for its default"),
         (["tp=2"], "unknown key 'tp'. Did you mean 'parallel.tp'?"),
         (["warmup_share=0.1"], "unknown key 'warmup_share'. Did you mean 'train.warmup_share'?"),
@@ -88,12 +88,12 @@ def test_letters_of_all_languages_need_no_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"train: {seq_length: 5}\n", "does not say what it builds on: .* defaults: "),
-        (b"", "does not say what it builds on"),
-        (b"- a\n", "does not say what it builds on"),
+        (b"train: {seq_length: 5}\n", "has no defaults: .* defaults: "),
+        (b"", "has no defaults"),
+        (b"- a\n", "has no defaults"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
         (b"defaults: [blank, _self_]\nrun: {name: x\n", r"own\.yaml, line 3: expected"),
-        (b"defaults: [own, _self_]\n", "a recipe builds on itself"),
+        (b"defaults: [own, _self_]\n", "a recipe includes itself"),
     ],
 )
 def test_mistakes_in_recipe_files(tmp_path, content, says):

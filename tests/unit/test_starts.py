@@ -29,12 +29,15 @@ def test_which_start_came_before(monkeypatch):
 
 def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
-    with locks.alone(tmp_path / "train", fenced=True):
+    with locks.folder_lock(tmp_path / "train", fenced=True):
         as_start(monkeypatch, "7", "1")
-        with locks.alone(tmp_path / "train", fenced=True):
+        with locks.folder_lock(tmp_path / "train", fenced=True):
             for job, restart in (("7", "0"), ("7", "1"), ("8", "5")):
                 as_start(monkeypatch, job, restart)
-                with pytest.raises(UserError, match="is being made"), locks.alone(tmp_path / "train", fenced=True):
+                with (
+                    pytest.raises(UserError, match="is being made"),
+                    locks.folder_lock(tmp_path / "train", fenced=True),
+                ):
                     pass
             lock = tmp_path / ".train.lock"
             assert json.loads(lock.read_text()) == {"job": "7", "restart": 1}
@@ -43,16 +46,16 @@ def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
 
 def test_the_earlier_start_leaves_the_later_one_its_lock(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
-    earlier = locks.alone(tmp_path / "train", fenced=True)
+    earlier = locks.folder_lock(tmp_path / "train", fenced=True)
     earlier.__enter__()
     as_start(monkeypatch, "7", "1")
-    with locks.alone(tmp_path / "train", fenced=True):
+    with locks.folder_lock(tmp_path / "train", fenced=True):
         earlier.__exit__(None, None, None)
         assert (tmp_path / ".train.lock").exists()
 
 
 def test_a_folder_that_is_given_up_while_it_is_asked_who_has_it(tmp_path, monkeypatch):
-    earlier, holder = locks.alone(tmp_path / "data"), locks._holder
+    earlier, holder = locks.folder_lock(tmp_path / "data"), locks._holder
     earlier.__enter__()
 
     def asked(path):
@@ -61,16 +64,16 @@ def test_a_folder_that_is_given_up_while_it_is_asked_who_has_it(tmp_path, monkey
         return holder(path)
 
     monkeypatch.setattr(locks, "_holder", asked)
-    with locks.alone(tmp_path / "data"):
+    with locks.folder_lock(tmp_path / "data"):
         pass
 
 
 def test_another_folder_is_waited_for(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
-    earlier = locks.alone(tmp_path / "data")
+    earlier = locks.folder_lock(tmp_path / "data")
     earlier.__enter__()
     threading.Timer(0.5, lambda: earlier.__exit__(None, None, None)).start()
     as_start(monkeypatch, "7", "1")
     began = time.monotonic()
-    with locks.alone(tmp_path / "data"):
+    with locks.folder_lock(tmp_path / "data"):
         assert time.monotonic() - began > 0.4

@@ -57,8 +57,12 @@ def test_globs_are_relative_to_here(tmp_path, monkeypatch):
         ("a.txt", b"\xef\xbb\xbf\n", "holds no document"),
         ("a.jsonl", b'{"text": " "}\n', "holds no document"),
         ("a.txt.gz", gzip.compress(b"", mtime=0), "holds no document"),
-        ("a.jsonl", b'{"text": "\\ud83d\\ude00"}\n{"text": "a \\ud800 b"}\n', "line 2 holds half of a surrogate pair"),
-        ("a.jsonl", b'{"text": "a \\uDfff"}\n', "line 1 holds half of a surrogate pair"),
+        (
+            "a.jsonl",
+            b'{"text": "\\ud83d\\ude00"}\n{"text": "a \\ud800 b"}\n',
+            "line 2 contains half of a surrogate pair",
+        ),
+        ("a.jsonl", b'{"text": "a \\uDfff"}\n', "line 1 contains half of a surrogate pair"),
         ("a.txt", b"good\nb\xff\xfed\n", "line 2 is not UTF-8"),
         ("a.jsonl", b'{"text": "x"}\n{"txt": "y"}\n', 'line 2 is not a JSON object with a "text" field'),
         ("a.jsonl", b"plain\n", "line 1 is not a JSON object"),
@@ -103,8 +107,8 @@ def test_what_is_no_file_is_called_what_it_is(tmp_path):
     for name, says in {
         "folder": r"is a folder; give files or a glob, as .*/folder/\*\.txt",
         "linked": "is a folder",
-        "dangling.txt": "is a link that leads nowhere",
-        "loop.txt": "is a link that leads nowhere",
+        "dangling.txt": "is a broken link",
+        "loop.txt": "is a broken link",
     }.items():
         with pytest.raises(UserError, match=rf"data\.target: .*{name} {says}"):
             text.expand([str(tmp_path / name)], "data.target")

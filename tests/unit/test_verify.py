@@ -84,7 +84,7 @@ def test_the_command_says_and_exits(model, tmp_path, capsys):
 def test_what_cannot_be_compared(model, tmp_path):
     with pytest.raises(UserError, match="takes two folders, not 1"):
         verify.main([str(model)])
-    with pytest.raises(UserError, match="is no Hugging Face folder"):
+    with pytest.raises(UserError, match="is neither a Hugging Face folder"):
         verify.main([str(model), str(tmp_path)])
     with pytest.raises(UserError, match="export the checkpoint first"):
         verify.main([str(model), str(converted(model, tmp_path / "checkpoint")), "text=x"])
@@ -92,7 +92,7 @@ def test_what_cannot_be_compared(model, tmp_path):
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
 def test_a_tolerance_is_a_number_of_0_or_above(model, tolerance):
-    with pytest.raises(UserError, match=rf"tolerance={tolerance}.* is no number of 0 or above"):
+    with pytest.raises(UserError, match=rf"tolerance={tolerance}.* must be a number of at least 0"):
         verify.main([str(model), str(model), f"tolerance={tolerance}"])
 
 
