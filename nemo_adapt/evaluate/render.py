@@ -1,4 +1,4 @@
-"""The report for people: plots, one Markdown file and one self-contained HTML page, from the same tables."""
+"""The report to read: plots, a Markdown file and a self-contained HTML page, from the same tables."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -19,8 +19,8 @@ Records = Sequence[Mapping[str, Any]]
 def render(report: Report, metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], out: Path) -> None:
     """Write plots/*.png, report.md and report.html into ``out``.
 
-    ``metrics`` and ``held_out``: the lines of the training's files of these names; ``phases``: its phases, marked on
-    the curve where there is more than one. What was not measured is left out.
+    ``metrics`` and ``held_out`` are the records of the training's files of these names; ``phases``, if more than one,
+    are marked on its curve. What was not measured is left out.
     """
     (out / PLOTS).mkdir(parents=True, exist_ok=True)
     view = {
@@ -41,7 +41,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
 def draw(
     report: Report, metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], folder: Path
 ) -> dict[str, str]:
-    """Draw what there are data for; returns the plots' paths relative to the report, empty for what was not drawn."""
+    """Draw every plot that has data; return plot -> path relative to the report, empty if it was not drawn."""
     drawn = {
         "tokens": _tokens(report, folder / "tokens.png"),
         "sweep": plots.lines(folder / "sweep.png", *_sweep(report)),
@@ -89,7 +89,7 @@ def _tasks(report: Report, path: Path) -> bool:
 
 
 def _sweep(report: Report) -> tuple[dict[str, list[tuple[float, float]]], str, str]:
-    """Language -> (new tokens, tokens over the base's for the reference), and the axes' labels."""
+    """Return language -> points (new tokens, tokens relative to the base's for the reference), and the axis labels."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in report["sweep"]:
         if row["tokens_vs_reference"] is not None:
@@ -116,7 +116,7 @@ def _training(metrics: Records, held_out: Records, phases: Sequence[PhaseConfig]
 
 
 def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> dict[str, float]:
-    """Megabytes seen where each phase began; empty for a single phase."""
+    """Return the megabytes seen when each phase began; empty for a single phase."""
     if len(phases) < 2:
         return {}
     begins = accumulate((phase.steps for phase in phases[:-1]), initial=0)
@@ -125,5 +125,5 @@ def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> d
 
 
 def _seen(seen: Mapping[int, float], step: int) -> float:
-    """Megabytes seen at a step, or at the last one before it that is known."""
+    """Return the megabytes seen at a step, or at the last known step before it."""
     return max(size for known, size in seen.items() if known <= step)

@@ -1,6 +1,6 @@
-"""A study as a chain of Slurm jobs: what its cells share, an array whose tasks run the cells, and the report.
+"""A study as a chain of Slurm jobs: preparation of what the cells share, a job array that runs them, the report.
 
-``launch/`` of the study's folder has the configuration of each cell as it was when the study was launched.
+``launch/`` in the study's folder has the configuration of each cell as it was when the study was launched.
 """
 
 import json
@@ -20,12 +20,15 @@ from nemo_adapt.study.cells import cells
 from nemo_adapt.study.work import CELLS, Job
 
 COMMAND = "study-job"
-"""What scripts and cells of a launched study start (``nemo_adapt.study.jobs``)."""
+"""The command that scripts and cells of a launched study run (``nemo_adapt.study.jobs``)."""
 PREPARE, REPORT = "prepare", "report"
 
 
 def launch(config: Config, jobs: Sequence[Job]) -> None:
-    """Submit a study, or with ``launch.dry_run`` show what would be; ``UserError`` for what cannot work."""
+    """Submit a study, or with ``launch.dry_run`` show what would be submitted.
+
+    Raises ``UserError`` for settings that an array does not support and for cells whose steps or size cannot work.
+    """
     if config.launch.executor != "sbatch" or config.launch.nodes:
         raise UserError("a study's array takes neither launch.executor nor launch.nodes: each task is on one node")
     tasks = min(config.study.array, len(jobs))
@@ -45,7 +48,7 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
 
 
 def chain_of(tasks: int) -> list[chain.Job]:
-    """The jobs; the report is made also where cells have failed."""
+    """Return the jobs; the report is made even if cells have failed."""
     return [
         chain.Job(PREPARE, (), Kind.CPU, command=COMMAND),
         chain.Job(CELLS, (), Kind.ARRAY, tasks=tasks, command=COMMAND),
@@ -54,7 +57,7 @@ def chain_of(tasks: int) -> list[chain.Job]:
 
 
 def size_of(config: Config, ranks: int) -> Size:
-    """The size of an array's task for cells of so many ranks; ``UserError`` where one node has no room for them."""
+    """Return the size of an array task for cells of ``ranks`` ranks; ``UserError`` if they do not fit on one node."""
     gpus, per_node = room_of(config)
     if ranks > per_node:
         raise UserError(
@@ -66,24 +69,24 @@ def size_of(config: Config, ranks: int) -> Size:
 
 
 def frozen(jobs: Sequence[Job]) -> dict[str, str]:
-    """Files for ``launch/``: the cells, and the configuration of each."""
+    """Return name -> content of the files for ``launch/``: the list of cells and the configuration of each."""
     rows = [{"command": job.command, "ranks": job.ranks} for job in jobs]
     configs = {config_of(job.cell.name): recipes.to_yaml(job.config) for job in jobs}
     return {f"{CELLS}.json": json.dumps(rows, indent=1, ensure_ascii=False), **configs}
 
 
 def firsts(jobs: Sequence[Job]) -> list[Job]:
-    """The first cell of each combination of values."""
+    """Return the first cell (seed) of each combination of values."""
     return list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
 
 
 def config_of(cell: str) -> str:
-    """The name in ``launch/`` of a cell's configuration."""
+    """Return the path of a cell's configuration, relative to ``launch/``."""
     return f"{CELLS}/{cell}.yaml"
 
 
 def launched(root: Path) -> tuple[Config, list[Job]]:
-    """The configuration and the cells of a launched study."""
+    """Return the configuration and the cells of the launched study in ``root``, as they were at launch."""
     place = Place(root)
     config = recipes.read(place.config)
     rows = json.loads((place.folder / f"{CELLS}.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""``nemo-adapt study-job RUN NAME``: what the scripts of a launched study start; ``... cell NAME``: a cell of it."""
+"""``nemo-adapt study-job ROOT JOB``: a job of a launched study, run by its scripts; ``... cell NAME``: one cell."""
 
 import os
 import traceback
@@ -17,15 +17,17 @@ from nemo_adapt.study.work import Job, undone, work
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` where cells have failed."""
+    """Run the command. Raises ``UserError`` when cells have failed."""
     root, name, *cell = words
     jobs: dict[str, Callable[..., None]] = {"prepare": prepare, "cells": run_share, "report": report, "cell": run_cell}
     jobs[name](Path(root), *cell)
 
 
 def prepare(root: Path) -> None:
-    """All before the first stage on ranks, of each combination of values. What one cannot have is its cells' to say
-    again; ``UserError`` where there is none that can go on."""
+    """Run the stages before the first one on ranks, for each combination of values.
+
+    Failures are only printed, as the cells affected fail with the same error; ``UserError`` if every combination fails.
+    """
     _, jobs = launched(root)
     wanted = firsts(jobs)
     left = undone(wanted)
@@ -41,14 +43,14 @@ def _is_prepared(job: Job) -> bool:
     except UserError as error:
         say(f"{ERROR}{error}")
         return False
-    except Exception:  # the other cells may not have it
+    except Exception:  # the other cells may work
         traceback.print_exc()
         return False
     return True
 
 
 def run_share(root: Path) -> None:
-    """This task's share of the cells."""
+    """Run this array task's share of the cells; ``UserError`` when some have failed."""
     _keep_code()
     config, jobs = launched(root)
     task, tasks = int(os.environ["SLURM_ARRAY_TASK_ID"]), config.study.array
@@ -60,12 +62,12 @@ def run_share(root: Path) -> None:
 
 
 def run_cell(root: Path, name: str) -> None:
-    """One cell."""
+    """Run one cell."""
     pipeline.run_all(recipes.read(Place(root).folder / config_of(name)))
 
 
 def report(root: Path) -> None:
-    """The report of what is done; ``UserError`` that names what is not."""
+    """Write the report on the cells that are done; ``UserError`` that names those that are not."""
     config, jobs = launched(root)
     missing = tell(jobs, config)
     if missing:
@@ -74,8 +76,8 @@ def report(root: Path) -> None:
 
 
 def _keep_code() -> None:
-    """Have processes that Python starts here import the program as it was launched, whatever is installed."""
+    """Make Python subprocesses import the code that the study was launched with, whatever is installed."""
     before = os.environ.get("PYTHONPATH", "")
     code = str(Path(nemo_adapt.__file__).parent.parent)
     os.environ["PYTHONPATH"] = f"{code}{os.pathsep}{before}" if before else code
-    os.environ["PYTHONSAFEPATH"] = "1"  # not what lies in the folder that it was launched from
+    os.environ["PYTHONSAFEPATH"] = "1"  # keeps the working directory off sys.path
