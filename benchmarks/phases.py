@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM
 from nemo_adapt import hf_tokenizer, recipe_files, recipes
 from nemo_adapt.artifact import versions
 from nemo_adapt.evaluate.bits_per_byte import read_text, score
-from nemo_adapt.evaluate.plots import COLORS, DPI, INK, dress
+from nemo_adapt.evaluate.plots import COLORS, DPI, INK, set_style
 
 LANGUAGES = {"tr": "Turkish", "hi": "Hindi"}
 PREPARED = ("tokenizer", "data", "convert")
@@ -180,7 +180,7 @@ def plot(path: Path, plans: dict[str, Plan], curves: dict[str, dict[str, list[Po
     top = max(max(point.target, point.english) for point in shown)
     for number, (language, kinds) in enumerate(curves.items(), start=1):
         axes = figure.add_subplot(1, len(curves), number)
-        dress(axes, "bits per byte" if number == 1 else "", "text seen (MB)")
+        set_style(axes, "bits per byte" if number == 1 else "", "text seen (MB)")
         for (kind, points), color in zip(kinds.items(), COLORS.values(), strict=True):
             seen = [point.bytes / 1e6 for point in points]
             axes.plot(seen, [point.target for point in points], color=color, label=f"{LANGUAGES[language]}, {kind}")

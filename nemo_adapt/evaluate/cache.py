@@ -8,7 +8,7 @@ from typing import Any
 
 from nemo_adapt.artifact import file_hash, write_json
 
-DECIDING = (".safetensors", ".json", ".model", ".tiktoken")
+DETERMINING = (".safetensors", ".json", ".model", ".tiktoken")
 """Suffixes of the files in a model folder that determine its output; our own files (``OURS``) do not."""
 OURS = ("manifest.json", "started.json", "token_map.json")
 
@@ -43,4 +43,4 @@ def _hash(content: Any) -> str:
 
 def _content(path: Path) -> list[str]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [f"{file.name} {file_hash(file)}" for file in files if file.suffix in DECIDING and file.name not in OURS]
+    return [f"{file.name} {file_hash(file)}" for file in files if file.suffix in DETERMINING and file.name not in OURS]

@@ -13,7 +13,7 @@ from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.measure import Plan, measure
 from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.render import render
-from nemo_adapt.evaluate.report import About, Prompted, Report, Sample, collect
+from nemo_adapt.evaluate.report import About, Continuation, Report, Sample, collect
 from nemo_adapt.evaluate.tasks import harness, load, scores
 from nemo_adapt.mixture import check_target
 
@@ -64,7 +64,7 @@ def compare(
         for text in texts
     ]
     continued = [
-        Prompted(key, prompts[0], {name: one.written[key].written[0] for name, one in measured.items()})
+        Continuation(key, prompts[0], {name: one.written[key].written[0] for name, one in measured.items()})
         for key, prompts in plan.prompts.items()
         if prompts
     ]

@@ -39,7 +39,7 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Ask:
+class Limits:
     """Limits on what is written after each prompt."""
 
     most_tokens: int
@@ -48,7 +48,7 @@ class Ask:
     one_line: bool = False
 
 
-class _Enough(StoppingCriteria):
+class _LimitReached(StoppingCriteria):
     """Stopping criterion: a text is finished when the weights of its new tokens sum to at least ``limit``."""
 
     def __init__(self, weights: torch.Tensor, begin: int, limit: int) -> None:
@@ -62,7 +62,7 @@ def write(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[str],
-    ask: Ask,
+    limits: Limits,
     batch: int,
     positions: int | None = None,
     new_ids: Collection[int] = (),
@@ -75,25 +75,25 @@ def write(
     """
     contents = documents.token_contents(tokenizer)
     size = max(len(contents), model.config.get_text_config().vocab_size)
-    limit = ask.most_bytes or 1 << 30
+    limit = limits.most_bytes or 1 << 30
     weights = torch.zeros(size, dtype=torch.long)
     for number, content in enumerate(contents):
-        weights[number] = limit if ask.one_line and b"\n" in content else len(content) if ask.most_bytes else 0
+        weights[number] = limit if limits.one_line and b"\n" in content else len(content) if limits.most_bytes else 0
     weights = weights.to(model.device)
-    room = (positions or 1 << 30) - ask.most_tokens
+    room = (positions or 1 << 30) - limits.most_tokens
     sequences, cut = _prompts(tokenizer, prompts, max(room, (positions or 1 << 30) // 2))
     order = sorted(range(len(prompts)), key=lambda number: -len(sequences[number]))
     written: dict[int, Written] = {}
     if order:
-        _batch(model, [sequences[order[-1]]], weights, Ask(1), limit, positions)
+        _batch(model, [sequences[order[-1]]], weights, Limits(1), limit, positions)
     devices.synchronize()
     began = time.perf_counter()
     with Bar(title, len(prompts), "texts") as bar:
         for start in range(0, len(order), batch):
             rows, before = order[start : start + batch], time.perf_counter()
-            found = _batch(model, [sequences[row] for row in rows], weights, ask, limit, positions)
+            found = _batch(model, [sequences[row] for row in rows], weights, limits, limit, positions)
             took = time.perf_counter() - before
-            read = [_read(ids, contents, documents.end_id(tokenizer), new_ids, ask.one_line) for ids in found]
+            read = [_read(ids, contents, documents.end_id(tokenizer), new_ids, limits.one_line) for ids in found]
             for row, one, seconds in zip(rows, read, shares([each.tokens for each in read], took), strict=True):
                 written[row] = replace(one, seconds=seconds)
             bar.advance(len(rows))
@@ -125,7 +125,7 @@ def _batch(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     weights: torch.Tensor,
-    ask: Ask,
+    limits: Limits,
     limit: int,
     positions: int | None,
 ) -> list[list[int]]:
@@ -136,10 +136,10 @@ def _batch(
     for row, ids in enumerate(sequences):
         given[row, length - len(ids) :] = torch.tensor(ids)
         mask[row, length - len(ids) :] = 1
-    room = min(ask.most_tokens, (positions or 1 << 30) - length)
+    room = min(limits.most_tokens, (positions or 1 << 30) - length)
     if room < 1:
         return [[] for _ in sequences]
-    enough = StoppingCriteriaList([_Enough(weights, length, limit)])
+    enough = StoppingCriteriaList([_LimitReached(weights, length, limit)])
     found = model.generate(
         given.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=room, stopping_criteria=enough
     )[:, length:]

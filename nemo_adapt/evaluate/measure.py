@@ -15,13 +15,13 @@ from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.evaluate import generation, models, samples
 from nemo_adapt.evaluate.bits_per_byte import Score, score
 from nemo_adapt.evaluate.cache import Cache
-from nemo_adapt.evaluate.generation import Ask, Generation, Written
+from nemo_adapt.evaluate.generation import Generation, Limits, Written
 from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.tasks import harness, writing
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
 
-ENOUGH_BYTES = 160
+CONTINUATION_BYTES = 160
 """Bytes after which a continuation ends, unless the model ends it earlier: about a sentence in any script."""
 
 
@@ -56,7 +56,7 @@ class Measured:
     """Seconds for loading, scoring, generation and tasks; tokens scored and generated; the device."""
 
 
-class _Loaded:
+class _LazyModel:
     """A model that is loaded on first use: not at all if every result is in the cache."""
 
     def __init__(self, candidate: Candidate) -> None:
@@ -81,7 +81,7 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
     for %Gen, the share of new tokens in generated text.
     """
     cache = Cache(folder, (candidate.folder, candidate.tokenizer_path))
-    loaded, tokenizer, settings = _Loaded(candidate), candidate.tokenizer, plan.settings
+    loaded, tokenizer, settings = _LazyModel(candidate), candidate.tokenizer, plan.settings
     machine = {"device": str(devices.best_device()), "torch": torch.__version__, "batch": settings.batch}
 
     def scored(language: str) -> dict[str, Any]:
@@ -90,9 +90,11 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
         return found.to_json() | {"seconds": perf_counter() - began}
 
     def wrote(prompts: Sequence[str], language: str) -> dict[str, Any]:
-        ask, title = Ask(ENOUGH_BYTES, ENOUGH_BYTES), f"writing {name}, {language}"
+        limits, title = Limits(CONTINUATION_BYTES, CONTINUATION_BYTES), f"writing {name}, {language}"
         return asdict(
-            generation.write(loaded.model, tokenizer, prompts, ask, settings.batch, candidate.positions, new_ids, title)
+            generation.write(
+                loaded.model, tokenizer, prompts, limits, settings.batch, candidate.positions, new_ids, title
+            )
         )
 
     def did(task: Task) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
         seconds["score"] += found.pop("seconds")
         scores[language] = Score.from_json(found)
     for language, prompts in plan.prompts.items():
-        deciding = [machine, ENOUGH_BYTES, prompts, sorted(new_ids)]
+        deciding = [machine, CONTINUATION_BYTES, prompts, sorted(new_ids)]
         found = cache.get("writing", deciding, partial(wrote, prompts, language))
         rows = [Written(**each) for each in found["written"]]
         written[language] = Generation(rows, found["seconds"], found["cut"])

@@ -51,7 +51,7 @@ def bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], 
     return True
 
 
-def lying_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str) -> bool:
+def horizontal_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str) -> bool:
     """Draw the same as horizontal bars, for many groups with long names."""
     if not groups:
         return False
@@ -147,11 +147,11 @@ def new_figure(ylabel: str, xlabel: str = "", size_inches: tuple[float, float] =
     """Return an empty figure in the style of all plots."""
     figure = Figure(figsize=size_inches, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    dress(axes, ylabel, xlabel)
+    set_style(axes, ylabel, xlabel)
     return figure, axes
 
 
-def dress(axes: Axes, ylabel: str, xlabel: str = "") -> None:
+def set_style(axes: Axes, ylabel: str, xlabel: str = "") -> None:
     """Set axis labels, and the lines and colours that all plots share."""
     axes.set_ylabel(ylabel, fontsize=10, color=INK)
     axes.set_xlabel(xlabel, fontsize=10, color=INK)

@@ -8,7 +8,7 @@ from typing import Any
 from nemo_adapt.config import PhaseConfig
 from nemo_adapt.evaluate import languages, pages, plots, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
-from nemo_adapt.evaluate.measure import ENOUGH_BYTES
+from nemo_adapt.evaluate.measure import CONTINUATION_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
@@ -31,7 +31,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "direction": languages.direction,
         "task_name": tables.task_name,
         "gate_share": GATE_SHARE,
-        "enough_bytes": ENOUGH_BYTES,
+        "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }
@@ -85,7 +85,7 @@ def _tasks(report: Report, path: Path) -> bool:
         values = [fact["values"][metric] for fact in facts]
         title = f"{tables.task_name(task, about)}\n{tables.METRICS[metric]}"
         bars[title] = [plots.Bar(*(tables.scale(metric) * of[end] for end in ("value", *ENDS))) for of in values]
-    return plots.lying_bars(path, bars, names, "score")
+    return plots.horizontal_bars(path, bars, names, "score")
 
 
 def _sweep(report: Report) -> tuple[dict[str, list[tuple[float, float]]], str, str]:

@@ -41,7 +41,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Prompted:
+class Continuation:
     """The beginning of a held-out sentence and each model's continuation."""
 
     language: str
@@ -76,7 +76,7 @@ def collect(
     measured: Mapping[str, Measured],
     tasks: Sequence[Task],
     samples: Sequence[Sample],
-    continuations: Sequence[Prompted],
+    continuations: Sequence[Continuation],
 ) -> Report:
     """Return the content of report.json except its headline; ``measured``: model -> measurements, baseline first."""
     first, *others = measured

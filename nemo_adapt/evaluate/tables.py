@@ -66,11 +66,11 @@ def fertility(report: Report) -> Table:
                     text_name(key, first),
                     name,
                     f"{row['sentences']:,}",
-                    _told(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
-                    NOTHING if row is base else _told(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
+                    _formatted(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
+                    NOTHING if row is base else _formatted(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
                     f"{row['bytes_per_token']:.2f}",
-                    _told(row, "tokens_vs_reference", "{:.2f}×"),
-                    _told(row, "disparity", "{:.2f}×"),
+                    _formatted(row, "tokens_vs_reference", "{:.2f}×"),
+                    _formatted(row, "disparity", "{:.2f}×"),
                 ]
             )
     return Table(columns, rows)
@@ -113,12 +113,12 @@ def generation(report: Report) -> Table:
     for key in next(iter(report["generation"].values()), {}):
         for name, of in report["generation"].items():
             fact = of[key]
-            speed, *others = (_told(fact, unit, f"{{:,.{digits}f}}") for unit, (_, digits) in units.items())
+            speed, *others = (_formatted(fact, unit, f"{{:,.{digits}f}}") for unit, (_, digits) in units.items())
             change = report["generation_changes"].get(name, {}).get(key)
             times = (
                 _interval(change["examples_per_second"]["times"], change["examples_per_second"], 2) if change else ""
             )
-            new = _told(fact, "new_share", "{:.1%}")
+            new = _formatted(fact, "new_share", "{:.1%}")
             rows.append([languages.name(key), name, speed, times or NOTHING, *others, new])
     return Table(columns, rows)
 
@@ -263,7 +263,7 @@ def _interval(value: float, ends: Mapping[str, float], digits: int, sign: str = 
     return f"{form.format(value)} [{form.format(ends['low'])}, {form.format(ends['high'])}]"
 
 
-def _told(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:
+def _formatted(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:
     """Format ``fact[key]``, or ``value`` if given, with its interval; ``plus`` is added to all three numbers."""
     value = fact.get(key) if value is None else value
     ends = fact.get("intervals", {}).get(key)

@@ -36,7 +36,7 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
         say(f"study.array={config.study.array}: there are {len(jobs)} cells, and so {tasks} tasks")
     config = replace(config, study=replace(config.study, array=tasks))
     size = size_of(config, max(job.ranks for job in jobs))
-    for job in firsts(jobs):
+    for job in first_seeds(jobs):
         try:
             pipeline.check_steps(job.config, pipeline.run_steps(job.config))
         except UserError as error:
@@ -44,7 +44,7 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
     if config.launch.dry_run:
         submit.show(config, chain_of(tasks), size)
     else:
-        submit.submit(config, chain_of(tasks), size, frozen(jobs))
+        submit.submit(config, chain_of(tasks), size, launch_files(jobs))
 
 
 def chain_of(tasks: int) -> list[chain.Job]:
@@ -68,14 +68,14 @@ def size_of(config: Config, ranks: int) -> Size:
     return Size(1, ranks, min(gpus, ranks), config.study.processes, is_whole=taken >= per_node)
 
 
-def frozen(jobs: Sequence[Job]) -> dict[str, str]:
+def launch_files(jobs: Sequence[Job]) -> dict[str, str]:
     """Return name -> content of the files for ``launch/``: the list of cells and the configuration of each."""
     rows = [{"command": job.command, "ranks": job.ranks} for job in jobs]
     configs = {config_of(job.cell.name): recipes.to_yaml(job.config) for job in jobs}
     return {f"{CELLS}.json": json.dumps(rows, indent=1, ensure_ascii=False), **configs}
 
 
-def firsts(jobs: Sequence[Job]) -> list[Job]:
+def first_seeds(jobs: Sequence[Job]) -> list[Job]:
     """Return the first cell (seed) of each combination of values."""
     return list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
 
@@ -85,7 +85,7 @@ def config_of(cell: str) -> str:
     return f"{CELLS}/{cell}.yaml"
 
 
-def launched(root: Path) -> tuple[Config, list[Job]]:
+def read_launched(root: Path) -> tuple[Config, list[Job]]:
     """Return the configuration and the cells of the launched study in ``root``, as they were at launch."""
     place = Place(root)
     config = recipes.read(place.config)

@@ -14,7 +14,7 @@ from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, Composed, cells, check, configuration, seeded
-from nemo_adapt.study.work import CELLS, LOG, Job, say_changed, undone, work
+from nemo_adapt.study.work import CELLS, LOG, Job, print_changed, run_cells, unfinished
 
 SHARED = "shared"
 PLAIN = re.compile(r"[\w./+-]+")
@@ -40,29 +40,29 @@ def main(words: list[str]) -> None:
     claim(run, config)
     say(f"study {config.run.name}: {len(jobs)} cells")
     try:
-        failed = work(jobs, config.study.processes)
+        failed = run_cells(jobs, config.study.processes)
     finally:  # report also on a study that was stopped
-        missing = tell(jobs, config)
+        missing = write_report(jobs, config)
     if failed:
-        raise UserError(said_of(failed, f"{len(failed)} cells failed"))
+        raise UserError(unfinished_line(failed, f"{len(failed)} cells failed"))
     if missing:
-        raise UserError(said_of(missing, f"{len(missing)} of {len(jobs)} cells are not done"))
+        raise UserError(unfinished_line(missing, f"{len(missing)} of {len(jobs)} cells are not done"))
 
 
-def said_of(jobs: list[Job], what: str) -> str:
+def unfinished_line(jobs: list[Job], what: str) -> str:
     """Return an error line that names up to three unfinished cells and the log of the first."""
     names = ", ".join(job.cell.name for job in jobs[:3])
     log = jobs[0].folder / LOG
     return f"study: {what} ({names}{', …' if len(jobs) > 3 else ''}): see {log}; the same command runs them again"
 
 
-def tell(jobs: list[Job], config: Config) -> list[Job]:
+def write_report(jobs: list[Job], config: Config) -> list[Job]:
     """Write the report on the cells that are done and print its verdicts; return the cells that are not done."""
     from nemo_adapt.study import report, results, tables
 
-    left = undone(jobs)
+    left = unfinished(jobs)
     missing = [job for job in jobs if job.cell.name in left]
-    say_changed("not in the report", left, len(jobs))
+    print_changed("not in the report", left, len(jobs))
     if len(missing) == len(jobs):
         return missing
     rows = [results.read(job.cell, job.folder, job.config) for job in jobs if job.cell.name not in left]

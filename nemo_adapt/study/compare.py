@@ -63,7 +63,7 @@ def by_value(rows: Sequence[Row], axis: str, measure: str, *also: str) -> dict[t
 
 def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> list[Difference]:
     """Compare each of the ``values`` of ``axis`` with the first of them; those without a pair are left out."""
-    return list(_judged(_pairs(rows, axis, values, measure)).values())
+    return list(_tested(_pairs(rows, axis, values, measure)).values())
 
 
 def differences_within(
@@ -75,7 +75,7 @@ def differences_within(
     for held in dict.fromkeys(row.values[other] for row in rows):
         own = [row for row in rows if row.values[other] == held]
         groups |= {(held, value): found for value, found in _pairs(own, axis, values, measure).items()}
-    return _judged(groups)
+    return _tested(groups)
 
 
 def against_base(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> dict[str, Difference]:
@@ -87,7 +87,7 @@ def against_base(rows: Sequence[Row], axis: str, values: Sequence[str], measure:
         if row.values[axis] in values and measure in row.measures and measure in row.base
     ]
     groups = {key[0]: list(of.values()) for key, of in _balanced(less, axis, measure).items()}
-    return _judged(groups)
+    return _tested(groups)
 
 
 def _balanced(
@@ -121,9 +121,9 @@ def _pairs(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) 
     return found
 
 
-def _judged(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
+def _tested(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
     """Return the effect of each group and its p-value, corrected for their number."""
-    corrected = holm([chance(each) for each in groups.values()])
+    corrected = holm([p_value(each) for each in groups.values()])
     return {
         key: Difference(key if isinstance(key, str) else key[-1], effect(each), p)
         for (key, each), p in zip(groups.items(), corrected, strict=True)
@@ -139,7 +139,7 @@ def effect(groups: Groups) -> Mean:
     return Mean(float(np.mean([np.mean(group) for group in groups])), half, sum(map(len, groups)))
 
 
-def chance(groups: Groups) -> float:
+def p_value(groups: Groups) -> float:
     """Return the two-sided p-value of the hypothesis that the effect is zero; NaN without degrees of freedom."""
     from scipy import stats
 
@@ -154,12 +154,12 @@ def chance(groups: Groups) -> float:
     return float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
-def holm(chances: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values corrected for multiple comparisons (Holm 1979); NaN stays NaN."""
-    order, corrected, largest = np.argsort(chances), [math.nan] * len(chances), 0.0
+    order, corrected, largest = np.argsort(p_values), [math.nan] * len(p_values), 0.0
     for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(chances) - place) * chances[index]))
-        corrected[index] = math.nan if math.isnan(chances[index]) else largest
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = math.nan if math.isnan(p_values[index]) else largest
     return corrected
 
 

@@ -11,9 +11,9 @@ from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.places import Place
 from nemo_adapt.progress import say
-from nemo_adapt.study.array import config_of, firsts, launched
-from nemo_adapt.study.command import said_of, tell
-from nemo_adapt.study.work import Job, undone, work
+from nemo_adapt.study.array import config_of, first_seeds, read_launched
+from nemo_adapt.study.command import unfinished_line, write_report
+from nemo_adapt.study.work import Job, run_cells, unfinished
 
 
 def main(words: list[str]) -> None:
@@ -28,9 +28,9 @@ def prepare(root: Path) -> None:
 
     Failures are only printed, as the cells affected fail with the same error; ``UserError`` if every combination fails.
     """
-    _, jobs = launched(root)
-    wanted = firsts(jobs)
-    left = undone(wanted)
+    _, jobs = read_launched(root)
+    wanted = first_seeds(jobs)
+    left = unfinished(wanted)
     failed = [job for job in wanted if job.cell.name in left and not _is_prepared(job)]
     if len(failed) == len(wanted):
         raise UserError("no cell of the study can be prepared (see above)")
@@ -51,14 +51,14 @@ def _is_prepared(job: Job) -> bool:
 
 def run_share(root: Path) -> None:
     """Run this array task's share of the cells; ``UserError`` when some have failed."""
-    _keep_code()
-    config, jobs = launched(root)
+    _pin_code()
+    config, jobs = read_launched(root)
     task, tasks = int(os.environ["SLURM_ARRAY_TASK_ID"]), config.study.array
     mine = jobs[task::tasks]
     say(f"study {config.run.name}: {len(mine)} of {len(jobs)} cells in task {task} of {tasks}")
-    failed = work(mine, config.study.processes)
+    failed = run_cells(mine, config.study.processes)
     if failed:
-        raise UserError(said_of(failed, f"{len(failed)} of {len(mine)} cells failed"))
+        raise UserError(unfinished_line(failed, f"{len(failed)} of {len(mine)} cells failed"))
 
 
 def run_cell(root: Path, name: str) -> None:
@@ -68,14 +68,14 @@ def run_cell(root: Path, name: str) -> None:
 
 def report(root: Path) -> None:
     """Write the report on the cells that are done; ``UserError`` that names those that are not."""
-    config, jobs = launched(root)
-    missing = tell(jobs, config)
+    config, jobs = read_launched(root)
+    missing = write_report(jobs, config)
     if missing:
         failed_first = sorted(missing, key=lambda job: not job.why)
-        raise UserError(said_of(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))
+        raise UserError(unfinished_line(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))
 
 
-def _keep_code() -> None:
+def _pin_code() -> None:
     """Make Python subprocesses import the code that the study was launched with, whatever is installed."""
     before = os.environ.get("PYTHONPATH", "")
     code = str(Path(nemo_adapt.__file__).parent.parent)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes as Plot
 from numpy.typing import NDArray
 
-from nemo_adapt.evaluate.plots import DPI, Bar, lying_bars, new_figure
+from nemo_adapt.evaluate.plots import DPI, Bar, horizontal_bars, new_figure
 from nemo_adapt.study.compare import by_value
 from nemo_adapt.study.results import DIGITS, LOST, TARGET, TOKENS, Row
 from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, run, varied
@@ -97,7 +97,7 @@ def tasks(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> bool:
                 Bar(float(np.mean(bases))),
                 *(Bar(at) if math.isnan(half) else Bar(at, at - half, at + half) for at, half in own),
             ]
-    return lying_bars(path, bars, [BEFORE, *labels(axis, values).values()], "score")
+    return horizontal_bars(path, bars, [BEFORE, *labels(axis, values).values()], "score")
 
 
 def curves(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> None:

@@ -99,13 +99,13 @@ def all_cells(axes: Axes, rows: Sequence[Row]) -> Table:
 def verdicts(axes: Axes, rows: Sequence[Row]) -> list[str]:
     """Return a sentence for each value of each axis: its effect on the target's bits per byte."""
     return [
-        f"{axis} {found.value} against {axes[axis][0]}: {signed(found.mean, TARGET)} {TARGET} ({judged(found)})"
+        f"{axis} {found.value} against {axes[axis][0]}: {signed(found.mean, TARGET)} {TARGET} ({significance(found)})"
         for axis in varied(axes, rows)
         for found in differences(rows, axis, axes[axis], TARGET)
     ]
 
 
-def judged(found: Difference) -> str:
+def significance(found: Difference) -> str:
     """Say whether a difference is larger than noise, with its p-value."""
     if math.isnan(found.p):
         return "one seed: no telling"

@@ -102,7 +102,7 @@ class Workers:
                 os.kill(process.pid, number)
 
 
-def undone(jobs: Sequence[Job]) -> dict[str, str]:
+def unfinished(jobs: Sequence[Job]) -> dict[str, str]:
     """Return name -> reason of the cells that are not done.
 
     A cell is done if all stages of its run would be skipped now. The reason is what has changed since its run finished,
@@ -117,14 +117,14 @@ def undone(jobs: Sequence[Job]) -> dict[str, str]:
     return found
 
 
-def say_changed(what: str, left: Mapping[str, str], cells: int) -> None:
-    """Print one line on the cells of ``left`` (from ``undone``) whose inputs have changed; ``cells``: number of all."""
+def print_changed(what: str, left: Mapping[str, str], cells: int) -> None:
+    """Print one line on those ``left`` (from ``unfinished``) whose inputs have changed; ``cells``: number of all."""
     changed = [f"{cell}: {why}" for cell, why in left.items() if why]
     if changed:
         say(f"study: {what} because something has changed: {len(changed)} of {cells} cells ({changed[0]})")
 
 
-def work(jobs: Sequence[Job], processes: int) -> list[Job]:
+def run_cells(jobs: Sequence[Job], processes: int) -> list[Job]:
     """Run the cells that are not done, ``processes`` at a time; return those that failed.
 
     A requeued Slurm job does not retry cells that failed in its earlier starts. USR1 and TERM are forwarded to the
@@ -132,12 +132,12 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
     """
     from nemo_adapt import devices  # torch
 
-    left = undone(jobs)
-    say_changed("run again", left, len(jobs))
+    left = unfinished(jobs)
+    print_changed("run again", left, len(jobs))
     failed = [job for job in jobs if job.cell.name in left and job.has_failed_here]
     todo = [job for job in jobs if job.cell.name in left and job not in failed]
     workers = Workers(context(processes * max((job.ranks for job in todo), default=1)), devices.gpu_count())
-    with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
+    with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _forwarding_signals(workers):
         while workers.running or (todo and not workers.stopping):
             while todo and len(workers.running) < processes and not workers.stopping:
                 workers.start(todo.pop(0))
@@ -147,7 +147,7 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
                 if code == 0:
                     write_json(job.folder / DONE, {"command": job.command})
                 elif not workers.stopping:
-                    write_json(job.folder / FAILED, {"code": code, "why": _told(job, code), **this_start()})
+                    write_json(job.folder / FAILED, {"code": code, "why": _failure_reason(job, code), **this_start()})
                     failed.append(job)
                 is_over = code == 0 or not workers.stopping
                 bar.advance(is_over, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
@@ -165,7 +165,7 @@ def failure(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _told(job: Job, code: int) -> str:
+def _failure_reason(job: Job, code: int) -> str:
     """Return the last user error in a cell's log, or else how the cell ended."""
     lines = (job.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     mistakes = [line.partition(ERROR)[2] for line in lines if ERROR in line]
@@ -175,7 +175,7 @@ def _told(job: Job, code: int) -> str:
 
 
 @contextmanager
-def _handing_on(workers: Workers) -> Iterator[None]:
+def _forwarding_signals(workers: Workers) -> Iterator[None]:
     """Forward stop signals to the runs inside the context; terminate the runs that are left when it ends."""
     before = {number: signal.signal(number, workers.stop) for number in ranks.STOP_SIGNALS}
     try:

@@ -26,7 +26,7 @@ class LiveBytes(TorchDispatchMode):
                 self._note(leaf.untyped_storage())
         return out
 
-    def from_here(self) -> int:
+    def reset_peak(self) -> int:
         """Reset the peak to the bytes that are live now, and return them."""
         self.peak = self.now
         return self.now

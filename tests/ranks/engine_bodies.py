@@ -47,7 +47,7 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, A
         return {**classes, "adam": type(adam).__module__, "added_in_products": sum(added), "turned": turn.call_count}
 
 
-def stand_ins(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[int, float]:
+def dummy_gradients(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[int, float]:
     """Return the bytes of Transformer Engine's dummy gradients after a step, and those that a plan counts."""
     from transformer_engine.pytorch.module import base
 

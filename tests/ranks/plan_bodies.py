@@ -49,11 +49,11 @@ def measure(rank: int, config: Config, models: Models) -> Measured:
     """Build the model and a trainer of the first phase, make a step on random tokens, and measure its memory."""
     dp = start_parallel(config.parallel, 1)
     with LiveBytes() as live:
-        begun = live.from_here()
+        begun = live.reset_peak()
         trainer = new_trainer(config, models)
-        state = live.from_here()
+        state = live.reset_peak()
         step(config, models, trainer, dp)
-        peak, before = live.peak, live.from_here()
+        peak, before = live.peak, live.reset_peak()
         kept = saved_state(trainer)
         saving = live.now - before
         del kept

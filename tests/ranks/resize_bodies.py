@@ -86,11 +86,11 @@ def error_of_ranges(rank: int, source: torch.Tensor, plan: RowPlan, starts: list
     return "nothing"
 
 
-def save_and_listen(rank: int, config: Config, folders: Folders, out: Path) -> str:
+def save_and_capture(rank: int, config: Config, folders: Folders, out: Path) -> str:
     """Save the resized model; return what was printed meanwhile."""
-    with contextlib.redirect_stdout(io.StringIO()) as heard:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         model_bodies.save(rank, config, folders, out)
-    return heard.getvalue()
+    return printed.getvalue()
 
 
 def tables_by_strategy(

@@ -57,7 +57,7 @@ def test_a_phase_of_new_rows_adds_nothing_in_products(folders, ranks):
 def test_what_stands_for_gradients_is_planned(folders, ranks, phase, tp):
     config = config_of(tp=tp)
     config.train.phases = [PhaseConfig(phase, 1, 1e-2)]
-    for kept, planned in ranks(tp).run(engine_bodies.stand_ins, config, folders, VOCAB):
+    for kept, planned in ranks(tp).run(engine_bodies.dummy_gradients, config, folders, VOCAB):
         assert kept == planned and (kept > 0) == (phase != "new_rows")
 
 

@@ -78,7 +78,7 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
         seconds = time.perf_counter() - began
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     rows = {metric: [[float(sample[metric]), 1.0] for sample in samples] for metric in METRICS}
-    cut = sum(any(_longer(scorer, "".join(request)) for request in sample["arguments"]) for sample in samples)
+    cut = sum(any(_exceeds_context(scorer, "".join(request)) for request in sample["arguments"]) for sample in samples)
     return Result(METRIC, rows, seconds, {"cut": cut})
 
 
@@ -86,14 +86,14 @@ def _check_room(scorer: Any, task: Task) -> None:
     for number, item in enumerate(task.items, start=1):
         assert isinstance(item, Choice)
         for answer in item.choices:
-            if _longer(scorer, f" {answer}"):
+            if _exceeds_context(scorer, f" {answer}"):
                 raise UserError(
                     f"evaluate.tasks.{task.kind}.{task.language}: an answer of example {number}, {answer[:40]!r}…, has "
                     f"more tokens than the model reads at once ({scorer.max_length}): leave it out"
                 )
 
 
-def _longer(scorer: Any, text: str) -> bool:
+def _exceeds_context(scorer: Any, text: str) -> bool:
     """Return whether a text exceeds the model's context.
 
     A token is at least one byte, so a text with fewer bytes than the context's tokens need not be encoded.

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nemo_adapt.evaluate import generation
-from nemo_adapt.evaluate.generation import Ask
+from nemo_adapt.evaluate.generation import Limits
 from nemo_adapt.evaluate.tasks import scores
 from nemo_adapt.evaluate.tasks.kinds import KINDS, Line
 from nemo_adapt.evaluate.tasks.load import Task
@@ -34,7 +34,7 @@ def run(
         model,
         tokenizer,
         [shown + item.query for item in items],
-        Ask(KINDS[task.kind].most_tokens, one_line=True),
+        Limits(KINDS[task.kind].most_tokens, one_line=True),
         batch,
         positions,
         new_ids,
