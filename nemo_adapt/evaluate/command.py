@@ -52,7 +52,7 @@ def main(words: list[str]) -> None:
         raise UserError("no value for models: give it names and folders, 'models={base: A, adapted: B}'")
     odd = set(config.tokenizers) - set(config.models)
     if odd:
-        raise UserError(f"tokenizers: {min(odd)!r} is no name in models ({', '.join(config.models)})")
+        raise UserError(f"tokenizers: {min(odd)!r} is not in models ({', '.join(config.models)})")
     out, settings = Path(config.out), config.evaluate
     if not settings.cache:
         settings = replace(settings, cache=str(out / "cache"))

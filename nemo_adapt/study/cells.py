@@ -111,8 +111,8 @@ def _conditions(text: str, study: StudyConfig) -> list[tuple[str, bool, str]]:
             raise UserError(f"study.leave_out: {part!r} is not of the form axis=value or axis!=value")
         axis, sign, value = match.groups()
         if axis not in study.axes:
-            raise UserError(f"study.leave_out: {axis!r} is no axis.{nearest(axis, study.axes)}")
+            raise UserError(f"study.leave_out: {axis!r} is not an axis.{nearest(axis, study.axes)}")
         if value not in study.axes[axis]:
-            raise UserError(f"study.leave_out: {value!r} is no value of {axis}.{nearest(value, study.axes[axis])}")
+            raise UserError(f"study.leave_out: {value!r} is not a value of {axis}.{nearest(value, study.axes[axis])}")
         found.append((axis, sign == "=", value))
     return found

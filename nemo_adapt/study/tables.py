@@ -108,7 +108,7 @@ def verdicts(axes: Axes, rows: Sequence[Row]) -> list[str]:
 def significance(found: Difference) -> str:
     """Say whether a difference is larger than noise, with its p-value."""
     if math.isnan(found.p):
-        return "one seed: no telling"
+        return "one seed: not tested"
     chance = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return f"larger than noise, {chance}" if found.is_larger_than_noise else f"within noise, {chance}"
 

@@ -54,7 +54,7 @@ def _json(path: Path) -> Iterator[Row]:
         return
     values = _parsed(text)
     if not isinstance(values, list):
-        raise UserError(f"{path} is no JSON")
+        raise UserError(f"{path} is not JSON")
     for number, value in enumerate(values, start=1):
         yield _object(path, f"item {number}", value)
 
@@ -90,7 +90,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError):
-        raise UserError(f"{path} is no Parquet file") from None
+        raise UserError(f"{path} is not a Parquet file") from None
     batches: Iterable[Any] = table.to_batches()
     number = 0
     for batch in batches:
@@ -108,7 +108,7 @@ def _parsed(text: str) -> Any:
 
 def _object(path: Path, at: str, value: Any) -> Row:
     if not isinstance(value, dict):
-        raise UserError(f"{path}: {at} is no JSON object")
+        raise UserError(f"{path}: {at} is not a JSON object")
     return at, value
 
 

@@ -123,7 +123,7 @@ def pair(language: str, kind: str) -> tuple[str, str]:
     """Split ``en-tr`` into its two languages; ``UserError`` if it is not such a pair."""
     source, dash, target = language.partition("-")
     if not (source and dash and target):
-        raise UserError(f"evaluate.tasks.{kind}: {language!r} is no pair of languages like en-tr")
+        raise UserError(f"evaluate.tasks.{kind}: {language!r} is not a pair of languages like en-tr")
     return source, target
 
 

@@ -81,7 +81,7 @@ def facts(folder: Path) -> list[Record]:
         odd = ", ".join(path.stem for path in relations if path not in usable)
         say(f"{folder}: {TEMPLATES} has no template with [X] and [Y] for {odd}; left out")
     if not usable:
-        raise UserError(f"{folder}: no file is called after a relation of {TEMPLATES} (P17.jsonl)")
+        raise UserError(f"{folder}: no file is named after a relation of {TEMPLATES} (P17.jsonl)")
     found = [
         (number, Record({"relation": path.stem, "template": templates[path.stem], **values}, path, at))
         for path in usable

@@ -93,7 +93,7 @@ def _pieces(model: Path, texts: Sequence[str]) -> list[str]:
     try:
         processor = SentencePieceProcessor(model_file=str(model))
     except RuntimeError:
-        raise UserError(f"evaluate.spbleu_model: {model} is no SentencePiece model") from None
+        raise UserError(f"evaluate.spbleu_model: {model} is not a SentencePiece model") from None
     return [" ".join(pieces) for pieces in processor.encode(list(texts), out_type=str)]
 
 
