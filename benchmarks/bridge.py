@@ -3,10 +3,10 @@
     python benchmarks/bridge.py --venv FOLDER [--gb N]
 
 FOLDER is Bridge's own virtual environment; it is made there if it does not exist (some gigabytes). Bridge runs on the
-CPU with megatron-core's own layers. Compared, bit by bit: a tiny Llama and a tiny Qwen2, each rank's tensors as Bridge
-loads them and as training loads the checkpoint that `convert` made. Measured, one after the other, in processes of
-their own: Bridge from the model folder to a model in memory; nemo_adapt from the model folder to a checkpoint on disk,
-and from there to a model in memory.
+CPU with megatron-core's own layers. Compared bit by bit, for a tiny Llama and a tiny Qwen2: each rank's tensors as
+Bridge loads them and as training loads the checkpoint made by `convert`. Measured in turn, in separate processes:
+Bridge from the model folder to a model in memory; nemo_adapt from the model folder to a checkpoint on disk, and from
+there to a model in memory.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from nemo_adapt.config import Config
 PEER = Path(__file__).parent / "peers" / "megatron_bridge.py"
 PINS = Path(__file__).parent.parent / "tests" / "bridge" / "requirements.txt"
 INSTALL = (["torch==2.13.0"], ["--requirement", str(PINS)], ["--no-deps", "megatron-bridge==0.3.1"])
-"""What works together, as for the tests; torchvision, should it come along, has to go."""
+"""Arguments of pip: versions that work together, as for the tests; torchvision must not be installed."""
 TINY = {
     "vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "hidden_act": "silu",
     "rope_theta": 10000.0, "torch_dtype": "float32", "bos_token_id": 1, "eos_token_id": 2, "use_sliding_window": False,
 }  # fmt: skip
-"""In the spelling of transformers 4, which Bridge reads."""
+"""config.json of a tiny model, with the key names of transformers 4, which Bridge reads."""
 MODELS = {
     "llama": {**TINY, "architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
     "qwen2": {**TINY, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": False},
@@ -43,7 +43,7 @@ MODELS = {
 
 
 def environment(venv: Path, steps: Sequence[list[str]]) -> Path:
-    """The Python of a virtual environment; where it is not there, it is made, with one ``pip install`` a step."""
+    """Return the Python of a virtual environment; make it if needed, with one ``pip install`` per step."""
     python = venv.absolute() / "bin/python"
     if not python.is_file():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
@@ -54,7 +54,7 @@ def environment(venv: Path, steps: Sequence[list[str]]) -> Path:
 
 
 def write_tiny(folder: Path, config: dict) -> None:
-    """A random model with this config.json."""
+    """Write a random model with this config.json."""
     from safetensors.torch import save_file
 
     from nemo_adapt import families
@@ -76,7 +76,7 @@ def write_map(folder: Path, vocab: int) -> None:
 
 
 def load(rank: int, place: Path, tp: int, precision: str) -> object:
-    """The model that training would start from, on this rank."""
+    """Load this rank's part of the model that training would start from."""
     from nemo_adapt.model.build import start_parallel
     from nemo_adapt.resize.adapted import load_adapted
 
@@ -102,7 +102,7 @@ def converted(place: Path) -> None:
 
 
 def compare_tensors(name: str, python: Path, place: Path) -> int:
-    """Tensors of both ranks that are the same; stops at the first that is not."""
+    """Compare the tensors of both ranks and return their number; exit at the first that differs."""
     from safetensors.torch import load_file
 
     place.mkdir()
@@ -128,7 +128,7 @@ def compare_tensors(name: str, python: Path, place: Path) -> int:
 
 
 def child(name: str, place: Path) -> None:
-    """Measure one of our steps in this process; imports are not counted, as Bridge's are not."""
+    """Measure one of our steps in this process, without imports, as for Bridge."""
     import nemo_adapt.model.build
     import nemo_adapt.resize.adapted  # noqa: F401
 
@@ -148,7 +148,7 @@ def measured(command: list[object]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Compare tensors, then seconds and memory."""
+    """Run the benchmark: compare tensors, then seconds and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="without the large model")
     parser.add_argument("--venv", type=Path, help="Bridge's virtual environment; made if it is not there")

@@ -1,18 +1,19 @@
-"""Saving and loading a training: nemo_adapt against megatron-core's own way, seconds and memory, same run.
+"""Saving and loading a training: nemo_adapt against megatron-core's own method, seconds and memory, same run.
 
     python benchmarks/checkpoint.py [--quick] [--dp N] [--saves N]
 
 A training of a model of 8 layers x 512 in bf16 (vocabulary 32,000, untied, 58 million parameters; `--quick`: 6 x 256)
-on N data-parallel ranks (default 2) of one thread with the distributed optimizer. After each step all is saved, and the
-next step is made beside it. Both contestants train the same and write checkpoints that load at any TP, PP and DP:
+on N data-parallel ranks (default 2) of one thread with the distributed optimizer. After each step everything is saved
+asynchronously, during the next step. Both contestants train the same model and write checkpoints that load at any TP,
+PP and DP:
 
 - `nemo_adapt`: `train.checkpoints.Saver`;
-- `megatron-core`: the same state in its "fully_reshardable" format, by its `AsyncCallsQueue`, without our patches
+- `megatron-core`: the same state in its "fully_reshardable" format, with its `AsyncCallsQueue`, without our patches
   (`nemo_adapt.patches.checkpoints: save_own_parts`, `write_in_threads`).
 
-Shown are medians over the saves, of the slowest rank: how long training stands still, the step beside the writing
-against one alone, and the time until the checkpoint is whole; how long the optimizer takes to load, and by how much the
-peak of a rank's memory (VmHWM) is then above what it had. What was loaded is compared, bit for bit.
+Shown are medians over the saves, of the slowest rank: how long training is blocked, a step during writing against one
+without, and the time until the checkpoint is complete; the seconds to load the optimizer, and by how much a rank's peak
+memory (VmHWM) then exceeds its memory before. What was loaded is compared bit by bit.
 """
 
 import argparse
@@ -45,7 +46,7 @@ OURS, PEER = CONTESTANTS = ("nemo_adapt", "megatron-core")
 
 @dataclass
 class Found:
-    """What a rank has seen: seconds of each step or save, of a load, and the MiB that it took."""
+    """Measurements of a rank: seconds of steps and saves, seconds and MiB of a load, whether it restored the state."""
 
     alone: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)
@@ -58,14 +59,14 @@ class Found:
 
 @contextlib.contextmanager
 def seconds(into: list[float]) -> Iterator[None]:
-    """Append how long it took."""
+    """Append the seconds spent in the context to ``into``."""
     began = time.perf_counter()
     yield
     into.append(time.perf_counter() - began)
 
 
 def peak_mib(forget: bool = False) -> float:
-    """This process's peak memory, since it was last told to forget it."""
+    """Return this process's peak memory in MiB since the last reset; ``forget`` resets it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     peak = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
     if forget:
@@ -74,7 +75,7 @@ def peak_mib(forget: bool = False) -> float:
 
 
 def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: int, answers: Any) -> None:
-    """One of the contestant's ranks."""
+    """Run one of the contestant's ranks; put its ``Found`` into ``answers``."""
     os.environ.update(
         RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(dp), OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1"
     )
@@ -132,29 +133,29 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
 
 
 def state(trainer: Any) -> list[torch.Tensor]:
-    """Copies of the master weights and moments of this rank."""
+    """Return copies of this rank's master weights and moments."""
     return [tensor.clone() for tensor in live(trainer)]
 
 
 def forget(trainer: Any) -> None:
-    """Overwrite them."""
+    """Overwrite this rank's master weights and moments."""
     with torch.no_grad():
         for tensor in live(trainer):
             tensor.fill_(7.0)
 
 
 def live(trainer: Any) -> list[torch.Tensor]:
-    """The tensors themselves."""
+    """Return this rank's master weights and moments themselves."""
     states = trainer.optimizer.chained_optimizers[0].optimizer.state
     return [tensor for main, each in states.items() for tensor in (main, each["exp_avg"], each["exp_avg_sq"])]
 
 
 Saving = tuple[Callable[[Any], None], Callable[[], None]]
-"""What begins to save a trainer, and what waits until that is done."""
+"""A function that begins to save a trainer, and one that waits until that is done."""
 
 
 def ours(out: Path) -> Saving:
-    """As the stage ``train`` does."""
+    """Save as the stage ``train`` does."""
     from nemo_adapt.train import checkpoints
     from nemo_adapt.train.collectives import first_rank_does
     from nemo_adapt.train.fence import Fence
@@ -165,7 +166,7 @@ def ours(out: Path) -> Saving:
 
 
 def peer(out: Path) -> Saving:
-    """The same state, saved as megatron-core's own training loop does."""
+    """Save the same state as megatron-core's own training loop does."""
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 
@@ -192,7 +193,7 @@ SAVERS = dict(zip(CONTESTANTS, (ours, peer), strict=True))
 
 
 def run(contestant: str, size: Size, place: Path, dp: int, saves: int) -> list[Found]:
-    """What its ranks have found."""
+    """Run a contestant's ranks and return their measurements."""
     context, port = mp.get_context("spawn"), 20_000 + os.getpid() % 20_000 + CONTESTANTS.index(contestant)
     os.environ["MASTER_PORT"] = str(port)
     answers = context.SimpleQueue()
@@ -202,7 +203,7 @@ def run(contestant: str, size: Size, place: Path, dp: int, saves: int) -> list[F
 
 
 def report(contestant: str, ranks: list[Found]) -> dict[str, float]:
-    """Print what was found; returns it by name."""
+    """Print a contestant's results and return them by name."""
     if not all(each.same for each in ranks):
         raise SystemExit(f"{contestant}: what was loaded is not what was saved")
     middle = {
@@ -220,7 +221,7 @@ def report(contestant: str, ranks: list[Found]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Let both save and load, compare."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--dp", type=int, default=2)

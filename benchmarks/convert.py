@@ -4,9 +4,9 @@
 
 A Llama of the given size (2 GB, `--quick` 0.2) is written in bf16 shards of random numbers. Then, each in its own
 process and one after the other: `cp` of the model folder, import (Hugging Face -> Megatron checkpoint) and export
-(back) with each number of processes; after each, what was written is flushed to disk, and the time counts that. Peak
-memory is of the largest process; bytes read are those that the processes asked the model's or checkpoint's files for.
-The exported tensors are compared with the originals, bit by bit.
+(back) with each number of processes. The time includes flushing the output to disk. Peak memory is that of the largest
+process; bytes read are those that the processes read from the model's or checkpoint's files. The exported tensors are
+compared with the originals bit by bit.
 """
 
 import argparse
@@ -34,11 +34,11 @@ CONFIG = {
     "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": False, "torch_dtype": "bfloat16",
 }  # fmt: skip
 BLOCK = 8 << 20
-"""Numbers drawn at once: 14 random bits each, which as bf16 are numbers from 0 to 2."""
+"""Numbers drawn at once: 14 random bits each, which read as bf16 are between 0 and 2."""
 
 
 def make_model(folder: Path, gigabytes: float) -> int:
-    """Write the model; returns the bytes of its tensors."""
+    """Write the model; return the bytes of its tensors."""
 
     def shapes(layers: int) -> dict[str, tuple[int, ...]]:
         shape = LLAMA.shape({**CONFIG, "num_hidden_layers": layers})
@@ -88,11 +88,11 @@ def run_export(place: Path, processes: int) -> None:
 
 
 RUNS = {"copy": (run_copy, "copy"), "import": (run_import, "checkpoint"), "export": (run_export, "export")}
-"""Name -> what does it, and the folder that it makes."""
+"""Name -> the function that runs it, and the folder that it makes."""
 
 
 def contest(name: str, place: Path, processes: int) -> dict[str, float]:
-    """One run in a fresh process; its facts."""
+    """Make one run in a new process and return its measurements."""
     made = place / RUNS[name][1]
     shutil.rmtree(made, ignore_errors=True)
     os.sync()
@@ -112,7 +112,7 @@ def contest(name: str, place: Path, processes: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Make the model, run everything, compare."""
+    """Run the benchmark: make the model, run everything, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="0.2 GB")
     parser.add_argument("--gb", type=float, default=None, help="size of the model (default 2)")

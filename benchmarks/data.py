@@ -1,20 +1,19 @@
-"""Tokenizing a corpus: our ``data`` stage against Megatron-LM's way and ``datasets.map``, MB of text per second.
+"""Tokenizing a corpus: our ``data`` stage against Megatron-LM's method and ``datasets.map``, MB of text per second.
 
     python benchmarks/data.py [--quick] [--mb N] [--rounds N] [--bases llama2 gpt2] [--venv FOLDER] [--distinct]
 
-The corpus (100 MB, `--quick` 13 MB) is real text in six languages, line after line as JSON, repeated as often as
-needed; without real data it is the small world's, and the base one that is trained on it. A text that is repeated has
-no new words in its later rounds, which suits a tokenizer that remembers words. With `--distinct` some letters of the
-words are changed, so that distinct words grow with the text as they do in natural text (benchmarks/tokenizer.py,
-Turkish only). Contestants, each on all cores, each in processes of its own, one after the other and `--rounds` times in
-turn, of which the fastest counts:
+The corpus (100 MB, `--quick` 13 MB) is real text in six languages as JSON lines, repeated as often as needed; without
+real data it is the small world's text, with a base trained on it. A repeated text has no new words after its first
+copy, which favours a tokenizer that caches words. With `--distinct` letters of some words are changed, so that the
+number of distinct words grows with the text as in natural text (benchmarks/tokenizer.py, Turkish only). Contestants,
+each on all cores and in separate processes, take turns `--rounds` times, of which the fastest counts:
 
 - `nemo_adapt`: the stage, from the tokenizer's folder and the corpus to .bin, .idx and counts.json;
-- `preprocess_data`: the way of Megatron-LM's tool (benchmarks/peers/preprocess_data.py);
-- `datasets.map`: Hugging Face's (benchmarks/peers/datasets_map.py), in a virtual environment that is made in `--venv`
-  if it is not there; without `--venv` it is left out.
+- `preprocess_data`: the method of Megatron-LM's tool (benchmarks/peers/preprocess_data.py);
+- `datasets.map`: Hugging Face's (benchmarks/peers/datasets_map.py), in the virtual environment `--venv`, which is made
+  if it does not exist; left out without `--venv`.
 
-Imports are not counted. All must give the same ids, or the benchmark fails.
+Imports are not timed. The benchmark fails unless all give the same ids.
 """
 
 import argparse
@@ -42,7 +41,7 @@ BASES = ("llama2", "gpt2")
 
 
 def real_lines() -> Iterator[str]:
-    """The lines of all training texts; the small world's where there are none."""
+    """Yield the lines of all training texts; without real data, those of the small world."""
     with tempfile.TemporaryDirectory() as place:
         files = sorted((DATA / "text").glob("*.train.txt"))
         if not files:
@@ -56,7 +55,7 @@ def real_lines() -> Iterator[str]:
 
 
 def write_corpus(path: Path, megabytes: float, distinct: bool) -> int:
-    """Write the corpus as JSON lines; returns its bytes of text."""
+    """Write the corpus as JSON lines; return its bytes of text."""
     lines = list(real_lines())
     if distinct:
         text = path.with_suffix(".txt")
@@ -74,7 +73,7 @@ def write_corpus(path: Path, megabytes: float, distinct: bool) -> int:
 
 
 def save_base(name: str, folder: Path) -> tuple[str, str]:
-    """Save the base as transformers does; the ids that documents begin (or -) and end with."""
+    """Save the base tokenizer as transformers does; return the ids that documents begin (- for none) and end with."""
     real = DATA / "tokenizers" / name
     tokenizer = hf_tokenizer.load(real if real.is_dir() else write_base(folder.with_name(f"{name}_trained")))
     tokenizer.save_pretrained(folder)
@@ -83,7 +82,7 @@ def save_base(name: str, folder: Path) -> tuple[str, str]:
 
 
 def child(corpus: Path, folder: Path, out: Path) -> None:
-    """Our stage in this process and those that it starts."""
+    """Run our stage in this process and its workers."""
     import megatron.core.datasets.indexed_dataset  # noqa: F401
 
     from nemo_adapt.config import Config
@@ -100,7 +99,7 @@ def child(corpus: Path, folder: Path, out: Path) -> None:
 
 
 def measured(command: list[object], cache: Path) -> dict[str, object]:
-    """What a contestant says in its last line; its cache is thrown away."""
+    """Run a contestant; return the JSON in its last line of output, and delete its cache."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(cache)}
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, env=environment)
     shutil.rmtree(cache, ignore_errors=True)
@@ -110,7 +109,7 @@ def measured(command: list[object], cache: Path) -> dict[str, object]:
 
 
 def contest(base: str, corpus: Path, size: int, rounds: int, python: Path | None, place: Path) -> str:
-    """All contestants on one base, in turn; prints each and returns a line of the summary."""
+    """Run all contestants on one base, in turn; print each and return a line of the summary."""
     folder, cache = place / base, place / "cache"
     prefix, end = save_base(base, folder)
     peer = [corpus, folder, place / "theirs", prefix, end]
@@ -137,7 +136,7 @@ def contest(base: str, corpus: Path, size: int, rounds: int, python: Path | None
 
 
 def main() -> None:
-    """Write the corpus, run the contestants, compare."""
+    """Run the benchmark: write the corpus, run the contestants, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="13 MB, one round, one base")
     parser.add_argument("--mb", type=float, help="MB of text")

@@ -1,15 +1,15 @@
-"""Attention in samples of several documents that do not see each other: one by one, and by a mask, seconds, same run.
+"""Attention within documents of packed samples: document by document against a mask, seconds, same run.
 
     python benchmarks/documents.py [--quick]
 
 One layer's attention, forward and backward pass: 4 heads of 64, a sequence of 2,048 (`--quick`: 512), fp32 on a CPU,
-bf16 on a GPU, of documents whose lengths are drawn with a mean of 400 and of 70 tokens. The contestants take turns:
+bf16 on a GPU, of documents with random lengths of 400 and of 70 tokens on average. The contestants take turns:
 
-- `one by one`: our `CoreAttention` as `train.reset_attention=true` has it;
+- `one by one`: our `CoreAttention`, as with `train.reset_attention=true`;
 - `mask`: torch's `scaled_dot_product_attention` with the documents' mask of seq x seq, made once;
-- `whole`: the same without documents, causal.
+- `whole`: the same over the whole sequence, causal, without documents.
 
-The first two must agree. Shown are the best and the median of 20 turns (quick: 5).
+The first two must agree. Shown are the best and the median of 20 turns (`--quick`: 5).
 """
 
 import argparse
@@ -33,13 +33,13 @@ MEANS = (400, 70)
 
 
 def documents(length: int, mean: int) -> torch.Tensor:
-    """Numbers of the documents [1, length] that end after each token with a chance of 1 / ``mean``."""
+    """Return document numbers [1, length]; a document ends after each token with probability 1 / ``mean``."""
     ends = torch.rand(1, length, generator=torch.Generator().manual_seed(1)) < 1 / mean
     return ends.cumsum(dim=1) - ends.long()
 
 
 def seconds(attend: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
-    """Of forward and backward pass; what it gave."""
+    """Return the seconds of a forward and backward pass, and its output."""
     devices.synchronize()
     began = time.perf_counter()
     out = attend()
@@ -49,7 +49,7 @@ def seconds(attend: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
 
 
 def compared(length: int, mean: int, turns: int) -> str:
-    """Let them attend; a line of ratios."""
+    """Run all contestants at one mean length; print them and return a line of ratios."""
     device = devices.best_device()
     dtype = torch.bfloat16 if devices.on_gpu() else torch.float32
     query, key, value = (
@@ -85,7 +85,7 @@ def compared(length: int, mean: int, turns: int) -> str:
 
 
 def main() -> None:
-    """Compare at each mean length."""
+    """Run the benchmark at each mean length."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick

@@ -4,7 +4,7 @@
 
 Two models: stories260K (260K parameters, 512 tokens) and a Llama of random weights with Llama-2's 32,000 tokens; texts
 from NEMO_ADAPT_DATA. The two take turns, and each ratio is of the medians of one run. Documents are sentences that
-fit into a window, so that both score every token after all that stands before it.
+fit into a window, so that both score every token with its full context.
 """
 
 import argparse

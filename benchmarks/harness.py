@@ -1,18 +1,18 @@
-"""The numbers of ``evaluate.tasks`` against lm-evaluation-harness run by itself on the same folder.
+"""The numbers of ``evaluate.tasks`` against lm-evaluation-harness run directly on the same folder.
 
     python benchmarks/harness.py [--quick] [--xnli test.jsonl] [--stories FOLDER]
 
 For stories260K (NEMO_ADAPT_DATA): our command against the harness's command line, on
 
-- the Turkish XCOPA with 0 and 5 shots, on the task files that ours leaves and, without shots, the harness's own
-  ``xcopa_tr`` with its data taken from the file. The model guesses there.
-- XNLI with 0 shots, also against the harness's own ``xnli_tr``: the Turkish file that ``--xnli`` names, in any layout
-  that ours reads, or pairs of held-out sentences with labels in turn. Labels play no part in what a model answers.
+- the Turkish XCOPA with 0 and 5 shots, on the task files that ours writes and, without shots, the harness's own
+  ``xcopa_tr`` with its data taken from the file. The model's accuracy is at chance level.
+- XNLI with 0 shots, also against the harness's own ``xnli_tr``: the Turkish file ``--xnli`` in any layout that ours
+  reads, or pairs of held-out sentences with alternating labels (a model's answers do not depend on labels).
 - stories in the layout of XStoryCloze, made of English held-out sentences: the right ending is the next sentence, the
-  wrong one its words in reverse. Here the model knows better than chance. With ``--stories`` also the English Story
-  Cloze Test in the files of XStoryCloze, with 0 and 5 shots, and against the harness's own ``xstorycloze_en``.
-- translation from English to Turkish with one shot: the harness writes from the same prompts and says chrF; sacrebleu
-  says spBLEU of what it wrote.
+  wrong one its words in reverse. Here the model is better than chance. With ``--stories`` also the English Story Cloze
+  Test in the files of XStoryCloze, with 0 and 5 shots, and against the harness's own ``xstorycloze_en``.
+- translation from English to Turkish with one shot: the harness generates from the same prompts and computes chrF;
+  sacrebleu computes spBLEU of the output.
 """
 
 import argparse
@@ -53,7 +53,7 @@ Values = dict[str, float]
 
 
 def ours(out: Path, model: Path, kind: str, language: str, file: Path, shots: int, examples: int) -> Values:
-    """What ``nemo-adapt compare`` says of one task."""
+    """Return the results of ``nemo-adapt compare`` on one task."""
     words = [
         f"models={{model: {model}}}", f"evaluate.texts.tr={DATA / 'text/tr.heldout.txt'}", "evaluate.max_bytes=2000",
         "evaluate.generate=0", f"evaluate.tasks.{kind}.{language}={file}", f"evaluate.shots.{kind}={shots}",
@@ -66,7 +66,7 @@ def ours(out: Path, model: Path, kind: str, language: str, file: Path, shots: in
 
 
 def direct(folder: Path, model: Path, task: str, arguments: str = "") -> tuple[Values, list[str]]:
-    """What ``lm_eval`` says, started in a folder of task files: its metrics, and what the model wrote."""
+    """Run ``lm_eval`` in a folder of task files; return its metrics and the generated texts."""
     command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model}{arguments}"]
     options = ["--tasks", task, "--include_path", str(folder), "--batch_size", "16", "--device", "cpu", "--log_samples"]
     out = folder / "out"
@@ -82,7 +82,7 @@ def direct(folder: Path, model: Path, task: str, arguments: str = "") -> tuple[V
 
 
 def stock(folder: Path, kind: str, language: str, file: Path, examples: int) -> str:
-    """The harness's own task, but for where its data lie; returns its name."""
+    """Write the harness's own task with its data taken from ``file``; return its name."""
     scored = records.split(records.read(file), 0, file).scored[: examples or None]
     rows = [layouts.known(kind, language, record.values) for record in scored]
     _write(folder / f"{kind}.jsonl", [{name: _number(value) for name, value in row.items()} for row in rows])
@@ -96,7 +96,7 @@ def stock(folder: Path, kind: str, language: str, file: Path, examples: int) -> 
 
 
 def pairs(file: Path, count: int) -> Path:
-    """XNLI's layout from held-out sentences."""
+    """Write pairs of held-out sentences in XNLI's layout; return the file."""
     lines = (DATA / "text/tr.heldout.txt").read_text(encoding="utf-8").splitlines()
     fit = [line for line in lines if len(line) < 100][: 2 * count]
     rows = zip(fit[::2], fit[1::2], strict=False)
@@ -105,7 +105,7 @@ def pairs(file: Path, count: int) -> Path:
 
 
 def stories(file: Path, count: int) -> Path:
-    """XStoryCloze's layout from held-out sentences, five to a story."""
+    """Write held-out sentences, five to a story, in XStoryCloze's layout; return the file."""
     lines = (DATA / "text/en.heldout.txt").read_text(encoding="utf-8").splitlines()
     rows = []
     for number in range(min(count, len(lines) // 5)):
@@ -126,7 +126,7 @@ def stories(file: Path, count: int) -> Path:
 
 
 def translations(folder: Path, model: Path, examples: int) -> Values:
-    """The harness's own way of writing from our prompts, scored by the harness (chrF) and sacrebleu (spBLEU)."""
+    """Return the scores of the harness's generation from our prompts, by the harness (chrF) and sacrebleu (spBLEU)."""
     config = EvaluateConfig(shots={"translation": 1}, task_examples=examples)
     (task,) = load.load(config, {"translation.en-tr": PARALLEL})
     shown = "".join(f"{item.query} {item.reference}\n\n" for item in task.shots)
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def complete(folder: Path) -> Path:
-    """The model with a tokenizer.json, as an exported folder has it."""
+    """Copy the model and add a tokenizer.json, as in an exported folder; return the copy."""
     folder.mkdir()
     for file in ("config.json", "model.safetensors"):
         (folder / file).symlink_to(MODEL / file)
@@ -207,7 +207,7 @@ def complete(folder: Path) -> Path:
 
 
 def _number(value: object) -> object:
-    """Digits of a TSV as the Hub's sets have them."""
+    """Convert digits of a TSV to numbers, as in the Hub's data sets."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 

@@ -4,10 +4,10 @@
 
 Data: the folder in NEMO_ADAPT_DATA (default ../shared/data). For each language the recipe `stories260k_tr` with that
 language's files is trained twice on the same text in the same order: in one phase `all`, and in the phases `new_rows`
-(15% of the bytes, at twice the learning rate: few numbers, no decay of what is kept) and `all`. 2,000 new tokens, 10%
-English replay, TP=2, the recipe's learning rate of 4e-3. Every training sees 2.2 MB of text (`--megabytes`), as near
-as whole steps allow: in Turkish about 60% of what the recipe trains on, so that the four trainings take a quarter of an
-hour on two idle cores. The first 50,000 bytes of both held-out texts are scored 12 times on the way.
+(15% of the bytes, at twice the learning rate: few parameters, no decay of kept rows) and `all`. 2,000 new tokens, 10%
+English replay, TP=2, the recipe's learning rate of 4e-3. Every training sees 2.2 MB of text (`--megabytes`), rounded
+to whole steps: in Turkish about 60% of what the recipe trains on, so that the four trainings take a quarter of an hour
+on two idle cores. The first 50,000 bytes of both held-out texts are scored 12 times during each training.
 
 Writes benchmarks/results/phases.md and phases.png. `--quick` trains on 0.3 MB and writes nothing.
 """
@@ -31,13 +31,13 @@ from transformers import AutoModelForCausalLM
 from nemo_adapt import hf_tokenizer, recipe_files, recipes
 from nemo_adapt.artifact import versions
 from nemo_adapt.evaluate.bits_per_byte import read_text, score
-from nemo_adapt.evaluate.plots import COLORS, DPI, INK, dress
+from nemo_adapt.evaluate.plots import COLORS, DPI, INK, set_style
 
 LANGUAGES = {"tr": "Turkish", "hi": "Hindi"}
 PREPARED = ("tokenizer", "data", "convert")
 MEGABYTES, QUICK = 2.2, 0.3
 FIRST_SHARE = 0.15
-"""Of the bytes, for the phase of new rows."""
+"""Fraction of the bytes for the phase of new rows."""
 LR, FIRST_LR = 4e-3, 8e-3
 SCORINGS, SCORED_BYTES = 12, 50_000
 ONE, TWO = "all", "new_rows, all"
@@ -46,7 +46,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Point:
-    """What a training knows after some of its steps."""
+    """The held-out scores of a training after some of its steps."""
 
     bytes: int
     target: float
@@ -56,7 +56,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a training is, in steps that stand for ``step_bytes`` bytes of the mixed text."""
+    """The length of a training, in steps of about ``step_bytes`` bytes of the mixed text."""
 
     every: int
     """Steps between scorings, of which there are ``SCORINGS``."""
@@ -77,20 +77,20 @@ class Plan:
         parts = [("all", self.steps, LR)]
         if kind == TWO:
             parts = [("new_rows", self.first, FIRST_LR), ("all", self.steps - self.first, LR)]
-        # Rounded up to whole steps by the training: a byte less than they stand for.
+        # The training rounds up to whole steps, so ask for one byte less than the steps have.
         listed = (f"{{train: {what}, bytes: {int(n * self.step_bytes) - 1}, lr: {lr}}}" for what, n, lr in parts)
         return f"train.phases=[{', '.join(listed)}]"
 
 
 def command(*words: str) -> None:
-    """``nemo-adapt WORDS``; ends the benchmark if it fails."""
+    """Run ``nemo-adapt WORDS``; exit if it fails."""
     done = subprocess.run([sys.executable, "-m", "nemo_adapt", *words], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 
 
 def recipe_of(language: str, place: Path) -> Path:
-    """The Turkish recipe with the files of ``language``."""
+    """Write the Turkish recipe with the files of ``language``; return its path."""
     text = (recipe_files.recipes_folder() / "stories260k_tr.yaml").read_text(encoding="utf-8")
     path = place / f"stories260k_{language}.yaml"
     path.write_text(re.sub(r"\btr\b", language, text), encoding="utf-8")
@@ -98,7 +98,7 @@ def recipe_of(language: str, place: Path) -> Path:
 
 
 def plan_of(run: Path, megabytes: float) -> Plan:
-    """As many steps as come nearest to ``megabytes`` with equal stretches between scorings."""
+    """Return the plan with the number of steps nearest to ``megabytes`` that has equal intervals between scorings."""
     config = recipes.read(run / "config.yaml")
     shares = {"target": 1.0 - config.data.replay_share, "replay": config.data.replay_share}
     counts = {name: json.loads((run / "data" / name / "counts.json").read_text(encoding="utf-8")) for name in shares}
@@ -109,7 +109,7 @@ def plan_of(run: Path, megabytes: float) -> Plan:
 
 
 def curve(run: Path, language: str) -> list[Point]:
-    """The scores of a training with the bytes that it had seen."""
+    """Return the scores of a training with the bytes that it had seen."""
     seen, scores = (
         {record["step"]: record for record in map(json.loads, (run / "train" / name).read_text("utf-8").splitlines())}
         for name in ("metrics.jsonl", "held_out.jsonl")
@@ -119,7 +119,7 @@ def curve(run: Path, language: str) -> list[Point]:
 
 
 def trained(language: str, place: Path, megabytes: float) -> tuple[Plan, dict[str, list[Point]]]:
-    """Both trainings of a language, by kind; what comes before them is made once."""
+    """Run both trainings of a language, sharing the earlier stages; return the plan and the scores by kind."""
     recipe = f"recipe={recipe_of(language, place)}"
     base = place / f"{language}_base"
     for stage in PREPARED:
@@ -138,7 +138,7 @@ def trained(language: str, place: Path, megabytes: float) -> tuple[Plan, dict[st
 
 
 def base_english(place: Path) -> float:
-    """What the base model has on the same part of the English text, before anything."""
+    """Return the bits per byte of the unmodified base model on the same part of the English text."""
     config = recipes.read(place / f"{next(iter(LANGUAGES))}_base" / "config.yaml")
     model = AutoModelForCausalLM.from_pretrained(config.model.path).eval()
     texts = read_text(Path(config.evaluate.texts["en"]), SCORED_BYTES)
@@ -147,7 +147,7 @@ def base_english(place: Path) -> float:
 
 
 def table(language: str, plan: Plan, curves: dict[str, list[Point]]) -> str:
-    """One language in Markdown."""
+    """Return the table of one language in Markdown."""
     name = LANGUAGES[language]
     first = f"{plan.first} of {plan.steps} steps are the phase of new rows ({plan.first_megabytes:.2f} MB)"
     lines = [
@@ -162,7 +162,7 @@ def table(language: str, plan: Plan, curves: dict[str, list[Point]]) -> str:
 
 
 def verdict(language: str, curves: dict[str, list[Point]]) -> str:
-    """What the last points say."""
+    """Return a sentence on the final scores."""
     one, two = curves[ONE][-1], curves[TWO][-1]
     gains = ((LANGUAGES[language], one.target - two.target), ("English", one.english - two.english))
     says = ", ".join(f"{name} {'lower' if gain > 0 else 'higher'} by {abs(gain):.3f}" for name, gain in gains)
@@ -174,13 +174,13 @@ def verdict(language: str, curves: dict[str, list[Point]]) -> str:
 
 
 def plot(path: Path, plans: dict[str, Plan], curves: dict[str, dict[str, list[Point]]], english: float) -> None:
-    """Both languages side by side; English is dashed."""
+    """Plot both languages side by side; English is dashed."""
     figure = Figure(figsize=(9.6, 3.8), layout="constrained", facecolor="white")
     shown = [point for kinds in curves.values() for points in kinds.values() for point in points[1:]]
     top = max(max(point.target, point.english) for point in shown)
     for number, (language, kinds) in enumerate(curves.items(), start=1):
         axes = figure.add_subplot(1, len(curves), number)
-        dress(axes, "bits per byte" if number == 1 else "", "text seen (MB)")
+        set_style(axes, "bits per byte" if number == 1 else "", "text seen (MB)")
         for (kind, points), color in zip(kinds.items(), COLORS.values(), strict=True):
             seen = [point.bytes / 1e6 for point in points]
             axes.plot(seen, [point.target for point in points], color=color, label=f"{LANGUAGES[language]}, {kind}")
@@ -193,7 +193,7 @@ def plot(path: Path, plans: dict[str, Plan], curves: dict[str, dict[str, list[Po
 
 
 def document(plans: dict[str, Plan], curves: dict[str, dict[str, list[Point]]], english: float, seconds: float) -> str:
-    """The results file."""
+    """Return the results file in Markdown."""
     made = ", ".join(f"{name} {version}" for name, version in versions().items() if name in ("python", "torch"))
     megatron = versions().get("megatron-core", "?")
     parts = [
@@ -211,7 +211,7 @@ def document(plans: dict[str, Plan], curves: dict[str, dict[str, list[Point]]], 
 
 
 def main() -> None:
-    """Train four times, compare."""
+    """Run the benchmark: train four times, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="0.3 MB; writes nothing")
     parser.add_argument("--megabytes", type=float, help="text that each training sees (default 2.2)")

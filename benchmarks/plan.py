@@ -1,17 +1,17 @@
-"""The memory that `nemo-adapt plan` tells of, against what the engine takes on a CPU.
+"""The memory that `nemo-adapt plan` predicts, against what the engine takes on a CPU.
 
     python benchmarks/plan.py [--quick]
 
-Live tensors: small models (4 layers x 256, vocabulary 2,000, 256 tokens a micro batch) of several families and layouts
-on real gloo ranks, as the tests build them; weights, gradient buffers and optimizer state found by walking the trainer,
-and the peak of all live tensors during a step (torch's dispatcher sees every new one; kernels' own buffers are not
-seen). For each pipeline stage the rank that needs most.
+Live tensors: small models (4 layers x 256, vocabulary 2,000, 256 tokens per micro batch) of several families and
+layouts on real gloo ranks, as in the tests; weights, gradient buffers and optimizer state found by walking the trainer,
+and the peak of all live tensors during a step (torch's dispatcher sees every new one, but not buffers inside kernels).
+Of each pipeline stage, the rank that needs most is shown.
 
 Resident memory: one process, a model of 8 layers x 1,024 with 32,000 tokens in fp32, sequences of 512, two in a micro
-batch: the peak of the process after two steps, the second beside a copy that is being saved, less what it had before
-the model was built; and the same where glibc leaves no gaps between allocations. `--quick` leaves it out.
+batch: the peak of the process after two steps, the second while a copy is being saved, minus its memory before the
+model was built; and the same with a glibc setting that avoids gaps between allocations. `--quick` leaves it out.
 
-Real models: what the plan says of published configurations.
+Real models: the plan's predictions for published configurations.
 
 Prints tables; writes them to benchmarks/results/plan.md unless `--quick`.
 """
@@ -61,7 +61,7 @@ FURTHER = {
     "cp2, sequences cut": {"parallel": {"cp": 2, "tp": 2, "sequence": True}, "distributed_optimizer": False},
 }
 GAPS, GAPLESS = "MALLOC_MMAP_THRESHOLD_", "65536"
-"""glibc's setting for memory that goes back to the system when it is freed; else it raises the limit as it goes."""
+"""glibc setting that returns freed blocks to the system; by default glibc raises this threshold dynamically."""
 LARGE = {
     "hidden_size": 1024,
     "intermediate_size": 2816,
@@ -83,7 +83,7 @@ ALONE = ["tokenizer.new_tokens=0", "train.phases=[{train: all, tokens: 100000000
 
 
 def main() -> None:
-    """Measure, print, and write the results."""
+    """Run the benchmark: measure, print, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def live_tensors() -> str:
-    """The table of small models."""
+    """Return the table of small models."""
     lines = [
         "## Live tensors",
         "",
@@ -123,7 +123,7 @@ def live_tensors() -> str:
 
 
 def cases() -> Iterator[tuple[str, Config, Models]]:
-    """Those of the tests, and some more."""
+    """Yield name, configuration and models: those of the tests and some more."""
     for name, case in {**CASES, **FURTHER}.items():
         case = dict(case)
         yield (
@@ -134,13 +134,13 @@ def cases() -> Iterator[tuple[str, Config, Models]]:
     for name in (*FAMILIES, "gemma", "mistral", "phi3"):
         for precision in ("bf16", "fp32"):
             yield f"{name}, {precision}", plan_config(precision=precision), models_of(settings(name))
-    for name in FAMILIES:  # gradients summed whole: gloo cuts them up in a copy, which in a step so small is the peak
+    for name in FAMILIES:  # all-reduced gradients: gloo's reduce-scatter copies them, which would be the peak here
         shared = plan_config(parallel={"cp": 2}, distributed_optimizer=False)
         yield f"{name}, cp2", shared, models_of(settings(name))
 
 
 def row(name: str, planned: Memory, found: plan_bodies.Measured, ratios: list[float]) -> str:
-    """A line of the table; its ratio goes into ``ratios``."""
+    """Return a line of the table; append its ratio to ``ratios``."""
     pairs = [
         (planned.weights, found.weights),
         (planned.gradients, found.gradients),
@@ -155,7 +155,7 @@ def row(name: str, planned: Memory, found: plan_bodies.Measured, ratios: list[fl
 
 
 def resident() -> str:
-    """What the operating system says of a larger model: as it comes, and with no gaps between allocations."""
+    """Return the table of resident memory of a larger model: by default, and without gaps between allocations."""
     base = models_of(settings(**LARGE))
     config = plan_config(precision="fp32", seq_length=512, micro_batch=2, global_batch=2)
     each = memory.of_stages(base, config, phases(config)[0], on_gpu=False)[0]
@@ -178,7 +178,7 @@ def resident() -> str:
 
 
 def _resident(base: Models, config: Config, gaps: str | None) -> tuple[int, int]:
-    """:func:`resident_bytes` in a process of its own that starts with this setting of glibc."""
+    """Call :func:`resident_bytes` in a new process that starts with this setting of glibc."""
     if gaps:
         os.environ[GAPS] = gaps
     pool = RankPool(1)
@@ -190,12 +190,12 @@ def _resident(base: Models, config: Config, gaps: str | None) -> tuple[int, int]
 
 
 def resident_bytes(rank: int, config: Config, base: Models) -> tuple[int, int]:
-    """Bytes by which the process has grown once model and optimizer are there, and at the peak of two steps."""
+    """Return the bytes by which the process has grown once model and optimizer are built, and at two steps' peak."""
     start_parallel(config.parallel, 1)
     before = psutil.Process().memory_info().rss
     trainer = plan_bodies.new_trainer(config, base)
     for buffer in trainer.wrapped[0].buffers:
-        buffer.grad_data.fill_(1.0)  # pages that nobody has written are not there yet
+        buffer.grad_data.fill_(1.0)  # pages become resident only when they are written
     for state in trainer.optimizer.optimizer.state.values():
         state["exp_avg"].fill_(0.0)
         state["exp_avg_sq"].fill_(0.0)
@@ -209,7 +209,7 @@ def resident_bytes(rank: int, config: Config, base: Models) -> tuple[int, int]:
 
 
 def published() -> str:
-    """What the plan says of configurations that others have run."""
+    """Return the plan's predictions for configurations that others have run."""
     lines = [
         "## Published configurations, planned",
         "",

@@ -3,19 +3,19 @@
     python benchmarks/resize.py [--quick] [--contestants A B]
 
 A bf16 table of 32,000 x 4,096 grows to 48,000 rows (`--quick`: 8,000 x 1,024 to 12,000); a new token has 2 to 5 pieces,
-drawn evenly over the table, which is harder on caches and exchanges than text. Each contestant runs in its own process,
-one after the other, on tables in memory; seconds are the best of some calls in that process, memory is the peak of the
-first call beyond the old and the new table:
+drawn uniformly from the table, which is harder on caches and exchanges than text. Each contestant runs in its own
+process, one after the other, on tables in memory; seconds are the best of some calls in that process, memory is the
+peak of the first call beyond the old and the new table:
 
-- `copy`: the new table's bytes copied from the old one, some rows twice: what no resize can be faster than;
-- `copy on two ranks`: the same, each with half of the rows, what the other has sent from process to process;
+- `copy`: the new table's bytes copied from the old one, some rows twice: a lower bound for any resize;
+- `copy on two ranks`: the same, each rank with half of the rows and the rest sent by the other;
 - `nemo_adapt`: the strategy `subword_mean` by the engine, in one process and on two such ranks;
-- `nemo_adapt covariance`: new rows drawn with the table's mean and covariance, what transformers does;
-- `transformers`: `resize_token_embeddings` with `mean_resizing` of a model that has this one table.
+- `nemo_adapt covariance`: new rows drawn with the table's mean and covariance, as transformers does;
+- `transformers`: `resize_token_embeddings` with `mean_resizing` of a model with a single table.
 
-`shard of eight`: the last of eight shards of a 128,256 x 8,192 table that grows to 152,000, all of it new rows; of the
-source only the rows that they name are there. `large`: that table whole, in one process (5 GB). `omp`: the choice of 16
-of 128,000 vectors of 100 numbers for each of 10,000, which is most of what that strategy does.
+`shard of eight`: the last of eight shards of a 128,256 x 8,192 table that grows to 152,000, all of it new rows; only
+the source rows that they use are in memory. `large`: that entire table in one process (5 GB). `omp`: the choice of 16
+of 128,000 vectors of 100 numbers for each of 10,000, which is most of that strategy's work.
 """
 
 import argparse
@@ -47,12 +47,12 @@ FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
 LARGE, LARGE_RANKS = (128_256, 152_000, 8_192), 8
 OMP_OLD, OMP_NEW = 128_000, 10_000
 CALLS = 5
-"""Calls of a contestant in its process, of which the best counts (one where a call takes long)."""
+"""Calls of a contestant in its process, of which the best counts (only one if a call takes long)."""
 MIB = 1 << 20
 
 
 def table(rows: int, columns: int) -> torch.Tensor:
-    """Normal numbers in bf16, made a block at a time."""
+    """Return a table of normally distributed bf16 numbers, made block by block."""
     made = torch.empty(rows, columns, dtype=torch.bfloat16)
     draw = torch.Generator().manual_seed(0)
     for block in made.split(1000):
@@ -61,7 +61,7 @@ def table(rows: int, columns: int) -> torch.Tensor:
 
 
 def pieces(old: int, new: int) -> csr_matrix:
-    """A subword mean: 2 to 5 pieces a token, drawn evenly."""
+    """Return the weights of a subword mean [new, old]: 2 to 5 pieces per token, drawn uniformly."""
     draw = np.random.default_rng(0)
     counts = draw.integers(2, 6, new)
     ends = np.concatenate([[0], np.cumsum(counts)])
@@ -70,15 +70,15 @@ def pieces(old: int, new: int) -> csr_matrix:
 
 
 def status(key: str) -> float:
-    """VmRSS or VmHWM (its peak) of this process, MiB."""
+    """Return VmRSS or VmHWM (its peak) of this process in MiB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) / 1024
 
 
 def measured(call: Callable[[], torch.Tensor], calls: int) -> dict[str, float]:
-    """Best seconds of some calls; peak of the first beyond what was there before and what the call returns."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before must not hide what is taken now
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    """Return the best seconds of some calls, and the first call's peak MiB beyond prior memory and its result."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # or reused free memory would not show in the peak
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, see proc(5)
     before, seconds = status("VmRSS"), []
     for number in range(calls):
         began = time.perf_counter()
@@ -115,7 +115,7 @@ def run_covariance(old: int, new: int, columns: int) -> dict[str, float]:
 
 
 def wake_up(source: ShardedTable) -> None:
-    """A tiny resize: what libraries load when first used is not the table's."""
+    """Make a tiny resize, so that memory of lazily loaded libraries is not counted."""
     resized(ShardedTable(source.rows[:64], (0, 64)), RowPlan(pieces(64, 8)), 64, 0, 72)
 
 
@@ -126,7 +126,7 @@ def resized(source: ShardedTable, plan: RowPlan, kept: int, start: int, stop: in
 
 
 def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str, plain: bool) -> None:
-    """One of two ranks: a resize, or a plain copy; the parent takes the larger of both's facts."""
+    """Run one of two ranks: a resize, or a plain copy; the parent takes the larger of the two ranks' measurements."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     bounds = (0, old // 2, old)
@@ -135,7 +135,7 @@ def run_rank(rank: int, meeting: str, old: int, new: int, columns: int, out: str
     wake_up(source)
 
     def copy() -> torch.Tensor:
-        """The first rank's half of the new table is rows 0 to half, the other's the rest and, again, the first rows."""
+        """Copy this rank's half of the new table: the first half, or the remaining rows and again the first ones."""
         made = torch.empty(half, columns, dtype=source.rows.dtype)
         own, others = (
             (source.rows, made[old // 2 :]) if rank == 0 else (source.rows[half - old // 2 :], made[old - half :])
@@ -164,7 +164,7 @@ def run_two_ranks(old: int, new: int, columns: int, plain: bool) -> dict[str, fl
 
 @dataclass(frozen=True)
 class NamedRows(ShardedTable):
-    """The rows that a plan names, and no others: what a rank would have fetched; row numbers are those of the table."""
+    """A table that holds only the rows that a plan uses, as if fetched already; row numbers are those of the table."""
 
     names: Numbers | None = None
 
@@ -176,7 +176,7 @@ class NamedRows(ShardedTable):
 
 
 def run_shard(old: int, new: int, columns: int, plain: bool) -> dict[str, float]:
-    """The last of eight shards, or a copy of as many rows."""
+    """Resize the last of eight shards, or copy as many rows."""
     rows = -(-new // (128 * LARGE_RANKS)) * 128
     plan = RowPlan(pieces(old, new - old))
     start = (LARGE_RANKS - 1) * rows
@@ -193,7 +193,7 @@ def run_shard(old: int, new: int, columns: int, plain: bool) -> dict[str, float]
 
 
 def run_omp(old: int, new: int, columns: int) -> dict[str, float]:
-    """The size is that of a table of fastText vectors, whatever the others have."""
+    """Run `omp`; its size is that of a table of fastText vectors, not the arguments."""
     draw = np.random.default_rng(0)
     vectors = {"vectors": draw.normal(size=(OMP_OLD + OMP_NEW, 100)).astype(np.float32)}
     tokens = [NewToken(OMP_OLD + number, "", "", [number], 1, 1) for number in range(OMP_NEW)]
@@ -239,11 +239,11 @@ CONTESTANTS = {
     "omp": run_omp,
 }
 APART = ("shard of eight", "large", "omp")
-"""Contestants of another size, which have a copy of their own."""
+"""Contestants of another size, with a copy of that size to compare with."""
 
 
 def contest(name: str, size: tuple[int, int, int], limit: float) -> dict[str, float] | None:
-    """One contestant's facts; ``None`` where it failed or did not finish in time."""
+    """Return one contestant's measurements; ``None`` if it failed or did not finish within ``limit`` seconds."""
     command = [sys.executable, __file__, "--child", name, "--size", *map(str, size)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
@@ -259,7 +259,7 @@ def contest(name: str, size: tuple[int, int, int], limit: float) -> dict[str, fl
 
 
 def main() -> None:
-    """Let each contestant resize, compare."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="8,000 x 1,024 to 12,000, without those of another size")
     parser.add_argument("--limit", type=float, default=3600, help="seconds that one contestant may take")

@@ -2,13 +2,13 @@
 
     python benchmarks/resize_folders.py [--quick] [--mergekit VENV] [--deepfocus VENV] [--tokens N] [--columns N]
 
-Each peer runs in the virtual environment that is named, where it is installed. The base is a Llama in bf16 of one layer
-with the real Llama-2 tokenizer (data: the folder in NEMO_ADAPT_DATA, default ../shared/data), which is extended by
-Turkish tokens before anything is timed. Seconds and peak memory are of the whole process, or the largest one:
+Each peer must be installed in the virtual environment given for it. The base is a Llama in bf16 of one layer with the
+real Llama-2 tokenizer (data: the folder in NEMO_ADAPT_DATA, default ../shared/data), which is extended by Turkish
+tokens before anything is timed. Seconds are of the entire command, peak memory of its largest process:
 
-- `mergekit`: two tables; `mergekit-tokensurgeon` with its `subword` method, of a donor model with the new tokenizer;
+- `mergekit`: two tables; `mergekit-tokensurgeon` with its `subword` method and a donor model with the new tokenizer;
 - `deepfocus`: one table; its `FOCUS` on the same text, with its defaults. nemo_adapt's time is of two commands,
-  `auxiliary` (fastText vectors) and `resize-hf`; its fastText takes one core, so that runs are equal, theirs takes all.
+  `auxiliary` (fastText vectors) and `resize-hf`; its fastText uses one core, to be reproducible, theirs uses all.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WATCH = (
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)\n"
     "sys.exit(code)\n"
 )
-"""Runs a command and prints the peak memory of its largest process in MiB."""
+"""Program that runs a command and prints the peak memory of its largest process in MiB."""
 DEEPFOCUS = (
     "import sys, torch\n"
     "from deepfocus import FOCUS\n"
@@ -48,11 +48,11 @@ DEEPFOCUS = (
     "assert made.shape[0] == len(target)\n"
     "save_file({name: made.bfloat16()}, out)\n"
 )
-"""What a user of deepfocus writes, with its defaults: fastText of 100 dimensions, 3 epochs."""
+"""Program of a deepfocus user, with its defaults: fastText of 100 dimensions, 3 epochs."""
 
 
 def run(command: list[object], limit: float, place: Path) -> tuple[float, int] | str:
-    """Seconds and MiB of one command; what went wrong where it did not end well."""
+    """Return seconds and peak MiB of one command, or the error if it failed."""
     began = time.perf_counter()
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(place / "cache")}
     try:
@@ -68,7 +68,7 @@ def run(command: list[object], limit: float, place: Path) -> tuple[float, int] |
 
 
 def extended(place: Path, tokens: int) -> Path:
-    """The run folder of a base that has nothing but its tokenizer, with the extended one."""
+    """Make the run folder of a base that is only a tokenizer, with the extended tokenizer; return it."""
     write_model(place / "bare", 32_000, 64, DATA / "tokenizers/llama2", tied=True)
     words = [*of_run(place, place / "bare"), f"tokenizer.new_tokens={tokens}"]
     subprocess.run([*NEMO_ADAPT, "tokenizer", *map(str, words)], check=True, capture_output=True, cwd=place)
@@ -125,7 +125,7 @@ def against_deepfocus(venv: Path, place: Path, tokenizer: Path, columns: int, li
 
 
 def main() -> None:
-    """Let each tool resize, compare."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="1,000 tokens, 256 columns")
     parser.add_argument("--mergekit", type=Path, help="virtual environment in which mergekit is installed")

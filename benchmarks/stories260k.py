@@ -1,11 +1,11 @@
-"""The road on a real model: stories260K to Turkish at TP=2, and whether the exported folder is what was trained.
+"""All stages on a real model: stories260K to Turkish at TP=2, and whether the exported folder is what was trained.
 
     python benchmarks/stories260k.py [--quick]
 
-Runs the recipe `stories260k_tr` (data: the folder in NEMO_ADAPT_DATA, default ../shared/data). Then, with transformers
-alone, computes the exported folder's bits per byte with a plain loop, and compares its logits with Megatron's at TP=2
-on the last checkpoint. The peer is a plain transformers loop with naively appended tokens, which reached 2.41 bits per
-byte in Turkish and 3.00 in English in 3 minutes on two cores (2.33 and 2.94 in 5). `--quick` trains 20 steps.
+Runs the recipe `stories260k_tr` (data: the folder in NEMO_ADAPT_DATA, default ../shared/data). Then computes the
+exported folder's bits per byte with a plain loop that uses only transformers, and compares its logits with Megatron's
+at TP=2 on the last checkpoint. The peer is a plain transformers loop with naively appended tokens, which reached 2.41
+bits per byte in Turkish and 3.00 in English in 3 minutes on two cores (2.33 and 2.94 in 5). `--quick` trains 20 steps.
 """
 
 import argparse
@@ -27,14 +27,14 @@ TEXT = "Bugün hava çok güzel. Once upon a time there was a little girl."
 
 
 def command(*words: str) -> None:
-    """``nemo-adapt WORDS``; ends the benchmark if it fails."""
+    """Run ``nemo-adapt WORDS``; exit if it fails."""
     done = subprocess.run([sys.executable, "-m", "nemo_adapt", *words], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 
 
 def megatron_logits(folder: str) -> None:
-    """What each rank of the comparison does: the last checkpoint's logits of TEXT, saved by the first rank."""
+    """Run on each rank of the comparison: compute the last checkpoint's logits of TEXT; the first rank saves them."""
     import torch.distributed as dist
     from megatron.core import dist_checkpointing, parallel_state
 
@@ -62,7 +62,7 @@ def megatron_logits(folder: str) -> None:
 
 
 def logits_difference(run: Path, model: torch.nn.Module, ids: torch.Tensor) -> float:
-    """Largest difference of transformers' logits from Megatron's at TP=2."""
+    """Return the largest difference between transformers' logits and Megatron's at TP=2."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run([sys.executable, *launch, __file__, "--logits-of", str(run)], check=True, capture_output=True)
     megatron = torch.load(run / "logits.pt", weights_only=True)
@@ -72,7 +72,7 @@ def logits_difference(run: Path, model: torch.nn.Module, ids: torch.Tensor) -> f
 
 
 def plain_bits_per_byte(model: torch.nn.Module, tokenizer: AutoTokenizer, path: Path, documents: int) -> float:
-    """One document at a time, as the report's protocol says, for documents that fit into a window."""
+    """Score one document at a time by the report's protocol, for documents that fit into a window."""
     nats = size = 0.0
     for line in path.read_text(encoding="utf-8").splitlines()[:documents]:
         ids = tokenizer(line, add_special_tokens=False)["input_ids"]
@@ -84,7 +84,7 @@ def plain_bits_per_byte(model: torch.nn.Module, tokenizer: AutoTokenizer, path: 
 
 
 def stage_score(run: Path, model: torch.nn.Module, tokenizer: AutoTokenizer, path: Path, documents: int) -> float:
-    """The evaluate stage's own number on the same documents."""
+    """Return the evaluate stage's own number on the same documents."""
     from nemo_adapt.evaluate.bits_per_byte import read_text, score
 
     config = recipes.read(run / "config.yaml")
@@ -93,7 +93,7 @@ def stage_score(run: Path, model: torch.nn.Module, tokenizer: AutoTokenizer, pat
 
 
 def main() -> None:
-    """Run and compare."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--logits-of", help=argparse.SUPPRESS)

@@ -1,12 +1,12 @@
-"""Which rows to begin with: all resize strategies on stories260K to Turkish, after 0, 50 and 500 steps.
+"""How to initialize new rows: all resize strategies on stories260K to Turkish, after 0, 50 and 500 steps.
 
     python benchmarks/strategies.py [--quick] [--runs FOLDER] [--tp N] [--strategies A B+C ...]
 
 Runs `nemo-adapt probe recipe=stories260k_tr` (data: the folder in NEMO_ADAPT_DATA, default ../shared/data) at TP=2, or
 `--tp`: 2,000 new tokens, three seeds, the same bytes in the same order for every strategy of a seed, bits per byte on
-held-out Turkish. `wechsel` gets a dictionary made from the parallel text (FLORES-200 dev) by IBM Model 1: there is none
-among the data. Prints the table, the best first. With `--runs` an interrupted run goes on, and more strategies can
-be added. `--quick` does three strategies, one seed and 50 steps.
+held-out Turkish. `wechsel` gets a dictionary made from the parallel text (FLORES-200 dev) by IBM Model 1, as the data
+has none. Prints the table, the best first. With `--runs` an interrupted run can be continued, and more strategies can
+be added. `--quick` runs three strategies, one seed and 50 steps.
 """
 
 import argparse
@@ -29,17 +29,17 @@ SETTINGS = ("train.global_batch=4", "train.micro_batch=4", "train.warmup_share=0
 QUICK = ["random_init", "mean", "subword_mean"]
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
 ROUNDS, LEAST = 5, 2
-"""Of IBM Model 1: rounds of estimation; sentences that a pair of words must share."""
+"""Parameters of IBM Model 1: rounds of estimation; sentences that a pair of words must share."""
 
 
 def words_of(language: str) -> list[list[str]]:
-    """The parallel text's sentences as words in lower case."""
+    """Return the parallel text's sentences as lists of lower-case words."""
     lines = (DATA / f"parallel/flores200-dev/{language}.txt").read_text(encoding="utf-8").splitlines()
     return [re.findall(r"[^\W\d_]{2,}", line.lower().replace("i̇", "i")) for line in lines]
 
 
 def translations(sources: list[list[str]], targets: list[list[str]]) -> dict[tuple[str, str], float]:
-    """t(target word | source word) of IBM Model 1 (Brown et al. 1993), without the empty word."""
+    """Estimate t(target word | source word) of IBM Model 1 (Brown et al. 1993), without the empty word."""
     chance: dict[tuple[str, str], float] = collections.defaultdict(lambda: 1.0)
     for _ in range(ROUNDS):
         expected: dict[tuple[str, str], float] = collections.defaultdict(float)
@@ -56,7 +56,7 @@ def translations(sources: list[list[str]], targets: list[list[str]]) -> dict[tup
 
 
 def write_dictionary(path: Path, source: str = "en", target: str = "tr") -> None:
-    """Words that are each other's likeliest translation in the parallel text, and meet in ``LEAST`` sentences."""
+    """Write the pairs of words that are each other's likeliest translation and share at least ``LEAST`` sentences."""
     sources, targets = words_of(source), words_of(target)
     there, back = translations(sources, targets), translations(targets, sources)
     best = {first: second for (first, second), _ in sorted(there.items(), key=lambda entry: entry[1])}
@@ -72,7 +72,7 @@ def write_dictionary(path: Path, source: str = "en", target: str = "tr") -> None
 
 
 def probe(runs: str, tp: int, names: list[str], seeds: int, steps: int, at: list[int]) -> dict:
-    """One probe by the command line; its probe.json, with the seconds that it took."""
+    """Run one probe by the command line; return its probe.json, with the seconds that it took."""
     began = time.monotonic()
     words = [
         f"run.dir={runs}",
@@ -94,7 +94,7 @@ def probe(runs: str, tp: int, names: list[str], seeds: int, steps: int, at: list
 
 
 def main() -> None:
-    """Probe and print."""
+    """Run the benchmark."""
     import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -1,7 +1,7 @@
 """The two base models of the small study: Llamas of 2.1M parameters, pretrained on English by this project's engine.
 
-One has a byte-level BPE vocabulary (GPT-2's kind), the other SentencePiece's with bytes to fall back on (Llama-2's
-kind); all else is the same. They are made once in a folder and taken from there afterwards.
+One has a byte-level BPE vocabulary (like GPT-2), the other a SentencePiece one with byte fallback (like Llama-2);
+otherwise they are the same. They are made once in a folder and reused from there.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ KINDS = ("byte-level", "pieces")
 
 
 def write_tokenizer(kind: str, text: Path, folder: Path) -> None:
-    """A vocabulary of ``VOCAB`` tokens learned from ``text``."""
+    """Write a tokenizer of ``VOCAB`` tokens learned from ``text``."""
     folder.mkdir(parents=True)
     if kind == "byte-level":
         with text.open(encoding="utf-8") as lines:
@@ -40,7 +40,7 @@ def write_tokenizer(kind: str, text: Path, folder: Path) -> None:
 
 
 def write_untrained(kind: str, text: Path, folder: Path) -> None:
-    """Tokenizer and random weights, as a Hugging Face folder."""
+    """Write tokenizer and random weights as a Hugging Face folder."""
     write_tokenizer(kind, text, folder)
     config = LlamaConfig(
         vocab_size=VOCAB,
@@ -60,7 +60,7 @@ def write_untrained(kind: str, text: Path, folder: Path) -> None:
 
 
 def pretrained(kind: str, text: Path, held_out: Path, place: Path) -> Path:
-    """The folder of a pretrained base under ``place``, which is made there if it is not yet."""
+    """Return the folder of a pretrained base under ``place``; make it if it does not exist."""
     run = place / kind
     untrained = place / f"{kind}-untrained"
     if not (untrained / "model.safetensors").is_file():

@@ -1,15 +1,15 @@
-"""The paper's questions, asked of two bases of 2.1M parameters and four languages on this machine.
+"""The paper's study, scaled down to two bases of 2.1M parameters and four languages on this machine.
 
     python benchmarks/study_small.py [--place FOLDER] [--quick]
 
 The bases are pretrained first (`study_bases.py`), then `nemo-adapt study` runs the grid below: each language with 0,
-1,000 and 5,000 new tokens, rows made by six strategies, three seeds, all trained on 0.3 MB of the language; for
-`subword_mean` also on 1 MB, and with a quarter of English mixed in. It is hours of work for two cores; the same
-command goes on where it was stopped. Data: the folder in NEMO_ADAPT_DATA (default ../shared/data).
+1,000 and 5,000 new tokens, rows initialized by six strategies, three seeds, all trained on 0.3 MB of the language; for
+`subword_mean` also on 1 MB, and with a quarter of English mixed in. It takes hours on two cores; the same command
+continues an interrupted study. Data: the folder in NEMO_ADAPT_DATA (default ../shared/data).
 
 Writes study.md, study.csv and the plots into benchmarks/results/study-small/, also of a study that was stopped (TERM to
-`nemo-adapt study`), and prints a table by language; what they say is in its README.md, by hand. `--quick`: one base,
-Turkish, two strategies, one seed, and writes nothing.
+`nemo-adapt study`), and prints a table by language. The README.md there, written by hand, discusses the results.
+`--quick`: one base, Turkish, two strategies, one seed; writes nothing.
 """
 
 import argparse
@@ -43,12 +43,12 @@ FLORES = DATA / "parallel" / "flores200-dev"
 
 
 def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
-    """The recipe of the study. The axes of which only part is run come first, so that the main grid is done first."""
+    """Return the recipe of the study; axes that are only partly run come first, so that the main grid runs first."""
     languages, strategies = (LANGUAGES[:1], STRATEGIES[:2]) if quick else (LANGUAGES, STRATEGIES)
     return {
         "defaults": ["schema", "_self_"],
         "run": {"name": title(quick), "dir": str(place)},
-        "model": {"path": str(next(iter(bases.values())))},  # the cells' own comes with their base
+        "model": {"path": str(next(iter(bases.values())))},  # replaced by the base of each cell
         "data": {"target": "???", "replay": [str(DATA / "text/en.train.txt")], "replay_share": 0, "shares_in": "bytes"},
         "tokenizer": {"text": "${data.target}", "parallel": {"en": str(FLORES / "en.txt")}},
         "train": {
@@ -70,7 +70,7 @@ def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
             "axes": {
                 "replay": {
                     "none": [],
-                    f"{REPLAY_SHARE:.0%}": [  # as much of the target as without
+                    f"{REPLAY_SHARE:.0%}": [  # with as much target text as without replay
                         f"data.replay_share={REPLAY_SHARE}",
                         f"train.phases.0.bytes={int(BYTES / (1 - REPLAY_SHARE))}",
                     ],
@@ -92,12 +92,12 @@ def study(bases: dict[str, Path], place: Path, quick: bool) -> dict[str, Any]:
 
 
 def title(quick: bool) -> str:
-    """What the study is called."""
+    """Return the name of the study."""
     return "quick" if quick else "small"
 
 
 def of_language(language: str) -> list[str]:
-    """The words that choose a target language."""
+    """Return the settings that select a target language."""
     return [
         f"data.target=[{DATA / f'text/{language}.train.txt'}]",
         f"tokenizer.parallel.{language}={FLORES / f'{language}.txt'}",
@@ -107,7 +107,7 @@ def of_language(language: str) -> list[str]:
 
 
 def main() -> None:
-    """Make the bases, run the study, keep its tables."""
+    """Run the benchmark: make the bases, run the study, keep its tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--place", type=Path, default=Path("runs/study_small"), help="where bases and runs are kept")
     parser.add_argument("--quick", action="store_true", help="one base, one language, one seed; writes nothing")
@@ -128,8 +128,8 @@ def main() -> None:
 
 
 def by_language(file: Path) -> Iterator[str]:
-    """A table in Markdown: the target's bits per byte by language, amount of text and vocabulary, with the usual
-    strategy, no replay and the first seed; the mean of the bases."""
+    """Yield the lines of a Markdown table: the target's bits per byte by language, amount of text and vocabulary, with
+    the default strategy, no replay and the first seed; means over the bases."""
     with file.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     rows = [row for row in rows if (row["strategy"], row["replay"], row["seed"]) == (USUAL, "none", "0")]

@@ -4,12 +4,12 @@
 
 The corpus (200 MB, `--quick` 20 MB) is made by repeating the words of real Turkish text and changing letters in some,
 at such a rate that distinct words grow with the text as `types = K * words ** 0.7` (Heaps' law, K from the real text);
-the exponent that the real text itself shows is printed beside the one reached. Without real data the words are the
-small world's. Each contestant runs in its own process, one after the other; its peak resident memory is read at its end
-(for nemo_adapt its own plus as much as its largest child's for every other core, an upper bound):
+the exponent of the real text is printed beside that of the corpus. Without real data the words are the small world's.
+Each contestant runs in its own process, one after the other; its peak resident memory is read at its end (for
+nemo_adapt an upper bound: its own, plus that of its largest child times the number of other cores):
 
-- `nemo_adapt`: the tokenizer stage on a Llama-2-like base (the real one where there is data), counting to saved folder;
-  `heldout_tokens` are those of the real held-out text with the result (`--max-words`: `tokenizer.max_words`);
+- `nemo_adapt`: the tokenizer stage on a Llama-2-like base (the real one if there is data), from counting to the saved
+  folder; `heldout_tokens` is the length of the real held-out text with it (`--max-words`: `tokenizer.max_words`);
 - `sentencepiece`: SentencePieceTrainer, BPE, as many pieces as the stage adds plus the alphabet, all cores;
 - `transformers`: `train_new_from_iterator` of the same base, same size.
 """
@@ -36,14 +36,14 @@ from nemo_adapt.workers import cores
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
 HEAPS = 0.7
-"""Exponent aimed at: the share of fresh words at the n-th word is proportional to n ** (HEAPS - 1)."""
+"""Target exponent: the rate of new words at the n-th word is proportional to n ** (HEAPS - 1)."""
 LINE_WORDS = 14
 ALPHABET = "abcçdefgğhıijklmnoöprsştuüvyz"
 CONTESTANTS = ("nemo_adapt", "sentencepiece", "transformers")
 
 
 def real_words() -> list[str]:
-    """The words of real text in order; the small world's where there is none."""
+    """Return the words of real text in order; without real data, those of the small world."""
     path = DATA / "text/tr.train.txt"
     if path.is_file():
         return path.read_text(encoding="utf-8").split()
@@ -55,13 +55,13 @@ def real_words() -> list[str]:
 
 
 def heaps_exponent(words: list[str]) -> float:
-    """The slope of log types over log words between a tenth of a text and all of it."""
+    """Return the slope of log types over log words between a tenth of a text and all of it."""
     tenth = len(words) // 10
     return math.log10(len(set(words)) / len(set(words[:tenth]))) / math.log10(len(words) / tenth)
 
 
 def make_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, float]:
-    """Write the corpus; returns its facts. Fresh words are words of the text with one to three letters changed."""
+    """Write the corpus; return its statistics. New words are words of the text with one to three letters changed."""
     draw = random.Random(1)
     scale = len(set(words)) / len(words) ** HEAPS
     types: set[str] = set()
@@ -74,7 +74,7 @@ def make_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, flo
             due = scale * count**HEAPS - len(types)
             for place in range(min(LINE_WORDS, max(0, int(due)))):
                 line[place] = changed(line[place], draw)
-                pool.append(line[place])  # fresh words come again, as in real text
+                pool.append(line[place])  # new words recur, as in real text
             types.update(line)
             count += LINE_WORDS
             written = " ".join(line) + "\n"
@@ -87,7 +87,7 @@ def make_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, flo
 
 
 def kept_corpus(path: Path, megabytes: float, words: list[str]) -> dict[str, float]:
-    """The corpus, made unless it is there; its facts are kept beside it."""
+    """Make the corpus unless it exists; return its statistics, which are kept beside it."""
     beside = path.with_suffix(".json")
     if not beside.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def changed(word: str, draw: random.Random) -> str:
 
 
 def write_base(folder: Path) -> Path:
-    """The base tokenizer: Llama-2's, or one trained like it on the small world's English."""
+    """Write the base tokenizer: Llama-2's, or one trained like it on the small world's English; return the folder."""
     real = DATA / "tokenizers/llama2"
     if real.is_dir():
         return real
@@ -133,7 +133,7 @@ def run_nemo_adapt(corpus: Path, base: Path, tokens: int, out: Path, max_words: 
 
 
 def heldout_tokens(folder: Path) -> int | None:
-    """Tokens of the real held-out text, where there is data."""
+    """Return the number of tokens of the real held-out text; ``None`` without real data."""
     from nemo_adapt import hf_tokenizer
 
     path = DATA / "text/tr.heldout.txt"
@@ -163,7 +163,7 @@ def run_transformers(corpus: Path, base: Path, tokens: int, out: Path) -> dict[s
     from nemo_adapt import hf_tokenizer
 
     tokenizer = hf_tokenizer.load(base)
-    # A Llama-2 tokenizer has no pre-tokenizer: whole lines would be words, and memory would grow without bound.
+    # A Llama-2 tokenizer has no pre-tokenizer: entire lines would be words, and memory would grow without bound.
     tokenizer.backend_tokenizer.pre_tokenizer = Split(hf_tokenizer.SPACE, "merged_with_next")
     trained = tokenizer.train_new_from_iterator(text.batches(lines_of(corpus), 1000), tokens + 600)
     return {"vocab": len(trained)}
@@ -175,7 +175,7 @@ def lines_of(corpus: Path) -> Iterator[str]:
 
 
 def child(name: str, arguments: argparse.Namespace) -> None:
-    """Run one contestant in this process and print its facts as the last line."""
+    """Run one contestant in this process and print its measurements as the last line."""
     ours = functools.partial(run_nemo_adapt, max_words=arguments.max_words)
     run = {"nemo_adapt": ours, "sentencepiece": run_sentencepiece, "transformers": run_transformers}[name]
     began = time.monotonic()
@@ -189,7 +189,7 @@ def child(name: str, arguments: argparse.Namespace) -> None:
 
 
 def contest(name: str, given: dict[str, object], limit: float) -> dict[str, object] | None:
-    """One contestant's facts; ``None`` where it did not finish in ``limit`` seconds or failed."""
+    """Return one contestant's measurements; ``None`` if it did not finish in ``limit`` seconds or failed."""
     command = [sys.executable, __file__, f"--child={name}", *(f"--{key}={value}" for key, value in given.items())]
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
@@ -202,7 +202,7 @@ def contest(name: str, given: dict[str, object], limit: float) -> dict[str, obje
 
 
 def main() -> None:
-    """Make the corpus, let each contestant learn, compare."""
+    """Run the benchmark: make the corpus, run each contestant, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="20 MB and 2,000 tokens")
     parser.add_argument("--mb", type=float, default=None, help="size of the corpus in MB (default 200)")

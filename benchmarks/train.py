@@ -3,9 +3,9 @@
     python benchmarks/train.py [--quick] [--steps N] [--size NAME]
 
 Contestants get the same weights, the same batches (random tokens, by Zipf's law), AdamW with the same settings,
-gradients clipped to 1 and a cosine schedule. Each has processes of its own. They take turns of one step, so that
-whatever else the machine does meets all of them; `--steps` are counted (default 8) after 5 that are not, whose losses
-must agree. Of the steps' tokens per second the best and the median are shown. Nothing but steps is timed.
+gradients clipped to 1 and a cosine schedule. Each has its own processes. They take turns of one step, so that other
+load on the machine affects all of them; `--steps` are counted (default 8) after 5 that are not, whose losses must
+agree. Shown are the best and the median tokens per second of the steps. Nothing but steps is timed.
 
 - `nemo_adapt`: the loop of the stage `train` (batches, schedules, optimizer), at one rank or two;
 - `transformers`: `LlamaForCausalLM` with transformers' `sdpa` attention, causal without a mask,
@@ -13,22 +13,22 @@ must agree. Of the steps' tokens per second the best and the median are shown. N
 
 On a CPU in fp32: models of 6 layers x 256 and 8 layers x 512 (heads of 64, FFN 8/3, vocabulary 32,000, untied),
 sequences of 256, 16 and 8 of them a step in micro batches of 4; one process with two threads and with one, and two
-ranks of one thread (TP2, DP2, CP2). Once more with two threads the last 2,000 rows of both tables alone are trained:
-our phase `new_rows`, and in the transformers loop the tables, whose other rows' gradients are set to zero.
+ranks of one thread (TP2, DP2, CP2). Then, with two threads, only the last 2,000 rows of both tables are trained: with
+our phase `new_rows`, and in the transformers loop by setting the gradients of the tables' other rows to zero.
 `--quick`: the smaller model, 4 sequences a step, 3 steps.
 
 On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, against the transformers loop with
-torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest way of a plain loop; nemo_adapt
-has fp32 master weights, moments and gradients. One contestant at a time has the card, in two rounds. MFU is the share
-of the card's own rate in matrix products (`devices.matmul_rate`), and, where the card is known, of the peak in its data
-sheet, as in published MFUs. Micro batches are what a card of 80 GB has room for by our plan. `--quick`: one round, of
-the 1B unless `--size` names another.
+torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest setting of a plain loop;
+nemo_adapt has fp32 master weights, moments and gradients. Contestants have the card one at a time, in two rounds. MFU
+is relative to the card's measured rate of matrix products (`devices.matmul_rate`) and, for a known card, to the peak in
+its data sheet, as in published MFUs. Micro batches are the largest that fit on a card of 80 GB by our plan. `--quick`:
+one round, of the 1B unless `--size` names another.
 
-Most of a GPU run is not timed: models are made and converted, loops start and compile. Where a call may take only ten
-minutes, give each model one: `--size 1B`, then `--size 3B`.
+Most of a GPU run is not timed: models are made and converted, loops start and compile. If a call is limited to ten
+minutes, use one per model: `--size 1B`, then `--size 3B`.
 
-A model with a contestant that fails, or does not answer, has no row; the others are still run and summed up, and the
-last line says who it was.
+A model with a contestant that fails or does not answer gets no row; the others are still run and summarized, and the
+last line names the failure.
 """
 
 import argparse
@@ -58,21 +58,21 @@ from nemo_adapt.artifact import versions
 LOOPS = training_loops.__file__
 
 NEW_ROWS = 2000
-"""Rows of a table that are new, where these alone are trained."""
+"""New rows of a table when only these are trained."""
 WARM_UP = 5
-"""Steps before the clock counts; their losses are compared."""
+"""Steps that are not timed; their losses are compared."""
 CLOSE = {"fp32": 1e-4, "bf16": 5e-2}
-"""How far those losses may be apart, nats per token."""
+"""Tolerance of those losses in nats per token."""
 PAUSE = 0.3
-"""Seconds between turns, in which the last one's threads stop waiting for more work."""
+"""Seconds between turns, in which the threads of the previous contestant stop spinning."""
 PATIENCE = 20
-"""Seconds that an ended process may take to go."""
+"""Seconds that a process may take to exit."""
 ANSWER_LIMIT = 300
 """Seconds for a step: the first one waits for a process that starts, reads its model and compiles."""
 DATA_SHEETS = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12, "B200": 2250e12}
-"""Peaks in dense bf16 matrix products, operations a second (NVIDIA's data sheets, SXM)."""
+"""Peak FLOP/s of dense bf16 matrix products (NVIDIA's data sheets, SXM)."""
 OTHER_CARDS = {"PCIe", "NVL", "MIG"}
-"""Words in the names of cards that reach less than the SXM one."""
+"""Words in the names of cards that are slower than the SXM version."""
 
 
 CPU_SIZES = (
@@ -86,26 +86,26 @@ GPU_SIZES = (
 
 
 class Failed(Exception):
-    """A size that gives no numbers. Its first line says whose fault it is."""
+    """A size that could not be measured; the first line of the message names the contestant."""
 
 
 @dataclass
 class Found:
-    """What a contestant's steps have shown."""
+    """The measurements of a contestant's steps."""
 
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     peak_mib: list[int] = field(default_factory=list)
-    """By process."""
+    """Peak memory of each process."""
     matmul_rate: float = 0.0
 
     def rates(self, tokens: int) -> tuple[float, float]:
-        """Tokens per second: best, median."""
+        """Return tokens per second: best, median."""
         return tokens / min(self.seconds), tokens / statistics.median(self.seconds)
 
 
 class Running:
-    """The started processes of a contestant."""
+    """The running processes of a contestant."""
 
     def __init__(self, who: Contestant, size: Size, place: Path, steps: int) -> None:
         self.who, self.found = who, Found()
@@ -129,10 +129,10 @@ class Running:
         ]
 
     def step(self, counts: bool) -> None:
-        """Let it make a step. It takes as long as the slowest rank."""
+        """Make a step, whose time is that of the slowest rank; ``counts``: whether it is timed."""
         for process in self.processes:
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # it has ended, and `_answers` says why
+            with suppress(BrokenPipeError):  # the process has ended; `_answers` reports why
                 process.stdin.write("step\n")
                 process.stdin.flush()
         answers = self._answers()
@@ -143,7 +143,7 @@ class Running:
         time.sleep(PAUSE)
 
     def end(self) -> Found:
-        """Ask for what is known at the end; the processes go."""
+        """Collect the final measurements and end the processes."""
         for process in self.processes:
             assert process.stdin is not None
             with suppress(BrokenPipeError):
@@ -163,7 +163,7 @@ class Running:
     def _answers(self) -> list[dict[str, Any]]:
         waiting = {process.stdout: rank for rank, process in enumerate(self.processes) if process.stdout}
         lines, until = ["" for _ in self.processes], time.monotonic() + ANSWER_LIMIT
-        while waiting:  # whoever answers or ends first: a rank whose peer has ended would be waited for in vain
+        while waiting:  # in any order: a rank whose peer has ended never answers
             ready = select.select(list(waiting), [], [], max(0.0, until - time.monotonic()))[0]
             if not ready:
                 raise Failed(f"{self.who} gave no answer in {ANSWER_LIMIT} seconds")
@@ -177,7 +177,7 @@ class Running:
 
 
 def turns(size: Size, contestants: Sequence[Contestant], place: Path, steps: int) -> list[Found]:
-    """Let them make ``WARM_UP`` and then ``steps`` steps in turn."""
+    """Let the contestants make ``WARM_UP`` and then ``steps`` steps in turn."""
     running: list[Running] = []
     try:
         for who in contestants:
@@ -192,9 +192,9 @@ def turns(size: Size, contestants: Sequence[Contestant], place: Path, steps: int
 
 
 def alone(size: Size, contestants: Sequence[Contestant], place: Path, steps: int, rounds: int) -> list[Found]:
-    """The same, where only one has room at a time: all of its steps, then the next, ``rounds`` times.
+    """Do the same if only one contestant fits at a time: all its steps, then the next contestant, ``rounds`` times.
 
-    What each has reached is printed at once: the next may fail.
+    Results are printed at once, as the next contestant may fail.
     """
     found = [Found() for _ in contestants]
     for number in range(1, rounds + 1):
@@ -208,7 +208,7 @@ def alone(size: Size, contestants: Sequence[Contestant], place: Path, steps: int
 
 
 def report(size: Size, contestants: Sequence[Contestant], found: Sequence[Found]) -> list[str]:
-    """Print what was found, each against the first; returns the ratios. ``Failed`` where losses differ."""
+    """Print the results, each relative to the first; return the ratios. Raises ``Failed`` if losses differ."""
     print(f"{size.name}: {size.tokens:,} tokens a step in micro batches of {size.micro_batch} x {size.seq}")
     first = found[0].rates(size.tokens)
     ratios = []
@@ -231,7 +231,7 @@ def report(size: Size, contestants: Sequence[Contestant], found: Sequence[Found]
 
 
 def used(reached: float, matmul_rate: float, card: str) -> str:
-    """Operations a second that were reached, and their shares of the measured rate and of the data sheet's peak."""
+    """Format the FLOP/s reached, and their fractions of the measured rate and of the data sheet's peak."""
     shares = f"{reached / matmul_rate:.1%} of the measured {matmul_rate / 1e12:.4g}"
     if peak := data_sheet(card):
         shares += f", {reached / peak:.1%} of the data sheet's {peak / 1e12:.4g}"
@@ -239,13 +239,13 @@ def used(reached: float, matmul_rate: float, card: str) -> str:
 
 
 def data_sheet(card: str) -> float:
-    """Peak of the card that a driver calls so; 0.0: unknown."""
-    words = set(re.findall(r"\w+", card))  # whole ones: a GB200 is no B200
+    """Return the peak FLOP/s of the card with this name in the driver; 0.0: unknown."""
+    words = set(re.findall(r"\w+", card))  # entire words: a GB200 is not a B200
     return 0.0 if words & OTHER_CARDS else next((DATA_SHEETS[word] for word in words & DATA_SHEETS.keys()), 0.0)
 
 
 def flops_of(size: Size) -> float:
-    """Of forward and backward pass for a token."""
+    """Return the FLOPs of a forward and backward pass per token."""
     from nemo_adapt.families.family import Shape
     from nemo_adapt.families.settings import RMS_GATED
     from nemo_adapt.model.flops import flops_per_token
@@ -259,7 +259,7 @@ def flops_of(size: Size) -> float:
 
 
 def on_cpu(size: Size, steps: int) -> Iterator[str]:
-    """The rows of a size in the CPU part; gives the ratios."""
+    """Measure the contestants of a size in the CPU part; yield the ratios."""
     ours = Contestant("nemo_adapt", 2)
     pairs = [replace(ours, threads=1, **{layout: 2}) for layout in ("tp", "dp", "cp")]
     two = [ours, Contestant("transformers", 2), *pairs]
@@ -272,7 +272,7 @@ def on_cpu(size: Size, steps: int) -> Iterator[str]:
 
 
 def on_gpu(size: Size, steps: int, rounds: int) -> Iterator[str]:
-    """The rows of a size in the GPU part; gives the ratios."""
+    """Measure the contestants of a size in the GPU part; yield the ratios."""
     contestants = [Contestant("nemo_adapt", 1), Contestant("transformers", 1)]
     with tempfile.TemporaryDirectory() as place:
         made_ready(size, Path(place))
@@ -280,7 +280,7 @@ def on_gpu(size: Size, steps: int, rounds: int) -> Iterator[str]:
 
 
 def chosen(sizes: Sequence[Size], name: str | None) -> Sequence[Size]:
-    """All sizes, or the one that was asked for."""
+    """Return all sizes, or the one called ``name``."""
     found = [size for size in sizes if name in (None, size.name)]
     if not found:
         raise SystemExit(f"--size {name!r} is none of {', '.join(size.name for size in sizes)}")
@@ -288,14 +288,14 @@ def chosen(sizes: Sequence[Size], name: str | None) -> Sequence[Size]:
 
 
 def made_ready(size: Size, place: Path) -> None:
-    """``prepare`` in a process of its own, whose memory goes with it."""
+    """Run ``prepare`` in a separate process, so that its memory is freed."""
     given = json.dumps({"size": asdict(size), "place": str(place)})
     if subprocess.run([sys.executable, LOOPS, given], check=False, stdout=subprocess.DEVNULL).returncode:
         raise Failed("its model could not be made")
 
 
 def main() -> None:
-    """Let them train, compare."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steps", type=int, help="steps that count (default 8, quick 3)")
@@ -315,13 +315,13 @@ def main() -> None:
 
 
 def summed_up(measured: dict[str, Iterator[str]]) -> None:
-    """Go through the ratios of all sizes and print them, also where a size fails; ends with what has failed."""
+    """Measure all sizes and print their ratios, even if a size fails; exit with the failures."""
     ratios, failed = [], []
     try:
         for name, found in measured.items():
             try:
                 for ratio in found:
-                    ratios.append(ratio)  # one by one: those before a failure stay
+                    ratios.append(ratio)  # one by one, to keep those before a failure
             except Failed as failure:
                 print(f"{name}: {failure}", flush=True)
                 failed.append(f"{name}: {str(failure).splitlines()[0].rstrip(':')}")

@@ -1,18 +1,18 @@
-"""transformers 4 reads what we write, and we read what it writes: models of every family, and tokenizers.
+"""Compatibility with transformers 4, as reader and as writer: models of every family, and tokenizers.
 
     python benchmarks/transformers4.py --venv FOLDER [--tokens 1000]
 
 FOLDER is a virtual environment with transformers 4; it is made there if it does not exist (a gigabyte).
 
 Models: tiny random ones of every family, saved by transformers 4 and by 5; each is converted and exported. Tensors of
-the exported folder have to be the saved ones, bit by bit. transformers 4 reads the exported folder: its logits have to
-be those of 4 on the folder that 4 saved, and within 1e-5 those of 5 on the folder that 5 saved.
+the exported folder must equal the saved ones bit by bit. transformers 4 reads the exported folder: its logits must
+equal those of 4 on the folder that 4 saved, and be within 1e-5 of those of 5 on the folder that 5 saved.
 
-Tokenizers: every base of the folder in NEMO_ADAPT_DATA (default ../shared/data), and two of them as transformers 4 and
-5 save them, with special tokens of their own, get new Turkish and Hindi tokens. Both AutoTokenizers have to give the
+Tokenizers: every base of the folder in NEMO_ADAPT_DATA (default ../shared/data), and two of them as saved by
+transformers 4 and 5 with additional special tokens, get new Turkish and Hindi tokens. Both AutoTokenizers must give the
 same ids, with and without special tokens, and the same decoded text on text/*.heldout.txt and FLORES-200 dev (six
-languages), and have the same number of tokens, special tokens and chat template; sentencepiece has to give the same ids
-where there is a tokenizer.model.
+languages), and have the same number of tokens, special tokens and chat template; sentencepiece must give the same ids
+if there is a tokenizer.model.
 """
 
 import argparse
@@ -40,9 +40,9 @@ PEER = Path(__file__).parent / "peers" / "hugging_face.py"
 INSTALL = (["torch==2.13.0"], ["transformers<5", "sentencepiece", "protobuf"])
 LANGUAGES = ("tr", "hi")
 TOLERANCE = 1e-5
-"""Between versions of transformers, which sum in other orders."""
+"""Tolerance of logits between versions of transformers, which sum in different orders."""
 SAVED = ("llama2", "gpt2")
-"""Bases that are also extended as transformers saves them."""
+"""Bases that are also extended after transformers has saved them."""
 
 
 def peer(python: Path, *words: object) -> None:
@@ -66,7 +66,7 @@ def round_trip(saved: Path, exported: Path) -> None:
 
 
 def compare_tensors(saved: Path, exported: Path) -> int:
-    """Tensors that are the same bits; stops at the first model that has others."""
+    """Compare the tensors bit by bit and return their number; exit at the first model that differs."""
     same = 0
     for model in sorted(saved.iterdir()):
         before, after = (load_file(folder / model.name / "model.safetensors") for folder in (saved, exported))
@@ -80,7 +80,7 @@ def compare_tensors(saved: Path, exported: Path) -> int:
 
 
 def farthest(before: Path, after: Path) -> dict[str, float]:
-    """By model, how far logits lie apart at most."""
+    """Return the largest difference of logits by model."""
     first, second = np.load(before, allow_pickle=False), np.load(after, allow_pickle=False)
     return {name: float(np.abs(first[name] - second[name]).max()) for name in first.files}
 
@@ -113,7 +113,7 @@ def compare_models(pythons: dict[int, Path], place: Path) -> list[str]:
 
 
 def save_bases(pythons: dict[int, Path], place: Path) -> None:
-    """Some bases as transformers saves them, with a chat template and special tokens that the model gave no role."""
+    """Save the bases ``SAVED`` with each transformers, with a chat template and special tokens without a role."""
     code = (
         "import sys; from transformers import PreTrainedTokenizerFast\n"
         "tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])\n"
@@ -169,7 +169,7 @@ def compare_tokenizers(pythons: dict[int, Path], place: Path, tokens: int) -> st
 
 
 def main() -> None:
-    """Models, then tokenizers."""
+    """Run the benchmark: models, then tokenizers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="without tokenizers")
     parser.add_argument("--venv", type=Path, help="virtual environment with transformers 4; made if it is not there")

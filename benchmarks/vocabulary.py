@@ -1,14 +1,14 @@
-"""How short text gets: new tokens on real bases and languages, against the union of vocabularies.
+"""Reduction of tokens per text: new tokens on real bases and languages, against the union of vocabularies.
 
     python benchmarks/vocabulary.py [--quick] [--bases llama2 gpt2 ...] [--languages tr hi ta ar] [--words 20000 ...]
 
 Learns from text/LANG.train.txt of the folder in NEMO_ADAPT_DATA (default ../shared/data) and measures on FLORES-200
-dev: tokens over the base tokenizer's English tokens. The peer is `tokenizer.method=union` at V'=10,000, and `continue`
-at the union's own count. `guarded` is `continue` with text/en.train.txt as guard, and what English then takes.
-`unlike`: of all lines of text/ and of FLORES, in all languages, those whose ids in AutoTokenizer are not those of
-sentencepiece (for bases that have its model), or that do not come back from their ids as from the base's. `--quick`
-does one base and one language with 1,000 tokens. `--words`: instead, `continue` alone, learned from so many of the most
-frequent words (`tokenizer.max_words`); how much of the text they are is said above each line.
+dev: tokens relative to the base tokenizer's English tokens. The peer is `tokenizer.method=union` at V'=10,000, and
+`continue` at the union's own count. `guarded` is `continue` with text/en.train.txt as guard, with the English tokens
+that result. `unlike` counts lines of text/ and FLORES, in all languages, whose ids in AutoTokenizer differ from those
+of sentencepiece (for bases with its model), or whose decoded text differs from the base's. `--quick` runs one base and
+one language with 1,000 tokens. `--words`: only `continue`, learned from that many of the most frequent words
+(`tokenizer.max_words`); the share of the text that they cover is printed above each line.
 """
 
 import argparse
@@ -35,14 +35,14 @@ BASES = ("llama2", "mistral-v1", "gpt2", "llama3")
 
 @functools.cache
 def lines() -> list[str]:
-    """All text there is."""
+    """Return the lines of all texts."""
     files = [*sorted((DATA / "text").glob("*.txt")), *sorted((DATA / "parallel/flores200-dev").glob("*.txt"))]
     return [line for file in files for line in file.read_text(encoding="utf-8").split("\n") if line]
 
 
 @functools.cache
 def base_decoded(base: str) -> list[str]:
-    """All lines as the base gives them back."""
+    """Return all lines, encoded and decoded by the base."""
     tokenizer = hf_tokenizer.load(DATA / "tokenizers" / base)
     return tokenizer.backend_tokenizer.decode_batch(encoded(tokenizer), skip_special_tokens=False)
 
@@ -53,7 +53,7 @@ def encoded(tokenizer: Any) -> list[list[int]]:
 
 
 def unlike(folder: Path, base: str) -> int:
-    """Lines whose ids are not sentencepiece's, or that do not come back as the base's."""
+    """Count the lines whose ids differ from sentencepiece's, or whose decoded text differs from the base's."""
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     ids = encoded(tokenizer)
     wrong = [now != before for now, before in zip(
@@ -74,7 +74,7 @@ def extend(
     compared: bool = False,
     words: int = 0,
 ) -> dict[str, Any]:
-    """One run of the tokenizer stage: its report, the two disparities, and what the result does with all lines."""
+    """Run the tokenizer stage once; return its report, the two disparities, and with ``compared`` the unlike lines."""
     config = Config()
     config.tokenizer.max_words = words or config.tokenizer.max_words
     config.tokenizer.new_tokens, config.tokenizer.method = new_tokens, method
@@ -107,7 +107,7 @@ def extend(
 
 
 def of_words(cases: list[tuple[str, str]], size: int, words: list[int]) -> None:
-    """Print what learning from the most frequent words alone costs."""
+    """Print the cost of learning only from the most frequent words."""
     for base, language in cases:
         for most in words:
             ours = extend(base, language, "continue", size, words=most)
@@ -115,7 +115,7 @@ def of_words(cases: list[tuple[str, str]], size: int, words: list[int]) -> None:
 
 
 def main() -> None:
-    """Print one line for each base and language."""
+    """Run the benchmark: print one line for each base and language."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--bases", nargs="+", default=BASES)

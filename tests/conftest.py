@@ -12,13 +12,13 @@ from nemo_adapt import devices
 
 REPOSITORY = Path(__file__).parent.parent
 NEED = {"bridge": "NEMO_ADAPT_BRIDGE", "standin": "NEMO_ADAPT_STANDIN"}
-"""Tests for which ``make test-bridge`` and ``make test-standin`` make something ready, and name it by a variable."""
+"""Folder of tests -> the variable that ``make test-bridge`` or ``make test-standin`` sets; skipped without it."""
 collect_ignore = [folder for folder, variable in NEED.items() if variable not in os.environ]
 
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Callable[[int], RankPool]]:
-    """``ranks(2)``: the pool of two ranks, started when first used; skipped where there are fewer GPUs, but one."""
+    """``ranks(2)``: the pool of two ranks, started on first use; skips the test on a machine with too few GPUs."""
     pools: dict[int, RankPool] = {}
     gpus = torch.cuda.device_count() if devices.on_gpu() else None
 
@@ -34,7 +34,7 @@ def ranks() -> Iterator[Callable[[int], RankPool]]:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real text, tokenizers and a small trained model; the test is skipped where they are not."""
+    """The folder with real text, tokenizers and a small trained model; skips the test if there is none."""
     folder = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
     folder = folder if folder.is_absolute() else REPOSITORY / folder
     if not folder.is_dir():

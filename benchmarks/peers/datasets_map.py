@@ -1,4 +1,4 @@
-"""``datasets.map`` with a fast tokenizer, for benchmarks/data.py, in a virtual environment of its own.
+"""``datasets.map`` with a fast tokenizer, for benchmarks/data.py, in a separate virtual environment.
 
     python datasets_map.py CORPUS.jsonl TOKENIZER CACHE PREFIX END
 
@@ -22,7 +22,7 @@ def main() -> None:
     datasets.disable_progress_bars()
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.model_max_length = 10**9  # or it warns of every long text
+    tokenizer.model_max_length = 10**9  # or it warns about every long text
 
     def encode(batch: dict) -> dict:
         return tokenizer(

@@ -1,10 +1,10 @@
-"""What transformers, 4 or 5, makes and reads: run by benchmarks/transformers4.py with either one's Python.
+"""Models, logits and token ids by transformers 4 or 5: run by benchmarks/transformers4.py with either one's Python.
 
     python hugging_face.py make FOLDER              tiny random models, FOLDER/NAME
     python hugging_face.py logits FOLDER OUT.npz    of every model in FOLDER, on the same ids
     python hugging_face.py texts FOLDER TEXT OUT    ids and decoded lines of TEXT, by every tokenizer in FOLDER
 
-Logits go into one array a model, text into OUT/NAME.json.
+Logits are saved as one array per model, texts as OUT/NAME.json.
 """
 
 import json
@@ -49,7 +49,7 @@ MODELS = {
     "olmo2": ("Olmo2", {**COMMON, "num_key_value_heads": 4, "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
 }  # fmt: skip
-"""Name (the family's first) -> class of its configuration, and settings in transformers 4's spelling, which 5 reads."""
+"""Name (beginning with the family's) -> class of its configuration, and settings with transformers 4's key names."""
 
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -60,7 +60,7 @@ def make(folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**settings))
         with torch.no_grad():
             for tensor, parameter in model.named_parameters():
-                # Norms and biases are random too, so that mixing them up shows; Gemma's norms add the one themselves.
+                # Norms and biases are random too, so that mixing them up is detected; Gemma's norms add 1 themselves.
                 middle = float(parameter.dim() == 1 and kind[:5] != "Gemma" and "bias" not in tensor)
                 parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
         model.save_pretrained(folder / name)

@@ -3,7 +3,7 @@
     python megatron_bridge.py MODEL OUT TP [measure]
 
 Writes OUT/rank_N.safetensors with each rank's tensors, or, with ``measure``, prints seconds and peak MiB of loading.
-Bridge asks for Transformer Engine when it is imported; stand-ins answer then, and are gone before anything is built.
+Bridge imports Transformer Engine; mock modules replace it during the import and are removed before models are built.
 """
 
 import importlib.machinery
@@ -27,7 +27,7 @@ NAMES = (
 
 
 class Kind(type):
-    """A class that has every attribute."""
+    """Metaclass of classes with every attribute."""
 
     def __getattr__(cls, name: str) -> "Kind":
         if name.startswith("__"):
@@ -36,7 +36,7 @@ class Kind(type):
 
 
 class Anything(types.ModuleType):
-    """A module that has every name."""
+    """A module with every attribute."""
 
     def __getattr__(self, name: str) -> Kind:
         if name.startswith("__"):
@@ -45,8 +45,8 @@ class Anything(types.ModuleType):
 
 
 def bridge() -> object:
-    """``megatron.bridge``, imported without Transformer Engine."""
-    # These look for Transformer Engine and must not find it.
+    """Import and return ``megatron.bridge`` without Transformer Engine."""
+    # Imported before the mocks exist: these modules must not find Transformer Engine.
     import megatron.core.extensions.transformer_engine
     import megatron.core.models.gpt.gpt_layer_specs
     import megatron.core.optimizer
@@ -66,7 +66,7 @@ def bridge() -> object:
 
 
 def on_cpu() -> None:
-    """Answer Megatron's and Bridge's questions about a GPU on a CPU, and mend what gloo sends wrongly."""
+    """Replace the torch.cuda functions that Megatron and Bridge call, and work around a bug of gloo's scatter."""
     cpu = torch.device("cpu")
     torch.cuda.current_device = lambda: cpu  # type: ignore[assignment]
     torch.cuda.set_device = lambda device: None
@@ -79,13 +79,13 @@ def on_cpu() -> None:
 
     def scatter_contiguous(tensor: torch.Tensor, scatter_list: object = None, *a: object, **k: object) -> object:
         chunks = [chunk.contiguous() for chunk in scatter_list] if scatter_list else scatter_list  # type: ignore[attr-defined]
-        return scatter(tensor, chunks, *a, **k)  # gloo sends others wrongly
+        return scatter(tensor, chunks, *a, **k)  # gloo sends non-contiguous tensors wrongly
 
     dist.scatter = scatter_contiguous  # type: ignore[assignment]
 
 
 def plain(provider: object) -> None:
-    """Have a provider build megatron-core's own layers on the CPU, without fused kernels."""
+    """Make a provider build megatron-core's own layers on the CPU, without fused kernels."""
     from megatron.bridge.models.gpt_provider import local_layer_spec
 
     provider.transformer_layer_spec = local_layer_spec  # type: ignore[attr-defined]

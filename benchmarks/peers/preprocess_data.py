@@ -1,11 +1,11 @@
-"""Megatron-LM's way from text to an indexed dataset, for benchmarks/data.py: a pool with one tokenizer per process.
+"""Megatron-LM's method of making an indexed dataset, for benchmarks/data.py: a pool with one tokenizer per process.
 
     python preprocess_data.py CORPUS.jsonl TOKENIZER OUT PREFIX END
 
-Its tools/preprocess_data.py works so: the parent reads lines and sends them to the pool 32 at a time; a process parses
-one line's JSON, calls its Hugging Face tokenizer with one text, appends the end of the document and sends a list of ids
-back; the parent adds it to the dataset. PREFIX (a number, or -) and END are the ids that our documents begin and end
-with, and special tokens in the text stay text, so that the ids can be the same. Prints seconds and a hash of all ids.
+As in its tools/preprocess_data.py, the parent reads lines and sends them to the pool 32 at a time; a process parses one
+line's JSON, calls its Hugging Face tokenizer with one text, appends the end token and sends a list of ids back; the
+parent adds it to the dataset. PREFIX (a number, or -) and END are the ids that our documents begin and end with, and
+special tokens in the text are encoded as text, so that the ids can be the same. Prints seconds and a hash of all ids.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
 from transformers import AutoTokenizer
 
 LINES = 32
-"""Lines in one message to a process."""
+"""Lines per message to a process."""
 state = {}
 
 

@@ -1,8 +1,8 @@
-"""The loops that benchmarks/train.py compares, each a process that makes a step for every line it is sent.
+"""The loops that benchmarks/train.py compares, each a process that makes a step for every line on its stdin.
 
     python benchmarks/peers/training_loops.py JSON
 
-JSON names a ``Size``, a folder, and a ``Contestant``; without one, the folder is filled with what the loops start from.
+JSON has a ``Size``, a folder, and a ``Contestant``; without a contestant, the folder is filled with the loops' inputs.
 """
 
 import json
@@ -23,12 +23,12 @@ from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 
 SCHEDULE_STEPS, LR = 1000, 1e-3
 MASKLESS = "causal_sdpa"
-"""Our name for the attention of the transformers loop."""
+"""The name under which the transformers loop's attention is registered."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model and the batches it is trained on."""
+    """A model's size and the batches it is trained on."""
 
     name: str
     layers: int
@@ -43,7 +43,7 @@ class Size:
     micro_batch: int
     precision: str = "fp32"
     new_rows: int = 0
-    """Of the tables, their last rows, which alone are trained; 0: everything is."""
+    """The number of last rows of the tables that alone are trained; 0: everything is trained."""
 
     @property
     def tokens(self) -> int:
@@ -53,7 +53,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who trains, on how many ranks, with how many threads each."""
+    """The loop of a contestant, its ranks and layout, and the threads of each rank."""
 
     loop: str
     threads: int
@@ -63,7 +63,7 @@ class Contestant:
 
     @property
     def ranks(self) -> int:
-        """Its processes."""
+        """Number of its processes."""
         return self.tp * self.dp * self.cp
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Contestant:
 
 
 def train_config(size: Size) -> TrainConfig:
-    """The settings of both loops; what is not named has its default. Kept rows must not decay."""
+    """Return the settings of both loops; the others have their defaults. Kept rows must not decay."""
     return TrainConfig(
         phases=[PhaseConfig("new_rows" if size.new_rows else "all", SCHEDULE_STEPS, LR)],
         weight_decay=0.0 if size.new_rows else TrainConfig.weight_decay,
@@ -85,7 +85,7 @@ def train_config(size: Size) -> TrainConfig:
 
 
 class Samples:
-    """``tokens`` and ``labels`` by number, the same for everyone: the most frequent id is met in one of 14 places."""
+    """``tokens`` and ``labels`` by sample number, the same for all loops; the most frequent id is one token in 14."""
 
     def __init__(self, size: Size, count: int) -> None:
         chances = 1.0 / torch.arange(1, size.vocab + 1)
@@ -98,7 +98,7 @@ class Samples:
 
 
 def prepare(size: Size, place: Path) -> None:
-    """A random model as a Hugging Face folder, its Megatron checkpoint, and a token map without new tokens."""
+    """Write a random model as a Hugging Face folder, its Megatron checkpoint, and a token map without new tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from nemo_adapt import convert
@@ -121,7 +121,7 @@ def prepare(size: Size, place: Path) -> None:
 
 
 def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator[float]:
-    """The loss of each step, nats per token, over all ranks."""
+    """Train with our loop; yield the loss of each step in nats per token, over all ranks."""
     from nemo_adapt.resize.adapted import load_adapted
     from nemo_adapt.train import loop
     from nemo_adapt.train.new_rows import Span
@@ -139,10 +139,10 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
 
 
 def maskless_attention() -> str:
-    """transformers' ``sdpa`` that never gets a mask; the name to ask for it by.
+    """Register transformers' ``sdpa`` attention that never gets a mask; return its name.
 
-    While torch.compile traces, transformers makes a mask even of whole causal sequences (before torch 2.14). With one
-    SDPA takes no flash kernel, and keys and values are copied for every query head. Uncompiled both are the same.
+    While torch.compile traces, transformers (before torch 2.14) makes a mask even for plain causal sequences. With a
+    mask SDPA uses no flash kernel, and keys and values are copied for every query head. Uncompiled, both are the same.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -153,7 +153,7 @@ def maskless_attention() -> str:
 
 
 def transformers(size: Size, place: Path, who: Contestant, steps: int) -> Iterator[float]:
-    """The same with a plain loop."""
+    """Train with a plain transformers loop; yield the loss of each step."""
     from transformers import LlamaForCausalLM
 
     from nemo_adapt.model.build import DTYPES
@@ -175,7 +175,7 @@ def transformers(size: Size, place: Path, who: Contestant, steps: int) -> Iterat
     optimizer = torch.optim.AdamW(groups, LR, (train.adam_beta1, train.adam_beta2), eps=1e-8, fused=True)
 
     def share(step: int) -> float:
-        """Cosine to ``min_lr_share``; Megatron counts a step before it is made."""
+        """Return the cosine schedule's factor, down to ``min_lr_share``; Megatron counts a step before it is made."""
         cosine = 0.5 * (1.0 + math.cos(math.pi * (step + 1) / SCHEDULE_STEPS))
         return train.min_lr_share + (1.0 - train.min_lr_share) * cosine
 
@@ -193,7 +193,7 @@ def transformers(size: Size, place: Path, who: Contestant, steps: int) -> Iterat
             loss.backward()
             nats += loss.detach()
         for table in tables:
-            table.grad[: -size.new_rows] = 0.0  # so that Adam leaves them as they are
+            table.grad[: -size.new_rows] = 0.0  # so that Adam does not change these rows
         torch.nn.utils.clip_grad_norm_(trained, train.clip_grad)
         optimizer.step()
         scheduler.step()
@@ -205,9 +205,9 @@ LOOPS = {"nemo_adapt": nemo_adapt, "transformers": transformers}
 
 
 def child(size: Size, who: Contestant, place: Path, steps: int) -> None:
-    """One process of a contestant: a step for every line that comes in, and a line of facts for it."""
+    """Run one process of a contestant: for every line on stdin make a step and write a JSON line about it."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     stepping = LOOPS[who.loop](size, place, who, steps)
     for _ in sys.stdin:
         devices.synchronize()
@@ -222,11 +222,11 @@ def child(size: Size, who: Contestant, place: Path, steps: int) -> None:
         facts["matmul_rate"] = devices.matmul_rate(DTYPES[size.precision])
     answers.write(json.dumps(facts) + "\n")
     answers.close()
-    os._exit(0)  # ranks need not wait for each other
+    os._exit(0)  # skips teardown, in which ranks would wait for each other
 
 
 def main() -> None:
-    """Do what the JSON of the command line says."""
+    """Prepare a folder or run a loop, as the JSON on the command line says."""
     given = json.loads(sys.argv[1])
     size, place = Size(**given["size"]), Path(given["place"])
     if "who" in given:

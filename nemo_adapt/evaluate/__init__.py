@@ -1,1 +1,1 @@
-"""The ``evaluate`` stage: base and adapted model on the same held-out bytes, and a report that shows it."""
+"""The ``evaluate`` stage: compare base and adapted model on the same held-out text and write a report."""

@@ -1,15 +1,15 @@
 """Bits per byte: how well a model predicts a text, comparable between models with different tokenizers.
 
-The protocol, to be redone by hand:
+The protocol, in enough detail to reproduce it:
 
 - A document is one line of the text. ``t1 .. tn`` are its ids, without BOS and EOS; ``x = [start, t1, .., tn]``, where
   start is the tokenizer's BOS, or its EOS where there is no BOS (``nemo_adapt.documents``).
 - Every ``ti`` is scored exactly once, with ``-ln softmax(logits of x up to t(i-1))[ti]`` nats. The end of the document
-  is not scored: it stands for no byte.
+  is not scored: it encodes no byte.
 - A window holds W tokens. The first one reads ``x[0:W]`` and scores ``t1 .. tW``. Window k reads
-  ``x[k*(W//2) : k*(W//2) + W]``, cut at the end of the document, and scores the tokens that the window before it did
-  not reach; each of them follows at least half a window of text. Positions count from 0 in every window.
-- bits per byte = (sum of nats over all documents) / ln 2 / (sum of the documents' UTF-8 bytes), line ends not counted.
+  ``x[k*(W//2) : k*(W//2) + W]``, cut at the end of the document, and scores the tokens that window k - 1 did not
+  reach; each of them has at least half a window of context. Positions count from 0 in every window.
+- bits per byte = (sum of nats over all documents) / ln 2 / (sum of the documents' UTF-8 bytes, without line ends).
 
 So for one document that fits into a window, with ``model`` and ``tokenizer`` of transformers::
 
@@ -34,22 +34,22 @@ from nemo_adapt.progress import Bar
 from nemo_adapt.text import documents as read_documents
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel  # slow, and ranks that train have no such model
+    from transformers import PreTrainedModel  # slow to import, and training ranks, which also use this file, need none
 
 LOGITS_PER_PASS = 1 << 28
-"""Most logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""
+"""Upper limit on the logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Score:
-    """A text under one model, document by document."""
+    """The score of a text under one model: nats and UTF-8 bytes of each document."""
 
     nats: NDArray[np.float64]
     bytes: NDArray[np.int64]
     tokens: int
     unknown: int
-    """Tokens that stand for text the tokenizer cannot spell: where there are many, bits per byte flatters the model."""
+    """Number of unknown tokens (text that the tokenizer cannot encode): many make bits per byte look too good."""
 
     @property
     def bits_per_byte(self) -> float:
@@ -58,11 +58,11 @@ class Score:
 
     @property
     def rows(self) -> NDArray[np.float64]:
-        """Nats and bytes of each document, for intervals (``bootstrap.bits``)."""
+        """Nats and bytes of each document, [documents, 2], for bootstrap intervals (``bootstrap.bits``)."""
         return np.stack([self.nats, self.bytes.astype(np.float64)], axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; ``from_json`` makes the same score of them."""
+        """Return plain values from which ``from_json`` restores the score."""
         return {
             "nats": self.nats.tolist(),
             "bytes": self.bytes.tolist(),
@@ -72,14 +72,14 @@ class Score:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Score":
-        """The score that ``to_json`` wrote."""
+        """Restore a score from the output of ``to_json``."""
         sizes = np.array(content["bytes"], dtype=np.int64)
         return cls(np.array(content["nats"]), sizes, content["tokens"], content["unknown"])
 
 
 @dataclass(frozen=True)
 class Window:
-    """Inputs ``x[begin:end]`` of a document; the last ``scored`` of the ``end - begin`` predictions count."""
+    """A window with the inputs ``x[begin:end]`` of a document; only its last ``scored`` predictions are scored."""
 
     document: int
     begin: int
@@ -88,9 +88,9 @@ class Window:
 
 
 def read_text(path: Path, max_bytes: int = 0, field: str = "text") -> list[str]:
-    """The documents of a held-out text: whole ones, from the first, up to ``max_bytes`` UTF-8 bytes (0: all).
+    """Return the first documents of a held-out text, uncut, up to ``max_bytes`` UTF-8 bytes in total (0: all).
 
-    The first document is always taken. ``UserError`` for an empty file or one that is not UTF-8.
+    The first document is always included. Raises ``UserError`` for an empty file or one that is not UTF-8.
     """
     taken: list[str] = []
     size = 0
@@ -111,10 +111,10 @@ def score(
     batch: int,
     title: str = "bits per byte",
 ) -> Score:
-    """Score ``texts`` (documents) by the module's protocol; windows of ``window`` tokens, ``batch`` of them a pass.
+    """Score ``texts`` (documents) by the module's protocol, with windows of ``window`` tokens, ``batch`` per pass.
 
-    The model's vocabulary must hold all of the tokenizer's ids (``models.inspect`` checks). ``title`` stands before the
-    progress bar.
+    The model's vocabulary must include all of the tokenizer's ids (``models.inspect`` checks this). ``title`` labels
+    the progress bar.
     """
     sequences = scored_sequences(tokenizer, texts)
     nats = np.zeros(len(texts))
@@ -132,13 +132,13 @@ def score(
 
 
 def scored_sequences(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-    """``x`` of each document: the start token and the document's ids (the module's protocol)."""
+    """Return ``x`` of each document: the start token and the document's ids (the module's protocol)."""
     start = documents.start_id(tokenizer)
     return [np.array([start, *ids], dtype=np.int64) for ids in documents.encode(tokenizer, texts)]
 
 
 def windows(document: int, tokens: int, window: int) -> list[Window]:
-    """The windows in which a document of ``tokens`` tokens is scored (the module's protocol)."""
+    """Return the windows in which a document of ``tokens`` tokens is scored (the module's protocol)."""
     found, begin, done = [], 0, 0
     while done < tokens:
         end = min(begin + window, tokens)
@@ -148,7 +148,10 @@ def windows(document: int, tokens: int, window: int) -> list[Window]:
 
 
 def batches(sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int) -> Iterator[list[Window]]:
-    """All windows in groups of similar length, the longest first; of shorter ones more, as many tokens to a group."""
+    """Yield all windows in batches of similar length, the longest first.
+
+    A batch has as many windows as fit into ``batch * window`` tokens and ``LOGITS_PER_PASS``, at least one.
+    """
     todo = [item for number, ids in enumerate(sequences) for item in windows(number, len(ids) - 1, window)]
     todo.sort(key=lambda item: item.begin - item.end)
     while todo:
@@ -161,9 +164,9 @@ def batches(sequences: Sequence[NDArray[np.int64]], window: int, batch: int, voc
 def padded(
     sequences: Sequence[NDArray[np.int64]], group: Sequence[Window], multiple: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Input ids and targets of some windows, each [windows, tokens], padded on the right.
+    """Return input ids and targets of the windows in ``group``, each [windows, tokens], padded on the right.
 
-    Targets that do not count are ``IGNORED``. The number of tokens is a multiple of ``multiple``.
+    Targets that are not scored are ``IGNORED``. The number of tokens is padded to a multiple of ``multiple``.
     """
     length = -(-max(item.end - item.begin for item in group) // multiple) * multiple
     inputs = torch.zeros(len(group), length, dtype=torch.long)
@@ -178,7 +181,7 @@ def padded(
 def _window_nats(
     model: "PreTrainedModel", sequences: Sequence[NDArray[np.int64]], group: Sequence[Window]
 ) -> list[float]:
-    """The nats of each window's scored tokens, from one forward pass (causal: what stands behind changes nothing)."""
+    """Return the nats of each window's scored tokens, from one forward pass (causal, so right padding is harmless)."""
     inputs, targets = padded(sequences, group)
     mask = torch.zeros_like(inputs)
     for row, item in enumerate(group):

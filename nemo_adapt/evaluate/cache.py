@@ -1,4 +1,4 @@
-"""Results kept by model: what was measured once, with the same weights, text and settings, is not measured again."""
+"""A cache of results by model: nothing is measured twice with the same weights, text and settings."""
 
 import hashlib
 import json
@@ -8,23 +8,23 @@ from typing import Any
 
 from nemo_adapt.artifact import file_hash, write_json
 
-DECIDING = (".safetensors", ".json", ".model", ".tiktoken")
-"""Files of a model folder that decide what the model says; ours of these names (manifests) do not."""
+DETERMINING = (".safetensors", ".json", ".model", ".tiktoken")
+"""Suffixes of the files in a model folder that determine its output; our own files (``OURS``) do not."""
 OURS = ("manifest.json", "started.json", "token_map.json")
 
 
 class Cache:
-    """A folder with one JSON file for each result of each model; without a folder nothing is kept."""
+    """A folder with one JSON file for each result of each model; without a folder nothing is cached."""
 
     def __init__(self, folder: Path | None, paths: tuple[Path, ...]) -> None:
         self.folder = folder
         self.model = _hash([_content(path) for path in paths]) if folder else ""
-        """Stands for the files of the model and its tokenizer."""
+        """Fingerprint of the files of the model and its tokenizer."""
 
     def get(self, what: str, deciding: Any, make: Callable[[], Any]) -> Any:
-        """What ``make()`` gives, as JSON keeps it; taken from the folder where it was made before.
+        """Return the result of ``make()`` as JSON stores it, from the cache if it is there.
 
-        ``what`` names the kind of result and ``deciding`` holds all but the model that it depends on.
+        ``what`` names the kind of result; ``deciding`` holds everything except the model that the result depends on.
         """
         if self.folder is None:
             return make()
@@ -43,4 +43,4 @@ def _hash(content: Any) -> str:
 
 def _content(path: Path) -> list[str]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [f"{file.name} {file_hash(file)}" for file in files if file.suffix in DECIDING and file.name not in OURS]
+    return [f"{file.name} {file_hash(file)}" for file in files if file.suffix in DETERMINING and file.name not in OURS]

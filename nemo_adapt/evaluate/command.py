@@ -1,9 +1,9 @@
-"""``nemo-adapt compare``: any Hugging Face folders on the same texts and tasks, the first as the yardstick.
+"""``nemo-adapt compare``: evaluate any Hugging Face folders on the same texts and tasks, against the first of them.
 
     nemo-adapt compare 'models={base: /models/llama, adapted: runs/tr/export}' evaluate.texts.tr=tr.txt \\
         evaluate.texts.en=en.txt parallel=/data/flores200-dev out=comparison
 
-What was measured is kept in ``OUT/cache`` by the models' files: a further model, text or task costs only itself.
+Results are cached in ``OUT/cache`` by the models' files, so adding a model, text or task measures only what is new.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,35 +21,38 @@ from nemo_adapt.evaluate.report import About
 from nemo_adapt.progress import say
 
 WINDOW = 1024
-"""Tokens per window where nothing is asked for and every model can read as many: the paper's training length."""
+"""Default tokens per window if every model's context is that long: the paper's training length."""
 
 
 @dataclass
 class CompareConfig:
     models: dict[str, str] = field(default_factory=dict)
-    """Name -> Hugging Face folder; the first is what the others are compared with."""
+    """Name -> Hugging Face folder; the others are compared with the first."""
     tokenizers: dict[str, str] = field(default_factory=dict)
-    """Name of a model -> its tokenizer, where that does not lie in the model's folder."""
+    """Name of a model -> its tokenizer, if that is not in the model's folder."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """As in a recipe: texts, tasks, and how they are scored."""
     parallel: str = ""
-    """Folder of line-aligned texts for fertility, one file per language: ``en.txt``, ``tr.txt``; empty: the texts."""
+    """Folder of line-aligned texts for fertility, one per language (``en.txt``); empty: use ``evaluate.texts``."""
     reference: str = "en"
-    """The language of the gate, and the yardstick of the disparity."""
+    """The reference language: the gate is on it, and disparities are relative to it."""
     text_field: str = "text"
-    """The field of ``.jsonl`` lines, the column of ``.parquet`` files."""
+    """The field of ``.jsonl`` lines and the column of ``.parquet`` files that hold the text."""
     out: str = "comparison"
-    """Folder that is made."""
+    """Output folder."""
 
 
 def main(words: list[str]) -> None:
-    """Compare, print the results and write the report; ``UserError`` for what cannot be read or does not fit."""
+    """Run the command: compare, print the results and write the report.
+
+    Raises ``UserError`` for missing or unreadable inputs, and for models that do not fit their tokenizer or context.
+    """
     config = recipes.parse(CompareConfig, words)
     if not config.models:
         raise UserError("no value for models: give it names and folders, 'models={base: A, adapted: B}'")
     odd = set(config.tokenizers) - set(config.models)
     if odd:
-        raise UserError(f"tokenizers: {min(odd)!r} is no name in models ({', '.join(config.models)})")
+        raise UserError(f"tokenizers: {min(odd)!r} is not in models ({', '.join(config.models)})")
     out, settings = Path(config.out), config.evaluate
     if not settings.cache:
         settings = replace(settings, cache=str(out / "cache"))
@@ -88,14 +91,14 @@ def main(words: list[str]) -> None:
 
 
 def existing(path: str, key: str) -> Path:
-    """A file or folder that is there; ``UserError`` otherwise."""
+    """Return ``path``; ``UserError`` that names ``key`` if it does not exist."""
     if not Path(path).exists():
         raise UserError(f"{key}: {path} does not exist")
     return Path(path)
 
 
 def _fertility(config: CompareConfig, candidates: dict[str, Candidate], texts: dict[str, Path]) -> list[dict[str, Any]]:
-    """The rows of every model's tokenizer."""
+    """Return the fertility rows of every model's tokenizer."""
     files = texts
     if config.parallel:
         folder = existing(config.parallel, "parallel")

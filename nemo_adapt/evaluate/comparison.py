@@ -1,4 +1,4 @@
-"""Any number of models on the same texts and tasks: measured one after the other, then one report of all."""
+"""Measure any number of models on the same texts and tasks, one after the other, and write one report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,21 +13,21 @@ from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.measure import Plan, measure
 from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.render import render
-from nemo_adapt.evaluate.report import About, Prompted, Report, Sample, collect
+from nemo_adapt.evaluate.report import About, Continuation, Report, Sample, collect
 from nemo_adapt.evaluate.tasks import harness, load, scores
 from nemo_adapt.mixture import check_target
 
 TASKS = "tasks"
-"""Folder of the harness's tasks, beside the report."""
+"""Folder of lm-evaluation-harness task files, beside the report."""
 TARGET_SAMPLES, OTHER_SAMPLES = 3, 1
 
 
 def plan(
     settings: EvaluateConfig, reference: str, texts: Mapping[str, Path], tasks: Mapping[str, Path], field: str
 ) -> Plan:
-    """What the models are measured on, all of it read and checked; ``window`` is still to be set.
+    """Read and check everything that the models are measured on; the caller sets ``window`` (0 here).
 
-    ``texts``: language -> file; ``tasks``: ``KIND.LANGUAGE`` -> file or folder; ``field``: of the texts' records.
+    ``texts``: language -> file; ``tasks``: ``KIND.LANGUAGE`` -> file or folder; ``field``: text field of the records.
     """
     order = languages_in_order(settings, reference, texts)
     read = {language: bits_per_byte.read_text(texts[language], settings.max_bytes, field) for language in order}
@@ -42,9 +42,10 @@ def compare(
     metrics: Sequence[Mapping[str, Any]] = (),
     held_out: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
-    """Measure the models, the first as the yardstick, and write report.json, report.md, report.html, plots/ and tasks/.
+    """Measure the models and write report.json, report.md, report.html, plots/ and tasks/; return the report.
 
-    ``about`` is given the target language. ``metrics`` and ``held_out`` are the records of a training, for its curve.
+    The others are compared with the first. ``about`` is called with the target language. ``metrics`` and ``held_out``
+    are the records of a training, for its curve.
     """
     for task in plan.tasks:
         if not task.writes:
@@ -63,7 +64,7 @@ def compare(
         for text in texts
     ]
     continued = [
-        Prompted(key, prompts[0], {name: one.written[key].written[0] for name, one in measured.items()})
+        Continuation(key, prompts[0], {name: one.written[key].written[0] for name, one in measured.items()})
         for key, prompts in plan.prompts.items()
         if prompts
     ]
@@ -76,7 +77,7 @@ def compare(
 
 
 def new_ids(candidate: Candidate, first: Candidate) -> frozenset[int] | None:
-    """Tokens behind those of the first model's tokenizer; ``None`` where the one does not extend the other."""
+    """Return the ids that ``candidate`` adds to the first model's tokenizer; ``None`` if it does not extend it."""
     before, now = first.tokenizer, candidate.tokenizer
     kept = documents.vocabulary_size(before)
     known = now.get_vocab()
@@ -86,7 +87,7 @@ def new_ids(candidate: Candidate, first: Candidate) -> frozenset[int] | None:
 
 
 def languages_in_order(settings: EvaluateConfig, reference: str, files: Mapping[str, Path]) -> list[str]:
-    """The languages in the order of the report: target, reference, the others."""
+    """Return the languages in the order of the report: target, reference, the others."""
     if not files:
         raise UserError("evaluate.texts is empty: give a held-out text, evaluate.texts.LANG=FILE")
     others = [language for language in files if language != reference]

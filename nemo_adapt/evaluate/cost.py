@@ -1,4 +1,4 @@
-"""What the stages of a run took, as they left it behind."""
+"""Time, memory and text of the stages of a run, from the files in their folders."""
 
 import json
 from collections.abc import Mapping
@@ -8,19 +8,19 @@ from typing import Any
 from nemo_adapt.artifact import read_manifest
 
 TITLES = {"checkpoint": "convert"}
-"""Inputs of training that are called otherwise than the stage they come from."""
+"""Inputs of training whose name differs from that of the stage that makes them."""
 NOT_OURS = "model"
-"""The base: what made it is no cost of this run."""
+"""The base model: making it is not a cost of this run."""
 COUNTS, COUNTED = "counts.json", ("tokens", "bytes")
 KEPT = ("seconds", "peak_memory_mib")
 ON_RANKS = ("train", "probe")
 
 
 def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Stage -> seconds and peak memory, tokens and bytes of text, processes (``ranks``) and their ``device``.
+    """Return stage -> seconds, peak memory (MiB), tokens and bytes of text, processes (``ranks``), ``device``.
 
-    The stages before training are found by what its manifest says that it has read; those that are not there any more
-    are left out. ``training``: its summary, whose seconds are those of all its starts.
+    The stages before training are found through the inputs in its manifest; those whose folder no longer exists are
+    left out. ``training`` is the summary of the training; its seconds include all restarts.
     """
     read = read_manifest(train).get("inputs", {}) if train else {}
     folders = {_title(key): Path(path) for key, paths in read.items() if key != NOT_OURS for path in paths}
@@ -44,6 +44,6 @@ def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> 
 
 
 def _title(key: str) -> str:
-    """``data (target)`` for the input ``data.target``."""
+    """Return the stage's title for an input, e.g. ``data (target)`` for ``data.target``."""
     stage, _, part = key.partition(".")
     return f"{stage} ({part})" if part else TITLES.get(stage, stage)

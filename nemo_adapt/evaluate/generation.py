@@ -1,7 +1,7 @@
-"""Greedy writing in batches with a key-value cache, and what it costs: examples, tokens and bytes a second.
+"""Greedy generation in batches with a key-value cache, and its speed: examples, tokens and bytes per second.
 
-Prompts of similar length go together, padded on the left. A text ends with the end token, a line end where one line is
-asked for, or once it has enough bytes: models with different tokenizers then write about the same amount of text.
+Prompts of similar length share a batch, padded on the left. A text ends at the end token, at a line end if one line is
+wanted, or once it has enough bytes, so that models with different tokenizers write about the same amount of text.
 """
 
 import time
@@ -18,38 +18,38 @@ from nemo_adapt.progress import Bar
 
 @dataclass(frozen=True)
 class Written:
-    """What a model wrote after a prompt, its UTF-8 bytes, how many of its tokens are new ones, and how long it took."""
+    """A model's continuation of a prompt: text, number of tokens, UTF-8 bytes, new tokens, and seconds."""
 
     text: str
     tokens: int
     bytes: int
     new: int
     seconds: float = 0.0
-    """Its part of the time of the batch that it was written in (``shares``)."""
+    """Its share of the time of its batch (``shares``)."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """All that was written, in the order of the prompts."""
+    """All continuations, in the order of the prompts, and the seconds that they took together."""
 
     written: list[Written] = field(default_factory=list)
     seconds: float = 0.0
     cut: int = 0
-    """Prompts that were too long for the model, and lost their beginning."""
+    """Number of prompts that were too long for the model and lost their beginning."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """How much is written after each prompt."""
+class Limits:
+    """Limits on what is written after each prompt."""
 
     most_tokens: int
     most_bytes: int = 0
-    """Enough once it has this many bytes (0: as many as it likes)."""
+    """Stop once the text has this many bytes (0: no limit)."""
     one_line: bool = False
 
 
-class _Enough(StoppingCriteria):
-    """A text is finished when the weights of its tokens reach the limit."""
+class _LimitReached(StoppingCriteria):
+    """Stopping criterion: a text is finished when the weights of its new tokens sum to at least ``limit``."""
 
     def __init__(self, weights: torch.Tensor, begin: int, limit: int) -> None:
         self.weights, self.begin, self.limit = weights, begin, limit
@@ -62,38 +62,38 @@ def write(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[str],
-    ask: Ask,
+    limits: Limits,
     batch: int,
     positions: int | None = None,
     new_ids: Collection[int] = (),
     title: str = "writing",
 ) -> Generation:
-    """The likeliest next tokens after each prompt, one after the other, ``batch`` prompts side by side.
+    """Continue each prompt greedily, ``batch`` prompts at a time.
 
-    ``positions``: the most tokens that the model can read. A prompt that leaves no room loses tokens behind its start
-    token. Loading and the first, slow, call are not timed.
+    ``positions`` is the model's context length (``None``: unlimited). A prompt that leaves no room for the answer loses
+    its first tokens after the start token. A warm-up call, which is slow, is not timed.
     """
     contents = documents.token_contents(tokenizer)
     size = max(len(contents), model.config.get_text_config().vocab_size)
-    limit = ask.most_bytes or 1 << 30
+    limit = limits.most_bytes or 1 << 30
     weights = torch.zeros(size, dtype=torch.long)
     for number, content in enumerate(contents):
-        weights[number] = limit if ask.one_line and b"\n" in content else len(content) if ask.most_bytes else 0
+        weights[number] = limit if limits.one_line and b"\n" in content else len(content) if limits.most_bytes else 0
     weights = weights.to(model.device)
-    room = (positions or 1 << 30) - ask.most_tokens
+    room = (positions or 1 << 30) - limits.most_tokens
     sequences, cut = _prompts(tokenizer, prompts, max(room, (positions or 1 << 30) // 2))
     order = sorted(range(len(prompts)), key=lambda number: -len(sequences[number]))
     written: dict[int, Written] = {}
     if order:
-        _batch(model, [sequences[order[-1]]], weights, Ask(1), limit, positions)
+        _batch(model, [sequences[order[-1]]], weights, Limits(1), limit, positions)
     devices.synchronize()
     began = time.perf_counter()
     with Bar(title, len(prompts), "texts") as bar:
         for start in range(0, len(order), batch):
             rows, before = order[start : start + batch], time.perf_counter()
-            found = _batch(model, [sequences[row] for row in rows], weights, ask, limit, positions)
+            found = _batch(model, [sequences[row] for row in rows], weights, limits, limit, positions)
             took = time.perf_counter() - before
-            read = [_read(ids, contents, documents.end_id(tokenizer), new_ids, ask.one_line) for ids in found]
+            read = [_read(ids, contents, documents.end_id(tokenizer), new_ids, limits.one_line) for ids in found]
             for row, one, seconds in zip(rows, read, shares([each.tokens for each in read], took), strict=True):
                 written[row] = replace(one, seconds=seconds)
             bar.advance(len(rows))
@@ -102,9 +102,9 @@ def write(
 
 
 def shares(tokens: Sequence[int], seconds: float) -> list[float]:
-    """Each text's part of the time of a batch: texts that are still being written share a step's time equally.
+    """Divide a batch's time among its texts: the texts still being written share the time of a step equally.
 
-    ``tokens``: those written of each text. The prompt is one step more.
+    ``tokens``: tokens written per text. Processing the prompt counts as one more step.
     """
     steps = np.array(tokens) + 1
     writing = (steps[:, None] > np.arange(steps.max())).sum(axis=0)
@@ -113,7 +113,7 @@ def shares(tokens: Sequence[int], seconds: float) -> list[float]:
 
 
 def _prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], most: int) -> tuple[list[list[int]], int]:
-    """The ids of each prompt, at most ``most``, and how many prompts were cut for that."""
+    """Return the ids of each prompt, at most ``most``, and the number of prompts cut to fit."""
     start = documents.start_id(tokenizer)
     encoded = documents.encode(tokenizer, prompts)
     kept = [[start, *ids[max(0, len(ids) + 1 - most) :]] for ids in encoded]
@@ -125,21 +125,21 @@ def _batch(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     weights: torch.Tensor,
-    ask: Ask,
+    limits: Limits,
     limit: int,
     positions: int | None,
 ) -> list[list[int]]:
-    """The ids written after each of some prompts, without what stands behind the end of a finished one."""
+    """Return the ids generated after each prompt, without those that follow the end of a finished text."""
     length = max(map(len, sequences))
     given = torch.zeros(len(sequences), length, dtype=torch.long)
     mask = torch.zeros_like(given)
     for row, ids in enumerate(sequences):
         given[row, length - len(ids) :] = torch.tensor(ids)
         mask[row, length - len(ids) :] = 1
-    room = min(ask.most_tokens, (positions or 1 << 30) - length)
+    room = min(limits.most_tokens, (positions or 1 << 30) - length)
     if room < 1:
         return [[] for _ in sequences]
-    enough = StoppingCriteriaList([_Enough(weights, length, limit)])
+    enough = StoppingCriteriaList([_LimitReached(weights, length, limit)])
     found = model.generate(
         given.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=room, stopping_criteria=enough
     )[:, length:]

@@ -1,4 +1,4 @@
-"""The three results that a report begins with."""
+"""The three results at the top of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 @dataclass(frozen=True)
 class Headline:
-    """One result: ``before`` and ``after`` are formatted; ``before`` is empty where only one value exists."""
+    """One result; ``before`` and ``after`` are formatted values, ``before`` is empty if there is only one."""
 
     label: str
     language: str
@@ -20,16 +20,16 @@ class Headline:
 
 
 def headline(report: Report) -> list[str]:
-    """The three results as plain lines: tokens, bits per byte of the target, bits per byte of the reference language.
+    """Return three lines: tokens, bits per byte of the target, bits per byte of the reference language.
 
-    They are those of the second model against the first. Without a text in the reference language the third line
-    tells the size of the training.
+    They compare the second model with the first. Without a text in the reference language the third line is the size of
+    the training, or of the scored text if there was no training.
     """
     return [_line(result) for result in headlines(report)]
 
 
 def headlines(report: Report) -> list[Headline]:
-    """The three results that ``headline`` words."""
+    """Return the three results that ``headline`` formats."""
     target, reference = report["target"], report["reference"]
     results = [_tokens(report, target), _bits(report, target)]
     if reference != target and reference in report["bits_per_byte"][report["models"][0]]:
@@ -38,17 +38,17 @@ def headlines(report: Report) -> list[Headline]:
 
 
 def pair(report: Report) -> tuple[str, str]:
-    """The first model, and the one that is compared with it first (itself, if it is alone)."""
+    """Return the names of the first and the second model (the first twice if there is only one)."""
     return report["models"][0], report["models"][min(1, len(report["models"]) - 1)]
 
 
 def rows_by_text(rows: Sequence[Mapping[str, Any]], tokenizer: str) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(language, text) -> the fertility row of a tokenizer."""
+    """Return (language, text) -> the fertility row of ``tokenizer``."""
     return {(row["language"], row["text"]): row for row in rows if row["tokenizer"] == tokenizer}
 
 
 def tokens_per_sentence(row: Mapping[str, Any]) -> float:
-    """Tokens per sentence of a fertility row."""
+    """Return the tokens per sentence of a fertility row."""
     return float(row["tokens"]) / max(1, row["sentences"])
 
 

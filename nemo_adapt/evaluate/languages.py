@@ -1,4 +1,4 @@
-"""English names of languages by their ISO 639 codes, for headings; a code that is not here stands for itself."""
+"""English names of languages by ISO 639 code, for headings; an unknown code is shown as it is."""
 
 NAMES = {
     "am": "Amharic",
@@ -50,10 +50,13 @@ RIGHT_TO_LEFT = ("ar", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi")
 
 
 def direction(code: str) -> str:
-    """The direction of a language's script for a page: ``rtl``, or ``ltr``, also where bytes are shown as numbers."""
+    """Return the HTML ``dir`` of a language's text: ``rtl``, ``ltr``, or ``auto`` for an unknown code.
+
+    It is set explicitly because tokens that are shown as hexadecimal bytes would mislead ``auto``.
+    """
     return "rtl" if code in RIGHT_TO_LEFT else "ltr" if code in NAMES else "auto"
 
 
 def name(code: str) -> str:
-    """The English name of a language, or the code itself."""
+    """Return the English name of a language, or the code itself if it is unknown."""
     return NAMES.get(code, code)

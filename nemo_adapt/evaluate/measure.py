@@ -1,4 +1,4 @@
-"""All that is measured of one model: held-out text, writing, tasks, and what that cost."""
+"""All measurements of one model: held-out text, generation, tasks, and their cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,22 +15,22 @@ from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.evaluate import generation, models, samples
 from nemo_adapt.evaluate.bits_per_byte import Score, score
 from nemo_adapt.evaluate.cache import Cache
-from nemo_adapt.evaluate.generation import Ask, Generation, Written
+from nemo_adapt.evaluate.generation import Generation, Limits, Written
 from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.tasks import harness, writing
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
 
-ENOUGH_BYTES = 160
-"""Each continuation is at least so long, unless the model ends it: about a sentence in any script."""
+CONTINUATION_BYTES = 160
+"""Bytes after which a continuation ends, unless the model ends it earlier: about a sentence in any script."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every model is measured on."""
+    """The texts, tasks and settings with which every model is measured."""
 
     texts: Mapping[str, Sequence[str]]
-    """Language -> documents; the target first."""
+    """Language -> documents; the target language comes first."""
     window: int
     tasks: Sequence[Task]
     settings: EvaluateConfig
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def prompts(self) -> dict[str, list[str]]:
-        """Language -> the beginnings of documents of medium length; the first is that of the first sample."""
+        """Language -> beginnings of documents of medium length; the first is that of the report's first sample."""
         return {
             language: [samples.prompt(text) for text in samples.choose(texts, self.settings.generate)]
             for language, texts in self.texts.items()
@@ -47,17 +47,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model."""
+    """The measurements of one model: scores and continuations by language, task results by task."""
 
     scores: dict[str, Score]
     written: dict[str, Generation]
     tasks: dict[str, Result]
     cost: dict[str, Any] = field(default_factory=dict)
-    """Seconds to load, to score, to write and for tasks; tokens scored and written; the device."""
+    """Seconds for loading, scoring, generation and tasks; tokens scored and generated; the device."""
 
 
-class _Loaded:
-    """The model, loaded when it is first needed: not at all where everything was measured before."""
+class _LazyModel:
+    """A model that is loaded on first use: not at all if every result is in the cache."""
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate, self.seconds = candidate, 0.0
@@ -65,7 +65,7 @@ class _Loaded:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The model."""
+        """The model; the first access loads it."""
         if self._model is None:
             began = perf_counter()
             self._model = models.load(self.candidate)
@@ -75,12 +75,13 @@ class _Loaded:
 
 @devices.varying_shapes()
 def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan, folder: Path | None) -> Measured:
-    """Measure the model called ``name``; results are kept in ``folder``, if there is one.
+    """Measure the model called ``name``, with the result cache in ``folder`` (``None``: no cache).
 
-    Kept times are those of the machine that measured them. ``new_ids`` are the tokens that count for %Gen.
+    Times from the cache are those of the machine that measured them. ``new_ids`` are the tokens that count as new
+    for %Gen, the share of new tokens in generated text.
     """
     cache = Cache(folder, (candidate.folder, candidate.tokenizer_path))
-    loaded, tokenizer, settings = _Loaded(candidate), candidate.tokenizer, plan.settings
+    loaded, tokenizer, settings = _LazyModel(candidate), candidate.tokenizer, plan.settings
     machine = {"device": str(devices.best_device()), "torch": torch.__version__, "batch": settings.batch}
 
     def scored(language: str) -> dict[str, Any]:
@@ -89,9 +90,11 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
         return found.to_json() | {"seconds": perf_counter() - began}
 
     def wrote(prompts: Sequence[str], language: str) -> dict[str, Any]:
-        ask, title = Ask(ENOUGH_BYTES, ENOUGH_BYTES), f"writing {name}, {language}"
+        limits, title = Limits(CONTINUATION_BYTES, CONTINUATION_BYTES), f"writing {name}, {language}"
         return asdict(
-            generation.write(loaded.model, tokenizer, prompts, ask, settings.batch, candidate.positions, new_ids, title)
+            generation.write(
+                loaded.model, tokenizer, prompts, limits, settings.batch, candidate.positions, new_ids, title
+            )
         )
 
     def did(task: Task) -> dict[str, Any]:
@@ -107,7 +110,7 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
         seconds["score"] += found.pop("seconds")
         scores[language] = Score.from_json(found)
     for language, prompts in plan.prompts.items():
-        deciding = [machine, ENOUGH_BYTES, prompts, sorted(new_ids)]
+        deciding = [machine, CONTINUATION_BYTES, prompts, sorted(new_ids)]
         found = cache.get("writing", deciding, partial(wrote, prompts, language))
         rows = [Written(**each) for each in found["written"]]
         written[language] = Generation(rows, found["seconds"], found["cut"])

@@ -1,4 +1,4 @@
-"""The models under test: plain transformers on local safetensors folders."""
+"""The models under test: plain transformers models from local folders with safetensors."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from nemo_adapt.errors import UserError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that has been checked but not loaded, and its tokenizer."""
+    """A model that was checked but not loaded, its tokenizer, and its (text) config."""
 
     folder: Path
     tokenizer_path: Path
@@ -31,15 +31,15 @@ class Candidate:
 
     @property
     def positions(self) -> int | None:
-        """Most tokens the model can read at once; ``None`` where its config names no limit."""
+        """The model's context length in tokens; ``None`` if its config names no limit."""
         return getattr(self.settings, "max_position_embeddings", None)
 
 
 def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
-    """Read the config and the tokenizer of a model, without its weights.
+    """Read the config and the tokenizer of a model, but not its weights.
 
     Raises ``UserError`` for a folder without config.json or safetensors, an architecture that transformers does not
-    know, and a tokenizer with ids for which the model has no row.
+    know, and a tokenizer with ids beyond the rows of the model's embedding.
     """
     hf_folder.read_config(folder)
     if not any(folder.glob("*.safetensors")):
@@ -59,10 +59,10 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
 
 
 def load(candidate: Candidate) -> PreTrainedModel:
-    """Load a model to score with: float32 on a CPU, the checkpoint's own precision on an accelerator.
+    """Load a model for evaluation: in float32 on a CPU, in the checkpoint's own dtype on an accelerator.
 
-    Generation is greedy whatever the folder's generation_config.json says. ``UserError`` when weights are missing or
-    do not fit the config.
+    Generation is greedy whatever the folder's generation_config.json says. Raises ``UserError`` when weights are
+    missing or do not fit the config.
     """
     device = best_device()
     logging.disable_progress_bar()
@@ -85,9 +85,10 @@ def load(candidate: Candidate) -> PreTrainedModel:
 
 
 def context_window(asked: int, otherwise: int, candidates: Iterable[Candidate]) -> int:
-    """Tokens per window, the same for all models: ``asked`` (0: ``otherwise``, or less where a model cannot read it).
+    """Return the tokens per window, the same for all models.
 
-    ``UserError`` when more is asked for than a model can read.
+    That is ``asked``, or if that is 0, ``otherwise`` or the shortest context of the models, if shorter. Raises
+    ``UserError`` when ``asked`` exceeds the context of a model.
     """
     limits = [candidate.positions for candidate in candidates if candidate.positions]
     if asked and asked > min(limits, default=asked):

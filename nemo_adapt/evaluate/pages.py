@@ -1,4 +1,4 @@
-"""Reports for people: Markdown, and one self-contained HTML page, from templates that share their parts."""
+"""Reports as Markdown and as one self-contained HTML page, from templates with shared parts."""
 
 import base64
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ PARTS = "nemo_adapt.evaluate"
 
 
 def write(name: str, package: str, view: Mapping[str, Any], out: Path) -> dict[str, str]:
-    """Write NAME.md and NAME.html into ``out``, from the templates of these names in ``package``; returns both texts.
+    """Write NAME.md and NAME.html into ``out``, from the templates of these names in ``package``; return file -> text.
 
-    Pictures that ``view`` names, relative to ``out``, have to be there: the page holds them as data.
+    Images that ``view`` names, relative to ``out``, must exist: the HTML page embeds them.
     """
     texts = {}
     for file, escape in ((f"{name}.md", False), (f"{name}.html", True)):
@@ -34,12 +34,12 @@ def write(name: str, package: str, view: Mapping[str, Any], out: Path) -> dict[s
 
 
 def _embed(out: Path, relative: str) -> str:
-    """A picture as a data URL."""
+    """Return a PNG file as a data URL."""
     return "data:image/png;base64," + base64.b64encode((out / relative).read_bytes()).decode()
 
 
 def _markdown_cell(text: str) -> str:
-    """Text that cannot end a cell or a line, nor become markup."""
+    """Escape text so that it cannot end a table cell or a line, or become markup."""
     escaped = " ".join(str(text).split())
     for character in "\\`*_|<[":
         escaped = escaped.replace(character, "\\" + character)

@@ -1,4 +1,4 @@
-"""The report's plots, as PNG files: one style, no state."""
+"""The report's plots, as PNG files in one style, without pyplot's global state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ COLORS = {"base": "#a3adb8", "adapted": "#0b7f79"}
 PALETTE = (*COLORS.values(), "#b4552d", "#4a5fa5", "#8a6d1f", "#7a3b69")
 INK, FAINT = "#1f2933", "#d5dbe1"
 SIZE_INCHES = (5.4, 3.1)
-"""Small on purpose: the labels stay readable when a phone scales the picture down."""
+"""Small on purpose: the labels stay readable when a phone scales the image down."""
 DPI = 150
 Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A value and the ends of its interval, if it has one."""
+    """A value and the ends of its confidence interval, if it has one."""
 
     value: float
     low: float = 0.0
@@ -26,7 +26,7 @@ class Bar:
 
 
 def bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str, digits: int) -> bool:
-    """A group of bars for each key of ``groups``, one for each of ``names``; ``False`` with nothing to draw."""
+    """Draw a group of bars for each key of ``groups``, one bar for each of ``names``; ``False`` if there is no data."""
     if not groups:
         return False
     width = max(SIZE_INCHES[0], 0.45 * len(groups) * len(names))
@@ -51,8 +51,8 @@ def bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], 
     return True
 
 
-def lying_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str) -> bool:
-    """The same for many groups with long names: bars from left to right, one below the other."""
+def horizontal_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[str], unit: str) -> bool:
+    """Draw the same as horizontal bars, for many groups with long names."""
     if not groups:
         return False
     height = 0.8 + len(groups) * max(0.5, 0.26 * len(names))
@@ -76,7 +76,7 @@ def lying_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequence[
 
 
 def lines(path: Path, curves: Mapping[str, Points], xlabel: str, ylabel: str) -> bool:
-    """A line for each key of ``curves``; ``False`` where there is nothing to draw."""
+    """Draw a line for each key of ``curves``; ``False`` if there is no data."""
     if not curves:
         return False
     figure, axes = new_figure(ylabel=ylabel, xlabel=xlabel)
@@ -94,9 +94,9 @@ def training_curve(
     phases: Mapping[str, float],
     held_out: Mapping[str, Points],
 ) -> None:
-    """Training loss over the text seen, and held-out scores by language.
+    """Draw training loss and held-out scores by language, in bits per byte over the megabytes of text seen.
 
-    ``phases`` gives the megabytes at which each phase began.
+    ``phases``: name of each phase -> megabytes seen when it began.
     """
     figure, axes = new_figure(xlabel="text seen (MB)", ylabel="bits per byte")
     axes.plot(megabytes, bits_per_byte, color=COLORS["adapted"], linewidth=1.8, label="training loss")
@@ -132,27 +132,27 @@ def training_curve(
 
 
 def color(number: int) -> str:
-    """The colour of the model, or curve, of that number; the first is the yardstick's."""
+    """Return the colour of the model, or curve, with this index; 0 is the baseline model's."""
     return PALETTE[number % len(PALETTE)]
 
 
 def legend(axes: Axes, entries: int) -> None:
-    """The names above the plot."""
+    """Put a legend with ``entries`` entries above the plot."""
     axes.legend(
         frameon=False, fontsize=9, ncols=min(entries, 3), loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0
     )
 
 
 def new_figure(ylabel: str, xlabel: str = "", size_inches: tuple[float, float] = SIZE_INCHES) -> tuple[Figure, Axes]:
-    """An empty figure in the style of all plots."""
+    """Return an empty figure in the style of all plots."""
     figure = Figure(figsize=size_inches, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    dress(axes, ylabel, xlabel)
+    set_style(axes, ylabel, xlabel)
     return figure, axes
 
 
-def dress(axes: Axes, ylabel: str, xlabel: str = "") -> None:
-    """Labels, lines and colours of all plots."""
+def set_style(axes: Axes, ylabel: str, xlabel: str = "") -> None:
+    """Set axis labels, and the lines and colours that all plots share."""
     axes.set_ylabel(ylabel, fontsize=10, color=INK)
     axes.set_xlabel(xlabel, fontsize=10, color=INK)
     axes.spines[["top", "right", "left"]].set_visible(False)

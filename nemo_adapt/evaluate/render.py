@@ -1,4 +1,4 @@
-"""The report for people: plots, one Markdown file and one self-contained HTML page, from the same tables."""
+"""The report to read: plots, a Markdown file and a self-contained HTML page, from the same tables."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -8,7 +8,7 @@ from typing import Any
 from nemo_adapt.config import PhaseConfig
 from nemo_adapt.evaluate import languages, pages, plots, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
-from nemo_adapt.evaluate.measure import ENOUGH_BYTES
+from nemo_adapt.evaluate.measure import CONTINUATION_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
@@ -19,8 +19,8 @@ Records = Sequence[Mapping[str, Any]]
 def render(report: Report, metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], out: Path) -> None:
     """Write plots/*.png, report.md and report.html into ``out``.
 
-    ``metrics`` and ``held_out``: the lines of the training's files of these names; ``phases``: its phases, marked on
-    the curve where there is more than one. What was not measured is left out.
+    ``metrics`` and ``held_out`` are the records of the training's files of these names; ``phases``, if more than one,
+    are marked on its curve. What was not measured is left out.
     """
     (out / PLOTS).mkdir(parents=True, exist_ok=True)
     view = {
@@ -31,7 +31,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "direction": languages.direction,
         "task_name": tables.task_name,
         "gate_share": GATE_SHARE,
-        "enough_bytes": ENOUGH_BYTES,
+        "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }
@@ -41,7 +41,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
 def draw(
     report: Report, metrics: Records, held_out: Records, phases: Sequence[PhaseConfig], folder: Path
 ) -> dict[str, str]:
-    """Draw what there are data for; returns the plots' paths relative to the report, empty for what was not drawn."""
+    """Draw every plot that has data; return plot -> path relative to the report, empty if it was not drawn."""
     drawn = {
         "tokens": _tokens(report, folder / "tokens.png"),
         "sweep": plots.lines(folder / "sweep.png", *_sweep(report)),
@@ -85,11 +85,11 @@ def _tasks(report: Report, path: Path) -> bool:
         values = [fact["values"][metric] for fact in facts]
         title = f"{tables.task_name(task, about)}\n{tables.METRICS[metric]}"
         bars[title] = [plots.Bar(*(tables.scale(metric) * of[end] for end in ("value", *ENDS))) for of in values]
-    return plots.lying_bars(path, bars, names, "score")
+    return plots.horizontal_bars(path, bars, names, "score")
 
 
 def _sweep(report: Report) -> tuple[dict[str, list[tuple[float, float]]], str, str]:
-    """Language -> (new tokens, tokens over the base's for the reference), and the axes' labels."""
+    """Return language -> points (new tokens, tokens relative to the base's for the reference), and the axis labels."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in report["sweep"]:
         if row["tokens_vs_reference"] is not None:
@@ -116,7 +116,7 @@ def _training(metrics: Records, held_out: Records, phases: Sequence[PhaseConfig]
 
 
 def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> dict[str, float]:
-    """Megabytes seen where each phase began; empty for a single phase."""
+    """Return the megabytes seen when each phase began; empty for a single phase."""
     if len(phases) < 2:
         return {}
     begins = accumulate((phase.steps for phase in phases[:-1]), initial=0)
@@ -125,5 +125,5 @@ def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> d
 
 
 def _seen(seen: Mapping[int, float], step: int) -> float:
-    """Megabytes seen at a step, or at the last one before it that is known."""
+    """Return the megabytes seen at a step, or at the last known step before it."""
     return max(size for known, size in seen.items() if known <= step)

@@ -1,4 +1,4 @@
-"""The report as data: what was measured of each model, with intervals. The first model is the yardstick."""
+"""The report as data: the measurements of each model, with intervals, and their differences to the first model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
 
 GATE_SHARE = 0.05
-"""The gate on the reference language holds while bits per byte rise by no more than this share."""
+"""The gate on the reference language holds if bits per byte rise by at most this fraction."""
 
 NEW = "new_share"
 WRITTEN = {
@@ -26,14 +26,14 @@ WRITTEN = {
     "bytes_per_example": ("bytes", "examples"),
     NEW: ("new", "tokens"),
 }
-"""What is told of writing -> what is divided by what; each text is one example."""
+"""Measure of generation -> (numerator, denominator); each text is one example."""
 
 Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out sentence as the tokenizer of each model cuts it."""
+    """A held-out sentence as the tokenizer of each model splits it."""
 
     language: str
     text: str
@@ -41,8 +41,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Prompted:
-    """The beginning of a held-out sentence and how each model went on."""
+class Continuation:
+    """The beginning of a held-out sentence and each model's continuation."""
 
     language: str
     prompt: str
@@ -51,7 +51,7 @@ class Prompted:
 
 @dataclass(frozen=True)
 class About:
-    """What the measured models are, and what is known of them from elsewhere."""
+    """What the report says about the models beyond the measurements."""
 
     name: str
     target: str
@@ -61,14 +61,14 @@ class About:
     """The resolved configuration, as YAML."""
     folders: Mapping[str, str]
     tokenizers: Mapping[str, str]
-    """Model -> the name of its tokenizer in ``fertility``."""
+    """Model -> its tokenizer's name in ``fertility``."""
     fertility: Sequence[Mapping[str, Any]] = ()
     recipe: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     sweep: Sequence[Mapping[str, Any]] = ()
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Stage -> seconds and peak memory."""
+    """Stage -> its cost (``cost.of_stages``)."""
 
 
 def collect(
@@ -76,9 +76,9 @@ def collect(
     measured: Mapping[str, Measured],
     tasks: Sequence[Task],
     samples: Sequence[Sample],
-    continuations: Sequence[Prompted],
+    continuations: Sequence[Continuation],
 ) -> Report:
-    """The content of report.json but for its headline; ``measured`` by the models' names, the yardstick first."""
+    """Return the content of report.json except its headline; ``measured``: model -> measurements, baseline first."""
     first, *others = measured
     scores = {name: model.scores for name, model in measured.items()}
     results = {name: model.tasks for name, model in measured.items()}
@@ -122,7 +122,7 @@ def _about(task: Task) -> dict[str, Any]:
 
 
 def score_facts(score: Score) -> dict[str, Any]:
-    """What lies behind a model's bits per byte of a text, and their interval."""
+    """Return the sizes of a scored text, and the 95% interval of its bits per byte."""
     low, high = bootstrap.interval(score.rows, bootstrap.bits)
     return {
         "documents": len(score.nats),
@@ -135,7 +135,7 @@ def score_facts(score: Score) -> dict[str, Any]:
 
 
 def change(first: Score, other: Score) -> dict[str, Any]:
-    """Other less first in bits per byte, its interval over the same documents, and its share of the first."""
+    """Return ``other`` minus ``first`` in bits per byte, with a paired interval, and as fractions of ``first``."""
     before, difference = first.bits_per_byte, other.bits_per_byte - first.bits_per_byte
     low, high = bootstrap.paired(first.rows, other.rows, bootstrap.bits)
     share, *ends = (value / before if before else 0.0 for value in (difference, low, high))
@@ -143,18 +143,18 @@ def change(first: Score, other: Score) -> dict[str, Any]:
 
 
 def gate(change: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether what was lost in the reference language stays within bounds."""
+    """Return whether the loss in the reference language is at most ``GATE_SHARE``, with its interval."""
     low, high = change["share_ends"]
     return {"share": change["share"], "low": low, "high": high, "holds": change["share"] <= GATE_SHARE}
 
 
 def of_task(result: Result) -> float:
-    """The number that stands for a task: a share of right answers, or the score of what was written."""
+    """Return a task's main metric: the fraction of right answers, or the score of the generated text."""
     return bootstrap.value(result.rows[result.metric], task_scores.combine(result.metric))
 
 
 def task_facts(result: Result) -> dict[str, Any]:
-    """All metrics of a task with their intervals, and what was written."""
+    """Return all metrics of a task with their intervals, and the facts of its result."""
     values = {}
     for metric, rows in result.rows.items():
         combine = task_scores.combine(metric)
@@ -164,14 +164,14 @@ def task_facts(result: Result) -> dict[str, Any]:
 
 
 def task_change(first: Result, other: Result) -> dict[str, Any]:
-    """Other less first in a task's metric, and its interval over the same examples."""
+    """Return ``other`` minus ``first`` in a task's main metric, with a paired interval over the examples."""
     rows, combine = (first.rows[first.metric], other.rows[other.metric]), task_scores.combine(first.metric)
     low, high = bootstrap.paired(*rows, combine)
     return {"metric": first.metric, "difference": of_task(other) - of_task(first), "low": low, "high": high}
 
 
 def generation_facts(generation: Generation) -> dict[str, Any]:
-    """Speed of writing, and the share of new tokens (%Gen), with their intervals over the texts."""
+    """Return the speed of generation and the share of new tokens (%Gen), with intervals over the texts."""
     rows = {name: _written(generation, name) for name in WRITTEN}
     ends = {name: bootstrap.interval(each) for name, each in rows.items()}
     return {
@@ -186,7 +186,7 @@ def generation_facts(generation: Generation) -> dict[str, Any]:
 
 
 def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
-    """How many times as fast, and as long, the other is, with intervals over the same texts."""
+    """Return the ratios ``other / first`` of speeds and lengths, with paired intervals over the texts."""
     found = {}
     for name in [name for name in WRITTEN if name != NEW]:
         rows = _written(first, name), _written(other, name)
@@ -197,6 +197,6 @@ def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
 
 
 def _written(generation: Generation, name: str) -> list[list[float]]:
-    """For each text: what ``WRITTEN[name]`` divides by what."""
+    """Return numerator and denominator of ``WRITTEN[name]`` for each text."""
     above, below = WRITTEN[name]
     return [[getattr(one, above, 1.0), getattr(one, below, 1.0)] for one in generation.written]

@@ -1,4 +1,4 @@
-"""What the numbers look like: held-out sentences, cut into tokens, and their beginnings."""
+"""Examples for the report: held-out sentences split into tokens, and their beginnings as prompts."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,32 +9,32 @@ from transformers import PreTrainedTokenizerFast
 from nemo_adapt import documents
 
 SENTENCE_CHARACTERS = (60, 140)
-"""A sample is as close as possible to the text's median length, within these bounds."""
+"""Samples are as close as possible to the text's median length, clamped to these bounds."""
 LONE_SPACE = "␣"
-"""Stands for a first token that is only the space which the tokenizer itself put there."""
+"""Shown for a first token that is only the space that the tokenizer itself prepended."""
 PROMPT_WORDS = 8
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One token of a sentence as a reader sees it."""
+    """One token of a sentence as the report shows it."""
 
     text: str
-    """Its text, or where it is only a part of a character its bytes in hexadecimal (``E0 A4``)."""
+    """Its text, or its bytes in hexadecimal (``E0 A4``) if it is not valid UTF-8 by itself."""
     is_bytes: bool
     is_new: bool
-    """The tokenizer has it and the first model's has not."""
+    """Whether the first model's tokenizer does not have it."""
 
 
 def choose(texts: Sequence[str], count: int) -> list[str]:
-    """``count`` different documents of medium length, always the same ones for the same text."""
+    """Return ``count`` different documents of medium length, always the same ones for the same text."""
     low, high = SENTENCE_CHARACTERS
     wanted = min(max(float(np.median([len(text) for text in texts])), low), high)
     return sorted(dict.fromkeys(texts), key=lambda text: abs(len(text) - wanted))[:count]
 
 
 def pieces(tokenizer: PreTrainedTokenizerFast, text: str, new_ids: Collection[int]) -> list[Piece]:
-    """The tokens of ``text`` in order; the space that the tokenizer itself puts in front is left out."""
+    """Return the tokens of ``text`` in order, without the space that the tokenizer itself prepends."""
     ids = documents.encode(tokenizer, [text])[0]
     contents = documents.token_contents(tokenizer)
     shown = [contents[number] for number in ids]
@@ -45,7 +45,7 @@ def pieces(tokenizer: PreTrainedTokenizerFast, text: str, new_ids: Collection[in
 
 
 def prompt(sentence: str) -> str:
-    """The first words of a sentence: half of them, at most ``PROMPT_WORDS``."""
+    """Return the first half of a sentence's words, at most ``PROMPT_WORDS``."""
     words = sentence.split()
     return " ".join(words[: min(PROMPT_WORDS, max(1, len(words) // 2))])
 

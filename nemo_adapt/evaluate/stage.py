@@ -1,4 +1,4 @@
-"""The stage: base and adapted model of a run, with what its earlier stages have to tell."""
+"""The ``evaluate`` stage: compare base and adapted model of a run, with the reports of its earlier stages."""
 
 import json
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Compare ``base`` and ``adapted`` and write the report into ``out``.
 
     ``inputs``: ``base`` and ``adapted`` (Hugging Face folders), ``base_tokenizer``, ``texts.LANG`` (a held-out text per
-    language), ``tasks.KIND.LANG``; where there: ``tokenizer`` (that stage's folder) and ``train`` (the training
-    folder). ``UserError`` for empty or missing texts, bad task files, and for a model that cannot be loaded or does
-    not fit its tokenizer.
+    language), ``tasks.KIND.LANG``; optional: ``tokenizer`` and ``train`` (the folders of these stages). Raises
+    ``UserError`` for empty or missing texts, bad task files, and for a model that cannot be loaded or does not fit its
+    tokenizer.
     """
     reference, field = config.tokenizer.reference, config.data.text_field
     plan = comparison.plan(config.evaluate, reference, _named(inputs, TEXTS), _named(inputs, TASKS), field)
@@ -62,14 +62,14 @@ def _named(inputs: Inputs, prefix: str) -> Mapping[str, Path]:
 
 
 def _read_json(folder: Path | None, name: str, default: Any) -> Any:
-    """The content of a file that another stage may not have written."""
+    """Return the JSON in a file of another stage, or ``default`` if there is none."""
     if folder is None or not (folder / name).is_file():
         return default
     return _parse((folder / name).read_text(encoding="utf-8"), folder / name)
 
 
 def _read_steps(folder: Path | None, name: str) -> list[dict[str, Any]]:
-    """The lines of a record by step; of a step that was trained again after a resume, the last."""
+    """Return the records of a JSON-lines file by step; of a step that was repeated after a resume, the last."""
     if folder is None or not (folder / name).is_file():
         return []
     path = folder / name

@@ -1,4 +1,4 @@
-"""The tables of the report: cells as text, from report.json's content."""
+"""The tables of the report, with cells as text, from the content of report.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ METRICS = {
     "spbleu": "spBLEU",
 }
 ACCURACIES = ("acc_bytes", "acc", "acc_norm")
-"""Kept as shares, shown as percentages."""
+"""Metrics that are stored as fractions and shown as percentages."""
 NOT_SHOWN = ("acc", "acc_norm")
-"""Accuracies whose length is not that in bytes stay in report.json: they favour one tokenizer, or one script."""
+"""Accuracies not normalized by bytes: only in report.json, as they favour one tokenizer or one script."""
 NOTHING = "–"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the row, the others hold numbers."""
+    """A table with cells as text; the first column names the line, the others hold numbers."""
 
     columns: list[str]
     rows: list[list[str]]
 
 
 def all_tables(report: Report) -> dict[str, Table]:
-    """Every table by name; one without rows is left out of the pages."""
+    """Return every table by name; the pages leave out those without rows."""
     return {
         "fertility": fertility(report),
         "tokenizer": facts(report["tokenizer"]),
@@ -46,9 +46,9 @@ def all_tables(report: Report) -> dict[str, Table]:
 
 
 def fertility(report: Report) -> Table:
-    """Tokens per sentence, bytes per token, and tokens relative to the reference language's.
+    """Return tokens per sentence, bytes per token, and tokens relative to the reference language's.
 
-    The last but one column is over the first tokenizer's tokens for the reference text, the last over its own.
+    The last column but one divides by the first tokenizer's tokens for the reference text, the last by its own.
     """
     reference = languages.name(report["reference"])
     counts = ["Sentences", "Tokens per sentence", "Change", "Bytes per token"]
@@ -66,18 +66,18 @@ def fertility(report: Report) -> Table:
                     text_name(key, first),
                     name,
                     f"{row['sentences']:,}",
-                    _told(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
-                    NOTHING if row is base else _told(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
+                    _formatted(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
+                    NOTHING if row is base else _formatted(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
                     f"{row['bytes_per_token']:.2f}",
-                    _told(row, "tokens_vs_reference", "{:.2f}×"),
-                    _told(row, "disparity", "{:.2f}×"),
+                    _formatted(row, "tokens_vs_reference", "{:.2f}×"),
+                    _formatted(row, "disparity", "{:.2f}×"),
                 ]
             )
     return Table(columns, rows)
 
 
 def bits(report: Report) -> Table:
-    """Bits per byte with 95% intervals, and the change over the same documents with its own."""
+    """Return bits per byte with 95% intervals, and the paired differences to the first model with theirs."""
     columns = ["Text", "Model", "Bits per byte", "Difference", "Change", "Documents", "kB"]
     rows = []
     for key in report["bits_per_byte"][report["models"][0]]:
@@ -98,8 +98,7 @@ def bits(report: Report) -> Table:
 
 
 def generation(report: Report) -> Table:
-    """How fast each model writes, how many times as fast as the first on the same texts, and how many of its tokens are
-    new ones."""
+    """Return the speed of generation, as it is and relative to the first model's, and the share of new tokens."""
     first = report["models"][0]
     units = {
         "examples_per_second": ("Examples/s", 1),
@@ -114,18 +113,18 @@ def generation(report: Report) -> Table:
     for key in next(iter(report["generation"].values()), {}):
         for name, of in report["generation"].items():
             fact = of[key]
-            speed, *others = (_told(fact, unit, f"{{:,.{digits}f}}") for unit, (_, digits) in units.items())
+            speed, *others = (_formatted(fact, unit, f"{{:,.{digits}f}}") for unit, (_, digits) in units.items())
             change = report["generation_changes"].get(name, {}).get(key)
             times = (
                 _interval(change["examples_per_second"]["times"], change["examples_per_second"], 2) if change else ""
             )
-            new = _told(fact, "new_share", "{:.1%}")
+            new = _formatted(fact, "new_share", "{:.1%}")
             rows.append([languages.name(key), name, speed, times or NOTHING, *others, new])
     return Table(columns, rows)
 
 
 def tasks(report: Report) -> Table:
-    """Metrics of every task; the difference is that of the task's main metric, which comes first."""
+    """Return the metrics of every task; only the task's main metric, which comes first, has a difference."""
     columns = ["Task", "Model", "Metric", "Score", "Difference", "Examples", "Shots"]
     rows = []
     for task, about in report["task_list"].items():
@@ -151,7 +150,7 @@ def tasks(report: Report) -> Table:
 
 
 def lost(report: Report) -> Table:
-    """What became of the reference language: its text, and its tasks."""
+    """Return what was lost in the reference language: on its text and on its tasks."""
     columns = ["Measure", "Model", "Difference", "Verdict"]
     rows = []
     for name in report["models"][1:]:
@@ -170,7 +169,7 @@ def lost(report: Report) -> Table:
 
 
 def training(summary: Mapping[str, Any]) -> Table:
-    """The size and the speed of the training, of those values that its summary has."""
+    """Return the size and the speed of the training, as far as its summary has them."""
     formats = {
         "steps": ("Steps", "{:,}"),
         "tokens": ("Tokens", "{:,}"),
@@ -183,7 +182,7 @@ def training(summary: Mapping[str, Any]) -> Table:
 
 
 def stages(report: Report) -> Table:
-    """What each stage took: time, that of all its processes together, and the text that went through it."""
+    """Return the cost of each stage: seconds, process hours, tokens and bytes of text, peak memory."""
     costs = report["cost"].values()
     scored = next(iter(report["scores"].values())).values()
     own = {
@@ -209,7 +208,7 @@ def stages(report: Report) -> Table:
 
 
 def cost(report: Report) -> Table:
-    """What the evaluation of each model took."""
+    """Return the cost of evaluating each model."""
     kinds = {"load": "Loading, s", "score": "Scoring, s", "write": "Writing, s", "tasks": "Tasks, s"}
     rows = [
         [
@@ -225,7 +224,7 @@ def cost(report: Report) -> Table:
 
 
 def facts(values: Mapping[str, Any]) -> Table:
-    """The plain values of a dictionary, and of dictionaries in it, as rows of name and value."""
+    """Return the plain values of a dictionary, including nested ones, as lines of name and value."""
     rows = []
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -238,20 +237,20 @@ def facts(values: Mapping[str, Any]) -> Table:
 
 
 def text_name(key: tuple[str, str], among: Mapping[tuple[str, str], Any]) -> str:
-    """The language, with the text's name behind it where a language has several texts."""
+    """Return the name of the language, followed by the text's file name if the language has several texts."""
     language, text = key
     several = sum(other == language for other, _ in among) > 1
     return languages.name(language) + (f" ({Path(text).name})" if several else "")
 
 
 def task_name(task: str, about: Mapping[str, Any]) -> str:
-    """``xcopa Turkish``, ``translation English-Turkish``."""
+    """Return a task's title: ``xcopa Turkish``, ``translation English-Turkish``."""
     of = task.removeprefix(f"{about['kind']}_")
     return f"{about['kind']} {'-'.join(map(languages.name, of.split('-')))}"
 
 
 def scale(metric: str) -> float:
-    """What a metric is multiplied by to be read: shares become percentages."""
+    """Return the factor for showing a metric: 100 for fractions, shown as percentages, else 1."""
     return 100.0 if metric in ACCURACIES else 1.0
 
 
@@ -264,8 +263,8 @@ def _interval(value: float, ends: Mapping[str, float], digits: int, sign: str = 
     return f"{form.format(value)} [{form.format(ends['low'])}, {form.format(ends['high'])}]"
 
 
-def _told(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:
-    """A number of a fact with its interval, ``plus`` added to all three; ``value`` where the fact does not hold it."""
+def _formatted(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:
+    """Format ``fact[key]``, or ``value`` if given, with its interval; ``plus`` is added to all three numbers."""
     value = fact.get(key) if value is None else value
     ends = fact.get("intervals", {}).get(key)
     if value is None:

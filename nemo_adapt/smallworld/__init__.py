@@ -1,1 +1,1 @@
-"""A small world told in four languages: the data of the demo, made here, so that it needs no network."""
+"""The data of the demo: stories about a small world in four languages, generated here so that no network is needed."""

@@ -14,7 +14,7 @@ from nemo_adapt.smallworld.make import make
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line, write the folder, say what is in it."""
+    """Read the command line, write the folder and print what is in it; return the exit code."""
     defaults = inspect.signature(make).parameters
     parser = argparse.ArgumentParser(prog="python -m nemo_adapt.smallworld", description=__doc__)
     parser.add_argument("folder", type=Path, help="where text/ and base/ are written")

@@ -12,19 +12,19 @@ ARTICLE = "ال"
 
 
 def gender(word: Word) -> str:
-    """``m`` or ``f``: a name's column, else the ending or the ``f`` field."""
+    """Return ``m`` or ``f``, from a name's column, else from the ending or the ``f`` field."""
     fields = word.cells["ar"]
     return word.gender or ("f" if fields[0].endswith(TEH) or "f" in fields else "m")
 
 
 def definite(text: str) -> str:
-    """``text`` with the article; of two nouns in a construct the second takes it."""
+    """Return ``text`` with the article; in a construct of two nouns the second takes it."""
     first, _, second = text.rpartition(" ")
     return f"{first} {ARTICLE}{second}".strip()
 
 
 def accusative(text: str) -> str:
-    """The indefinite accusative of a word that has all three cases."""
+    """Return the indefinite accusative of a word that inflects for all three cases."""
     if " " in text or text.endswith((TEH, "ا", "ى")):
         return text
     if text.endswith("يء"):
@@ -33,7 +33,7 @@ def accusative(text: str) -> str:
 
 
 def agree(word: Word, other: Word | None, feminine: bool | None = None) -> str:
-    """An adjective, job or mood as the gender of ``other`` asks."""
+    """Return an adjective, job or mood that agrees in gender with ``other``, or with ``feminine`` if given."""
     fields = word.cells["ar"]
     if not (gender(other) == "f" if feminine is None and other is not None else feminine):
         return fields[0]
@@ -61,7 +61,7 @@ def _kind_agree(word: Word, food: Word | None) -> str:
 
 
 def joined(word: Word, prefix: str) -> str:
-    """``word``, definite, behind ب or ل; the article loses its alif behind ل."""
+    """Return the definite ``word`` with the prefix ب or ل; after ل the article loses its alif."""
     text = _definite(word)
     if prefix == "ل" and text.startswith(ARTICLE) and word.kind not in NAMES:
         return "لل" + text.removeprefix(ARTICLE).removeprefix("ل")
@@ -69,7 +69,7 @@ def joined(word: Word, prefix: str) -> str:
 
 
 def with_suffix(text: str, suffix: str) -> str:
-    """``text`` with a possessive suffix: the closed teh opens."""
+    """Return ``text`` with a possessive suffix: a final teh marbuta becomes an ordinary teh."""
     return (text.removesuffix(TEH) + "ت" if text.endswith(TEH) else text) + suffix
 
 
@@ -83,12 +83,12 @@ def _imperfect(word: Word, who: Word | None) -> str:
 
 
 def _object(word: Word, _: Word | None) -> str:
-    # With its space in front: not every activity has one, and the subject may come between.
+    # Keeps its leading space: not every activity has an object, and the subject may stand between verb and object.
     return word.cells["ar"][0].removeprefix(_imperfect(word, None))
 
 
 def _count(word: Word, counted: Word | None) -> str:
-    # From three to ten the number has the gender that its noun has not.
+    # From three to ten, a number takes the gender opposite to its noun's.
     return word.cells["ar"][1 if counted is not None and gender(counted) == "f" else 0]
 
 
@@ -120,5 +120,5 @@ FORMS: dict[str, Callable[[Word, Word | None], str]] = {
 
 
 def inflect(word: Word, form: str, other: Word | None = None) -> str:
-    """``word`` in a form of ``FORMS``; ``other`` is what it agrees with."""
+    """Return ``word`` in a form of ``FORMS``; ``other`` is the word it agrees with."""
     return FORMS[form](word, other)

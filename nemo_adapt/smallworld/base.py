@@ -16,7 +16,7 @@ CONTEXT = 512
 
 
 def learn_tokenizer(lines: Iterable[str], vocab: int) -> PreTrainedTokenizerFast:
-    """A GPT-2 style byte-level BPE tokenizer with at most ``vocab`` tokens, learned on ``lines``."""
+    """Train a GPT-2 style byte-level BPE tokenizer of at most ``vocab`` tokens on ``lines``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -33,11 +33,11 @@ def learn_tokenizer(lines: Iterable[str], vocab: int) -> PreTrainedTokenizerFast
 def write_base(folder: Path, lines: Iterable[str], seed: int, vocab: int, hidden: int, layers: int) -> None:
     """Write tokenizer and randomly initialized model as a Hugging Face folder.
 
-    ``hidden`` is a multiple of 96: heads are 32 wide and three of them share one key-value head.
+    ``hidden`` must be a multiple of 96: heads are 32 wide and three of them share one key-value head.
     """
     tokenizer = learn_tokenizer(lines, vocab)
     tokenizer.save_pretrained(folder)
-    # transformers 5 writes a class name that version 4 does not know; this one both know.
+    # transformers 5 writes a class name that version 4 does not know; both know this one.
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")

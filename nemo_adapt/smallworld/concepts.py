@@ -1,4 +1,4 @@
-"""What the small world is made of: its words, read from the tables, and the facts about them that never change."""
+"""The small world's words, read from the tables, and the fixed facts about them."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ LANGUAGES = ("en", "tr", "hi", "ar")
 
 @dataclass(frozen=True, eq=False)
 class Word:
-    """One concept: its kind, the gender of a name (else empty), and its cell in each language, split into fields."""
+    """A concept: its kind, its gender if it is a name (else empty), and language -> the fields of its cell."""
 
     kind: str
     gender: str
@@ -74,21 +74,21 @@ WORDS: dict[str, dict[str, Word]] = {kind: _read(kind, table) for kind, table in
 
 
 def all_of(kind: str) -> list[Word]:
-    """Every word of a kind, in the order of its table."""
+    """Return every word of a kind, in the order of its table."""
     return list(WORDS[kind].values())
 
 
 def some(kind: str, names: str) -> list[Word]:
-    """The words of a kind that ``names`` lists, separated by commas."""
+    """Return the words of a kind that ``names`` lists, separated by commas."""
     return [WORDS[kind][name.strip()] for name in names.split(",")]
 
 
 def pick(rank: int, stride: int, choices: Sequence[Word]) -> Word:
-    """A fixed choice for the ``rank``-th of something: the same in every run, spread over ``choices``."""
+    """Return a fixed choice for item number ``rank``: the same in every run, spread over ``choices``."""
     return choices[(rank * stride + rank // len(choices)) % len(choices)]
 
 
-# animal: food, where it lives, how big it is (a bigger number is a bigger animal), the colors and kinds it comes in
+# animal: food: habitat: rank in size (1 is the smallest): colors and adjectives that fit it
 ANIMAL_FACTS = """
 cat: fish: city: 5: small, black, white, grey, quiet
 dog: meat: village: 7: big, black, brown, fast, strong
@@ -119,7 +119,7 @@ deer: grass: forest: 10: brown, beautiful, fast
 owl: meat: forest: 4: white, brown, strange, quiet
 """
 
-# place: what people do there
+# place: activities there
 PLACE_ACTIVITIES = """
 park: run, walk, rest, play chess, read books, ride a bicycle, take photos, dance
 garden: grow flowers, rest, drink tea, read books, draw pictures, sing
@@ -141,7 +141,7 @@ street: play football, ride a bicycle, walk
 university: study, work, play chess
 """
 
-# food: its color (or -), how it tastes
+# food: color (or -): adjectives of its taste
 FOOD_FACTS = """
 bread: -: fresh, delicious
 rice: white: hot, delicious
@@ -170,6 +170,6 @@ sandwich: -: delicious, fresh
 
 
 def facts(table: str) -> dict[str, list[str]]:
-    """A table of ``name: fact: fact`` lines as name -> facts."""
+    """Parse a table of ``name: fact: fact`` lines into name -> facts."""
     rows = [[field.strip() for field in line.split(":")] for line in table.strip().splitlines()]
     return {row[0]: row[1:] for row in rows}

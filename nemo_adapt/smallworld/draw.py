@@ -1,4 +1,4 @@
-"""Drawing the words of a story: which word may stand in which slot, given the words in the other slots."""
+"""Draw the words of a story: fill a slot with a word that fits those in the other slots."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -35,19 +35,19 @@ _ACTIVITIES = facts(PLACE_ACTIVITIES)
 
 
 def choose(rng: random.Random, choices: Sequence[T]) -> T:
-    """One of ``choices``; from ``random()`` alone, whose stream is the same in every version of Python."""
+    """Draw one of ``choices``, with ``random()`` only, whose sequence is the same in every version of Python."""
     return choices[int(rng.random() * len(choices))]
 
 
 @dataclass
 class Scene:
-    """The words in the slots of a story so far; a slot is drawn when a sentence first asks for it."""
+    """The words in the slots of a scene so far; a slot is drawn when a sentence first needs it."""
 
     rng: random.Random
     words: dict[str, Word] = field(default_factory=dict)
 
     def get(self, slot: str) -> Word:
-        """The word in ``slot``."""
+        """Return the word in ``slot``, drawing it first if needed."""
         if slot not in self.words:
             self.words[slot] = _draw(self, slot)
         return self.words[slot]
@@ -170,4 +170,4 @@ SAMPLERS: dict[str, Callable[[Scene], Word]] = {
     "wild": _from_table("chaser", CHASE_PLACES, "place"),
     "hideout": _from_table("chaser", HIDEOUTS, "thing"),
 }
-"""Slot -> how its word is drawn; other slots are a free choice from things.py or a fact about ``who``."""
+"""Slot -> the function that draws its word; other slots are a free choice from things.py or a fact about ``who``."""

@@ -8,17 +8,17 @@ MASS = "-"
 
 
 def gender(word: Word) -> str:
-    """``m`` or ``f`` for names; other words have none."""
+    """Return ``m`` or ``f`` for names; empty for other words."""
     return word.gender
 
 
 def article(text: str) -> str:
-    """``text`` behind its indefinite article."""
+    """Return ``text`` with its indefinite article."""
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
 def plural(word: Word) -> str:
-    """The plural, from the table or by rule."""
+    """Return the plural, from the table or by rule."""
     fields = word.cells["en"]
     return fields[1] if len(fields) > 1 else f"{fields[0]}s"
 
@@ -64,7 +64,7 @@ FORMS: dict[str, Callable[[Word, Word | None], str]] = {
 
 
 def inflect(word: Word, form: str, other: Word | None = None) -> str:
-    """``word`` in a form of ``FORMS``; ``other`` is not needed: English has no agreement."""
+    """Return ``word`` in a form of ``FORMS``; ``other`` is ignored, as English has no agreement."""
     if word.kind in NAMES:
         return word.name
     return FORMS[form](word, other)

@@ -1,4 +1,4 @@
-"""Sentences about what happened or will happen. For the syntax see patterns.py; the blocks are as in facts.py."""
+"""Sentences about past and future events. See patterns.py for the syntax, facts.py for the layout of the blocks."""
 
 SENTENCES = """
 bought

@@ -1,4 +1,4 @@
-"""Sentences about what is always so: who lives where, what an animal eats. For the syntax see patterns.py.
+"""Sentences about permanent facts: who lives where, what an animal eats. See patterns.py for the syntax.
 
 A block is the name of the frame, then the same sentence in English, Turkish, Hindi and Arabic.
 """

@@ -18,7 +18,7 @@ def _swap(text: str, endings: dict[str, str]) -> str:
 
 
 def gender(word: Word) -> str:
-    """``m`` or ``f``, from the name's column or the noun's field."""
+    """Return ``m`` or ``f``, from the name's column or the noun's field."""
     return word.gender or ("f" if "f" in word.cells["hi"][1:] else "m")
 
 
@@ -27,13 +27,13 @@ def _inflects(word: Word) -> bool:
 
 
 def oblique(word: Word) -> str:
-    """The oblique singular: only masculines in -ā change."""
+    """Return the oblique singular: only masculines in -ā change."""
     text = word.cells["hi"][0]
     return _swap(text, MASCULINE) if _inflects(word) else text
 
 
 def plural(word: Word) -> str:
-    """The direct plural."""
+    """Return the direct plural."""
     text = word.cells["hi"][0]
     if gender(word) == "m":
         return oblique(word)
@@ -45,7 +45,7 @@ def plural(word: Word) -> str:
 
 
 def agree(word: Word, other: Word | None) -> str:
-    """An adjective, job or mood as the gender of ``other`` asks."""
+    """Return an adjective, job or mood that agrees in gender with ``other``."""
     fields = word.cells["hi"]
     if other is None or gender(other) == "m":
         return fields[0]
@@ -86,5 +86,5 @@ FORMS: dict[str, Callable[[Word, Word | None], str]] = {
 
 
 def inflect(word: Word, form: str, other: Word | None = None) -> str:
-    """``word`` in a form of ``FORMS``; ``other`` is what an adjective or a verb agrees with."""
+    """Return ``word`` in a form of ``FORMS``; ``other`` is the word that an adjective or a verb agrees with."""
     return FORMS[form](word, other)

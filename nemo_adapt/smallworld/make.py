@@ -1,4 +1,4 @@
-"""Writing the folder of the demo: parallel text in four languages and an untrained English base model."""
+"""Write the demo's data: parallel text in four languages and an untrained English base model."""
 
 import hashlib
 import itertools
@@ -19,10 +19,11 @@ HELDOUT_SHARE = 1 / 42
 def make(
     folder: Path, seed: int = 7, documents: int = 20_500, vocab: int = 1000, hidden: int = 192, layers: int = 4
 ) -> bool:
-    """Write ``folder/text`` and ``folder/base``; False if they are there already, made from the same parameters.
+    """Write ``folder/text`` and ``folder/base``; return False if they were already made from the same parameters.
 
-    ``documents`` is the number of training documents; the held-out ones come on top. The work is done in
-    ``folder.partial``, which is renamed at the end.
+    ``documents`` is the number of training documents; held-out ones are added to it. The files are written to
+    ``folder.partial``, which is renamed at the end. Raises ``UserError`` for parameters out of range and for a folder
+    that was not made by smallworld.
     """
     if documents < 1 or vocab < 257 or layers < 1 or hidden < 1 or hidden % (3 * HEAD):
         raise UserError(
@@ -52,7 +53,7 @@ def make(
 
 
 def version() -> str:
-    """Hash of the source files of this package: other code may make another world."""
+    """Return a hash of this package's source files, as a change of the code may change the data."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

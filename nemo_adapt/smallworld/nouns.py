@@ -2,15 +2,15 @@
 
 A cell holds comma-separated fields:
 
-- English: singular, then the plural where it is not regular; ``-`` for a mass noun; for a place its preposition.
-- Turkish: the stem; ``stem:soft`` where the form before a vowel differs; a final ``~`` where suffixes take front
-  vowels against the last vowel; a final ``+`` on a compound that already carries the possessive suffix.
-- Hindi: direct singular, gender; ``pr`` where a place takes पर and not में; ``fix`` where a final -ā does not inflect.
-- Arabic: singular, then plural (for a food: plural, collective); ``f`` where the ending does not show the feminine;
-  ``on`` where a place takes على and not في.
+- English: singular, then the plural if it is irregular; ``-`` for a mass noun; for a place its preposition.
+- Turkish: the stem; ``stem:soft`` if the form before a vowel differs; a final ``~`` if suffixes take front vowels
+  despite the last vowel; a final ``+`` on a compound that already carries the possessive suffix.
+- Hindi: direct singular, gender; ``pr`` if a place takes पर instead of में; ``fix`` if a final -ā does not inflect.
+- Arabic: singular, then plural (for a food: plural, collective); ``f`` for a feminine without a feminine ending; ``on``
+  if a place takes على instead of في.
 
-Names have one gender for all languages, in a column of its own. The masculine ones are such that their Arabic
-accusative has no ending in writing.
+Names have the same gender in all languages, in a separate column. The masculine names were chosen so that their Arabic
+accusative has no written ending.
 """
 
 PEOPLE = """
@@ -74,7 +74,7 @@ Bermo | f | Bermo | बेरमो   | بيرمو
 Galda | f | Galda | गाल्डा  | غالدا
 """
 
-# Hindi and Arabic: the masculine, then the feminine where it is another word.
+# Hindi and Arabic: the masculine, then the feminine if it is a different word.
 JOBS = """
 teacher      | öğretmen    | शिक्षक,शिक्षिका   | معلم,معلمة
 doctor       | doktor      | डॉक्टर           | طبيب,طبيبة

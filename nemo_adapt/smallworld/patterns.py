@@ -1,9 +1,9 @@
-"""Turning a frame and its words into a sentence of each language.
+"""Turn a frame (one sentence as a pattern in each language) and its words into a sentence of a language.
 
 A pattern is text with slots:
 
 - ``{thing}`` the plain word, ``{thing.acc}`` a form of it, ``{look.agree@thing}`` a form that agrees with another slot;
-- ``{who?He|She}`` the first text where the word in the slot is masculine in this language, else the second.
+- ``{who?He|She}`` the first text if the word in the slot is masculine in this language, else the second.
 
 The forms are those of english.py, turkish.py, hindi.py and arabic.py.
 """
@@ -94,7 +94,7 @@ def _capital(match: re.Match[str], language: str) -> str:
 
 
 def realize(frame: str, language: str, get: Callable[[str], Word]) -> str:
-    """The sentence of ``frame`` in ``language``; ``get`` gives the word in a slot."""
+    """Return the sentence of ``frame`` in ``language``; ``get`` returns the word in a slot."""
     text = "".join(_fill(part, language, get) for part in FRAMES[frame][language])
     if language in ("hi", "ar"):
         return text

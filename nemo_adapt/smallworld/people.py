@@ -1,4 +1,4 @@
-"""The facts about the people: the same in every run, whatever the seed."""
+"""Facts about the people: the same in every run, whatever the seed."""
 
 from nemo_adapt.smallworld.concepts import ANIMAL_FACTS, Word, all_of, facts, pick, some
 
@@ -42,7 +42,7 @@ HOBBIES = some(
     "play chess, cook, dance",
 )
 RIDES = some("thing", "bus, train, car, bicycle")
-# fact -> (stride through the choices, choices)
+# fact -> (stride through the choices, choices); see concepts.pick
 CHOICES: dict[str, tuple[int, list[Word]]] = {
     "home": (7, _TOWNS),
     "job": (4, all_of("job")),
@@ -60,7 +60,7 @@ CHOICES: dict[str, tuple[int, list[Word]]] = {
 
 
 def fact(person: Word, name: str) -> Word:
-    """What is always so of ``person``: a name of ``CHOICES``, or ``work``, ``friend``, ``petlook``, ``petdiet``."""
+    """Return a fixed fact about ``person``: a key of ``CHOICES``, or ``work``, ``friend``, ``petlook``, ``petdiet``."""
     rank = _RANK[person]
     if name == "work":
         return some("place", WORKPLACES[fact(person, "job").name])[0]
@@ -76,15 +76,15 @@ def fact(person: Word, name: str) -> Word:
 
 
 def color_of(person: Word, thing: Word) -> Word:
-    """The color of what ``person`` owns."""
+    """Return the color of a thing that ``person`` owns."""
     return pick(_RANK[person] + 3 * OWNED.index(thing), 7, _COLORS)
 
 
 def home_of(person: Word, kin: Word) -> Word:
-    """The town where a relative lives."""
+    """Return the town where the person's relative ``kin`` lives."""
     return pick(_RANK[person] + 5 * _KIN.index(kin), 5, _TOWNS)
 
 
 def height(person: Word) -> int:
-    """Rank in height; no two people are equally tall."""
+    """Return the rank in height; no two people are equally tall."""
     return (_RANK[person] * 11 + 5) % len(PEOPLE)

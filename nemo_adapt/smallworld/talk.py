@@ -1,4 +1,4 @@
-"""Questions, answers and things said. For the syntax see patterns.py; the blocks are as in facts.py."""
+"""Dialogue: questions, answers, speech. See patterns.py for the syntax, facts.py for the layout of the blocks."""
 
 SENTENCES = """
 where_is

@@ -1,4 +1,4 @@
-"""What may stand in the freely chosen slots, and what goes with what."""
+"""The choices for freely drawn slots, and which words go together."""
 
 from nemo_adapt.smallworld.concepts import FOOD_FACTS, Word, all_of, facts, some
 from nemo_adapt.smallworld.people import LOVED, OWNED
@@ -9,7 +9,7 @@ BUYABLE = some(
     "phone, computer, camera, car, bicycle, ball, doll, toy, hat, coat, shirt, dress, scarf, umbrella, ring, mirror, "
     "basket, bottle, rope, flower, rose, carpet, guitar, drum, map, comb, hammer, candle, gift, blanket, boat",
 )
-# Small things that one carries, loses and lays down.
+# Small things that people carry, lose and put down.
 CARRIED = some(
     "thing",
     "book, pen, notebook, newspaper, key, phone, camera, hat, scarf, umbrella, ring, ball, toy, map, comb, clock, "
@@ -83,7 +83,7 @@ LISTS: dict[str, list[Word]] = {
     "beast": some("animal", "cat, dog, monkey, goat, bird, donkey"),
     "chaser": some("animal", "cat, dog, fox, wolf, lion, owl"),
 }
-# What a thing may be said to be: always one of these, or what LOOKS adds, or (TINTED) a color.
+# Adjectives that fit every thing; LOOKS adds some for certain things, and those in TINTED may have a color.
 PLAIN_LOOKS = ["big", "small", "new", "old", "beautiful", "cheap", "valuable"]
 LOOKS = {
     "round": ["table", "mirror", "carpet", "box", "basket", "plate", "clock", "lamp"],
@@ -127,7 +127,7 @@ TINTED = [
     "candle",
 ]
 _ROUND_ABOUT = "under, next to, behind, in front of"
-# thing -> where something may be, seen from it
+# thing -> relations in space that another thing may have to it
 SPOTS = {
     "table": "under, on, next to",
     "chair": "under, on, behind",

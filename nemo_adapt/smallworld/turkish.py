@@ -1,7 +1,7 @@
 """Turkish forms: suffixes with vowel harmony, softening, buffer letters and the apostrophe of names.
 
-A suffix is written with the letters that harmony decides: A is a/e, I is ı/i/u/ü, D is d/t. A letter in brackets
-appears only where it is needed: a consonant after a vowel, a vowel after a consonant.
+In a suffix, capitals stand for letters that harmony determines: A is a/e, I is ı/i/u/ü, D is d/t. A letter in brackets
+is a buffer: a consonant that appears only after a vowel, or a vowel that appears only after a consonant.
 """
 
 from dataclasses import dataclass, replace
@@ -27,26 +27,26 @@ SUFFIXES = {
     "dir": "DIr",
     "was": "(y)DI",
 }
-# After the possessive suffix the cases are joined by an n.
+# Case suffixes after the possessive suffix, with the buffer letter n.
 AFTER_POSSESSIVE = {"acc": "nI", "dat": "nA", "loc": "nDA", "abl": "nDAn"}
 
 
 @dataclass(frozen=True)
 class Stem:
-    """What a suffix is joined to."""
+    """A stem to which a suffix is added."""
 
     text: str
     soft: str
     """The stem before a suffix that begins with a vowel."""
     vowel: str
-    """The vowel that harmony follows."""
+    """The vowel that determines harmony."""
     possessed: bool = False
     mark: str = ""
-    """The apostrophe that parts a name from its first suffix."""
+    """The apostrophe between a name and its first suffix; empty for other words."""
 
 
 def stem_of(field: str, mark: str = "") -> Stem:
-    """Read the cell of a noun or adjective (see nouns.py)."""
+    """Parse the field of a noun or adjective (see nouns.py)."""
     plain = field.rstrip("~+")
     text, _, soft = plain.partition(":")
     vowel = _last_vowel(text)
@@ -58,12 +58,12 @@ def _last_vowel(text: str) -> str:
 
 
 def lower(text: str) -> str:
-    """Lower case with the Turkish dotted and dotless i."""
+    """Return ``text`` in lower case, with the Turkish dotted and dotless i."""
     return text.replace("İ", "i").replace("I", "ı").lower()
 
 
 def add(stem: Stem, name: str) -> Stem:
-    """``stem`` with the suffix called ``name`` joined to it."""
+    """Return ``stem`` with the suffix called ``name`` added."""
     if name == "poss" and stem.possessed:
         return stem
     pattern = AFTER_POSSESSIVE.get(name, SUFFIXES[name]) if stem.possessed else SUFFIXES[name]
@@ -87,7 +87,7 @@ def add(stem: Stem, name: str) -> Stem:
 
 
 def suffixed(field: str, forms: str, mark: str = "") -> str:
-    """A cell with a chain of suffixes such as ``poss.acc``."""
+    """Return the word of a field with a chain of suffixes such as ``poss.acc``."""
     stem = stem_of(field, mark)
     for name in forms.split("."):
         stem = add(stem, name)
@@ -95,7 +95,7 @@ def suffixed(field: str, forms: str, mark: str = "") -> str:
 
 
 def gender(_: Word) -> str:
-    """Turkish has no gender."""
+    """Return the empty string: Turkish has no gender."""
     return ""
 
 
@@ -104,7 +104,7 @@ def _verb(word: Word, form: str) -> str:
     before = stem.split()[:-1]
     last = stem.split()[-1]
     front = _last_vowel(last) not in BACK
-    # The stem before a vowel suffix (ye-, ed-, uyuy-) is what the future has before -ecek/-acak.
+    # The stem before a suffix with a vowel (ye-, ed-, uyuy-) is the future without -ecek/-acak.
     made = {
         "aor": aorist,
         "prog": present,
@@ -116,7 +116,7 @@ def _verb(word: Word, form: str) -> str:
 
 
 def inflect(word: Word, form: str, _: Word | None = None) -> str:
-    """``word`` with the suffixes that ``form`` chains with dots; ``a`` is the indefinite; activities have tenses."""
+    """Return ``word`` with the suffixes in ``form``, joined by dots; ``a``: indefinite; for activities, the tense."""
     fields = word.cells["tr"]
     if word.kind == "activity":
         return _verb(word, form)

@@ -1,12 +1,12 @@
 """The other words of the small world: adjectives, activities, times, weather, relations in space, numbers, days.
 
-Columns as in nouns.py. Hindi adjectives in -ā inflect by rule. An Arabic adjective has a second field where its
-feminine is not formed with ة. Fields of the rest:
+Columns as in nouns.py. Hindi adjectives in -ā inflect by rule. An Arabic adjective has a second field if its feminine
+is not formed with ة. Fields of the others:
 
-- activities: English base, past, -ing (what follows the verb is written once); Turkish stem, aorist, present, future
-  (what precedes the verb is written once); Hindi stem; Arabic imperfect, verbal noun.
-- weather: three tables of clauses, line by line the same weather.
-- numbers: the second Arabic field is the form that counts feminine nouns.
+- activities: English base, past, -ing (words after the verb only in the first); Turkish stem, aorist, present, future
+  (words before the verb only in the first); Hindi stem; Arabic imperfect, verbal noun.
+- weather: three tables of clauses (past, present, future); equal lines describe the same weather.
+- numbers: the second Arabic field is the form used with feminine nouns.
 """
 
 COLORS = """

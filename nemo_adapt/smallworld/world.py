@@ -1,4 +1,4 @@
-"""Small stories, each told in every language."""
+"""Short stories, each told in every language."""
 
 import random
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from nemo_adapt.smallworld.patterns import realize
 from nemo_adapt.smallworld.people import PEOPLE
 
 MOST_SCENES = 3
-# A scene is frames that share their slots, one scene a line.
+# One scene per line: names of frames that share the words in their slots.
 FACTS = """
 lives
 lives job
@@ -132,7 +132,7 @@ asked_where answered_where thanked
 can_you
 how_many
 """
-# Events come in so many wordings that they can be told more often.
+# Events have enough variants to be told more often than facts without repetition.
 EVENT_WEIGHT = 3
 SCENES = [line.split() for line in f"{FACTS}{EVENTS * EVENT_WEIGHT}{TALK}".splitlines() if line]
 
@@ -141,7 +141,7 @@ Document = dict[str, str]
 
 
 def story(rng: random.Random) -> Document:
-    """One to three scenes about one person: language -> text."""
+    """Draw a story of one to three scenes about one person; return language -> text."""
     who = choose(rng, PEOPLE)
     told: dict[str, list[str]] = {language: [] for language in LANGUAGES}
     left = SCENES
@@ -156,7 +156,7 @@ def story(rng: random.Random) -> Document:
 
 
 def documents(seed: int) -> Iterator[Document]:
-    """Stories without end; no text of any language comes twice."""
+    """Yield stories endlessly; no text occurs twice in any language."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while True:

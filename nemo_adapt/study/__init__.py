@@ -1,1 +1,1 @@
-"""Many runs that differ in what is studied, and tables of what made a difference."""
+"""Studies: many runs that vary chosen settings, and tables of which of them made a difference."""

@@ -1,6 +1,6 @@
-"""A study as a chain of Slurm jobs: what its cells share, an array whose tasks run the cells, and the report.
+"""A study as a chain of Slurm jobs: preparation of what the cells share, a job array that runs them, the report.
 
-``launch/`` of the study's folder has the configuration of each cell as it was when the study was launched.
+``launch/`` in the study's folder has the configuration of each cell as it was when the study was launched.
 """
 
 import json
@@ -20,12 +20,15 @@ from nemo_adapt.study.cells import cells
 from nemo_adapt.study.work import CELLS, Job
 
 COMMAND = "study-job"
-"""What scripts and cells of a launched study start (``nemo_adapt.study.jobs``)."""
+"""The command that scripts and cells of a launched study run (``nemo_adapt.study.jobs``)."""
 PREPARE, REPORT = "prepare", "report"
 
 
 def launch(config: Config, jobs: Sequence[Job]) -> None:
-    """Submit a study, or with ``launch.dry_run`` show what would be; ``UserError`` for what cannot work."""
+    """Submit a study, or with ``launch.dry_run`` show what would be submitted.
+
+    Raises ``UserError`` for settings that an array does not support and for cells whose steps or size cannot work.
+    """
     if config.launch.executor != "sbatch" or config.launch.nodes:
         raise UserError("a study's array takes neither launch.executor nor launch.nodes: each task is on one node")
     tasks = min(config.study.array, len(jobs))
@@ -33,7 +36,7 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
         say(f"study.array={config.study.array}: there are {len(jobs)} cells, and so {tasks} tasks")
     config = replace(config, study=replace(config.study, array=tasks))
     size = size_of(config, max(job.ranks for job in jobs))
-    for job in firsts(jobs):
+    for job in first_seeds(jobs):
         try:
             pipeline.check_steps(job.config, pipeline.run_steps(job.config))
         except UserError as error:
@@ -41,11 +44,11 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
     if config.launch.dry_run:
         submit.show(config, chain_of(tasks), size)
     else:
-        submit.submit(config, chain_of(tasks), size, frozen(jobs))
+        submit.submit(config, chain_of(tasks), size, launch_files(jobs))
 
 
 def chain_of(tasks: int) -> list[chain.Job]:
-    """The jobs; the report is made also where cells have failed."""
+    """Return the jobs; the report is made even if cells have failed."""
     return [
         chain.Job(PREPARE, (), Kind.CPU, command=COMMAND),
         chain.Job(CELLS, (), Kind.ARRAY, tasks=tasks, command=COMMAND),
@@ -54,7 +57,7 @@ def chain_of(tasks: int) -> list[chain.Job]:
 
 
 def size_of(config: Config, ranks: int) -> Size:
-    """The size of an array's task for cells of so many ranks; ``UserError`` where one node has no room for them."""
+    """Return the size of an array task for cells of ``ranks`` ranks; ``UserError`` if they do not fit on one node."""
     gpus, per_node = room_of(config)
     if ranks > per_node:
         raise UserError(
@@ -65,25 +68,25 @@ def size_of(config: Config, ranks: int) -> Size:
     return Size(1, ranks, min(gpus, ranks), config.study.processes, is_whole=taken >= per_node)
 
 
-def frozen(jobs: Sequence[Job]) -> dict[str, str]:
-    """Files for ``launch/``: the cells, and the configuration of each."""
+def launch_files(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return name -> content of the files for ``launch/``: the list of cells and the configuration of each."""
     rows = [{"command": job.command, "ranks": job.ranks} for job in jobs]
     configs = {config_of(job.cell.name): recipes.to_yaml(job.config) for job in jobs}
     return {f"{CELLS}.json": json.dumps(rows, indent=1, ensure_ascii=False), **configs}
 
 
-def firsts(jobs: Sequence[Job]) -> list[Job]:
-    """The first cell of each combination of values."""
+def first_seeds(jobs: Sequence[Job]) -> list[Job]:
+    """Return the first cell (seed) of each combination of values."""
     return list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
 
 
 def config_of(cell: str) -> str:
-    """The name in ``launch/`` of a cell's configuration."""
+    """Return the path of a cell's configuration, relative to ``launch/``."""
     return f"{CELLS}/{cell}.yaml"
 
 
-def launched(root: Path) -> tuple[Config, list[Job]]:
-    """The configuration and the cells of a launched study."""
+def read_launched(root: Path) -> tuple[Config, list[Job]]:
+    """Return the configuration and the cells of the launched study in ``root``, as they were at launch."""
     place = LaunchPaths(root)
     config = recipes.read(place.config)
     rows = json.loads((place.folder / f"{CELLS}.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The cells of a study: every combination of the axes' values, with every seed."""
+"""The cells of a study: every combination of the axes' values, times every seed."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from nemo_adapt.registry import nearest
 
 CONDITION = re.compile(r"([^!=\s]+)(!?=)(\S+)")
 SEEDS = ("train.seed", "resize.seed")
-"""What a seed is added to."""
+"""Config keys to which a cell's seed is added."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,25 @@ class Cell:
     """Axis -> value."""
     seed: int
     words: tuple[str, ...]
-    """What the axes add to the recipe's words; the last word of a key counts."""
+    """``key=value`` words that the cell's values add to the recipe's; the last word for a key wins."""
 
     @property
     def values_key(self) -> tuple[str, ...]:
-        """Its combination of values."""
+        """The combination of values, without the seed."""
         return tuple(self.values.values())
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the cell's folder."""
         parts = [*self.values.values(), f"seed{self.seed}"]
         return "-".join(re.sub(r"[^\w.+]", "_", part) for part in parts)
 
 
 def cells(study: StudyConfig) -> list[Cell]:
-    """All cells, without those that are left out; all with the first seed come first, so that a study that is stopped
-    has them all rather than some with all seeds.
+    """Return all cells except those in ``leave_out``, ordered by seed.
 
-    ``UserError`` for a study without axes, and for conditions that name no axis or value.
+    A study that is stopped early then has all combinations with the first seed rather than some with all seeds. Raises
+    ``UserError`` for invalid counts, a study without axes, and conditions on unknown axes or values.
     """
     if not study.axes or not all(study.axes.values()):
         raise UserError("study.axes is empty: say what is varied, as study.axes={AXIS: {VALUE: [key=value]}}")
@@ -67,7 +67,7 @@ def cells(study: StudyConfig) -> list[Cell]:
 
 
 def check(cell: Cell, config: Config, match: str) -> None:
-    """``UserError`` unless the cell's training has its budget in what all cells share."""
+    """Raise ``UserError`` unless all phases of the cell's training have their budget in ``match`` (bytes or tokens)."""
     if match not in ("bytes", "tokens"):
         raise UserError(f"study.match={match!r} is neither bytes nor tokens")
     for phase in config.train.phases:
@@ -81,14 +81,14 @@ def check(cell: Cell, config: Config, match: str) -> None:
 
 
 class Composed(NamedTuple):
-    """The configuration of a combination of values, also before its interpolations are resolved."""
+    """The configuration of a combination of values, and its tree before interpolations are resolved."""
 
     config: Config
     tree: DictConfig
 
 
 def configuration(cell: Cell, recipe: str, words: list[str]) -> Composed:
-    """The configuration of the cells that have a cell's values."""
+    """Compose the configuration of all cells with this cell's values; ``UserError`` names the cell."""
     try:
         tree = recipes.composed(recipe, [*words, *cell.words])
         return Composed(recipes.with_values(tree, {}), tree)
@@ -97,13 +97,13 @@ def configuration(cell: Cell, recipe: str, words: list[str]) -> Composed:
 
 
 def seeded(cell: Cell, config: Config) -> dict[str, int]:
-    """The keys and values that give a run its seed."""
+    """Return the config keys and values that set the seed of a cell's run."""
     given = {"train.seed": config.train.seed, "resize.seed": config.resize.seed}
     return {key: given[key] + cell.seed for key in SEEDS}
 
 
 def _conditions(text: str, study: StudyConfig) -> list[tuple[str, bool, str]]:
-    """``axis=value axis!=value`` as axis, whether it must be the value, and the value."""
+    """Parse ``axis=value axis!=value`` into (axis, whether it must equal the value, value)."""
     found = []
     for part in text.split():
         match = CONDITION.fullmatch(part)
@@ -111,8 +111,8 @@ def _conditions(text: str, study: StudyConfig) -> list[tuple[str, bool, str]]:
             raise UserError(f"study.leave_out: {part!r} is not of the form axis=value or axis!=value")
         axis, sign, value = match.groups()
         if axis not in study.axes:
-            raise UserError(f"study.leave_out: {axis!r} is no axis.{nearest(axis, study.axes)}")
+            raise UserError(f"study.leave_out: {axis!r} is not an axis.{nearest(axis, study.axes)}")
         if value not in study.axes[axis]:
-            raise UserError(f"study.leave_out: {value!r} is no value of {axis}.{nearest(value, study.axes[axis])}")
+            raise UserError(f"study.leave_out: {value!r} is not a value of {axis}.{nearest(value, study.axes[axis])}")
         found.append((axis, sign == "=", value))
     return found

@@ -1,7 +1,7 @@
-"""``nemo-adapt study recipe=FILE.yaml [key=value ...]``: many runs that differ in what is studied, and tables of it.
+"""``nemo-adapt study recipe=FILE.yaml [key=value ...]``: many runs that vary chosen settings, and a report on them.
 
-Cells whose run has ended well are not run again while what they were made from is the same, so that the same command
-goes on after any interruption. What cells have in common (tokenizers, data, converted models) is made once.
+Cells that finished are not run again unless their inputs have changed, so the same command continues an interrupted
+study. What cells have in common (tokenizers, data, converted models) is made once.
 """
 
 import re
@@ -14,17 +14,17 @@ from nemo_adapt.progress import say
 from nemo_adapt.run_folder import RunFolder, claim
 from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, Composed, cells, check, configuration, seeded
-from nemo_adapt.study.work import CELLS, LOG, Job, say_changed, undone, work
+from nemo_adapt.study.work import CELLS, LOG, Job, print_changed, run_cells, unfinished
 
 SHARED = "shared"
 PLAIN = re.compile(r"[\w./+-]+")
 CLUSTER = ("site=", "site.", "launch.")
 OURS = ("recipe=", "run.name=", "run.shared=", "study.", *CLUSTER)
-"""Words of the command line that are the study's own, and no cell's."""
+"""Prefixes of command-line words that belong to the study and are not passed to cells."""
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` for a study that cannot be run, and when cells have failed."""
+    """Run the command. Raises ``UserError`` for a study that cannot be run, and when cells have failed."""
     config = recipes.of_words(words)
     if not config.study.array and (given := [word for word in words if word.startswith(CLUSTER)]):
         raise UserError(f"{given[0]} is for a study on a cluster: study.array=TASKS makes it a job array")
@@ -40,29 +40,29 @@ def main(words: list[str]) -> None:
     claim(run, config)
     say(f"study {config.run.name}: {len(jobs)} cells")
     try:
-        failed = work(jobs, config.study.processes)
-    finally:  # also of a study that was stopped
-        missing = tell(jobs, config)
+        failed = run_cells(jobs, config.study.processes)
+    finally:  # report also on a study that was stopped
+        missing = write_report(jobs, config)
     if failed:
-        raise UserError(said_of(failed, f"{len(failed)} cells failed"))
+        raise UserError(unfinished_line(failed, f"{len(failed)} cells failed"))
     if missing:
-        raise UserError(said_of(missing, f"{len(missing)} of {len(jobs)} cells are not done"))
+        raise UserError(unfinished_line(missing, f"{len(missing)} of {len(jobs)} cells are not done"))
 
 
-def said_of(jobs: list[Job], what: str) -> str:
-    """One line that names some of the cells that are not done, and the log of the first."""
+def unfinished_line(jobs: list[Job], what: str) -> str:
+    """Return an error line that names up to three unfinished cells and the log of the first."""
     names = ", ".join(job.cell.name for job in jobs[:3])
     log = jobs[0].folder / LOG
     return f"study: {what} ({names}{', …' if len(jobs) > 3 else ''}): see {log}; the same command runs them again"
 
 
-def tell(jobs: list[Job], config: Config) -> list[Job]:
-    """The report of the cells that are done, and its sentences on the screen; returns those that are not done."""
+def write_report(jobs: list[Job], config: Config) -> list[Job]:
+    """Write the report on the cells that are done and print its verdicts; return the cells that are not done."""
     from nemo_adapt.study import report, results, tables
 
-    left = undone(jobs)
+    left = unfinished(jobs)
     missing = [job for job in jobs if job.cell.name in left]
-    say_changed("not in the report", left, len(jobs))
+    print_changed("not in the report", left, len(jobs))
     if len(missing) == len(jobs):
         return missing
     rows = [results.read(job.cell, job.folder, job.config) for job in jobs if job.cell.name not in left]
@@ -76,7 +76,7 @@ def tell(jobs: list[Job], config: Config) -> list[Job]:
 
 
 def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> dict[tuple[str, ...], Composed]:
-    """The configuration of each combination of values; what cannot be run is said before anything is."""
+    """Return the configuration of each combination of values; ``UserError`` for one that cannot be run."""
     configs: dict[tuple[str, ...], Composed] = {}
     for cell in found:
         if cell.values_key not in configs:
@@ -86,7 +86,7 @@ def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> di
 
 
 def job_of(cell: Cell, own: Composed, study: Config, recipe: str, common: list[str]) -> Job:
-    """The run of a cell; ``own``: the configuration of its values."""
+    """Return the run of a cell; ``own`` is the configuration of its values."""
     root, seeds = RunFolder.of(study).root, seeded(cell, own.config)
     places = {"run.name": f"{study.run.name}/{CELLS}/{cell.name}", "run.shared": str(root / SHARED)}
     words = [f"recipe={recipe}", *common, *cell.words, *(f"{key}={seed}" for key, seed in seeds.items())]
@@ -100,5 +100,5 @@ def job_of(cell: Cell, own: Composed, study: Config, recipe: str, common: list[s
 
 
 def _quoted(text: str) -> str:
-    """A value as Hydra takes it."""
+    """Quote a value as Hydra's override grammar requires."""
     return text if PLAIN.fullmatch(text) else '"{}"'.format(text.replace('"', '\\"'))

@@ -1,10 +1,10 @@
-"""What made a difference: means over seeds, and paired differences with what seeds alone would explain.
+"""Statistics of a study: means over seeds, and paired differences tested against the noise between seeds.
 
-Two values of an axis are compared within pairs of runs that differ in nothing else, the seed included. Combinations of
-the other axes may differ in how much they gain; noise is how much the seeds of one combination differ from each other,
-pooled over all of them. With d the differences of combination c, n of them each, m their means and k combinations:
-the effect is the mean of m, its variance is ``sum((d - m)**2) / sum(n - 1) * sum(1 / n) / k**2``, and its interval is
-Student's with ``sum(n - 1)`` degrees of freedom. Where an axis has several values, p-values are Holm's (1979).
+Two values of an axis are compared within pairs of runs that are otherwise equal, including the seed. The effect may
+differ between combinations of the other axes; noise is the variance between the seeds of a combination, pooled over all
+combinations. With d the differences of a combination, n their number, m their mean and k combinations: the effect is
+the mean of m, its variance is ``sum((d - m)**2) / sum(n - 1) * sum(1 / n) / k**2``, and its interval is Student's t
+with ``sum(n - 1)`` degrees of freedom. For several values of an axis, p-values are corrected by Holm's method (1979).
 """
 
 import math
@@ -18,17 +18,17 @@ import numpy as np
 from nemo_adapt.study.results import Row
 
 LEVEL = 0.05
-"""A difference is larger than noise where chance alone makes one so large in fewer cases."""
+"""Significance level: a difference with a smaller p-value is larger than noise."""
 ROUNDING = 1e-9
-"""Differences below this are those of sums in another order, whatever the seeds say."""
+"""Smaller differences are rounding errors of sums in another order, and never larger than noise."""
 Groups = Sequence[Sequence[float]]
-"""Values by combination of the axes: seeds differ within a group."""
+"""One group of values per combination of the axes; within a group only the seed differs."""
 Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with the half width of its 95% interval, which is NaN where there is one run."""
+    """A mean with the half width of its 95% interval, which is NaN if no combination has two seeds."""
 
     value: float
     half: float
@@ -37,65 +37,64 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """A value of an axis against the first one, in one measure."""
+    """The effect of a value of an axis on one measure, relative to the axis's first value."""
 
     value: str
     mean: Mean
     p: float
-    """Chance of a difference so large by the seeds alone; NaN where there is one seed."""
+    """p-value under noise between seeds alone, Holm-corrected; NaN if there is only one seed."""
 
     @property
     def is_larger_than_noise(self) -> bool:
-        """Whether seeds do not explain it."""
+        """Whether it is significant at ``LEVEL``."""
         return self.p < LEVEL
 
 
 def summary(rows: Sequence[Row], measure: str) -> dict[tuple[str, ...], Mean]:
-    """The mean over seeds of each combination of all axes."""
+    """Return the mean over seeds of each combination of all axes."""
     return {values: effect([found]) for values, found in grouped(rows, measure, lambda row: row.others()).items()}
 
 
 def by_value(rows: Sequence[Row], axis: str, measure: str, *also: str) -> dict[tuple[str, ...], Mean]:
-    """The mean of each value of ``axis`` (and of the axes ``also``) over the combinations of the others that all of
-    them have been run with; where there is none, over its own."""
+    """Return the mean of each value of ``axis`` (and of the axes ``also``) over the other axes' combinations that were
+    run with all these values; if there are none, over the value's own combinations."""
     return {key: effect(list(of.values())) for key, of in _balanced(rows, axis, measure, *also).items()}
 
 
 def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> list[Difference]:
-    """Each of the ``values`` of ``axis`` against the first of them; those without a pair are left out."""
-    return list(_judged(_pairs(rows, axis, values, measure)).values())
+    """Compare each of the ``values`` of ``axis`` with the first of them; those without a pair are left out."""
+    return list(_tested(_pairs(rows, axis, values, measure)).values())
 
 
 def differences_within(
     rows: Sequence[Row], axis: str, values: Sequence[str], measure: str, other: str
 ) -> dict[tuple[str, str], Difference]:
-    """The same for each value of the axis ``other`` by itself: (its value, value of ``axis``) -> the difference.
-
-    Holm's correction is over all of them.
-    """
+    """Compare them for each value of the axis ``other`` separately: (value of ``other``, value of ``axis``) ->
+    difference. Holm's correction is over all of them."""
     groups: dict[tuple[str, str], Groups] = {}
     for held in dict.fromkeys(row.values[other] for row in rows):
         own = [row for row in rows if row.values[other] == held]
         groups |= {(held, value): found for value, found in _pairs(own, axis, values, measure).items()}
-    return _judged(groups)
+    return _tested(groups)
 
 
 def against_base(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> dict[str, Difference]:
-    """What adaptation changed: the runs of each of the ``values`` of ``axis`` less their bases, over the combinations
-    of the other axes that all of them have been run with."""
+    """Return the effect of adaptation by value of ``axis``: runs minus their bases, over the combinations of the other
+    axes that were run with all ``values``."""
     less = [
         Row(row.values, row.seed, {measure: row.measures[measure] - row.base[measure]})
         for row in rows
         if row.values[axis] in values and measure in row.measures and measure in row.base
     ]
     groups = {key[0]: list(of.values()) for key, of in _balanced(less, axis, measure).items()}
-    return _judged(groups)
+    return _tested(groups)
 
 
 def _balanced(
     rows: Sequence[Row], axis: str, measure: str, *also: str
 ) -> dict[tuple[str, ...], dict[tuple[str, ...], list[float]]]:
-    """By value of ``axis`` and ``also``, by combination of the others: those that all values have, or else all."""
+    """Group values by (``axis``, ``also``), then by combination of the other axes: those that all values of the former
+    have or, if there are none, all."""
     split = {
         key: grouped(found, measure, lambda row: row.others(axis, *also))
         for key, found in _rows_by(rows, measure, lambda row: tuple(row.values[name] for name in (axis, *also))).items()
@@ -108,7 +107,7 @@ def _balanced(
 
 
 def _pairs(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> dict[str, Groups]:
-    """For each of the ``values`` but the first: the differences to it, by combination of the other axes."""
+    """Return, for each of the ``values`` but the first, its differences to the first by combination of other axes."""
     places = {(row.values[axis], row.others(axis), row.seed): row for row in rows if measure in row.measures}
     found: dict[str, Groups] = {}
     for value in values[1:]:
@@ -122,9 +121,9 @@ def _pairs(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) 
     return found
 
 
-def _judged(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
-    """The effect of each, and its chance corrected for their number."""
-    corrected = holm([chance(each) for each in groups.values()])
+def _tested(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
+    """Return the effect of each group and its p-value, corrected for their number."""
+    corrected = holm([p_value(each) for each in groups.values()])
     return {
         key: Difference(key if isinstance(key, str) else key[-1], effect(each), p)
         for (key, each), p in zip(groups.items(), corrected, strict=True)
@@ -132,7 +131,7 @@ def _judged(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
 
 
 def effect(groups: Groups) -> Mean:
-    """The mean of the groups' means, and its interval (the module's formula)."""
+    """Return the mean of the groups' means with its interval (formula in the module's docstring)."""
     from scipy import stats
 
     error, freedom = _error(groups)
@@ -140,8 +139,8 @@ def effect(groups: Groups) -> Mean:
     return Mean(float(np.mean([np.mean(group) for group in groups])), half, sum(map(len, groups)))
 
 
-def chance(groups: Groups) -> float:
-    """Two-sided p-value of a mean of zero."""
+def p_value(groups: Groups) -> float:
+    """Return the two-sided p-value of the hypothesis that the effect is zero; NaN without degrees of freedom."""
     from scipy import stats
 
     error, freedom = _error(groups)
@@ -155,26 +154,26 @@ def chance(groups: Groups) -> float:
     return float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
-def holm(chances: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979)."""
-    order, corrected, largest = np.argsort(chances), [math.nan] * len(chances), 0.0
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values corrected for multiple comparisons (Holm 1979); NaN stays NaN."""
+    order, corrected, largest = np.argsort(p_values), [math.nan] * len(p_values), 0.0
     for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(chances) - place) * chances[index]))
-        corrected[index] = math.nan if math.isnan(chances[index]) else largest
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = math.nan if math.isnan(p_values[index]) else largest
     return corrected
 
 
 def grouped(
     rows: Sequence[Row], measure: str, key: Callable[[Row], tuple[str, ...]]
 ) -> dict[tuple[str, ...], list[float]]:
-    """The values of a measure by ``key``, in order."""
+    """Return the values of a measure grouped by ``key``, in order."""
     return {name: [row.measures[measure] for row in of] for name, of in _rows_by(rows, measure, key).items()}
 
 
 def _rows_by(
     rows: Sequence[Row], measure: str, key: Callable[[Row], tuple[str, ...]]
 ) -> dict[tuple[str, ...], list[Row]]:
-    """The rows that have a measure by ``key``, in order."""
+    """Return the rows that have a measure, grouped by ``key``, in order."""
     found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if measure in row.measures:
@@ -183,7 +182,7 @@ def _rows_by(
 
 
 def _error(groups: Groups) -> tuple[float, int]:
-    """Standard error of the mean of means, and its degrees of freedom."""
+    """Return the standard error of the mean of means (NaN if unknown) and its degrees of freedom."""
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
         return math.nan, 0

@@ -1,4 +1,4 @@
-"""``nemo-adapt study-job RUN NAME``: what the scripts of a launched study start; ``... cell NAME``: a cell of it."""
+"""``nemo-adapt study-job ROOT JOB``: a job of a launched study, run by its scripts; ``... cell NAME``: one cell."""
 
 import os
 import traceback
@@ -11,24 +11,26 @@ from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.progress import say
-from nemo_adapt.study.array import config_of, firsts, launched
-from nemo_adapt.study.command import said_of, tell
-from nemo_adapt.study.work import Job, undone, work
+from nemo_adapt.study.array import config_of, first_seeds, read_launched
+from nemo_adapt.study.command import unfinished_line, write_report
+from nemo_adapt.study.work import Job, run_cells, unfinished
 
 
 def main(words: list[str]) -> None:
-    """The command. ``UserError`` where cells have failed."""
+    """Run the command. Raises ``UserError`` when cells have failed."""
     root, name, *cell = words
     jobs: dict[str, Callable[..., None]] = {"prepare": prepare, "cells": run_share, "report": report, "cell": run_cell}
     jobs[name](Path(root), *cell)
 
 
 def prepare(root: Path) -> None:
-    """All before the first stage on ranks, of each combination of values. What one cannot have is its cells' to say
-    again; ``UserError`` where there is none that can go on."""
-    _, jobs = launched(root)
-    wanted = firsts(jobs)
-    left = undone(wanted)
+    """Run the stages before the first one on ranks, for each combination of values.
+
+    Failures are only printed, as the cells affected fail with the same error; ``UserError`` if every combination fails.
+    """
+    _, jobs = read_launched(root)
+    wanted = first_seeds(jobs)
+    left = unfinished(wanted)
     failed = [job for job in wanted if job.cell.name in left and not _is_prepared(job)]
     if len(failed) == len(wanted):
         raise UserError("no cell of the study can be prepared (see above)")
@@ -41,41 +43,41 @@ def _is_prepared(job: Job) -> bool:
     except UserError as error:
         say(f"{ERROR}{error}")
         return False
-    except Exception:  # the other cells may not have it
+    except Exception:  # the other cells may work
         traceback.print_exc()
         return False
     return True
 
 
 def run_share(root: Path) -> None:
-    """This task's share of the cells."""
-    _keep_code()
-    config, jobs = launched(root)
+    """Run this array task's share of the cells; ``UserError`` when some have failed."""
+    _pin_code()
+    config, jobs = read_launched(root)
     task, tasks = int(os.environ["SLURM_ARRAY_TASK_ID"]), config.study.array
     mine = jobs[task::tasks]
     say(f"study {config.run.name}: {len(mine)} of {len(jobs)} cells in task {task} of {tasks}")
-    failed = work(mine, config.study.processes)
+    failed = run_cells(mine, config.study.processes)
     if failed:
-        raise UserError(said_of(failed, f"{len(failed)} of {len(mine)} cells failed"))
+        raise UserError(unfinished_line(failed, f"{len(failed)} of {len(mine)} cells failed"))
 
 
 def run_cell(root: Path, name: str) -> None:
-    """One cell."""
+    """Run one cell."""
     pipeline.run_all(recipes.read(LaunchPaths(root).folder / config_of(name)))
 
 
 def report(root: Path) -> None:
-    """The report of what is done; ``UserError`` that names what is not."""
-    config, jobs = launched(root)
-    missing = tell(jobs, config)
+    """Write the report on the cells that are done; ``UserError`` that names those that are not."""
+    config, jobs = read_launched(root)
+    missing = write_report(jobs, config)
     if missing:
         failed_first = sorted(missing, key=lambda job: not job.why)
-        raise UserError(said_of(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))
+        raise UserError(unfinished_line(failed_first, f"{len(missing)} of {len(jobs)} cells are not done"))
 
 
-def _keep_code() -> None:
-    """Have processes that Python starts here import the program as it was launched, whatever is installed."""
+def _pin_code() -> None:
+    """Make Python subprocesses import the code that the study was launched with, whatever is installed."""
     before = os.environ.get("PYTHONPATH", "")
     code = str(Path(nemo_adapt.__file__).parent.parent)
     os.environ["PYTHONPATH"] = f"{code}{os.pathsep}{before}" if before else code
-    os.environ["PYTHONSAFEPATH"] = "1"  # not what lies in the folder that it was launched from
+    os.environ["PYTHONSAFEPATH"] = "1"  # keeps the working directory off sys.path

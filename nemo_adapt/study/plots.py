@@ -1,4 +1,4 @@
-"""A study's plots: measures over the values of an axis, and bits per byte over the bytes seen."""
+"""Plots of a study: measures over the values of an axis, and bits per byte over the bytes seen."""
 
 import math
 import unicodedata
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes as Plot
 from numpy.typing import NDArray
 
-from nemo_adapt.evaluate.plots import DPI, Bar, lying_bars, new_figure
+from nemo_adapt.evaluate.plots import DPI, Bar, horizontal_bars, new_figure
 from nemo_adapt.study.compare import by_value
 from nemo_adapt.study.results import DIGITS, LOST, TARGET, TOKENS, Row
 from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, run, varied
@@ -18,12 +18,12 @@ from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, run, var
 Numbers = NDArray[np.float64]
 FOLDER = "plots"
 DRAWN = {TARGET: "target", LOST: "lost", TOKENS: "tokens"}
-"""Measures that are drawn, and what their files are called."""
+"""Measure -> the name of its plot's file."""
 SIZE_INCHES = (6.4, 3.6)
 POINTS = 60
-"""Of a curve: runs that were scored after other bytes are brought to the same ones."""
+"""Points of a mean curve: runs scored after different numbers of bytes are interpolated to the same ones."""
 SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")
-"""Letters that the plots' font has, and that need no shaping."""
+"""Scripts that the plots' font has and that need no text shaping."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Picture:
 
 
 def of_axis(axes: Axes, rows: Sequence[Row], axis: str, out: Path) -> list[Picture]:
-    """The plots of one axis: measures that it changes, tasks before and after, and curves over the text seen."""
+    """Draw the plots of one axis: the measures that it changes, tasks before and after, curves over the text seen."""
     drawn = []
     for measure, file in DRAWN.items():
         if changes(rows, axis, measure):
@@ -54,8 +54,8 @@ def of_axis(axes: Axes, rows: Sequence[Row], axis: str, out: Path) -> list[Pictu
 
 
 def of_two(axes: Axes, rows: Sequence[Row], one: str, other: str, out: Path) -> list[Picture]:
-    """The target's bits per byte by two axes together. Along the plot goes the one with the larger numbers: the amount
-    of text, where the other is the number of new tokens."""
+    """Draw the target's bits per byte by two axes. The one with the larger numbers is the x axis: the amount of text,
+    if the other is the number of new tokens."""
     along, lines = sorted((one, other), key=lambda axis: -max(numbers(run(axes, rows, axis)).values(), default=-1.0))
     picture = _picture(out, f"{one}-{other}", f"{TARGET}, by {along} and {lines}")
     over(axes, rows, along, lines, TARGET, out.parent / picture.path)
@@ -63,7 +63,8 @@ def of_two(axes: Axes, rows: Sequence[Row], one: str, other: str, out: Path) -> 
 
 
 def over(axes: Axes, rows: Sequence[Row], axis: str, lines: str, measure: str, path: Path) -> None:
-    """``measure`` over the values of ``axis``, with intervals; a line for each value of the axis ``lines``."""
+    """Draw ``measure`` over the values of ``axis`` with intervals, a line for each value of the axis ``lines`` (one
+    line if it is empty)."""
     figure, plot = new_figure(measure, axis, SIZE_INCHES)
     values = run(axes, rows, axis)
     places = numbers(values) or {value: float(place) for place, value in enumerate(values)}
@@ -83,7 +84,7 @@ def over(axes: Axes, rows: Sequence[Row], axis: str, lines: str, measure: str, p
 
 
 def tasks(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> bool:
-    """Bars of all tasks, of the base and of each value of an axis; ``False`` where there are none."""
+    """Draw bars of all tasks, for the base and each value of an axis; return ``False`` if there are none."""
     named = [measure for measure in measures_of(rows) if measure not in DIGITS]
     values = run(axes, rows, axis)
     bars: dict[str, list[Bar]] = {}
@@ -96,12 +97,12 @@ def tasks(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> bool:
                 Bar(float(np.mean(bases))),
                 *(Bar(at) if math.isnan(half) else Bar(at, at - half, at + half) for at, half in own),
             ]
-    return lying_bars(path, bars, [BEFORE, *labels(axis, values).values()], "score")
+    return horizontal_bars(path, bars, [BEFORE, *labels(axis, values).values()], "score")
 
 
 def curves(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> None:
-    """The target's bits per byte over the bytes seen, by the values of ``axis``: the mean over what all of them have
-    been run with."""
+    """Draw the target's bits per byte over the bytes seen, by value of ``axis``: means over the combinations of the
+    other axes that were run with all values."""
     figure, plot = new_figure(TARGET, "MB of text seen", SIZE_INCHES)
     values = run(axes, rows, axis)
     own = [{row.others(axis) for row in rows if row.values[axis] == value} for value in values]
@@ -117,7 +118,7 @@ def curves(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> None:
 
 
 def labels(axis: str, values: Sequence[str]) -> dict[str, str]:
-    """Value -> what a plot calls it: itself, or its number where its script would have to be shaped."""
+    """Return value -> label: the value itself, or ``AXIS NUMBER`` if its script is not in ``SCRIPTS``."""
     return {
         value: value if all(map(_is_plain, value)) else f"{axis} {number}"
         for number, value in enumerate(values, start=1)
@@ -125,7 +126,7 @@ def labels(axis: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def numbers(values: Sequence[str]) -> dict[str, float]:
-    """The values as numbers (``1K`` and ``2M`` are some), or nothing where one is none."""
+    """Return the values as numbers (``1K`` and ``2M`` too); empty if one of them is not a number."""
     try:
         return {value: float(value.lower().replace("k", "e3").replace("m", "e6")) for value in values}
     except ValueError:
@@ -137,7 +138,7 @@ def _picture(out: Path, name: str, shows: str) -> Picture:
 
 
 def _ticks(plot: Plot, axis: str, values: Sequence[str], places: dict[str, float]) -> None:
-    """The values below the plot; numbers that are far apart on a logarithmic scale."""
+    """Label the x axis with the values; numbers that are far apart get a logarithmic scale."""
     positive = [number for number in places.values() if number > 0]
     if numbers(values) and positive and max(positive) > 20 * min(positive):
         plot.set_xscale("symlog", linthresh=min(positive))
@@ -150,12 +151,12 @@ def _ticks(plot: Plot, axis: str, values: Sequence[str], places: dict[str, float
 
 
 def _shifts(count: int, on_a_scale: bool) -> list[float]:
-    """How far aside the points of each line stand, so that they do not hide each other; not on a scale of numbers."""
+    """Return the x offsets of the lines' points, so that they do not overlap; 0 on a numeric scale."""
     return [0.0 if on_a_scale else (place - (count - 1) / 2) * 0.5 / count for place in range(count)]
 
 
 def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[Numbers, Numbers]:
-    """The mean of curves, over what all of them have seen."""
+    """Return bytes seen and the curves' mean there, over the range that all curves cover."""
     begin, end = max(curve[0][0] for curve in curves), min(curve[-1][0] for curve in curves)
     seen = np.linspace(begin, end, POINTS)
     columns = (np.array(curve, dtype=np.float64).T for curve in curves)

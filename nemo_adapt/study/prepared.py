@@ -1,6 +1,7 @@
-"""Imports of a run, made once in the process that a study's runs are forked from.
+"""Preloaded into the fork server: imports everything that a run needs, once, before a study's runs are forked.
 
-They start no threads but OpenBLAS's, where OMP_NUM_THREADS is above 1, which itself ends and begins them at a fork.
+A fork needs a process without threads: the imports start none except OpenBLAS's (if OMP_NUM_THREADS is above 1), which
+OpenBLAS itself stops before a fork and restarts after it.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""A study's result: study.json, study.csv, its plots, study.md and the page study.html."""
+"""The report of a study: study.json, study.csv, plots, study.md and the page study.html."""
 
 import csv
 import itertools
@@ -17,12 +17,12 @@ from nemo_adapt.study.results import LOST, SECONDS, TARGET, TOKENS, Row
 from nemo_adapt.study.tables import Axes
 
 ABOUT_TWO = (TARGET, TOKENS, LOST)
-"""Measures of which there is a table for two axes together, where both of them change it."""
+"""Measures with a table for each pair of axes; except for ``TARGET``, only if both axes change the measure."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what there is to say, pictures, and tables with their titles."""
+    """A heading, a note, plots, and tables with their titles."""
 
     title: str
     note: str = ""
@@ -39,8 +39,8 @@ def write(
     out: Path,
     failed: Mapping[str, str] | None = None,
 ) -> str:
-    """Write all files into ``out``; returns the Markdown. ``cells`` is how many runs the whole study has, ``failed``
-    those that have failed, and why."""
+    """Write all files into ``out`` and return the Markdown. ``cells`` is the number of cells in the whole study;
+    ``failed``: cell -> error."""
     measures, among = tables.measures_of(rows), tables.varied(axes, rows)
     found = {
         axis: {measure: list(map(asdict, differences(rows, axis, axes[axis], measure))) for measure in measures}
@@ -63,9 +63,9 @@ def write(
 
 
 def sections(axes: Axes, rows: Sequence[Row], out: Path) -> Iterator[Section]:
-    """All that is shown below the verdicts, in order; plots are drawn into ``out / plots``."""
+    """Yield all sections below the verdicts, in order; draw their plots into ``out / plots``."""
     among, folder = tables.varied(axes, rows), out / plots.FOLDER
-    shutil.rmtree(folder, ignore_errors=True)  # those of an earlier report may be of other axes
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier report may have had other axes
     folder.mkdir()
     gains = tables.gains(axes, rows)
     if gains.rows:

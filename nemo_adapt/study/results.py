@@ -1,4 +1,4 @@
-"""What the runs of a study found: a row of measures for each, and the same ones of its base."""
+"""The results of a study's runs: a row of measures for each run, and the same measures of its base."""
 
 import json
 from collections.abc import Mapping
@@ -15,35 +15,35 @@ TOKENS, PER_SENTENCE = "tokens against reference", "tokens per sentence"
 NEW_SHARE, LENGTH, SPEED = "new tokens written (%Gen)", "tokens per text written", "texts written per second"
 SECONDS = "training seconds"
 EFFICIENCY = (TOKENS, PER_SENTENCE, NEW_SHARE, LENGTH, SPEED)
-"""What a text costs, as against how well it is said."""
+"""Measures of efficiency (the cost of text) rather than quality."""
 DIGITS = {
     **{TARGET: 4, REFERENCE: 4, LOST: 4},
     **{TOKENS: 3, PER_SENTENCE: 1, NEW_SHARE: 1, LENGTH: 1, SPEED: 2, SECONDS: 0},
 }
-"""Decimals of a measure; those of tasks have ``USUAL``."""
+"""Decimals shown of a measure; those of tasks have ``USUAL``."""
 USUAL = 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run."""
+    """The measures of one run."""
 
     values: Mapping[str, str]
     """Axis -> value."""
     seed: int
     measures: Mapping[str, float]
     curve: list[tuple[float, float]] = field(default_factory=list)
-    """Bytes of text seen, and bits per byte of the target's held-out text then; empty where it was not scored."""
+    """(Bytes of text seen, bits per byte of the target's held-out text) during training; empty if not scored."""
     base: Mapping[str, float] = field(default_factory=dict)
-    """Those of the measures that its base has too, before anything was done to it."""
+    """The same measures of the unmodified base, as far as it has them."""
 
     def others(self, *axes: str) -> tuple[str, ...]:
-        """Its values but for those of ``axes``."""
+        """Return its values on all axes except ``axes``."""
         return tuple(value for axis, value in self.values.items() if axis not in axes)
 
 
 def read(cell: Cell, folder: Path, config: Config) -> Row:
-    """The row of a run that is done."""
+    """Read the row of a finished run in ``folder``."""
     report = _json(folder / "evaluate" / "report.json")
     target = config.evaluate.target or report["target"]
     reference = config.tokenizer.reference
@@ -55,7 +55,7 @@ def read(cell: Cell, folder: Path, config: Config) -> Row:
 
 
 def _measures(report: Mapping[str, Any], model: str, target: str, reference: str) -> dict[str, float]:
-    """What was measured of one model; accuracies in percent."""
+    """Return the measures of one model; accuracies and the share of new tokens are in percent."""
     bits = report["bits_per_byte"][model]
     found = {TARGET: bits[target]}
     if reference in bits and reference != target:
@@ -78,7 +78,7 @@ def _measures(report: Mapping[str, Any], model: str, target: str, reference: str
 
 
 def _curve(train: Path, target: str) -> list[tuple[float, float]]:
-    """The held-out scores of a training with the bytes that it had seen."""
+    """Return the held-out scores of a training with the bytes seen so far (``Row.curve``)."""
     seen = {record["step"]: record["bytes"] for record in _lines(train / "metrics.jsonl")}
     scores = ((record["step"], record["bits_per_byte"].get(target)) for record in _lines(train / "held_out.jsonl"))
     return [(seen[step], bits) for step, bits in scores if step in seen and bits is not None]

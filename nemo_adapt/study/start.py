@@ -1,4 +1,4 @@
-"""Starting the runs of a study: forks of one process that has imported everything, so that each begins at once."""
+"""Start the runs of a study as forks of one process that has imported everything, so that they begin at once."""
 
 import multiprocessing
 import os
@@ -13,14 +13,13 @@ from nemo_adapt import ranks
 from nemo_adapt.workers import cores
 
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-"""torchrun's variables in a process that is the only rank."""
+"""torchrun's environment variables for a process that is the only rank."""
 
 
 def context(ranks_at_a_time: int) -> ForkServerContext:
-    """What starts runs whose ranks share the cores; signals for the runs do not end the process that they are forked
-    from.
+    """Return the fork server for runs with ``ranks_at_a_time`` ranks in total, which share the cores as OpenMP threads.
 
-    On a GPU machine nothing is imported before the fork: a process that has asked CUDA cannot be forked.
+    On a GPU machine nothing is imported before the fork: a process that has initialized CUDA cannot be forked.
     """
     from nemo_adapt import devices
 
@@ -34,15 +33,18 @@ def context(ranks_at_a_time: int) -> ForkServerContext:
 def start(
     server: ForkServerContext, command: Sequence[str], log: Path, alone: bool, environment: dict[str, str]
 ) -> ForkServerProcess:
-    """Run ``nemo-adapt COMMAND`` with what it says in ``log``; ``alone`` on its only rank, without a launcher."""
+    """Start ``nemo-adapt COMMAND`` with its output appended to ``log``; ``alone``: one rank, without a launcher.
+
+    The fork server is started with stop signals blocked, so a signal for the runs does not end it.
+    """
     process = server.Process(target=_run, args=(list(command), log, alone, environment))
-    with ranks.stop_signals_blocked():  # the first start also starts the process that is forked from
+    with ranks.stop_signals_blocked():  # the first start also starts the fork server
         process.start()
     return process
 
 
 def _end_with_study() -> None:
-    """Have this run save and end once the study is not there any more, as one that was killed."""
+    """Wait until the study's process is gone (killed, for example); then make this run save and end."""
     study = multiprocessing.parent_process()
     if study:
         study.join()
@@ -50,13 +52,13 @@ def _end_with_study() -> None:
 
 
 def _run(command: list[str], log: Path, alone: bool, environment: dict[str, str]) -> None:
-    """In the new process: the command, whose exit code is the process's."""
+    """Run the command in the new process, with the command's exit code."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)
     threading.Thread(target=_end_with_study, daemon=True).start()
     with log.open("ab") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)
-    for name in ALONE:  # a container's may be there, of the one task that all runs of a study share
+    for name in ALONE:  # a container may have set them for the Slurm task that all runs of the study share
         os.environ.pop(name, None)
     os.environ.update(environment | (ALONE if alone else {}))
     sys.argv = ["nemo-adapt", *command]

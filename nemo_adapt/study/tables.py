@@ -1,4 +1,4 @@
-"""A study's tables: means with intervals, and differences, as cells of text."""
+"""Tables of a study: means and differences with intervals, as cells of text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,26 @@ from nemo_adapt.study.results import DIGITS, EFFICIENCY, SECONDS, TARGET, TOKENS
 Axes = Mapping[str, Sequence[str]]
 """Axis -> its values, in order."""
 BEFORE = "before"
-"""The base, as it was."""
+"""Label of the unmodified base."""
 
 
 def measures_of(rows: Sequence[Row]) -> list[str]:
-    """All that was measured of any run."""
+    """Return all measures that any run has."""
     return list(dict.fromkeys(measure for row in rows for measure in row.measures))
 
 
 def varied(axes: Axes, rows: Sequence[Row]) -> list[str]:
-    """The axes of which at least two values have been run."""
+    """Return the axes of which at least two values have been run."""
     return [axis for axis in axes if len(run(axes, rows, axis)) > 1]
 
 
 def run(axes: Axes, rows: Sequence[Row], axis: str) -> list[str]:
-    """The values of an axis that have been run, in order."""
+    """Return the values of an axis that have been run, in order."""
     return [value for value in axes[axis] if any(row.values[axis] == value for row in rows)]
 
 
 def gains(axes: Axes, rows: Sequence[Row]) -> Table:
-    """What adaptation did to each measure that the base has too, by the values of all axes."""
+    """Return the effect of adaptation on each measure that the base has too, by the values of all axes."""
     measures = [measure for measure in measures_of(rows) if any(measure in row.base for row in rows)]
     if not measures:
         return Table([], [])
@@ -45,13 +45,13 @@ def gains(axes: Axes, rows: Sequence[Row]) -> Table:
 
 
 def quality(axes: Axes, rows: Sequence[Row], axis: str) -> Table:
-    """How well the models know target and reference, by the values of an axis."""
+    """Return the quality measures (bits per byte, tasks) by the values of an axis."""
     left_out = {*EFFICIENCY, SECONDS}
     return _by_axis(axes, rows, axis, [measure for measure in measures_of(rows) if measure not in left_out])
 
 
 def efficiency(axes: Axes, rows: Sequence[Row], axis: str) -> Table:
-    """What text costs, by the values of an axis; empty for an axis that leaves the tokenizers as they are."""
+    """Return the efficiency measures by the values of an axis; empty if the axis does not change the tokenizers."""
     measures = [measure for measure in EFFICIENCY if measure in measures_of(rows)]
     if TOKENS in measures and not changes(rows, axis, TOKENS):
         return Table([], [])
@@ -59,7 +59,7 @@ def efficiency(axes: Axes, rows: Sequence[Row], axis: str) -> Table:
 
 
 def changes(rows: Sequence[Row], axis: str, measure: str) -> bool:
-    """Whether a measure is another for another value of the axis, anywhere."""
+    """Return whether a measure differs between values of the axis in any otherwise equal runs."""
     groups: dict[tuple[object, ...], set[float]] = {}
     for row in rows:
         if measure in row.measures:
@@ -68,7 +68,10 @@ def changes(rows: Sequence[Row], axis: str, measure: str) -> bool:
 
 
 def two_axes(axes: Axes, rows: Sequence[Row], one: str, other: str, measure: str) -> Table:
-    """Means by the values of ``one`` (rows) and ``other`` (columns); marked are differences to a row's first column."""
+    """Return means by the values of ``one`` (lines) and ``other`` (columns).
+
+    Marked are values that differ from their line's first column by more than noise.
+    """
     means = by_value(rows, one, measure, other)
     columns = run(axes, rows, other)
     found = differences_within(rows, other, columns, measure, one)
@@ -83,7 +86,7 @@ def two_axes(axes: Axes, rows: Sequence[Row], one: str, other: str, measure: str
 
 
 def all_cells(axes: Axes, rows: Sequence[Row]) -> Table:
-    """Every combination of values, the mean over its seeds."""
+    """Return the mean over seeds of every combination of values."""
     measures = measures_of(rows)
     means = {measure: summary(rows, measure) for measure in measures}
     lines = [
@@ -94,24 +97,24 @@ def all_cells(axes: Axes, rows: Sequence[Row]) -> Table:
 
 
 def verdicts(axes: Axes, rows: Sequence[Row]) -> list[str]:
-    """A sentence for each value of each axis: what it did to the target's bits per byte."""
+    """Return a sentence for each value of each axis: its effect on the target's bits per byte."""
     return [
-        f"{axis} {found.value} against {axes[axis][0]}: {signed(found.mean, TARGET)} {TARGET} ({judged(found)})"
+        f"{axis} {found.value} against {axes[axis][0]}: {signed(found.mean, TARGET)} {TARGET} ({significance(found)})"
         for axis in varied(axes, rows)
         for found in differences(rows, axis, axes[axis], TARGET)
     ]
 
 
-def judged(found: Difference) -> str:
-    """Whether a difference is more than noise, in words."""
+def significance(found: Difference) -> str:
+    """Say whether a difference is larger than noise, with its p-value."""
     if math.isnan(found.p):
-        return "one seed: no telling"
+        return "one seed: not tested"
     chance = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return f"larger than noise, {chance}" if found.is_larger_than_noise else f"within noise, {chance}"
 
 
 def shown(mean: Mean | None, measure: str) -> str:
-    """A mean with its interval."""
+    """Format a mean with its interval."""
     if mean is None:
         return NOTHING
     digits = DIGITS.get(measure, USUAL)
@@ -120,13 +123,13 @@ def shown(mean: Mean | None, measure: str) -> str:
 
 
 def signed(mean: Mean, measure: str) -> str:
-    """A difference with its interval."""
+    """Format a difference with its sign and interval."""
     text = shown(mean, measure)
     return text if text.startswith("-") else f"+{text}"
 
 
 def _by_axis(axes: Axes, rows: Sequence[Row], axis: str, measures: Sequence[str]) -> Table:
-    """The bases' means where they are known, the runs' means by value, and below them the differences to the first."""
+    """Return the bases' means if known, the runs' means by value, and the differences to the first value."""
     values = run(axes, rows, axis)
     lines = [*_before(rows, axis, values, measures)]
     means = {measure: by_value(rows, axis, measure) for measure in measures}
@@ -139,7 +142,7 @@ def _by_axis(axes: Axes, rows: Sequence[Row], axis: str, measures: Sequence[str]
 
 
 def _before(rows: Sequence[Row], axis: str, values: Sequence[str], measures: Sequence[str]) -> list[list[str]]:
-    """A line for the base, or for each value's where values of the axis have other bases or texts."""
+    """Return one line for the base, or one per value if bases or texts differ between the values of the axis."""
     bases = [Row(row.values, row.seed, row.base) for row in rows]
     if not any(measure in row.base for row in rows for measure in measures):
         return []
@@ -151,7 +154,7 @@ def _before(rows: Sequence[Row], axis: str, values: Sequence[str], measures: Seq
 
 
 def _plain(mean: Mean | None, measure: str) -> str:
-    """A mean that no seed has a part in."""
+    """Format a base's mean without interval, as it does not depend on the seed."""
     return NOTHING if mean is None else f"{mean.value:,.{DIGITS.get(measure, USUAL)}f}"
 
 

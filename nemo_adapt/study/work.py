@@ -1,4 +1,4 @@
-"""Running the cells of a study, each as a run of its own in processes of its own."""
+"""Run the cells of a study, each as a separate run in its own processes."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from nemo_adapt.study.start import context, start
 
 DONE, FAILED, LOG = "done.json", "failed.json", "log.txt"
 CELLS = "cells"
-"""The folder of their runs, in the study's."""
+"""The folder of the cells' runs in the study's folder."""
 LOOK_SECONDS = 0.2
-"""Between looks at the running processes."""
+"""Seconds between polls of the running processes."""
 STOPPED = (ranks.MORE_TO_DO, *(-number for number in ranks.STOP_SIGNALS))
-"""How a run ends that was asked to."""
+"""Exit codes of a run that ended because it was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Job:
     cell: Cell
     folder: Path
     command: list[str]
-    """Words behind ``nemo-adapt``."""
+    """Arguments of ``nemo-adapt``."""
     composed: Callable[[], Config]
-    """Makes the configuration that its run would have now."""
+    """Composes the configuration that its run would have now."""
     ranks: int = 1
-    """Processes of its training."""
+    """Ranks of its training."""
     frozen: tuple[str, ...] = ()
-    """The words for the same in a launched study, whose cells are what they were then."""
+    """Arguments to use instead in a launched study, whose cells keep the configuration they had at launch."""
 
     @cached_property
     def config(self) -> Config:
@@ -52,32 +52,32 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its run has ended well, whatever it was made from."""
+        """Whether its run has finished successfully, even if its inputs have changed since."""
         return (self.folder / DONE).is_file()
 
     @property
     def why(self) -> str:
-        """How it has failed when it was last tried; empty where it has not."""
+        """The error of its last attempt; empty if that did not fail."""
         return str(failure(self.folder).get("why", ""))
 
     @property
     def has_failed_here(self) -> bool:
-        """Whether it has failed in this job of Slurm, which was queued again since."""
+        """Whether it failed in an earlier start of this Slurm job, which was requeued since."""
         return is_earlier(failure(self.folder), this_start())
 
 
 @dataclass
 class Workers:
-    """The processes that are running."""
+    """The running processes of a study."""
 
     server: ForkServerContext
     gpu_count: int
     running: list[tuple[Job, ForkServerProcess, int]] = field(default_factory=list)
-    """With the slot of each: the lowest number that no other has."""
+    """Each with its slot: the lowest number that was free when it started; it selects the run's GPUs."""
     stopping: bool = False
 
     def start(self, job: Job) -> None:
-        """Start a cell; what it says goes to its log."""
+        """Start a cell, with its output in its log."""
         job.folder.mkdir(parents=True, exist_ok=True)
         for mark in (DONE, FAILED):
             (job.folder / mark).unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class Workers:
         self.running.append((job, process, slot))
 
     def ended(self) -> Iterator[tuple[Job, int]]:
-        """Those that have ended since, with their exit codes."""
+        """Remove the processes that have ended and yield their cells and exit codes."""
         for job, process, slot in list(self.running):
             code = process.exitcode
             if code is not None:
@@ -95,17 +95,18 @@ class Workers:
                 yield job, code
 
     def stop(self, number: int, frame: Any) -> None:
-        """A signal handler: hand it on, and start nothing more."""
+        """Handle a signal: forward it to the runs, and start no more of them."""
         self.stopping = True
         for _, process, _ in self.running:
             if process.pid and process.is_alive():
                 os.kill(process.pid, number)
 
 
-def undone(jobs: Sequence[Job]) -> dict[str, str]:
-    """Names of the cells that are not done, and of those whose run has ended well before, what has changed since.
+def unfinished(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return name -> reason of the cells that are not done.
 
-    A cell is done if all stages of its run would be skipped now. Inputs that cells share are looked at once.
+    A cell is done if all stages of its run would be skipped now. The reason is what has changed since its run finished,
+    or empty if it has not finished. Inputs that cells share are hashed once.
     """
     hash_of, found = cache(input_hash), {}
     for job in jobs:
@@ -116,38 +117,37 @@ def undone(jobs: Sequence[Job]) -> dict[str, str]:
     return found
 
 
-def say_changed(what: str, left: Mapping[str, str], cells: int) -> None:
-    """One line for those of ``left``, as ``undone`` has them, of which something has changed; ``cells`` is how many
-    there are in all."""
+def print_changed(what: str, left: Mapping[str, str], cells: int) -> None:
+    """Print one line on those ``left`` (from ``unfinished``) whose inputs have changed; ``cells``: number of all."""
     changed = [f"{cell}: {why}" for cell, why in left.items() if why]
     if changed:
         say(f"study: {what} because something has changed: {len(changed)} of {cells} cells ({changed[0]})")
 
 
-def work(jobs: Sequence[Job], processes: int) -> list[Job]:
-    """Run what is not done, ``processes`` at a time; those that failed. A job of Slurm that was queued again leaves
-    those that failed in it before.
+def run_cells(jobs: Sequence[Job], processes: int) -> list[Job]:
+    """Run the cells that are not done, ``processes`` at a time; return those that failed.
 
-    On USR1 and TERM the runs are asked to save, and ``SystemExit`` has ``ranks.MORE_TO_DO``.
+    A requeued Slurm job does not retry cells that failed in its earlier starts. USR1 and TERM are forwarded to the
+    runs, which save and end; then ``SystemExit`` with ``ranks.MORE_TO_DO`` is raised.
     """
     from nemo_adapt import devices  # torch
 
-    left = undone(jobs)
-    say_changed("run again", left, len(jobs))
+    left = unfinished(jobs)
+    print_changed("run again", left, len(jobs))
     failed = [job for job in jobs if job.cell.name in left and job.has_failed_here]
     todo = [job for job in jobs if job.cell.name in left and job not in failed]
     workers = Workers(context(processes * max((job.ranks for job in todo), default=1)), devices.gpu_count())
-    with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _handing_on(workers):
+    with Bar("study", len(jobs), "cells", done=len(jobs) - len(todo)) as bar, _forwarding_signals(workers):
         while workers.running or (todo and not workers.stopping):
             while todo and len(workers.running) < processes and not workers.stopping:
                 workers.start(todo.pop(0))
             for job, code in workers.ended():
-                if code in STOPPED:  # srun signals all processes of a task one after another: ours may be yet to come
+                if code in STOPPED:  # srun signals a task's processes one by one: this process's may come later
                     time.sleep(LOOK_SECONDS)
                 if code == 0:
                     write_json(job.folder / DONE, {"command": job.command})
                 elif not workers.stopping:
-                    write_json(job.folder / FAILED, {"code": code, "why": _told(job, code), **this_start()})
+                    write_json(job.folder / FAILED, {"code": code, "why": _failure_reason(job, code), **this_start()})
                     failed.append(job)
                 is_over = code == 0 or not workers.stopping
                 bar.advance(is_over, f"{job.cell.name} {'done' if code == 0 else f'ended with {code}'}")
@@ -158,15 +158,15 @@ def work(jobs: Sequence[Job], processes: int) -> list[Job]:
 
 
 def failure(folder: Path) -> dict[str, Any]:
-    """What a cell's folder says of its last try, if that failed: ``why``, the exit ``code``, Slurm's ``job``."""
+    """Read a cell's failure record: ``why``, exit ``code``, Slurm's ``job``; empty if its last attempt did not fail."""
     try:
         return dict(json.loads((folder / FAILED).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
 
-def _told(job: Job, code: int) -> str:
-    """The last mistake of the user's in a cell's log, or its exit code."""
+def _failure_reason(job: Job, code: int) -> str:
+    """Return the last user error in a cell's log, or else how the cell ended."""
     lines = (job.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     mistakes = [line.partition(ERROR)[2] for line in lines if ERROR in line]
     if code == ranks.USER_ERROR and mistakes:
@@ -175,8 +175,8 @@ def _told(job: Job, code: int) -> str:
 
 
 @contextmanager
-def _handing_on(workers: Workers) -> Iterator[None]:
-    """While it lasts, signals that ask to stop reach the runs; whatever ends it ends them."""
+def _forwarding_signals(workers: Workers) -> Iterator[None]:
+    """Forward stop signals to the runs inside the context; terminate the runs that are left when it ends."""
     before = {number: signal.signal(number, workers.stop) for number in ranks.STOP_SIGNALS}
     try:
         yield

@@ -147,7 +147,7 @@ def test_rows_beyond_the_base_tokenizer_are_reused_or_trimmed(tmp_path, ranks, c
     """And the folder that export writes, like the offline one, has as many rows as the tokenizer."""
     folders, rows = make_folders(tmp_path, "padded", new), TOKENS["padded"] + new
     (tmp_path / "saved").mkdir()
-    heard = ranks(2).run(resize_bodies.save_and_listen, tiny_config(tp=2), folders, tmp_path / "saved")
+    heard = ranks(2).run(resize_bodies.save_and_capture, tiny_config(tp=2), folders, tmp_path / "saved")
     assert f"the base model has 256 rows for 251 tokens: {said}" in heard[0] and not heard[1]
     (tmp_path / "export").mkdir()
     export_checkpoint(tmp_path / "saved", folders.model, folders.tokenizer, tmp_path / "export", ExportConfig())

@@ -147,8 +147,8 @@ def test_the_tables_are_those_of_the_cells_own_reports(finished):
     markdown, page = ((run / f"study.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
     for text in (markdown, page):
         assert "4 of 4 runs" in text and all(f"{value:.4f}" in text for value in bits)
-        assert "one seed: no telling" in text
-    assert "one seed: no telling" in answer.out and "study.html" in answer.out
+        assert "one seed: not tested" in text
+    assert "one seed: not tested" in answer.out and "study.html" in answer.out
     assert page.count("data:image/png") == len(list((run / "plots").glob("*.png"))) >= 6
 
 

@@ -1,4 +1,4 @@
-"""Auxiliary data of every kind, random, in folders as the stage leaves them."""
+"""Random auxiliary data of every kind, in folders as the stage ``auxiliary`` writes them."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from nemo_adapt.token_map import TokenMap
 
 
 def make_auxiliary(place: Path, token_map: TokenMap, dims: int = 6, seed: int = 0) -> dict[str, Path]:
-    """Kind -> folder. Some tokens have no vector and meet nothing."""
+    """Write auxiliary data into ``place``; return kind -> folder. Some tokens have neither a vector nor meetings."""
     random, source, new = np.random.default_rng(seed), token_map.source_vocab, len(token_map.tokens)
     vectors = random.standard_normal((source + new, dims)).astype(np.float32)
     vectors[random.random(source + new) < 0.2] = 0.0

@@ -1,4 +1,4 @@
-"""The bases of arXiv 2406.14670 scaled down: their own configurations, and tokenizers of their own kinds."""
+"""The base models of arXiv 2406.14670, scaled down, with tokenizers of the same kinds."""
 
 import io
 import json
@@ -14,14 +14,14 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from nemo_adapt import hf_tokenizer
 
 FAIRSEQ = ["<s>", "<pad>", "</s>", "<unk>"]
-"""XGLM's first ids; its SentencePiece model has three of them, in another order."""
+"""XGLM's first ids; its SentencePiece model has three of these tokens, in another order."""
 MADE_UP = [f"<madeupword{number}>" for number in range(7)]
 BLOOM_WORDS = r" ?[^(\s|[.,!?…。，、।۔،])]+"
-"""How BLOOM cuts text into words."""
+"""BLOOM's pre-tokenizer."""
 
 
 def byte_level(lines: Sequence[str], tokens: int, first: Sequence[str], split: str = "") -> Tokenizer:
-    """Byte-level BPE with ``first`` as its first, special tokens; cut by ``split``, or as GPT-2 does."""
+    """Train byte-level BPE with the special tokens ``first`` at id 0, pre-tokenized by ``split`` or as in GPT-2."""
     tokenizer = Tokenizer(models.BPE())
     by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not split)
     words = [pre_tokenizers.Split(Regex(split), "isolated")] if split else []
@@ -37,7 +37,7 @@ def byte_level(lines: Sequence[str], tokens: int, first: Sequence[str], split: s
 
 
 def pieces(folder: Path, lines: Sequence[str], tokens: int, **options: object) -> dict[str, object]:
-    """The ``tokenizer.json`` of a SentencePiece model trained here."""
+    """Train a SentencePiece model and return it as the content of a ``tokenizer.json``."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter(lines), model_writer=model, minloglevel=2, vocab_size=tokens, num_threads=1,
@@ -56,7 +56,7 @@ def bloom(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]
 
 
 def phi(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
-    """GPT-2's kind, with runs of spaces and tabs as added tokens behind the vocabulary."""
+    """Make a tokenizer like GPT-2's, with runs of spaces and tabs as added tokens after the vocabulary."""
     end = "<|endoftext|>"
     tokenizer = byte_level(lines, 500, [end])
     runs = [" " * length for length in range(31, 1, -1)] + ["\t" * length for length in range(9, 1, -1)]
@@ -65,7 +65,7 @@ def phi(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
 
 
 def xglm(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
-    """A Unigram model whose own pieces begin at id 4, with made-up words behind them."""
+    """Make a Unigram tokenizer whose own pieces begin at id 4 and are followed by made-up words."""
     content = pieces(folder, lines, 200, model_type="unigram")
     own = content["model"]["vocab"][3:]
     content["model"] |= {"vocab": [[name, 0.0] for name in FAIRSEQ] + own + [[name, 0.0] for name in MADE_UP]}
@@ -81,7 +81,7 @@ def xglm(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]
 
 
 def gemma(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
-    """SentencePiece-like BPE as a JSON alone, with bytes to fall back to and runs of spaces as tokens."""
+    """Make a SentencePiece-like BPE as a tokenizer.json only, with byte fallback and runs of spaces as tokens."""
     content = pieces(
         folder, lines, 600, model_type="bpe", byte_fallback=True, add_dummy_prefix=False, pad_id=0, eos_id=1, bos_id=2,
         unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>", remove_extra_whitespaces=False,
@@ -98,11 +98,11 @@ BASES: dict[str, tuple[Callable[[Path, Sequence[str]], tuple[Tokenizer, dict[str
     "gemma": (gemma, 0),
     "gemma 7B's heads": (gemma, 0),
 }
-"""Name in the zoo -> its tokenizer, and how many rows the model has beyond it (BLOOM 200, Phi-2 905, others none)."""
+"""Name in the zoo -> its tokenizer, and rows of the model beyond it (real BLOOM has 200, Phi-2 905, others none)."""
 
 
 def make(folder: Path, name: str, lines: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A Hugging Face folder with a random model and a tokenizer learned on ``lines``, which is returned."""
+    """Write a Hugging Face folder with a random model and a tokenizer trained on ``lines``; return the tokenizer."""
     kind, spare = BASES[name]
     backend, names = kind(folder, lines)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names)

@@ -1,4 +1,4 @@
-"""A byte-level tokenizer of 257 tokens, and the same one with longer words behind them."""
+"""A byte-level tokenizer of 257 tokens, optionally extended by words."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ END = "<|end|>"
 
 
 def bytes_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """All bytes, the end of a document, then ``words`` (ASCII) as tokens, each with the beginnings that it needs."""
+    """Return a tokenizer with all bytes, the end token, and ``words`` (ASCII) with the prefixes that merges need."""
     tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), END]
     merges = []
     for word in words:
@@ -25,7 +25,7 @@ def bytes_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(folder: Path, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The same, saved in ``folder``."""
+    """Make the same tokenizer and save it in ``folder``."""
     tokenizer = bytes_tokenizer(words)
     tokenizer.save_pretrained(folder)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Run the command line as a user does, in a process of its own."""
+"""Run the command line as a user does, in a separate process."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command left behind."""
+    """The exit code, stdout and stderr of a command."""
 
     code: int
     out: str
@@ -17,13 +17,13 @@ class Answer:
 
 
 def environment() -> dict[str, str]:
-    """A user's, on one thread a process; where the tests have the stand-in for GPUs, commands have it too."""
+    """Return a user's environment with one thread per process; commands get the GPU stand-in if the tests run on it."""
     path = os.environ.get("PYTHONPATH", "") if "NEMO_ADAPT_STANDIN" in os.environ else ""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 def nemo_adapt(*words: str, cwd: Path, timeout: float = 300.0) -> Answer:
-    """``nemo-adapt WORDS`` in ``cwd``."""
+    """Run ``nemo-adapt WORDS`` in ``cwd``."""
     done = subprocess.run(
         [sys.executable, "-m", "nemo_adapt", *words],
         cwd=cwd,
@@ -36,7 +36,7 @@ def nemo_adapt(*words: str, cwd: Path, timeout: float = 300.0) -> Answer:
 
 
 def unread(*words: str) -> int:
-    """The exit code of ``nemo-adapt WORDS`` with nobody at the other end of the pipe that all it says goes to."""
+    """Return the exit code of ``nemo-adapt WORDS`` with stdout and stderr on a pipe whose reader is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -1,4 +1,4 @@
-"""Configurations to be launched, and a machine where stand-ins for Slurm's commands note what they were asked."""
+"""Configurations to launch, and a machine with stand-ins for Slurm's commands that record their arguments."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ SETTINGS = (
 )
 WORKDIR = Path("/home/user/adapt")
 STAND_INS = {
-    # Of the two steps of a script, the first is done, as on one node; of the second $TASKS says what the ranks do.
+    # A script has two srun steps: the first (bash) is executed, as on one node; the second runs $TASKS, not the ranks.
     "srun": """\
 while [[ $1 == --* ]]; do options+=("$1"); shift; done
 if [ "$1" = bash ]; then SLURMD_NODENAME=n1 exec "$@"; fi
@@ -36,28 +36,28 @@ esac
     "module": 'echo "$*" >> "$NOTES/module"\n',
     "sleep": "exit 0\n",
 }
-"""Name -> what it does, in bash."""
+"""Command -> its stand-in, in bash."""
 
 
 def config_of(*words: str) -> Config:
-    """A configuration to be launched, with as many copies of the model as there is room for."""
+    """Return a configuration to launch, laid out with as many model replicas (DP) as fit."""
     return laid_out(recipes.load("blank", ["run.name=turkish", *SETTINGS, *words]))
 
 
 def jobs_of(config: Config) -> dict[str, Job]:
-    """The jobs of a run, by name."""
+    """Return the jobs of a run by name."""
     return {job.name: job for job in chain(pipeline.run_steps(config))}
 
 
 def script_of(config: Config, job: str, place: LaunchPaths | None = None, workdir: Path = WORKDIR) -> str:
-    """The script of a job."""
+    """Return the batch script of a job."""
     place = place or LaunchPaths(workdir / config.run.dir / config.run.name)
     return sbatch.script(config, jobs_of(config)[job], size_of(config), place, workdir, "python")
 
 
 @dataclass
 class Machine:
-    """A node of a job: runs a script, and keeps what Slurm's stand-ins were asked."""
+    """A node of a job: runs scripts with the stand-ins, which record their arguments in ``notes``."""
 
     folder: Path
     run: Path
@@ -76,7 +76,7 @@ class Machine:
         (self.run / "train").mkdir()
 
     def start(self, script: str, tasks: str = "exit 0", **environment: str) -> subprocess.Popen[str]:
-        """Start a script; ``tasks``: what the ranks do, in bash."""
+        """Start a script; ``tasks``: bash code in the place of the ranks."""
         path = self.folder / "script.sh"
         path.write_text(script)
         job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n[1-2]"}
@@ -91,22 +91,22 @@ class Machine:
         )
 
     def ends(self, script: str, tasks: str = "exit 0", **environment: str) -> tuple[int, str]:
-        """Run a script to its end: exit code, and what it has said."""
+        """Run a script to its end; return its exit code and output."""
         process = self.start(script, tasks, **environment)
         said, _ = process.communicate(timeout=60)
         return process.returncode, said
 
     def noted(self, command: str) -> str:
-        """What a command was asked, line by line."""
+        """Return the recorded calls of a command, one per line; empty if it was not called."""
         path = self.notes / command
         return path.read_text() if path.exists() else ""
 
     @property
     def words(self) -> list[str]:
-        """The words that srun was given to start the ranks."""
+        """The arguments of the srun call that started the ranks."""
         return self.noted("srun").split("\0")[:-1]
 
     @property
     def is_requeued(self) -> bool:
-        """Whether the job was queued again."""
+        """Whether the job was requeued."""
         return "requeue 7" in self.noted("scontrol")

@@ -1,4 +1,4 @@
-"""Bytes of all live tensors, and their peak, as torch makes and frees them."""
+"""Count the bytes of all live tensors, and their peak, as torch allocates and frees them."""
 
 import weakref
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """While it lasts, every new storage is counted until it is freed; kernels' own buffers are not seen."""
+    """A context in which every new storage is counted until it is freed; buffers inside kernels are not seen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class LiveBytes(TorchDispatchMode):
                 self._note(leaf.untyped_storage())
         return out
 
-    def from_here(self) -> int:
-        """Begin a new peak; what is live now."""
+    def reset_peak(self) -> int:
+        """Reset the peak to the bytes that are live now, and return them."""
         self.peak = self.now
         return self.now
 

@@ -1,4 +1,4 @@
-"""Row plans of every kind, by hand."""
+"""Hand-made row plans of every kind."""
 
 import numpy as np
 import torch
@@ -7,11 +7,14 @@ from scipy.sparse import csr_matrix
 from nemo_adapt.resize.plan import Noise, RowPlan
 
 SOURCE, KEPT, NEW, COLUMNS = 50, 46, 20, 8
-"""A source table of which the last four rows are a base model's padding."""
+"""Sizes: source rows, those kept (the last four are the base model's padding), new rows, columns."""
 
 
 def source_table(dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Strongly correlated columns of unlike sizes; the spare rows would show in any statistic."""
+    """Make a table with strongly correlated columns of different scales, and huge padded rows.
+
+    The padded rows would show in any statistic that included them.
+    """
     draw = torch.Generator().manual_seed(3)
     mix = torch.randn(COLUMNS, COLUMNS, generator=draw) * torch.logspace(-2, 1, COLUMNS)
     rows = torch.randn(SOURCE, COLUMNS, generator=draw) @ mix + 0.5
@@ -20,7 +23,7 @@ def source_table(dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def mixture(new: int = NEW, source: int = KEPT, most: int = 6, seed: int = 0) -> csr_matrix:
-    """Rows of one to ``most`` terms, in no order, some rows twice."""
+    """Make random combinations of one to ``most`` unsorted source rows, some of them repeated; [new, source]."""
     draw = np.random.default_rng(seed)
     lengths = draw.integers(1, most + 1, new)
     ends = np.concatenate([[0], np.cumsum(lengths)])
@@ -29,7 +32,7 @@ def mixture(new: int = NEW, source: int = KEPT, most: int = 6, seed: int = 0) ->
 
 
 def nothing(new: int = NEW, source: int = KEPT) -> csr_matrix:
-    """A combination without terms."""
+    """Make a combination without terms."""
     return csr_matrix((new, source), dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Models and configurations for tests of plans, small and made from settings alone."""
+"""Small models and configurations for tests of `nemo-adapt plan`, made from settings only."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ SMALL = {
     "max_position_embeddings": 512,
     "vocab_size": 2000,
 }
-"""Multiples of 64, as real models have them: Megatron's buffers then need no padding between tensors."""
+"""Multiples of 64, as in real models: Megatron's buffers then need no padding between tensors."""
 SMALL_GPT2 = {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_positions": 512, "vocab_size": 2000}
 SMALL_BLOOM = {"hidden_size": 256, "n_layer": 4, "n_head": 8, "vocab_size": 2000}
 SMALL_XGLM = {"d_model": 256, "ffn_dim": 704, "num_layers": 4, "attention_heads": 8, "vocab_size": 2000}
@@ -29,7 +29,7 @@ WINDOW = 64
 
 
 def settings(name: str = "llama", **changed: Any) -> dict[str, Any]:
-    """config.json of a small model of the zoo's kind ``name``."""
+    """Return the config.json of a small model of the zoo's kind ``name``."""
     found = {**ZOO[name]().to_dict(), "architectures": architectures(name)}
     found |= OWN_NAMES.get(name, SMALL)
     if found.get("head_dim"):
@@ -43,7 +43,7 @@ def settings(name: str = "llama", **changed: Any) -> dict[str, Any]:
 
 
 def models_of(hf_config: dict[str, Any], new: int = 0) -> Models:
-    """The base model of a config.json, and the same with ``new`` more rows."""
+    """Return the base model of a config.json and the same with ``new`` more rows."""
     family = families.of(hf_config)
     source = family.shape(hf_config)
     target = replace(source, vocab=source.vocab + new)
@@ -53,7 +53,7 @@ def models_of(hf_config: dict[str, Any], new: int = 0) -> Models:
 
 
 def plan_config(phase: str = "all", parallel: dict[str, Any] | None = None, **train: Any) -> Config:
-    """Two micro batches of 256 tokens on each rank, in bf16."""
+    """Return a configuration of two micro batches of 256 tokens on each rank, in bf16."""
     config = Config()
     config.run.name = "planned"
     config.parallel = ParallelConfig(**(parallel or {}))

@@ -1,4 +1,4 @@
-"""A pool of ranks, spawned once and used again, so that each rank imports Megatron once and not once a test."""
+"""A pool of ranks, started once and reused, so that each rank imports Megatron once rather than once per test."""
 
 import contextlib
 import copy
@@ -21,34 +21,34 @@ import torch.multiprocessing as mp
 from nemo_adapt import devices
 
 Answer = tuple[bool, Any]
-"""Whether a rank has done what it was asked for, and its answer, or why there is none."""
+"""Whether a rank has succeeded, and its result, or else the error."""
 
 START_SECONDS = 120.0
 """Time for all ranks to import Megatron, on a busy machine."""
 GRACE_SECONDS = 5.0
-"""For the others, once one has failed, to say that they have too."""
+"""Seconds that the other ranks get to report their errors once one has failed."""
 
 
 class RankPool:
-    """``size`` processes, on GPUs if this machine has any; they meet through a fresh file, so no port can be taken."""
+    """``size`` processes, on GPUs if this machine has any; their rendezvous is a fresh file, so no port can clash."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: list[tuple[Any, Connection]] = []
 
     def run(self, body: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> list[Any]:
-        """``body(rank, *arguments)`` on every rank; the answers in rank order. Tensors in them are moved to the rank's
-        device, and back.
+        """Call ``body(rank, *arguments)`` on every rank; return the results in rank order.
 
-        ``body`` is a function of a module (spawned processes find it by name). If a rank raises, dies, or gives no
-        answer in ``timeout`` seconds, the pool is thrown away and an error tells which rank and why. Ranks that wait
-        for one that has failed are not waited for.
+        Tensors in the arguments are moved to the rank's device, those in the results back to the CPU. ``body`` must be
+        a module's function (spawned processes find it by name). If a rank raises, dies, or takes more than ``timeout``
+        seconds, the pool is closed and ``RuntimeError`` says which rank and why; ranks that wait for a failed one are
+        not waited for.
         """
         if not self._workers:
             self._start()
             timeout += START_SECONDS
         for _, pipe in self._workers:
-            with contextlib.suppress(BrokenPipeError):  # it has died: so does its answer say
+            with contextlib.suppress(BrokenPipeError):  # the rank has died, which its answer will report
                 pipe.send((body, arguments))
         answers = self._answers(time.monotonic() + timeout)
         wrong = [f"rank {rank}: {answer}" for rank, (is_well, answer) in enumerate(answers) if not is_well]
@@ -58,7 +58,7 @@ class RankPool:
         return [answer for _, answer in answers]
 
     def _answers(self, until: float) -> list[Answer]:
-        """Those of all ranks, in their order; shortly after the first that has failed."""
+        """Wait for the answers of all ranks, in rank order; at most ``GRACE_SECONDS`` more once one has failed."""
         found = [(False, "no answer in time")] * self.size
         asked = {pipe: rank for rank, (_, pipe) in enumerate(self._workers)}
         while asked and (ready := wait(list(asked), max(0.0, until - time.monotonic()))):
@@ -77,7 +77,7 @@ class RankPool:
         self._workers = []
 
     def _start(self) -> None:
-        # On a CPU ranks are copies of one process that has imported Megatron; a GPU's driver bears no copies.
+        # On a CPU, ranks are forks of one process that has imported Megatron; CUDA does not survive a fork.
         context = mp.get_context("spawn" if devices.on_gpu() else "forkserver")
         if not devices.on_gpu():
             context.set_forkserver_preload(["nemo_adapt.study.prepared"])
@@ -91,7 +91,7 @@ class RankPool:
 
 
 def _answer(process: Any, pipe: Connection) -> Answer:
-    """What a rank has sent, or how it has died."""
+    """Return what a rank has sent, or its exit code if it has died."""
     try:
         found: Answer = pipe.recv()
     except (EOFError, ConnectionResetError):
@@ -111,30 +111,30 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
     devices.prepare_megatron()
     here, there = devices.best_device(), torch.device("cpu")
     gc.collect()
-    gc.freeze()  # a collection between calls would go through all of torch and Megatron
+    gc.freeze()  # or each collection between calls would traverse all of torch and Megatron
     for call in itertools.count():
         try:
             body, arguments = pipe.recv()
         except EOFError:  # the tests are over, or were killed
             return
-        # A process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
+        # A new process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
         devices.init_process_group(init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
-        dist.barrier()  # one that sends nothing would be done and gone while another still connects to it
+        dist.barrier()  # or a rank that sends nothing could finish while another still connects to it
         try:
             answer = (True, moved(body(rank, *moved(arguments, here)), there))
-        except BaseException:  # what torch raises for a checkpoint is no Exception
+        except BaseException:  # torch's CheckpointException is not an Exception
             answer = (False, traceback.format_exc())
         if answer[0]:
-            # What holds the groups, and so their threads, of which hundreds would wake up all the time.
+            # Drop everything that keeps the groups alive: their threads, hundreds in time, would keep polling.
             parallel_state.destroy_model_parallel()
-            RotaryEmbedding.forward.cache_clear()  # Megatron remembers its answers together with the module
+            RotaryEmbedding.forward.cache_clear()  # an lru_cache, which holds the modules
             dist.destroy_process_group()
             gc.collect()
         pipe.send(answer)
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """``value`` with all tensors in it on ``device``."""
+    """Return ``value`` with all tensors in it moved to ``device``."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if isinstance(value, (list, tuple)):

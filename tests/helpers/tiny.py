@@ -1,4 +1,4 @@
-"""Tiny models, tokenizers' token maps and configurations, made on the spot."""
+"""Tiny models, token maps and configurations, made on the fly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class TinyLlama:
 
 
 def make_llama(folder: Path, tiny: TinyLlama, dtype: torch.dtype = torch.float32) -> Path:
-    """A random Llama as a Hugging Face folder; the norms are random too, so that mixing them up shows."""
+    """Write a random Llama as a Hugging Face folder; norms are random too, so that mixing them up is detected."""
     config = LlamaConfig(
         vocab_size=tiny.vocab,
         hidden_size=32,
@@ -52,7 +52,7 @@ def make_llama(folder: Path, tiny: TinyLlama, dtype: torch.dtype = torch.float32
 
 
 def make_token_map(folder: Path, source_vocab: int, new: int) -> TokenMap:
-    """``new`` tokens, each spelled by three to five base pieces, saved in ``folder``."""
+    """Save a token map in ``folder`` with ``new`` tokens, each of three to five source pieces, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(0)
     tokens = [
@@ -72,7 +72,7 @@ def make_token_map(folder: Path, source_vocab: int, new: int) -> TokenMap:
 
 
 def tiny_config(**parallel: object) -> Config:
-    """A configuration with a padding multiple that fits tiny vocabularies."""
+    """Return a configuration with a padding multiple that fits tiny vocabularies."""
     config = Config()
     config.resize.padded_vocab_multiple = 16
     for name, value in parallel.items():
@@ -81,7 +81,7 @@ def tiny_config(**parallel: object) -> Config:
 
 
 def converted(model: Path, out: Path) -> Path:
-    """The Megatron checkpoint of a model folder."""
+    """Convert a model folder to a Megatron checkpoint in ``out``."""
     out.mkdir(parents=True)
     convert.build(Config(), {"model": [model]}, out)
     return out

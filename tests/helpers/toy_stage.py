@@ -1,4 +1,4 @@
-"""A stage that writes what it was asked to."""
+"""A stage that writes its seed and records its calls."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from nemo_adapt.config import Config
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
-    """``out/said`` has the seed; ``log`` of the inputs gets a line for each call."""
+    """Write the seed to ``out/said``; append the run's name to ``calls``, beside the input ``log``."""
     (out / "said").write_text(str(config.resize.seed), encoding="utf-8")
     with inputs["log"][0].parent.joinpath("calls").open("a") as calls:
         calls.write(f"{config.run.name}\n")

@@ -1,4 +1,4 @@
-"""Trainings as a user starts them, and what can happen to them."""
+"""Trainings started as a user starts them, and ways to interrupt them."""
 
 import contextlib
 import json
@@ -19,18 +19,18 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.whole import complete, damage
 
 PATIENCE = 240.0
-"""Seconds that anything may take on a busy machine."""
+"""Timeout in seconds for anything on a busy machine."""
 
 
 @dataclass
 class Training:
-    """The run ``name`` in ``world``, made from the folders of a prepared one; ``words`` are its settings."""
+    """The training of run ``name`` in ``world``, with the settings ``words``."""
 
     world: Path
     name: str
     words: list[str]
     python: str = sys.executable
-    """Whose packages it is started with."""
+    """The Python interpreter that runs it."""
 
     @property
     def folder(self) -> Path:
@@ -42,13 +42,13 @@ class Training:
 
     @classmethod
     def prepared(cls, world: Path, name: str, words: list[str], prepared: str) -> "Training":
-        """A new run that has all that comes before training."""
+        """Make a new run with a copy of all stages of the run ``prepared`` that come before training."""
         for part in ("tokenizer", "data", "convert"):
             shutil.copytree(world / "runs" / prepared / part, world / "runs" / name / part)
         return cls(world, name, words)
 
     def start(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> subprocess.Popen[str]:
-        """Start it, as Python's ``program``; the answer's output is text."""
+        """Start it as ``python *program train ...``, with stdout and stderr in one text pipe."""
         return subprocess.Popen(
             [self.python, *program, "train", *self.words, f"run.name={self.name}"],
             cwd=self.world,
@@ -59,13 +59,13 @@ class Training:
         )
 
     def run(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> tuple[int, str]:
-        """Start it and wait: exit code and output."""
+        """Start it and wait; return exit code and output."""
         process = self.start(program)
         out, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, out
 
     def steps(self) -> int:
-        """Steps that metrics.jsonl tells of."""
+        """Return the last step in metrics.jsonl (0: none)."""
         path = self.folder / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return int(json.loads(lines[-1])["step"]) if lines and lines[-1].endswith("}") else 0
@@ -75,18 +75,18 @@ class Training:
         return [(record["step"], record["loss"]) for record in map(json.loads, lines)]
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """All tensors of the last checkpoint, the optimizer's too."""
+        """Return all tensors of the last checkpoint, including the optimizer state, by key."""
         opened = Checkpoint(complete(self.checkpoints)[-1])
         return {key: opened.read(key, (0,) * len(size), size) for key, size in opened.sizes.items()}
 
     def assert_sound(self) -> None:
-        """Every checkpoint that has its name is whole."""
+        """Assert that every checkpoint with its final name is complete."""
         for place in complete(self.checkpoints):
             assert not damage(place), place
 
 
 def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> bool:
-    """Until it has happened; False if the process ended before."""
+    """Wait until ``happened()``; return False if the process ended before."""
     until = time.monotonic() + PATIENCE
     while not happened():
         if process.poll() is not None:
@@ -97,7 +97,7 @@ def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> bo
 
 
 def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The ranks that a training has started."""
+    """Return the rank processes of a training."""
     found = []
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children():
@@ -108,7 +108,7 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
-    """As a node that fails: the command, all ranks, and what they have started, at once."""
+    """Kill the command and all its descendants at once, as when a node fails."""
     with contextlib.suppress(psutil.NoSuchProcess):
         whole = psutil.Process(process.pid)
         for each in [whole, *whole.children(recursive=True)]:
@@ -118,7 +118,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 
 def kill_one(process: subprocess.Popen[str], draw: random.Random) -> None:
-    """One rank, as when memory runs out; the command then ends the others."""
+    """Kill one random rank, as the kernel does when memory runs out; the command then ends the others."""
     alive = ranks_of(process)
     if alive:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""A small world's text and model, and the words that make the road through it short."""
+"""The small world's text and model, and settings for a short run through all stages."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ SHORT = [
     "evaluate.context=512",
     "export.shard_mib=1",
 ]
-"""A run that takes seconds, in a folder with ``runs/smallworld`` in it."""
+"""Settings of a run that takes seconds, to be started in a folder with ``runs/smallworld``."""
 
 
 def small_world(place: Path) -> Path:
-    """``runs/smallworld`` in ``place``: little text and a tiny untrained English model."""
+    """Write ``runs/smallworld`` in ``place``: a little text and a tiny untrained English model; return ``place``."""
     make(place / "runs" / "smallworld", documents=1500, vocab=400, hidden=192, layers=2)
     return place

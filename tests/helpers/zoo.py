@@ -1,4 +1,4 @@
-"""A tiny random model of every family, as transformers makes it."""
+"""Tiny random transformers models of every family."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 VOCAB = 250
-"""Divides by no TP and no multiple: padded rows are there."""
+"""Not a multiple of the padding, so that there are padded rows."""
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10_000.0,
@@ -34,7 +34,7 @@ LLAMA3_ROPE = {
 
 
 def common(kind: type[PreTrainedConfig], **changed: object) -> PreTrainedConfig:
-    """Settings that Llama's descendants share."""
+    """Return a configuration with the settings that models like Llama share, and ``changed``."""
     settings = {
         "vocab_size": VOCAB,
         "hidden_size": 32,
@@ -87,18 +87,18 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         dropout=0.0, attention_dropout=0.0,
     ),
 }  # fmt: skip
-"""Name -> its configuration; the name begins with the family's."""
+"""Name -> configuration; a name begins with that of the family."""
 
 
 def make(folder: Path, name: str, dtype: torch.dtype = torch.float32, vocab: int = VOCAB) -> Path:
-    """The model as a Hugging Face folder; norms and biases are random too, so that mixing them up shows."""
+    """Write the model as a Hugging Face folder; norms and biases are random too, so that mixing them up is detected."""
     torch.manual_seed(0)
     config = ZOO[name]()
     config.vocab_size = vocab
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for tensor_name, parameter in model.named_parameters():
-            # Zero-centered norms add the one themselves.
+            # Zero-centered norms add 1 to their weights themselves.
             middle = 1.0 if parameter.dim() == 1 and "gemma" not in name and "bias" not in tensor_name else 0.0
             parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
     model.to(dtype).save_pretrained(folder)
@@ -106,7 +106,7 @@ def make(folder: Path, name: str, dtype: torch.dtype = torch.float32, vocab: int
 
 
 def reference(folder: Path, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """transformers' logits of ``ids`` [batch, seq + 1] but the last, and the gradients of the mean loss, by name."""
+    """Return transformers' logits of ``ids[:, :-1]`` ([batch, seq + 1]) and gradients of the mean loss by name."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").train()
     logits = model(ids[:, :-1]).logits
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
@@ -114,5 +114,5 @@ def reference(folder: Path, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, 
 
 
 def architectures(name: str) -> list[str]:
-    """What config.json says of the model's class."""
+    """Return ``architectures`` of the model's config.json."""
     return [type(AutoModelForCausalLM.from_config(ZOO[name]())).__name__]

@@ -1,4 +1,4 @@
-"""What ranks do in tests of document boundaries: logits of samples and of their documents alone."""
+"""Code of the ranks in tests of document boundaries: logits of samples and of their documents alone."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,16 +13,16 @@ from nemo_adapt.train.batches import Boundaries
 
 @dataclass
 class Found:
-    """Logits [batch, seq, padded vocab], None before the last pipeline stage."""
+    """Logits [batch, seq, padded vocab], ``None`` before the last pipeline stage."""
 
     packed: torch.Tensor | None
     alone: torch.Tensor | None
 
 
 def packed_and_alone(rank: int, config: Config, folders: Folders, ids: torch.Tensor, end: int) -> Found:
-    """Logits of ``ids`` [batch, seq] with the boundaries of ``config``, and of each document by itself.
+    """Compute logits of ``ids`` [batch, seq] with the boundaries of ``config``, and of each document by itself.
 
-    The samples' documents must end at the same places.
+    The documents of all samples must end at the same positions.
     """
     model = load(config, folders).eval()
     batch = Boundaries.of(config.train, end).applied({"tokens": ids})
@@ -33,7 +33,7 @@ def packed_and_alone(rank: int, config: Config, folders: Folders, ids: torch.Ten
 
 
 def packed_one_by_one(rank: int, config: Config, folders: Folders, ids: torch.Tensor, end: int) -> Found:
-    """The same for samples whose documents end at different places: each in the batch, and each by itself."""
+    """Compute logits of samples whose documents end at different positions: in one batch, and each sample by itself."""
     model = load(config, folders).eval()
     boundaries = Boundaries.of(config.train, end)
     batch = boundaries.applied({"tokens": ids})

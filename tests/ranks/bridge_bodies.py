@@ -1,4 +1,4 @@
-"""What ranks do in tests of checkpoints for Megatron-Bridge: load what its model with Transformer Engine asks for."""
+"""Code of the ranks in tests of checkpoints for Megatron-Bridge: load what its Transformer Engine model needs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ EXTRA = "decoder.layers.mlp.linear_fc1._extra_state"
 
 
 def load(rank: int, checkpoint: Path, rows: int, columns: int) -> tuple[torch.Tensor, Any]:
-    """This rank's half of a table of ``rows`` rows (there may be fewer), and the state of layer ``rank``."""
+    """Load this rank's half of a table of ``rows`` rows (the checkpoint may have fewer) and layer ``rank``'s state."""
     half = torch.full((rows // 2, columns), 9.0)
     table = ShardedTensor.from_rank_offsets(TABLE, half, (0, rank, 2), allow_shape_mismatch=True)
     state = ShardedObject(EXTRA, None, (2,), (rank,))
     try:
         found = dist_checkpointing.load({"table": table, "state": state}, str(checkpoint))
-    except CheckpointException as error:  # which is no Exception
+    except CheckpointException as error:  # not a subclass of Exception
         raise ValueError(str(error)) from None
     return found["table"], found["state"]

@@ -1,4 +1,4 @@
-"""What ranks do in tests of training data: read samples as a training would."""
+"""Code of the ranks in tests of training data: read samples as a training would."""
 
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from nemo_adapt.train.stage import start_layout, training_data
 
 
 def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -> torch.Tensor:
-    """The tokens of all samples of ``steps`` steps, [samples, seq], in the order in which this rank reads them."""
+    """Return the tokens of all samples of ``steps`` steps, [samples, seq], in the order in which this rank reads."""
     layout = start_layout(config)
     data = training_data(config, inputs, layout, config.train, steps, cache)
     read = partial(batches, data.samples, layout, boundaries=data.boundaries)

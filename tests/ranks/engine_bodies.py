@@ -1,4 +1,4 @@
-"""What ranks do in tests of Transformer Engine."""
+"""Code of the ranks in tests of Transformer Engine."""
 
 from contextlib import closing
 from typing import Any
@@ -20,13 +20,13 @@ from nemo_adapt.train import loop
 
 
 def is_there(rank: int) -> bool:
-    """Whether Megatron has found it."""
+    """Return whether Megatron has found Transformer Engine."""
     return HAVE_TE
 
 
 def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, Any]:
-    """Classes of which a layer consists, and where the optimizer comes from; how many weights have got their gradients
-    within the product, and how often its kernel has turned queries and keys, both in the first step."""
+    """Return the classes of a layer's parts and the optimizer's module, and of the first step: the number of weights
+    whose gradients were accumulated inside the matrix product, and calls of Transformer Engine's rotary kernel."""
     chunks = load_chunks(config, folders)
     decoder = chunks[0].decoder
     attention, mlp = decoder.layers[0].self_attention, decoder.layers[0].mlp
@@ -48,7 +48,7 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, A
 
 
 def dummy_gradients(rank: int, config: Config, folders: Folders, vocab: int) -> tuple[int, float]:
-    """Bytes that it keeps in the place of gradients after a step, and those that a plan counts."""
+    """Return the bytes of Transformer Engine's dummy gradients after a step, and those that a plan counts."""
     from transformer_engine.pytorch.module import base
 
     base._dummy_wgrads.clear()

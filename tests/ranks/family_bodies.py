@@ -1,4 +1,4 @@
-"""What ranks do in tests of the families: logits, and gradients written as a checkpoint of the weights' shape."""
+"""Code of the ranks in tests of the families: logits, and gradients saved as a checkpoint like the weights."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from nemo_adapt.train.step import forward_backward
 def logits_and_gradients(
     rank: int, config: Config, folders: Folders, ids: torch.Tensor, saved: Path, gradients: Path
 ) -> torch.Tensor | None:
-    """Logits of ``ids`` [batch, seq + 1] but the last; saves the loaded weights and the gradients of the mean loss."""
-    config.train.distributed_optimizer = False  # every rank keeps whole gradients
+    """Return logits of ``ids[:, :-1]`` ([batch, seq + 1]); save the loaded weights and gradients of the mean loss."""
+    config.train.distributed_optimizer = False  # every rank keeps complete gradients
     model = load(config, folders)
     state = model.sharded_state_dict()
     dist_checkpointing.save({"model": state}, str(saved))
@@ -39,7 +39,7 @@ def logits_and_gradients(
 
 
 def family_of(code: str, name: str) -> Family:
-    """The family that a page's code makes."""
+    """Return the family ``name`` that the code of docs/add-a-model.md defines."""
     made: dict[str, Family] = {}
     exec(compile(code, "docs/add-a-model.md", "exec"), made)
     return made[name]
@@ -48,7 +48,7 @@ def family_of(code: str, name: str) -> Family:
 def logits_with(
     rank: int, code: str, name: str, config: Config, folders: Folders, ids: torch.Tensor
 ) -> torch.Tensor | None:
-    """Logits of a model whose family is not one of ours."""
+    """Return logits of a model whose family is defined by ``code`` rather than by the package."""
     ours = families.FAMILIES
     families.FAMILIES = (*ours, family_of(code, name))
     try:

@@ -1,4 +1,4 @@
-"""What ranks compute for tests of the loss: our cross entropy, and Megatron's, of the same logits."""
+"""Code of the ranks in tests of the loss: our cross entropy and Megatron's on the same logits."""
 
 from types import SimpleNamespace
 from unittest import mock
@@ -16,11 +16,10 @@ from nemo_adapt.model.embedding_output import finish_output_layer
 
 
 def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False) -> tuple[bool, bool, bool]:
-    """Whether losses, gradients, and the place of the gradient are what they should be on this rank.
+    """Return whether losses and gradients equal Megatron's, and whether the gradient reuses the logits' memory.
 
-    In bf16 gradients may differ by a step of its numbers, see ``errors``.
-
-    ``at_once``: bytes of logits in a portion. ``swap``: Megatron is given other labels, to see the check fail.
+    In bf16 gradients may differ by a relative machine epsilon, see ``errors``. ``at_once``: bytes of logits per chunk.
+    ``swap``: give Megatron other labels, to see the check fail.
     """
     start_parallel(ParallelConfig(tp=tp), 1)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
@@ -45,11 +44,11 @@ def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False
 
 
 def errors(rank: int, tp: int, z_loss: float, at_once: int) -> tuple[float, float, float]:
-    """How far bf16 gradients on this rank are from those in fp64.
+    """Return the errors of bf16 gradients on this rank, compared with fp64.
 
-    First ours at most, beyond how far the nearest bf16 number is, by the size of what the gradient is a difference of:
-    of every other place the model is sure, there the label's cancels. Then ours and Megatron's (without z-loss) in the
-    mean, by that of the gradients.
+    First: our largest error beyond that of rounding the exact gradient to bf16, relative to softmax + one-hot, the size
+    of the terms whose difference the gradient is (they cancel where the model is sure of the label, at every other
+    position). Then: the mean errors of ours and of Megatron's (without z-loss), relative to the mean gradient.
     """
     start_parallel(ParallelConfig(tp=tp), 1)
     torch.manual_seed(4)
@@ -78,7 +77,7 @@ def errors(rank: int, tp: int, z_loss: float, at_once: int) -> tuple[float, floa
 def with_z_loss(
     rank: int, tp: int, logits: torch.Tensor, labels: torch.Tensor, z_loss: float, at_once: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses, and this rank's part of the gradient of their mean, of its part of ``logits``."""
+    """Return the losses, and the gradient of their mean with respect to this rank's shard of ``logits``."""
     start_parallel(ParallelConfig(tp=tp), 1)
     part = logits.chunk(tp, -1)[parallel_state.get_tensor_model_parallel_rank()].contiguous().requires_grad_()
     with mock.patch.object(ours, "LOGITS_AT_ONCE", dict.fromkeys((False, True), at_once)):
@@ -90,10 +89,10 @@ def with_z_loss(
 def of_padded_rows(
     rank: int, tp: int, table: torch.Tensor, vocab: int, cap: float, inputs: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
-    """Losses of an output layer with this rank's part of ``table``, of which ``vocab`` rows are tokens.
+    """Run an output layer with this rank's shard of ``table``, of which the first ``vocab`` rows are tokens.
 
-    And the gradients of their mean, of the inputs and of the part; the logits, gathered over TP; and whether those that
-    are not capped are where the layer has put them.
+    Returns the losses, the gradients of their mean with respect to the inputs and the shard, the logits gathered over
+    TP, and whether logits without a cap stay in the memory where the layer has written them.
     """
     start_parallel(ParallelConfig(tp=tp), 1)
     device = devices.best_device()

@@ -1,4 +1,4 @@
-"""What ranks do in tests of the model: load, save, compute logits. Each returns plain values."""
+"""Code of the ranks in tests of the model: load, save, compute logits."""
 
 from pathlib import Path
 from typing import Any
@@ -17,40 +17,41 @@ from nemo_adapt.token_map import TokenMap
 
 
 def load_chunks(config: Config, folders: Folders) -> list[Any]:
-    """The adapted model on this rank."""
+    """Load the adapted model's chunks on this rank."""
     start_parallel(config.parallel, config.train.seed)
     return load_adapted(config, folders.model, folders.checkpoint, folders.tokenizer, folders.auxiliary)[0]
 
 
 def load(config: Config, folders: Folders) -> Any:
-    """The adapted model on this rank, which is one GPTModel."""
+    """Load the adapted model on this rank, which must be a single GPTModel."""
     (model,) = load_chunks(config, folders)
     return model
 
 
 def parts(rank: int, config: Config, folders: Folders) -> set[tuple[str, str, str]]:
-    """What layers are made of: their MLP, attention and norms, by the names of their classes."""
+    """Return the class names of the layers' MLPs, attentions and norms, one tuple per distinct kind of layer."""
     layers = load(config, folders).decoder.layers
     of_each = ((layer.mlp, layer.self_attention.core_attention, layer.pre_mlp_layernorm) for layer in layers)
     return {tuple(type(part).__name__ for part in of_one) for of_one in of_each}
 
 
 def save(rank: int, config: Config, folders: Folders, out: Path) -> None:
-    """Load, and save what was loaded as a checkpoint."""
+    """Load the model and save it as a checkpoint."""
     dist_checkpointing.save({"model": load(config, folders).sharded_state_dict()}, str(out))
 
 
 def logits(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:
-    """Logits [batch, seq, padded vocab] of ``ids`` [batch, seq], gathered over TP; None before the last stage."""
+    """Return logits [batch, seq, padded vocab] of ``ids`` [batch, seq], gathered over TP; ``None`` before the last PP
+    stage."""
     return forward(load(config, folders).eval(), ids)
 
 
 def forward(
     model: Any, ids: torch.Tensor, positions: torch.Tensor | None = None, documents: torch.Tensor | None = None
 ) -> torch.Tensor | None:
-    """Logits like ``logits``, gathered over CP too."""
+    """Return logits of ``model`` like ``logits``, gathered over CP too."""
     length, shared = ids.shape[1], parallel_state.get_context_parallel_world_size()
-    if shared > 1 and documents is None:  # what is behind is not seen
+    if shared > 1 and documents is None:  # causal, so padding at the end changes nothing
         ids = torch.nn.functional.pad(ids, (0, -length % (2 * shared)))
     positions = torch.arange(ids.shape[1], device=ids.device)[None] if positions is None else positions
     part = own_part({"ids": ids, "positions": positions})
@@ -76,14 +77,14 @@ def forward(
 
 
 def of_all(mine: torch.Tensor, group: Any) -> list[torch.Tensor]:
-    """What each rank of a group has."""
+    """Return the tensors of all ranks of a group, in rank order."""
     found = [torch.empty_like(mine) for _ in range(group.size())]
     dist.all_gather(found, mine.contiguous(), group=group)
     return found
 
 
 def tables(rank: int, config: Config, folders: Folders) -> dict[str, torch.Tensor]:
-    """This rank's shards of the input and output tables."""
+    """Return this rank's shards of the input and output tables."""
     model = load(config, folders)
     found = {}
     if model.pre_process:
@@ -97,7 +98,7 @@ def tables(rank: int, config: Config, folders: Folders) -> dict[str, torch.Tenso
 def trained_logits(
     rank: int, config: Config, folders: Folders, checkpoint: Path, ids: torch.Tensor
 ) -> torch.Tensor | None:
-    """Logits like ``logits``, of a training checkpoint."""
+    """Return logits like ``logits``, of a training checkpoint."""
     start_parallel(config.parallel, config.train.seed)
     (model,) = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
     model.eval()

@@ -1,4 +1,4 @@
-"""What ranks measure for tests of plans: the memory of the engine's own parts, and the peak of a step."""
+"""Code of the ranks in tests of plans: measure the memory of the engine's parts and the peak of a step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,34 +26,34 @@ from nemo_adapt.vocab import padded_rows
 
 @dataclass
 class Measured:
-    """Bytes of a rank."""
+    """Measured bytes of a rank; ``stage`` is its pipeline stage."""
 
     stage: int
     weights: int
     gradients: int
     optimizer: int
     state: int
-    """All three, as live tensors."""
+    """Weights, gradients and optimizer state together, as live tensors."""
     peak: int
-    """Most bytes of live tensors during a step, beyond ``state``."""
+    """Peak of live tensors during a step, beyond ``state``."""
     saving: int
-    """The copy of what is saved, while it is written."""
+    """The copy of the state that exists while a checkpoint is written."""
 
     @property
     def total(self) -> int:
-        """The most that there is at once."""
+        """The peak of live tensors."""
         return self.state + self.peak + self.saving
 
 
 def measure(rank: int, config: Config, models: Models) -> Measured:
-    """Build the model and a trainer of the first phase, and make a step on random tokens."""
+    """Build the model and a trainer of the first phase, make a step on random tokens, and measure its memory."""
     dp = start_parallel(config.parallel, 1)
     with LiveBytes() as live:
-        begun = live.from_here()
+        begun = live.reset_peak()
         trainer = new_trainer(config, models)
-        state = live.from_here()
+        state = live.reset_peak()
         step(config, models, trainer, dp)
-        peak, before = live.peak, live.from_here()
+        peak, before = live.peak, live.reset_peak()
         kept = saved_state(trainer)
         saving = live.now - before
         del kept
@@ -64,7 +64,7 @@ def measure(rank: int, config: Config, models: Models) -> Measured:
 
 
 def checkpoint_bytes(rank: int, config: Config, models: Models, folder: Path) -> int:
-    """Bytes of the files of a checkpoint at the first step."""
+    """Return the bytes of the files of a checkpoint at the first step."""
     start_parallel(config.parallel, 1)
     trainer = new_trainer(config, models)
     saver = checkpoints.Saver(folder / "checkpoints", Fence.claim(folder), keep=1, wait=True)
@@ -75,7 +75,7 @@ def checkpoint_bytes(rank: int, config: Config, models: Models, folder: Path) ->
 
 
 def matrix_products(rank: int, config: Config, models: Models) -> int:
-    """Operations of a step in matrix products, attention apart, as torch counts them when they are made."""
+    """Return the FLOPs of a step's matrix products without attention, as torch's counter sees them."""
     dp = start_parallel(config.parallel, 1)
     trainer = new_trainer(config, models)
     with FlopCounterMode(display=False) as counter:
@@ -86,7 +86,7 @@ def matrix_products(rank: int, config: Config, models: Models) -> int:
 
 
 def new_trainer(config: Config, models: Models) -> Trainer:
-    """A model with random weights, and what trains it in the first phase."""
+    """Build a model with random weights and a trainer of its first phase."""
     shape = models.target
     padded = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, config.parallel.tp)
     chunks = build_model(shape, config.parallel, config.train, shape.vocab, padded)
@@ -96,7 +96,7 @@ def new_trainer(config: Config, models: Models) -> Trainer:
 
 
 def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
-    """One step on random tokens."""
+    """Make one step on random tokens."""
     train, vocab = config.train, models.target.vocab
     batches = [_batch(config, vocab) for _ in range(train.global_batch // (train.micro_batch * dp))]
     train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32, device=devices.best_device()))
@@ -109,7 +109,7 @@ def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
 
 
 def _parts(trainer: Trainer) -> tuple[int, int, int]:
-    """Bytes of weights, gradient buffers, and optimizer state, found by walking the trainer."""
+    """Return the bytes of weights, gradient buffers and optimizer state, found by walking the trainer."""
     weights = {
         each.untyped_storage()._cdata: each.untyped_storage().nbytes()
         for chunk in trainer.chunks

@@ -1,4 +1,4 @@
-"""What ranks do in tests of the probe, and of scores of held-out text."""
+"""Code of the ranks in tests of the probe and of scoring held-out text."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from nemo_adapt.train import held_out
 
 
 def nats(rank: int, config: Config, folders: Folders, sequences: list[Any], window: int, batch: int) -> float:
-    """The nats of all scored tokens, as this rank knows them. Scoring leaves a model that trains training."""
+    """Return the nats of all scored tokens on this rank; asserts that scoring leaves the model in training mode."""
     chunks = load_chunks(config, folders)
     found = held_out.nats(chunks, sequences, window, batch, 257)
     assert all(module.training for chunk in chunks for module in chunk.modules())
@@ -19,6 +19,6 @@ def nats(rank: int, config: Config, folders: Folders, sequences: list[Any], wind
 
 
 def bits_per_byte(rank: int, config: Config, folders: Folders, text: Path) -> float | None:
-    """What a probe says of a model that it has not trained."""
+    """Return a probe's score of the untrained model."""
     scored = held_out.HeldOut.of(config, text, folders.model, config.probe.max_bytes)
     return scored.bits_per_byte(load_chunks(config, folders))

@@ -1,4 +1,4 @@
-"""What ranks do in tests of gradients that are added up within matrix products."""
+"""Code of the ranks in tests of gradients accumulated inside matrix products (fused accumulation)."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
 
 FLAGS = "gradient_accumulation_fusion", "fuse_wgrad_accumulation"
-"""By which Megatron's modules and Transformer Engine's know of it."""
+"""Attributes that switch it on in Megatron's and in Transformer Engine's modules."""
 Sums = dict[str, torch.Tensor]
 
 
 def sums(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[str], fuses: bool) -> list[Sums]:
-    """Of each phase in ``kinds`` the sums of gradients of a first step, by parameter: all micro batches, all ranks.
+    """Return for each phase in ``kinds`` a first step's gradients by parameter, summed over micro batches and ranks.
 
-    Unless ``fuses``, gradients are made one by one as Megatron does, and then added.
+    Unless ``fuses``, each gradient is computed separately and then added, as Megatron does by default.
     """
     chunks = load_chunks(config, folders)
     for module in (module for chunk in chunks for module in chunk.modules()):
@@ -42,7 +42,7 @@ def sums(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[st
 
 
 def _sums(chunks: list[Any]) -> Sums:
-    """Of what the optimizer has: not of tables whose new rows alone are trained, as those are parameters too."""
+    """Return the gradients by parameter, except of tables whose new rows alone are trained, as a separate parameter."""
     return {
         f"{number}.{name}": parameter.main_grad
         for number, chunk in enumerate(chunks)

@@ -1,4 +1,4 @@
-"""What ranks do in tests of the resize engine."""
+"""Code of the ranks in tests of the resize engine."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ SEED = 7
 
 
 def resize_alone(source: torch.Tensor, plan: RowPlan, padded: int, kept: int | None = None) -> torch.Tensor:
-    """The whole resized table, in one process; without ``kept`` all rows of the source stay."""
+    """Return the complete resized table, computed in one process; without ``kept`` all rows of the source stay."""
     made = source.new_full((padded, source.shape[1]), torch.nan)
     Resize(table.ShardedTable(source, (0, len(source))), plan, len(source) if kept is None else kept, SEED).fill(
         made, 0
@@ -36,7 +36,7 @@ def resize_alone(source: torch.Tensor, plan: RowPlan, padded: int, kept: int | N
 
 @dataclass(frozen=True)
 class Counting(table.ShardedTable):
-    """A table that notes how many rows each exchange asked for."""
+    """A table that records in ``asked`` the number of rows that each exchange fetches."""
 
     asked: Any = None
 
@@ -49,9 +49,9 @@ class Counting(table.ShardedTable):
 def resize_sharded(
     rank: int, source: torch.Tensor, plans: list[RowPlan], kept: int, padded: int, exchange: int, shift: int = 0
 ) -> list[tuple[torch.Tensor, int]]:
-    """For each plan this rank's part of the resized table, and the largest exchange.
+    """Return, for each plan, this rank's shard of the resized table and the rows of the largest exchange.
 
-    ``shift`` misplaces the rows on purpose.
+    ``exchange``: limit on its bytes. ``shift`` misplaces the rows on purpose.
     """
     table.EXCHANGE_BYTES = exchange
     size = dist.get_world_size()
@@ -67,7 +67,7 @@ def resize_sharded(
 
 
 def error_of(rank: int, source: torch.Tensor, plan: RowPlan) -> str:
-    """What a rank says about a plan or a source that cannot be."""
+    """Return the error of a rank for an invalid plan or source, or "nothing"."""
     try:
         resize_sharded(rank, source, [plan], len(source), 64, 1 << 20)
     except Exception as error:
@@ -76,7 +76,7 @@ def error_of(rank: int, source: torch.Tensor, plan: RowPlan) -> str:
 
 
 def error_of_ranges(rank: int, source: torch.Tensor, plan: RowPlan, starts: list[int], rows: int) -> str:
-    """What a rank says that wants ``rows`` rows from its own of ``starts`` on."""
+    """Return the error of a rank that fills ``rows`` rows from its entry of ``starts`` on, or "nothing"."""
     half = len(source) // 2
     shard = table.ShardedTable(source[rank * half : (rank + 1) * half], (0, half, 2 * half), dist.group.WORLD)
     try:
@@ -86,17 +86,17 @@ def error_of_ranges(rank: int, source: torch.Tensor, plan: RowPlan, starts: list
     return "nothing"
 
 
-def save_and_listen(rank: int, config: Config, folders: Folders, out: Path) -> str:
-    """Save the resized model; what was printed meanwhile."""
-    with contextlib.redirect_stdout(io.StringIO()) as heard:
+def save_and_capture(rank: int, config: Config, folders: Folders, out: Path) -> str:
+    """Save the resized model; return what was printed meanwhile."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         model_bodies.save(rank, config, folders, out)
-    return heard.getvalue()
+    return printed.getvalue()
 
 
 def tables_by_strategy(
     rank: int, config: Config, folders: Folders, names: list[str], with_bias: bool = False
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """For each strategy this rank's shards of the tables, and of an output bias that is put into the model."""
+    """Return, for each strategy, this rank's shards of the tables, and with ``with_bias`` of an added output bias."""
     start_parallel(config.parallel, config.train.seed)
     token_map = TokenMap.load(folders.tokenizer)
     (model,) = build_adapted(config, adapted_shape(folders.model, token_map))

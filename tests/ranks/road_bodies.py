@@ -1,4 +1,4 @@
-"""What ranks do in tests of whole roads: the training stage, and logits with something broken on purpose."""
+"""Code of the ranks in end-to-end tests: the training stage, and logits with something broken on purpose."""
 
 from pathlib import Path
 from unittest.mock import patch
@@ -14,12 +14,12 @@ from nemo_adapt.train import stage
 
 
 def train(rank: int, config: Config, inputs: Inputs, out: Path) -> None:
-    """The ``train`` stage as it runs on ranks."""
+    """Run the ``train`` stage."""
     stage.build(config, inputs, out)
 
 
 def logits_with_wrong_slopes(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:
-    """Every rank takes the slopes of the first one's heads."""
+    """Return logits with a bug: every rank uses the ALiBi slopes of the first rank's heads."""
     first = lambda self, heads, device: layers.alibi_slopes(self.config.num_attention_heads, device)[:heads]  # noqa: E731
     with patch.object(layers.CoreAttention, "_slopes", first):
         return model_bodies.logits(rank, config, folders, ids)

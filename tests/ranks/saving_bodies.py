@@ -1,4 +1,4 @@
-"""What ranks do in tests of saving: one step, a save whose files wait, and a look at who has what."""
+"""Code of the ranks in tests of saving: a step, a save whose files are held back, what each rank writes and reads."""
 
 import threading
 from collections.abc import Iterator
@@ -30,21 +30,21 @@ from nemo_adapt.train.fence import Fence
 
 @dataclass
 class Saved:
-    """Of one rank."""
+    """Observations on one rank."""
 
     children: int
-    """Processes that it had started while its files were being written."""
+    """Child processes while its files were being written."""
     settled_early: bool
-    """Whether a look at files that were not written found them to be whole."""
+    """Whether the saver took unwritten files for complete."""
     numbers: int
-    """Numbers of the optimizer's state that were asked for to load it."""
+    """Elements of optimizer state that this rank requests when loading it."""
     parameters: int
     same: bool
-    """Whether what was loaded is what there was when it was saved."""
+    """Whether the loaded state is that at the time of the save."""
 
 
 def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> Saved:
-    """Save into ``out``; change all that was saved before a file is written; load it again."""
+    """Save into ``out``, change all of the state before a file is written, and load it again."""
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
     saver = checkpoints.Saver(out, Fence.claim(out), 100)
@@ -54,7 +54,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
         states = _states(trainer)
         with files_wait_for(go):
             saver.save(trainer, {"step": 1})
-        trainer.gather()  # after the save, which has to have done so
+        trainer.gather()  # no effect, if the save has gathered the weights as it must
         before = _all(trainer)
         assert all(torch.equal(old, new) for old, new in zip(states, _states(trainer), strict=True))
         with torch.no_grad():
@@ -62,7 +62,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
                 tensor.fill_(7.0)
         saver.poll()
         settled_early, children = saver._writing is None, len(psutil.Process().children())
-        threading.Timer(3 * checkpoints.PAUSE, go.set).start()  # later than it looks first
+        threading.Timer(3 * checkpoints.PAUSE, go.set).start()  # after the saver's first poll
         saver.finish()
         wanted = state.optimizer_state(trainer, is_loading=True)["optimizer"]
         numbers = sum(part.data.numel() for part in nested_values(wanted) if isinstance(part, ShardedTensor))
@@ -74,7 +74,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
 
 
 def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Path, seconds: float) -> list[float]:
-    """What two saves say that they have waited, the first of which takes so many seconds to be written."""
+    """Return the seconds that each of two saves reports to have waited, when the first takes ``seconds`` to write."""
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
     saver, go = checkpoints.Saver(out, Fence.claim(out), 100), threading.Event()
@@ -90,10 +90,10 @@ def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Pat
 
 @contextmanager
 def files_wait_for(go: threading.Event) -> Iterator[None]:
-    """Nothing of what is saved meanwhile is written before ``go`` is set."""
+    """Hold back the files of saves begun in the context until ``go`` is set."""
     write = filesystem_async._write_item
 
-    @wraps(write)  # it is asked for its arguments
+    @wraps(write)  # its signature is inspected
     def late(*arguments: Any, **named: Any) -> Any:
         assert go.wait(60)
         return write(*arguments, **named)
@@ -103,7 +103,7 @@ def files_wait_for(go: threading.Event) -> Iterator[None]:
 
 
 def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
-    """How many numbers of the model's weights this rank writes."""
+    """Return the number of elements of the model's weights that this rank writes."""
     chunks = load_chunks(config, folders)
     with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
         weights = state.weights_to_save(next(steps).trainer.chunks)
@@ -114,7 +114,7 @@ def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
 
 
 def what_is_read(rank: int, config: Config, folders: Folders) -> tuple[dict[str, int], dict[str, list[int]], list[str]]:
-    """Numbers that this rank reads of each weight; rows of each table; names of all weights."""
+    """Return the elements that this rank reads of each weight, the rows of each table, and the names of all weights."""
     weights: dict[str, int] = {}
     tables: dict[str, list[int]] = {}
     load, rows = dist_checkpointing.load, Checkpoint.rows
@@ -133,7 +133,7 @@ def what_is_read(rank: int, config: Config, folders: Folders) -> tuple[dict[str,
 
 
 def load_one_weight(rank: int, config: Config, folders: Folders) -> bool:
-    """Whether a weight that was overwritten is what it was, after it alone was loaded."""
+    """Return whether loading a single weight restores it after it was overwritten."""
     chunks = load_chunks(config, folders)
     keys = {value.key for state in sharded_weights(chunks).values() for value in state.values()}
     weight = chunks[0].decoder.final_layernorm.weight.detach()
@@ -144,12 +144,12 @@ def load_one_weight(rank: int, config: Config, folders: Folders) -> bool:
 
 
 def _live(trainer: Any) -> list[torch.Tensor]:
-    """Weights, master weights and moments, in which training goes on."""
+    """Return the live weights, master weights and moments of a training."""
     return [*(parameter for chunk in trainer.chunks for parameter in chunk.parameters()), *_of_optimizers(trainer)]
 
 
 def _of_optimizers(trainer: Any) -> list[torch.Tensor]:
-    """Master weights and moments, this rank's part."""
+    """Return this rank's shards of master weights and moments."""
     optimizers = [part.optimizer for part in getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer])]
     groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
     states = [state for optimizer in optimizers for state in optimizer.state.values()]

@@ -1,4 +1,4 @@
-"""What ranks do in tests of training: a few steps on fixed random tokens."""
+"""Code of the ranks in tests of training: a few steps on fixed random tokens."""
 
 import os
 import weakref
@@ -33,24 +33,24 @@ from nemo_adapt.train.new_rows import Span
 SEQ = 16
 SAMPLES = 80
 BUCKET = 4000
-"""Numbers after which a gradient buffer begins a new part, added up by itself: a layer of the small models."""
+"""Elements per bucket of the gradient buffers, each reduced separately: about a layer of the small models."""
 
 
 @dataclass
 class Trained:
-    """Losses (nats per token), gradient norms and numbers of phases by step; this rank's parameters at the start and at
-    the end of each phase."""
+    """Losses (nats per token), gradient norms and phase numbers by step; ``states``: this rank's parameters at the
+    start and at the end of each phase."""
 
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     phases: list[int] = field(default_factory=list)
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    """By phase: how many numbers this rank's optimizer held as first moments."""
+    """Elements of first moments in this rank's optimizer, by phase."""
     early: int = 0
-    """Parts of the gradients that this rank began to add up while its backward pass went on."""
+    """Gradient buckets whose reduction this rank started during its backward pass."""
     on_the_way: int = 0
-    """Parts of the weights that it began to gather and trained on without waiting for them."""
+    """Weight buckets whose all-gather it started asynchronously."""
     left_behind: int = 0
     """Trainers of earlier phases that are still in memory."""
 
@@ -61,7 +61,7 @@ class Trained:
 
 
 def samples(vocab: int) -> list[dict[str, torch.Tensor]]:
-    """Random sequences, as a data set would give them; every third token is one of the last six, the new ones."""
+    """Return random samples like those of a data set; every third token is one of the last six, the new ones."""
     generator = torch.Generator().manual_seed(7)
     tokens = torch.randint(0, vocab, (SAMPLES, SEQ + 1), generator=generator)
     tokens[:, ::3] = torch.randint(vocab - 6, vocab, tokens[:, ::3].shape, generator=generator)
@@ -69,10 +69,10 @@ def samples(vocab: int) -> list[dict[str, torch.Tensor]]:
 
 
 def data(config: Config, vocab: int) -> loop.Data:
-    """The samples as this rank shares them."""
+    """Return the samples with this rank's data-parallel layout."""
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     layout = BatchLayout(config.train.global_batch, config.train.micro_batch, dp_size, dp_rank)
-    boundaries = Boundaries.of(config.train, vocab - 1)  # a token that is there often
+    boundaries = Boundaries.of(config.train, vocab - 1)  # a frequent token as the end of documents
     token_bytes = torch.ones(vocab, dtype=torch.int32, device=devices.best_device())
     return loop.Data(samples(vocab), layout, token_bytes, boundaries)
 
@@ -80,7 +80,7 @@ def data(config: Config, vocab: int) -> loop.Data:
 def train(
     rank: int, config: Config, folders: Folders, vocab: int, unmark_norms: bool = False, fewer_kept: int = 0
 ) -> Trained:
-    """All phases; ``unmark_norms`` breaks sequence parallelism on purpose, ``fewer_kept`` takes kept rows for new."""
+    """Train all phases; ``unmark_norms`` breaks sequence parallelism on purpose, ``fewer_kept``: see ``span``."""
     chunks = load_chunks(config, folders)
     if unmark_norms:
         for name, parameter in chunks[0].named_parameters():
@@ -103,7 +103,8 @@ def train(
 def train_and_save(
     rank: int, config: Config, folders: Folders, vocab: int, out: Path, first: int, stop: int
 ) -> list[float]:
-    """Losses of steps ``first + 1`` to ``stop``, from the checkpoint ``first`` on; each step is saved in ``out``."""
+    """Train steps ``first + 1`` to ``stop`` and return their losses; if ``first`` is 0, save each step in ``out``, else
+    resume from the checkpoint of step ``first`` there."""
     chunks = load_chunks(config, folders)
     restore = None
     if first:
@@ -134,12 +135,12 @@ def train_and_save(
 
 @contextmanager
 def small_buckets(answer: Trained) -> Iterator[None]:
-    """Gradient buffers of parts that are as small for their model as Megatron's (40 million numbers) are for a real
-    one; counts those that are added up early, and those that are gathered while it goes on."""
+    """Use buckets as small for the tiny model as Megatron's (40 million elements) are for a real one; count in
+    ``answer`` those that are reduced during the backward pass and those that are gathered asynchronously."""
     start, gather = _ParamAndGradBucketGroup.start_grad_sync, _ParamAndGradBucketGroup.start_param_sync
 
     def counted(self: Any, *arguments: Any, **named: Any) -> None:
-        answer.early += torch._C._current_graph_task_id() >= 0  # a backward pass goes on
+        answer.early += torch._C._current_graph_task_id() >= 0  # a backward pass is running
         start(self, *arguments, **named)
 
     def gathered(self: Any, *arguments: Any, **named: Any) -> None:
@@ -156,7 +157,7 @@ def small_buckets(answer: Trained) -> Iterator[None]:
 
 
 def replaced(rank: int, folder: Path) -> str:
-    """What a saver says that has been replaced by a later start."""
+    """Return the error of a saver whose training was replaced by a later start."""
     start_parallel(Config().parallel, 1)
     earlier = Fence.claim(folder)
     (folder / "checkpoints").mkdir(exist_ok=True)
@@ -170,7 +171,7 @@ def replaced(rank: int, folder: Path) -> str:
 
 
 def slow(rank: int, folder: Path, restarts: tuple[str, str]) -> str:
-    """What the second of two starts of Slurm job 7 says, ``restarts`` being how often it was queued again."""
+    """Return what the second of two starts of Slurm job 7 reports; ``restarts``: the restart count of each."""
     start_parallel(Config().parallel, 1)
     with mock.patch.dict(os.environ, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=restarts[0]):
         Fence.claim(folder)
@@ -183,13 +184,13 @@ def slow(rank: int, folder: Path, restarts: tuple[str, str]) -> str:
 
 
 def span(folders: Folders, fewer_kept: int = 0) -> Span:
-    """The new rows; ``fewer_kept`` kept ones are taken for new."""
+    """Return the span of the new rows; ``fewer_kept`` of the kept rows are treated as new."""
     token_map = TokenMap.load(folders.tokenizer)
     return Span(token_map.source_vocab - fewer_kept, token_map.target_vocab)
 
 
 def optimizer_numbers(trainer: Any) -> int:
-    """How many numbers this rank's optimizer holds as first moments."""
+    """Return the elements of first moments in this rank's optimizer."""
     parts = getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer])
     states = [state for part in parts if part.optimizer for state in part.optimizer.state.values()]
     return sum(state["exp_avg"].numel() for state in states)
@@ -202,7 +203,7 @@ def note(answer: Trained, made: loop.CompletedStep) -> None:
 
 
 def state(chunks: list[Any]) -> dict[str, torch.Tensor]:
-    """All parameters by name; those of later chunks with their number before it."""
+    """Return copies of all parameters by name; those of later chunks are prefixed with the chunk's number."""
     return {
         f"{number or ''}{name}": parameter.detach().clone()
         for number, chunk in enumerate(chunks)

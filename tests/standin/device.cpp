@@ -1,7 +1,7 @@
-// A GPU made of main memory, for a torch that was built without CUDA: the kernels are the CPU's, the rules a GPU's.
+// A simulated GPU in main memory, for a torch that was built without CUDA: it uses the CPU's kernels with a GPU's rules.
 //
-// Tensors on it say that they are on "cuda". What a GPU refuses is refused: tensors of two devices in one operation, a
-// view as a NumPy array. Fresh memory is full of NaN. What it cannot show: streams, speed, and how exact kernels are.
+// Tensors on it report the device "cuda". Like a GPU it rejects operations on tensors of two devices and views as NumPy
+// arrays. New memory is filled with NaN. It cannot show streams, speed, or the rounding of GPU kernels.
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
@@ -31,9 +31,9 @@ using std::optional;
 
 constexpr auto kGpu = c10::DeviceType::CUDA;
 constexpr auto kKey = c10::DispatchKey::CUDA;
-constexpr DeviceIndex kGpus = 8;  // as a node has them
+constexpr DeviceIndex kGpus = 8;  // GPUs of a node
 constexpr int kNothing = 0xFF;    // a float or bfloat16 of such bytes is NaN
-constexpr size_t kLine = 64;      // bytes by which memory is aligned
+constexpr size_t kLine = 64;      // alignment in bytes
 
 thread_local DeviceIndex current = 0;
 std::atomic<int64_t> live_now{0}, live_peak{0};
@@ -183,20 +183,20 @@ Tensor unfold(const Tensor& self, int64_t dim, int64_t size, int64_t step) {
 
 // ---- Every other operation: the CPU's, on the same memory ----
 
-// These take tensors of the CPU (indices; copies) on a GPU too.
+// Operations that accept CPU tensors (indices, copies) beside GPU tensors.
 const std::set<std::string> kMayMix = {"aten::index", "aten::index_put_", "aten::_index_put_impl_", "aten::_foreach_copy_"};
 
 void compute(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
   const auto& name = schema.operator_name().name;
   auto arguments = torch::jit::last(*stack, schema.arguments().size());
-  std::vector<std::pair<Tensor, Tensor>> seen;  // ours, and the same for the CPU
+  std::vector<std::pair<Tensor, Tensor>> seen;  // our tensors, and CPU tensors on the same memory
   optional<Device> place;
   bool mixed = false;
   auto lend = [&](const Tensor& tensor) -> Tensor {
     if (!tensor.defined()) return tensor;
     if (!tensor.is_cuda()) {
-      mixed = mixed || tensor.dim() > 0;  // numbers may come from anywhere
+      mixed = mixed || tensor.dim() > 0;  // scalars may be on any device
       return tensor;
     }
     mixed = mixed || (place && *place != tensor.device());
@@ -225,7 +225,7 @@ void compute(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   TORCH_CHECK(!mixed || kMayMix.count(name), "Expected all tensors to be on the same device (", name, ")");
   Device target = place.value_or(Device(kGpu, current));
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
-  for (auto& [ours, cpu] : seen) {  // results that were resized have other memory now
+  for (auto& [ours, cpu] : seen) {  // results that were resized have new memory
     if (cpu.storage().data() != ours.storage().data()) become(ours, moved(cpu, ours.device()));
   }
   auto take = [&](const Tensor& tensor) -> Tensor {

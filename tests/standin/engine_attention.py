@@ -1,4 +1,4 @@
-"""What attention calls of Transformer Engine's kernels: rotary positions, and attention itself."""
+"""Stand-ins for the Transformer Engine kernels that attention calls: rotary embedding and attention itself."""
 
 import math
 from enum import IntEnum
@@ -10,7 +10,7 @@ Tensor = torch.Tensor
 
 
 class Names(type):
-    """A class any attribute of which is there, and is its own name: what enumerations are good for here."""
+    """Metaclass of stand-in enumerations: every attribute exists and equals its own name."""
 
     def __getattr__(cls, name: str) -> str:
         if name.startswith("__"):
@@ -19,22 +19,22 @@ class Names(type):
 
 
 class DType(metaclass=Names):
-    """Types of numbers; TORCH has torch's."""
+    """Data types; ``TORCH`` maps them to torch's."""
 
 
 TORCH = {DType.kFloat32: torch.float32, DType.kBFloat16: torch.bfloat16}
 
 
 class NVTE_QKV_Layout(metaclass=Names):
-    """Which dimension is which; NVTE_SBHD_SBHD_SBHD is [seq, batch, heads, dim], each of the three by itself."""
+    """Layouts of query, key and value; NVTE_SBHD_SBHD_SBHD: three tensors, each [seq, batch, heads, dim]."""
 
 
 class NVTE_Mask_Type(metaclass=Names):
-    """Causal or not."""
+    """Kinds of attention masks."""
 
 
 class NVTE_Fused_Attn_Backend(IntEnum):
-    """Which of cuDNN's attentions."""
+    """cuDNN's attention backends."""
 
     NVTE_No_Backend = -1
     NVTE_F16_max512_seqlen = 0
@@ -43,7 +43,7 @@ class NVTE_Fused_Attn_Backend(IntEnum):
 
 
 def _turned(tensor: Tensor, angles: Tensor, named: tuple[Any, ...], back: bool) -> Tensor:
-    """[seq, batch, heads, dim] by [seq, 1, 1, as many of the columns] radians, in fp32."""
+    """Rotate [seq, batch, heads, dim] by ``angles`` [seq, 1, 1, rotated dims], radians in fp32; ``back``: inverse."""
     start_positions, _, interleaved, ends, cp_size, _ = named
     assert start_positions is None and ends is None and not interleaved and cp_size == 1
     assert angles.dtype == torch.float32 and angles.shape[:3] == (len(tensor), 1, 1) and angles.device == tensor.device
@@ -62,13 +62,13 @@ def fused_rope_backward(grad: Tensor, angles: Tensor, *named: Any) -> Tensor:
 
 
 def get_fused_attn_backend(training: bool, query: str, key: str, *unused: Any) -> NVTE_Fused_Attn_Backend:
-    """None for fp32, as the real kernels."""
+    """Return the backend: none for fp32, like the real kernels."""
     fits = query == DType.kBFloat16
     return NVTE_Fused_Attn_Backend.NVTE_F16_arbitrary_seqlen if fits else NVTE_Fused_Attn_Backend.NVTE_No_Backend
 
 
 def _scores(query: Tensor, key: Tensor, scale: float, mask: str) -> Tensor:
-    """Of [batch, heads, seq, dim], in fp32."""
+    """Return masked attention scores in fp32; query and key are [batch, heads, seq, dim]."""
     scores = query.float() @ key.float().repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3) * scale
     if mask == NVTE_Mask_Type.NVTE_NO_MASK:
         return scores
@@ -82,7 +82,7 @@ ORDERS = {
     NVTE_QKV_Layout.NVTE_SBHD_SBHD_SBHD: ((1, 2, 0, 3), (2, 0, 1, 3)),
     NVTE_QKV_Layout.NVTE_BSHD_BSHD_BSHD: ((0, 2, 1, 3), (0, 2, 1, 3)),
 }
-"""Of dimensions, from a layout to [batch, heads, seq, dim] and back."""
+"""Layout -> permutations of dimensions to [batch, heads, seq, dim] and back."""
 
 
 def fused_attn_fwd(
@@ -104,7 +104,7 @@ def fused_attn_fwd(
     value: Tensor,
     *unused: Any,
 ) -> list[Tensor]:
-    """The output, the logarithm of each query's sum of exponentials [batch, heads, seq, 1], a generator's state."""
+    """Return the output, the log-sum-exp of each query's scores [batch, heads, seq, 1], and a generator's state."""
     assert not dropout
     there, back = ORDERS[layout]
     q, k, v = (tensor.permute(there) for tensor in (query, key, value))
@@ -138,7 +138,10 @@ def fused_attn_bwd(
     kept: list[Tensor],
     *unused: Any,
 ) -> list[Tensor | None]:
-    """Gradients of query, key, value and no bias, from the sums of exponentials that are given, of all ranks' keys."""
+    """Return the gradients of query, key and value, and ``None`` for the bias.
+
+    ``kept[0]`` is the log-sum-exp over the keys of all CP ranks.
+    """
     there, back = ORDERS[layout]
     q, k, v, o, d = (tensor.permute(there).float() for tensor in (query, key, value, out, grad))
     times = q.shape[1] // k.shape[1]

@@ -1,4 +1,4 @@
-"""Python runs this at its start where this folder is in PYTHONPATH: GPUs made of main memory (``device.cpp``)."""
+"""Run at Python's start if this folder is in PYTHONPATH: installs GPUs simulated in main memory (``device.cpp``)."""
 
 import ctypes
 import os
@@ -6,13 +6,13 @@ import os
 import standin_engine
 
 NODE = "0,1,2,3,4,5,6,7"
-"""GPUs of a node, as ``CUDA_VISIBLE_DEVICES`` names them."""
+"""The GPUs of a node, as in ``CUDA_VISIBLE_DEVICES``."""
 
-os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # a GPU's kernels are made with Triton, which is not there
+os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # for a GPU it needs Triton, which is not installed
 standin_engine.install(os.environ.get("NEMO_ADAPT_STANDIN_ENGINE", ""))
 visible = os.environ.get("CUDA_VISIBLE_DEVICES", NODE)
 if visible:
-    # Before torch: it asks only once whether there is a GPU.
+    # Before torch is imported: it checks only once whether there is a GPU.
     library = ctypes.CDLL(os.environ["NEMO_ADAPT_STANDIN"], mode=ctypes.RTLD_GLOBAL)
 
     import standin_groups

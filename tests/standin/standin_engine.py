@@ -1,4 +1,4 @@
-"""Transformer Engine as it is installed, with ``transformer_engine_torch.py`` for its compiled part."""
+"""Import the real Transformer Engine with ``transformer_engine_torch.py`` in the place of its compiled extension."""
 
 import importlib
 import os
@@ -9,25 +9,25 @@ from typing import Any
 from unittest.mock import MagicMock
 
 COMMON = "transformer_engine.common"
-"""What loads its compiled part."""
+"""The module that loads the compiled extension."""
 UNUSED = ("triton", "triton.cross_entropy", "triton.pad", "triton.permutation", "onnx_extensions")
-"""What needs Triton or ONNX to be imported, and is called by nobody."""
+"""Modules that need Triton or ONNX to be imported, and are not called here."""
 
 
 def install(folder: str) -> None:
-    """Have it imported from ``folder``; where none is named, it is not there."""
+    """Make Transformer Engine importable from ``folder``; if that is empty, make its import fail."""
     if not folder:
         sys.modules["transformer_engine"] = None  # type: ignore[assignment]
         return
     sys.path.append(folder)
-    os.environ["NVTE_PROJECT_BUILDING"] = "1"  # it does not look for the libraries of CUDA
+    os.environ["NVTE_PROJECT_BUILDING"] = "1"  # keeps it from loading CUDA's libraries
     for name in UNUSED:
         sys.modules[f"transformer_engine.pytorch.{name}"] = MagicMock()
     sys.meta_path.insert(0, _Common)  # type: ignore[arg-type]
 
 
 class _Common:
-    """Finds the module that loads the compiled part, and has it load ours."""
+    """Import hook that makes ``COMMON`` load our extension."""
 
     @staticmethod
     def find_spec(name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:

@@ -1,7 +1,7 @@
-"""Groups of ranks on GPUs that are made of main memory: NCCL's rules, gloo's work.
+"""Process groups for simulated GPUs: NCCL's rules on top of gloo.
 
-Tensors must be on a GPU and contiguous. Messages between two ranks are matched in the order in which they were sent and
-received, whatever tags they have.
+As with NCCL, tensors must be on a GPU and contiguous, and messages between two ranks are matched in the order in which
+they are sent and received, whatever their tags.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ NAME = "standin"
 
 
 class Done(Work):
-    """What has been done when it was asked for, or is when ``work`` is."""
+    """A ``Work`` that is complete at once, or when gloo's ``work`` is."""
 
     def __init__(self, tensors: Any = (), work: Any = None) -> None:
         super().__init__()
         self._tensors, self._work = tensors, work
 
     def wait(self, *unused: Any) -> bool:
-        work, self._work = self._work, None  # gloo's can be waited for once, NCCL's as often as one likes
+        work, self._work = self._work, None  # gloo's work can be waited for only once, NCCL's any number of times
         return work is None or work.wait()
 
     def is_completed(self) -> bool:
@@ -41,7 +41,7 @@ class Done(Work):
 
 
 class Group(dist.ProcessGroup):
-    """A group; its methods are those that torch 2.13 calls for what Megatron and we ask of it."""
+    """A process group with the methods that torch 2.13 calls for the operations that Megatron and we use."""
 
     _device_types = (torch.device("cuda"),)
 
@@ -126,7 +126,7 @@ class Group(dist.ProcessGroup):
 
 
 def seen(tensors: Tensors) -> list[torch.Tensor]:
-    """The same memory as tensors of the CPU."""
+    """Return CPU tensors on the same memory; raise NCCL's errors for tensors not on a GPU or not contiguous."""
     for tensor in tensors:
         if not tensor.is_cuda:
             raise RuntimeError("No backend type associated with device type cpu")
@@ -136,7 +136,7 @@ def seen(tensors: Tensors) -> list[torch.Tensor]:
 
 
 def install() -> None:
-    """Such groups where NCCL's are asked for."""
+    """Make torch.distributed create these groups when NCCL's are requested."""
     dist.Backend.register_backend(NAME, Group, devices=["cuda"])
     start, make = c10d.init_process_group, c10d.new_group
 

@@ -1,4 +1,4 @@
-"""What ``torch.cuda`` says on a machine whose GPUs are made of main memory."""
+"""``torch.cuda`` for GPUs simulated in main memory."""
 
 import ctypes
 from contextlib import nullcontext
@@ -10,13 +10,13 @@ import torch
 
 NAME = "stand-in"
 MEMORY = 80 << 30
-"""Bytes that it says it has, as an H100."""
+"""Reported bytes of memory, as of an H100."""
 MATMUL_RATE = 1e11
-"""Operations a second that it is said to reach; to measure it would take minutes."""
+"""Reported FLOP/s of matrix products; measuring them would take minutes."""
 
 
 def install(library: ctypes.CDLL, count: int) -> None:
-    """Put its answers for so many GPUs in the place of ``torch.cuda``'s, which would say that there is none."""
+    """Replace functions of ``torch.cuda``, which would find no GPU, by ones that report ``count`` GPUs."""
     library.standin_live.restype = library.standin_peak.restype = ctypes.c_int64
     facts = SimpleNamespace(name=NAME, total_memory=MEMORY, major=9, minor=0, multi_processor_count=1)
     answers: dict[str, Any] = {
@@ -36,14 +36,14 @@ def install(library: ctypes.CDLL, count: int) -> None:
         "empty_cache": lambda: None,
         "memory_allocated": lambda device=None: library.standin_live(),
         "max_memory_allocated": lambda device=None: library.standin_peak(),
-        # One stream, in which all is done when it is asked for.
+        # Operations are synchronous, so streams and events do nothing.
         "current_stream": lambda device=None: MagicMock(),
         "stream": lambda stream: nullcontext(),
         "Stream": MagicMock,
         "Event": MagicMock,
         "default_generators": [torch.default_generator] * count,
     }
-    random = {  # each a function of its own: torch's compiler keeps a list of them
+    random = {  # distinct functions, as torch's compiler keeps them in a table
         "get_rng_state": lambda device=None: torch.get_rng_state(),
         "set_rng_state": lambda new_state, device=None: torch.set_rng_state(new_state),
         "manual_seed": lambda seed: torch.default_generator.manual_seed(seed),

@@ -1,4 +1,4 @@
-"""Transformer Engine's layers and Adam on the stand-in: they are taken, and a training may change to ours and back."""
+"""Transformer Engine's layers and Adam on the stand-in: they are used, and a training may switch to ours and back."""
 
 import os
 
@@ -15,7 +15,7 @@ from nemo_adapt.config import PhaseConfig
 
 ENGINE = "NEMO_ADAPT_STANDIN_ENGINE"
 VOCAB = 251
-"""Of the target: 245 rows of the source and six new ones."""
+"""Rows of the target: 245 of the source and six new ones."""
 
 pytestmark = pytest.mark.skipif(not os.environ.get(ENGINE), reason=f"{ENGINE} names no Transformer Engine")
 
@@ -43,7 +43,7 @@ def test_layers_and_adam_are_its(folders, ranks):
         "linear_fc2": "TERowParallelLinear",
         "final_layernorm": "RMSNorm",
         "adam": "transformer_engine.pytorch.optimizers.fused_adam",
-        "added_in_products": 2 * 4 + 1,  # layers, each of four products, and the output layer
+        "added_in_products": 2 * 4 + 1,  # two layers of four products each, and the output layer
         "turned": 4 * 2 * 2,  # micro batches, layers, queries and keys
     }
 
@@ -80,7 +80,7 @@ def test_samples_that_differ_in_positions_are_not_turned_by_its_kernel(folders, 
 
 
 def test_recomputed_layers_add_once(folders, ranks):
-    """By the norms of gradients: Adam would take the same steps with all of them doubled."""
+    """Compare gradient norms, as Adam would take the same steps with all gradients doubled."""
     found = []
     for recompute in (False, True):
         config = config_of("fp32")
@@ -92,7 +92,7 @@ def test_recomputed_layers_add_once(folders, ranks):
 
 @pytest.mark.parametrize("layout", [{"cp": 2}, {"tp": 2, "sequence": True}, {"pp": 2, "virtual": 2}, {"dp": 2}])
 def test_layouts_in_bf16(folders, ranks, layout):
-    """Its attention sends keys around where ranks share a sequence; losses are those of one rank, but for rounding."""
+    """With CP its attention exchanges keys between ranks; losses equal those of one rank up to rounding."""
     if "virtual" in layout:
         folders = folders_of(folders.model.parent / "four", TinyLlama(vocab=245, layers=4), new=VOCAB - 245)
     alone = ranks(1).run(training_bodies.train, config_of(), folders, VOCAB)[0]
@@ -103,14 +103,14 @@ def test_layouts_in_bf16(folders, ranks, layout):
 
 @pytest.fixture
 def without_engine(monkeypatch):
-    """Ranks on the stand-in without Transformer Engine."""
+    """Pools of ranks on the stand-in without Transformer Engine."""
     pools = []
 
     def pool(size):
         pools.append(RankPool(size))
         with monkeypatch.context() as change:
             change.setenv(ENGINE, "")
-            assert pools[-1].run(engine_bodies.is_there) == [False] * size  # starts it
+            assert pools[-1].run(engine_bodies.is_there) == [False] * size  # starts the pool
         return pools[-1]
 
     yield pool
@@ -123,7 +123,7 @@ def without_engine(monkeypatch):
 def test_a_training_goes_on_with_other_layers_and_another_adam(
     tmp_path, folders, ranks, without_engine, first, distributed_optimizer
 ):
-    """From a GPU machine without it to the cluster's container, and back: weights, moments and steps are there."""
+    """Weights, moments and steps survive a move from a machine without it to the cluster's container, and back."""
     config = config_of("fp32", distributed_optimizer, dp=2)
     its, ours = ranks(2), without_engine(2)
     assert its.run(engine_bodies.is_there) == [True, True]
@@ -136,8 +136,7 @@ def test_a_training_goes_on_with_other_layers_and_another_adam(
 
 
 def test_without_a_gpu_its_kernels_are_left_alone(tmp_path, monkeypatch):
-    """It can be imported where there is no GPU, as on a node to log in to; its Adam would be given memory it cannot
-    reach."""
+    """It can be imported without a GPU, as on a login node, but its Adam could not access memory of the CPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     answer = nemo_adapt("run", *SHORT, "run.name=cpu", "train.phases=[{steps: 2, lr: 1e-3}]", cwd=small_world(tmp_path))
     assert answer.code == 0, answer.err

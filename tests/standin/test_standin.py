@@ -1,4 +1,4 @@
-"""The stand-in for GPUs refuses what they refuse, and computes what a CPU computes."""
+"""The stand-in for GPUs rejects what GPUs reject, and computes what a CPU computes."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from helpers.worlds import SHORT, small_world
 
 
 def both(make):
-    """What ``make(device)`` gives on the CPU, and on the stand-in, moved."""
+    """Return the tensors of ``make(device)`` on the CPU, and those on the stand-in, moved to the CPU."""
     here, there = make("cpu"), make("cuda")
     assert all(tensor.is_cuda for tensor in there)
     return here, [tensor.cpu() for tensor in there]
 
 
 def trained(device):
-    """Weights and gradients after two steps of a small layer."""
+    """Return weights and gradients after two steps of a small network."""
     draw = torch.Generator().manual_seed(1)
     layer = torch.nn.Sequential(torch.nn.Embedding(7, 8), torch.nn.Linear(8, 8), torch.nn.LayerNorm(8))
     with torch.no_grad():
@@ -35,13 +35,13 @@ def trained(device):
 
 def test_training_gives_what_a_cpu_gives():
     for here, there in zip(*both(trained), strict=True):
-        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)  # attention has another kernel
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)  # attention uses a different kernel
 
 
 def results(device):
     table = torch.arange(24.0, device=device).view(4, 6)
     large = torch.empty(0, device=device)
-    torch.mul(table, 2, out=large)  # it is resized
+    torch.mul(table, 2, out=large)  # resizes ``large``
     table[1:3, ::2] += large[1:3, ::2]
     part = table.T[2:5].contiguous().view(-1)
     part.resize_(3)
@@ -95,7 +95,7 @@ def test_memory_is_counted():
 
 
 def exchange(rank):
-    """Both ranks send two messages each way in one batch; what each then has."""
+    """Exchange two messages each way between two ranks in one batch; also reduce-scatter and average."""
     other, gpu = 1 - rank, torch.device("cuda", rank)
     left, right = (torch.full((2,), float(10 * rank + side), device=gpu) for side in (1, 2))
     got_left, got_right = torch.zeros(2, device=gpu), torch.zeros(2, device=gpu)
@@ -110,7 +110,7 @@ def exchange(rank):
 
 
 def test_messages_are_matched_in_their_order(ranks):
-    """Two that are each other's neighbours on both sides take the left one's for the left: see ``model.build``."""
+    """Messages of two ranks that are neighbours on both sides are matched in order, not by tag: see ``model.build``."""
     found = [[tensor.tolist() for tensor in answer] for answer in ranks(2).run(exchange)]
     assert found == [[[11, 11], [12, 12], [0], [0.5]], [[1, 1], [2, 2], [2], [0.5]]]
 
@@ -125,7 +125,7 @@ def test_tensors_of_the_cpu_are_not_sent(ranks):
 
 
 def test_more_ranks_than_gpus_are_refused_before_anything_is_made(monkeypatch, tmp_path):
-    """With none of them they compute on the CPU. What ranks have finished needs none of them again."""
+    """Without any GPU the ranks compute on the CPU; stages that are finished need no GPUs again."""
     words, world = [*SHORT, "run.name=few", "train.phases=[{steps: 2, lr: 1e-3}]"], small_world(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     refused = nemo_adapt("run", *words, cwd=world)

@@ -1,7 +1,7 @@
-"""The kernels of Transformer Engine that training in fp32 and bf16 calls, in torch's operations.
+"""The kernels of Transformer Engine that training in fp32 and bf16 calls, implemented with torch operations.
 
-All that is Python there (layers and what their ranks send, Adam, which attention is taken) is the real one; this stands
-where its compiled extension would. Arguments and results are those of transformer_engine_torch 2.11 (csrc/extensions).
+It replaces only the compiled extension; Transformer Engine's Python code (layers, communication, Adam, the choice of
+attention) is the real one. Arguments and results are those of transformer_engine_torch 2.11 (csrc/extensions).
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ Tensor = torch.Tensor
 
 
 class _Other(metaclass=Names):
-    """Enumerations that nothing here looks at."""
+    """Enumerations whose values are not used here."""
 
 
 NVTE_QKV_Format = NVTE_Bias_Type = NVTE_Softmax_Type = CommOverlapType = _Other
@@ -49,7 +49,8 @@ def generic_gemm(
     *unused: Any,
     **named: Any,
 ) -> tuple[Tensor, Tensor | None, None, None]:
-    """``b @ a``, each turned where it says so (cuBLAS counts columns first); with ``grad`` also the sum of ``b``."""
+    """Return ``b @ a``, each transposed if its flag says so (cuBLAS is column-major); with ``grad`` and ``bias`` also
+    the bias's gradient, the sum of ``b`` over its rows."""
     assert quantizer is None and not gelu and workspace.device == a.device
     flat_a, flat_b = a.flatten(0, -2), b.flatten(0, -2)
     if out is not None:  # rounded once, when it is written
@@ -123,7 +124,7 @@ def multi_tensor_scale(chunk: int, overflow: Tensor, lists: list[list[Tensor]], 
 def multi_tensor_l2norm(
     chunk: int, overflow: Tensor, lists: list[list[Tensor]], each: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The norm of all [1]; with ``each`` also that of every tensor."""
+    """Return the norm of all tensors together [1]; with ``each`` also the norm of every tensor."""
     norms = torch.stack([tensor.float().norm() for tensor in lists[0]])
     return norms.norm().view(1), norms if each else norms[:0]
 
@@ -141,7 +142,7 @@ def multi_tensor_adam(
     bias_correction: int,
     weight_decay: float,
 ) -> None:
-    """``lists``: gradients, parameters, first and second moments. ``mode`` 1 is AdamW."""
+    """Make an Adam step in place; ``lists``: gradients, parameters, first and second moments; ``mode`` 1: AdamW."""
     assert lists[0][0].is_cuda and mode == 1 and bias_correction and len(lists) == 4
     for grad, parameter, first, second in zip(*lists, strict=True):
         first.lerp_(grad.to(first.dtype), 1 - beta1)
@@ -152,12 +153,12 @@ def multi_tensor_adam(
 
 
 def get_cudnn_version() -> int:
-    """9.14.0."""
+    """Return the version of cuDNN 9.14.0."""
     return 91400
 
 
 def __getattr__(name: str) -> Any:
-    """What is not here cannot be called."""
+    """Return a function that raises ``NotImplementedError``, for kernels without a stand-in."""
     if name.startswith("__"):
         raise AttributeError(name)
 

@@ -1,1 +1,1 @@
-"""The tasks of the paper from local files: choice among answers (through lm-evaluation-harness), and writing."""
+"""The paper's tasks, from local files: multiple choice (through lm-evaluation-harness) and generation."""

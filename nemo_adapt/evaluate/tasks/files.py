@@ -1,4 +1,4 @@
-"""The rows of a task's file: JSON lines, a JSON list, a table with a header, or Parquet; mistakes named by line."""
+"""Read a task's file: JSON lines, a JSON list, TSV or CSV with a header, or Parquet; errors name the line."""
 
 import csv
 import json
@@ -9,13 +9,16 @@ from typing import Any, TextIO
 from nemo_adapt.errors import UserError
 
 Row = tuple[str, dict[str, Any]]
-"""Where it stands (``line 3``), and its fields."""
+"""Position in the file (``line 3``), and fields."""
 LONGEST_CELL = 1 << 30
-"""Characters; Python's csv refuses cells of more than 131,072, and whole articles are longer."""
+"""Longest cell of a table in characters; csv's default limit of 131,072 is too short for articles."""
 
 
 def rows(path: Path) -> list[Row]:
-    """The rows of one file, by the end of its name; ``UserError`` with the line of one that is none."""
+    """Read the rows of a file, in the format of its suffix.
+
+    Raises ``UserError`` for an unknown suffix, an empty or undecodable file, and with its line for an invalid row.
+    """
     reader = READERS.get(path.suffix)
     if reader is None:
         raise UserError(f"{path}: a task's file ends with one of {', '.join(READERS)}")
@@ -29,7 +32,7 @@ def rows(path: Path) -> list[Row]:
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """The files of a folder that hold rows; where several formats lie there, those of the first in ``READERS``."""
+    """Return a folder's files of rows; if it has several formats, those of the first one in ``READERS``."""
     for suffix in READERS:
         files = sorted(path for path in folder.glob(f"*{suffix}") if path.is_file())
         if files:
@@ -44,20 +47,20 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    """One list of objects, or, as ``datasets`` writes ``.json`` too, JSON lines."""
+    """Read a list of objects, or JSON lines, which ``datasets`` also writes to ``.json`` files."""
     text = path.read_text(encoding="utf-8-sig")
     if not text.lstrip().startswith("["):
         yield from _json_lines(path)
         return
     values = _parsed(text)
     if not isinstance(values, list):
-        raise UserError(f"{path} is no JSON")
+        raise UserError(f"{path} is not JSON")
     for number, value in enumerate(values, start=1):
         yield _object(path, f"item {number}", value)
 
 
 def _tab_separated(path: Path) -> Iterator[Row]:
-    """Quotes are text, as in XNLI's and XStoryCloze's own files."""
+    """Read TSV; quotes are ordinary characters, as in XNLI's and XStoryCloze's own files."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         yield from _table(path, file, delimiter="\t", quoting=csv.QUOTE_NONE)
 
@@ -87,7 +90,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError):
-        raise UserError(f"{path} is no Parquet file") from None
+        raise UserError(f"{path} is not a Parquet file") from None
     batches: Iterable[Any] = table.to_batches()
     number = 0
     for batch in batches:
@@ -105,7 +108,7 @@ def _parsed(text: str) -> Any:
 
 def _object(path: Path, at: str, value: Any) -> Row:
     if not isinstance(value, dict):
-        raise UserError(f"{path}: {at} is no JSON object")
+        raise UserError(f"{path}: {at} is not a JSON object")
     return at, value
 
 

@@ -1,6 +1,6 @@
-"""Tasks of choice through lm-evaluation-harness: local YAML and JSON lines, no network.
+"""Multiple-choice tasks through lm-evaluation-harness: local YAML and JSON lines, no network.
 
-``write`` leaves a folder with which anyone gets the same numbers from the same model::
+``write`` makes a folder that reproduces the same numbers with the harness's own command::
 
     cd runs/NAME/evaluate/tasks
     lm_eval --model hf --model_args pretrained=../../export --include_path . --tasks xcopa_tr
@@ -32,9 +32,9 @@ METRICS = (METRIC, "acc", "acc_norm")
 
 
 def write(task: Task, folder: Path) -> Path:
-    """``NAME.yaml``, ``NAME.jsonl`` and, with examples to show, ``NAME.shots.jsonl``; returns the YAML file.
+    """Write ``NAME.yaml``, ``NAME.jsonl`` and, for few-shot examples, ``NAME.shots.jsonl``; return the YAML file.
 
-    The files name each other relative to the folder, from which the harness then has to be started.
+    Paths in the files are relative to the folder, so the harness has to be started there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {"test": f"{task.name}.jsonl"} | ({"shots": f"{task.name}.shots.jsonl"} if task.shots else {})
@@ -47,10 +47,10 @@ def write(task: Task, folder: Path) -> Path:
 
 
 def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, batch: int) -> Result:
-    """Let the harness score one task with a model that is loaded.
+    """Score one task of a loaded model with the harness.
 
-    ``UserError`` for an answer that the model cannot read whole. Of longer prompts the harness drops the beginning; how
-    many examples that befell is counted.
+    Raises ``UserError`` for an answer longer than the model's context. The harness cuts the beginning of prompts that
+    are too long; the fact ``cut`` counts the examples affected.
     """
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         from lm_eval import evaluator
@@ -67,7 +67,7 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
         scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
         _check_room(scorer, task)
         began = time.perf_counter()
-        evaluator.get_git_commit_hash = lambda: None  # git would say aloud that it is in no repository
+        evaluator.get_git_commit_hash = lambda: None  # outside a repository git would print an error
         found = evaluator.simple_evaluate(
             model=scorer,
             tasks=[task.name],
@@ -78,7 +78,7 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
         seconds = time.perf_counter() - began
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     rows = {metric: [[float(sample[metric]), 1.0] for sample in samples] for metric in METRICS}
-    cut = sum(any(_longer(scorer, "".join(request)) for request in sample["arguments"]) for sample in samples)
+    cut = sum(any(_exceeds_context(scorer, "".join(request)) for request in sample["arguments"]) for sample in samples)
     return Result(METRIC, rows, seconds, {"cut": cut})
 
 
@@ -86,21 +86,24 @@ def _check_room(scorer: Any, task: Task) -> None:
     for number, item in enumerate(task.items, start=1):
         assert isinstance(item, Choice)
         for answer in item.choices:
-            if _longer(scorer, f" {answer}"):
+            if _exceeds_context(scorer, f" {answer}"):
                 raise UserError(
                     f"evaluate.tasks.{task.kind}.{task.language}: an answer of example {number}, {answer[:40]!r}…, has "
                     f"more tokens than the model reads at once ({scorer.max_length}): leave it out"
                 )
 
 
-def _longer(scorer: Any, text: str) -> bool:
-    """More tokens than the model reads at once; no token is shorter than a byte, so most texts need not be encoded."""
+def _exceeds_context(scorer: Any, text: str) -> bool:
+    """Return whether a text exceeds the model's context.
+
+    A token is at least one byte, so a text with fewer bytes than the context's tokens need not be encoded.
+    """
     most = scorer.max_length
     return len(text.encode()) >= most and len(scorer.tok_encode(text, add_special_tokens=False)) > most
 
 
 def _config(task: Task, files: dict[str, str]) -> dict[str, Any]:
-    """The task in the harness's own words."""
+    """Return the task as a configuration of the harness."""
     shown = {"fewshot_split": "shots", "num_fewshot": len(task.shots), "fewshot_config": {"sampler": "first_n"}}
     return {
         "task": task.name,
@@ -124,9 +127,9 @@ def _line(item: Any) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The harness and the libraries below it say only what is wrong, and ask nothing of the network.
+    """Silence the harness and its libraries below errors, and keep them off the network.
 
-    Its bars are for a terminal; elsewhere they would fill a log.
+    Progress bars stay on a terminal; elsewhere, where they would fill a log, stderr is discarded.
     """
     for name in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(name, "1")

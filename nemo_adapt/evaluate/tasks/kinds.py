@@ -1,4 +1,4 @@
-"""The kinds of tasks: what a record of each must hold, and the question that it becomes."""
+"""The kinds of tasks: the fields that a record of each must have, and how it is turned into a question."""
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ SUBJECT = "[X]"
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with answers, one of them right; a space stands between question and answer."""
+    """A question with answers, of which ``choices[gold]`` is right; a space separates question and answer."""
 
     query: str
     choices: tuple[str, ...]
@@ -24,7 +24,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Line:
-    """A prompt that a line of text follows."""
+    """A prompt to be continued with a line of text, and the reference for that line."""
 
     query: str
     reference: str
@@ -40,22 +40,22 @@ class Kind:
 
     render: Render
     words: Callable[[str, str], Any]
-    """Language, name of the kind -> the words that ``render`` takes; ``UserError`` for a language without."""
+    """(Language, kind) -> the prompt words that ``render`` takes; ``UserError`` for a language without any."""
     shots: int
-    """Examples shown before a question, as in the paper."""
+    """Few-shot examples before a question, as in the paper."""
     most_tokens: int = 0
-    """Tokens of an answer that is written; 0: it is chosen."""
+    """Most tokens of a generated answer; 0: the answer is chosen."""
     complete: Callable[[Sequence[Record]], list[Record]] = list
-    """Adds to all records of a task what they know only together."""
+    """Adds to each record the fields that depend on all records of the task."""
     needs: tuple[str, ...] = ("lm_eval",)
-    """Packages of the extra ``eval``."""
+    """Required packages of the extra ``eval``."""
 
 
 def xcopa(record: Record, words: Mapping[str, str]) -> Choice:
-    """Cause or effect of a premise, which loses its full stop.
+    """Choose the cause or effect of a premise, whose final punctuation is dropped.
 
-    As in lm-evaluation-harness; but that cuts off the last character whatever it is: in the Tamil XCOPA, which has no
-    full stops, a letter or its vowel sign.
+    As in lm-evaluation-harness, except that the harness always drops the last character: in the Tamil XCOPA, which has
+    no full stops, that is a letter or its vowel sign.
     """
     joint = [*words.values()][record.place("question", "cause effect")]
     choices = tuple(text[0].lower() + text[1:] for text in (record.text("choice1"), record.text("choice2")))
@@ -65,7 +65,7 @@ def xcopa(record: Record, words: Mapping[str, str]) -> Choice:
 
 
 def xnli(record: Record, words: tuple[str, ...]) -> Choice:
-    """The likeliest of three texts, each both sentences with another word between, as in lm-evaluation-harness."""
+    """Choose among three texts: both sentences joined by the word for each label, as in lm-evaluation-harness."""
     question, *answers = words
     premise, hypothesis = record.text("premise"), record.text("hypothesis")
     gold = record.place("label", "0 1 2", "entailment neutral contradiction", "entailment neutral contradictory")
@@ -73,14 +73,17 @@ def xnli(record: Record, words: tuple[str, ...]) -> Choice:
 
 
 def xstorycloze(record: Record, words: None) -> Choice:
-    """Four sentences and two endings."""
+    """Choose between two endings of a story of four sentences."""
     story = " ".join(record.text(f"input_sentence_{number}") for number in range(1, 5))
     endings = (record.text("sentence_quiz1"), record.text("sentence_quiz2"))
     return Choice(story, endings, record.place("answer_right_ending", "1 2"))
 
 
 def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
-    """A text, a heading, and the word for its mood; where one record is ``neutral``, labels are words, not numbers."""
+    """Choose the word for a text's sentiment, after the text and a heading.
+
+    If any record of the task is ``neutral``, labels have to be words, as the meaning of numbers is then ambiguous.
+    """
     heading, negative, neutral, positive = words
     query = f"{record.text('text')}\n{heading}:"
     if "neutral" in record.values:
@@ -89,7 +92,7 @@ def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
 
 
 def mlama(record: Record, words: None) -> Choice:
-    """A fact with a blank, and the candidates for it, each with the rest of the sentence behind it."""
+    """Choose what fills the blank of a fact; each candidate is followed by the rest of the sentence."""
     template = record.text("template")
     for mark in (SUBJECT, BLANK):
         if mark not in template:
@@ -104,30 +107,30 @@ def mlama(record: Record, words: None) -> Choice:
 
 
 def headline(record: Record, words: tuple[str, str]) -> Line:
-    """The headline of a summary."""
+    """Write the headline of a summary."""
     summary, title = words
     text = " ".join(record.text("summary").split())
     return Line(f"{summary}: {text}\n{title}:", " ".join(record.text("title").split()))
 
 
 def translation(record: Record, words: tuple[tuple[str, str], tuple[str, str]]) -> Line:
-    """A sentence and its translation, each behind the name of its language."""
+    """Translate a sentence; it and its translation each follow the name of their language."""
     (source, source_name), (target, target_name) = words
     return Line(f"{source_name}: {record.text(source)}\n{target_name}:", record.text(target))
 
 
 def pair(language: str, kind: str) -> tuple[str, str]:
-    """The two languages of ``en-tr``."""
+    """Split ``en-tr`` into its two languages; ``UserError`` if it is not such a pair."""
     source, dash, target = language.partition("-")
     if not (source and dash and target):
-        raise UserError(f"evaluate.tasks.{kind}: {language!r} is no pair of languages like en-tr")
+        raise UserError(f"evaluate.tasks.{kind}: {language!r} is not a pair of languages like en-tr")
     return source, target
 
 
 def with_candidates(records: Sequence[Record]) -> list[Record]:
-    """Records of facts; where one names no candidates, they are the objects of all records of its relation.
+    """Give records of facts that name no candidates the objects of all records of their relation.
 
-    Which that is say its template and, because two relations may share one (place of birth, in Google-RE and T-REx), a
+    A relation is identified by its template and, as two may share one (place of birth, in Google-RE and T-REx), by the
     field ``relation`` or ``predicate_id``.
     """
     objects: dict[Any, dict[Any, None]] = {}
@@ -140,7 +143,7 @@ def with_candidates(records: Sequence[Record]) -> list[Record]:
 
 
 def with_neutral(records: Sequence[Record]) -> list[Record]:
-    """Records of sentiment; each knows whether any of them is neutral."""
+    """Mark all records of sentiment with ``neutral`` if any of them has that label."""
     known = {"neutral": True} if any(_is_neutral(record) for record in records) else {}
     return [
         Record({key: of for key, of in record.values.items() if key != "neutral"} | known, record.path, record.at)
@@ -161,7 +164,7 @@ def _table(table: Mapping[str, Any]) -> Callable[[str, str], Any]:
 
 
 def _none(language: str, kind: str) -> None:
-    """A task whose examples hold all the words."""
+    """Words of a task whose examples contain the whole prompt."""
 
 
 def _names(language: str, kind: str) -> tuple[tuple[str, str], ...]:
@@ -177,4 +180,4 @@ KINDS = {
     "xnli": Kind(xnli, _table(prompts.XNLI), shots=5),
     "xstorycloze": Kind(xstorycloze, _none, shots=5),
 }
-"""Shots and lengths are the paper's (arXiv 2406.14670)."""
+"""Kind of task by name; shots and lengths are the paper's (arXiv 2406.14670)."""

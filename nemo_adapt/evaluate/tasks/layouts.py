@@ -1,8 +1,8 @@
-"""What published files call the fields of a task, and where they put languages and templates.
+"""Layouts of published task files: their names of fields, and where they store languages and templates.
 
-``FIELDS`` has the names that the kinds (``kinds.py``) do not use themselves: those of XNLI-1.0 (``sentence1``,
-``gold_label``) and its translated training files (``hypo``), of XStoryCloze's own files (``InputSentence1``), of
-IndicSentiment (``INDIC REVIEW``), ArSarcasm (``tweet``), and those that tables of reviews have. Case does not matter.
+``FIELDS`` has the names that differ from those in ``kinds.py``: of XNLI-1.0 (``sentence1``, ``gold_label``) and its
+translated training files (``hypo``), XStoryCloze's own files (``InputSentence1``), IndicSentiment (``INDIC REVIEW``),
+ArSarcasm (``tweet``), and common ones of review tables. Case does not matter.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,15 +26,15 @@ FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
         "answer_right_ending": ("answerrightending",),
     },
 }
-"""Kind -> its field -> other names of it, in small letters."""
+"""Kind -> field -> its other names, in lower case."""
 TEMPLATES = "templates.jsonl"
-"""Of a folder of mLAMA: a template for each relation, whose facts lie in ``RELATION.jsonl``."""
+"""File in a folder of mLAMA with the template of each relation, whose facts are in ``RELATION.jsonl``."""
 NO_LABEL = {"sentiment": (None,), "xnli": (None, "-", "-1", -1)}
-"""Kind -> labels of examples on which the annotators did not agree. (Of moods, -1 may be the negative one.)"""
+"""Kind -> labels of examples on which the annotators did not agree. (In sentiment, -1 may mean negative.)"""
 
 
 def known(kind: str, language: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a row under the names that the kind uses, of texts in many languages the one in question."""
+    """Rename a row's fields to the kind's names, and reduce multilingual values to the text in ``language``."""
     found = {name: _of_language(value, language) for name, value in values.items()}
     small = {name.lower(): name for name in found}
     for field, others in FIELDS.get(kind, {}).items():
@@ -45,7 +45,10 @@ def known(kind: str, language: str, values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def in_language(records: list[Record], language: str, path: Path) -> list[Record]:
-    """Where a field ``language`` has several values (XNLI-1.0, mLAMA), the examples of one language."""
+    """Keep the examples of one language, if the field ``language`` has several values (XNLI-1.0, mLAMA).
+
+    Raises ``UserError`` if it has several and ``language`` is not among them.
+    """
     there = {record.values.get("language") for record in records}
     if len(there) < 2:
         return records
@@ -55,7 +58,7 @@ def in_language(records: list[Record], language: str, path: Path) -> list[Record
 
 
 def labelled(kind: str, records: list[Record], path: Path) -> list[Record]:
-    """Without the examples that say of themselves that they have no label; says how many those are."""
+    """Drop the examples marked as unlabelled (``NO_LABEL``) and print their number; ``UserError`` if none remain."""
     without = NO_LABEL.get(kind, ())
     kept = [record for record in records if "label" not in record.values or record.values["label"] not in without]
     if not kept:
@@ -66,9 +69,9 @@ def labelled(kind: str, records: list[Record], path: Path) -> list[Record]:
 
 
 def facts(folder: Path) -> list[Record]:
-    """mLAMA's folder of a language: each fact with its relation's template, the relations in turn.
+    """Read mLAMA's folder of a language: each fact with its relation's template, round-robin over the relations.
 
-    A relation whose template is missing or lacks ``[X]`` or ``[Y]`` is left out, as mLAMA does, and named.
+    Relations whose template is missing or lacks ``[X]`` or ``[Y]`` are left out, as mLAMA does, and printed.
     """
     said = [Record(values, folder / TEMPLATES, at) for at, values in files.rows(folder / TEMPLATES)]
     templates = {record.text("relation"): record.text("template") for record in said}
@@ -78,7 +81,7 @@ def facts(folder: Path) -> list[Record]:
         odd = ", ".join(path.stem for path in relations if path not in usable)
         say(f"{folder}: {TEMPLATES} has no template with [X] and [Y] for {odd}; left out")
     if not usable:
-        raise UserError(f"{folder}: no file is called after a relation of {TEMPLATES} (P17.jsonl)")
+        raise UserError(f"{folder}: no file is named after a relation of {TEMPLATES} (P17.jsonl)")
     found = [
         (number, Record({"relation": path.stem, "template": templates[path.stem], **values}, path, at))
         for path in usable
@@ -88,7 +91,8 @@ def facts(folder: Path) -> list[Record]:
 
 
 def _of_language(value: Any, language: str) -> Any:
-    """The text of a mapping ``{"tr": …}`` or ``{"language": ["tr", …], "translation": […]}`` (XNLI in ``datasets``)."""
+    """Return the text of one language from ``{"tr": …}`` or, as XNLI in ``datasets``, ``{"language": ["tr", …],
+    "translation": […]}``; other values as they are."""
     if not isinstance(value, Mapping):
         return value
     languages, texts = value.get("language"), value.get("translation")

@@ -1,4 +1,4 @@
-"""From ``evaluate.tasks`` to questions, checked before any model is loaded."""
+"""Read ``evaluate.tasks`` into questions, and check them before any model is loaded."""
 
 import importlib.util
 import random
@@ -16,7 +16,7 @@ from nemo_adapt.registry import nearest
 
 @dataclass(frozen=True)
 class Task:
-    """Questions in one language, and the examples that stand before each."""
+    """The questions of a task in one language, and the few-shot examples that precede each."""
 
     kind: str
     language: str
@@ -27,15 +27,15 @@ class Task:
 
     @property
     def writes(self) -> bool:
-        """The answer is written, not chosen."""
+        """Whether the answer is generated rather than chosen."""
         return bool(KINDS[self.kind].most_tokens)
 
 
 def load(config: EvaluateConfig, paths: Mapping[str, Path]) -> list[Task]:
-    """The tasks of a configuration; ``paths``: ``KIND.LANGUAGE`` -> file or folder.
+    """Read the tasks of a configuration; ``paths``: ``KIND.LANGUAGE`` -> file or folder.
 
-    ``UserError`` for an unknown kind or language, a record with a missing or empty field (file and line), too few
-    examples to show, and where a package of the extra ``eval`` is missing.
+    Raises ``UserError`` for an unknown kind or language, a record with a missing or empty field (with file and line),
+    too few examples for the shots, and a missing package of the extra ``eval``.
     """
     tasks = []
     for key, path in paths.items():
@@ -65,7 +65,7 @@ def _task(config: EvaluateConfig, name: str, language: str, path: Path) -> Task:
 
 
 def _read(kind: str, language: str, path: Path) -> list[Record]:
-    """The examples of a file or folder in any layout that is known, with the fields that the kind reads."""
+    """Read the examples of a file or folder in any known layout, with fields named as the kind expects."""
     if kind == "translation" and path.is_dir():
         return records.read_aligned(path, pair(language, kind))
     if kind == "mlama" and (path / layouts.TEMPLATES).is_file():

@@ -1,7 +1,7 @@
-"""The fixed words of the prompts, by language. A task that needs none (stories, facts) knows every language.
+"""The fixed words of the prompts, by language. Tasks that need none (stories, facts) work in every language.
 
-Those of ``XCOPA`` and ``XNLI`` are the words of lm-evaluation-harness's tasks of these names where it has the language,
-so that numbers compare; but its Arabic ``xnli`` answers "number" where "no" is meant, and ours does not.
+``XCOPA`` and ``XNLI`` use the words of lm-evaluation-harness's tasks of these names where it has the language, so that
+numbers are comparable. Exception: the harness's Arabic ``xnli`` has the word for "number" where "no" is meant.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ XCOPA = {
     "ta": {"cause": "காரணமாக", "effect": "எனவே"},
     "tr": {"cause": "çünkü", "effect": "bu yüzden"},
 }
-"""What joins a premise to its cause or effect."""
+"""The conjunctions between a premise and its cause or effect."""
 
 XNLI = {
     "ar": ("صحيح?", "نعم", "لذا", "لا"),
@@ -30,7 +30,7 @@ XNLI = {
     "ta": ("சரியா?", "ஆம்", "எனவே", "இல்லை"),
     "tr": ("doğru?", "Evet", "Böylece", "Hayır"),
 }
-"""The question behind the premise, and the words for entailment, neither, contradiction."""
+"""The question after the premise, and the words for entailment, neutral and contradiction."""
 
 SENTIMENT = {
     "ar": ("المشاعر", "سلبي", "محايد", "إيجابي"),
@@ -40,7 +40,7 @@ SENTIMENT = {
     "ta": ("உணர்வு", "எதிர்மறை", "நடுநிலை", "நேர்மறை"),
     "tr": ("Duygu", "olumsuz", "nötr", "olumlu"),
 }
-"""The heading, and the words for negative, neutral, positive."""
+"""The heading, and the words for negative, neutral and positive."""
 
 HEADLINE = {
     "ar": ("الملخص", "العنوان"),
@@ -50,7 +50,7 @@ HEADLINE = {
     "ta": ("சுருக்கம்", "தலைப்பு"),
     "tr": ("Özet", "Başlık"),
 }
-"""What stands before a summary, and before its headline."""
+"""The labels before a summary and before its headline."""
 
 LANGUAGE = {
     "ar": "العربية",
@@ -60,11 +60,11 @@ LANGUAGE = {
     "ta": "தமிழ்",
     "tr": "Türkçe",
 }
-"""A language's own name, before each sentence of a translation."""
+"""Each language's own name; the label before a sentence of a translation."""
 
 
 def words(table: Mapping[str, T], language: str, kind: str) -> T:
-    """The entry of a language; ``UserError`` for one that has none, with those that have."""
+    """Return the entry of a language; ``UserError`` that lists the known languages if there is none."""
     if language not in table:
         raise UserError(
             f"evaluate.tasks.{kind}: no prompt for language {language!r}.{nearest(language, table)} "

@@ -1,4 +1,4 @@
-"""Examples of a task from its files: rows with splits, or line-aligned text; mistakes named by line."""
+"""Read a task's examples: rows with splits, or line-aligned text; errors name the line."""
 
 import json
 import re
@@ -14,9 +14,9 @@ TRAINING = ("train", "training")
 VALIDATION = ("dev", "val", "valid", "validation")
 TEST = ("test", "devtest", "eval")
 SPLITS = (*TRAINING, *VALIDATION, *TEST)
-"""The test is scored, or, without one, the validation; examples to be shown are drawn from the others."""
+"""The test split is scored, or the validation split if there is no test; few-shot examples come from the others."""
 HELD_APART = 32
-"""Examples, at most half of all, that are shown and not scored where nothing names splits."""
+"""Examples, at most half of all, set aside for few-shot prompts and not scored if the file has a single split."""
 FLORES_CODES = {
     "ar": "arb_Arab",
     "en": "eng_Latn",
@@ -25,31 +25,31 @@ FLORES_CODES = {
     "ta": "tam_Taml",
     "tr": "tur_Latn",
 }
-"""Names of FLORES-200's files."""
+"""Language -> the name of its file in FLORES-200."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One example, and where it stands."""
+    """One example, and its position in the files."""
 
     values: Mapping[str, Any]
     path: Path
     at: str
-    """``line 3``."""
+    """Position in the file: ``line 3``."""
 
     def error(self, what: str) -> UserError:
-        """A mistake in this example."""
+        """Return a ``UserError`` about this example, with its file and position."""
         return UserError(f"{self.path}: {self.at} {what}")
 
     def value(self, name: str) -> Any:
-        """A field; ``UserError`` when it is missing, with those that are there."""
+        """Return a field; ``UserError`` that lists the fields there are if it is missing."""
         if self.values.get(name) is None:
             there = ", ".join(key for key, value in self.values.items() if value is not None)
             raise self.error(f"has no field {name!r}, but {there or 'none at all'}")
         return self.values[name]
 
     def text(self, name: str) -> str:
-        """A field that holds text, without outer spaces; ``UserError`` when it is missing, empty or no text."""
+        """Return a text field, stripped; ``UserError`` when it is missing, empty or not text."""
         value = self.value(name)
         if not isinstance(value, str):
             raise self.error(f"has no text in field {name!r}, but {json.dumps(value)[:40]}")
@@ -58,9 +58,9 @@ class Record:
         return value.strip()
 
     def place(self, name: str, *spellings: str) -> int:
-        """The place of a label among ``spellings``, each a line of words (``0 1``), a number being as good as its word.
+        """Return the index of a label in the first of ``spellings`` that has it; case is ignored.
 
-        ``UserError`` for a label that is in none of them.
+        Each spelling is a string of words (``0 1``, ``negative positive``). ``UserError`` for a label in none of them.
         """
         value = self.value(name)
         for words in spellings:
@@ -73,16 +73,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Splits:
-    """Examples that may be shown, and those that are scored."""
+    """Examples that may be used as shots, and those that are scored."""
 
     shown: list[Record]
     scored: list[Record]
 
 
 def read(path: Path) -> list[Record]:
-    """A file whose rows may have a field ``split``, or a folder of files that are called after splits.
+    """Read a file whose rows may have a field ``split``, or a folder whose files are named after splits.
 
-    The split is a word of a file's name, the last one that is known: ``test.jsonl``, ``turkish_val.jsonl``,
+    The split is the last word of a file's name that is a known split: ``test.jsonl``, ``turkish_val.jsonl``,
     ``train-00000-of-00001.parquet``, ``spring2016.val.hi.tsv.split_20_80_eval.tsv``.
     """
     if not path.is_dir():
@@ -99,10 +99,10 @@ def read(path: Path) -> list[Record]:
 
 
 def read_aligned(folder: Path, languages: Iterable[str]) -> list[Record]:
-    """FLORES's layout: ``dev/`` and ``devtest/`` (or one folder), in it a file of lines for each language.
+    """Read FLORES's layout: folders ``dev/`` and ``devtest/`` (or a single folder) with a text file per language.
 
-    The file of a language is ``tr.txt``, or has the name that FLORES-200 gives it (``tur_Latn.dev``). An example's
-    fields are the languages.
+    The file of a language is ``tr.txt``, or named as in FLORES-200 (``tur_Latn.dev``). An example's fields are the
+    languages. Raises ``UserError`` for files that are missing, ambiguous or not line-aligned.
     """
     folders = [each for each in sorted(folder.iterdir()) if each.is_dir() and each.name in SPLITS]
     records = []
@@ -122,7 +122,10 @@ def read_aligned(folder: Path, languages: Iterable[str]) -> list[Record]:
 
 
 def split(records: list[Record], shots: int, path: Path) -> Splits:
-    """Records by their field ``split``. Of a single split, whatever its name, the first examples are held apart."""
+    """Divide records by their field ``split``; of a single split, whatever its name, set the first examples aside.
+
+    Raises ``UserError`` if there are fewer examples to show than ``shots``.
+    """
     training, validation, test = (
         [record for record in records if record.values.get("split") in names] for names in (TRAINING, VALIDATION, TEST)
     )

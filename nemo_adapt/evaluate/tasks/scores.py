@@ -1,7 +1,7 @@
-"""Scores of written lines: spBLEU and chrF by sacrebleu, ROUGE-L by rouge-score; kept as sums, for intervals.
+"""Scores of generated lines: spBLEU and chrF by sacrebleu, ROUGE-L by rouge-score; kept as sums for bootstrapping.
 
-spBLEU is BLEU over SentencePiece pieces. FLORES-200's model is sacrebleu's ``flores200`` tokenizer, which it fetches on
-first use; here it is taken from where sacrebleu keeps it, or from ``evaluate.spbleu_model``.
+spBLEU is BLEU over SentencePiece pieces of FLORES-200's model. It is sacrebleu's ``flores200`` tokenizer, which
+sacrebleu downloads on first use; here it is read from sacrebleu's folder or from ``evaluate.spbleu_model``.
 """
 
 import os
@@ -15,34 +15,34 @@ from nemo_adapt import bootstrap
 from nemo_adapt.errors import UserError
 
 FLORES_MODEL = "models/flores200sacrebleuspm"
-"""In sacrebleu's folder (``SACREBLEU``, or ``~/.sacrebleu``)."""
+"""Path of the model in sacrebleu's folder (``SACREBLEU``, or ``~/.sacrebleu``)."""
 Rows = list[list[float]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A task under one model."""
+    """The result of a task under one model."""
 
     metric: str
-    """The one that stands for the task; a name of ``rows``."""
+    """The task's main metric, a key of ``rows``."""
     rows: dict[str, Rows]
-    """Metric -> numbers of each example, whose sums make the metric (``combine``)."""
+    """Metric -> statistics of each example, [examples, numbers]; their sums give the metric (``combine``)."""
     seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
-    """Of what was written: tokens, bytes, new tokens, cut prompts, the first lines."""
+    """The number of cut prompts; of generated text also tokens, bytes, new tokens and the first lines."""
 
 
 def combine(metric: str) -> bootstrap.Combine:
-    """How a metric is made from sums: accuracies and ROUGE are means, BLEU and chrF are made of counted n-grams."""
+    """Return the function from sums to a metric: accuracies and ROUGE are means, BLEU and chrF use n-gram counts."""
     if metric not in ("spbleu", "chrf"):
         return bootstrap.ratio
     compute = _bleu() if metric == "spbleu" else _chrf()
-    # What sacrebleu's own significance test uses; it has no public name.
+    # Private in sacrebleu, whose own significance test uses it; there is no public equivalent.
     return lambda sums: float(compute._compute_score_from_stats([int(each) for each in sums]).score)
 
 
 def lines(hypotheses: Sequence[str], references: Sequence[str], model: Path | None, rouge: bool) -> dict[str, Rows]:
-    """The rows of each metric that can be had: ``rouge_l`` where asked for, ``spbleu`` with its ``model``, ``chrf``."""
+    """Return the rows of each metric: ``rouge_l`` if ``rouge``, ``spbleu`` if ``model`` is given, and ``chrf``."""
     rows: dict[str, Rows] = {}
     if rouge:
         rows["rouge_l"] = [[100 * each, 1.0] for each in _rouge(hypotheses, references)]
@@ -54,12 +54,12 @@ def lines(hypotheses: Sequence[str], references: Sequence[str], model: Path | No
 
 
 def values(rows: Mapping[str, Rows]) -> dict[str, float]:
-    """Each metric over all examples."""
+    """Return each metric over all examples."""
     return {metric: bootstrap.value(of, combine(metric)) for metric, of in rows.items()}
 
 
 def spbleu_model(given: str) -> Path | None:
-    """The model for spBLEU: ``given``, or sacrebleu's, or ``None``. ``UserError`` when the given one is not there."""
+    """Return the model for spBLEU: ``given`` (``UserError`` if it does not exist), else sacrebleu's, else ``None``."""
     if given and not Path(given).is_file():
         raise UserError(f"evaluate.spbleu_model: {given} does not exist")
     folder = Path(os.environ.get("SACREBLEU", Path.home() / ".sacrebleu"))
@@ -68,11 +68,11 @@ def spbleu_model(given: str) -> Path | None:
 
 
 class Words:
-    """Words of any script in lower case: letters with their marks, and digits (rouge-score's own are a to z alone)."""
+    """A tokenizer for rouge-score: lower-case words of any script (its own tokenizer keeps only a-z and digits)."""
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of a text."""
-        text = text.replace("İ", "i").lower()  # of which Python makes two characters, an i and a dot
+        """Return the words of a text: runs of letters, combining marks and digits."""
+        text = text.replace("İ", "i").lower()  # lower() alone turns İ into i and a combining dot
         inside = [unicodedata.category(char)[0] in "LMN" or char in "\u200c\u200d" for char in text]
         return "".join(char if kept else " " for char, kept in zip(text, inside, strict=True)).split()
 
@@ -93,7 +93,7 @@ def _pieces(model: Path, texts: Sequence[str]) -> list[str]:
     try:
         processor = SentencePieceProcessor(model_file=str(model))
     except RuntimeError:
-        raise UserError(f"evaluate.spbleu_model: {model} is no SentencePiece model") from None
+        raise UserError(f"evaluate.spbleu_model: {model} is not a SentencePiece model") from None
     return [" ".join(pieces) for pieces in processor.encode(list(texts), out_type=str)]
 
 

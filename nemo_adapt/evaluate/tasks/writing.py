@@ -1,18 +1,18 @@
-"""Tasks whose answer is a line that the model writes: translations and headlines, greedy, from examples."""
+"""Tasks whose answer is a generated line: translations and headlines, greedy and few-shot."""
 
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nemo_adapt.evaluate import generation
-from nemo_adapt.evaluate.generation import Ask
+from nemo_adapt.evaluate.generation import Limits
 from nemo_adapt.evaluate.tasks import scores
 from nemo_adapt.evaluate.tasks.kinds import KINDS, Line
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
 
 SHOWN = 3
-"""Lines that the report shows."""
+"""Generated lines that the report shows."""
 
 
 def run(
@@ -24,14 +24,17 @@ def run(
     new_ids: frozenset[int],
     spbleu_model: Path | None,
 ) -> Result:
-    """Write and score the answers to a task's questions."""
+    """Generate and score the answers to a task's questions.
+
+    ``positions``: the model's context length; ``spbleu_model``: SentencePiece model of spBLEU (``None``: no spBLEU).
+    """
     shown = "".join(f"{item.query} {item.reference}\n\n" for item in _lines(task.shots))
     items = _lines(task.items)
     found = generation.write(
         model,
         tokenizer,
         [shown + item.query for item in items],
-        Ask(KINDS[task.kind].most_tokens, one_line=True),
+        Limits(KINDS[task.kind].most_tokens, one_line=True),
         batch,
         positions,
         new_ids,

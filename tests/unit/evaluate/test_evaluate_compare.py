@@ -110,7 +110,7 @@ def test_bad_input_is_named_in_one_line(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no value for models: give it names and folders"):
         command.main(good[1:])
     assert "unknown key 'modles'. Did you mean 'models'?" in message("modles={}")
-    assert "'some' is no name in models" in message("tokenizers={some: x}")
+    assert "'some' is not in models" in message("tokenizers={some: x}")
     assert "evaluate.tasks.xcopa.tr: nowhere does not exist" in message("evaluate.tasks.xcopa.tr=nowhere")
     assert "parallel: nowhere does not exist" in message("parallel=nowhere")
     assert "evaluate.texts.tr" in message("evaluate.texts.tr=nowhere")

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nemo_adapt import documents
 from nemo_adapt.evaluate import generation
-from nemo_adapt.evaluate.generation import Ask
+from nemo_adapt.evaluate.generation import Limits
 
 PROMPTS = ["Bugün", "A cat sleeps under", "Kitap okumayı seven insanlar", "Su."]
 Maker = Callable[[], PreTrainedTokenizerFast]
@@ -42,7 +42,7 @@ def by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: 
 def test_agrees_with_a_loop_by_hand(maker: Maker, batch: int) -> None:
     model, tokenizer = ready(maker)
     contents = documents.token_contents(tokenizer)
-    found = generation.write(model, tokenizer, PROMPTS, Ask(12), batch)
+    found = generation.write(model, tokenizer, PROMPTS, Limits(12), batch)
     for prompt, written in zip(PROMPTS, found.written, strict=True):
         ids = by_hand(model, tokenizer, prompt, 12)
         content = b"".join(contents[number] for number in ids)
@@ -55,7 +55,7 @@ def test_a_text_is_finished_once_it_has_enough_bytes() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     contents = documents.token_contents(tokenizer)
     for prompt, written in zip(
-        PROMPTS, generation.write(model, tokenizer, PROMPTS, Ask(40, 10), 4).written, strict=True
+        PROMPTS, generation.write(model, tokenizer, PROMPTS, Limits(40, 10), 4).written, strict=True
     ):
         ids = by_hand(model, tokenizer, prompt, 40)
         sizes = torch.tensor([len(contents[number]) for number in ids]).cumsum(0)
@@ -70,23 +70,23 @@ def test_one_line_ends_before_a_line_end() -> None:
     with torch.no_grad():
         weight = model.lm_head.weight
         weight[line_end] = weight[ids[4]] * 1.5  # the fifth token becomes a line end
-    (written,) = generation.write(model, tokenizer, ["Bugün"], Ask(12, one_line=True), 4).written
+    (written,) = generation.write(model, tokenizer, ["Bugün"], Limits(12, one_line=True), 4).written
     assert written.tokens <= 5 and "\n" not in written.text
-    (longer,) = generation.write(model, tokenizer, ["Bugün"], Ask(12), 4).written
+    (longer,) = generation.write(model, tokenizer, ["Bugün"], Limits(12), 4).written
     assert "\n" in longer.text
 
 
 def test_new_tokens_are_counted() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     ids = by_hand(model, tokenizer, PROMPTS[0], 12)
-    (written,) = generation.write(model, tokenizer, PROMPTS[:1], Ask(12), 4, new_ids={ids[0], ids[1]}).written
+    (written,) = generation.write(model, tokenizer, PROMPTS[:1], Limits(12), 4, new_ids={ids[0], ids[1]}).written
     assert written.new == sum(number in ids[:2] for number in ids)
 
 
 def test_a_prompt_that_is_too_long_loses_its_beginning_and_is_counted() -> None:
     model, tokenizer = ready(byte_level_tokenizer, positions=32)
     long = " ".join(ALL)
-    found = generation.write(model, tokenizer, [long, "Su."], Ask(16), 2, positions=32)
+    found = generation.write(model, tokenizer, [long, "Su."], Limits(16), 2, positions=32)
     assert found.cut == 1 and found.written[0].tokens <= 16
     kept = documents.encode(tokenizer, [long])[0][-15:]
     expected = by_hand_ids(model, [documents.start_id(tokenizer), *kept], 16)
@@ -106,7 +106,7 @@ def by_hand_ids(model: PreTrainedModel, ids: list[int], count: int) -> list[int]
 
 def test_nothing_to_write_is_nothing() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
-    assert generation.write(model, tokenizer, [], Ask(4), 4).written == []
+    assert generation.write(model, tokenizer, [], Limits(4), 4).written == []
 
 
 def test_a_batch_s_time_is_shared_by_those_that_are_still_written() -> None:
@@ -114,6 +114,6 @@ def test_a_batch_s_time_is_shared_by_those_that_are_still_written() -> None:
     # four steps of a second: one shared by three texts (the prompt), two by two, the last is one text's alone
     assert generation.shares([0, 2, 3], 4.0) == pytest.approx([1 / 3, 1 / 3 + 1, 1 / 3 + 2])
     model, tokenizer = ready(byte_level_tokenizer)
-    found = generation.write(model, tokenizer, PROMPTS, Ask(12), 3)
+    found = generation.write(model, tokenizer, PROMPTS, Limits(12), 3)
     assert 0.5 * found.seconds < sum(one.seconds for one in found.written) <= found.seconds
     assert all(one.seconds > 0 for one in found.written)

@@ -81,9 +81,9 @@ def test_a_bad_row_is_named_in_every_format(tmp_path: Path) -> None:
     (tmp_path / "short.tsv").write_text("premise\thypothesis\tlabel\na\tb\n")
     assert "short.tsv: line 2 has 2 columns, its header 3" in error(tmp_path / "short.tsv", "xnli")
     (tmp_path / "broken.json").write_text("[1, 2")
-    assert "broken.json is no JSON" in error(tmp_path / "broken.json", "xnli")
+    assert "broken.json is not JSON" in error(tmp_path / "broken.json", "xnli")
     (tmp_path / "broken.parquet").write_text("nothing")
-    assert "broken.parquet is no Parquet file" in error(tmp_path / "broken.parquet", "xnli")
+    assert "broken.parquet is not a Parquet file" in error(tmp_path / "broken.parquet", "xnli")
     (tmp_path / "header.csv").write_text("premise,label\n")
     assert "header.csv: the file is empty" in error(tmp_path / "header.csv", "xnli")
     (tmp_path / "rows.txt").write_text("x")
@@ -233,7 +233,7 @@ def test_mlama_s_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     lines(tmp_path / "P19.jsonl", [rows[0], {"sub_label": "Ada"}])
     assert "P19.jsonl: line 2 has no field 'obj_label'" in error(tmp_path, "mlama")
     lines(tmp_path / "templates.jsonl", [{"relation": "P1", "template": "[X] [Y]"}])
-    assert "no file is called after a relation of templates.jsonl" in error(tmp_path, "mlama")
+    assert "no file is named after a relation of templates.jsonl" in error(tmp_path, "mlama")
 
 
 def test_mlama_as_one_table_of_all_languages(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_spbleu_s_model_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     path.parent.mkdir()
     path.touch()
     assert scores.spbleu_model("") == path
-    with pytest.raises(UserError, match="no SentencePiece model"):
+    with pytest.raises(UserError, match="not a SentencePiece model"):
         scores._pieces(path, ["a"])
     with pytest.raises(UserError, match=r"spbleu_model: .*other does not exist"):
         scores.spbleu_model(str(tmp_path / "other"))

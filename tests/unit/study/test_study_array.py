@@ -19,7 +19,7 @@ from nemo_adapt.launch import sbatch, slurm
 from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.study import array, jobs
 from nemo_adapt.study.array import chain_of, size_of
-from nemo_adapt.study.work import DONE, FAILED, undone, work
+from nemo_adapt.study.work import DONE, FAILED, run_cells, unfinished
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "study"
 PROFILES = {
@@ -236,7 +236,7 @@ def test_a_study_is_submitted_with_what_its_cells_need(folder, capsys):
     root = folder / "runs/grid"
     assert [job["tasks"] for job in json.loads((root / "launch/jobs.json").read_text())["jobs"]] == [0, 3, 0]
     (folder / "study.yaml").write_text("no study any more")  # jobs may begin days later
-    config, found = array.launched(root)
+    config, found = array.read_launched(root)
     assert config.study.array == 3 and [job.cell.name for job in found] == CELLS
     assert found[2].command[:2] == ["run", "recipe=study.yaml"] and found[2].frozen[2:] == ("cell", "0-seed1")
     assert "site=cpu" not in found[2].command, "what is done counts for a study that runs here, too"
@@ -311,7 +311,7 @@ def test_what_one_cell_cannot_have_is_left_to_it(launched, monkeypatch, capsys):
 def test_the_tasks_share_the_cells(launched, monkeypatch):
     shares = []
     monkeypatch.setattr(
-        jobs, "work", lambda mine, processes: shares.append([job.cell.name for job in mine]) or mine[:1]
+        jobs, "run_cells", lambda mine, processes: shares.append([job.cell.name for job in mine]) or mine[:1]
     )
     monkeypatch.setenv("PYTHONPATH", "/before")
     monkeypatch.setenv("PYTHONSAFEPATH", "")
@@ -335,27 +335,27 @@ def test_a_cell_of_an_array_is_done_by_what_it_was_launched_with(launched, folde
         (launched / "cells" / cell).mkdir(parents=True)
         write_json(launched / "cells" / cell / DONE, {"command": ["of", "an", "earlier", "study"]})
     (folder / "study.yaml").write_text("no study any more")
-    _, found = array.launched(launched)
+    _, found = array.read_launched(launched)
     asked = []
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "change", lambda config, hash_of: asked.append(config.run.name) or "")
-        assert undone(found) == {} and asked == [f"grid/cells/{cell}" for cell in CELLS]
+        assert unfinished(found) == {} and asked == [f"grid/cells/{cell}" for cell in CELLS]
     with pytest.raises(UserError, match=r"4 of 4 cells are not done \(0-seed0, .*: see .*0-seed0"):
         jobs.main([str(launched), "report"])
 
 
 def test_a_cell_that_has_failed_is_not_tried_again_by_the_same_job(launched, monkeypatch):
     """Its task was queued again because of others. A new job tries it again."""
-    _, found = array.launched(launched)
+    _, found = array.read_launched(launched)
     job = replace(found[0], command=["verify", "nowhere", "nowhere"], frozen=())
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     for count, tried in (("0", 1), ("1", 1), ("1", 1)):
         monkeypatch.setenv("SLURM_RESTART_COUNT", count)
-        assert work([job], 1) == [job] and not (job.folder / DONE).exists()
+        assert run_cells([job], 1) == [job] and not (job.folder / DONE).exists()
         assert (job.folder / "log.txt").read_text().count("nemo-adapt: error") == tried
     assert "nowhere" in job.why
     monkeypatch.setenv("SLURM_JOB_ID", "8")
-    work([job], 1)
+    run_cells([job], 1)
     assert (job.folder / "log.txt").read_text().count("nemo-adapt: error") == 2
 
 

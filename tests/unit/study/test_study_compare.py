@@ -10,11 +10,11 @@ from scipy import stats
 from nemo_adapt.study.compare import (
     against_base,
     by_value,
-    chance,
     differences,
     differences_within,
     effect,
     holm,
+    p_value,
     summary,
 )
 from nemo_adapt.study.results import TARGET, Row
@@ -41,7 +41,7 @@ def test_one_group_is_students_interval():
     mean = effect([values])
     assert mean.value == pytest.approx(np.mean(values)) and mean.runs == 4
     assert (mean.value - mean.half, mean.value + mean.half) == pytest.approx((low, high))
-    assert chance([values]) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+    assert p_value([values]) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def test_several_groups_are_a_linear_model():
@@ -70,7 +70,7 @@ def test_differences_are_found_within_pairs():
 
 
 def test_what_is_equal_but_for_rounding_is_no_difference():
-    assert chance([[0.3 - (0.1 + 0.2)] * 3]) == 1.0 and chance([[0.5] * 3]) == 0.0
+    assert p_value([[0.3 - (0.1 + 0.2)] * 3]) == 1.0 and p_value([[0.5] * 3]) == 0.0
 
 
 def test_one_seed_tells_nothing():

@@ -11,7 +11,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.steps import Step, run_step
 from nemo_adapt.study import work as working
 from nemo_adapt.study.cells import Cell
-from nemo_adapt.study.work import DONE, LOG, Job, undone, work
+from nemo_adapt.study.work import DONE, LOG, Job, run_cells, unfinished
 
 
 @pytest.fixture
@@ -55,29 +55,29 @@ def ended(jobs):
 
 def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path, step):
     jobs = jobs_of(tmp_path, step, ["verify", "nowhere", "nowhere"])
-    assert [job.cell.name for job in work(jobs, 2)] == ["two-seed0"]
+    assert [job.cell.name for job in run_cells(jobs, 2)] == ["two-seed0"]
     assert (jobs[1].folder / LOG).read_text().startswith("nemo-adapt: error: nowhere")
     jobs = jobs_of(tmp_path, step)
-    assert undone(jobs) == {"two-seed0": ""}
-    assert work(jobs, 1) == [] and undone(jobs) == {}
+    assert unfinished(jobs) == {"two-seed0": ""}
+    assert run_cells(jobs, 1) == [] and unfinished(jobs) == {}
     assert (jobs[0].folder / LOG).read_text().count("llama2_7b\n") == 1
     assert (jobs[1].folder / LOG).read_text().count("llama2_7b\n") == 1  # after the error's line
 
 
 def test_a_cell_is_done_while_what_it_was_made_from_is_the_same(tmp_path, step, text):
     jobs = ended(jobs_of(tmp_path, step))
-    assert undone(jobs) == {}
+    assert unfinished(jobs) == {}
     text.write_text("two\n")
-    assert undone(jobs) == {"one-seed0": str(text), "two-seed0": str(text)}
+    assert unfinished(jobs) == {"one-seed0": str(text), "two-seed0": str(text)}
     run_step(jobs[0].config, step)
-    assert undone(jobs) == {"two-seed0": str(text)}
+    assert unfinished(jobs) == {"two-seed0": str(text)}
     text.write_text("one\n")
-    assert undone(jobs) == {"one-seed0": str(text)}, "its link is to the other result"
+    assert unfinished(jobs) == {"one-seed0": str(text)}, "its link is to the other result"
     run_step(jobs[0].config, step)
     others = jobs_of(tmp_path, None, seed=2)  # the recipe was edited, the commands are the same
-    assert undone(others) == {"one-seed0": "resize.seed", "two-seed0": "resize.seed"}
+    assert unfinished(others) == {"one-seed0": "resize.seed", "two-seed0": "resize.seed"}
     (tmp_path / "runs/one/toy").unlink()
-    assert undone(jobs) == {"one-seed0": f"no {tmp_path}/runs/one/toy"}
+    assert unfinished(jobs) == {"one-seed0": f"no {tmp_path}/runs/one/toy"}
 
 
 def test_a_cell_whose_run_would_be_a_mistake_now_is_not_done(tmp_path, step, monkeypatch):
@@ -87,7 +87,7 @@ def test_a_cell_whose_run_would_be_a_mistake_now_is_not_done(tmp_path, step, mon
         raise UserError("data.target: no file text.txt")
 
     monkeypatch.setattr(pipeline, "run_steps", lambda config: [Step("toy", "", missing, "toy")])
-    assert undone(jobs)["two-seed0"] == "data.target: no file text.txt"
+    assert unfinished(jobs)["two-seed0"] == "data.target: no file text.txt"
 
 
 def test_what_cells_share_is_looked_at_once(tmp_path, step, text, monkeypatch):
@@ -99,9 +99,9 @@ def test_what_cells_share_is_looked_at_once(tmp_path, step, text, monkeypatch):
 
     jobs = ended(jobs_of(tmp_path, step))
     monkeypatch.setattr(working, "input_hash", counted)
-    assert undone(jobs) == {} and seen == {text: 1}
+    assert unfinished(jobs) == {} and seen == {text: 1}
     text.write_text("two\n")
-    assert len(undone(jobs)) == 2 and seen == {text: 2}, "another look is a fresh one"
+    assert len(unfinished(jobs)) == 2 and seen == {text: 2}, "another look is a fresh one"
 
 
 def test_what_is_run_again_is_said_and_is_not_done_meanwhile(tmp_path, step, text, monkeypatch, capsys):
@@ -116,7 +116,7 @@ def test_what_is_run_again_is_said_and_is_not_done_meanwhile(tmp_path, step, tex
         return start(*given, **settings)
 
     monkeypatch.setattr(working, "start", watched)
-    assert work(jobs, 1) == [] and during == [[True, False]]
+    assert run_cells(jobs, 1) == [] and during == [[True, False]]
     said = f"study: run again because something has changed: 1 of 2 cells (two-seed0: {text})\n"
     assert capsys.readouterr().out.startswith(said)
     assert not (jobs[0].folder / LOG).exists() and (jobs[1].folder / LOG).read_text()
