@@ -1,0 +1,87 @@
+"""What a training cannot go on with: losses that are not finite, a slow disk, a cache that was left half-written."""
+
+import signal
+
+import pytest
+import torch
+from helpers.trainings import Training
+
+SLOW = """
+import os, threading, time
+os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+sync, main = os.fsync, threading.main_thread()
+os.fsync = lambda file: (threading.current_thread() == main or time.sleep({seconds}), sync(file))
+from nemo_adapt.cli import main
+main()
+"""
+"""The command line as the only rank, where tensors take their time to be on disk."""
+CUT = """
+import io, os, signal
+os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+import numpy
+save = numpy.save
+
+def cut(path, array, **settings):
+    if not str(path).endswith("shuffle_index.npy"):
+        return save(path, array, **settings)
+    whole = io.BytesIO()
+    save(whole, array)
+    with open(path, "wb") as stream:
+        stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+numpy.save = cut
+from nemo_adapt.cli import main
+main()
+"""
+"""The same, killed while it writes the order of samples to its cache."""
+
+
+@pytest.mark.parametrize(
+    ("trained", "name"), [("all", "decoder.layers.0."), ("new_rows", "gradients of embedding.word_embeddings.weight.")]
+)
+def test_a_loss_that_is_no_number(world, short, prepared, trained, name):
+    phase = f"train.phases=[{{train: {trained}, steps: 8, lr: 1e30}}]"
+    words = [*short, phase, "train.clip_grad=0", "train.save_every=1"]
+    training = Training.prepared(world, f"nan-{trained}", words, prepared)
+    code, out = training.run()
+    assert code == 2, out
+    (line,) = [line for line in out.splitlines() if line.startswith("nemo-adapt: error:")]
+    assert "of step" in line and "samples" in line and "gradients of" in line and "Lower the learning rate" in line
+    assert "Traceback" not in out and name in line
+    training.assert_sound()
+    for key, tensor in training.weights().items():
+        assert torch.isfinite(tensor).all(), key
+
+
+@pytest.mark.parametrize(
+    ("seconds", "score_every", "beside", "said"),
+    [(0.0, 9, True, False), (1.5, 9, True, True), (1.5, 1, True, True), (1.5, 9, False, False)],
+)
+def test_a_disk_that_is_slower_than_checkpoints_are_due(world, short, prepared, seconds, score_every, beside, said):
+    """Training waits for it before the next save, or before it asks whether a score is the best so far. Where it was
+    asked to wait, that is not said."""
+    words = [*short, "train.phases=[{steps: 3, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
+    words += ["parallel.tp=1", "parallel.sequence=false", "train.keep_best=true"]
+    words.append(f"train.async_save={str(beside).lower()}")
+    training = Training.prepared(world, f"slow-{seconds}-{score_every}-{beside}", words, prepared)
+    code, out = training.run(("-c", SLOW.format(seconds=seconds)))
+    assert code == 0 and ("for the last checkpoint: save less often" in out) == said, out
+
+
+def test_a_kill_while_samples_are_numbered(world, short, prepared):
+    """Megatron would read what is there of the order at every start from then on."""
+    words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "parallel.tp=1", "parallel.sequence=false"]
+    training = Training.prepared(world, "numbered", words, prepared)
+    code, out = training.run(("-c", CUT))
+    assert code == -signal.SIGKILL and list((training.folder / "cache").glob("*shuffle_index.npy")), out
+    code, out = training.run()
+    assert code == 0, out
+
+
+def test_failing_starts_are_counted(world, short, prepared):
+    words = [*short, "train.phases=[{steps: 6, lr: 1e30}]", "train.clip_grad=0", "train.attempts=1"]
+    training = Training.prepared(world, "again", words, prepared)
+    assert training.run()[0] == 2
+    code, out = training.run()
+    assert code == 2 and "1 starts in a row ended without a checkpoint after step 0" in out, out

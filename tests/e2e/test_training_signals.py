@@ -1,0 +1,63 @@
+"""Signals at moments when a training cannot take them at once, and what it records when one stops it."""
+
+import signal
+import time
+
+import pytest
+from helpers.trainings import Training, ranks_of, wait_for
+
+from nemo_adapt.checkpoint.whole import complete
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("start", signal.SIGUSR1), ("start", signal.SIGTERM), ("import", signal.SIGUSR1), ("end", signal.SIGTERM)],
+)
+def test_a_signal_before_the_first_step_and_after_the_last(world, short, prepared, moment, number):
+    """As soon as there are ranks, a second later, and when there is nothing to stop any more."""
+    words = [*short, "train.phases=[{steps: 4, lr: 1e-3}]", "train.log_every=1"]
+    training = Training.prepared(world, f"{moment}-{number.name}", words, prepared)
+    process = training.start()
+    if moment == "end":
+        assert wait_for(process, lambda: training.steps() >= 4)
+    else:
+        assert wait_for(process, lambda: bool(ranks_of(process)))
+        time.sleep(moment == "import")
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 85 and "run the same command to go on" in out, out
+    training.assert_sound()
+    code, out = training.run()
+    assert code == 0, out
+    assert [step for step, _ in training.losses()] == [1, 2, 3, 4]
+
+
+def test_control_c_saves(world, short, prepared):
+    """A terminal sends it to all processes of the command."""
+    words = [*short, "train.phases=[{steps: 400, lr: 1e-3}]", "train.log_every=1", "train.save_every=1000"]
+    training = Training.prepared(world, "interrupted", words, prepared)
+    process = training.start()
+    assert wait_for(process, lambda: training.steps() >= 3)
+    for each in [*ranks_of(process), process]:
+        each.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 85 and "Traceback" not in out and "asked to stop: saved after step" in out, out
+    assert len(complete(training.checkpoints)) == 1
+
+
+def test_records_are_those_of_an_unbroken_training(world, short, prepared):
+    """Also where it was stopped between two of them, and there is one after the last step."""
+    words = [*short, "train.phases=[{steps: 24, lr: 1e-3}]", "train.log_every=5", "train.save_every=100"]
+    words += ["parallel.tp=1", "parallel.sequence=false"]
+    whole, stopped = (Training.prepared(world, f"records-{name}", words, prepared) for name in ("whole", "stopped"))
+    code, out = whole.run()
+    assert code == 0, out
+    process = stopped.start()
+    assert wait_for(process, lambda: stopped.steps() >= 5)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 85, out
+    code, out = stopped.run()
+    assert code == 0, out
+    assert [step for step, _ in whole.losses()] == [5, 10, 15, 20, 24]
+    assert stopped.losses() == whole.losses()
