@@ -27,12 +27,12 @@ def bits(sums: Sums) -> float:
     return ratio(sums) / float(np.log(2))
 
 
-def less(now: float, before: float) -> float:
+def difference(now: float, before: float) -> float:
     """Return the difference ``now - before``."""
     return now - before
 
 
-def times(now: float, before: float) -> float:
+def quotient(now: float, before: float) -> float:
     """Return the ratio ``now / before``; 0 where ``before`` is 0."""
     return now / before if before else 0.0
 
@@ -51,10 +51,12 @@ def paired(
     first: ArrayLike,
     second: ArrayLike,
     combine: Combine = ratio,
-    between: Callable[[float, float], float] = less,
+    between: Callable[[float, float], float] = difference,
 ) -> tuple[float, float]:
-    """Return the interval of ``between(second, first)`` (``less`` or ``times``), both measured on the same resamples.
-    Row i of both is the same example; ``ValueError`` where they have different lengths."""
+    """Return the interval of ``between(second, first)`` (``difference`` or ``quotient``) over the same resamples.
+
+    Row i of both is the same example; ``ValueError`` where they have different lengths.
+    """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} examples are no pairs")

@@ -18,8 +18,8 @@ from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.copy import pieces
+from nemo_adapt.checkpoint.integrity import seal
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.checkpoint.whole import seal
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Shape, hf_shapes

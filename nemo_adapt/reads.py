@@ -7,8 +7,8 @@ import importlib.util
 from pathlib import Path
 
 from nemo_adapt.artifact import Inputs
+from nemo_adapt.checkpoint.integrity import CHECKPOINTS, complete, damage, repair_advice
 from nemo_adapt.checkpoint.layout import checkpoint_in
-from nemo_adapt.checkpoint.whole import CHECKPOINTS, complete, damage, made_again
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -101,7 +101,7 @@ def check_converted(inputs: Inputs, out: Path) -> None:
     (folder,) = inputs["checkpoint"]
     wrong = "" if complete(out / CHECKPOINTS) else damage(folder)
     if wrong:
-        raise UserError(f"{folder} is damaged ({wrong}): {made_again(folder)}")
+        raise UserError(f"{folder} is damaged ({wrong}): {repair_advice(folder)}")
 
 
 def training(config: Config, run: RunFolder) -> Inputs:

@@ -93,7 +93,7 @@ LIGHT = {
     "printed",
     "train/file_names",
     "checkpoint/layout",
-    "checkpoint/whole",
+    "checkpoint/integrity",
 }
 """What a misspelt command touches: it answers without waiting for torch."""
 

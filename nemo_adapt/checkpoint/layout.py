@@ -6,7 +6,7 @@ the newest (megatron/training/checkpointing.py; megatron/bridge/training/utils/c
 
 from pathlib import Path
 
-from nemo_adapt.checkpoint.whole import METADATA, complete
+from nemo_adapt.checkpoint.integrity import METADATA, complete
 from nemo_adapt.errors import UserError
 
 TRACKER = "latest_checkpointed_iteration.txt"

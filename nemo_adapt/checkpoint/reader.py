@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from nemo_adapt.checkpoint.integrity import METADATA
 from nemo_adapt.checkpoint.layout import checkpoint_in
 from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Dims, read_metadata
-from nemo_adapt.checkpoint.whole import METADATA
 from nemo_adapt.errors import UserError
 
 LOCAL_HEADER = b"PK\x03\x04"

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, Writ
 from torch.distributed.checkpoint.storage import WriteResult
 
 from nemo_adapt.artifact import write_json
-from nemo_adapt.checkpoint.whole import COMMON
+from nemo_adapt.checkpoint.integrity import COMMON
 
 BACKEND = {
     "sharded_backend": "torch_dist",

@@ -190,9 +190,9 @@ def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
     found = {}
     for name in [name for name in WRITTEN if name != NEW]:
         rows = _written(first, name), _written(other, name)
-        low, high = bootstrap.paired(*rows, between=bootstrap.times)
+        low, high = bootstrap.paired(*rows, between=bootstrap.quotient)
         before, now = map(bootstrap.value, rows)
-        found[name] = {"times": bootstrap.times(now, before), "low": low, "high": high}
+        found[name] = {"times": bootstrap.quotient(now, before), "low": low, "high": high}
     return found
 
 

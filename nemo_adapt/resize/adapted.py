@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt import families
+from nemo_adapt.checkpoint.integrity import repair_advice
 from nemo_adapt.checkpoint.metadata import Damaged
-from nemo_adapt.checkpoint.whole import made_again
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
@@ -46,5 +46,5 @@ def load_adapted(
     try:
         load_resized(chunks, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
     except Damaged as error:
-        raise UserError(f"{error}: {made_again(checkpoint)}") from None
+        raise UserError(f"{error}: {repair_advice(checkpoint)}") from None
     return chunks, shape

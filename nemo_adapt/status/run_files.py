@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.checkpoint.whole import complete, damage
+from nemo_adapt.checkpoint.integrity import complete, damage
 
 TAIL_BYTES = 64 << 10
 """Bytes read from the end of a long metrics.jsonl: more than a hundred records."""

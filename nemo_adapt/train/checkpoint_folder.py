@@ -12,7 +12,7 @@ from typing import Any
 
 from nemo_adapt.artifact import write_json
 from nemo_adapt.checkpoint.common import write_common
-from nemo_adapt.checkpoint.whole import SCORE, best, complete, damage, score_of, seal, step_of
+from nemo_adapt.checkpoint.integrity import SCORE, best, complete, damage, score_of, seal, step_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence

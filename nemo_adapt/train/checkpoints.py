@@ -15,7 +15,7 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_adapt.checkpoint.whole import best
+from nemo_adapt.checkpoint.integrity import best
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish
 from nemo_adapt.train.collectives import any_rank, first_rank_does

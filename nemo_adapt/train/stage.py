@@ -12,7 +12,7 @@ from megatron.core import parallel_state
 
 from nemo_adapt import devices, documents, hf_tokenizer, mixture
 from nemo_adapt.artifact import Inputs, file_hash, write_json
-from nemo_adapt.checkpoint.whole import CHECKPOINTS, step_of
+from nemo_adapt.checkpoint.integrity import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError

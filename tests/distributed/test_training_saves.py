@@ -6,7 +6,7 @@ from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
-from nemo_adapt.checkpoint.whole import COMMON
+from nemo_adapt.checkpoint.integrity import COMMON
 from nemo_adapt.families.family import TABLES
 
 VOCAB = 251

@@ -13,8 +13,8 @@ from ranks import model_bodies
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_adapt import recipes
+from nemo_adapt.checkpoint.integrity import COMMON
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.checkpoint.whole import COMMON
 from nemo_adapt.token_map import TokenMap
 
 STAGES = ["tokenizer", "data (target)", "data (replay)", "convert", "train", "export", "evaluate"]

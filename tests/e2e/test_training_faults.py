@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.trainings import Training, kill_all, kill_one, ranks_of, wait_for
 
-from nemo_adapt.checkpoint.whole import complete
+from nemo_adapt.checkpoint.integrity import complete
 
 KILLS = int(os.environ.get("NEMO_ADAPT_KILLS", "1"))
 """Random moments at which one rank, and at which all are killed; ``make test-faults`` takes ten of each."""

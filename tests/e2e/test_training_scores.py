@@ -6,7 +6,7 @@ import pytest
 from helpers.command import nemo_adapt
 from helpers.trainings import PATIENCE, Training
 
-from nemo_adapt.checkpoint import whole
+from nemo_adapt.checkpoint import integrity
 
 STEPS = 4
 SHARED = [
@@ -30,7 +30,7 @@ def test_scores_are_those_of_one_rank(world, short, prepared):
         assert code == 0, out
         lines = (training.folder / "held_out.jsonl").read_text().splitlines()
         scores.append([record["bits_per_byte"] for record in map(json.loads, lines)])
-        best.append(whole.best(training.checkpoints))
+        best.append(integrity.best(training.checkpoints))
     alone, shared = scores
     assert len(alone) == STEPS and alone[0] != alone[-1]
     for one, two in zip(alone, shared, strict=True):

@@ -6,7 +6,7 @@ import time
 import pytest
 from helpers.trainings import Training, ranks_of, wait_for
 
-from nemo_adapt.checkpoint.whole import complete
+from nemo_adapt.checkpoint.integrity import complete
 
 
 @pytest.mark.parametrize(

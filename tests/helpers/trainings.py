@@ -15,8 +15,8 @@ import psutil
 import torch
 from helpers.command import environment
 
+from nemo_adapt.checkpoint.integrity import complete, damage
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.checkpoint.whole import complete, damage
 
 PATIENCE = 240.0
 """Timeout in seconds for anything on a busy machine."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from cluster import Cluster
 
+from nemo_adapt.checkpoint.integrity import complete, damage
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.checkpoint.whole import complete, damage
 
 PATIENCE = 600.0
 """Seconds that anything may take on a machine that is busy with other work."""

@@ -8,7 +8,7 @@ import pytest
 from helpers.worlds import SHORT
 from launched import Launched
 
-from nemo_adapt.checkpoint.whole import complete, damage
+from nemo_adapt.checkpoint.integrity import complete, damage
 
 STUDY = """
 defaults: [demo, _self_]

@@ -55,10 +55,10 @@ def test_examples_that_are_no_pairs_are_refused() -> None:
 def test_times_are_paired_as_differences_are() -> None:
     one = rows(400)
     twice = one * np.array([2.0, 1.0])
-    assert bootstrap.paired(one, twice, bootstrap.bits, bootstrap.times) == pytest.approx((2.0, 2.0))
-    low, high = bootstrap.paired(one, rows(400, seed=2), bootstrap.bits, bootstrap.times)
+    assert bootstrap.paired(one, twice, bootstrap.bits, bootstrap.quotient) == pytest.approx((2.0, 2.0))
+    low, high = bootstrap.paired(one, rows(400, seed=2), bootstrap.bits, bootstrap.quotient)
     assert low < 1.0 < high and high - low < 0.2
-    assert bootstrap.times(3.0, 0.0) == 0.0
+    assert bootstrap.quotient(3.0, 0.0) == 0.0
 
 
 def test_blocks_keep_the_sums_and_about_the_width() -> None:

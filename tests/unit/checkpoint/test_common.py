@@ -5,7 +5,7 @@ import torch
 from megatron.core import dist_checkpointing
 
 from nemo_adapt.checkpoint.common import write_common
-from nemo_adapt.checkpoint.whole import COMMON
+from nemo_adapt.checkpoint.integrity import COMMON
 
 
 @pytest.fixture

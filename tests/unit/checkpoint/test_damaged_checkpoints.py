@@ -8,9 +8,9 @@ import pytest
 from helpers.tiny import TinyLlama, converted, make_llama
 
 from nemo_adapt import pipeline, reads
+from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.checkpoint.reader import Checkpoint, find
-from nemo_adapt.checkpoint.whole import FILES, damage
 from nemo_adapt.errors import UserError
 
 TENSORS = "__0_0.distcp"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_adapt.checkpoint.whole import best, complete, damage, score_of
+from nemo_adapt.checkpoint.integrity import best, complete, damage, score_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.train import checkpoint_folder as folder_of
 

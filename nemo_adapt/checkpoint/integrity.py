@@ -63,7 +63,7 @@ def seal(checkpoint: Path) -> None:
     write_json(checkpoint / FILES, {**sizes, **{name: file_hash(checkpoint / name) for name in SMALL}})
 
 
-def made_again(folder: Path) -> str:
+def repair_advice(folder: Path) -> str:
     """Return advice for a damaged converted checkpoint, naming its real path: ``folder`` may link to a shared one."""
     place = folder.resolve() if folder.is_symlink() else folder
     return f"delete {place}, and nemo-adapt convert or run makes it again"
