@@ -9,8 +9,8 @@ from helpers.trainings import Training
 SLOW = """
 import os, threading, time
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-sync, main = os.fsync, threading.main_thread()
-os.fsync = lambda file: (threading.current_thread() == main or time.sleep({seconds}), sync(file))
+sync, first = os.fsync, threading.main_thread()
+os.fsync = lambda file: (threading.current_thread() == first or time.sleep({seconds}), sync(file))
 from nemo_adapt.cli import main
 main()
 """
@@ -56,12 +56,12 @@ def test_a_loss_that_is_no_number(world, short, prepared, trained, name):
 
 @pytest.mark.parametrize(
     ("seconds", "score_every", "beside", "said"),
-    [(0.0, 9, True, False), (1.5, 9, True, True), (1.5, 1, True, True), (1.5, 9, False, False)],
+    [(0.0, 9, True, False), (5.0, 9, True, True), (5.0, 1, True, True), (5.0, 9, False, False)],
 )
 def test_a_disk_that_is_slower_than_checkpoints_are_due(world, short, prepared, seconds, score_every, beside, said):
     """Training waits for it before the next save, or before it asks whether a score is the best so far. Where it was
     asked to wait, that is not said."""
-    words = [*short, "train.phases=[{steps: 3, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
+    words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
     words += ["parallel.tp=1", "parallel.sequence=false", "train.keep_best=true"]
     words.append(f"train.async_save={str(beside).lower()}")
     training = Training.prepared(world, f"slow-{seconds}-{score_every}-{beside}", words, prepared)
