@@ -6,7 +6,7 @@ two spaces; one that begins a document and one that follows a space are differen
 64-bit hashes: with ten million pieces, one corpus in 400,000 has a collision.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ ODD_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u20
 """White space other than the space and U+2000 to U+200A, and SentencePiece's sign for a space."""
 
 
-def odd_bytes(also: Iterable[str] = ()) -> npt.NDArray[np.uint8]:
+def odd_bytes(also: Collection[str] = ()) -> npt.NDArray[np.uint8]:
     """Return the kind of each byte, [256]; documents that contain a text of ``also`` are not plain either."""
     odd = np.zeros(256, np.uint8)
     for space in ODD_SPACES:
@@ -47,9 +47,9 @@ def odd_bytes(also: Iterable[str] = ()) -> npt.NDArray[np.uint8]:
         visible = text.replace(" ", "").encode()
         # The last byte that is not alphanumeric, if any: fewer documents then seem to contain the text.
         rare = [byte for byte in visible if not chr(byte).isalnum()]
-        if visible:  # texts of spaces need no mark: spaces in a row are never plain
+        if visible:  # texts of several spaces need no mark: spaces in a row are never plain
             odd[rare[-1] if rare else visible[0]] = MUST
-    odd[SPACE], odd[END] = BETWEEN, LAST
+    odd[SPACE], odd[END] = MUST if " " in also else BETWEEN, LAST
     return odd
 
 

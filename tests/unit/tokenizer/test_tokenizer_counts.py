@@ -18,9 +18,9 @@ SPACES = st.sampled_from([chr(code) for code in [*ODD, 0x3000, 0x2581, 0xFFFF, 0
 DOCUMENTS = st.lists(st.lists(LETTERS | LETTERS | LETTERS | SPACES, max_size=12).map("".join), max_size=12)
 
 
-def taken(documents):
+def taken(documents, added=ADDED):
     """First and later pieces, counted one document after the other."""
-    chunks, split = Chunks(), added_pattern(ADDED).split
+    chunks, split = Chunks(), added_pattern(added).split
     for document in documents:
         for line in filter(None, split(document.strip())):
             chunks.take(line)
@@ -36,11 +36,11 @@ def in_table(counts, pieces=None):
     return found
 
 
-def counted(documents):
+def counted(documents, added=ADDED):
     counts, chunks = Counts(), Chunks()
     block = b"".join(document.encode() + bytes([END]) for document in documents)
-    for document in counts.count(block, odd_bytes(ADDED)):
-        for line in filter(None, added_pattern(ADDED).split(document.decode().strip())):
+    for document in counts.count(block, odd_bytes(added)):
+        for line in filter(None, added_pattern(added).split(document.decode().strip())):
             chunks.take(line)
     counts.add(chunks.first, False)
     counts.add(chunks.later, True)
@@ -52,6 +52,13 @@ def counted(documents):
 @example(documents=["a bb c", "<s>a", "b a]b", "xxy"])
 def test_blocks_count_as_documents_do(documents):
     assert in_table(counted(documents)) == taken(documents)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents=DOCUMENTS)
+@example(documents=["ab cd"])
+def test_a_space_that_is_a_token_separates_pieces(documents):
+    assert in_table(counted(documents, [*ADDED, " "])) == taken(documents, [*ADDED, " "])
 
 
 @settings(max_examples=50, deadline=None)
