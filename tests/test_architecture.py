@@ -1,4 +1,4 @@
-"""The structure of the package, held in place: import directions, device words, file lengths, one order of stages."""
+"""Structure of the package: allowed imports, where devices are named, file lengths, one list of the stages."""
 
 import ast
 import re
@@ -11,18 +11,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 300
 
 STAGES = {"tokenizer", "data", "auxiliary", "convert", "probe", "resize", "train", "export", "evaluate"}
-"""Modules or packages that are stages: they meet through folders on disk, never through imports."""
+"""Modules or packages that are stages: they exchange data through folders on disk and do not import each other."""
 MAY_IMPORT = {
     "train": {"resize", "evaluate"},  # it resizes in memory; held-out text is scored as the report scores it
     "checks": {"resize"},  # the names of the strategies
     "reads": {"resize"},  # what the strategies need
     "cli": {"evaluate", "probe"},  # the headline of the report, the probe's table
-    "pipeline": {"tokenizer"},  # whether its settings fit each other
+    "pipeline": {"tokenizer"},  # checks that its settings are consistent
     "export_command": {"export"},  # the same for one checkpoint
     "inspection": {"evaluate"},  # the style of the plots
     "study": {"evaluate"},  # likewise
     "status": {"train"},  # the names of its files
-    "probe": {"resize", "train", "evaluate"},  # it is short trainings, scored as the report scores
+    "probe": {"resize", "train", "evaluate"},  # it runs short trainings, scored as the report scores
 }
 HEAVY = {"torch", "numba", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
 LIGHT = {
@@ -95,11 +95,11 @@ LIGHT = {
     "checkpoint/layout",
     "checkpoint/integrity",
 }
-"""What a misspelt command touches: it answers without waiting for torch."""
+"""Modules that import no slow package at the top: a misspelt command is reported without waiting for torch."""
 
 
-def room_of(path: Path) -> str:
-    """The first part of a file's place in the package: ``train`` for train/step.py, ``cli`` for cli.py."""
+def component_of(path: Path) -> str:
+    """First component of a file's path in the package: ``train`` for train/step.py, ``cli`` for cli.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -116,9 +116,9 @@ def imports_of(path: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
-def test_the_checks_see_the_package():
+def test_package_files_and_stages_are_found():
     assert len(FILES) > 30
-    assert {room_of(path) for path in FILES} >= STAGES
+    assert {component_of(path) for path in FILES} >= STAGES
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -128,28 +128,28 @@ def test_files_stay_short(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_stages_do_not_import_each_other(path):
-    room = room_of(path)
-    own = {f"nemo_adapt.{name}" for name in STAGES - {room} - MAY_IMPORT.get(room, set())}
+    component = component_of(path)
+    own = {f"nemo_adapt.{name}" for name in STAGES - {component} - MAY_IMPORT.get(component, set())}
     wrong = {name for name in imports_of(path) if any(name == other or name.startswith(f"{other}.") for other in own)}
     assert not wrong
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_device_file_names_devices(path):
+def test_only_devices_py_names_devices(path):
     text = path.read_text(encoding="utf-8")
     if path.name != "devices.py":
         assert not re.search(r"""["'](cuda|nccl|gloo)["':]|torch\.cuda""", text)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_patches_and_the_device_file_put_something_else_into_megatron(path):
-    """No attribute is set on a module or class that was imported from it."""
+def test_only_patches_and_devices_py_monkeypatch_megatron(path):
+    """No other file sets an attribute of a module or class that it imports from megatron."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     theirs = {
         alias.asname or alias.name for node in imported if node.module.startswith("megatron") for alias in node.names
     }
-    if room_of(path) not in ("patches", "devices"):
+    if component_of(path) not in ("patches", "devices"):
         assert not theirs & set(names_changed(tree))
 
 
@@ -164,19 +164,19 @@ def names_changed(tree):
             yield node.args[0].id
 
 
-def test_strategies_know_no_device_group_or_file():
+def test_strategies_import_no_torch_megatron_or_file_modules():
     for path in (PACKAGE / "resize" / "strategies").glob("*.py"):
         roots = {name.split(".")[0] for name in imports_of(path)}
         assert not roots & {"torch", "megatron", "pathlib", "os"}, path.name
 
 
 @pytest.mark.parametrize("name", sorted(LIGHT))
-def test_the_command_line_starts_light(name):
+def test_light_modules_import_no_slow_packages_at_top_level(name):
     roots = {imported.split(".")[0] for imported in imports_of(PACKAGE / f"{name}.py", top_level_only=True)}
     assert not roots & HEAVY
 
 
-def test_only_the_pipeline_knows_the_order():
+def test_only_pipeline_py_lists_all_stages():
     named = [
         path.name
         for path in FILES

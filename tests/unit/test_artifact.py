@@ -1,4 +1,4 @@
-"""A stage's folder is finished or not taken for finished; it is skipped exactly when nothing changed."""
+"""Result folders of stages: when they count as finished, what makes a stage run again, and interrupted builds."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ def write_result(folder):
     (folder / "result").write_text("done")
 
 
-def test_a_finished_stage_is_known_and_has_a_manifest(tmp_path, source):
+def test_a_finished_stage_is_recognized_and_has_a_manifest(tmp_path, source):
     stage = Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]})
     assert not stage.finished
     artifact.run(stage, write_result)
@@ -32,20 +32,20 @@ def test_a_finished_stage_is_known_and_has_a_manifest(tmp_path, source):
     assert str(source) in manifest["inputs"]["text"]
 
 
-def test_another_configuration_or_input_is_not_finished(tmp_path, source):
+def test_a_changed_configuration_or_input_makes_a_stage_unfinished(tmp_path, source):
     artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
     assert not Stage("data", tmp_path / "out", {"a": 2}, {"text": [source]}).finished
     source.write_text("two\n")
     assert not Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
 
 
-def test_a_moved_input_is_the_same_input(tmp_path, source):
+def test_an_input_moved_without_changes_keeps_a_stage_finished(tmp_path, source):
     artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), write_result)
     moved = source.rename(tmp_path / "moved.txt")
     assert Stage("data", tmp_path / "out", {}, {"text": [moved]}).finished
 
 
-def test_what_has_changed_is_named(tmp_path, source):
+def test_changed_settings_and_inputs_are_named(tmp_path, source):
     other, out = tmp_path / "other.txt", tmp_path / "out"
     other.write_text("three\n")
 
@@ -67,7 +67,7 @@ def test_what_has_changed_is_named(tmp_path, source):
     assert Stage("words", out, before, {"text": [source, other]}).change == "words"
 
 
-def test_a_failing_stage_leaves_the_old_result(tmp_path, source):
+def test_a_failed_stage_keeps_the_previous_result(tmp_path, source):
     artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
 
     def fail(folder):
@@ -81,7 +81,7 @@ def test_a_failing_stage_leaves_the_old_result(tmp_path, source):
     assert Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
 
 
-def test_an_upstream_folder_counts_by_its_fingerprint(tmp_path, source):
+def test_a_rebuilt_upstream_stage_makes_the_downstream_one_unfinished(tmp_path, source):
     upstream = Stage("tokenizer", tmp_path / "up", {"a": 1}, {"text": [source]})
     artifact.run(upstream, write_result)
     downstream = Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]})
@@ -90,7 +90,7 @@ def test_an_upstream_folder_counts_by_its_fingerprint(tmp_path, source):
     assert not Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]}).finished
 
 
-def test_a_resumable_stage_goes_on_in_place_and_refuses_other_settings(tmp_path, source):
+def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_path, source):
     def stage(lr):
         return Stage("train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, resumable=True)
 
@@ -102,7 +102,7 @@ def test_a_resumable_stage_goes_on_in_place_and_refuses_other_settings(tmp_path,
     assert stage(1).finished
 
 
-def test_what_is_not_ours_is_not_replaced(tmp_path, source):
+def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="not a result of nemo-adapt"):
@@ -122,13 +122,13 @@ def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
     assert artifact.file_hash(file) != before
 
 
-def test_a_damaged_manifest_is_said(tmp_path):
+def test_a_damaged_manifest_is_reported(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         artifact.read_manifest(tmp_path)
 
 
-def test_who_waits_takes_the_other_s_result(tmp_path):
+def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
     source = tmp_path / "input.txt"
     source.write_text("text", encoding="utf-8")
     stages = [artifact.Stage("toy", tmp_path / "out", {}, {"text": [source]}) for _ in range(2)]

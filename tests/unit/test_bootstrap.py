@@ -1,4 +1,4 @@
-"""Intervals: they hold the value, narrow with more examples, and see a difference only where there is one."""
+"""Confidence intervals: they contain the value, narrow with more examples, and detect only real differences."""
 
 import math
 
@@ -14,7 +14,7 @@ def rows(count: int, seed: int = 1) -> np.ndarray:
     return np.stack([sizes * math.log(2) * generator.uniform(1, 3, size=count), sizes], axis=1)
 
 
-def test_interval_holds_the_value_and_narrows_with_more_examples() -> None:
+def test_interval_contains_the_value_and_narrows_with_more_examples() -> None:
     many = rows(2000)
     value = many[:, 0].sum() / math.log(2) / many[:, 1].sum()
     assert bootstrap.value(many, bootstrap.bits) == pytest.approx(value)
@@ -24,14 +24,14 @@ def test_interval_holds_the_value_and_narrows_with_more_examples() -> None:
     assert bootstrap.interval(many, bootstrap.bits) == narrow
 
 
-def test_interval_has_the_width_that_theory_gives() -> None:
+def test_interval_has_the_width_of_the_normal_approximation() -> None:
     hits = np.array([[1.0, 1.0]] * 300 + [[0.0, 1.0]] * 700)
     low, high = bootstrap.interval(hits)
     half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
     assert (low, high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.004)
 
 
-def test_a_paired_difference_is_seen_where_the_examples_vary_more_than_the_models() -> None:
+def test_pairing_detects_a_difference_smaller_than_the_spread_of_examples() -> None:
     first = rows(200)
     second = first.copy()
     second[:, 0] *= 0.99
@@ -42,17 +42,17 @@ def test_a_paired_difference_is_seen_where_the_examples_vary_more_than_the_model
     assert bootstrap.paired(first, first, bootstrap.bits) == (0.0, 0.0)
 
 
-def test_a_measure_that_is_no_ratio() -> None:
+def test_a_measure_need_not_be_a_ratio() -> None:
     low, high = bootstrap.interval(np.ones((50, 3)), lambda sums: float(np.prod(sums)))
     assert low == high == 50.0**3
 
 
-def test_examples_that_are_no_pairs_are_refused() -> None:
+def test_different_numbers_of_examples_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="3 and 2 examples"):
         bootstrap.paired(np.ones((3, 2)), np.ones((2, 2)))
 
 
-def test_times_are_paired_as_differences_are() -> None:
+def test_ratios_are_paired_like_differences() -> None:
     one = rows(400)
     twice = one * np.array([2.0, 1.0])
     assert bootstrap.paired(one, twice, bootstrap.bits, bootstrap.quotient) == pytest.approx((2.0, 2.0))
@@ -61,7 +61,7 @@ def test_times_are_paired_as_differences_are() -> None:
     assert bootstrap.quotient(3.0, 0.0) == 0.0
 
 
-def test_blocks_keep_the_sums_and_about_the_width() -> None:
+def test_blocks_keep_the_sums_and_about_the_interval_width() -> None:
     many = rows(2000)
     blocks = bootstrap.in_blocks(many, 300)
     assert blocks.shape == (300, 2) and blocks.sum(axis=0) == pytest.approx(many.sum(axis=0))

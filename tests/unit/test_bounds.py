@@ -1,4 +1,4 @@
-"""Numbers of a configuration that cannot be meant."""
+"""Bounds of the numbers in a configuration, and settings of late stages that are checked at the start."""
 
 import pytest
 from helpers.command import nemo_adapt
@@ -11,7 +11,7 @@ from nemo_adapt.errors import UserError
 NEEDED = ["run.name=x", "model.path=/nowhere"]
 
 
-def test_every_bound_is_of_a_setting_and_holds_its_default():
+def test_every_bound_belongs_to_a_setting_and_allows_its_default():
     config = Config()
     for key, (least, most) in BOUNDS.items():
         section, name = key.split(".")
@@ -19,7 +19,7 @@ def test_every_bound_is_of_a_setting_and_holds_its_default():
 
 
 @pytest.mark.parametrize("name", ["llama3_70b_hi", "stories260k_tr", "demo"])
-def test_recipes_are_within_them(name):
+def test_recipes_are_within_the_bounds(name):
     check_numbers(recipes.load(name, NEEDED))
 
 
@@ -41,13 +41,13 @@ def test_recipes_are_within_them(name):
         ("train.z_loss=inf", "train.z_loss=inf must be at least 0"),
     ],
 )
-def test_numbers_that_mean_nothing(word, says):
+def test_numbers_outside_their_bounds_are_refused(word, says):
     with pytest.raises(UserError) as error:
         check_numbers(recipes.load("blank", [*NEEDED, word]))
     assert str(error.value) == says
 
 
-def test_they_are_said_before_anything_starts(tmp_path):
+def test_a_number_outside_its_bounds_is_reported_before_anything_starts(tmp_path):
     answer = nemo_adapt("run", "recipe=blank", "run.name=x", "model.path=/nowhere", "evaluate.batch=0", cwd=tmp_path)
     assert answer.code == 2 and answer.err.strip() == "nemo-adapt: error: evaluate.batch=0 must be at least 1"
     assert not list(tmp_path.iterdir())
@@ -61,7 +61,7 @@ def test_they_are_said_before_anything_starts(tmp_path):
         (["evaluate.texts.tr=/x", "evaluate.target=xx"], "'xx' is not a language of evaluate.texts \\(tr\\)"),
     ],
 )
-def test_what_the_last_stages_lack_is_said_before_the_first(words, says):
+def test_missing_settings_of_late_stages_are_reported_before_the_first(words, says):
     config = recipes.load("blank", [*NEEDED, *words])
     with pytest.raises(UserError, match=says):
         pipeline.check_end(config, set(pipeline.names()))

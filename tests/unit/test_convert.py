@@ -1,4 +1,4 @@
-"""Converting: several processes, interruptions, damaged folders, padding for inference engines, comparing models."""
+"""Conversion and export: several processes, interruptions, damaged folders, full disks, padded tables."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def small_files(monkeypatch):
-    """A tiny model then has many files and jobs."""
+    """Make even a tiny model have many files and jobs."""
     monkeypatch.setattr(writer, "FILE_BYTES", 20_000)
 
 
@@ -45,8 +45,8 @@ def exported(model, checkpoint, out, **settings):
     return out
 
 
-def test_processes_share_the_work(model, tmp_path, small_files):
-    """Two processes read together what one would, and write the same model."""
+def test_two_processes_share_conversion_and_export(model, tmp_path, small_files):
+    """Together they read every byte once, and the model is the same."""
     config, both = Config(), tmp_path / "both"
     config.convert.processes = 2
     both.mkdir()
@@ -62,7 +62,7 @@ def test_processes_share_the_work(model, tmp_path, small_files):
     assert len(facts["processes"]) == 2 and len(list(both.glob("*.distcp"))) > 2
 
 
-def test_an_interrupted_conversion_goes_on(model, tmp_path, small_files, monkeypatch):
+def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files, monkeypatch):
     config = Config()
     stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps=True)
     write_file, written = writer.write_file, []
@@ -86,7 +86,7 @@ def test_an_interrupted_conversion_goes_on(model, tmp_path, small_files, monkeyp
     assert not [path.name for path in stage.out.iterdir() if "tmp" in path.name or path.name == "started.json"]
 
 
-def test_what_was_left_is_thrown_away_when_the_model_has_changed(model, tmp_path):
+def test_partial_results_are_deleted_when_the_settings_have_changed(model, tmp_path):
     stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps=True)
     (stage.prepare() / "left").touch()
     assert (stage.prepare() / "left").exists()
@@ -94,7 +94,7 @@ def test_what_was_left_is_thrown_away_when_the_model_has_changed(model, tmp_path
     assert not (other.prepare() / "left").exists()
 
 
-def test_an_interrupted_export_goes_on(model, tmp_path, monkeypatch):
+def test_a_resumed_export_copies_only_the_missing_layer(model, tmp_path, monkeypatch):
     checkpoint, out = converted(model, tmp_path / "checkpoint"), tmp_path / "out"
     copy, copied = export._copy, []
 
@@ -114,7 +114,7 @@ def test_an_interrupted_export_goes_on(model, tmp_path, monkeypatch):
     assert not verify.compare(model, out).wrong
 
 
-def test_only_one_process_makes_a_folder(tmp_path):
+def test_a_folder_is_built_by_one_process_at_a_time(tmp_path):
     again = locks.folder_lock(tmp_path / "out")
     with locks.folder_lock(tmp_path / "out"), pytest.raises(UserError, match="is being made by another process"), again:
         pass
@@ -123,8 +123,8 @@ def test_only_one_process_makes_a_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tensor_whose_writes_were_lost_is_found(model, tmp_path, monkeypatch):
-    """Whichever it is: one Megatron tensor goes into several of Hugging Face's."""
+def test_export_detects_a_tensor_whose_writes_were_lost(model, tmp_path, monkeypatch):
+    """Tested for each Hugging Face tensor, as several of them come from one Megatron tensor."""
     checkpoint, write = converted(model, tmp_path / "checkpoint"), export.HfWriter.write
     for name in load_file(model / "model.safetensors"):
 
@@ -137,7 +137,7 @@ def test_a_tensor_whose_writes_were_lost_is_found(model, tmp_path, monkeypatch):
 
 
 def test_padded_rows_are_zero_and_never_generated(model, tmp_path):
-    """All real logits are made negative, so that the zero rows' logits would win."""
+    """All real logits are made negative, so that those of the padded rows, 0, would be the highest."""
     tensors = load_file(model / "model.safetensors")
     tensors["lm_head.weight"] = -tensors["lm_head.weight"].abs()
     tensors["model.norm.weight"] = tensors["model.norm.weight"].abs()
@@ -153,7 +153,7 @@ def test_padded_rows_are_zero_and_never_generated(model, tmp_path):
     assert (answer < 256).all() and padded.generation_config.suppress_tokens == list(range(256, 300))
 
 
-def test_damaged_folders_are_named(model, tmp_path):
+def test_damaged_checkpoints_and_unsupported_models_are_refused(model, tmp_path):
     checkpoint = converted(model, tmp_path / "checkpoint")
     file = checkpoint / "__0_0.distcp"
     whole = file.read_bytes()
@@ -183,8 +183,8 @@ def test_damaged_folders_are_named(model, tmp_path):
         converted(stranger, tmp_path / "one_more")
 
 
-def test_any_box_of_a_checkpoint_is_read(tmp_path):
-    """Boxes that begin and end anywhere, over pieces that were stored apart."""
+def test_any_box_of_a_tensor_is_read_across_stored_pieces(tmp_path):
+    """Boxes that begin and end anywhere, also across the border between two stored pieces."""
     table = torch.arange(7 * 5 * 3, dtype=torch.float32).view(7, 5, 3)
 
     def piece(start, stop):
@@ -209,8 +209,8 @@ def test_any_box_of_a_checkpoint_is_read(tmp_path):
         opened.read("t", (5, 0, 0), (3, 5, 3))
 
 
-class Stranger:
-    """Its pickle makes a folder."""
+class Malicious:
+    """Unpickling it runs code: it makes a folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -219,12 +219,12 @@ class Stranger:
         return os.mkdir, (str(self.folder),)
 
 
-def test_metadata_runs_no_code_and_damage_is_said(model, tmp_path):
+def test_metadata_is_read_without_running_code_and_damage_is_reported(model, tmp_path):
     checkpoint = converted(model, tmp_path / "checkpoint")
     path = checkpoint / ".metadata"
     whole = path.read_bytes()
     metadata = pickle.loads(whole)
-    metadata.planner_data = Stranger(tmp_path / "made")
+    metadata.planner_data = Malicious(tmp_path / "made")
     path.write_bytes(pickle.dumps(metadata))
     assert Checkpoint(checkpoint).sizes and not (tmp_path / "made").exists()
     pickle.loads(path.read_bytes())
@@ -235,7 +235,7 @@ def test_metadata_runs_no_code_and_damage_is_said(model, tmp_path):
             Checkpoint(checkpoint)
 
 
-def test_a_full_disk_is_one_line_and_no_result(model, tmp_path):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_result(model, tmp_path):
     """On a file system of 64 KiB."""
     small = tmp_path / "small"
     small.mkdir()
@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_line_and_no_result(model, tmp_path):
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/out", "{folder}/file/out"])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, where nothing can be made")
-def test_a_place_where_nothing_can_be_made_is_one_line(model, tmp_path, monkeypatch, capsys, place):
+def test_an_output_path_that_cannot_be_created_is_reported_in_one_line(model, tmp_path, monkeypatch, capsys, place):
     """A folder that cannot be written, and a file where a folder should be."""
     (tmp_path / "file").touch()
     out = place.format(folder=tmp_path)
@@ -269,7 +269,7 @@ def test_a_place_where_nothing_can_be_made_is_one_line(model, tmp_path, monkeypa
     assert said.endswith("; give another path, or fix this one\n")
 
 
-def test_a_full_disk_is_said_wherever_it_is_met(model, tmp_path, monkeypatch, capsys):
+def test_enospc_while_writing_weights_is_reported_in_one_line(model, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -284,23 +284,23 @@ def test_a_full_disk_is_said_wherever_it_is_met(model, tmp_path, monkeypatch, ca
 
 
 class LazyWeights:
-    """The tensors of a model that is nowhere: a number is made from its tensor's name, its row and its column."""
+    """Weights of a model that is not stored: each value is computed from its tensor's name, row and column."""
 
     def __init__(self, shapes):
         self.tensors = {name: StoredTensor(Path(name), torch.bfloat16, shape, 0) for name, shape in shapes.items()}
 
     def read(self, name, start, stop, out, transposed):
-        out.copy_(number(name, torch.arange(start, stop), self.tensors[name].shape))
+        out.copy_(values_of(name, torch.arange(start, stop), self.tensors[name].shape))
 
 
-def number(name, rows, shape):
+def values_of(name, rows, shape):
     columns = torch.arange(shape[1]) if len(shape) > 1 else torch.zeros(1)
     values = (zlib.crc32(name.encode()) % 251 + rows[:, None] * 3 + columns) % 256
     return values.to(torch.bfloat16).view(len(rows), *shape[1:])
 
 
-def test_the_layout_of_70b():
-    """80 layers of 8,192 columns, 64 heads, 8 key-value heads: what is asked of which tensor, and where it goes."""
+def test_llama3_70b_rows_are_converted_to_their_places():
+    """80 layers of 8,192 columns, 64 heads, 8 key-value heads: which rows are read, and where they go."""
     config = {
         "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64,
         "num_key_value_heads": 8, "intermediate_size": 28672, "vocab_size": 128256, "rms_norm_eps": 1e-5,
@@ -322,11 +322,11 @@ def test_the_layout_of_70b():
                     name, source = attention.format("q"), group * 1024 + row
                 else:
                     name, source = attention.format("kv"[row >= 1152]), group * 128 + row % 128
-                assert torch.equal(made[at], number(name, torch.tensor([source]), weights.tensors[name].shape)[0])
+                assert torch.equal(made[at], values_of(name, torch.tensor([source]), weights.tensors[name].shape)[0])
 
 
-def test_a_tokenizer_that_the_tables_have_no_rows_for_is_refused(model, tmp_path):
-    """Its last ids would have led nowhere."""
+def test_a_tokenizer_larger_than_the_tables_is_refused(model, tmp_path):
+    """Its last ids would have no row."""
     checkpoint = converted(model, tmp_path / "checkpoint")
     save_tokenizer(tmp_path / "other", ["one", "two"])
     words = [f"model={model}", f"tokenizer={tmp_path}/other", f"checkpoint={checkpoint}", f"out={tmp_path / 'out'}"]

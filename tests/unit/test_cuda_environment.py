@@ -1,4 +1,4 @@
-"""What ranks are told by the environment, and that it comes before torch."""
+"""Environment variables of ranks for CUDA and torch's allocator, which are set before torch is imported."""
 
 import subprocess
 import sys
@@ -24,9 +24,9 @@ SEGMENTS = "expandable_segments:True"
         ("exit 9", {"tp": 2}, {}, "1"),
         (None, {"tp": 2}, {}, None),
     ],
-    ids=["hopper", "context", "none sends", "blackwell", "two", "given", "not said", "fails", "no GPU"],
+    ids=["hopper", "CP", "no TP or CP", "blackwell", "mixed", "given", "unknown", "nvidia-smi fails", "no GPU"],
 )
-def test_kernels_keep_their_order_where_layers_send(monkeypatch, tmp_path, program, parallel, environment, found):
+def test_kernels_start_in_launch_order_under_tp_and_cp(monkeypatch, tmp_path, program, parallel, environment, found):
     if program:
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
@@ -42,13 +42,13 @@ def test_kernels_keep_their_order_where_layers_send(monkeypatch, tmp_path, progr
         ({"PYTORCH_ALLOC_CONF": ""}, {}),
     ],
 )
-def test_segments_grow_unless_the_user_has_said_otherwise(environment, found):
+def test_expandable_segments_unless_the_user_configured_the_allocator(environment, found):
     assert cuda_environment.settings(ParallelConfig(), environment) == found
 
 
 @pytest.mark.parametrize("words", [["rank", "train", "config.yaml"], ["train", "recipe=demo"]])
-def test_a_rank_is_told_before_it_imports_torch(words):
-    """One that was started here, and one of a launcher's."""
+def test_a_rank_sets_the_variables_before_it_imports_torch(words):
+    """A rank that nemo-adapt has started, and one that torchrun or Slurm has started."""
     program = f"""
 import os, sys
 from nemo_adapt import cli, pipeline, recipes

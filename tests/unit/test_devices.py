@@ -1,4 +1,4 @@
-"""How ranks meet, what they import, and which kernels of attention they leave alone."""
+"""Process groups of ranks, what ranks import, and where attention does not use cuDNN."""
 
 import os
 import subprocess
@@ -29,10 +29,10 @@ from nemo_adapt.train import held_out
         ("socketStartConnect: Connect failed", dist.DistBackendError, "Connect failed"),
     ],
 )
-def test_two_ranks_on_one_gpu_are_named(monkeypatch, nccl, raised, says):
-    """Two tasks that Slurm has bound to no GPU, on a node of one: each sees it as its own."""
+def test_two_ranks_on_the_same_gpu_are_named(monkeypatch, nccl, raised, says):
+    """Two tasks on a node with one GPU, which Slurm has bound to neither: each sees it as its own."""
 
-    def refuse(tensor):  # NCCL connects, and finds it, when the first message is sent
+    def refuse(tensor):  # NCCL connects, and detects this, at the first message
         raise dist.DistBackendError(f"NCCL error in: NCCLUtils.hpp:268\nLast error:\n{nccl}")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -65,8 +65,8 @@ def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
     assert answer.stdout == "set()\n"
 
 
-def test_what_asks_to_be_compiled_stays_as_it_is():
-    """As a decorator, with options and without, and as a function."""
+def test_the_replacement_of_torch_compile_returns_the_function():
+    """Called as a decorator, with and without options, and with a function."""
 
     def function():
         """Anything."""
@@ -75,15 +75,15 @@ def test_what_asks_to_be_compiled_stays_as_it_is():
     assert devices._uncompiled(mode="x")(function) is function
 
 
-def test_all_groups_wait_as_long():
-    """Megatron's own have half an hour unless they are told."""
+def test_all_process_groups_have_the_same_timeout():
+    """The default of Megatron's own groups is half an hour."""
     program = """
 import torch
 from megatron.core import parallel_state
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.model.build import start_parallel
 start_parallel(ParallelConfig(), 1)
-named = [(name, group) for name, group in vars(parallel_state).items() if "_EXPERT" not in name]  # nobody has any
+named = [(name, group) for name, group in vars(parallel_state).items() if "_EXPERT" not in name]  # no model has experts
 groups = [group for _, group in named if isinstance(group, torch.distributed.ProcessGroup)]
 print(len(groups) > 9, *{group._get_backend(torch.device("cpu")).options._timeout for group in groups})
 """
@@ -92,8 +92,8 @@ print(len(groups) > 9, *{group._get_backend(torch.device("cpu")).options._timeou
     assert answer.stdout == f"True {devices.TIMEOUT}\n", answer.stderr
 
 
-def test_attention_over_varying_shapes_leaves_cudnn_alone():
-    """Also where one such stretch lies in another; then it is what it was before."""
+def test_varying_shapes_disables_cudnn_attention_and_restores_it():
+    """Also where one context is nested in another, and after an exception."""
     enabled = torch.backends.cuda.cudnn_sdp_enabled
     for before in (True, False):
         torch.backends.cuda.enable_cudnn_sdp(before)
@@ -109,8 +109,8 @@ def test_attention_over_varying_shapes_leaves_cudnn_alone():
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_documents_apart_have_varying_shapes(monkeypatch, separate):
-    """A sample that is one document has the shape of all others."""
+def test_attention_by_document_runs_without_cudnn(monkeypatch, separate):
+    """A sample that is not split into documents has the shape of all others, and may use cuDNN."""
     seen = []
 
     def attend(query, key, value, **settings):
@@ -126,8 +126,8 @@ def test_documents_apart_have_varying_shapes(monkeypatch, separate):
     assert seen == ([False, False] if separate else [True]) and torch.backends.cuda.cudnn_sdp_enabled()
 
 
-def test_scores_have_varying_shapes():
-    """Of the model in training, and of a Hugging Face model."""
+def test_held_out_text_is_scored_without_cudnn_attention():
+    """With the model in training, and with a Hugging Face model."""
     seen = []
 
     class Texts(dict):
@@ -159,9 +159,9 @@ def test_scores_have_varying_shapes():
         ({"pytorch": "raise OSError('libcublas.so.12: no such file')"}, "1", False, ""),
         ({"pytorch": ""}, "0", True, ""),
     ],
-    ids=["without its part for torch", "a library is missing", "not the first rank", "whole"],
+    ids=["no torch module", "a library is missing", "only rank 0 prints", "intact"],
 )
-def test_a_transformer_engine_that_cannot_be_imported_is_not_there(tmp_path, files, rank, is_used, said):
+def test_a_transformer_engine_that_cannot_be_imported_is_not_used(tmp_path, files, rank, is_used, said):
     for name, text in {"__init__": "from transformer_engine import common", "common": "", **files}.items():
         (tmp_path / "transformer_engine").mkdir(exist_ok=True)
         (tmp_path / "transformer_engine" / f"{name}.py").write_text(text)

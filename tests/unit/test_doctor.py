@@ -1,4 +1,4 @@
-"""What the doctor says of a bare machine, of one with everything, and of a broken one."""
+"""The doctor's report of a machine without GPU and Slurm, of one with everything, and of a broken one."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from nemo_adapt.errors import UserError
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """``programs(sbatch="echo slurm 23")`` puts programs on the path, and nothing else is there."""
+    """``programs(sbatch="echo slurm 23")`` puts programs on the path, and nothing else is on it."""
 
     def put(**scripts):
         folder = tmp_path / "bin"
@@ -29,7 +29,7 @@ def table(found):
     return {name: "\n".join(lines) for name, lines in doctor.report_lines(found)}
 
 
-def test_a_bare_machine(programs, monkeypatch):
+def test_report_of_a_machine_without_gpu_and_slurm(programs, monkeypatch):
     programs()
     monkeypatch.setattr(devices, "on_gpu", lambda: False)
     found = doctor.report()
@@ -42,7 +42,7 @@ def test_a_bare_machine(programs, monkeypatch):
     assert " GiB free in this folder" in said["disk"] and "/dev/shm" in said["disk"]
 
 
-def test_a_machine_with_everything(programs, monkeypatch):
+def test_report_of_a_slurm_node_with_gpus_and_transformer_engine(programs, monkeypatch):
     programs(
         sbatch="echo slurm 22.05.8", sinfo="echo 'gpu* up 2 nodes idle gpu:8'; echo 'cpu up 1 nodes idle (null)'",
         nvidia_smi="echo 570.1; echo 570.1", enroot="echo 3.4.1",
@@ -68,7 +68,7 @@ def test_a_machine_with_everything(programs, monkeypatch):
     assert "optimizer: Transformer Engine's fused Adam" in said["uses"]
 
 
-def test_apex_is_known_by_its_kernels(monkeypatch):
+def test_apex_counts_as_installed_only_with_its_kernels(monkeypatch):
     there = {"apex", "amp_C"}
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name if name in there else None)
     for on_gpu, said in (True, "apex's fused Adam"), (False, "torch's fused AdamW (there is no GPU for apex's)"):
@@ -78,7 +78,7 @@ def test_apex_is_known_by_its_kernels(monkeypatch):
     assert not devices.has_apex() and "no apex" in table(doctor.report())["uses"]
 
 
-def test_a_broken_one_is_still_described(programs, monkeypatch, capsys):
+def test_a_broken_torch_or_slurm_is_reported(programs, monkeypatch, capsys):
     programs(sinfo="sleep 60", sbatch="exit 1")
     monkeypatch.setattr(doctor, "PATIENCE", 0.1)
     monkeypatch.setitem(sys.modules, "nemo_adapt.devices", None)
@@ -88,7 +88,7 @@ def test_a_broken_one_is_still_described(programs, monkeypatch, capsys):
     assert "torch cannot be used: " in said and "sbatch does not work: no slurm.conf?" in said
 
 
-def test_json(tmp_path, capsys):
+def test_report_as_json(tmp_path, capsys):
     doctor.main([f"json={tmp_path / 'doctor.json'}"])
     written = json.loads((tmp_path / "doctor.json").read_text())
     capsys.readouterr()

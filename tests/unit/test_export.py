@@ -16,11 +16,11 @@ def train(tmp_path):
     return tmp_path
 
 
-def test_a_checkpoint_that_is_still_being_saved_or_damaged_is_not_taken(train):
+def test_incomplete_and_damaged_checkpoints_are_not_chosen(train):
     assert chosen_checkpoint(train, "last").name == "iter_0000020"
 
 
-def test_the_best_one(train):
+def test_the_best_checkpoint_has_the_lowest_score(train):
     for name, score in (("10", 1.0), ("20", 1.5)):
         (train / f"checkpoints/iter_00000{name}/score.json").write_text(json.dumps({"bits_per_byte": score}))
     assert chosen_checkpoint(train, "best").name == "iter_0000010"
@@ -34,6 +34,6 @@ def test_the_best_one(train):
         ("bset", "is not one of last, best"),
     ],
 )
-def test_a_training_without_it_is_said(tmp_path, which, says):
+def test_a_missing_or_unknown_checkpoint_is_reported(tmp_path, which, says):
     with pytest.raises(UserError, match=says):
         chosen_checkpoint(tmp_path, which)

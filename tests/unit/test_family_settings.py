@@ -1,4 +1,4 @@
-"""Reading config.json: both spellings, what is refused, and the frequencies of rotary positions."""
+"""Reading config.json: the formats of transformers 4 and 5, what is refused, and rotary frequencies."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def config_of(name: str, **changed: object) -> dict:
 
 
 def older(config: dict) -> dict:
-    """The same as transformers 4 wrote it."""
+    """The same configuration as transformers 4 wrote it."""
     old = {key: value for key, value in config.items() if key not in ("rope_parameters", "layer_types", "dtype")}
     rope = dict(config.get("rope_parameters") or {})
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
@@ -36,15 +36,15 @@ def older(config: dict) -> dict:
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
-def test_both_spellings_are_one_shape(name):
+def test_both_formats_of_config_json_give_the_same_shape(name):
     config = config_of(name, architectures=zoo.architectures(name))
     family = families.of(config)
     assert family.shape(config) == family.shape(older(config))
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
-def test_an_exported_config_says_the_same_to_both(name, tmp_path):
-    """transformers 4 passes over ``rope_parameters`` and would turn by its defaults; 5 keeps what the base says."""
+def test_an_exported_config_is_read_alike_by_transformers_4_and_5(name, tmp_path):
+    """transformers 4 ignores ``rope_parameters`` and would use its defaults; 5 finds the values of the base."""
     config = config_of(name, architectures=zoo.architectures(name))
     for folder, content in (("base", config), ("tokenizer", None), ("out", None)):
         (tmp_path / folder).mkdir()
@@ -82,14 +82,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_setting_that_is_not_covered_is_named(name):
+def test_an_unsupported_setting_is_named(name):
     changed, said = REFUSED[name]
     config = config_of(name, architectures=zoo.architectures(name), **changed)
     with pytest.raises(UserError, match=said):
         families.of(config).shape(config)
 
 
-def test_the_first_gemma_files_name_another_activation():
+def test_gelu_in_early_gemma_configs_means_gelu_tanh():
     config = config_of("gemma", architectures=["GemmaForCausalLM"], hidden_act="gelu")
     assert families.of(config).shape(config).activation == "gelu_tanh"
 
@@ -103,7 +103,7 @@ def test_the_first_gemma_files_name_another_activation():
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma"),
     ],
 )
-def test_more_that_is_not_covered(name, changed, said):
+def test_further_unsupported_settings_are_named(name, changed, said):
     config = config_of(name, architectures=zoo.architectures(name), **changed)
     with pytest.raises(UserError, match=said):
         families.of(config).shape(config)
@@ -151,12 +151,12 @@ PUBLISHED = {
         "pad_token_id": 1, "vocab_size": 256008,
     }),
 }  # fmt: skip
-"""What the bases of arXiv 2406.14670 say in their published config.json, in transformers 4's names, and their sizes."""
+"""Parameters and published config.json, in transformers 4's format, of the base models of arXiv 2406.14670."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_configurations_are_read(name):
-    """The table has as many numbers as the model, and as transformers makes of the same config.json."""
+def test_published_configurations_give_the_published_size(name):
+    """The family's tensors have as many numbers as the model, and as transformers' model of the same config.json."""
     size, config = PUBLISHED[name]
     family = families.of(config)
     shape = family.shape(config)
@@ -166,8 +166,8 @@ def test_published_configurations_are_read(name):
     assert found == size == sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_the_page_of_models_has_every_family():
-    """In both tables, with its class and as many configurations as the zoo has."""
+def test_docs_models_md_lists_every_family():
+    """In both tables, with its class and as many configurations as the zoo has; and all tests that it names exist."""
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
     tables = {len(row): {each[0].strip("`"): each for each in rows if len(each) == len(row)} for row in rows}
@@ -181,7 +181,7 @@ def test_the_page_of_models_has_every_family():
         assert list(Path(__file__).parents[1].rglob(name)), name
 
 
-def test_phi_turns_half_of_a_head_unless_it_says_otherwise():
+def test_phi_rotates_half_of_a_head_by_default():
     config = {**config_of("phi"), "architectures": ["PhiForCausalLM"]}
     assert families.of(config).shape(config).rotary.share == 0.4
     del config["rope_parameters"]
@@ -189,7 +189,7 @@ def test_phi_turns_half_of_a_head_unless_it_says_otherwise():
 
 
 @pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half rotated", "phi"])
-def test_frequencies_are_transformers(name):
+def test_rotary_frequencies_equal_transformers(name):
     config = zoo.ZOO[name]()
     shape = families.of(config_of(name, architectures=zoo.architectures(name))).shape(config_of(name))
     found = inverse_frequencies(shape.rotary, shape.head_dim, torch.device("cpu"))
@@ -202,7 +202,7 @@ def test_frequencies_are_transformers(name):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
-def test_ranks_may_share_a_key_value_head():
+def test_ranks_may_share_a_key_value_head_except_in_olmo2():
     config = config_of("llama", architectures=["LlamaForCausalLM"])
     check_layout(families.of(config).shape(config), ParallelConfig(tp=4))
     olmo = config_of("olmo2", architectures=["Olmo2ForCausalLM"], num_key_value_heads=2)
@@ -210,7 +210,7 @@ def test_ranks_may_share_a_key_value_head():
         check_layout(families.of(olmo).shape(olmo), ParallelConfig(tp=4))
 
 
-def test_samples_fit_learned_positions():
+def test_samples_longer_than_learned_positions_are_refused():
     shapes = {name: families.of(config_of(name, architectures=zoo.architectures(name))).shape(config_of(name))
               for name in ("gpt2", "xglm", "bloom", "llama")}  # fmt: skip
     for shape in shapes.values():
@@ -222,6 +222,6 @@ def test_samples_fit_learned_positions():
 
 
 @pytest.mark.parametrize("family", families.FAMILIES, ids=families.names())
-def test_a_setting_that_is_missing_is_said(family):
+def test_a_missing_setting_is_reported(family):
     with pytest.raises(UserError, match=rf"config\.json has no \w+, which a {family.name} model needs"):
         family.shape({"hidden_activation": "gelu_pytorch_tanh"})

@@ -1,4 +1,4 @@
-"""The fertility command: numbers, files, and what it says of mistakes."""
+"""The fertility command: its numbers, files and error messages."""
 
 import csv
 import json
@@ -19,13 +19,13 @@ MEASURED = {
     "mistral-v1": {"ar": 3.4806, "hi": 4.5798, "tr": 2.1990, "ta": 5.8350, "sw": 1.9414},
     "gpt2": {"ar": 4.3683, "hi": 7.4423, "tr": 2.4167, "ta": 15.4258, "sw": 2.1290},
 }
-"""Tokens on flores200-dev over the same tokenizer's English tokens. On dev and devtest together (not kept here) they
-are at most 0.015 away from these, but for GPT-2's Tamil (15.48)."""
+"""Tokens on flores200-dev divided by the same tokenizer's English tokens. On dev and devtest together (not in the data
+folder) they differ by at most 0.015 from these, except for GPT-2's Tamil (15.48)."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A byte-level tokenizer learned on the English of two parallel texts, and the same as if 3 tokens were new."""
+    """Two parallel texts, a byte-level tokenizer learned on the English one, and the same as if 3 tokens were new."""
     folder = tmp_path_factory.mktemp("fertility")
     (folder / "parallel").mkdir()
     for language, lines in TEXTS.items():
@@ -44,7 +44,7 @@ def run(place, *words):
     return {(row["tokenizer"], row["language"]): row for row in json.loads((place / "out/fertility.json").read_text())}
 
 
-def test_the_numbers_are_those_of_the_definitions(place):
+def test_numbers_follow_their_definitions(place):
     rows = run(place, f"parallel={place / 'parallel'}")
     english, turkish = rows["base", "en"], rows["base", "tr"]
     text = "".join(TEXTS["tr"])
@@ -58,7 +58,7 @@ def test_the_numbers_are_those_of_the_definitions(place):
     assert 0 < rows["longer", "en"]["new_used_share"] <= 1
 
 
-def test_the_files_and_the_table(place, capsys):
+def test_csv_plot_and_printed_table(place, capsys):
     rows = run(place, f"parallel=[{place / 'parallel'}]", "languages=[tr,en]", "reference=tr")
     shown = capsys.readouterr().out
     assert "disparity" in shown and "new used" in shown and "longer" in shown
@@ -76,7 +76,7 @@ def test_texts_that_are_not_aligned_have_no_disparity(place):
     assert rows["base", "tr"]["disparity"] is None and rows["base", "en"]["disparity"] == 1
 
 
-def test_tokenizers_are_told_apart(tmp_path):
+def test_tokenizers_get_distinct_labels(tmp_path):
     for name in ("one/tokenizer", "two/tokenizer", "three", "other/three"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "three/tokenizer.json").write_text("")
@@ -100,7 +100,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("words", "says"), MISTAKES.values(), ids=list(MISTAKES))
-def test_mistakes(place, words, says):
+def test_mistakes_are_reported_in_one_line(place, words, says):
     with pytest.raises(UserError) as error:
         fertility_command.main([word.replace("PLACE", str(place)) for word in words])
     assert says in str(error.value) and "\n" not in str(error.value)
@@ -108,15 +108,15 @@ def test_mistakes(place, words, says):
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", list(MEASURED))
-def test_measured_values_of_real_tokenizers(name, data_folder, tmp_path):
+def test_disparities_of_real_tokenizers(name, data_folder, tmp_path):
     words = [f"tokenizers=[{data_folder / 'tokenizers' / name}]", f"out={tmp_path}"]
     fertility_command.main([*words, f"parallel={data_folder / 'parallel/flores200-dev'}"])
     rows = {row["language"]: row for row in json.loads((tmp_path / "fertility.json").read_text())}
     assert {language: rows[language]["disparity"] for language in MEASURED[name]} == MEASURED[name]
 
 
-def test_the_table_has_intervals_over_the_same_sentences(place, tmp_path):
-    """Twenty sentences of many lengths, and the same twice over: their ratio leaves less to chance than either sum."""
+def test_intervals_are_paired_over_sentences(place, tmp_path):
+    """Twenty sentences of many lengths, and each one doubled: their ratio has a narrower interval than either sum."""
     base = hf_tokenizer.load(place / "base")
     lines = {"en": [f"the sea {'a day ' * (number % 5)}" for number in range(20)]}
     lines["xx"] = [line + line for line in lines["en"]]

@@ -1,4 +1,4 @@
-"""Safetensors read and written by rows; broken folders are named."""
+"""Safetensors are read and written by rows; errors in a folder are named."""
 
 import json
 import struct
@@ -23,7 +23,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_rows_are_read_where_they_lie(folder):
+def test_a_range_of_rows_is_read(folder):
     weights = HfWeights(folder)
     out = torch.empty(2, 3)
     weights.read("a", 1, 3, out)
@@ -32,7 +32,7 @@ def test_rows_are_read_where_they_lie(folder):
 
 
 @pytest.mark.parametrize("shard_bytes", [1 << 20, 40])
-def test_written_files_are_what_safetensors_reads(tmp_path, shard_bytes):
+def test_written_files_can_be_read_by_safetensors(tmp_path, shard_bytes):
     writer = HfWriter(tmp_path, {name: (tuple(t.shape), t.dtype) for name, t in TENSORS.items()}, shard_bytes)
     for name, tensor in TENSORS.items():
         for row in reversed(range(len(tensor))):
@@ -49,7 +49,7 @@ def test_written_files_are_what_safetensors_reads(tmp_path, shard_bytes):
     assert HfWeights(tmp_path).tensors.keys() == TENSORS.keys()
 
 
-def test_a_file_cut_short_is_named(folder):
+def test_a_truncated_file_is_named(folder):
     whole = (folder / SINGLE).read_bytes()
     for keep in (3, 50, len(whole) - 1):
         (folder / SINGLE).write_bytes(whole[:keep])
@@ -57,7 +57,7 @@ def test_a_file_cut_short_is_named(folder):
             HfWeights(folder)
 
 
-def test_what_is_no_safetensors_file_is_named(folder):
+def test_a_file_of_another_format_is_named(folder):
     (folder / SINGLE).write_bytes(struct.pack("<Q", 20) + b"this is no header {{" + bytes(10))
     with pytest.raises(UserError, match="not a safetensors file"):
         HfWeights(folder)
@@ -73,13 +73,13 @@ def test_a_missing_shard_is_named(folder):
         HfWeights(folder)
 
 
-def test_an_unreadable_dtype_is_named(folder):
+def test_an_unsupported_dtype_is_named(folder):
     save_file({"q": torch.ones(2, dtype=torch.int8)}, folder / SINGLE)
     with pytest.raises(UserError, match="tensor q is I8"):
         HfWeights(folder)
 
 
-def test_folders_without_a_model(tmp_path):
+def test_folders_without_a_valid_config_json_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_config(tmp_path / "none")
     with pytest.raises(UserError, match=r"no config\.json"):

@@ -1,4 +1,4 @@
-"""``--help`` lists every key of the schema, and knows every command."""
+"""``--help`` lists every key of the schema, and has a page for every command."""
 
 import dataclasses
 from typing import get_args
@@ -25,26 +25,26 @@ def keys_of(section, prefix=""):
             yield from keys_of(inner, f"{prefix}{field.name}.{between}")
 
 
-def test_every_key_of_the_schema_is_on_some_page():
+def test_every_key_of_the_schema_is_on_a_help_page():
     pages = [manual.page(name, OTHER_COMMANDS.get(name, "")) for name in (*names(), "run", *OTHER_COMMANDS)]
     shown = {line.partition("=")[0] for page in pages for line in page.splitlines() if line[:1].islower()}
     assert set(keys_of(Config)) - ELSEWHERE <= shown
 
 
 @pytest.mark.parametrize("name", [*OTHER_COMMANDS, *names(), "run"])
-def test_every_command_says_what_it_does(name, capsys):
+def test_every_command_has_a_help_page(name, capsys):
     command(name, ["recipe=demo", "--help"])
     said = capsys.readouterr().out
     assert f"nemo-adapt {name}" in said and "``" not in said
 
 
-def test_a_default_is_written_as_on_the_command_line(capsys):
+def test_defaults_are_written_as_on_the_command_line(capsys):
     command("train", ["-h"])
     said = capsys.readouterr().out
     assert "train.phases.0.train=all\n    What is trained: new_rows" in said
     assert "train.reset_positions=false\n" in said and "parallel.tp=1\n" in said
 
 
-def test_an_unknown_command_has_no_page():
+def test_help_of_an_unknown_command_suggests_the_nearest():
     with pytest.raises(UserError, match=r"unknown command 'tokeniser'\. Did you mean 'tokenizer'"):
         command("tokeniser", ["--help"])

@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads to its end."""
+"""Commands whose output pipe is closed before they end, as by ``head -1``."""
 
 import io
 import subprocess
@@ -14,24 +14,24 @@ from nemo_adapt.run_folder import RunFolder, claim
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a run that has not begun."""
+    """The folder of a run that has not started."""
     config = recipes.load("blank", ["run.name=r", f"run.dir={tmp_path}", "model.path=nowhere"])
     claim(RunFolder.of(config), config)
     return str(tmp_path / "r")
 
 
 @pytest.mark.parametrize(("words", "code"), [(["help"], 0), (["recipes"], 0), (["nonsense"], 2)])
-def test_the_exit_code_is_what_it_would_be(words, code):
+def test_a_closed_pipe_does_not_change_the_exit_code(words, code):
     assert unread(*words) == code
 
 
-def test_what_is_written_besides_is_written(run, tmp_path):
+def test_json_is_written_although_the_output_pipe_is_closed(run, tmp_path):
     """``rich``, which prints the tables, would end the command with code 1."""
     assert unread("status", run, f"json={tmp_path}/status.json") == 0
     assert (tmp_path / "status.json").is_file()
 
 
-def test_a_watch_ends_with_its_reader(run):
+def test_status_watch_ends_when_its_pipe_is_closed(run):
     words = [sys.executable, "-m", "nemo_adapt", "status", run, "watch=0.1"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
@@ -40,7 +40,7 @@ def test_a_watch_ends_with_its_reader(run):
     process.stderr.close()
 
 
-def test_processes_that_are_started_later_do_not_fail_either():
+def test_processes_started_after_the_pipe_was_closed_do_not_fail():
     text = """
 import subprocess, sys
 from nemo_adapt.output import is_read, ignore_closed_pipes
@@ -55,7 +55,7 @@ sys.exit(0 if found == [True, False, 0] else 1)
     assert process.wait(timeout=60) == 0
 
 
-def test_what_is_no_pipe_stays_as_it_is(monkeypatch):
+def test_streams_that_are_not_pipes_are_left_unchanged(monkeypatch):
     for stream in (io.StringIO(), io.TextIOWrapper(io.BytesIO()), None):
         monkeypatch.setattr(sys, "stdout", stream)
         ignore_closed_pipes()

@@ -17,7 +17,7 @@ def config_of(*plan, **resize):
     return config
 
 
-def test_most_strategies_leave_the_recipes_phases():
+def test_most_strategies_keep_the_phases_of_the_recipe():
     config = config_of(("embeddings", 10, 1e-3), ("all", 90, 1e-4))
     assert phases(config) == config.train.phases
     assert ends(phases(config)) == [10, 100]
@@ -31,7 +31,7 @@ def test_learned_rows_take_their_steps_from_the_first_phase(strategy, trained):
         PhaseConfig("all", 70, 1e-4),
         PhaseConfig("all", 10, 1e-5),
     ]
-    assert len(config.train.phases) == 2  # the recipe's own list is left alone
+    assert len(config.train.phases) == 2  # the recipe's own list is not changed
 
 
 MISTAKES = {
@@ -43,22 +43,22 @@ MISTAKES = {
     "no lr": (config_of(("all", 5, 0.0)), "lr=0.0 must be above 0"),
     "an lr that is no number": (config_of(("all", 5, float("nan"))), "lr=nan must be above 0"),
     "an infinite lr": (config_of(("all", 5, float("inf"))), "lr=inf must be above 0"),
-    "twice": (config_of(("all+layers:1", 5)), "names a part twice"),
+    "part twice": (config_of(("all+layers:1", 5)), "names a part twice"),
     "rows twice": (config_of(("new_rows+output", 5)), "the output layer's new rows are part of it"),
-    "backwards": (config_of(("layers:4-1", 5)), "goes from layer 4 to 1"),
+    "reversed layers": (config_of(("layers:4-1", 5)), "goes from layer 4 to 1"),
     "two first phases": (config_of(("all", 50), input="learned", output="warm_start"), "train different rows first"),
-    "nothing left": (config_of(("all", 5), ("all", 95), input="learned"), "leaves no step of the first phase: 5"),
+    "no step left": (config_of(("all", 5), ("all", 95), input="learned"), "leaves no step of the first phase: 5"),
 }
 
 
 @pytest.mark.parametrize(("config", "says"), MISTAKES.values(), ids=list(MISTAKES))
-def test_mistakes(config, says):
+def test_invalid_phases_are_refused(config, says):
     with pytest.raises(UserError, match=says):
         phases(config)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=4), st.integers(1, 200))
-def test_shortened_phases_keep_the_total_and_the_order(steps, wanted):
+def test_shortened_phases_have_the_wanted_total_and_the_same_order(steps, wanted):
     plan = [PhaseConfig("all", count, lr) for lr, count in enumerate(steps, start=1)]
     short = shortened(plan, wanted)
     assert total(short) == wanted and all(phase.steps > 0 for phase in short)
@@ -76,7 +76,7 @@ def test_shortened_phases_keep_the_total_and_the_order(steps, wanted):
         ("output+layers:3", {"output"}, {3}),
     ],
 )
-def test_what_a_phase_trains(said, kinds, layers):
+def test_trained_parts_are_parsed(said, kinds, layers):
     assert trained(PhaseConfig(said, 1)) == Trained(frozenset(kinds), frozenset(layers))
 
 
@@ -88,4 +88,4 @@ def test_budgets_are_rounded_up_to_steps(budget, bytes_per_token):
     assert (by_tokens.steps - 1) * step < budget <= by_tokens.steps * step
     assert (by_bytes.steps - 1) * step * bytes_per_token < budget * (1 + 1e-9)
     assert budget <= by_bytes.steps * step * bytes_per_token * (1 + 1e-9)
-    assert phases(config)[1].steps == 1  # before the text was counted
+    assert phases(config)[1].steps == 1  # as long as the bytes per token are unknown

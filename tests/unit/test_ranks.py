@@ -1,4 +1,4 @@
-"""How a command ends whose ranks have failed."""
+"""Signals, errors and exit codes of ranks, and of the command that starts them."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ SLOW_RANK = """
 import os, pathlib, signal, sys, time
 kind = sys.argv[-1]
 pathlib.Path(f"ready{os.environ['RANK']}").touch()
-if kind == "takes it later":  # it imports
+if kind == "handles it later":  # after its imports
     time.sleep(1)
     signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(85))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(85))
@@ -34,14 +34,14 @@ elif kind == "fails":
         time.sleep(0.05)
     sys.exit(1)
 """
-"""A package whose ranks take their time."""
+"""A package whose ranks react late to a signal, or never."""
 LAUNCHES = "import sys; from nemo_adapt import ranks; ranks.launch(2, ['rank', 'train', sys.argv[1]]); print('went on')"
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-@pytest.mark.parametrize(("kind", "code"), [("takes it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
-def test_a_signal_that_ranks_cannot_take_yet_or_any_more(tmp_path, number, kind, code):
-    """It comes as soon as they are there."""
+@pytest.mark.parametrize(("kind", "code"), [("handles it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
+def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code):
+    """Sent as soon as both run: they install their handlers later, or end before."""
     (tmp_path / "ranks" / "nemo_adapt").mkdir(parents=True)
     (tmp_path / "ranks" / "nemo_adapt" / "__init__.py").touch()
     (tmp_path / "ranks" / "nemo_adapt" / "__main__.py").write_text(SLOW_RANK)
@@ -69,7 +69,7 @@ def failed(code, error_file="<N/A>", message=""):
     )
 
 
-def test_what_a_rank_has_reported_is_said_however_it_ended(tmp_path):
+def test_a_reported_error_is_raised_however_the_rank_ended(tmp_path):
     reported = tmp_path / "error.json"
     reported.touch()
     for code in (2, -11):
@@ -78,17 +78,17 @@ def test_what_a_rank_has_reported_is_said_however_it_ended(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("codes", "handed", "expected"),
+    ("codes", "forwarded", "expected"),
     [
         *(([85], (), 85), ([85, 85], (), 85), ([85, -15], (), 85), ([1], (), 1), ([85, 1], (), 1), ([-9], (), 1)),
-        # A rank that could not take the signal yet; the launcher has ended the other.
+        # The signal killed a rank that had no handler yet; the launcher has terminated the other.
         *(([-10, -15], {10}, 85), ([-10, 85], {10}, 85), ([-15, -15], {15}, 85), ([-10, -10], (), 1)),
         *(([-10, 1], {10}, 1), ([-9, -15], {10}, 1)),
     ],
 )
-def test_exit_codes(codes, handed, expected, capsys):
+def test_exit_codes(codes, forwarded, expected, capsys):
     with pytest.raises(SystemExit) as ended:
-        ranks._exit_like([failed(code) for code in codes], handed)
+        ranks._exit_like([failed(code) for code in codes], forwarded)
     assert ended.value.code == expected
     is_said = expected == 1 and any(code < 0 for code in codes)
     said = capsys.readouterr()
@@ -96,10 +96,10 @@ def test_exit_codes(codes, handed, expected, capsys):
     assert ("asked to stop" in said.out) == (expected == 85 and 85 not in codes), "a rank that has saved says it"
 
 
-def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
-    """It gets them as soon as it is there, before it can say that they are not for it."""
-    for deaf, code in ((True, 0), (False, -signal.SIGUSR1)):
-        with ranks.stop_signals_blocked() if deaf else contextlib.nullcontext():
+def test_a_starting_process_is_not_killed_by_a_training_s_stop_signal():
+    """srun sends signals to all processes of a rank, also to one that has no handler yet."""
+    for blocked, code in ((True, 0), (False, -signal.SIGUSR1)):
+        with ranks.stop_signals_blocked() if blocked else contextlib.nullcontext():
             process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         process.send_signal(signal.SIGUSR1)
         process.communicate(b"\n")
@@ -110,14 +110,14 @@ def test_a_process_that_is_starting_does_not_take_a_training_s_signals():
     ("known", "least", "found"),
     [
         ({}, 1, ("3", "4", "1")),
-        ({"RANK": "3", "LOCAL_RANK": "1"}, 1, ("3", "4", "1")),  # as pyxis leaves it in a container of PyTorch's
-        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 1, ("0", "2", "0")),  # torchrun's, in a job of Slurm's
+        ({"RANK": "3", "LOCAL_RANK": "1"}, 1, ("3", "4", "1")),  # as pyxis sets it in a PyTorch container
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 1, ("0", "2", "0")),  # torchrun's, in a Slurm job
         ({}, 5, (None, None, None)),
     ],
 )
-def test_ranks_of_srun(known, least, found, monkeypatch):
+def test_ranks_started_by_srun_get_torchrun_s_variables(known, least, found, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.setenv(name, "")  # which notes what to put back
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it
         monkeypatch.delenv(name)
     for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", **known}.items():
         monkeypatch.setenv(name, value)
@@ -125,14 +125,14 @@ def test_ranks_of_srun(known, least, found, monkeypatch):
     assert tuple(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == found
 
 
-TELLS = """
+REPORTS = """
 import sys
 from nemo_adapt import ranks
 ranks.FIRST_RANK_SECONDS, ranks.NEXT_RANK_SECONDS = float(sys.argv[1]), 0.0
 print("begun", flush=True)
 import atexit
-atexit.register(print, "at its end")  # as process groups do that wait for the others
-if sys.argv[2] == "late":  # TERM comes while a training notes signals, before it fails itself
+atexit.register(print, "at its end")  # stands for process groups, which wait for other ranks
+if sys.argv[2] == "late":  # TERM arrives while a training records signals, before this rank fails
     import os, signal
     from nemo_adapt.train.signals import Signals
     try:
@@ -148,10 +148,10 @@ else:
 """
 
 
-def telling(rank, patience, how="tell"):
-    """A rank that has a mistake of the user's to tell, or fails."""
+def reporting_rank(rank, patience, how="tell"):
+    """Start a rank that has a user error to print, or fails."""
     environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "3"}
-    words = [sys.executable, "-c", TELLS, str(patience), how]
+    words = [sys.executable, "-c", REPORTS, str(patience), how]
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
@@ -159,14 +159,14 @@ def telling(rank, patience, how="tell"):
     return process
 
 
-def test_the_first_rank_tells_at_once_and_another_if_nobody_ends_it():
-    for process in (telling(0, 60.0), telling(2, 0.1)):
+def test_rank_0_prints_a_user_error_at_once_and_others_after_a_wait():
+    for process in (reporting_rank(0, 60.0), reporting_rank(2, 0.1)):
         assert process.communicate(timeout=30) == ("", "nemo-adapt: error: no such file\n")
         assert process.returncode == ranks.USER_ERROR
 
 
-def test_ranks_that_fail_alike_leave_one_traceback_and_one_line():
-    for process in (telling(0, 60.0, "fail"), telling(2, 0.1, "fail")):
+def test_ranks_that_fail_alike_print_one_traceback_and_one_line():
+    for process in (reporting_rank(0, 60.0, "fail"), reporting_rank(2, 0.1, "fail")):
         out, said = process.communicate(timeout=30)
         assert (out, process.returncode, said.count("ValueError: offset")) == ("", 1, 2)
         line = said.splitlines()[-1]
@@ -174,23 +174,23 @@ def test_ranks_that_fail_alike_leave_one_traceback_and_one_line():
             line.startswith("nemo-adapt: error: rank ")
             and "ValueError: offset must be ... non-negative (see above)" in line
         )
-    process = telling(1, 60.0, "fail")
+    process = reporting_rank(1, 60.0, "fail")
     time.sleep(0.3)
     process.terminate()
     assert process.communicate(timeout=30)[1] == "" and process.returncode == 1
 
 
-def test_a_rank_that_is_ended_while_the_first_tells_says_nothing():
-    process = telling(1, 60.0)
-    time.sleep(0.3)  # it waits
+def test_a_rank_terminated_while_rank_0_prints_the_error_prints_nothing():
+    process = reporting_rank(1, 60.0)
+    time.sleep(0.3)  # it waits for rank 0
     process.terminate()
     assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
-    process = telling(1, 60.0, "late")
+    process = reporting_rank(1, 60.0, "late")
     assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
 
 
-def test_children_that_are_started_deaf_hear_neither_signal():
-    """In a process that has started no child yet: the first one brings multiprocessing's tracker along."""
+def test_multiprocessing_children_start_with_stop_signals_blocked():
+    """Also the first child: multiprocessing starts its resource tracker with it, which unblocks TERM."""
     text = """
 import multiprocessing, time
 from nemo_adapt import ranks
@@ -206,13 +206,13 @@ assert all(blocked >> (number - 1) & 1 for number in ranks.STOP_SIGNALS), facts[
     assert done.returncode == 0, done.stderr
 
 
-LATE = """
+SIGNALS_AROUND_TRAINING = """
 import os, signal, subprocess, sys, threading, time
 from nemo_adapt import ranks
 from nemo_adapt.train.signals import Signals
-if sys.argv[1] == "kept":
+if sys.argv[1] == "blocked":
     signal.pthread_sigmask(signal.SIG_BLOCK, ranks.STOP_SIGNALS)
-    os.kill(os.getpid(), signal.SIGUSR1)  # before it can take it
+    os.kill(os.getpid(), signal.SIGUSR1)  # before it has a handler
 with Signals() as signals:
     print(signals.seen, flush=True)
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
@@ -223,17 +223,17 @@ print("alive", flush=True)
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "code"), [("kept", "True\nalive\n", 0), ("taken", "False\n", -signal.SIGUSR1)]
+    ("kind", "said", "code"), [("blocked", "True\nalive\n", 0), ("not blocked", "False\n", -signal.SIGUSR1)]
 )
-def test_a_signal_before_and_after_a_training(kind, said, code):
-    """Where it was kept for the training, the process ends with that, and not by a signal. Others go on without it."""
-    done = subprocess.run([sys.executable, "-c", LATE, kind], capture_output=True, text=True)
+def test_stop_signals_before_and_after_a_training(kind, said, code):
+    """An earlier one that was blocked reaches the training; later ones are ignored then, and kill other processes."""
+    done = subprocess.run([sys.executable, "-c", SIGNALS_AROUND_TRAINING, kind], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == (said, code), done.stderr
 
 
 @pytest.mark.parametrize("stage", ["train", "probe"])
-def test_a_rank_keeps_signals_for_a_training_before_it_reads_anything(stage):
-    """No other stage takes them: its ranks end, also when their parent has."""
+def test_a_training_rank_blocks_stop_signals_before_it_reads_anything(stage):
+    """Ranks of other stages unblock them, so that they end at a signal, also at the one of their parent's end."""
     program = f"""
 import signal, sys
 from nemo_adapt import cli, ranks, recipes
@@ -248,7 +248,7 @@ cli.command("rank", [{stage!r}, "config.yaml"])
     assert done.stdout == f"False {stage == 'train'}\n", done.stderr
 
 
-def test_a_signal_before_any_rank_is_there_is_not_lost():
+def test_a_signal_before_any_rank_runs_is_not_lost():
     with pytest.raises(SystemExit) as ended, ranks._forwarding():
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(5)

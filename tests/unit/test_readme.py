@@ -1,4 +1,4 @@
-"""What the README tells a user to type is understood; what it links to is there."""
+"""Commands, keys, make targets, links and file names in the README and the docs are valid."""
 
 import re
 import shlex
@@ -34,12 +34,12 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line[11:] for line in README.replace("\\\n", " ").splitlines() if line.startswith("nemo-adapt ")]
 
 
-def test_commands_are_found():
+def test_the_readme_has_commands():
     assert len(COMMANDS) >= 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_compose(command):
+def test_the_readme_s_commands_compose(command):
     verb, *words = shlex.split(command)
     assert pipeline.stage_named(verb) == verb
     recipe = next(word.partition("=")[2] for word in words if word.startswith("recipe="))
@@ -47,7 +47,7 @@ def test_commands_compose(command):
     assert config.model.path and config.evaluate.texts
 
 
-def test_the_training_page_s_command_is_a_plan():
+def test_the_training_page_s_command_gives_the_phases_it_describes():
     page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
     ((verb, recipe, *words),) = [shlex.split(line)[1:] for line in page.splitlines() if line.startswith("nemo-adapt ")]
     assert verb == "train"
@@ -56,7 +56,7 @@ def test_the_training_page_s_command_is_a_plan():
     assert [phase.steps for phase in phases(config, 2.0)] == [20, 40960 // step, -(-100000 // step)]
 
 
-def test_every_key_of_the_training_page_is_one():
+def test_every_key_on_the_training_page_exists():
     page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
     keys = set(re.findall(r"`(train\.\w+)", page))
     known = {f"train.{each.name}" for each in fields(TrainConfig)}
@@ -70,14 +70,14 @@ def test_make_targets_exist():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
+def test_relative_links_point_to_existing_files(page):
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         if not link.startswith("http"):
             assert ((REPOSITORY / page).parent / link).exists(), link
 
 
-def test_the_tree_names_what_is_there():
+def test_the_readme_s_file_tree_names_existing_files():
     tree = README.split("```\nnemo_adapt/\n")[1].split("```")[0]
     for line in tree.splitlines():
         indent = REPOSITORY / "nemo_adapt" if line.startswith("  ") else REPOSITORY

@@ -17,7 +17,7 @@ def test_every_recipe_composes(name):
     assert {step.name for step in pipeline.road(config)} >= set(pipeline.names()) - {"auxiliary"}
 
 
-def test_recipes_are_there():
+def test_the_expected_recipes_exist():
     assert {"blank", "demo", "demo_base", "stories260k_tr"} <= set(recipe_files.names())
 
 
@@ -34,7 +34,7 @@ def test_languages_are_added_and_replaced_by_name():
     assert set(config.evaluate.texts) == {"tr", "en", "hi"}
 
 
-def test_a_recipe_of_ones_own_builds_on_another(tmp_path):
+def test_a_user_s_recipe_extends_another(tmp_path):
     own = tmp_path / "mine.yaml"
     own.write_text("defaults: [stories260k_tr, _self_]\ntokenizer:\n  new_tokens: 7\n", encoding="utf-8")
     config = recipes.load(str(own), ["parallel.tp=1"])
@@ -74,8 +74,8 @@ def test_mistakes_in_keys_and_values(overrides, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_letters_of_all_languages_need_no_quotes(tmp_path):
-    """Hydra's grammar knows those of ASCII alone."""
+def test_non_ascii_letters_need_no_quotes(tmp_path):
+    """Hydra's grammar allows only ASCII letters without quotes."""
     own = tmp_path / "türkçe.yaml"
     own.write_text("defaults: [blank, _self_]\n", encoding="utf-8")
     words = ["tokenizer.text=[/a/ığü.txt,b.txt]", "data.target=[हिन्दी.txt]", "evaluate.texts.tr=/x/ş.txt"]
@@ -138,7 +138,7 @@ def test_sections_are_plain_values():
     assert list(found.items()) == [("data.sets.code.share", 0.1), ("data.sets.web.share", 0.1)]
 
 
-def test_values_put_into_a_composed_tree_are_as_those_of_words(tmp_path):
+def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("defaults: [blank, _self_]\nexport: {dir: 'out/${run.name}'}\n", encoding="utf-8")
     tree = recipes.composed(str(own), NEEDED)

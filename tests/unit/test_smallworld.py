@@ -163,14 +163,14 @@ def test_english_forms(kind: str, name: str, form: str, expected: str) -> None:
     assert english.inflect(word(kind, name), form) == expected
 
 
-def test_every_sentence_has_a_form_for_every_word() -> None:
+def test_sentences_have_no_unfilled_slots_or_stray_spaces() -> None:
     for seed in range(5):
         for document in itertools.islice(documents(seed), 150):
             for text in document.values():
                 assert not re.search(r"[{}|]|  | [.?!।؟]", text), text
 
 
-def test_every_frame_is_told_and_agrees_only_with_slots_that_it_names() -> None:
+def test_every_frame_is_used_and_agrees_only_with_its_own_slots() -> None:
     assert {frame for scene in SCENES for frame in scene} == set(FRAMES)
     for frame, patterns in FRAMES.items():
         assert list(patterns) == list(LANGUAGES)
@@ -180,7 +180,7 @@ def test_every_frame_is_told_and_agrees_only_with_slots_that_it_names() -> None:
             assert others <= names, frame
 
 
-def test_the_world_is_large() -> None:
+def test_the_world_has_many_words_frames_and_sentences() -> None:
     content = sum(len(words) for kind, words in WORDS.items() if not kind.startswith("sky"))
     assert content >= 250
     assert len(FRAMES) >= 25
@@ -203,7 +203,7 @@ def test_a_slot_is_drawn_once() -> None:
     assert scene.get("home") is Scene(random.Random(9), {"who": word("person", "Sara")}).get("home")
 
 
-def test_a_pattern_that_cannot_be_read_is_refused() -> None:
+def test_an_invalid_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot read"):
         parse("{who lives")
 
@@ -216,7 +216,7 @@ def test_same_seed_same_bytes_other_seed_other_text(folder: Path, tmp_path: Path
     assert lines(tmp_path / "other", "en.train") != lines(folder, "en.train")
 
 
-def test_files_are_aligned_and_heldout_is_apart(folder: Path) -> None:
+def test_files_are_aligned_and_held_out_text_is_disjoint(folder: Path) -> None:
     for split in ("train", "heldout"):
         assert len({len(lines(folder, f"{language}.{split}")) for language in LANGUAGES}) == 1
     assert len(lines(folder, "en.train")) == SMALL["documents"]
@@ -259,7 +259,7 @@ def test_base_loads_and_gives_finite_logits(folder: Path) -> None:
         assert torch.isfinite(model(ids).logits).all()
 
 
-def test_a_second_call_skips_and_other_parameters_make_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_is_skipped_unless_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "world"
     assert make(path, **SMALL)
     before = (path / "base" / "config.json").stat().st_mtime_ns

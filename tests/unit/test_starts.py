@@ -1,4 +1,4 @@
-"""Two starts of one Slurm job: the later one takes what the earlier one, left over on a lost node, still holds."""
+"""Two starts of one Slurm job: the later one takes over locks of the earlier one, left over on a lost node."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ def as_start(monkeypatch, job, restart):
     monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
 
 
-def test_which_start_came_before(monkeypatch):
+def test_earlier_starts_of_the_same_job_are_recognized(monkeypatch):
     as_start(monkeypatch, "7", "2")
     assert this_start() == {"job": "7", "restart": 2}
     before = [{"job": "7", "restart": 1}, {"job": "7"}]
@@ -27,7 +27,7 @@ def test_which_start_came_before(monkeypatch):
     assert not is_earlier({"job": "", "restart": -1}, this_start()), "outside of Slurm no start replaces another"
 
 
-def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
+def test_a_later_start_takes_over_a_fenced_lock(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
     with locks.folder_lock(tmp_path / "train", fenced=True):
         as_start(monkeypatch, "7", "1")
@@ -44,7 +44,7 @@ def test_a_fenced_folder_is_taken_over(tmp_path, monkeypatch):
     assert not lock.exists()
 
 
-def test_the_earlier_start_leaves_the_later_one_its_lock(tmp_path, monkeypatch):
+def test_the_earlier_start_does_not_delete_the_later_one_s_lock(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
     earlier = locks.folder_lock(tmp_path / "train", fenced=True)
     earlier.__enter__()
@@ -54,21 +54,21 @@ def test_the_earlier_start_leaves_the_later_one_its_lock(tmp_path, monkeypatch):
         assert (tmp_path / ".train.lock").exists()
 
 
-def test_a_folder_that_is_given_up_while_it_is_asked_who_has_it(tmp_path, monkeypatch):
+def test_a_lock_released_while_its_holder_is_read_is_acquired(tmp_path, monkeypatch):
     earlier, holder = locks.folder_lock(tmp_path / "data"), locks._holder
     earlier.__enter__()
 
-    def asked(path):
+    def holder_after_release(path):
         if path.exists():
             earlier.__exit__(None, None, None)
         return holder(path)
 
-    monkeypatch.setattr(locks, "_holder", asked)
+    monkeypatch.setattr(locks, "_holder", holder_after_release)
     with locks.folder_lock(tmp_path / "data"):
         pass
 
 
-def test_another_folder_is_waited_for(tmp_path, monkeypatch):
+def test_a_later_start_waits_for_a_lock_without_fence(tmp_path, monkeypatch):
     as_start(monkeypatch, "7", "0")
     earlier = locks.folder_lock(tmp_path / "data")
     earlier.__enter__()

@@ -1,4 +1,4 @@
-"""``nemo-adapt status``: what it says of folders at every moment of a run, and that it changes none."""
+"""``nemo-adapt status``: its report at every moment of a run, and that it changes no file."""
 
 import json
 import os
@@ -24,15 +24,15 @@ IN_BYTES = "train.phases=[{train: all, bytes: 36000}]"
 
 
 def write(path, content, age=0.0):
-    """A file of text, or of JSON, as if it were written ``age`` seconds ago."""
+    """Write a file of text, or of JSON, as if ``age`` seconds ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     for place in (path, path.parent):
         os.utime(place, (time.time() - age,) * 2)
 
 
-def begun(tmp_path, *words):
-    """The folder of a run of which nothing was made yet."""
+def new_run(tmp_path, *words):
+    """The folder of a run without results."""
     root = tmp_path / "r"
     write(root / "config.yaml", recipes.to_yaml(recipes.load("blank", [*SETTINGS, *words])))
     return root
@@ -54,7 +54,7 @@ def record(step, **facts):
 
 def in_training(tmp_path, age=0.0, host=None, pid=None, **starts):
     """A run after 100 of 200 steps, a record every 20 s; something was last written ``age`` seconds ago."""
-    root = begun(tmp_path, TWO_PHASES)
+    root = new_run(tmp_path, TWO_PHASES)
     for result in ("tokenizer", "data/target", "data/replay", "convert"):
         finish(root / result)
     train = root / "train"
@@ -75,13 +75,13 @@ def in_training(tmp_path, age=0.0, host=None, pid=None, **starts):
     return root
 
 
-def asked(root, capsys):
-    """What the command reports as JSON; its tables can be printed too."""
+def reported(root, capsys):
+    """The command's report, read from JSON."""
     command.main([str(root), "json=-"])
     return json.loads(capsys.readouterr().out)
 
 
-def shown(root, capsys):
+def printed(root, capsys):
     command.main([str(root)])
     return capsys.readouterr().out
 
@@ -90,31 +90,31 @@ def states(report):
     return {each["stage"]: each["state"] for each in report["stages"]}
 
 
-def ended():
-    """The number of a process that is no more."""
+def ended_pid():
+    """The PID of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
-def test_before_anything(tmp_path, capsys):
-    root = begun(tmp_path)
-    report = asked(root, capsys)
+def test_report_of_a_run_without_results(tmp_path, capsys):
+    root = new_run(tmp_path)
+    report = reported(root, capsys)
     assert set(states(report).values()) == {"not yet"} and report["training"] is None
     assert "probe" not in states(report) and "resize" not in states(report)
     assert list(states(report))[:4] == ["tokenizer", "data (target)", "data (replay)", "convert"]
-    assert "training" not in shown(root, capsys)
+    assert "training" not in printed(root, capsys)
 
 
-def test_stages_by_their_folders(tmp_path, capsys):
-    root = begun(tmp_path)
+def test_states_of_stages_follow_from_their_folders(tmp_path, capsys):
+    root = new_run(tmp_path)
     finish(root / "tokenizer", 12.34, age=3600)
     write(root / "data/target.partial/target.bin", "12", age=90)
     finish(root / "convert")
     write(root / "convert.partial/__0_0.distcp", "1")  # made again, as something has changed
     write(root / "data/replay/manifest.json", '{"seconds": 1')
-    finish(root / "probe")  # was asked for by itself
-    report = asked(root, capsys)
+    finish(root / "probe")  # was run by itself
+    report = reported(root, capsys)
     assert states(report) | {"train": 0} == {
         "tokenizer": "finished",
         "data (target)": "being made",
@@ -125,20 +125,20 @@ def test_stages_by_their_folders(tmp_path, capsys):
         "export": "not yet",
         "evaluate": "not yet",
     }
-    text = shown(root, capsys)
+    text = printed(root, capsys)
     assert re.search(r"tokenizer +finished +12.3 s +\d{4}-\d\d-\d\d \d\d:\d\d", text)
     assert re.search(r"data \(target\) +being made +last written 0:01:3\d ago", text)
 
 
-def test_in_the_middle_of_training(tmp_path, capsys):
+def test_report_of_a_running_training(tmp_path, capsys):
     root = in_training(tmp_path)
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert (found["step"], found["steps"], found["phase"], found["phases"], found["trains"]) == (100, 200, 2, 2, "all")
     assert found["seconds_left"] == 200 and found["usual"] == 20
     assert found["checkpoint"] == "iter_0000080" and found["best"]["name"] == "iter_0000040"
     assert found["alive"] is True and found["warnings"] == [] and not found["finished"]
     assert found["starts"] == 0, "a checkpoint after the start: it got further"
-    text = shown(root, capsys)
+    text = printed(root, capsys)
     for said in (
         "100 of 200 (50.0%)",
         "10,000 of 20,000",
@@ -153,48 +153,48 @@ def test_in_the_middle_of_training(tmp_path, capsys):
     assert "MFU" not in text and "warning" not in text
 
 
-def test_what_is_recorded_on_a_gpu_is_shown(tmp_path, capsys):
+def test_metrics_recorded_on_a_gpu_are_shown(tmp_path, capsys):
     root = in_training(tmp_path)
     write(root / "train/metrics.jsonl", lines(record(100, mfu=0.4567, memory_mib=2048, bytes_per_second=12345.6)))
-    text = shown(root, capsys)
+    text = printed(root, capsys)
     assert "50 tokens/s, 12,346 bytes/s, MFU 45.7%" in text and "2,048 MiB" in text
 
 
-def test_after_the_end(tmp_path, capsys):
-    root = in_training(tmp_path, age=1000, pid=ended(), step=80, starts=3)
+def test_report_of_a_finished_training(tmp_path, capsys):
+    root = in_training(tmp_path, age=1000, pid=ended_pid(), step=80, starts=3)
     write(root / "train/summary.json", {"steps": 100, "step": 100})
     finish(root / "train")
-    report = asked(root, capsys)
+    report = reported(root, capsys)
     found = report["training"]
     assert states(report)["train"] == "finished" and found["finished"]
     assert (found["step"], found["steps"]) == (100, 100), "the summary knows, whatever the configuration says by now"
     assert found["seconds_left"] is None and found["warnings"] == []
-    assert "process" not in shown(root, capsys)
+    assert "process" not in printed(root, capsys)
 
 
-def test_a_damaged_last_line_is_passed_over(tmp_path, capsys):
+def test_a_truncated_last_line_of_a_log_is_skipped(tmp_path, capsys):
     root = in_training(tmp_path)
     for name in ("metrics.jsonl", "held_out.jsonl"):
         with (root / "train" / name).open("ab") as stream:
             stream.write(b'{"step": 110, "loss": 2.\xc3')
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert found["record"]["step"] == 100 and found["held_out_last"]["step"] == 80
 
 
 @pytest.mark.parametrize("content", ["", "{", "7", "[]", "\x00\x00"])
-def test_files_that_are_half_written_count_as_not_there(tmp_path, capsys, content):
+def test_half_written_files_count_as_missing(tmp_path, capsys, content):
     root = in_training(tmp_path)
     places = ("metrics.jsonl", "held_out.jsonl", "owner.json", "starts.json", "checkpoints/iter_0000040/score.json")
     for name in (*places, "checkpoints/iter_0000080/files.json"):
         write(root / "train" / name, content)
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert found["record"] == {} and found["process"] == {} and found["alive"] is None and found["seconds_left"] is None
     assert (found["checkpoint"], found["step"]) == ("iter_0000040", 40)
     assert found["warnings"] == ["iter_0000080 is damaged (files.json is damaged): passed over"]
-    shown(root, capsys)
+    printed(root, capsys)
 
 
-def test_of_a_long_file_the_end_is_read(tmp_path):
+def test_only_the_end_of_a_long_file_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     many = [record(step) for step in range(1, 3000)]
     write(path, lines(*many))
@@ -204,70 +204,70 @@ def test_of_a_long_file_the_end_is_read(tmp_path):
     assert run_files.records(path, whole=True) == many
 
 
-def test_a_damaged_checkpoint_is_said(tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_skipped(tmp_path, capsys):
     root = in_training(tmp_path)
     write(root / "train/checkpoints/iter_0000080/weights", "12")
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert found["checkpoint"] == "iter_0000040" and found["starts"] == 2
     assert found["warnings"] == ["iter_0000080 is damaged (weights has 2 of 4 bytes): passed over"]
 
 
-def test_a_process_that_has_ended(tmp_path, capsys):
-    pid = ended()
-    found = asked(in_training(tmp_path, age=1000, pid=pid), capsys)["training"]
+def test_an_ended_process_is_reported(tmp_path, capsys):
+    pid = ended_pid()
+    found = reported(in_training(tmp_path, age=1000, pid=pid), capsys)["training"]
     assert found["alive"] is False
     assert found["warnings"] == [f"stopped: process {pid} has ended; run the same command to go on"]
 
 
-def test_a_number_that_another_process_has_now(tmp_path, capsys):
+def test_a_pid_reused_by_another_process_counts_as_ended(tmp_path, capsys):
     day = 86400.0
-    assert asked(in_training(tmp_path, age=3650 * day), capsys)["training"]["alive"] is False
+    assert reported(in_training(tmp_path, age=3650 * day), capsys)["training"]["alive"] is False
 
 
-def test_a_process_on_another_host_cannot_be_asked(tmp_path, capsys):
-    root = in_training(tmp_path, host="elsewhere", pid=ended())
-    found = asked(root, capsys)["training"]
+def test_the_state_of_a_process_on_another_host_is_unknown(tmp_path, capsys):
+    root = in_training(tmp_path, host="elsewhere", pid=ended_pid())
+    found = reported(root, capsys)["training"]
     assert found["alive"] is None and found["warnings"] == []
-    assert "cannot be asked from this host" in shown(root, capsys)
+    assert "cannot be asked from this host" in printed(root, capsys)
 
 
 @pytest.mark.parametrize(("age", "is_stuck"), [(150, False), (250, True)])
-def test_stuck(tmp_path, capsys, age, is_stuck):
-    found = asked(in_training(tmp_path, age=age, host="elsewhere"), capsys)["training"]
+def test_a_training_without_recent_records_is_reported_as_stuck(tmp_path, capsys, age, is_stuck):
+    found = reported(in_training(tmp_path, age=age, host="elsewhere"), capsys)["training"]
     assert ["stuck or stopped?" in line for line in found["warnings"]] == [True] * is_stuck
 
 
-def test_the_last_start_that_is_allowed(tmp_path, capsys):
+def test_the_last_allowed_start_is_reported(tmp_path, capsys):
     for starts, said in ((2, []), (3, ["start 3 in a row from step 80, the last one that train.attempts=3 allows"])):
-        found = asked(in_training(tmp_path, step=80, starts=starts), capsys)["training"]
+        found = reported(in_training(tmp_path, step=80, starts=starts), capsys)["training"]
         assert found["starts"] == starts and [line.split(" without")[0] for line in found["warnings"]] == said
-    found = asked(in_training(tmp_path, pid=ended(), step=80, starts=3), capsys)["training"]
+    found = reported(in_training(tmp_path, pid=ended_pid(), step=80, starts=3), capsys)["training"]
     assert len(found["warnings"]) == 2 and "delete starts.json" in found["warnings"][1]
 
 
-def test_steps_of_a_budget_in_bytes(tmp_path, capsys):
-    root = begun(tmp_path, IN_BYTES)
+def test_steps_of_a_byte_budget_are_known_once_the_text_is_counted(tmp_path, capsys):
+    root = new_run(tmp_path, IN_BYTES)
     write(root / "train/metrics.jsonl", lines(record(10, phase=1)))
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert found["steps"] is None and found["seconds_left"] is None and "in bytes" in found["steps_unknown"]
-    assert "10 of an unknown number" in shown(root, capsys)
+    assert "10 of an unknown number" in printed(root, capsys)
     write(root / "data/target/counts.json", {"tokens": 100, "bytes": 400})
     write(root / "data/replay/counts.json", {"tokens": 100, "bytes": 240})
     # 0.75 x 4 + 0.25 x 2.4 = 3.6 bytes a token: 10,000 tokens, 100 a step
-    assert asked(root, capsys)["training"]["steps"] == 100
+    assert reported(root, capsys)["training"]["steps"] == 100
 
 
-def test_the_phase_that_a_strategy_adds_and_a_choice_that_is_not_made(tmp_path, capsys):
-    root = begun(tmp_path, TWO_PHASES, "resize.input=probed")
+def test_phases_of_a_probed_strategy_are_known_once_it_is_chosen(tmp_path, capsys):
+    root = new_run(tmp_path, TWO_PHASES, "resize.input=probed")
     (root / "train").mkdir()
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert found["steps"] is None and "run the probe stage first" in found["steps_unknown"]
     write(root / "probe/choice.json", {"input": "warm_start", "output": "warm_start"})
-    found = asked(root, capsys)["training"]
+    found = reported(root, capsys)["training"]
     assert (found["steps"], found["phase"], found["phases"], found["trains"]) == (200, 1, 3, "embeddings")
 
 
-def test_nothing_is_changed(tmp_path, capsys):
+def test_status_changes_no_file(tmp_path, capsys):
     root = in_training(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
     command.main([str(root), f"json={tmp_path / 'out.json'}"])
@@ -277,7 +277,7 @@ def test_nothing_is_changed(tmp_path, capsys):
 
 
 def test_mistakes_get_one_line(tmp_path):
-    root = begun(tmp_path)
+    root = new_run(tmp_path)
     (tmp_path / "other").mkdir()
     broken = tmp_path / "broken"
     write(broken / "config.yaml", "run: {name: ")
@@ -296,7 +296,7 @@ def test_mistakes_get_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_torch_is_not_waited_for(tmp_path):
+def test_status_does_not_import_torch(tmp_path):
     root = in_training(tmp_path)
     code = (
         "import sys; from nemo_adapt import cli; cli.command('status', sys.argv[1:]); sys.exit('torch' in sys.modules)"
@@ -305,7 +305,7 @@ def test_torch_is_not_waited_for(tmp_path):
     assert done.returncode == 0 and "100 of 200" in done.stdout, done.stderr
 
 
-def test_a_row_is_one_line_where_there_is_no_terminal(capsys):
+def test_a_table_row_is_one_line_without_a_terminal(capsys):
     reason = "was queued again, and starts soon, expected to start at 2026-11-26T21:49:22, started 3 times " * 3
     print_table(["job", "why"], [("train (97)", reason)])
     assert f"train (97)  {reason.rstrip()}" in capsys.readouterr().out

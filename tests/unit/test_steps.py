@@ -1,4 +1,4 @@
-"""Stages that runs share."""
+"""Results that runs share (``run.shared``), and the check of a stage's inputs."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def config_of(tmp_path, name, seed, shared="shared"):
     return config
 
 
-def test_runs_share_what_is_the_same(step, tmp_path):
+def test_runs_with_the_same_settings_share_a_result(step, tmp_path):
     for name, seed in (("one", 1), ("two", 1), ("three", 2), ("one", 1)):
         run_step(config_of(tmp_path, name, seed), step)
     assert (tmp_path / "calls").read_text().split() == ["one", "three"]
@@ -34,12 +34,12 @@ def test_runs_share_what_is_the_same(step, tmp_path):
         "two": "1",
         "three": "2",
     }
-    run_step(config_of(tmp_path, "one", 2), step)  # with other settings it links to the other
+    run_step(config_of(tmp_path, "one", 2), step)  # with other settings its link leads to the other result
     assert places["one"].resolve() == places["three"].resolve()
     assert (tmp_path / "calls").read_text().split() == ["one", "three"]
 
 
-def test_what_is_damaged_is_said_before_a_stage_is_started_and_not_once_it_is_finished(step, tmp_path):
+def test_inputs_are_checked_before_a_stage_starts_but_not_once_finished(step, tmp_path):
     def damaged(inputs, out):
         raise UserError(f"{inputs['log'][0].name} is damaged")
 
@@ -50,7 +50,7 @@ def test_what_is_damaged_is_said_before_a_stage_is_started_and_not_once_it_is_fi
     run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
 
 
-def test_a_result_of_a_run_s_own_is_not_replaced(step, tmp_path):
+def test_a_result_made_before_run_shared_was_set_is_not_replaced(step, tmp_path):
     run_step(config_of(tmp_path, "one", 1, shared=""), step)
     with pytest.raises(UserError, match=r"made before run\.shared"):
         run_step(config_of(tmp_path, "one", 1), step)

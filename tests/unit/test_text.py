@@ -28,7 +28,7 @@ def write_all_kinds(folder, lines, field="text"):
     return [folder / f"a{suffix}" for suffix in text.SUFFIXES]
 
 
-def test_lines_records_and_compressed_files(tmp_path):
+def test_lines_jsonl_records_and_compressed_files_give_documents(tmp_path):
     (tmp_path / "a.txt").write_text("bir\n\n iki \r\nüç", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text('{"text": "dört"}\n\n{"text": "beş\\naltı"}\n', encoding="utf-8")
     (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"yedi\n"))
@@ -41,7 +41,7 @@ def test_a_file_named_twice_is_read_once(tmp_path):
     assert len(text.expand([str(tmp_path / "a.txt"), str(tmp_path / "*.txt")], "k")) == 1
 
 
-def test_globs_are_relative_to_here(tmp_path, monkeypatch):
+def test_globs_are_relative_to_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("bir\n")
     monkeypatch.chdir(tmp_path / "in")
@@ -70,21 +70,21 @@ def test_globs_are_relative_to_here(tmp_path, monkeypatch):
         ("a.txt.gz", b"not compressed", "is not a gzip file"),
     ],
 )
-def test_what_cannot_be_read(tmp_path, name, content, says):
+def test_empty_and_malformed_files_are_named(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         list(text.documents([tmp_path / name]))
     assert says in str(error.value) and str(tmp_path / name) in str(error.value)
 
 
-def test_a_table_of_no_rows_holds_no_document(tmp_path):
+def test_a_parquet_file_without_rows_holds_no_document(tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet holds no document"):
         list(text.documents([tmp_path / "a.parquet"]))
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path, monkeypatch, parts):
+def test_a_byte_order_mark_at_the_beginning_is_not_text(tmp_path, monkeypatch, parts):
     monkeypatch.setattr(text_files, "BLOCK", 1000)
     mark = text_files.BOM
     for path in write_all_kinds(tmp_path, LINES[:100])[:-1]:
@@ -99,7 +99,7 @@ def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path, monkeypatch, p
     assert list(read(Part(tmp_path / "b.txt"))) == ["a", "\ufeffb"]  # elsewhere it is a character
 
 
-def test_what_is_no_file_is_called_what_it_is(tmp_path):
+def test_folders_and_broken_links_are_reported_as_such(tmp_path):
     (tmp_path / "dangling.txt").symlink_to(tmp_path / "gone.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "folder").mkdir()
@@ -114,7 +114,7 @@ def test_what_is_no_file_is_called_what_it_is(tmp_path):
             text.expand([str(tmp_path / name)], "data.target")
 
 
-def test_what_is_not_there(tmp_path):
+def test_unmatched_globs_and_unknown_suffixes_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"data\.target: no file matches"):
         text.expand([str(tmp_path / "*.txt")], "data.target")
     (tmp_path / "a.pdf").write_text("x")
@@ -123,12 +123,12 @@ def test_what_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_every_kind_of_file_gives_the_same_documents_in_any_number_of_parts(tmp_path, parts):
+def test_every_format_gives_the_same_documents_in_any_number_of_parts(tmp_path, parts):
     for path in write_all_kinds(tmp_path, LINES):
         seen = []
         found = [list(read(Part(path, index, parts), seen=seen.append)) for index in range(parts)]
         assert [line for part in found for line in part] == LINES, path
-        whole = parts == 1 or path.suffix in (".gz", ".zst")  # these are read at once, they are so small
+        whole = parts == 1 or path.suffix in (".gz", ".zst")  # so small that one part has all of it
         assert whole or all(len(part) > 500 for part in found), path
         assert sum(seen) == pytest.approx(path.stat().st_size, rel=0.02), path
 
@@ -145,9 +145,9 @@ def test_a_file_has_the_same_blocks_in_any_number_of_parts(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
-def test_large_compressed_files_are_cut_where_their_bytes_are(tmp_path, name):
+def test_large_compressed_files_are_split_into_similar_parts(tmp_path, name):
     draw = random.Random(0)
-    lines = [str(draw.getrandbits(400)) for _ in range(20_000)]  # they pack badly
+    lines = [str(draw.getrandbits(400)) for _ in range(20_000)]  # they compress badly
     raw = "\n".join(lines).encode()
     (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else zstandard.compress(raw))
     seen = []
@@ -158,24 +158,24 @@ def test_large_compressed_files_are_cut_where_their_bytes_are(tmp_path, name):
 
 
 @pytest.mark.parametrize("size", range(1, 12))
-def test_plain_files_are_cut_between_lines_wherever_the_bytes_fall(tmp_path, size, monkeypatch):
+def test_plain_files_are_split_between_lines_at_any_size(tmp_path, size, monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 1)
     (tmp_path / "a.txt").write_bytes(b"a\nbb\n\nccc\nd")
     found = [line for index in range(size) for line in read(Part(tmp_path / "a.txt", index, size))]
     assert found == ["a", "bb", "ccc", "d"]
 
 
-def test_the_field_can_be_named(tmp_path):
+def test_the_text_field_can_be_chosen(tmp_path):
     for path in write_all_kinds(tmp_path, LINES[:5], field="content"):
         assert list(text.documents([path], "content")) == LINES[:5]
 
 
-def test_missing_values_of_a_column_are_left_out(tmp_path):
+def test_null_and_blank_values_of_a_column_are_skipped(tmp_path):
     pq.write_table(pa.table({"text": ["bir", None, " ", "iki"]}), tmp_path / "a.parquet")
     assert list(text.documents([tmp_path / "a.parquet"])) == ["bir", "iki"]
 
 
-def test_zstd_frames_follow_each_other(tmp_path):
+def test_a_document_may_span_two_zstd_frames(tmp_path):
     (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(b"bir\ni") + zstandard.compress(b"ki\n"))
     assert list(text.documents([tmp_path / "a.txt.zst"])) == ["bir", "iki"]
 
@@ -199,14 +199,14 @@ def damaged(tmp_path, name, change):
         ("a.parquet", lambda raw: b"", "is not a Parquet file, or is damaged"),
     ],
 )
-def test_damaged_files(tmp_path, name, change, says):
+def test_damaged_compressed_and_parquet_files_are_named(tmp_path, name, change, says):
     path = damaged(tmp_path, name, change)
     with pytest.raises(UserError) as error:
         list(text.documents([path]))
     assert says in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_columns_that_hold_no_text(tmp_path):
+def test_missing_and_non_text_columns_are_named(tmp_path):
     pq.write_table(pa.table({"content": ["bir"], "n": [1]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet has no column 'text', only content, n: .*data\.text_field"):
         list(text.documents([tmp_path / "a.parquet"]))
@@ -214,14 +214,14 @@ def test_columns_that_hold_no_text(tmp_path):
         list(text.documents([tmp_path / "a.parquet"], "n"))
 
 
-def test_a_part_names_the_line_of_the_whole_file(tmp_path, monkeypatch):
+def test_an_error_in_a_part_gives_the_line_number_in_the_whole_file(tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 16)
     (tmp_path / "a.txt").write_bytes(b"good\n" * 900 + b"b\xffd\n" + b"good\n" * 99)
     with pytest.raises(UserError, match="line 901 is not UTF-8"):
         list(read(Part(tmp_path / "a.txt", 2, 3)))
 
 
-def test_parts_cut_large_files_only_and_begin_with_the_largest(tmp_path):
+def test_only_large_files_are_split_and_the_largest_parts_come_first(tmp_path):
     sizes = [100_000, *[2_000] * 30, 1]
     paths = [tmp_path / f"{i}.txt" for i in range(len(sizes))]
     for path, size in zip(paths, sizes, strict=True):
@@ -236,22 +236,22 @@ def test_parts_cut_large_files_only_and_begin_with_the_largest(tmp_path):
 
 
 def drawn(paths, tmp_path, count, seed):
-    there = text.sample(paths, "text", count, seed, tmp_path / "out.jsonl.zst")
-    return there, list(text.documents([tmp_path / "out.jsonl.zst"]))
+    total = text.sample(paths, "text", count, seed, tmp_path / "out.jsonl.zst")
+    return total, list(text.documents([tmp_path / "out.jsonl.zst"]))
 
 
-def test_a_sample_depends_on_the_documents_and_the_seed_alone(tmp_path):
+def test_a_sample_depends_only_on_the_documents_and_the_seed(tmp_path):
     paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
     paths[0].write_text("\n".join(LINES[:2000]))
     paths[1].write_text("\n".join(LINES[2000:]))
-    there, first = drawn(paths, tmp_path, 300, 1)
-    assert there == 5000 and len(first) == 300 and set(first) < set(LINES)
+    total, first = drawn(paths, tmp_path, 300, 1)
+    assert total == 5000 and len(first) == 300 and set(first) < set(LINES)
     assert sorted(drawn(paths[::-1], tmp_path, 300, 1)[1]) == sorted(first)
     assert len(set(drawn(paths, tmp_path, 300, 2)[1]) & set(first)) < 60
     assert set(drawn(paths, tmp_path, 100, 1)[1]) < set(first)
     assert 80 < sum(int(line.split()[1]) < 2000 for line in first) < 160
 
 
-def test_a_sample_larger_than_the_text_is_the_text(tmp_path):
+def test_a_sample_larger_than_the_text_is_the_whole_text(tmp_path):
     (tmp_path / "a.txt").write_text("bir\niki\nbir\n")
     assert drawn([tmp_path / "a.txt"], tmp_path, 10, 1) == (3, ["bir", "iki", "bir"])

@@ -1,4 +1,4 @@
-"""The plain loop of benchmarks/train.py is compiled into what a GPU is fast at, and learns the same."""
+"""The plain loop that benchmarks/train.py compares with: how its attention compiles, and that its losses are equal."""
 
 import sys
 from pathlib import Path
@@ -18,13 +18,13 @@ STEPS = 2
 
 
 def losses(place, monkeypatch, on_gpu):
-    """Of the peer's steps on a CPU, where it takes itself to be on a GPU or does not."""
+    """Losses of the peer's steps on a CPU, by its code for a GPU or for a CPU."""
     where = SimpleNamespace(on_gpu=lambda: on_gpu, best_device=lambda: torch.device("cpu"))
     monkeypatch.setattr(training_loops, "devices", where)
     return list(training_loops.transformers(SIZE, place, Contestant("transformers", torch.get_num_threads()), STEPS))
 
 
-def test_compiled_attention_is_causal_without_a_mask_and_shares_keys(tmp_path, monkeypatch):
+def test_compiled_attention_uses_is_causal_and_gqa_without_a_mask(tmp_path, monkeypatch):
     graphs = []
 
     def record(graph, inputs):
@@ -40,7 +40,7 @@ def test_compiled_attention_is_causal_without_a_mask_and_shares_keys(tmp_path, m
         )
     ).save_pretrained(tmp_path / "model")  # fmt: skip
     plain = losses(tmp_path, monkeypatch, on_gpu=False)
-    # Not `torch.compile`: without a GPU nemo_adapt may have put in its place what compiles nothing.
+    # Not `torch.compile`: without a GPU nemo_adapt may have replaced it by a function that compiles nothing.
     monkeypatch.setattr(torch, "compile", torch._dynamo.optimize(record))
     compiled = losses(tmp_path, monkeypatch, on_gpu=True)
 

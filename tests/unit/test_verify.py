@@ -31,14 +31,14 @@ def nudge(tensors):
     tensors["model.layers.1.mlp.up_proj.weight"][3, 4] += 0.25
 
 
-def test_a_model_is_itself_in_every_form(model, tmp_path):
+def test_a_model_equals_itself_in_both_formats(model, tmp_path):
     checkpoint = converted(model, tmp_path / "checkpoint")
     for pair in ((model, model), (checkpoint, checkpoint), (model, checkpoint), (checkpoint, model)):
         found = verify.compare(*pair)
         assert not found.wrong and found.same >= 9
 
 
-def test_a_changed_number_is_found(model, tmp_path):
+def test_a_changed_weight_is_found(model, tmp_path):
     other = changed(model, tmp_path / "other", nudge)
     checkpoints = converted(model, tmp_path / "one"), converted(other, tmp_path / "two")
     said = "differs by up to 0.25"
@@ -73,7 +73,7 @@ def test_nan_is_a_difference(model, tmp_path):
     assert not verify.compare(other, other).wrong
 
 
-def test_the_command_says_and_exits(model, tmp_path, capsys):
+def test_the_command_prints_differences_and_exits_with_1(model, tmp_path, capsys):
     verify.main([str(model), str(model)])
     assert "21 tensors are equal, 0 are not" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="1"):
@@ -81,7 +81,7 @@ def test_the_command_says_and_exits(model, tmp_path, capsys):
     assert "model.layers.1.mlp.up_proj.weight differs by up to 0.25" in capsys.readouterr().out
 
 
-def test_what_cannot_be_compared(model, tmp_path):
+def test_folders_that_cannot_be_compared_are_refused(model, tmp_path):
     with pytest.raises(UserError, match="takes two folders, not 1"):
         verify.main([str(model)])
     with pytest.raises(UserError, match="is neither a Hugging Face folder"):
@@ -91,12 +91,12 @@ def test_what_cannot_be_compared(model, tmp_path):
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
-def test_a_tolerance_is_a_number_of_0_or_above(model, tolerance):
+def test_a_negative_or_non_finite_tolerance_is_refused(model, tolerance):
     with pytest.raises(UserError, match=rf"tolerance={tolerance}.* must be a number of at least 0"):
         verify.main([str(model), str(model), f"tolerance={tolerance}"])
 
 
-def test_a_folder_of_checkpoints_stands_for_the_newest(model, tmp_path, capsys):
+def test_a_folder_of_checkpoints_stands_for_its_newest_one(model, tmp_path, capsys):
     older = changed(model, tmp_path / "older", nudge)
     converted(older, tmp_path / "checkpoints" / "iter_0000001")
     converted(model, tmp_path / "checkpoints" / "iter_0000002")
@@ -143,7 +143,7 @@ def test_logits_are_compared_on_any_text(model, tmp_path, capsys):
         ("a.pdf", b"plain\n", "is not one of .txt"),
     ],
 )
-def test_text_that_cannot_be_compared_on(model, tmp_path, capsys, name, content, says):
+def test_unreadable_text_is_refused_before_tensors_are_read(model, tmp_path, capsys, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         verify.main([str(model), str(model), f"text={tmp_path / name}"])
@@ -151,7 +151,7 @@ def test_text_that_cannot_be_compared_on(model, tmp_path, capsys, name, content,
     assert not capsys.readouterr().out  # before the tensors are read
 
 
-def test_logits_of_no_number_are_no_match(model, tmp_path, capsys):
+def test_nan_logits_are_a_difference(model, tmp_path, capsys):
     def change(tensors):
         tensors["model.norm.weight"][0] = float("nan")
 

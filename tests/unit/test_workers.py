@@ -46,18 +46,18 @@ def test_every_job_is_done_once():
     assert sorted(number for answer in answers for number in answer) == list(range(JOBS)) and len(answers) == 3
 
 
-def test_an_error_elsewhere_ends_the_work_here():
+def test_an_error_in_a_worker_stops_the_main_process():
     with pytest.raises(UserError, match="cannot be done"):
         run("breaks", partial(do, seconds=0.2))
 
 
-def test_an_error_here_ends_the_work_elsewhere(tmp_path):
-    """The others note each job that they begin; they stop before all are done."""
+def test_an_error_in_the_main_process_stops_the_workers(tmp_path):
+    """The workers write a file for each job that they begin; they stop before all are done."""
     with pytest.raises(UserError, match=r"job \d+ cannot be done"):
         run(str(tmp_path), partial(do, breaks=0), seconds=0.5)
     assert len(list(tmp_path.iterdir())) < JOBS - 1
 
 
-def test_a_killed_process_is_said():
+def test_a_killed_worker_is_reported():
     with pytest.raises(UserError, match=r"a process that shared the work was killed, .*; ask for fewer processes"):
         run("killed", partial(do, seconds=0.2))

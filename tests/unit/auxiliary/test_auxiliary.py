@@ -1,4 +1,4 @@
-"""What strategies need, made from a little text: against plain counting, repeatable, mistakes in one line."""
+"""Auxiliary inputs of strategies, from a small text: compared with plain counting, reproducible, and their errors."""
 
 import importlib.util
 import subprocess
@@ -48,7 +48,7 @@ def build(kind, inputs, place, **settings_):
     return dict(np.load(out / f"{kind}.npz", allow_pickle=False))
 
 
-def test_piece_bytes_are_those_of_the_text(made, tmp_path):
+def test_piece_bytes_add_up_to_those_of_the_text(made, tmp_path):
     base = hf_tokenizer.load(made["base"][0])
     found = build("piece_bytes", made, tmp_path)["bytes"]
     assert len(found) == TokenMap.load(made["tokenizer"][0]).source_vocab
@@ -66,7 +66,7 @@ def spans(ids, sizes):
     return found
 
 
-def test_meetings_are_those_of_a_walk_over_the_text(made, tmp_path):
+def test_overlaps_equal_those_counted_span_by_span(made, tmp_path):
     base, extended = (hf_tokenizer.load(made[side][0]) for side in ("base", "tokenizer"))
     vocab = TokenMap.load(made["tokenizer"][0]).source_vocab
     lengths = [documents.token_bytes(tokenizer) for tokenizer in (base, extended)]
@@ -94,8 +94,8 @@ def test_meetings_are_those_of_a_walk_over_the_text(made, tmp_path):
     one=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=20),
     other=st.lists(st.tuples(st.integers(0, 14), st.integers(0, 4)), max_size=20),
 )
-def test_two_cuts_of_the_same_bytes(one, other):
-    """Tokens of no bytes meet nothing, wherever they stand."""
+def test_overlaps_of_two_tokenizations_equal_those_counted_by_byte(one, other):
+    """Tokens of no bytes overlap with nothing, wherever they are."""
     missing = sum(size for _, size in one) - sum(size for _, size in other)
     one, other = one + [(3, 1)] * -min(missing, 0), other + [(12, 1)] * max(missing, 0)
     sides = [np.array(side, dtype=np.int64).reshape(-1, 2).T for side in (one, other)]
@@ -111,7 +111,7 @@ def test_two_cuts_of_the_same_bytes(one, other):
     assert (found[1] == 1).all()
 
 
-def test_meetings_are_added_up_in_parts_of_any_size(made, tmp_path, monkeypatch):
+def test_overlaps_do_not_depend_on_the_batch_size(made, tmp_path, monkeypatch):
     whole = build("meetings", made, tmp_path / "a")
     monkeypatch.setattr(meetings, "BATCH", 7)
     monkeypatch.setattr(meetings, "PENDING", 50)
@@ -120,7 +120,7 @@ def test_meetings_are_added_up_in_parts_of_any_size(made, tmp_path, monkeypatch)
 
 
 @needs_gensim
-def test_token_vectors_are_there_for_tokens_that_occur(made, tmp_path):
+def test_tokens_that_occur_often_enough_have_vectors(made, tmp_path):
     extended = hf_tokenizer.load(made["tokenizer"][0])
     found = build("vectors", made, tmp_path / "a")["vectors"]
     counts = np.zeros(len(found), dtype=int)
@@ -135,7 +135,7 @@ def test_token_vectors_are_there_for_tokens_that_occur(made, tmp_path):
 
 @needs_gensim
 def test_token_vectors_are_the_same_in_another_process(made, tmp_path):
-    """Python's string hash is not; gensim's own workers are not."""
+    """Python's string hash differs between processes, and gensim's own workers are not deterministic."""
     script = (
         "import sys, numpy as np; from pathlib import Path; from nemo_adapt.auxiliary import vectors;"
         "from nemo_adapt.config import Config; c = Config(); a = c.auxiliary;"
@@ -150,7 +150,7 @@ def test_token_vectors_are_the_same_in_another_process(made, tmp_path):
 
 
 @needs_gensim
-def test_too_little_text_for_vectors(made, tmp_path):
+def test_too_little_text_for_vectors_is_refused(made, tmp_path):
     with pytest.raises(UserError, match=r"nothing occurs auxiliary\.min_count=100000 times"):
         build("vectors", made, tmp_path, min_count=100_000)
 
@@ -160,14 +160,14 @@ def rows(made):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_vectors_of_the_users_own(made, tmp_path, suffix):
+def test_the_user_s_own_vectors_are_used(made, tmp_path, suffix):
     own = np.random.default_rng(0).standard_normal((rows(made), 5)).astype(np.float32)
     file = tmp_path / f"own{suffix}"
     np.savez(file, anything=own) if suffix == ".npz" else save_file({"anything": own}, file)
     assert np.array_equal(build("vectors", {**made, "vectors": [file]}, tmp_path)["vectors"], own)
 
 
-def test_vectors_that_do_not_fit(tmp_path):
+def test_unsuitable_vectors_are_refused(tmp_path):
     def written(**tables):
         np.savez(tmp_path / "own.npz", **tables)
         return tmp_path / "own.npz"
@@ -189,7 +189,7 @@ def test_vectors_that_do_not_fit(tmp_path):
 
 
 @needs_gensim
-def test_both_languages_in_one_space(made, tmp_path):
+def test_bilingual_vectors_are_in_one_space(made, tmp_path):
     """With the target text as its own source and a dictionary of itself, both sides get the same vectors."""
     words = sorted({word for line in target(300) for word in line.split()})
     dictionary = write(tmp_path / "dictionary.tsv", [f"{word}\t{word}" for word in words])
@@ -209,8 +209,8 @@ def test_both_languages_in_one_space(made, tmp_path):
 
 
 @needs_gensim
-def test_the_rotation_is_the_best_orthogonal_one(made, tmp_path):
-    """Vectors that were rotated are rotated back."""
+def test_the_rotation_between_two_spaces_is_recovered(made, tmp_path):
+    """Vectors that were rotated by a known matrix are rotated back."""
 
     class Known:
         def __init__(self, table):
@@ -224,14 +224,14 @@ def test_the_rotation_is_the_best_orthogonal_one(made, tmp_path):
     random = np.random.default_rng(0)
     right = random.standard_normal((30, 6))
     turn = np.linalg.qr(random.standard_normal((6, 6)))[0]
-    pairs = [(f"W{i}", f"w{i}") for i in range(30)]  # found in lower case
+    pairs = [(f"W{i}", f"w{i}") for i in range(30)]  # found by their lower case
     found = bilingual.rotation(Known(right @ turn.T), Known(right), pairs, tmp_path)
     np.testing.assert_allclose(found, turn, atol=1e-8)
     with pytest.raises(UserError, match="none has both words in the texts"):
         bilingual.rotation(Known(right), Known(right), [("a", "b")], tmp_path)
 
 
-def test_dictionaries(tmp_path):
+def test_dictionaries_are_read_and_malformed_ones_refused(tmp_path):
     file = write(tmp_path / "d.tsv", ["the house\tev", "", "water su", "day\tgün "])
     assert bilingual.read_dictionary(file) == [("the house", "ev"), ("water", "su"), ("day", "gün")]
     write(file, ["water\tsu", "one two three"])
@@ -249,7 +249,7 @@ def config_for(place, **chosen):
     return recipes.load("blank", ["run.name=x", f"model.path={place}", f"data.target=[{text}]", *words])
 
 
-def test_the_road_makes_what_the_strategies_need_and_no_more(tmp_path):
+def test_the_road_has_only_the_auxiliary_stages_that_strategies_need(tmp_path):
     def kinds(**chosen):
         steps = pipeline.road(config_for(tmp_path, **chosen))
         names = [step.name for step in steps]
@@ -273,7 +273,7 @@ def test_the_road_makes_what_the_strategies_need_and_no_more(tmp_path):
         ({"input": "focsu"}, "unknown resize strategy 'focsu'. Did you mean 'focus'"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_runs(tmp_path, chosen, says):
+def test_missing_inputs_are_reported_before_anything_runs(tmp_path, chosen, says):
     config = config_for(tmp_path, **chosen)
     with pytest.raises(UserError, match=says) as error:
         for step in pipeline.road(config):
@@ -282,7 +282,7 @@ def test_what_is_missing_is_said_before_anything_runs(tmp_path, chosen, says):
     assert "\n" not in str(error.value)
 
 
-def test_without_gensim_the_extra_is_named(tmp_path, monkeypatch):
+def test_missing_gensim_is_reported_with_the_extra_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     config = config_for(tmp_path, input="focus")
     with pytest.raises(UserError, match=r"pip install 'nemo-adapt\[focus\]'"):

@@ -1,4 +1,4 @@
-"""The folder that Megatron-Bridge opens, as Bridge 0.3.1 reads it, and which models it can be."""
+"""The checkpoint folder for Megatron-Bridge, as Bridge 0.3.1 reads it, and which models are supported."""
 
 import json
 
@@ -23,7 +23,7 @@ def words(tmp_path):
     return [f"checkpoint={tmp_path / 'all'}", f"model={model}", f"tokenizer={tmp_path / 'tokenizer'}"]
 
 
-def test_the_layout(words, tmp_path, capsys):
+def test_the_folder_has_bridge_s_layout(words, tmp_path, capsys):
     out = tmp_path / "out"
     export_command.main([*words, f"out={out}", "pad_vocab_to=128"])
     place = out / "iter_0000120"
@@ -46,7 +46,7 @@ def test_the_layout(words, tmp_path, capsys):
     assert "finished before" in capsys.readouterr().out
 
 
-def test_new_tokens_and_no_padding(tmp_path):
+def test_tables_with_new_tokens_are_exported_without_padded_rows(tmp_path):
     model = make_llama(tmp_path / "model", TinyLlama(vocab=256))
     longer = make_llama(tmp_path / "longer", TinyLlama(vocab=384))  # 300 tokens and padding
     make_token_map(tmp_path / "tokenizer", 256, 44)
@@ -69,7 +69,7 @@ def test_new_tokens_and_no_padding(tmp_path):
         ({"pad_vocab_to": "0"}, "must be at least 1"),
     ],
 )
-def test_mistakes(words, tmp_path, changed, says):
+def test_invalid_arguments_are_refused(words, tmp_path, changed, says):
     given = dict(word.split("=", 1) for word in [*words, f"out={tmp_path / 'out'}"])
     with pytest.raises(UserError, match=says):
         export_command.main([f"{key}={value}" for key, value in {**given, **changed}.items()])
@@ -83,7 +83,7 @@ def settings_of(name):
     return provider(family, family.shape(config), torch.float32)
 
 
-def test_families():
+def test_family_settings_are_passed_to_bridge():
     assert settings_of("qwen2")["add_qkv_bias"] and settings_of("qwen3")["qk_layernorm"]
     assert settings_of("mistral")["window_size"] == [8, 0]
     assert settings_of("llama, rope stretched")["seq_len_interpolation_factor"] == 4.0
@@ -99,6 +99,6 @@ def test_families():
         ("llama 3.1's rope", "original_max_position_embeddings=16 is not covered, only 8192"),
     ],
 )
-def test_models_that_bridge_has_not_are_refused(name, says):
+def test_models_that_bridge_does_not_support_are_refused(name, says):
     with pytest.raises(UserError, match=says):
         settings_of(name)

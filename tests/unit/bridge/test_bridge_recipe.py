@@ -1,4 +1,4 @@
-"""A run as a recipe of Megatron-Bridge: YAML and Python say the same, schedules give the same rates."""
+"""A run as a recipe of Megatron-Bridge: YAML and Python are equivalent, learning rates are the same."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
     return make_llama(tmp_path_factory.mktemp("tiny") / "model", TinyLlama(vocab=301))
 
 
-def test_everything_of_the_run_is_in_it(model):
+def test_the_recipe_has_the_settings_of_the_run(model):
     words = ("parallel.tp=2", "parallel.sequence=true", "train.precision=bf16", "train.recompute=true")
     found = settings(model, *words, "train.seq_length=128", "train.seed=7")
     assert found["model"]["vocab_size"] == 302 and found["model"]["tensor_model_parallel_size"] == 2
@@ -46,8 +46,8 @@ def test_everything_of_the_run_is_in_it(model):
     assert found["train"]["train_iters"] == 1000 and found["checkpoint"]["pretrained_checkpoint"] == "/start"
 
 
-def test_the_python_file_makes_what_the_yaml_says(model, monkeypatch):
-    """Run with classes that remember what they were given in the place of Bridge's."""
+def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
+    """Bridge's classes are replaced by ones that record their arguments."""
     wanted = settings(model)
 
     class Anything(ModuleType):
@@ -93,7 +93,7 @@ STEPS, PEAK = 40, 2.0
     ],
     ids=str,
 )
-def test_rates_are_those_of_our_steps(train):
+def test_bridge_s_learning_rates_equal_ours(train):
     """Megatron's schedule as Bridge sets it up (in samples) and steps it (after the optimizer)."""
     batch, train, phase = 8, TrainConfig(**train), PhaseConfig("all", STEPS, PEAK)
     ours, theirs = (SimpleNamespace(param_groups=[{"lr": 0.0, "weight_decay": 0.0}]) for _ in range(2))
@@ -124,13 +124,13 @@ def test_rates_are_those_of_our_steps(train):
         (["tp=2"], "Did you mean 'parallel.tp'"),
     ],
 )
-def test_what_bridge_cannot_do_is_said_first(model, tmp_path, words, says):
+def test_unsupported_settings_are_refused_before_anything_is_written(model, tmp_path, words, says):
     with pytest.raises(UserError, match=says):
         recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", *words])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_the_user_s_is_left_alone(model, tmp_path):
+def test_a_folder_that_nemo_recipe_did_not_make_is_not_replaced(model, tmp_path):
     (tmp_path / "out" / "start").mkdir(parents=True)
     with pytest.raises(UserError, match="start exists and is no result of nemo-recipe"):
         recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", f"out={tmp_path / 'out'}"])

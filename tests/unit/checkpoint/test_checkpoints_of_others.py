@@ -1,4 +1,4 @@
-"""Checkpoints as Megatron-LM, NeMo and Megatron-Bridge leave them are read as data, whatever is in them."""
+"""Checkpoints as Megatron-LM, NeMo and Megatron-Bridge write them are read as data; no code in them is run."""
 
 import json
 import pickle
@@ -17,12 +17,12 @@ from nemo_adapt.families.family import EMBEDDING
 from nemo_adapt.run_folder import RunFolder
 
 PADDED = 7
-"""Rows that another's tables have beyond the model's."""
+"""Padded rows of the tables in such a checkpoint."""
 LAYERS = "decoder.layers."
 
 
 class Evil:
-    """A pickle that says so when it is run."""
+    """Unpickling it runs code: it prints a line."""
 
     def __reduce__(self):
         return (print, ("this must not be run",))
@@ -68,7 +68,7 @@ def theirs(ours, place, prefix="", alone=False, padding=1.0):
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
 @pytest.mark.parametrize("alone", [False, True], ids=["layers stacked", "layers alone"])
-def test_another_s_checkpoint_becomes_ours(model, ours, tmp_path, prefix, alone, capfd):
+def test_another_tool_s_checkpoint_is_converted_without_running_its_code(model, ours, tmp_path, prefix, alone, capfd):
     source = theirs(ours, tmp_path / "all" / "iter_0000005", prefix, alone)
     out = tmp_path / "out"
     out.mkdir()
@@ -78,7 +78,7 @@ def test_another_s_checkpoint_becomes_ours(model, ours, tmp_path, prefix, alone,
     assert "must not be run" not in capfd.readouterr().out
 
 
-def test_it_is_exported(model, ours, tmp_path, capsys):
+def test_another_tool_s_checkpoint_is_exported_without_padded_rows(model, ours, tmp_path, capsys):
     theirs(ours, tmp_path / "all" / "iter_0000005", "module.", True)
     make_token_map(tmp_path / "tokenizer", 256, 0)
     words = [f"model={model}", f"tokenizer={model}", f"checkpoint={tmp_path / 'all'}"]
@@ -91,7 +91,7 @@ def test_it_is_exported(model, ours, tmp_path, capsys):
     assert "not exported" not in capsys.readouterr().out
 
 
-def test_what_is_no_checkpoint_of_the_model_is_said(model, ours, tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(model, ours, tmp_path):
     other = make_llama(tmp_path / "other", TinyLlama(layers=1, vocab=300))
     inputs = {"model": [other], "weights": [ours]}
     with pytest.raises(UserError, match=rf"{EMBEDDING} is \(256, 32\), but the model's is \(300, 32\)"):
@@ -104,7 +104,7 @@ def test_what_is_no_checkpoint_of_the_model_is_said(model, ours, tmp_path):
         convert.build(Config(), {"model": [model], "weights": [tied]}, tmp_path)
 
 
-def test_which_checkpoint_of_a_folder(ours, tmp_path):
+def test_a_folder_stands_for_the_tracked_or_newest_checkpoint(ours, tmp_path):
     for name in ("iter_0000004", "iter_0000010", "release"):
         theirs(ours, tmp_path / "all" / name)
     folder, tracker = tmp_path / "all", tmp_path / "all" / "latest_checkpointed_iteration.txt"
@@ -121,7 +121,7 @@ def test_which_checkpoint_of_a_folder(ours, tmp_path):
         checkpoint_in(tmp_path)
 
 
-def test_the_configuration_s_checkpoint(ours, tmp_path):
+def test_model_checkpoint_is_an_input_of_the_conversion(ours, tmp_path):
     config = Config()
     config.model.path, config.model.checkpoint = "base", str(ours)
     assert reads.converting(config, RunFolder(tmp_path))["weights"] == [ours]

@@ -1,4 +1,4 @@
-"""A converted checkpoint whose files are damaged: what is known before anything reads it, and what its reader says."""
+"""A converted checkpoint with damaged files: what is detected before ranks start, and what its reader reports."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def checkpoint(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "convert"))
 
 
-def gone(file):
+def deleted(file):
     file.unlink()
 
 
@@ -40,7 +40,7 @@ def emptied(file):
     os.truncate(file, 0)
 
 
-def longer(file):
+def extended(file):
     file.write_bytes(file.read_bytes() + b"x")
 
 
@@ -51,12 +51,12 @@ def flipped(file, at=None, mask=0x01):
 
 
 @pytest.mark.parametrize("name", [TENSORS, ".metadata", "common.pt", "metadata.json", FILES])
-@pytest.mark.parametrize("change", [gone, halved, emptied, longer, flipped])
-def test_what_is_known_before_ranks_start(checkpoint, tmp_path, name, change):
+@pytest.mark.parametrize("change", [deleted, halved, emptied, extended, flipped])
+def test_damage_is_reported_before_ranks_start(checkpoint, tmp_path, name, change):
     inputs = {"checkpoint": [checkpoint]}
     reads.check_converted(inputs, tmp_path / "train")
     change(checkpoint / name)
-    if (name, change) == (TENSORS, flipped):  # sizes do not tell
+    if (name, change) == (TENSORS, flipped):  # not detected, as the size is the same
         reads.check_converted(inputs, tmp_path / "train")
         return
     with pytest.raises(UserError) as error:
@@ -66,33 +66,33 @@ def test_what_is_known_before_ranks_start(checkpoint, tmp_path, name, change):
     assert said.endswith(f": delete {checkpoint}, and nemo-adapt convert or run makes it again")
 
 
-def test_a_training_that_goes_on_does_not_need_it(checkpoint, tmp_path):
-    gone(checkpoint / TENSORS)
+def test_a_resumed_training_does_not_need_the_converted_checkpoint(checkpoint, tmp_path):
+    deleted(checkpoint / TENSORS)
     own = tmp_path / "train/checkpoints/iter_0000003"
     own.mkdir(parents=True)
     (own / ".metadata").touch()
     reads.check_converted({"checkpoint": [checkpoint]}, tmp_path / "train")
 
 
-def test_the_folder_that_runs_share_is_named(checkpoint, tmp_path):
+def test_the_folder_behind_a_link_is_named_for_deletion(checkpoint, tmp_path):
     (tmp_path / "link").symlink_to(checkpoint)
-    gone(checkpoint / TENSORS)
+    deleted(checkpoint / TENSORS)
     with pytest.raises(UserError, match=f"{tmp_path}/link is damaged .*: delete {checkpoint},"):
         reads.check_converted({"checkpoint": [tmp_path / "link"]}, tmp_path / "train")
 
 
-def test_all_stages_that_read_it_are_checked():
+def test_all_stages_that_read_the_checkpoint_check_it():
     assert {step.name for step in pipeline.ROAD if step.checks} == {"probe", "resize", "train"}
     assert {step.name for step in pipeline.ROAD if step.on_ranks} == {"probe", "resize", "train"}
 
 
-def test_a_folder_without_its_list_is_said_so(checkpoint):
-    gone(checkpoint / FILES)
+def test_a_missing_files_json_is_reported(checkpoint):
+    deleted(checkpoint / FILES)
     assert damage(checkpoint) == f"no {FILES}"
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_any_flipped_byte_of_the_metadata_is_one_line_or_harmless(checkpoint):
+def test_any_flipped_byte_of_the_metadata_is_a_user_error_or_harmless(checkpoint):
     path = checkpoint / ".metadata"
     content = path.read_bytes()
     said = 0
@@ -110,7 +110,7 @@ def test_any_flipped_byte_of_the_metadata_is_one_line_or_harmless(checkpoint):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_any_flipped_byte_around_the_numbers_of_a_tensor_is_one_line_or_harmless(checkpoint):
+def test_any_flipped_byte_of_a_tensor_file_is_detected_or_harmless(checkpoint):
     file = checkpoint / TENSORS
     chunk = min((each for tensor in Checkpoint(checkpoint)._tensors.values() for each in tensor.chunks), key=size_of)
     file.write_bytes(file.read_bytes()[chunk.begin : chunk.begin + chunk.length])
@@ -131,7 +131,7 @@ def size_of(chunk):
     return chunk.length
 
 
-def test_the_file_that_cannot_be_read_is_found(checkpoint):
+def test_the_damaged_file_and_offset_are_named(checkpoint):
     opened = Checkpoint(checkpoint)
     opened.examine()
     last = max((each for tensor in opened._tensors.values() for each in tensor.chunks), key=lambda each: each.begin)

@@ -1,4 +1,4 @@
-"""Parts of a parameter as rectangles."""
+"""Element ranges of a parameter as rectangles."""
 
 import math
 
@@ -18,7 +18,7 @@ def cut(tensor, offset, size):
 
 
 @given(SHAPES, st.data())
-def test_rectangles_are_the_elements_in_their_order(shape, data):
+def test_rectangles_cover_the_elements_in_order(shape, data):
     numbers = torch.arange(math.prod(shape)).view(shape)
     start = data.draw(st.integers(0, numbers.numel()))
     stop = data.draw(st.integers(start, numbers.numel()))
@@ -29,7 +29,7 @@ def test_rectangles_are_the_elements_in_their_order(shape, data):
 
 
 def whole(parameter, columns, first_row=0, rows=None):
-    """What a rank has of the tensor "w", of which it holds rows from ``first_row`` on."""
+    """A rank's shard of the tensor "w": its rows from ``first_row`` on."""
     shape = (rows or len(parameter), columns)
     return ShardedTensor(
         "w", parameter, parameter.dtype, tuple(parameter.shape), shape, (first_row, 0), None, (0, 1, 3)
@@ -37,7 +37,7 @@ def whole(parameter, columns, first_row=0, rows=None):
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 7), st.data())
-def test_parts_of_a_shard_lie_where_it_does(rows, columns, first_row, data):
+def test_parts_of_a_shard_have_its_offset_in_the_tensor(rows, columns, first_row, data):
     everything = torch.arange(float(20 * columns)).view(20, columns)
     shard = everything[first_row : first_row + rows]
     start = data.draw(st.integers(0, shard.numel() - 1))
@@ -52,10 +52,10 @@ def test_parts_of_a_shard_lie_where_it_does(rows, columns, first_row, data):
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.data())
-def test_parts_of_a_gate_and_what_it_is_multiplied_with(rows, columns, data):
-    """Two halves of one parameter lie apart in the checkpoint: here the second 100 rows further on."""
+def test_parts_of_gate_and_up_projection(rows, columns, data):
+    """Two halves of one parameter are stored apart in the checkpoint: here the second one 100 rows further on."""
     buffer = torch.arange(float(2 * rows * columns + 5))
-    parameter = buffer[5:].view(2 * rows, columns)  # somewhere in a buffer, as the distributed optimizer has them
+    parameter = buffer[5:].view(2 * rows, columns)  # at an offset in a buffer, as in the distributed optimizer
 
     def build(key, tensor, replica_id, flattened_range):
         gate, up = tensor.chunk(2)

@@ -1,4 +1,4 @@
-"""Ids of the data stage are those of ``documents.encode``, for every kind of base, word by word or whole."""
+"""Ids of the data stage equal those of ``documents.encode``, for every kind of base, word by word or whole."""
 
 import json
 import random
@@ -43,8 +43,8 @@ def as_json(folder):
     return json.loads(hf_tokenizer.load(folder).backend_tokenizer.to_str())
 
 
-def cut_and_padded(folder):
-    """A tokenizer.json that cuts texts to two tokens and fills them up."""
+def truncating_and_padding(folder):
+    """A tokenizer.json that truncates texts to two tokens and pads them."""
     byte_level_base(folder)
     padding = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": 64, "pad_token": "!"}
     padding |= {"pad_id": 0, "pad_type_id": 0}
@@ -58,7 +58,7 @@ def prefixed(folder):
 
 
 def metaspace(folder):
-    """As transformers writes a newer Llama's."""
+    """As transformers writes the tokenizer of newer Llama models."""
     content = as_json(sentencepiece_base(folder))
     (folder / "tokenizer.model").unlink()
     mark = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
@@ -73,7 +73,7 @@ def gemma_like(folder):
 
 
 def crossing(folder):
-    """A token that holds a space behind a visible character."""
+    """With a token that has a space after a visible character."""
     content = as_json(sentencepiece_base(folder))
     (folder / "tokenizer.model").unlink()
     content["model"]["vocab"]["▁the▁"] = len(content["model"]["vocab"])
@@ -82,7 +82,7 @@ def crossing(folder):
 
 
 def other_regex(folder):
-    """One that joins words over a space."""
+    """With a split regex that joins two words across a space."""
     content = as_json(byte_level_base(folder))
     split = {"type": "Split", "pattern": {"Regex": r"\w+ \w+|."}, "behavior": "Isolated", "invert": False}
     byte_level = {**content["pre_tokenizer"], "use_regex": False}
@@ -92,24 +92,24 @@ def other_regex(folder):
 BASES = {
     "sentencepiece": (sentencepiece_base, "▁"),
     "sentencepiece without bytes": (lambda folder: sentencepiece_base(folder, byte_fallback=False, vocab_size=80), "▁"),
-    "sentencepiece with a piece of the user's": (
+    "sentencepiece with a user-defined symbol": (
         lambda folder: sentencepiece_base(folder, user_defined_symbols=["<tool>"]), ""),
     "unigram": (lambda folder: sentencepiece_base(folder, model_type="unigram", vocab_size=310), ""),
     "metaspace": (metaspace, "▁"),
     "gemma": (gemma_like, "▁"),
-    "token over a space": (crossing, ""),
+    "token across a space": (crossing, ""),
     "byte-level": (byte_level_base, "Ġ"),
-    "byte-level with a space in front": (prefixed, "Ġ"),
-    "byte-level, cut and padded": (cut_and_padded, "Ġ"),
+    "byte-level with a prefix space": (prefixed, "Ġ"),
+    "byte-level, truncating and padding": (truncating_and_padding, "Ġ"),
     "llama 3": (llama3_like, "Ġ"),
     "byte-level with another regex": (other_regex, ""),
 }  # fmt: skip
-"""Name -> its maker, and the sign for a space where it may be given words."""
+"""Name -> its maker, and the space symbol if it may be given single words (else empty)."""
 
 
 @pytest.fixture(scope="module", params=BASES)
 def base(request, tmp_path_factory):
-    """A tokenizer, its encoder (kept: it remembers words), and what the rule says."""
+    """A tokenizer and its encoder, shared by the tests as it caches words; also checks the rule's space symbol."""
     make, space = BASES[request.param]
     folder = make(tmp_path_factory.mktemp("base"))
     tokenizer, rule = hf_tokenizer.load(folder), rule_of(folder)
@@ -129,18 +129,18 @@ def expected(tokenizer, texts):
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, max_size=4))
 @example(texts=["", " ", "the  river <tool>s</s> ▁ s", "a the river"])
-def test_ids_are_those_of_the_tokenizer(base, texts):
+def test_ids_equal_those_of_the_tokenizer(base, texts):
     tokenizer, encoder = base
     assert ids_of(encoder, texts) == expected(tokenizer, texts)
 
 
-def test_ids_of_ordinary_text(base):
+def test_ids_of_ordinary_text_equal_those_of_the_tokenizer(base):
     tokenizer, encoder = base
     texts = english(200) + target(200)
     assert ids_of(encoder, texts) == expected(tokenizer, texts) == ids_of(encoder, texts[::-1])[::-1]
 
 
-def test_long_documents_are_cut_between_words(base, monkeypatch):
+def test_long_documents_split_between_words_have_the_same_ids(base, monkeypatch):
     tokenizer, encoder = base
     text = "  ".join(" ".join(english(20)) for _ in range(3)) + "\t" + "x" * 500
     for at_once in (1, 7, 100):
@@ -148,7 +148,7 @@ def test_long_documents_are_cut_between_words(base, monkeypatch):
         assert ids_of(encoder, ["s", text, "s"]) == expected(tokenizer, ["s", text, "s"])
 
 
-def test_a_full_memory_starts_anew(tmp_path, monkeypatch):
+def test_a_full_cache_is_cleared(tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "CACHE_SIZE", 20)
     folder = sentencepiece_base(tmp_path)
     encoder, tokenizer = Encoder(rule_of(folder)), hf_tokenizer.load(folder)
@@ -158,7 +158,7 @@ def test_a_full_memory_starts_anew(tmp_path, monkeypatch):
 
 
 def test_split_regexes_begin_a_word_at_every_single_space():
-    """What ``words.space_of`` takes for certain, tried on each known regex with signs of all kinds."""
+    """``words.space_of`` relies on this; tested for each known regex with characters of all kinds."""
     draw = random.Random(0)
     signs = [
         "a",
@@ -190,12 +190,12 @@ def test_split_regexes_begin_a_word_at_every_single_space():
 
 
 @pytest.mark.parametrize(("vocabulary", "dtype"), [(65_535, np.uint16), (65_536, np.int32), (65_537, np.int32)])
-def test_the_width_follows_the_vocabulary(vocabulary, dtype):
+def test_the_token_dtype_follows_the_vocab_size(vocabulary, dtype):
     assert store.token_dtype(vocabulary) is dtype
 
 
-def test_an_id_that_does_not_fit_is_an_error_and_no_other_token(tmp_path):
-    """Sabotage: 16 bits for ids beyond them."""
+def test_an_id_that_overflows_16_bits_raises_instead_of_wrapping(tmp_path):
+    """The same ids fit in 32 bits."""
     tokenizer = Tokenizer.from_file(str(byte_level_base(tmp_path) / "tokenizer.json"))
     content = json.loads(tokenizer.to_str())
     moved = {token: i + 65_500 for token, i in content["model"]["vocab"].items()}

@@ -1,4 +1,4 @@
-"""Sets of text with shares: names, steps, and what decides a training."""
+"""Sets of text with shares: names, stages, and which settings are in a training's fingerprint."""
 
 import json
 
@@ -19,7 +19,7 @@ def load(*words):
     return recipes.load("blank", [*GIVEN, *words])
 
 
-def test_the_target_takes_what_the_others_leave():
+def test_the_target_gets_the_share_that_other_sets_leave():
     found = text_sets(load(*REPLAY, *CODE))
     assert {name: (each.key, each.text) for name, each in found.items()} == {
         "target": ("data.target", ["t.txt"]),
@@ -44,8 +44,8 @@ def test_every_set_is_a_step_and_an_input_of_training():
         made[2].reads(config, RunFolder.of(config))
 
 
-def test_shares_decide_a_training_and_files_do_not():
-    """What lies in the files is hashed as an input."""
+def test_a_training_s_fingerprint_has_shares_but_not_file_names():
+    """The contents of the files are hashed as an input."""
 
     def deciding(*words):
         config = load(*REPLAY, *words)
@@ -57,8 +57,8 @@ def test_shares_decide_a_training_and_files_do_not():
     assert deciding(*CODE) != deciding(*CODE, "data.sets.code.share=0.06") != deciding()
 
 
-def test_what_chooses_the_best_checkpoint_decides_a_training_that_keeps_it(tmp_path):
-    """Runs of a study would take each other's, and an export one that was chosen by another text."""
+def test_with_keep_best_the_fingerprint_has_the_scoring_settings(tmp_path):
+    """Otherwise runs of a study would share a training, or an export use a checkpoint, chosen by another text."""
     for name in ("tr", "other", "en"):
         (tmp_path / f"{name}.txt").write_text(name)
 
@@ -77,8 +77,8 @@ def test_what_chooses_the_best_checkpoint_decides_a_training_that_keeps_it(tmp_p
     assert stage(best, target="other") == (kept[0], [tmp_path / "other.txt"])
 
 
-def test_an_interrupted_training_may_begin_and_stop_to_keep_its_best(tmp_path):
-    """And choose it by another text; nothing else may change."""
+def test_keep_best_and_its_text_may_change_when_a_training_resumes(tmp_path):
+    """No other setting may change."""
     for name in ("tr", "other"):
         (tmp_path / f"{name}.txt").write_text(name)
 
@@ -99,7 +99,7 @@ def test_an_interrupted_training_may_begin_and_stop_to_keep_its_best(tmp_path):
         stage(best, "train.weight_decay=0.5").prepare()
 
 
-def test_sets_of_a_recipe_are_changed_and_added(tmp_path):
+def test_sets_of_a_recipe_can_be_changed_and_added(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("defaults: [blank, _self_]\ndata:\n  sets:\n    web: {text: [w.txt], share: 0.2}\n")
     config = recipes.load(str(own), [*GIVEN, *CODE, "data.sets.web.share=0.3"])
@@ -127,13 +127,13 @@ def test_sets_of_a_recipe_are_changed_and_added(tmp_path):
         (["data.sets.code.texts=[c.txt]"], "unknown key 'data.sets.code.texts'. Did you mean 'data.sets.NAME.text'"),
     ],
 )
-def test_mistakes(words, says):
+def test_invalid_sets_are_refused(words, says):
     with pytest.raises(UserError, match=says) as error:
         pipeline.road(load(*words))
     assert "\n" not in str(error.value)
 
 
-def test_shares_in_bytes_are_of_text(tmp_path):
+def test_shares_in_bytes_are_converted_to_shares_in_tokens(tmp_path):
     """A set whose tokens are short gets more of the tokens, so that its bytes are the share that was asked for."""
     counts = {"target": (300, 100), "replay": (1000, 200)}  # bytes, tokens: 3 and 5 bytes a token
     folders = {name: tmp_path / name for name in counts}
@@ -146,4 +146,4 @@ def test_shares_in_bytes_are_of_text(tmp_path):
     shares = token_shares(in_bytes, folders)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["replay"] * 5 / (shares["replay"] * 5 + shares["target"] * 3) == pytest.approx(0.2)
-    assert bytes_per_token(in_bytes, folders) == pytest.approx(1 / (0.8 / 3 + 0.2 / 5))  # one byte's tokens
+    assert bytes_per_token(in_bytes, folders) == pytest.approx(1 / (0.8 / 3 + 0.2 / 5))  # 1 / tokens per byte

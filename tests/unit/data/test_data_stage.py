@@ -1,4 +1,4 @@
-"""Text of any kind becomes the dataset that Megatron's own builder would write, whoever encoded which part."""
+"""Text of any format becomes the dataset that Megatron's own builder would write, with any number of processes."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def contents(folder):
 
 
 def write_kinds(folder):
-    """The lines over files of every kind, each of them large enough to be cut, and their order."""
+    """Write the lines to files of every format, most of them large enough to be split; return files and all lines."""
     raw = "\n".join(LINES).encode() + b"\n"
     records = b"".join(json.dumps({"text": line}).encode() + b"\n" for line in LINES)
     written = {
@@ -57,7 +57,7 @@ def write_kinds(folder):
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_the_dataset_is_the_one_of_megatrons_builder(base, tmp_path, processes):
+def test_the_dataset_equals_that_of_megatron_s_builder(base, tmp_path, processes):
     (tmp_path / "text").mkdir()
     files, lines = write_kinds(tmp_path / "text")
     out = build(tmp_path / "out" / "set", base, files, processes)
@@ -77,8 +77,8 @@ def test_the_dataset_is_the_one_of_megatrons_builder(base, tmp_path, processes):
 
 
 @pytest.mark.parametrize("suffix", ["txt.gz", "txt.zst"])
-def test_large_compressed_files_are_shared_in_order(base, tmp_path, suffix):
-    """Lines that cannot be packed well, so that several reads are needed and each part has some."""
+def test_large_compressed_files_are_split_among_processes_in_order(base, tmp_path, suffix):
+    """Lines that compress badly, so that several reads are needed and each part has some."""
     draw = np.random.default_rng(0)
     lines = [" ".join(map(str, draw.integers(0, 10**9, 20))) for _ in range(8000)]
     raw = ("\n".join(lines) + "\n").encode()
@@ -90,7 +90,7 @@ def test_large_compressed_files_are_shared_in_order(base, tmp_path, suffix):
 
 
 def test_a_vocabulary_of_65536_ids_takes_32_bits(tmp_path):
-    """The last ids, which 16 bits would wrap."""
+    """Up to the last id, 65,535."""
     folder = byte_level_base(tmp_path / "base")
     content = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
@@ -109,8 +109,8 @@ def test_a_vocabulary_of_65536_ids_takes_32_bits(tmp_path):
     assert any(65_535 in ids for ids in wanted)
 
 
-def test_a_document_of_many_samples_is_whole(base, tmp_path):
-    """As long as two batches together, between short ones."""
+def test_a_document_longer_than_a_batch_is_not_split(base, tmp_path):
+    """Longer than two batches, between short documents."""
     long = " ".join(english(1) * 50_000)
     assert len(long) > 2 * stage.BATCH_CHARACTERS
     (tmp_path / "a.txt").write_text(f"short\n{long}\nshort\n")
@@ -123,14 +123,14 @@ def test_a_document_of_many_samples_is_whole(base, tmp_path):
 BROKEN = {
     "damaged": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "is not a gzip file, or is damaged"),
     "not UTF-8": (lambda path: path.write_bytes(gzip.compress(b"good\n" * 50 + b"\xff\n")), "line 51 is not UTF-8"),
-    "gone": (lambda path: path.unlink(), "cannot be read: No such file or directory"),
+    "deleted": (lambda path: path.unlink(), "cannot be read: No such file or directory"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_file_that_breaks_while_others_work(base, tmp_path, monkeypatch, kind, processes):
-    """Every file but the first is broken once the work is shared out: some process meets it."""
+def test_a_file_that_is_damaged_during_the_work_is_a_user_error(base, tmp_path, monkeypatch, kind, processes):
+    """Every file but the first is damaged after the work was divided, so that some process reads one."""
     change, says = BROKEN[kind]
     files = [tmp_path / f"{number}.txt.gz" for number in range(8)]
     for path in files:
@@ -151,14 +151,14 @@ def test_a_file_that_breaks_while_others_work(base, tmp_path, monkeypatch, kind,
     assert stage.RUST_THREADS not in os.environ
 
 
-def test_a_large_file_of_nothing_is_empty_however_it_is_cut(base, tmp_path):
+def test_a_large_blank_file_that_is_split_counts_as_empty(base, tmp_path):
     (tmp_path / "a.txt").write_text(" \n" * 5000)
     with pytest.raises(UserError, match=r"a\.txt holds no document"):
         build(tmp_path / "set", base, [tmp_path / "a.txt"], 2)
 
 
-def test_a_full_disk_in_another_process_stays_what_it_is(base, tmp_path, monkeypatch):
-    """The command line says it in one line; the piece that could not be written is in no dataset."""
+def test_a_full_disk_raises_oserror_and_leaves_no_dataset(base, tmp_path, monkeypatch):
+    """The command line reports it in one line."""
     (tmp_path / "a.txt").write_text("\n".join(LINES))
     out = tmp_path / "set"
     monkeypatch.setattr(store, "TOKENS", "../../full{:06}")

@@ -1,4 +1,4 @@
-"""The gated MLP's product: the bits of torch's own operations, and what is kept of it."""
+"""The gated MLP's activation: bit-identical to torch's own operations, and what it saves for the backward pass."""
 
 import pytest
 import torch
@@ -26,18 +26,18 @@ def both(name, dtype, kernels):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_it_has_the_bits_of_separate_operations(name, dtype):
+def test_results_and_gradients_have_the_bits_of_separate_operations(name, dtype):
     outs, gradients = both(name, dtype, KERNELS[name])
     assert torch.equal(*outs) and torch.equal(*gradients)
 
 
-def test_another_activation_s_gradient_shows():
-    """Sabotage: the GELU with tanh has another gradient than that without."""
+def test_a_wrong_gradient_kernel_is_detected():
+    """Negative control: the GELU with tanh has another gradient than that without."""
     outs, gradients = both("gelu", torch.float32, (KERNELS["gelu"][0], KERNELS["gelu_tanh"][1]))
     assert torch.equal(*outs) and not torch.equal(*gradients)
 
 
-def test_nothing_but_the_input_is_kept():
+def test_only_the_input_is_saved_for_the_backward_pass():
     kept = []
     wide = torch.randn(5, 2, 16, requires_grad=True) * 1.0
     with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each) or each, lambda each: each):
@@ -51,7 +51,7 @@ def test_nothing_but_the_input_is_kept():
 @pytest.mark.parametrize(
     ("name", "activation"), [("llama", F.silu), ("gemma", F.gelu), ("gpt2", None), ("gemma2", None)]
 )
-def test_megatron_s_compiled_kernel_is_for_transformer_engine_s_layers(monkeypatch, name, activation):
+def test_megatron_s_fused_activation_is_used_only_with_transformer_engine(monkeypatch, name, activation):
     hf_config = settings(name)
     shape = families.of(hf_config).shape(hf_config)
     plain = transformer_config(shape, ParallelConfig(), plan_config().train)

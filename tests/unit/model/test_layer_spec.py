@@ -1,4 +1,4 @@
-"""Whose layers a model is made of, where Transformer Engine is installed."""
+"""When a model is built from Transformer Engine's layers."""
 
 from dataclasses import replace
 
@@ -24,8 +24,8 @@ ENGINE = ModuleSpec(object)
         ("gemma2", {}, 1, False),
     ],
 )
-def test_they_are_its_layers_where_they_have_what_is_needed(monkeypatch, name, changes, cp, engine):
-    """Its attention does not go document by document, shares no sequences in fp32, and has no capped scores."""
+def test_transformer_engine_layers_are_used_where_they_are_sufficient(monkeypatch, name, changes, cp, engine):
+    """Transformer Engine's attention does not separate documents, has no CP in fp32, and no soft cap of the scores."""
     hf_config, parallel = settings(name), ParallelConfig(cp=cp)
     shape, train = families.of(hf_config).shape(hf_config), replace(plan_config().train, **changes)
     config = build.transformer_config(shape, parallel, train)

@@ -1,4 +1,4 @@
-"""The norm of gradients where no fused kernel is: Megatron's number, without a wait for each tensor's."""
+"""The gradient norm without fused kernels equals Megatron's, without waiting for each tensor's norm."""
 
 import pytest
 import torch
@@ -23,11 +23,11 @@ def drawn(*sizes):
     generator = torch.Generator().manual_seed(len(sizes))
     device = devices.best_device()
     tensors = [torch.randn(size, generator=generator).to(device) for size in sizes]
-    return [each / max(1.0, float(each.norm())) for each in tensors]  # so that each one counts
+    return [each / max(1.0, float(each.norm())) for each in tensors]  # so that each one matters
 
 
 @pytest.mark.parametrize("sizes", [[1], [3, 70_001], [7, 0, 4096, 12_345, 1, 64, 200_000]])
-def test_the_norm_of_all_is_megatron_s(patched, sizes):
+def test_the_total_norm_equals_megatron_s(patched, sizes):
     gradients = drawn(*sizes)
     (ours, _), (theirs, _) = (norm(2048 * 32, None, [gradients], False) for norm in (patched, megatron_s))
     # On a CPU both add up alike; a GPU's kernel for many tensors adds up in another order.
@@ -38,7 +38,7 @@ def megatron_s(*arguments):
     return utils.local_multi_tensor_l2_norm(*arguments)
 
 
-def test_no_number_is_fetched(patched):
+def test_no_norm_is_fetched_to_the_host(patched):
     assert "aten::item" in operations(megatron_s) and "aten::item" not in operations(patched)
 
 

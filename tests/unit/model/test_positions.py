@@ -12,12 +12,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 6, 8, 12, 16, 20, 32, 71, 112])
-def test_slopes_are_transformers(heads):
+def test_alibi_slopes_equal_transformers(heads):
     torch.testing.assert_close(alibi_slopes(heads, CPU), _get_alibi_slopes(heads, CPU), rtol=2e-6, atol=0)
 
 
 def attention(query, key, value, slopes):
-    """Written out, as BLOOM's: the bias is rounded to the dtype of the queries, softmax is float32."""
+    """Attention step by step, as in BLOOM: the bias is rounded to the dtype of the queries, softmax is float32."""
     length, scale = query.shape[2], query.shape[3] ** -0.5
     bias = (slopes[:, None, None] * torch.arange(length)).to(query.dtype)
     scores = query @ key.transpose(2, 3) * scale + bias
@@ -35,9 +35,9 @@ def ours(query, key, value, slopes):
 
 @pytest.mark.parametrize(("dtype", "limit", "share"), [(torch.float32, 1e-4, 2.0), (torch.bfloat16, 2e-2, 0.1)])
 @pytest.mark.parametrize("dim", [20, 64])
-def test_long_attention_is_as_exact_as_transformers(dtype, limit, share, dim):
-    """Six heads, 1,024 positions; in bf16 transformers rounds biases of hundreds to whole numbers: a tenth of its error
-    is asked for."""
+def test_alibi_over_long_sequences_is_as_exact_as_transformers(dtype, limit, share, dim):
+    """Six heads, 1,024 positions. In bf16 transformers rounds biases of hundreds to whole numbers: our error must be
+    below a tenth of its error."""
     generator = torch.Generator().manual_seed(0)
     parts = [torch.randn(1, 6, 1024, dim, generator=generator).to(dtype) for _ in range(3)]
     slopes = alibi_slopes(6, CPU)
@@ -46,7 +46,7 @@ def test_long_attention_is_as_exact_as_transformers(dtype, limit, share, dim):
     assert error < limit and error < share * theirs
 
 
-def test_gradients_reach_queries_keys_and_values():
+def test_gradients_of_queries_keys_and_values_are_exact():
     generator = torch.Generator().manual_seed(0)
     parts = [torch.randn(1, 4, 40, 16, generator=generator, dtype=torch.float64) for _ in range(3)]
     weights, slopes = torch.randn(1, 4, 40, 16, generator=generator, dtype=torch.float64), alibi_slopes(4, CPU).double()
@@ -60,7 +60,7 @@ def test_gradients_reach_queries_keys_and_values():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_sinusoidal_rows_are_transformers(dtype):
+def test_sinusoidal_positions_equal_transformers(dtype):
     table = XGLMSinusoidalPositionalEmbedding(2048, 64, padding_idx=1)
     positions = torch.tensor([[0, 1, 2, 2047], [5, 5, 0, 700]])
     assert torch.equal(Sinusoidal(64, dtype)(positions), table(positions).to(dtype))

@@ -1,4 +1,4 @@
-"""Turning queries and keys by their positions: the numbers of Megatron, in less memory."""
+"""Rotary positions of queries and keys: the same numbers as Megatron's, in less memory."""
 
 import torch
 from hypothesis import given
@@ -25,7 +25,7 @@ def answers(turn, heads, angles, gradient):
 @given(
     st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.sampled_from([4, 16, 20]), st.booleans(), st.booleans()
 )
-def test_numbers_are_megatron_s(seq, batch, heads, width, is_partial, differ):
+def test_results_and_gradients_equal_megatron_s(seq, batch, heads, width, is_partial, differ):
     drawing = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
     for ours, theirs in zip(
         answers(apply_rotary, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True
@@ -33,7 +33,7 @@ def test_numbers_are_megatron_s(seq, batch, heads, width, is_partial, differ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
-def test_in_bf16_they_are_no_further_from_the_truth():
+def test_bf16_results_are_at_least_as_exact_as_megatron_s():
     heads, angles, gradient = drawn(32, 2, 4, 16, 16, 1, torch.bfloat16)
     truth = answers(
         _apply_rotary_pos_emb_bshd, heads.detach().double().requires_grad_(), angles.double(), gradient.double()
@@ -43,8 +43,8 @@ def test_in_bf16_they_are_no_further_from_the_truth():
         assert (mine - exact).square().mean() <= (other - exact).square().mean()
 
 
-def test_memory_of_heads_in_any_order():
-    """Queries and keys are parts of one projection: their rows lie apart."""
+def test_non_contiguous_heads_are_rotated():
+    """Queries and keys are slices of one projection's output."""
     heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
     part = heads[:, :, 1:4]
     out = apply_rotary(part, angles)
@@ -52,7 +52,7 @@ def test_memory_of_heads_in_any_order():
     torch.testing.assert_close(out, _apply_rotary_pos_emb_bshd(part, angles))
 
 
-def test_nothing_is_kept_but_the_angles():
+def test_only_the_angles_are_saved_for_the_backward_pass():
     heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):

@@ -1,4 +1,4 @@
-"""A product whose result is added to a sum: all rows or some, in the sum's precision or another."""
+"""Weight gradients added to their sum within the product: all rows or some, in the sum's precision or another."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def forbidden(*tensors):
     raise AssertionError("called")
 
 
-def test_it_is_added_to_what_is_there():
+def test_a_gradient_is_added_to_the_sum_of_earlier_ones():
     inputs, gradients, sums = drawn(torch.float32)
     expected = sums + gradients.t() @ inputs
     adder(forbidden)(inputs, gradients, sums)
@@ -27,7 +27,7 @@ def test_it_is_added_to_what_is_there():
 
 
 @given(st.integers(0, OUT), st.integers(0, OUT), st.sampled_from([torch.float32, torch.bfloat16]))
-def test_of_some_rows_and_of_no_others(first, count, dtype):
+def test_only_the_trained_rows_are_changed(first, count, dtype):
     inputs, gradients, sums = drawn(dtype)
     stop = min(OUT, first + count)
     expected = sums.clone()
@@ -37,8 +37,8 @@ def test_of_some_rows_and_of_no_others(first, count, dtype):
 
 
 @pytest.mark.parametrize("first", [None, 2])
-def test_a_kernel_has_what_is_in_another_precision(first):
-    """As apex's is called: dense matrices."""
+def test_the_kernel_gets_gradients_of_another_precision(first):
+    """As apex's kernel needs them: contiguous matrices."""
     inputs, gradients, sums = drawn(torch.bfloat16)
     seen = []
     adder(lambda *tensors: seen.extend(tensors))(
@@ -48,6 +48,6 @@ def test_a_kernel_has_what_is_in_another_precision(first):
     assert seen[2].data_ptr() == sums[first:].data_ptr()
 
 
-def test_a_shard_without_new_rows_makes_nothing():
+def test_a_shard_without_new_rows_computes_nothing():
     inputs, gradients, _ = drawn(torch.bfloat16)
     adder(forbidden)(inputs, gradients, sums_of_rows(torch.empty(0), 40))

@@ -1,4 +1,4 @@
-"""Sets of text that are not as they were written, and samples that are read ahead."""
+"""Token files that are damaged, and samples that are read ahead."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from nemo_adapt.train.batches import check_token_file, read_ahead
 
 
 @pytest.mark.parametrize(("length", "is_whole"), [(200, True), (400, True), (199, False), (0, False), (None, False)])
-def test_a_set_that_was_cut_off(tmp_path, length, is_whole):
+def test_a_truncated_token_file_is_reported(tmp_path, length, is_whole):
     folder = tmp_path / "target"
     folder.mkdir()
     (folder / "counts.json").write_text(json.dumps({"documents": 1, "tokens": 100, "bytes": 300}))
@@ -23,7 +23,7 @@ def test_a_set_that_was_cut_off(tmp_path, length, is_whole):
         check_token_file(folder)
 
 
-def test_the_next_step_is_read_while_one_is_used_and_none_after_it():
+def test_only_the_next_step_is_read_ahead():
     begun, seen = threading.Semaphore(0), []
 
     def read(step):
@@ -40,7 +40,7 @@ def test_the_next_step_is_read_while_one_is_used_and_none_after_it():
     assert {thread for _, thread in seen}.isdisjoint({threading.current_thread()})
 
 
-def test_what_a_read_raises_comes_at_its_step():
+def test_an_error_while_reading_ahead_is_raised_at_its_step():
     def read(step):
         if step == 1:
             raise UserError("target.bin is damaged")
@@ -52,7 +52,7 @@ def test_what_a_read_raises_comes_at_its_step():
         next(steps)
 
 
-def test_who_stops_leaves_no_thread_behind():
+def test_closing_ends_the_reading_thread():
     before = threading.active_count()
     steps = read_ahead(lambda step: step, range(100))
     assert next(steps) == 0 and threading.active_count() == before + 1

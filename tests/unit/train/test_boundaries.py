@@ -1,4 +1,4 @@
-"""Boundaries of documents are those that Megatron's data set finds sample by sample."""
+"""Document boundaries equal those that Megatron's data set computes sample by sample."""
 
 import torch
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ BATCHES = st.integers(1, 12).flatmap(
 
 @settings(max_examples=100, deadline=None)
 @given(rows=BATCHES)
-def test_masks_and_positions_are_megatrons(rows):
+def test_masks_and_positions_equal_megatron_s(rows):
     tokens = torch.tensor(rows)
     found = Boundaries(END, True, True, True).applied({"tokens": tokens})
     for number, row in enumerate(tokens):
@@ -28,7 +28,7 @@ def test_masks_and_positions_are_megatrons(rows):
         assert torch.equal(found["counted"][number], loss_mask.bool())
 
 
-def test_nothing_is_made_that_is_not_asked_for():
+def test_only_requested_masks_are_made():
     tokens = torch.tensor([[1, END, 2], [END, 1, 2]])
     found = Boundaries(END).applied({"tokens": tokens})
     assert set(found) == {"tokens", "position_ids"} and found["position_ids"].tolist() == [[0, 1, 2]]

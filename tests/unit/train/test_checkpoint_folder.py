@@ -1,4 +1,4 @@
-"""The folder of checkpoints, at moments at which a start is killed, stands still, or meets a disk that says no."""
+"""The folder of checkpoints when a start is killed, stalls, or cannot write to the disk."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from nemo_adapt.train import checkpoint_folder as folder_of
 
 
 @dataclass
-class Owner:
-    """A fence that does not look into a file."""
+class FakeFence:
+    """A fence that reads no file."""
 
     token: str = "mine"
-    answers: int = 1000
-    """How often it may ask before another start has the folder."""
+    checks: int = 1000
+    """Number of checks that pass before another start owns the folder."""
 
     def check(self):
-        self.answers -= 1
-        if self.answers < 0:
+        self.checks -= 1
+        if self.checks < 0:
             raise UserError("another start")
 
 
@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def written(folder, step, token="mine", tensors=b"1234"):
-    """What is there of a checkpoint before it has its name: that folder, and the name."""
+    """Write a checkpoint as it is before its rename; return that folder and the final one."""
     place = folder / f"iter_{step:07d}"
     partial = place.with_name(f"{place.name}.{token}.partial")
     partial.mkdir()
@@ -46,7 +46,7 @@ def written(folder, step, token="mine", tensors=b"1234"):
 def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234"):
     partial, place = written(folder, step, token, tensors)
     folder_of.publish(
-        partial, place, Owner(token), keep, score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
+        partial, place, FakeFence(token), keep, score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
     )
 
 
@@ -64,7 +64,7 @@ def test_the_newest_and_the_best_are_kept(folder):
     assert not any(damage(place) for place in complete(folder))
 
 
-def test_a_kill_right_after_the_rename_loses_no_best_one(folder, monkeypatch):
+def test_a_kill_right_after_the_rename_loses_no_best_checkpoint(folder, monkeypatch):
     put(folder, 4, score=3.0)
 
     def killed(*arguments):
@@ -76,70 +76,70 @@ def test_a_kill_right_after_the_rename_loses_no_best_one(folder, monkeypatch):
     assert best(folder) == ("iter_0000008", 2.0) and folder_of.newest(folder).name == "iter_0000008"
 
 
-def test_a_start_deletes_what_others_left_half_written(folder):
-    """And not only once it has saved: the disk may have no room for that."""
+def test_a_start_deletes_incomplete_checkpoints_of_earlier_ones(folder):
+    """At once, not only after its first save: the disk may have no room for that."""
     put(folder, 2)
     written(folder, 4, token="killed")
-    folder_of.clean_up(folder, Owner(), None)
+    folder_of.clean_up(folder, FakeFence(), None)
     assert names(folder) == ["iter_0000002"]
     written(folder, 4, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.clean_up(folder, Owner(answers=0), None)
+        folder_of.clean_up(folder, FakeFence(checks=0), None)
     assert names(folder) == ["iter_0000002", "iter_0000004.later.partial"]
 
 
-def test_scores_of_another_text_choose_nothing(folder):
+def test_scores_of_another_text_are_deleted(folder):
     put(folder, 2, score=1.0)
-    folder_of.clean_up(folder, Owner(), {"text": "a"})
+    folder_of.clean_up(folder, FakeFence(), {"text": "a"})
     assert best(folder) == ("iter_0000002", 1.0) and not damage(folder / "iter_0000002")
-    folder_of.clean_up(folder, Owner(), {"text": "b"})
+    folder_of.clean_up(folder, FakeFence(), {"text": "b"})
     assert best(folder)[0] == "" and score_of(folder / "iter_0000002") == {}
     assert not damage(folder / "iter_0000002"), "without its score it is whole"
     put(folder, 4, score=2.0)
-    folder_of.clean_up(folder, Owner(), None)
+    folder_of.clean_up(folder, FakeFence(), None)
     assert best(folder)[0] == "", "no best one is to be kept any more"
 
 
-def test_a_start_that_stood_still_deletes_nothing_of_a_later_one(folder):
-    """It has asked the fence, and wakes up after the other has saved the same step."""
+def test_a_stalled_start_deletes_nothing_of_a_later_one(folder):
+    """It stalls after a check of the fence, until the later start has saved the same step."""
     partial, place = written(folder, 4, token="first", tensors=b"first")
     put(folder, 4, token="later", keep=1)
     written(folder, 6, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.publish(partial, place, Owner("first", answers=1), 1, None)
+        folder_of.publish(partial, place, FakeFence("first", checks=1), 1, None)
     assert names(folder) == ["iter_0000004", "iter_0000006.later.partial"] and not damage(place)
     assert (place / "__0_0.distcp").read_bytes() == b"1234"
 
 
-def test_one_that_stood_still_may_have_saved_before_the_owner_does(folder):
-    """The owner's training goes on: what is there of the step is the same."""
+def test_a_step_that_a_stalled_start_has_saved_is_kept(folder):
+    """The owner's training continues: the checkpoint of the same step is as good as its own."""
     put(folder, 4, token="first", tensors=b"first")
     put(folder, 4, token="owner")
     assert names(folder) == ["iter_0000004"] and not damage(folder / "iter_0000004")
     assert (folder / "iter_0000004/__0_0.distcp").read_bytes() == b"first"
 
 
-def test_small_files_are_on_the_disk_before_the_name_is(folder, monkeypatch):
+def test_small_files_are_fsynced_before_the_atomic_rename(folder, monkeypatch):
     synced = []
     sync, rename = os.fsync, Path.rename
 
-    def noted_sync(number):
+    def recorded_sync(number):
         synced.append(str(Path(f"/proc/self/fd/{number}").readlink()))
         sync(number)
 
-    def noted_rename(place, to):
+    def recorded_rename(place, to):
         synced.append(f"-> {to.name}")
         return rename(place, to)
 
-    monkeypatch.setattr(os, "fsync", noted_sync)
-    monkeypatch.setattr(Path, "rename", noted_rename)
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "rename", recorded_rename)
     put(folder, 2)
     before = {Path(name).name for name in synced[: synced.index("-> iter_0000002")]}
     assert before >= {".metadata", "common.pt", "metadata.json", "files.json", "iter_0000002.mine.partial"}
     assert str(folder) in synced[synced.index("-> iter_0000002") :]
 
 
-def test_a_damaged_one_of_the_same_step_is_replaced(folder):
+def test_a_damaged_checkpoint_of_the_same_step_is_replaced(folder):
     put(folder, 2)
     put(folder, 4)
     (folder / "iter_0000004" / "__0_0.distcp").write_bytes(b"1")
@@ -150,7 +150,7 @@ def test_a_damaged_one_of_the_same_step_is_replaced(folder):
 
 
 @pytest.mark.parametrize("name", [".metadata", "common.pt", "metadata.json", "__0_0.distcp"])
-def test_without_any_whole_one_training_does_not_begin_anew(folder, name):
+def test_training_does_not_restart_if_no_checkpoint_is_intact(folder, name):
     assert folder_of.newest(folder) is None, "at the first start"
     put(folder, 2)
     file = folder / "iter_0000002" / name
@@ -164,18 +164,18 @@ def test_without_any_whole_one_training_does_not_begin_anew(folder, name):
         folder_of.newest(folder)
 
 
-def test_an_old_one_that_cannot_be_deleted_is_left_for_the_next_start(folder, monkeypatch, capsys):
+def test_an_undeletable_old_checkpoint_is_left_for_the_next_start(folder, monkeypatch, capsys):
     put(folder, 2, keep=1)
     monkeypatch.setattr(shutil, "rmtree", lambda place, ignore_errors=False: None)
     put(folder, 4, keep=1)
     assert names(folder) == ["iter_0000002.mine.partial", "iter_0000004"]
     assert "cannot be deleted now" in capsys.readouterr().out
     monkeypatch.undo()
-    folder_of.clean_up(folder, Owner("next"), None)
+    folder_of.clean_up(folder, FakeFence("next"), None)
     assert names(folder) == ["iter_0000004"]
 
 
-def test_an_error_leaves_nothing_half_written(folder, monkeypatch):
+def test_an_error_leaves_no_incomplete_checkpoint(folder, monkeypatch):
     put(folder, 2)
 
     def full(place):
@@ -190,5 +190,5 @@ def test_an_error_leaves_nothing_half_written(folder, monkeypatch):
     monkeypatch.undo()
     partial, place = written(folder, 4)
     with pytest.raises(UserError, match="another start"):
-        folder_of.publish(partial, place, Owner(answers=0), 2, None)
+        folder_of.publish(partial, place, FakeFence(checks=0), 2, None)
     assert names(folder) == ["iter_0000002"]

@@ -1,4 +1,4 @@
-"""What a training records of itself, and what it forgets when it goes on from an earlier step."""
+"""Metrics that a training records, and those that it drops when it resumes from an earlier step."""
 
 import json
 import sys
@@ -12,8 +12,8 @@ from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.train.metrics import Metrics, Watch
 
 
-def watched(folder, progress, steps=4, **watch):
-    """Four steps of 100 tokens and 200 bytes."""
+def record_steps(folder, progress, steps=4, **watch):
+    """Record steps of 100 tokens and 200 bytes, up to step ``steps``."""
     watch = {"steps": 4, "every": 2, "flops_per_token": 10.0, "ranks": 2, **watch}
     with Metrics(folder, progress, Watch(**watch), quiet=False) as metrics:
         for step in range(progress["step"], steps):
@@ -30,8 +30,8 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_record_every_two_steps(tmp_path, capsys):
-    watched(tmp_path, fresh(), matmul_rate=1e6)
+def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
+    record_steps(tmp_path, fresh(), matmul_rate=1e6)
     records = lines(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records] == [2, 4]
     last = records[-1]
@@ -44,26 +44,26 @@ def test_a_record_every_two_steps(tmp_path, capsys):
     assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
 
 
-def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
-    watched(tmp_path, fresh())
+def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+    record_steps(tmp_path, fresh())
     (tmp_path / "metrics.jsonl").open("a").write('{"step": 5, "cut')
-    watched(tmp_path, {**fresh(), "step": 2, "tokens": 200, "bytes": 400})
+    record_steps(tmp_path, {**fresh(), "step": 2, "tokens": 200, "bytes": 400})
     assert [record["step"] for record in lines(tmp_path / "metrics.jsonl")] == [2, 4]
     assert [record["step"] for record in lines(tmp_path / "held_out.jsonl")] == [2]
-    watched(tmp_path, fresh(), steps=0)
+    record_steps(tmp_path, fresh(), steps=0)
     assert not lines(tmp_path / "metrics.jsonl") and not lines(tmp_path / "held_out.jsonl")
 
 
-def test_a_start_that_was_replaced_writes_nothing(tmp_path):
+def test_a_superseded_start_writes_no_metrics(tmp_path):
     def replaced():
         raise UserError("another start")
 
     with pytest.raises(UserError, match="another start"):
-        watched(tmp_path, fresh(), check=replaced)
+        record_steps(tmp_path, fresh(), check=replaced)
     assert not lines(tmp_path / "metrics.jsonl")
 
 
-def test_weights_and_biases_gets_the_same(tmp_path, monkeypatch):
+def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
     logged, begun, ended = [], [], []
 
     def init(**words):
@@ -76,22 +76,22 @@ def test_weights_and_biases_gets_the_same(tmp_path, monkeypatch):
     folder = tmp_path / "my_run" / "train"
     folder.mkdir(parents=True)
     for _ in range(2):
-        watched(folder, fresh(), wandb="adapting")
-    (number,) = {words["id"] for words in begun}  # the same run when training goes on
+        record_steps(folder, fresh(), wandb="adapting")
+    (number,) = {words["id"] for words in begun}  # the same run when training resumes
     assert number and [(words["project"], words["name"]) for words in begun] == [("adapting", "my_run")] * 2
     assert [step for step, _ in logged[:3]] == [2, 2, 4] and ended == [0, 0]
     assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
 
 
-def test_without_the_package_it_is_said(tmp_path, monkeypatch):
+def test_a_missing_wandb_package_is_reported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="needs the package wandb"):
-        watched(tmp_path, fresh(), wandb="adapting")
+        record_steps(tmp_path, fresh(), wandb="adapting")
 
 
-def test_operations_of_a_token_by_hand():
+def test_flops_per_token_equal_those_computed_by_hand():
     """One layer, hidden 8, 2 heads of 4, one key-value head, gated FFN of 16, vocabulary 32, 10 tokens in a sample."""
     shape = Shape(1, 8, 2, 1, 4, 16, 32, 64, True, 1e-5, transformer={"gated_linear_unit": True})
     weights = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16 + 8 * 32  # query, key and value, projection, MLP, output
-    attention = 2 * 2 * 8 * 10 / 2  # scores and their use, two operations each, half of them behind the mask
+    attention = 2 * 2 * 8 * 10 / 2  # scores and their use, two operations each, half of them masked
     assert flops_per_token(shape, 10) == 3 * (2 * weights + attention)

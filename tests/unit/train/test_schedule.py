@@ -22,22 +22,22 @@ def rates(**settings):
     return found
 
 
-def test_warm_up_is_linear_from_nothing():
+def test_warm_up_is_linear_from_zero():
     assert rates(warmup_share=0.1)[:10] == pytest.approx([PEAK * step / 10 for step in range(1, 11)])
 
 
-def test_without_warm_up_it_begins_at_the_peak():
+def test_without_warm_up_the_rate_begins_at_the_peak():
     assert rates(warmup_share=0.0, schedule="constant") == pytest.approx([PEAK] * STEPS)
 
 
-def test_wsd_stays_and_falls_in_the_last_steps():
+def test_wsd_stays_at_the_peak_and_decays_in_the_last_steps():
     found = rates(schedule="wsd", warmup_share=0.1, decay_share=0.2, min_lr_share=0.05)
     assert found[9:80] == pytest.approx([PEAK] * 71)
     low = 0.05 * PEAK
     assert found[80:] == pytest.approx([low + (PEAK - low) * (1 - step / 20) for step in range(1, 21)])
 
 
-def test_cosine_and_linear_end_at_the_lowest():
+def test_cosine_and_linear_end_at_the_minimum():
     cosine, linear = (rates(schedule=name, warmup_share=0.0, min_lr_share=0.1) for name in ("cosine", "linear"))
     assert cosine[-1] == pytest.approx(0.1 * PEAK) == linear[-1]
     assert cosine[49] == pytest.approx(PEAK * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 0.5))))

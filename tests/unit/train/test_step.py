@@ -1,4 +1,4 @@
-"""What a step counts of a micro batch."""
+"""Sums that a step computes over a micro batch."""
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -6,8 +6,8 @@ from torch.profiler import ProfilerActivity, profile
 from nemo_adapt.train import step
 
 
-def test_places_are_counted_without_a_number_from_the_host(monkeypatch):
-    """A tensor of a Python number is made on the host, and copying it to a GPU waits for that."""
+def test_tokens_are_counted_without_a_copy_from_the_host(monkeypatch):
+    """A tensor of a Python number is made on the host, and copying it to a GPU would wait for the GPU."""
 
     def run(models, batches, shape, forward):
         out, mean_loss = forward(batches[0], models[0])
