@@ -1,4 +1,4 @@
-"""Tiny tokenizers and models for the tests of this folder, made in this process."""
+"""Tiny tokenizers and models for the tests of this folder, built in the test process."""
 
 import functools
 from pathlib import Path
@@ -25,12 +25,12 @@ ALL = [sentence for sentences in SENTENCES.values() for sentence in sentences]
 
 
 def byte_level_tokenizer(size: int = 300) -> PreTrainedTokenizerFast:
-    """GPT-2's kind: bytes, no BOS of its own."""
+    """Byte-level BPE like GPT-2's, without a BOS token."""
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(_byte_level(size)), eos_token="<|end|>")
 
 
 def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
-    """Llama's kind: a leading ``▁``, byte fallback, BOS in front of every text."""
+    """SentencePiece-like BPE as Llama's: a leading ``▁``, byte fallback, BOS before every text."""
     tokenizer = Tokenizer.from_str(_sentencepiece())
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_bos_token=True
@@ -38,7 +38,7 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_llama(vocabulary: int, positions: int = 64, seed: int = 0) -> LlamaForCausalLM:
-    """Two layers of width 32, drawn wide enough that its predictions depend on the context."""
+    """Two layers of width 32, with initial weights large enough that predictions depend on the context."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -56,7 +56,7 @@ def tiny_llama(vocabulary: int, positions: int = 64, seed: int = 0) -> LlamaForC
 
 
 def save_model(folder: Path, tokenizer: PreTrainedTokenizerFast, vocabulary: int = 0, seed: int = 0) -> Path:
-    """A Hugging Face folder with a tiny model (as many rows as the tokenizer has ids, unless told) and a tokenizer."""
+    """A Hugging Face folder with a tokenizer and a tiny model of ``vocabulary`` rows (default: one per token)."""
     tiny_llama(vocabulary or len(tokenizer), seed=seed).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -77,7 +77,7 @@ def _byte_level(size: int) -> str:
 
 @functools.cache
 def _sentencepiece() -> str:
-    letters = sorted(set("".join(ALL).replace(" ", "▁")) - {"ğ"})  # one letter is left to the byte pieces
+    letters = sorted(set("".join(ALL).replace(" ", "▁")) - {"ğ"})  # this letter needs byte fallback
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, "▁b", "ir", "▁bir"]
     merges = [("▁", "b"), ("i", "r"), ("▁b", "ir")]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}

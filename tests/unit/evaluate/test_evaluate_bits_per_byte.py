@@ -1,4 +1,4 @@
-"""Bits per byte against a loop that scores one token at a time, and against what can be computed on paper."""
+"""Bits per byte against a loop that scores one token at a time, and against closed-form values."""
 
 import math
 import os
@@ -24,7 +24,7 @@ DATA = Path(os.environ.get("NEMO_ADAPT_DATA", Path(__file__).parents[3] / "../sh
 def one_token_at_a_time(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], start: int, window: int
 ) -> float:
-    """The protocol by hand: each token after the part of its document that its window shows."""
+    """Reference: each token is scored given the part of its document that its window covers."""
     nats = 0.0
     for text in texts:
         ids = [start, *tokenizer(text, add_special_tokens=False)["input_ids"]]
@@ -39,7 +39,7 @@ def one_token_at_a_time(
 
 @pytest.mark.parametrize("window", [8, 9, 64])
 @pytest.mark.parametrize("maker", [byte_level_tokenizer, sentencepiece_tokenizer])
-def test_agrees_with_a_loop_by_hand(maker: Callable[[], PreTrainedTokenizerFast], window: int) -> None:
+def test_score_equals_one_token_at_a_time_reference(maker: Callable[[], PreTrainedTokenizerFast], window: int) -> None:
     tokenizer = maker()
     model = tiny_llama(documents.vocabulary_size(tokenizer))
     texts = [*ALL, " ".join(ALL[:2])]
@@ -51,15 +51,15 @@ def test_agrees_with_a_loop_by_hand(maker: Callable[[], PreTrainedTokenizerFast]
     assert score.tokens == sum(map(len, documents.encode(tokenizer, texts)))
 
 
-def test_context_changes_the_result() -> None:
-    """So that agreement above is no accident: a shorter window must give another number."""
+def test_shorter_window_changes_the_score() -> None:
+    """Otherwise the comparison with the reference could not detect wrong windows."""
     tokenizer = byte_level_tokenizer()
     model = tiny_llama(documents.vocabulary_size(tokenizer))
     short, long = (bits_per_byte.score(model, tokenizer, ALL, window, 4).bits_per_byte for window in (8, 64))
     assert abs(short - long) > 1e-3
 
 
-def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_token() -> None:
+def test_uniform_model_needs_log2_of_the_vocab_size_per_token() -> None:
     tokenizer = byte_level_tokenizer()
     model = tiny_llama(512)
     torch.nn.init.zeros_(model.lm_head.weight)
@@ -69,7 +69,7 @@ def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_token() -> None:
     assert score.bytes.sum() == size
 
 
-def test_small_passes_for_large_vocabularies_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splitting_logits_into_small_passes_keeps_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = byte_level_tokenizer()
     model = tiny_llama(documents.vocabulary_size(tokenizer))
     expected = bits_per_byte.score(model, tokenizer, ALL, 32, 16).nats
@@ -85,7 +85,7 @@ def test_unknown_tokens_are_counted() -> None:
 
 
 @given(tokens=st.integers(0, 200), window=st.integers(1, 40))
-def test_windows_score_each_token_once_after_half_a_window(tokens: int, window: int) -> None:
+def test_windows_score_each_token_once_with_half_a_window_of_context(tokens: int, window: int) -> None:
     found = bits_per_byte.windows(0, tokens, window)
     scored = [place for item in found for place in range(item.end - item.scored + 1, item.end + 1)]
     assert scored == list(range(1, tokens + 1))
@@ -95,7 +95,7 @@ def test_windows_score_each_token_once_after_half_a_window(tokens: int, window: 
         assert item.begin == 0 or first - item.begin >= window / 2
 
 
-def test_text_is_cut_after_whole_documents(tmp_path: Path) -> None:
+def test_size_limit_cuts_text_after_whole_documents(tmp_path: Path) -> None:
     path = tmp_path / "tr.txt"
     path.write_text("\n".join(SENTENCES["tr"]) + "\n", encoding="utf-8")
     sizes = np.cumsum([len(text.encode("utf-8")) for text in SENTENCES["tr"]])
@@ -110,7 +110,7 @@ def test_text_is_cut_after_whole_documents(tmp_path: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="NEMO_ADAPT_DATA is not there")
-def test_real_model_on_real_text() -> None:
+def test_real_model_has_known_scores_on_real_text() -> None:
     from nemo_adapt.evaluate import models
 
     folder = DATA / "weights/stories260K"

@@ -1,4 +1,4 @@
-"""``nemo-adapt compare``: several plain folders, results kept by model, bad input in one line."""
+"""``nemo-adapt compare``: several model folders, cached results of unchanged models, one-line errors."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def read(place: Path) -> dict[str, Any]:
     return json.loads((place / "out/report.json").read_text(encoding="utf-8"))
 
 
-def test_three_models_are_compared_with_the_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_models_are_compared_with_the_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(words(place, "base", "adapted", "other"))
     report = read(place)
     assert report["models"] == list(report["bits_per_byte"]) == ["base", "adapted", "other"]
@@ -64,7 +64,7 @@ def test_three_models_are_compared_with_the_first(place: Path, capsys: pytest.Ca
     fertility = {(row["tokenizer"], row["language"]): row["tokens"] for row in report["fertility"]}
     assert len(fertility) == 6 and fertility["adapted", "tr"] < fertility["base", "tr"]
     assert report["generation"]["base"]["tr"]["new_share"] == 0 < report["generation"]["adapted"]["tr"]["new_share"]
-    assert report["generation"]["other"]["tr"]["new_share"] == 0  # its tokenizer extends no other
+    assert report["generation"]["other"]["tr"]["new_share"] == 0  # its tokenizer does not extend the base's
     assert report["generation"]["adapted"]["tr"]["examples"] == 2
     assert report["headline"][1].startswith("bits per byte tr: ")
     assert f"report: {place / 'out/report.html'}" in capsys.readouterr().out
@@ -72,7 +72,7 @@ def test_three_models_are_compared_with_the_first(place: Path, capsys: pytest.Ca
     assert "What was lost in English" in page and "Speed of writing" in page and "<h2>Training" not in page
 
 
-def test_what_was_measured_is_not_measured_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_texts_and_models_are_measured_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command.main(words(place, "base", "adapted"))
     before = read(place)
     loaded = []
@@ -93,12 +93,12 @@ def test_what_was_measured_is_not_measured_again(place: Path, monkeypatch: pytes
     assert read(place)["bits_per_byte"]["adapted"]["tr"] != before["bits_per_byte"]["adapted"]["tr"]
 
 
-def test_one_model_alone_is_described(place: Path) -> None:
+def test_single_model_is_reported_without_changes(place: Path) -> None:
     command.main(words(place, "other"))
     assert read(place)["changes"] == {} and "->" not in "".join(read(place)["headline"])
 
 
-def test_bad_input_is_named_in_one_line(place: Path, tmp_path: Path) -> None:
+def test_bad_input_raises_one_line_errors(place: Path, tmp_path: Path) -> None:
     good = words(place, "base", "adapted")
 
     def message(*changed: str) -> str:
@@ -127,7 +127,7 @@ def test_bad_input_is_named_in_one_line(place: Path, tmp_path: Path) -> None:
     assert "task.jsonl: line 1 has no field" in said
 
 
-def test_the_page_s_command_does_what_it_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docs_command_writes_the_documented_report_keys(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[3] / "docs/evaluate.md").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = [line for line in page.splitlines() if line.startswith("nemo-adapt compare")]
     monkeypatch.chdir(place)

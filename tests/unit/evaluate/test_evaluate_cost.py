@@ -1,4 +1,4 @@
-"""What a run cost, from what its stages left behind."""
+"""Time and memory of a run, from the files of its stages."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def made(root: Path, name: str, seconds: float, **manifest: object) -> Path:
 
 
 def run(root: Path) -> dict[str, dict[str, object]]:
-    """A run whose training went on twice, on four GPUs, from a base that another run had made."""
+    """A run whose training on four GPUs was resumed, from a base model exported by another run."""
     read = {
         "model": made(root, "other/export", 5000.0),
         "tokenizer": made(root, "tokenizer", 36.0),
@@ -30,7 +30,7 @@ def run(root: Path) -> dict[str, dict[str, object]]:
     return cost.of_stages(train, made(root, "export", 9.0), summary)
 
 
-def test_stages_are_found_by_what_training_read(tmp_path: Path) -> None:
+def test_stages_are_found_through_the_inputs_of_training(tmp_path: Path) -> None:
     found = run(tmp_path)
     assert list(found) == ["tokenizer", "convert", "data (target)", "train", "export"]
     assert found["convert"] == {"seconds": 18.0, "peak_memory_mib": 100}
@@ -39,7 +39,7 @@ def test_stages_are_found_by_what_training_read(tmp_path: Path) -> None:
     assert cost.of_stages(None, tmp_path / "nothing", {}) == {}
 
 
-def test_hours_are_those_of_all_processes(tmp_path: Path) -> None:
+def test_hours_are_seconds_times_processes(tmp_path: Path) -> None:
     of = {"seconds": {"load": 1.0, "score": 2.0}, "tokens_scored": 70, "tokens_written": 7, "device": "cpu"}
     report = {"stages": run(tmp_path), "cost": {"base": of, "adapted": of}, "peak_memory_mib": 50}
     report["scores"] = {"base": {"tr": {"bytes": 300}, "en": {"bytes": 200}}}

@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
 @given(texts=st.lists(TEXT, min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_byte_of_every_text_is_counted(maker: Callable[[], PreTrainedTokenizerFast], texts: list[str]) -> None:
+def test_token_bytes_add_up_to_the_text_bytes(maker: Callable[[], PreTrainedTokenizerFast], texts: list[str]) -> None:
     tokenizer = maker()
     counts, added = documents.token_bytes(tokenizer), documents.added_bytes(tokenizer)
     for text, ids in zip(texts, documents.encode(tokenizer, texts), strict=True):
@@ -29,11 +29,11 @@ def test_every_byte_of_every_text_is_counted(maker: Callable[[], PreTrainedToken
 
 
 @pytest.mark.parametrize(("maker", "added"), [(byte_level_tokenizer, 0), (sentencepiece_tokenizer, 1)])
-def test_space_that_the_tokenizer_adds_is_known(maker: Callable[[], PreTrainedTokenizerFast], added: int) -> None:
+def test_added_bytes_is_the_prepended_space(maker: Callable[[], PreTrainedTokenizerFast], added: int) -> None:
     assert documents.added_bytes(maker()) == added
 
 
-def test_special_tokens_stand_for_no_byte_and_other_added_tokens_for_their_text() -> None:
+def test_special_tokens_have_no_bytes_and_other_added_tokens_their_text() -> None:
     tokenizer = byte_level_tokenizer()
     tokenizer.add_tokens(["     ", "ğ"])
     counts = documents.token_bytes(tokenizer)
@@ -41,7 +41,7 @@ def test_special_tokens_stand_for_no_byte_and_other_added_tokens_for_their_text(
     assert counts[tokenizer.convert_tokens_to_ids(["     ", "ğ"])].tolist() == [5, 2]
 
 
-def test_text_that_spells_a_special_token_is_text() -> None:
+def test_special_token_strings_in_a_text_are_encoded_as_text() -> None:
     tokenizer = byte_level_tokenizer()
     text = f"a {tokenizer.eos_token} b"
     ids = documents.encode(tokenizer, [text])[0]
@@ -49,7 +49,7 @@ def test_text_that_spells_a_special_token_is_text() -> None:
     assert documents.token_bytes(tokenizer)[ids].sum() == len(text)
 
 
-def test_documents_in_training_start_with_bos_only_where_the_tokenizer_adds_one() -> None:
+def test_training_documents_start_with_bos_only_if_the_tokenizer_adds_it() -> None:
     llama_like, gpt_like = sentencepiece_tokenizer(), byte_level_tokenizer()
     bos, eos = llama_like.bos_token_id, llama_like.eos_token_id
     assert documents.training_prefix(llama_like) == [bos] and documents.end_id(llama_like) == eos
@@ -57,12 +57,12 @@ def test_documents_in_training_start_with_bos_only_where_the_tokenizer_adds_one(
     assert documents.training_prefix(gpt_like) == []
     assert documents.start_id(gpt_like) == documents.end_id(gpt_like) == gpt_like.eos_token_id
     assert documents.encode(gpt_like, []) == []
-    gpt_like.bos_token = "<s>"  # as BLOOM: it has one and puts it before nothing
+    gpt_like.bos_token = "<s>"  # as BLOOM: it has a BOS token, but does not add it
     assert documents.training_prefix(gpt_like) == []
     assert documents.start_id(gpt_like) == gpt_like.eos_token_id != gpt_like.bos_token_id
 
 
-def test_bos_stands_in_for_a_missing_eos_and_neither_is_an_error() -> None:
+def test_bos_replaces_a_missing_eos_and_having_neither_is_an_error() -> None:
     tokenizer = byte_level_tokenizer()
     end, tokenizer.eos_token = tokenizer.eos_token_id, None
     tokenizer.bos_token = "<|end|>"

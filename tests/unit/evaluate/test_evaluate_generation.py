@@ -1,4 +1,4 @@
-"""Writing in batches against a loop that reads the whole text again for each token."""
+"""Batched generation against a loop that runs the model on the whole text for each token."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def ready(maker: Maker, positions: int = 256) -> tuple[PreTrainedModel, PreTrain
 
 
 @torch.inference_mode()
-def by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, count: int) -> list[int]:
+def reference(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, count: int) -> list[int]:
     ids = [documents.start_id(tokenizer), *documents.encode(tokenizer, [prompt])[0]]
     found: list[int] = []
     while len(found) < count:
@@ -39,34 +39,34 @@ def by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: 
 
 @pytest.mark.parametrize("maker", [byte_level_tokenizer, sentencepiece_tokenizer])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_agrees_with_a_loop_by_hand(maker: Maker, batch: int) -> None:
+def test_batched_generation_equals_reference_loop(maker: Maker, batch: int) -> None:
     model, tokenizer = ready(maker)
     contents = documents.token_contents(tokenizer)
     found = generation.write(model, tokenizer, PROMPTS, Limits(12), batch)
     for prompt, written in zip(PROMPTS, found.written, strict=True):
-        ids = by_hand(model, tokenizer, prompt, 12)
+        ids = reference(model, tokenizer, prompt, 12)
         content = b"".join(contents[number] for number in ids)
         assert (written.tokens, written.bytes) == (len(ids), len(content))
         assert written.text == content.decode("utf-8", errors="replace")
     assert found.seconds > 0 and found.cut == 0
 
 
-def test_a_text_is_finished_once_it_has_enough_bytes() -> None:
+def test_generation_stops_at_the_byte_limit() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     contents = documents.token_contents(tokenizer)
     for prompt, written in zip(
         PROMPTS, generation.write(model, tokenizer, PROMPTS, Limits(40, 10), 4).written, strict=True
     ):
-        ids = by_hand(model, tokenizer, prompt, 40)
+        ids = reference(model, tokenizer, prompt, 40)
         sizes = torch.tensor([len(contents[number]) for number in ids]).cumsum(0)
         needed = int((sizes < 10).sum()) + 1
         assert written.tokens == needed and written.bytes == int(sizes[needed - 1]) >= 10
 
 
-def test_one_line_ends_before_a_line_end() -> None:
+def test_one_line_stops_before_the_first_newline() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     line_end = documents.encode(tokenizer, ["\n"])[0][0]
-    ids = by_hand(model, tokenizer, "Bugün", 12)
+    ids = reference(model, tokenizer, "Bugün", 12)
     with torch.no_grad():
         weight = model.lm_head.weight
         weight[line_end] = weight[ids[4]] * 1.5  # the fifth token becomes a line end
@@ -76,25 +76,25 @@ def test_one_line_ends_before_a_line_end() -> None:
     assert "\n" in longer.text
 
 
-def test_new_tokens_are_counted() -> None:
+def test_generated_tokens_that_are_new_in_the_vocab_are_counted() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
-    ids = by_hand(model, tokenizer, PROMPTS[0], 12)
+    ids = reference(model, tokenizer, PROMPTS[0], 12)
     (written,) = generation.write(model, tokenizer, PROMPTS[:1], Limits(12), 4, new_ids={ids[0], ids[1]}).written
     assert written.new == sum(number in ids[:2] for number in ids)
 
 
-def test_a_prompt_that_is_too_long_loses_its_beginning_and_is_counted() -> None:
+def test_too_long_prompt_loses_its_beginning_and_is_counted() -> None:
     model, tokenizer = ready(byte_level_tokenizer, positions=32)
     long = " ".join(ALL)
     found = generation.write(model, tokenizer, [long, "Su."], Limits(16), 2, positions=32)
     assert found.cut == 1 and found.written[0].tokens <= 16
     kept = documents.encode(tokenizer, [long])[0][-15:]
-    expected = by_hand_ids(model, [documents.start_id(tokenizer), *kept], 16)
+    expected = reference_of_ids(model, [documents.start_id(tokenizer), *kept], 16)
     assert found.written[0].tokens == len(expected)
 
 
 @torch.inference_mode()
-def by_hand_ids(model: PreTrainedModel, ids: list[int], count: int) -> list[int]:
+def reference_of_ids(model: PreTrainedModel, ids: list[int], count: int) -> list[int]:
     found: list[int] = []
     for _ in range(count):
         token = int(model(torch.tensor([ids + found])).logits[0, -1].argmax())
@@ -104,14 +104,14 @@ def by_hand_ids(model: PreTrainedModel, ids: list[int], count: int) -> list[int]
     return found
 
 
-def test_nothing_to_write_is_nothing() -> None:
+def test_no_prompts_give_no_texts() -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     assert generation.write(model, tokenizer, [], Limits(4), 4).written == []
 
 
-def test_a_batch_s_time_is_shared_by_those_that_are_still_written() -> None:
+def test_batch_time_is_divided_among_unfinished_texts() -> None:
     assert generation.shares([3, 3], 4.0) == pytest.approx([2.0, 2.0])
-    # four steps of a second: one shared by three texts (the prompt), two by two, the last is one text's alone
+    # four steps of one second: the first (the prompt) divided among three texts, two among two, the last for one
     assert generation.shares([0, 2, 3], 4.0) == pytest.approx([1 / 3, 1 / 3 + 1, 1 / 3 + 2])
     model, tokenizer = ready(byte_level_tokenizer)
     found = generation.write(model, tokenizer, PROMPTS, Limits(12), 3)

@@ -1,4 +1,4 @@
-"""The stage from folders to pages: contents, escaping, missing parts, bad input."""
+"""The evaluate stage, from input folders to report pages: contents, escaping, missing inputs, errors."""
 
 import html
 import json
@@ -30,7 +30,7 @@ def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_inputs(root: Path, full: bool = True) -> dict[str, list[Path]]:
-    """Models, texts and, when ``full``, what the tokenizer and train stages leave."""
+    """Models, texts and, if ``full``, outputs of the tokenizer and train stages."""
     base, adapted = byte_level_tokenizer(270), byte_level_tokenizer(330)
     inputs = {
         "base": [save_model(root / "base", base)],
@@ -93,7 +93,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "out"
 
 
-def test_report_json_holds_what_other_tools_read(finished: Path) -> None:
+def test_report_json_has_scores_fertility_training_and_samples(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     assert report["bits_per_byte"].keys() == {"base", "adapted"}
     for side, values in report["bits_per_byte"].items():
@@ -109,7 +109,7 @@ def test_report_json_holds_what_other_tools_read(finished: Path) -> None:
     assert report["headline"] == headline(report)
 
 
-def test_speeds_have_intervals_and_are_compared_over_the_same_texts(finished: Path) -> None:
+def test_generation_speeds_and_their_ratios_have_confidence_intervals(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     fact, change = report["generation"]["adapted"]["tr"], report["generation_changes"]["adapted"]["tr"]
     for name in ("examples_per_second", "tokens_per_second", "bytes_per_second", "tokens_per_example", "new_share"):
@@ -123,7 +123,7 @@ def test_speeds_have_intervals_and_are_compared_over_the_same_texts(finished: Pa
     assert f"| {speed['times']:.2f} \\[{speed['low']:.2f}, {speed['high']:.2f}] |" in text
 
 
-def test_headline_is_three_lines_with_the_numbers(finished: Path) -> None:
+def test_headline_has_three_lines_with_the_numbers(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     report["bits_per_byte"] = {"base": {"tr": 12.5, "en": 3.0}, "adapted": {"tr": 2.36, "en": 3.05}}
     shares = report["changes"]["adapted"]
@@ -141,7 +141,7 @@ def test_headline_is_three_lines_with_the_numbers(finished: Path) -> None:
     assert headline(report)[2].startswith("scored on: 10 documents")
 
 
-def test_page_is_self_contained_and_escapes(finished: Path) -> None:
+def test_html_page_is_self_contained_and_escaped(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page and "<i>run" not in page
     assert html.escape("tiny <i>run</i>") in page
@@ -153,7 +153,7 @@ def test_page_is_self_contained_and_escapes(finished: Path) -> None:
     assert "learned tokens" in page and "1,234" in page and "guard dropped" in page
 
 
-def test_markdown_links_its_plots_and_keeps_its_tables_whole(finished: Path) -> None:
+def test_markdown_links_its_plots_and_escapes_its_tables(finished: Path) -> None:
     text = (finished / "report.md").read_text(encoding="utf-8")
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
     assert pictures == ["plots/tokens.png", "plots/training.png", "plots/bits_per_byte.png"]
@@ -164,7 +164,7 @@ def test_markdown_links_its_plots_and_keeps_its_tables_whole(finished: Path) -> 
     assert text.count("```") == 2
 
 
-def test_parts_without_data_are_left_out(tmp_path: Path) -> None:
+def test_report_omits_sections_without_data(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     build(make_config(), make_inputs(tmp_path, full=False), out)
@@ -177,7 +177,7 @@ def test_parts_without_data_are_left_out(tmp_path: Path) -> None:
     assert "## Training" not in (out / "report.md").read_text(encoding="utf-8")
 
 
-def test_pieces_spell_the_sentence_and_show_parts_of_characters_as_bytes() -> None:
+def test_sample_pieces_spell_the_text_and_show_partial_characters_as_bytes() -> None:
     tokenizer = byte_level_tokenizer(257)
     found = samples.pieces(tokenizer, "a ğ", {documents.encode(tokenizer, ["a"])[0][0]})
     assert [(piece.text, piece.is_bytes) for piece in found] == [("a", False), (" ", False), ("C4", True), ("9F", True)]
@@ -187,14 +187,14 @@ def test_pieces_spell_the_sentence_and_show_parts_of_characters_as_bytes() -> No
     assert samples.pieces(sentencepiece_tokenizer(), "ev", ())[0].text == samples.LONE_SPACE
 
 
-def test_samples_are_of_medium_length_and_always_the_same() -> None:
+def test_samples_are_of_medium_length_and_prompts_their_first_words() -> None:
     texts = ["x" * length for length in (5, 90, 100, 110, 100, 2000)]
     assert samples.choose(texts, 3) == ["x" * 100, "x" * 90, "x" * 110]
     assert samples.prompt("one two three four five six seven") == "one two three"
     assert samples.prompt("word") == "word"
 
 
-def test_bad_input_is_named_in_one_line(tmp_path: Path) -> None:
+def test_bad_input_raises_one_line_errors(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path, full=False)
     out = tmp_path / "out"
 
@@ -230,7 +230,7 @@ def test_bad_input_is_named_in_one_line(tmp_path: Path) -> None:
         build(make_config(), {key: value for key, value in inputs.items() if "texts" not in key}, out)
 
 
-def test_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+def test_missing_weights_and_unknown_model_type_raise_user_errors(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = save_model(tmp_path / "model", byte_level_tokenizer())
@@ -244,8 +244,8 @@ def test_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
         models.inspect(folder, folder)
 
 
-def test_tasks_stand_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the harness, whose own numbers test_evaluate_task_harness.py compares."""
+def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval is replaced here; test_evaluate_task_harness.py compares scores with the real one."""
 
     def hits(model: Any, tokenizer: Any, task: Any, batch: int) -> Result:
         right = len(tokenizer) % 7

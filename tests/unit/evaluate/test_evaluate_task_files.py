@@ -1,4 +1,4 @@
-"""Task files become questions; every mistake in them is one line that says where it is."""
+"""Reading task files into questions, and one-line errors with file and line for mistakes in them."""
 
 import json
 import shlex
@@ -51,7 +51,7 @@ def error(path: Path, kind: str, language: str = "", **settings: Any) -> str:
     return str(caught.value)
 
 
-def test_every_kind_has_a_record_here() -> None:
+def test_records_cover_every_task_kind() -> None:
     assert RECORDS.keys() == KINDS.keys()
 
 
@@ -71,7 +71,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_becomes_its_question(kind: str, tmp_path: Path) -> None:
+def test_record_becomes_the_expected_question(kind: str, tmp_path: Path) -> None:
     rows = [RECORDS[kind]]
     if kind == "mlama":
         rows.append({**rows[0], "obj_label": "Paris"})
@@ -81,7 +81,7 @@ def test_a_record_becomes_its_question(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_field_is_missed_by_name_and_line(kind: str, tmp_path: Path) -> None:
+def test_missing_or_empty_field_is_reported_with_name_and_line(kind: str, tmp_path: Path) -> None:
     for name, value in RECORDS[kind].items():
         missing = {key: each for key, each in RECORDS[kind].items() if key != name}
         said = error(write(tmp_path / "task.jsonl", [RECORDS[kind], missing]), kind, shots={kind: 0})
@@ -93,19 +93,19 @@ def test_every_field_is_missed_by_name_and_line(kind: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("mlama", "xstorycloze")])
-def test_an_unknown_language_is_named_with_those_that_are_known(kind: str, tmp_path: Path) -> None:
+def test_unknown_language_error_lists_the_known_languages(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / "task.jsonl", [RECORDS[kind]])
     language = "en-xx" if kind == "translation" else "xx"
     assert f"evaluate.tasks.{kind}: no prompt for language 'xx'" in error(path, kind, language)
     assert "Known: ar, en, hi, sw, ta, tr" in error(path, kind, language)
 
 
-def test_all_tables_of_words_have_the_same_languages() -> None:
+def test_all_prompt_tables_have_the_same_languages() -> None:
     tables = (prompts.XCOPA, prompts.XNLI, prompts.SENTIMENT, prompts.HEADLINE, prompts.LANGUAGE)
     assert all(table.keys() == records.FLORES_CODES.keys() for table in tables)
 
 
-def test_other_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bad_input_raises_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "task.jsonl", [RECORDS["xcopa"], RECORDS["xcopa"] | {"label": 7}])
     assert "line 2 has 7 in field 'label', which is none of 0, 1" in error(path, "xcopa", shots={"xcopa": 0})
     path.write_text('{"premise": "a"}\n\n[1]\n', encoding="utf-8")
@@ -130,7 +130,7 @@ def test_other_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "pip install 'nemo-adapt[eval]'" in error(good, "xcopa", shots={"xcopa": 0})
 
 
-def test_shots_come_from_training_splits_and_follow_the_seed(tmp_path: Path) -> None:
+def test_shots_come_from_another_split_and_depend_on_the_seed(tmp_path: Path) -> None:
     rows = [
         RECORDS["xcopa"] | {"premise": f"{split} {number}.", "split": split}
         for split in ("test", "val")
@@ -145,7 +145,7 @@ def test_shots_come_from_training_splits_and_follow_the_seed(tmp_path: Path) -> 
     assert len(loaded(path, "xcopa", task_examples=3).items) == 3
 
 
-def test_without_splits_the_first_examples_are_held_apart(tmp_path: Path) -> None:
+def test_without_splits_shots_are_not_among_the_scored_examples(tmp_path: Path) -> None:
     rows = [RECORDS["xcopa"] | {"premise": f"{number}."} for number in range(100)]
     task = loaded(write(tmp_path / "task.jsonl", rows), "xcopa")
     assert len(task.items) == 100 - records.HELD_APART
@@ -153,7 +153,7 @@ def test_without_splits_the_first_examples_are_held_apart(tmp_path: Path) -> Non
     assert len(loaded(tmp_path / "task.jsonl", "xcopa", shots={"xcopa": 0}).items) == 100
 
 
-def test_a_folder_holds_a_file_for_each_split(tmp_path: Path) -> None:
+def test_folder_with_a_file_for_each_split_is_read(tmp_path: Path) -> None:
     for split in ("dev", "test"):
         write(tmp_path / f"{split}.jsonl", [RECORDS["xnli"] | {"premise": split}] * 6)
     task = loaded(tmp_path, "xnli")
@@ -184,7 +184,7 @@ def test_flores_is_read_in_both_layouts(tmp_path: Path) -> None:
     assert "line 41 has an empty field 'en'" in error(flat, "translation", "tr-en")
 
 
-def test_neutral_is_an_answer_where_the_file_knows_it(tmp_path: Path) -> None:
+def test_neutral_is_a_choice_if_the_file_has_such_labels(tmp_path: Path) -> None:
     rows = [{"text": "İyi.", "label": "neutral"}, {"text": "Kötü.", "label": "negative"}]
     task = loaded(write(tmp_path / "task.jsonl", rows), "sentiment", shots={"sentiment": 0})
     assert task.items[0] == Choice("İyi.\nDuygu:", ("olumsuz", "olumlu", "nötr"), 2)
@@ -192,7 +192,7 @@ def test_neutral_is_an_answer_where_the_file_knows_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_page_s_example_is_one(kind: str, tmp_path: Path) -> None:
+def test_docs_example_of_each_kind_is_valid(kind: str, tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/tasks.md").read_text(encoding="utf-8")
     example = page.split(f"### {kind}\n")[1].split("```\n")[1]
     (tmp_path / "task.jsonl").write_text(example, encoding="utf-8")
@@ -202,7 +202,7 @@ def test_the_page_s_example_is_one(kind: str, tmp_path: Path) -> None:
     assert f"| {KINDS[kind].shots} |" in row and str(KINDS[kind].most_tokens or "chosen") in row
 
 
-def test_the_page_s_command_is_understood() -> None:
+def test_docs_command_is_valid() -> None:
     page = (Path(__file__).parents[3] / "docs/tasks.md").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = [line for line in page.splitlines() if line.startswith("nemo-adapt compare")]
     config = recipes.parse(CompareConfig, shlex.split(line)[2:])
@@ -211,7 +211,7 @@ def test_the_page_s_command_is_understood() -> None:
     assert recipe.evaluate.tasks == {"xcopa": {"tr": "a.jsonl"}} and recipe.evaluate.shots == {"xcopa": 0}
 
 
-def test_a_run_says_that_a_task_s_file_is_missing_before_it_starts(tmp_path: Path) -> None:
+def test_missing_task_file_is_reported_before_a_run_starts(tmp_path: Path) -> None:
     config = recipes.load("stories260k_tr", [f"evaluate.tasks.xcopa.tr={tmp_path}", "evaluate.tasks.mlama.tr=nowhere"])
     with pytest.raises(UserError, match=r"^evaluate\.tasks\.mlama\.tr: nowhere does not exist$"):
         reads._tasks(config)

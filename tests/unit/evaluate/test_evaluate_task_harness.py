@@ -1,4 +1,4 @@
-"""Tasks of choice: what is written for the harness, and the harness run by itself on the same folder."""
+"""Multiple-choice tasks: the files written for lm-eval, and lm-eval run directly on the same folder."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def task(shots: int) -> Task:
     return Task("xcopa", "tr", "xcopa_tr", ITEMS[5:], ITEMS[:shots])
 
 
-def test_the_files_name_each_other_and_hold_the_questions(tmp_path: Path) -> None:
+def test_harness_files_refer_to_each_other_and_hold_the_questions(tmp_path: Path) -> None:
     config = json.loads(harness.write(task(2), tmp_path).read_text(encoding="utf-8"))
     assert config["dataset_kwargs"]["data_files"] == {"test": "xcopa_tr.jsonl", "shots": "xcopa_tr.shots.jsonl"}
     assert config["num_fewshot"] == 2 and config["metric_list"][0] == {"metric": "acc_bytes"}
@@ -39,7 +39,7 @@ def test_the_files_name_each_other_and_hold_the_questions(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("shots", [0, 3])
-def test_the_harness_by_itself_gives_the_same_numbers(
+def test_lm_eval_on_the_written_files_gives_the_same_scores(
     shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lm_eval = pytest.importorskip("lm_eval")
@@ -47,7 +47,7 @@ def test_the_harness_by_itself_gives_the_same_numbers(
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
     candidate = models.inspect(folder, folder)
-    monkeypatch.chdir(tmp_path)  # in no repository
+    monkeypatch.chdir(tmp_path)  # outside any git repository
     ours = harness.run(models.load(candidate), candidate.tokenizer, task(shots), 4)
     assert "not a git repository" not in capfd.readouterr().err
     assert ours.metric == "acc_bytes" and len(ours.rows["acc_bytes"]) == 25
@@ -69,15 +69,15 @@ def test_the_harness_by_itself_gives_the_same_numbers(
         assert found["results"]["xcopa_tr"][f"{metric},none"] == pytest.approx(mean, abs=1e-12)
     # The model reads 64 tokens: three examples and a question do not fit, a question by itself does.
     assert ours.facts == {"cut": 25 if shots else 0}
-    # Byte length must matter, or the measure that stands for the task would not be tested.
+    # Normalising by byte length must change scores here, or the task's main metric would not be tested.
     assert ours.rows["acc"] != ours.rows["acc_bytes"]
 
 
-def test_prompts_are_those_of_the_harness() -> None:
+def test_prompts_equal_those_of_lm_eval() -> None:
     lm_eval = pytest.importorskip("lm_eval")
     tasks = Path(lm_eval.__file__).parent / "tasks"
     for language, (question, *answers) in prompts.XNLI.items():
-        if language == "ta":  # IndicXNLI's, which the harness does not have in Tamil
+        if language == "ta":  # lm-eval has no Tamil XNLI; ours is IndicXNLI's
             continue
         choices = yaml.safe_load((tasks / f"xnli/xnli_{language}.yaml").read_text(encoding="utf-8"))["doc_to_choice"]
         theirs = re.findall(r'premise\+", (.*?), "\+hypothesis', choices)
@@ -89,7 +89,7 @@ def test_prompts_are_those_of_the_harness() -> None:
         assert theirs_of[f"doc_to_text_{language}"].keywords["connector"] == prompts.XCOPA[language]
 
 
-def test_an_answer_that_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_answer_longer_than_the_context_is_named(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     pytest.importorskip("accelerate")
     folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)

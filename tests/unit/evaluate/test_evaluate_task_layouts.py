@@ -55,7 +55,7 @@ def table(path: Path, rows: list[dict[str, Any]], **dialect: Any) -> Path:
 TABS: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None, "lineterminator": "\n"}
 
 
-def test_the_same_rows_in_every_format_are_the_same_task(tmp_path: Path) -> None:
+def test_every_file_format_gives_the_same_task(tmp_path: Path) -> None:
     expected = loaded(lines(tmp_path / "rows.jsonl", PAIRS), "xnli").items
     assert [item.gold for item in expected if isinstance(item, Choice)] == [0, 1, 2, 0, 1, 2]
     (tmp_path / "list.json").write_text(json.dumps(PAIRS, indent=1), encoding="utf-8")
@@ -68,14 +68,14 @@ def test_the_same_rows_in_every_format_are_the_same_task(tmp_path: Path) -> None
         assert loaded(tmp_path / name, "xnli").items == expected, name
 
 
-def test_a_bad_row_is_named_in_every_format(tmp_path: Path) -> None:
+def test_errors_name_the_bad_row_in_every_file_format(tmp_path: Path) -> None:
     spoiled = [PAIRS[0], PAIRS[1] | {"label": 7}]
     (tmp_path / "list.json").write_text(json.dumps(spoiled))
     assert "list.json: item 2 has 7 in field 'label', which is none of 0, 1, 2" in error(tmp_path / "list.json", "xnli")
     assert 'rows.tsv: line 3 has "7"' in error(table(tmp_path / "rows.tsv", spoiled, **TABS), "xnli")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(spoiled), tmp_path / "rows.parquet")
     assert "rows.parquet: row 2 has 7" in error(tmp_path / "rows.parquet", "xnli")
-    # A text of two lines moves the number of the next row.
+    # A cell of two lines shifts the line number of the next row.
     two = table(tmp_path / "rows.csv", [PAIRS[0] | {"premise": "Kedi,\nyine."}, spoiled[1]])
     assert "rows.csv: line 4 has" in error(two, "xnli")
     (tmp_path / "short.tsv").write_text("premise\thypothesis\tlabel\na\tb\n")
@@ -95,7 +95,7 @@ def test_a_bad_row_is_named_in_every_format(tmp_path: Path) -> None:
 
 
 def xnli_1_0(language: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as XNLI-1.0 has them; its parses are empty."""
+    """Rows in the format of XNLI-1.0, with empty parses."""
     return [
         {
             "language": language,
@@ -110,7 +110,7 @@ def xnli_1_0(language: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test_xnli_1_0_holds_all_languages_in_one_file(tmp_path: Path) -> None:
+def test_xnli_1_0_files_of_all_languages_are_filtered_by_language(tmp_path: Path) -> None:
     rows = [*xnli_1_0("ar", PAIRS), *xnli_1_0("tr", PAIRS)]
     rows[6]["sentence1"] = 'tr "Kedi 0 uyuyor.'
     for split in ("dev", "test"):
@@ -125,7 +125,7 @@ def test_xnli_1_0_holds_all_languages_in_one_file(tmp_path: Path) -> None:
     assert "has no examples of language 'hi', but of ar, tr" in error(tmp_path, "xnli", "hi")
 
 
-def test_xnli_of_all_languages_in_each_row(tmp_path: Path) -> None:
+def test_xnli_with_all_languages_in_each_row_is_read(tmp_path: Path) -> None:
     rows = [
         {
             "premise": {"ar": "قطة", "tr": row["premise"]},
@@ -140,7 +140,7 @@ def test_xnli_of_all_languages_in_each_row(tmp_path: Path) -> None:
     assert "row 1 has no field 'premise'" in error(tmp_path / "all.parquet", "xnli", "hi")
 
 
-def test_translated_training_files_of_xnli(tmp_path: Path) -> None:
+def test_translated_training_files_of_xnli_are_read(tmp_path: Path) -> None:
     rows = [{"premise": "Kedi .", "hypo": "Köpek .", "label": "contradictory"}, {**PAIRS[0], "label": "entailment"}]
     rows[1]["hypo"] = rows[1].pop("hypothesis")
     task = loaded(table(tmp_path / "multinli.train.tr.tsv", rows, **TABS), "xnli")
@@ -152,14 +152,14 @@ def test_examples_without_a_label_are_left_out_and_counted(tmp_path: Path, capsy
     assert len(loaded(lines(tmp_path / "rows.jsonl", rows), "xnli").items) == 1
     assert "3 of 4 examples have no label, and are left out" in capsys.readouterr().out
     assert "no example has a label" in error(lines(tmp_path / "rows.jsonl", rows[:3]), "xnli")
-    # -1 may be the negative mood, of -1, 0, 1.
+    # In sentiment -1 does not mean 'no label': it may mean negative, of -1, 0, 1.
     moods = lines(tmp_path / "moods.jsonl", [{"text": "Kötü.", "label": label} for label in (0, -1)])
     assert "line 2 has -1 in field 'label', which is none of negative, positive, 0, 1" in error(moods, "sentiment")
     stars = lines(tmp_path / "stars.jsonl", [{"text": "Kötü.", "label": label} for label in (0, 1, 2)])
     assert "line 3 has 2 in field 'label'" in error(stars, "sentiment")
 
 
-def test_xstorycloze_s_own_files(tmp_path: Path) -> None:
+def test_published_xstorycloze_files_are_read(tmp_path: Path) -> None:
     row = {"InputStoryid": "a1", **{f"InputSentence{number}": f"वाक्य {number}।" for number in range(1, 5)}}
     row |= {"RandomFifthSentenceQuiz1": "अंत।", "RandomFifthSentenceQuiz2": "समाप्त।", "AnswerRightEnding": "2"}
     for split, count in (("train", 3), ("eval", 2)):
@@ -169,7 +169,7 @@ def test_xstorycloze_s_own_files(tmp_path: Path) -> None:
     assert task.items[0] == Choice("वाक्य 1। वाक्य 2। वाक्य 3। वाक्य 4।", ("अंत।", "समाप्त।"), 1)
 
 
-def test_xl_sum_s_folder(tmp_path: Path) -> None:
+def test_published_xl_sum_folder_is_read(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         row = {"id": "1", "url": "x", "title": f"Başlık {split}", "summary": f"Özet\n{split}", "text": "Uzun."}
         lines(tmp_path / f"turkish_{split}.jsonl", [row] * 2)
@@ -180,7 +180,7 @@ def test_xl_sum_s_folder(tmp_path: Path) -> None:
     assert "more.jsonl: no word of the file's name is a split" in error(tmp_path, "headline", shots=1)
 
 
-def test_without_a_test_the_validation_is_scored(tmp_path: Path) -> None:
+def test_validation_split_is_scored_if_there_is_no_test_split(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         rows = [row | {"premise": split} for row in PAIRS]
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{split}-00000-of-00001.parquet")
@@ -190,7 +190,7 @@ def test_without_a_test_the_validation_is_scored(tmp_path: Path) -> None:
     assert all(isinstance(item, Choice) and item.choices[0].startswith("train") for item in task.shots)
 
 
-def test_tables_of_reviews(tmp_path: Path) -> None:
+def test_published_sentiment_tables_are_read(tmp_path: Path) -> None:
     indic = [{"ENGLISH REVIEW": "Good.", "LABEL": label, "INDIC REVIEW": "अच्छा।"} for label in ("Positive", None)]
     assert loaded(lines(tmp_path / "hi.json", indic), "sentiment", "hi").items == [
         Choice("अच्छा।\nभावना:", ("नकारात्मक", "सकारात्मक"), 1)
@@ -208,7 +208,7 @@ def test_tables_of_reviews(tmp_path: Path) -> None:
     assert "line 3 has \"conflict\" in field 'label', which is none of negative, positive" in error(path, "sentiment")
 
 
-def test_mlama_s_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_mlama_folder_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines(
         tmp_path / "templates.jsonl",
         [
@@ -227,7 +227,7 @@ def test_mlama_s_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     task = loaded(tmp_path, "mlama")
     assert "no template with [X] and [Y] for P20, P31, P999; left out" in capsys.readouterr().out
     assert len(task.items) == 5
-    # The relations come in turn, and each keeps its own objects, though two have one template.
+    # Relations alternate, and each has its own objects as choices, though two share a template.
     assert [len(item.choices) for item in task.items if isinstance(item, Choice)] == [3, 2, 3, 2, 3]
     assert task.items[2] == Choice("Cahit,", ("Londra 'da doğdu .", "İstanbul 'da doğdu .", "Selanik 'da doğdu ."), 1)
     lines(tmp_path / "P19.jsonl", [rows[0], {"sub_label": "Ada"}])
@@ -236,7 +236,7 @@ def test_mlama_s_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "no file is named after a relation of templates.jsonl" in error(tmp_path, "mlama")
 
 
-def test_mlama_as_one_table_of_all_languages(tmp_path: Path) -> None:
+def test_mlama_table_of_all_languages_is_filtered_by_language(tmp_path: Path) -> None:
     rows = [
         {"language": language, "predicate_id": relation, "template": "[X] [Y] .", "sub_label": "A", "obj_label": place}
         for language, relation, place in (
@@ -249,7 +249,7 @@ def test_mlama_as_one_table_of_all_languages(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_premise_loses_its_full_stop_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_full_stop_of_a_premise_is_removed(tmp_path: Path) -> None:
     rows = [
         {"premise": premise, "choice1": "அது", "choice2": "இது", "question": "cause", "label": 0}
         for premise in ("குழாயைத் திறந்தான்", "குழாயைத் திறந்தான்.")
@@ -258,7 +258,7 @@ def test_a_premise_loses_its_full_stop_and_nothing_else(tmp_path: Path) -> None:
     assert {item.query for item in task.items} == {"குழாயைத் திறந்தான் காரணமாக"}
 
 
-def test_candidates_are_compared_without_outer_spaces(tmp_path: Path) -> None:
+def test_candidates_are_compared_without_surrounding_spaces(tmp_path: Path) -> None:
     row = {"template": "[X] [Y]", "sub_label": "A", "obj_label": "Paris ", "candidates": [" Roma", "Paris "]}
     assert loaded(lines(tmp_path / "rows.jsonl", [row]), "mlama").items == [Choice("A", ("Roma", "Paris"), 1)]
     assert kinds.with_candidates([]) == []

@@ -1,4 +1,4 @@
-"""Scores of written lines against sacrebleu's own, and what they know of other scripts."""
+"""Scores of generated lines against sacrebleu's, and their treatment of non-Latin scripts."""
 
 import json
 from pathlib import Path
@@ -15,13 +15,13 @@ HYPOTHESES = ["Kedi ağacın altında uyuyor.", "Hava bugün çok güzel.", "ब
 REFERENCES = ["Kedi ağacın altında yatıyor.", "Bugün hava güzel.", "बिल्ली पेड़ के नीचे सो रही है", "Su."]
 
 
-def test_words_of_any_script_keep_their_marks() -> None:
+def test_word_tokenizer_keeps_combining_marks() -> None:
     assert scores.Words().tokenize("बिल्ली, सो रही है!") == ["बिल्ली", "सो", "रही", "है"]
     assert scores.Words().tokenize("தமிழ் மொழி.") == ["தமிழ்", "மொழி"]
     assert scores.Words().tokenize("Kedi'nin 3 evi") == ["kedi", "nin", "3", "evi"]
 
 
-def test_scores_are_those_of_sacrebleu(tmp_path: Path) -> None:
+def test_chrf_and_spbleu_equal_those_of_sacrebleu(tmp_path: Path) -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
     import sentencepiece
 
@@ -43,18 +43,18 @@ def test_scores_are_those_of_sacrebleu(tmp_path: Path) -> None:
     assert list(scores.lines(HYPOTHESES, REFERENCES, None, rouge=False)) == ["chrf"]
 
 
-def test_words_of_a_turkish_text() -> None:
+def test_turkish_dotted_and_dotless_i_are_lowercased() -> None:
     assert scores.Words().tokenize("İSTANBUL'da IŞIK, İyi") == ["istanbul", "da", "işik", "iyi"]
 
 
-def test_rouge_is_blind_to_no_script() -> None:
+def test_rouge_counts_words_of_non_latin_scripts() -> None:
     pytest.importorskip("sacrebleu")
     pytest.importorskip("rouge_score")
     rows = scores.lines(HYPOTHESES, REFERENCES, None, rouge=True)
     assert [round(value) for value, _ in rows["rouge_l"]] == [75, 57, 73, 0]
 
 
-def test_spbleu_s_model_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spbleu_model_is_found_in_the_cache_or_by_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SACREBLEU", str(tmp_path))
     assert scores.spbleu_model("") is None
     path = tmp_path / scores.FLORES_MODEL
@@ -67,7 +67,7 @@ def test_spbleu_s_model_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
         scores.spbleu_model(str(tmp_path / "other"))
 
 
-def test_a_model_s_lines_are_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_translations_are_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sacrebleu")
     folder = save_model(tmp_path / "model", byte_level_tokenizer())
     candidate = models.inspect(folder, folder)

@@ -20,7 +20,7 @@ BASE, NEW = 257, 3  # ev, ge, gel
 
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
 def pair(request, tmp_path_factory):
-    """A base folder and an adapted one, with tokenizers; the adapted model's last new row is far too long."""
+    """A base folder and an adapted one, with tokenizers."""
     place = tmp_path_factory.mktemp("inspect")
     base = make_llama(place / "base", TinyLlama(request.param, vocab=BASE))
     adapted = make_llama(place / "adapted", TinyLlama(request.param, vocab=BASE + NEW))
@@ -36,7 +36,7 @@ def plain(folder):
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1000, 1 << 20])
-def test_measures_equal_a_computation_on_whole_tables(pair, monkeypatch, block_bytes):
+def test_blockwise_measures_equal_a_computation_on_whole_tables(pair, monkeypatch, block_bytes):
     monkeypatch.setattr(tables, "BLOCK_BYTES", block_bytes)
     _, adapted = pair
     whole = plain(adapted)
@@ -52,7 +52,7 @@ def test_measures_equal_a_computation_on_whole_tables(pair, monkeypatch, block_b
         np.testing.assert_allclose([value for _, value in near], values, atol=1e-6)
 
 
-def test_a_checkpoint_gives_the_folders_rows(pair, tmp_path):
+def test_checkpoint_has_the_same_rows_as_the_model_folder(pair, tmp_path):
     base, _ = pair
     checkpoint = tables.of_checkpoint(converted(base, tmp_path / "convert"))
     folder = tables.of_folder(base)
@@ -61,15 +61,15 @@ def test_a_checkpoint_gives_the_folders_rows(pair, tmp_path):
         assert torch.equal(checkpoint[name].pick([0, 200, 3]), table.pick([0, 200, 3]))
 
 
-def test_shares_outside_the_bases_range():
+def test_shares_of_norms_outside_the_base_range():
     base = np.linspace(1.0, 2.0, 101)
     facts = measures.describe(np.array([0.5, 1.5, 1.995, 3.0]), base)
     assert (facts.outside, facts.unusual) == (0.5, 0.75)
     assert measures.describe(base, base).unusual == pytest.approx(2 / 101)
 
 
-def test_the_flat_view_keeps_directions_apart(tmp_path):
-    """Two clouds on two axes come out as two clouds, with nearly all the variance."""
+def test_projection_separates_two_clusters(tmp_path):
+    """Two clusters along two axes stay apart, and the projection has nearly all the variance."""
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(60, 16, generator=draw) * 0.01
     rows[:40, 0] += torch.linspace(-1, 1, 40)
@@ -80,7 +80,7 @@ def test_the_flat_view_keeps_directions_apart(tmp_path):
     assert min(abs(new[:, 0])) > 0.5 or min(abs(new[:, 1])) > 0.5
 
 
-def test_the_command_writes_what_it_prints(pair, tmp_path, capsys):
+def test_command_writes_json_csv_and_plots(pair, tmp_path, capsys):
     base, adapted = pair
     command.main([f"base={base}", f"adapted={adapted}", "tokens=[gel,ev]", "neighbours=3", f"out={tmp_path}"])
     report = json.loads((tmp_path / "inspect.json").read_text())
@@ -95,7 +95,7 @@ def test_the_command_writes_what_it_prints(pair, tmp_path, capsys):
     assert "'gel'" in capsys.readouterr().out
 
 
-def test_mistakes(pair, tmp_path):
+def test_invalid_arguments_raise_user_errors(pair, tmp_path):
     base, adapted = pair
     cases = {
         "name what to inspect": [],
@@ -110,8 +110,8 @@ def test_mistakes(pair, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_base_of_other_tokens(pair, tmp_path):
-    """As many tokens, but two have changed places."""
+def test_base_with_swapped_tokens_is_refused(pair, tmp_path):
+    """It has the same number of tokens, but two have exchanged ids."""
     base, adapted = pair
     other = tmp_path / "other"
     shutil.copytree(base, other)

@@ -1,4 +1,4 @@
-"""Which jobs a run becomes, how large they are, and what does not fit."""
+"""The jobs of a run, their sizes, and layouts that do not fit the site."""
 
 import pytest
 from helpers.launches import SETTINGS, config_of, jobs_of
@@ -8,7 +8,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.launch.chain import Kind, Size, laid_out, size_of
 
 
-def test_the_jobs_of_a_run():
+def test_run_becomes_prepare_train_export_and_evaluate_jobs():
     jobs = jobs_of(config_of("site=gpus"))
     assert list(jobs) == ["prepare", "train", "export", "evaluate"]
     assert jobs["prepare"].stages == ("tokenizer", "data", "convert")
@@ -16,7 +16,7 @@ def test_the_jobs_of_a_run():
     assert jobs["train"].result == "train"
 
 
-def test_a_probe_is_a_job_on_ranks_of_its_own():
+def test_probe_is_a_separate_job_on_ranks():
     probed = config_of("site=gpus", "resize.input=probed", "evaluate.target=tr", "probe.strategies=[mean,focus]")
     jobs = jobs_of(probed)
     assert list(jobs) == ["prepare", "probe", "train", "export", "evaluate"]
@@ -36,7 +36,7 @@ def test_a_probe_is_a_job_on_ranks_of_its_own():
         (["site=gpus", "site.ranks_per_node=16", "parallel.dp=4"], Size(2, 16, 8), 4),
     ],
 )
-def test_sizes(words, size, copies):
+def test_job_size_and_dp_follow_from_layout_and_site(words, size, copies):
     config = config_of(*words)
     assert size_of(config) == size and config.parallel.dp == copies
 
@@ -52,7 +52,7 @@ def test_sizes(words, size, copies):
         (["site=gpus", "parallel.tp=6", "launch.nodes=1"], "no multiple of parallel.tp x pp x cp = 6"),
     ],
 )
-def test_layouts_that_do_not_fit(words, says):
+def test_layouts_that_do_not_fit_raise_user_errors(words, says):
     config = recipes.load("blank", ["run.name=x", *SETTINGS, *words])
     with pytest.raises(UserError, match=says) as error:
         laid_out(config)

@@ -1,4 +1,4 @@
-"""``launch`` and ``cancel`` where Slurm's commands are stand-ins: what they are asked, and what refuses."""
+"""``launch``, ``cancel`` and ``job`` with stand-ins for Slurm's commands: their calls, and user errors."""
 
 import json
 import shlex
@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def slurm(folder, monkeypatch):
-    """Stand-ins for Slurm's commands; what was called, as lists of words."""
+    """Stand-ins for Slurm's commands; a function that returns the recorded calls as lists of words."""
     notes = folder / "notes"
     notes.touch()
     (folder / "bin").mkdir()
@@ -57,7 +57,7 @@ WORDS = [
 ]
 
 
-def test_a_chain_is_tested_then_submitted(slurm, folder, capsys):
+def test_chain_is_tested_then_submitted_with_dependencies(slurm, folder, capsys):
     cli.command("launch", WORDS)
     calls = slurm()
     assert [words[:2] for words in calls[:4]] == [["sbatch", "--test-only"]] * 4
@@ -75,15 +75,15 @@ def test_a_chain_is_tested_then_submitted(slurm, folder, capsys):
     assert "submitted prepare (105), train (106), export (107), evaluate (108)" in capsys.readouterr().out
 
 
-def test_nobody_reads_what_is_said(slurm, folder):
-    """As ``nemo-adapt launch ... 2>&1 | head -1``: all is submitted and noted, and the exit code says so."""
+def test_launch_succeeds_if_its_output_is_a_closed_pipe(slurm, folder):
+    """As with ``nemo-adapt launch ... 2>&1 | head -1``: all jobs are submitted and recorded, and the exit code is 0."""
     assert unread("launch", *WORDS) == 0
     calls = [words[-1].rpartition("/")[2] for words in slurm() if "--test-only" not in words]
     assert calls == ["prepare.sh", "train.sh", "export.sh", "evaluate.sh"]
     assert len(json.loads((folder / "runs/r/launch/jobs.json").read_text())["jobs"]) == 4
 
 
-def test_a_dry_run_changes_nothing(folder, monkeypatch, capsys):
+def test_dry_run_prints_scripts_and_changes_nothing(folder, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
     before = sorted(folder.rglob("*"))
     cli.command("launch", [*WORDS, "launch.dry_run=true"])
@@ -93,7 +93,7 @@ def test_a_dry_run_changes_nothing(folder, monkeypatch, capsys):
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_container_s_image(slurm, folder, capsys):
+def test_container_image_is_checked_where_possible(slurm, folder, capsys):
     (folder / "there.sqsh").touch()
     container = [word for word in WORDS if word != "site=cpu"] + ["site=container", "parallel.tp=8"]
     make_llama(folder / "model", TinyLlama(heads=8, kv_heads=8))
@@ -114,8 +114,8 @@ def test_a_container_s_image(slurm, folder, capsys):
     assert "not checked here" in capsys.readouterr().out and len(slurm()) == 8
 
 
-def test_a_node_without_our_dependencies(slurm, folder):
-    """One line instead of a traceback: the program is copied to the nodes, what it imports is not."""
+def test_missing_dependencies_on_a_node_give_one_error_line(slurm, folder):
+    """Instead of a traceback: the program is copied to the nodes, the packages it imports are not."""
     cli.command("launch", WORDS)
     code = folder / "runs/r/launch/code"
     done = subprocess.run([sys.executable, "-I", "-S", str(code / "main.py")], capture_output=True, text=True, cwd=code)
@@ -123,28 +123,28 @@ def test_a_node_without_our_dependencies(slurm, folder):
     assert "nemo-adapt: error: " in done.stderr and "the dependencies of nemo-adapt must be installed" in done.stderr
 
 
-def test_where_there_is_no_sbatch(folder, monkeypatch):
+def test_missing_sbatch_is_a_user_error(folder, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="there is no sbatch on this machine: launch from a login node"):
         cli.command("launch", WORDS)
     assert not (folder / "runs").exists()
 
 
-def test_a_chain_is_submitted_whole_or_not_at_all(slurm, folder, monkeypatch):
+def test_submitted_jobs_are_cancelled_if_a_later_one_is_refused(slurm, folder, monkeypatch):
     monkeypatch.setenv("REFUSE", "1")
     with pytest.raises(UserError, match="Slurm refuses the job train: no"):
         cli.command("launch", WORDS)
     assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
 
 
-def test_a_refused_run_leaves_nothing_behind(slurm, folder):
+def test_refused_launch_leaves_no_files(slurm, folder):
     (folder / "bin/sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition specified: x >&2; exit 1\n")
     with pytest.raises(UserError, match=r"the job prepare: the partition does not exist here: site\.partition"):
         cli.command("launch", WORDS)
     assert not (folder / "runs").exists()
 
 
-def test_a_run_is_launched_once_at_a_time(slurm, monkeypatch):
+def test_run_with_live_jobs_cannot_be_launched_again(slurm, monkeypatch):
     cli.command("launch", WORDS)
     monkeypatch.setenv("STATE", "PENDING")
     with pytest.raises(UserError, match=r"has been launched, and prepare \(105\), .* nemo-adapt cancel"):
@@ -153,7 +153,7 @@ def test_a_run_is_launched_once_at_a_time(slurm, monkeypatch):
     cli.command("launch", WORDS)
 
 
-def test_cancel(slurm, folder, monkeypatch, capsys):
+def test_cancel_ends_live_jobs_last_first(slurm, folder, monkeypatch, capsys):
     cli.command("launch", WORDS)
     cli.command("cancel", ["runs/r"])
     assert "nothing to cancel" in capsys.readouterr().out
@@ -167,14 +167,14 @@ def test_cancel(slurm, folder, monkeypatch, capsys):
 
 @pytest.fixture
 def mask():
-    """The signals that this process blocks, as they were before and are after."""
+    """Restore this process's signal mask after the test."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def test_a_job_keeps_usr1_before_it_reads_anything(slurm, mask, monkeypatch):
-    """Threads of what is imported later would not keep it, and one of them is enough to end a rank."""
+def test_job_blocks_sigusr1_before_reading_the_recipe(slurm, mask, monkeypatch):
+    """Threads of later imports inherit the mask; without it, a signal to any one of them ends the rank."""
     seen = []
     monkeypatch.setattr(
         "nemo_adapt.recipes.read", lambda path: seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
@@ -184,7 +184,7 @@ def test_a_job_keeps_usr1_before_it_reads_anything(slurm, mask, monkeypatch):
     assert signal.SIGUSR1 in seen[0]
 
 
-def test_a_job_that_the_run_does_not_have(slurm, mask):
+def test_unknown_job_is_a_user_error(slurm, mask):
     cli.command("launch", WORDS)
     for words, says in ((["runs/r", "probe"], "has no job 'probe': prepare, train"), (["runs/r"], "job takes a run's")):
         with pytest.raises(UserError, match=says):
@@ -204,14 +204,14 @@ def test_a_job_that_the_run_does_not_have(slurm, mask):
         (["evaluate.texts.tr=absent.txt"], "absent.txt"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_submitted(slurm, folder, words, says):
+def test_user_errors_are_raised_before_anything_is_submitted(slurm, folder, words, says):
     with pytest.raises(UserError, match=says) as error:
         cli.command("launch", [*WORDS, *words])
     assert "\n" not in str(error.value)
     assert slurm() == [] and not (folder / "runs").exists()
 
 
-def test_a_site_of_ones_own_and_what_overrides_it(folder, capsys):
+def test_site_file_of_the_user_is_read_and_can_be_overridden(folder, capsys):
     (folder / "mine.yaml").write_text("partition: a100\nranks_per_node: 1\ncpu: {partition: cpu}\n")
     words = [*(word for word in WORDS if not word.startswith("site")), "site=mine.yaml", "launch.dry_run=true"]
     cli.command("launch", [*words, "site.account=ling", "site.partition=h100"])

@@ -1,4 +1,4 @@
-"""What pyxis is told: as its source (0.24) reads it."""
+"""Container options for pyxis, as its source (0.24) reads them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from nemo_adapt.launch.paths import LaunchPaths
 
 
 def options_of(job, *words, run=WORKDIR / "runs/turkish", workdir=WORKDIR):
-    """Those of srun, by name."""
+    """Options of srun, by name."""
     config = config_of("site=container", *words)
     given = sbatch.srun_options(config, jobs_of(config)[job], size_of(config), LaunchPaths(run), workdir)
     return dict(word.removeprefix("--").split("=", 1) for word in given)
@@ -21,24 +21,24 @@ def options_of(job, *words, run=WORKDIR / "runs/turkish", workdir=WORKDIR):
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        ("nemo.sqsh", "/home/user/adapt/nemo.sqsh"),  # which pyxis takes for a name in a registry
+        ("nemo.sqsh", "/home/user/adapt/nemo.sqsh"),  # pyxis would take the relative name for one in a registry
         ("./images/nemo", "/home/user/adapt/images/nemo"),
         ("/images/nemo.sqsh", "/images/nemo.sqsh"),
         ("nvcr.io#nvidia/nemo:25.09", "nvcr.io#nvidia/nemo:25.09"),
         ("docker://nvidia/nemo", "docker://nvidia/nemo"),
     ],
 )
-def test_images(image, told):
+def test_image_paths_become_absolute_and_registry_names_stay(image, told):
     assert options_of("train", f"site.container.image='{image}'")["container-image"] == told
 
 
-def test_folders_are_mounted_under_their_own_names():
+def test_folders_are_mounted_under_the_same_paths():
     given = options_of("train", "site.container.mounts=['/models:/models:ro']", run=Path("/scratch/runs/x"))
     mounts = "/home/user/adapt:/home/user/adapt,/scratch/runs:/scratch/runs,/models:/models:ro"
     assert given["container-mounts"] == mounts and given["container-workdir"] == "/home/user/adapt"
 
 
-def test_variables_come_before_the_image_s_own():
+def test_variables_of_the_job_override_those_of_the_image():
     assert options_of("train")["container-env"] == "NCCL_DEBUG,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT"
     assert (
         options_of("prepare", "++site.environment.OMP_NUM_THREADS='4'")["container-env"] == "NCCL_DEBUG,OMP_NUM_THREADS"
@@ -46,7 +46,7 @@ def test_variables_come_before_the_image_s_own():
     assert "container-env" not in options_of("prepare", "~site.environment.NCCL_DEBUG")
 
 
-def test_an_environment_inside_is_named_and_not_activated():
+def test_venv_inside_a_container_is_called_by_path_and_not_activated():
     config = config_of("site=container", "site.venv=/envs/my env")
     assert submit.python_of(config) == "/envs/my env/bin/python"
     assert "activate" not in script_of(config, "train")
@@ -58,13 +58,13 @@ def test_an_environment_inside_is_named_and_not_activated():
     ("name", "says"),
     [("a:b", "colon"), ("a,b", "','"), ('a"b', "'\"'"), ("$(touch pwned)", r"'\$'"), ("`touch pwned`", "'`'")],
 )
-def test_folders_that_pyxis_would_misread_or_hand_to_a_shell(name, says):
+def test_folder_names_unsafe_for_pyxis_or_a_shell_are_refused(name, says):
     for given in ({"workdir": Path("/home") / name}, {"run": Path("/home") / name / "runs/x"}):
         with pytest.raises(UserError, match=f"cannot be mounted in a container: its name has .*{says}"):
             options_of("train", **given)
 
 
-def test_names_with_spaces_quotes_and_more_can_be_mounted():
+def test_folder_names_with_spaces_and_quotes_can_be_mounted():
     folder = Path("/home/it's a b;&é\\n*")
     assert (
         options_of("train", workdir=folder)["container-mounts"]
@@ -75,12 +75,12 @@ def test_names_with_spaces_quotes_and_more_can_be_mounted():
 @pytest.mark.parametrize(
     "mount", ["models:/models", "~/models:/models", ":/models", "/models:", "/a:/b,/c:/d", "/$x:/x"]
 )
-def test_mounts_that_are_none(mount):
+def test_invalid_mounts_are_refused(mount):
     with pytest.raises(UserError, match=r"is not /host:/inside or /host:/inside:ro|cannot be mounted"):
         options_of("train", f"site.container.mounts=['{mount}']")
 
 
-def test_what_each_node_must_have():
+def test_required_paths_are_the_image_and_the_sources_of_mounts():
     words = "site.container.mounts=['/models:/models:ro','tmpfs:/scratch','/text']"
     config = config_of("site=container", "site.container.image=./nemo.sqsh", words)
     assert container.required_paths(config, WORKDIR) == ["/home/user/adapt/nemo.sqsh", "/models", "/text"]

@@ -1,4 +1,4 @@
-"""What ``status`` makes of a failed job's log: the reason, not what Slurm says because of it."""
+"""The reason that ``status`` finds in a failed job's log: the cause, not Slurm's messages that follow from it."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.status.jobs import jobs, relevant_log
 
-# As Slurm 22.05, pyxis 0.24 and enroot 4.1 said it.
+# Output of Slurm 22.05, pyxis 0.24 and enroot 4.1.
 AFTER = """\
 srun: error: n1: task 0: Exited with exit code 2
 srun: launch/slurm: _step_signal: Terminating StepId=57.1
@@ -40,7 +40,7 @@ KILLED = "srun: error: n1: task 0: Out Of Memory\n"
         (AFTER, "see its log (exit code 143)", AFTER.splitlines()[-1]),
     ],
 )
-def test_why_a_job_has_failed(tmp_path, log, reason, last):
+def test_status_shows_the_cause_of_a_failed_job(tmp_path, log, reason, last):
     (tmp_path / "launch").mkdir()
     (tmp_path / "launch/jobs.json").write_text(json.dumps({"jobs": [{"name": "train", "id": "57"}]}))
     (tmp_path / "logs").mkdir()

@@ -1,4 +1,4 @@
-"""What Slurm says in plain words, and what status makes of it. Lines of Slurm 22.05."""
+"""Slurm's messages in plain words, and the job states that status shows. Output of Slurm 22.05."""
 
 import json
 
@@ -32,7 +32,7 @@ SHOWN = (
         ("", "no reason given"),
     ],
 )
-def test_refusals(said, means):
+def test_refusals_of_sbatch_are_explained(said, means):
     assert means in messages.refusal(said) and "\n" not in messages.refusal(said)
 
 
@@ -50,11 +50,11 @@ def test_refusals(said, means):
         ("RUNNING", "None", "0:0", ""),
     ],
 )
-def test_reasons(state, reason, code, means):
+def test_reasons_of_slurm_are_explained(state, reason, code, means):
     assert messages.reason(state, reason, code) == means
 
 
-def test_states():
+def test_names_of_job_states():
     assert [messages.state(name) for name in ("RUNNING", "CANCELLED by 0", "CANCELLED+", "SIGNALING", "")] == [
         *("running", "cancelled", "cancelled", "signaling", "unknown"),
     ]
@@ -75,14 +75,14 @@ def commands(tmp_path, monkeypatch):
     return make
 
 
-def test_what_the_controller_knows(commands):
+def test_state_of_a_job_is_parsed_from_scontrol(commands):
     commands(scontrol=f"echo '{SHOWN.format(state='RUNNING', reason='None', code='0:0')}'")
     assert slurm.states(["23"])["23"] == State(
         "RUNNING", "None", "0:0", "n[1-2]", "00:00:45", "00:10:00", "2026-11-26T08:01:02", 2
     )
 
 
-def test_what_only_accounting_knows(commands):
+def test_state_of_a_job_comes_from_sacct_once_scontrol_has_forgotten_it(commands):
     """The controller forgets jobs after a while; without accounting they are then unknown."""
     commands(
         scontrol="echo slurm_load_jobs error: Invalid job id specified >&2; exit 1",
@@ -102,7 +102,7 @@ def launched(tmp_path, *names):
     return tmp_path
 
 
-def test_jobs_of_a_run(tmp_path):
+def test_status_has_states_reasons_and_the_relevant_log(tmp_path):
     root = launched(tmp_path, "prepare", "train", "export")
     (root / "logs/prepare-1.log").write_text("[tokenizer]\nnemo-adapt: error: no such text\nsrun: error: n1: task 0\n")
     (root / "logs/train-2.log").write_text("".join(f"line {number}\n\n" for number in range(9)))

@@ -1,4 +1,4 @@
-"""The chain through NeMo-Run: what its own dry run says. `make test-nemo-run` installs it beside and runs this."""
+"""The job chain through NeMo-Run: its dry run. `make test-nemo-run` installs it separately and runs this."""
 
 import io
 
@@ -16,10 +16,10 @@ WORDS = ["site=gpus", "site.account=ling", "launch.executor=nemo_run", "site.qos
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
     pytest.importorskip("nemo_run")
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # which its own commands read
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # NeMo-Run's commands read it
 
 
-def test_a_dry_run(tmp_path, capsys):
+def test_dry_run_has_the_options_of_slurm(tmp_path, capsys):
     config = config_of(*WORDS)
     jobs = list(jobs_of(config).values())
     with nemo_run.experiment(config, jobs, LaunchPaths(tmp_path / "x"), tmp_path / "kept", WORKDIR, "python") as made:
@@ -33,13 +33,13 @@ def test_a_dry_run(tmp_path, capsys):
     assert size_of(config).ranks == 16
 
 
-def test_an_account_is_needed(tmp_path):
+def test_missing_account_is_a_user_error(tmp_path):
     config = config_of("site=gpus", "launch.executor=nemo_run")
     with pytest.raises(UserError, match=r"needs site\.account"):
         nemo_run.experiment(config, [], LaunchPaths(tmp_path), tmp_path, WORKDIR, "python").__enter__()
 
 
-def test_a_folder_that_a_shell_would_obey(tmp_path):
+def test_folder_with_shell_metacharacters_is_refused(tmp_path):
     odd = tmp_path / "$(touch pwned)"
     with pytest.raises(UserError, match="does not quote folders for the shell"):
         nemo_run.experiment(config_of(*WORDS), [], LaunchPaths(odd), odd, WORKDIR, "python").__enter__()

@@ -1,4 +1,4 @@
-"""Job scripts: as they were written down, harmless whatever things are called, and true to their word under bash."""
+"""Job scripts: equal to the golden files, safe for any names, and their behaviour when bash runs them."""
 
 import itertools
 import shlex
@@ -38,12 +38,12 @@ HARMFUL = "a b'c\"d $(touch pwned) `touch pwned`; touch pwned\ntouch pwned\n#SBA
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.iterdir()))
-def test_scripts_are_as_they_were_written_down(name):
+def test_scripts_equal_the_golden_files(name):
     profile, job = name.removesuffix(".sh").split("-")
     assert script_of(config_of(*PROFILES[profile]), job) == (GOLDEN / name).read_text(encoding="utf-8")
 
 
-def test_all_profiles_were_written_down():
+def test_golden_files_cover_all_profiles():
     names = {path.name for path in GOLDEN.iterdir()}
     assert names == {f"gpus-{job}.sh" for job in ("prepare", "train", "export", "evaluate")} | {
         "container-train.sh",
@@ -52,8 +52,8 @@ def test_all_profiles_were_written_down():
 
 
 @pytest.mark.parametrize("name", [*UGLY, HARMFUL])
-def test_names_that_a_shell_would_obey(tmp_path, name):
-    """In the run's name, in paths, in values of variables: every word arrives as it was, and nothing is run."""
+def test_shell_metacharacters_in_names_are_not_executed(tmp_path, name):
+    """In the run's name, in paths, in values of variables: every word arrives unchanged, and nothing is executed."""
     place, workdir = LaunchPaths(tmp_path / f"runs {name}" / f"x{name}"), tmp_path / f"w{name}"
     config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
     config.run.name = name
@@ -78,7 +78,7 @@ def test_names_that_a_shell_would_obey(tmp_path, name):
     assert "#SBATCH --nodes=1" in header and "nodes=99" not in "".join(header)
 
 
-def test_the_words_that_submit_are_one_each(tmp_path):
+def test_sbatch_arguments_keep_odd_names_as_single_words(tmp_path):
     config = config_of("site=cpu", "parallel.tp=2", "parallel.dp=1")
     place = LaunchPaths(tmp_path / HARMFUL.strip("\\") / "100%j")
     words = sbatch.submission(config, jobs_of(config)["train"], place, tmp_path / HARMFUL, after="12")
@@ -91,7 +91,7 @@ def test_the_words_that_submit_are_one_each(tmp_path):
 
 
 @pytest.mark.parametrize("name", UGLY)
-def test_labels_are_plain(name):
+def test_labels_have_only_plain_characters(name):
     assert sbatch.PLAIN.fullmatch(sbatch.label(name)) and "=" not in sbatch.label(name)
 
 
@@ -102,18 +102,18 @@ def machine(tmp_path):
 
 @pytest.fixture
 def train(machine):
-    """The script of the training on two ranks."""
+    """The script of a training on two ranks."""
     return script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "train", LaunchPaths(machine.run))
 
 
-def test_a_training_that_is_done_is_not_queued_again(machine, train):
+def test_finished_training_is_not_requeued(machine, train):
     code, said = machine.ends(train, tasks=f"touch {machine.run}/train/manifest.json")
     assert (code, machine.is_requeued) == (0, False), said
     environment = machine.noted("environment")
     assert 'MASTER_ADDR="n1"' in environment and 'MASTER_PORT="15007"' in environment
 
 
-def test_a_training_that_has_more_to_do_is_queued_again(machine, train):
+def test_unfinished_training_is_requeued(machine, train):
     code, said = machine.ends(train, tasks="exit 0")
     assert (code, machine.is_requeued) == (0, True)
     assert "job 7 is queued again" in said
@@ -121,15 +121,15 @@ def test_a_training_that_has_more_to_do_is_queued_again(machine, train):
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize("end", [0, 137])
-def test_a_signal_is_handed_on_and_the_job_queued_again(machine, train, number, end):
-    """Also where the ranks were killed, because they took too long."""
+def test_signal_is_forwarded_to_the_ranks_and_the_job_requeued(machine, train, number, end):
+    """Also if the ranks are killed because they take too long to stop."""
     tasks = f'trap "touch $NOTES/handed; exit {end}" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
     machine.folder.joinpath("bin/sleep").unlink()
     process = machine.start(train, tasks)
     until = time.monotonic() + 30
     while not (machine.notes / "ready").exists() and time.monotonic() < until:
         time.sleep(0.02)
-    for _ in range(2):  # and a second one does no harm
+    for _ in range(2):  # a second signal does no harm
         process.send_signal(number)
         time.sleep(0.1)
     said, _ = process.communicate(timeout=30)
@@ -138,38 +138,38 @@ def test_a_signal_is_handed_on_and_the_job_queued_again(machine, train, number, 
 
 
 @pytest.mark.parametrize("end", [1, 2, 137])
-def test_an_error_ends_the_job(machine, train, end):
+def test_job_ends_with_the_exit_code_of_failed_ranks(machine, train, end):
     code, said = machine.ends(train, tasks=f"exit {end}")
     assert (code, machine.is_requeued) == (end, False)
     assert f"the ranks ended with code {end}" in said
 
 
-def test_a_job_that_was_cancelled_is_not_queued_again(machine, train):
+def test_cancelled_job_is_not_requeued(machine, train):
     code, said = machine.ends(train, STATE="COMPLETING")
     assert (code, machine.is_requeued) == (1, False)
     assert "was cancelled: it is not queued again" in said
 
 
-def test_a_job_at_its_time_limit_is_queued_again(machine, train):
+def test_job_at_its_time_limit_is_requeued(machine, train):
     code, _ = machine.ends(train, STATE="COMPLETING", REASON="TimeLimit")
     assert (code, machine.is_requeued) == (0, True)
 
 
-def test_a_start_that_was_replaced_does_not_touch_the_job(machine, train):
-    """Slurm has lost this node and started the job elsewhere: queueing it again would end what runs there."""
+def test_start_that_slurm_has_replaced_does_not_requeue_the_job(machine, train):
+    """Slurm has lost this node and started the job elsewhere: a requeue would end it there."""
     code, said = machine.ends(train, RESTARTS="2", SLURM_RESTART_COUNT="1")
     assert (code, machine.is_requeued) == (0, False)
     assert "has queued job 7 again by itself" in said
 
 
-def test_a_controller_that_restarts_is_waited_for(machine, train):
+def test_job_waits_for_a_restarting_controller(machine, train):
     code, _ = machine.ends(train, DOWN="1")
     assert (code, machine.is_requeued) == (0, True)
     assert machine.noted("scontrol").count("show job") == 2
 
 
-def test_a_node_that_does_not_see_the_folder(machine, train):
-    """A node sees another folder under the same name: what the first node wrote is not in it."""
+def test_node_without_the_shared_folder_is_named(machine, train):
+    """The node has another folder under the same name, without what the first node wrote."""
     elsewhere = STAND_IN_ELSEWHERE.format(run=machine.run)
     machine.folder.joinpath("bin/srun").write_text(elsewhere)
     code, said = machine.ends(train)
@@ -185,14 +185,14 @@ SLURMD_NODENAME=n2 exec "$1" "$2" "$3" "$4" "$PWD/elsewhere" "$6"
 """
 
 
-def test_a_first_node_that_does_not_see_the_folder(machine, train):
+def test_missing_folder_on_the_first_node_is_an_error(machine, train):
     (machine.run / "launch/config.yaml").unlink()
     code, said = machine.ends(train)
     assert code == 2 and f"does not see the run's folder {machine.run}" in said
 
 
-def test_what_a_container_needs_and_a_node_has_not(machine):
-    """The image's file and the sources of mounts: each node looks, and names what it has not."""
+def test_missing_image_or_mount_source_on_a_node_is_named(machine):
+    """Each node checks for the image's file and the sources of mounts."""
     absent, registry = "/absent/nemo.sqsh", "nvcr.io#nvidia/nemo:25.09"
     for image, mounts, missing in (
         (absent, "[]", absent),
@@ -206,7 +206,7 @@ def test_what_a_container_needs_and_a_node_has_not(machine):
     assert f"--container-image={registry}" in machine.words
 
 
-def test_preparation_ends_as_its_process_does(machine):
+def test_prepare_job_has_the_exit_code_of_its_process(machine):
     script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "prepare", LaunchPaths(machine.run))
     assert machine.ends(script, tasks="exit 2")[0] == 2 and machine.ends(script)[0] == 0
     assert machine.words[-3:] == ["job", str(machine.run), "prepare"] and "--ntasks=1" in machine.words
@@ -225,7 +225,7 @@ def test_preparation_ends_as_its_process_does(machine):
         (["site.time=soon"], "'soon' is not a time limit"),
     ],
 )
-def test_values_that_sbatch_would_not_take(words, says):
+def test_invalid_site_settings_raise_user_errors(words, says):
     config = config_of("site=gpus", *words)
     with pytest.raises(UserError, match=says.replace("(", r"\(")) as error:
         script_of(config, "train")
@@ -236,11 +236,11 @@ def test_values_that_sbatch_would_not_take(words, says):
     ("limit", "found"),
     [("90", 5400), ("1:30", 90), ("2:00:30", 7230), ("1-12", 129600), ("1-0:30", 88200), ("2-01:02:03", 176523)],
 )
-def test_time_limits(limit, found):
+def test_time_limits_are_converted_to_seconds(limit, found):
     assert sbatch.seconds(limit) == found
 
 
-def test_how_gpus_are_asked_for():
+def test_options_that_request_gpus():
     for words, said in (
         (["site.gpu_type=h100"], "--gpus-per-node=h100:8"),
         (["site.gpu_request=gres"], "--gres=gpu:8"),

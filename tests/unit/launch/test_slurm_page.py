@@ -1,4 +1,4 @@
-"""What docs/slurm.md tells a user to type works, and the keys that it names are there."""
+"""The commands of docs/slurm.md work, and the keys that it names exist."""
 
 import re
 import shlex
@@ -17,14 +17,14 @@ COMMANDS = [line for line in PAGE.splitlines() if line.startswith("nemo-adapt la
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Where the demo's first half has been run."""
+    """A folder in which the demo's first half has been run."""
     place = small_world(tmp_path_factory.mktemp("world"))
     shutil.copytree(place / "runs/smallworld/base", place / "runs/demo_base/export")
     return place
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_dry_runs_show_four_scripts(world, monkeypatch, capsys, command):
+def test_docs_dry_runs_show_four_scripts(world, monkeypatch, capsys, command):
     monkeypatch.chdir(world)
     verb, *words = shlex.split(command)[1:]
     assert "launch.dry_run=true" in words
@@ -36,11 +36,11 @@ def test_dry_runs_show_four_scripts(world, monkeypatch, capsys, command):
         assert wanted is None or f"#SBATCH --{key}={wanted}" in shown
 
 
-def test_the_commands_are_there():
+def test_docs_have_three_launch_commands():
     assert len(COMMANDS) == 3
 
 
-def test_every_key_is_one():
+def test_docs_name_only_existing_keys():
     keys = set(re.findall(r"`((?:site|launch|train)\.[a-z_.]+)", PAGE))
     assert len(keys) >= 8
     assert keys <= set(recipe_errors._known_keys(Config))

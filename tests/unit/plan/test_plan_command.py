@@ -1,4 +1,4 @@
-"""``nemo-adapt plan``: the tables, the JSON, and one line for what cannot work."""
+"""``nemo-adapt plan``: its tables, its JSON, and one-line errors."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.plan import command
 from nemo_adapt.plan.report import PARTS, SECONDS
 
-WHOLE = {
+CLUSTER_OF = {
     "llama2_7b": "a40_x4",
     "llama2_7b_hi": "a40_x4",
     "llama2_7b_tr": "a40_x4",
@@ -51,14 +51,14 @@ def shown(capsys, *words):
     return capsys.readouterr().out
 
 
-def test_every_recipe_has_a_plan():
-    assert set(WHOLE) == set(recipe_files.names()) - {"blank"}
+def test_every_recipe_has_a_cluster_here():
+    assert set(CLUSTER_OF) == set(recipe_files.names()) - {"blank"}
 
 
-@pytest.mark.parametrize("recipe", sorted(WHOLE))
-def test_recipes_are_planned_and_fit(capsys, tmp_path, recipe):
-    cluster, words = WHOLE[recipe], []
-    if cluster == "laptop":  # their models are made or fetched first
+@pytest.mark.parametrize("recipe", sorted(CLUSTER_OF))
+def test_recipe_fits_its_cluster(capsys, tmp_path, recipe):
+    cluster, words = CLUSTER_OF[recipe], []
+    if cluster == "laptop":  # models of these recipes are trained or downloaded first
         (tmp_path / "config.json").write_text(json.dumps(settings()), encoding="utf-8")
         words = [f"model.path={tmp_path}"]
     report = asked(capsys, f"recipe={recipe}", f"cluster={cluster}", *words)
@@ -69,8 +69,8 @@ def test_recipes_are_planned_and_fit(capsys, tmp_path, recipe):
 
 @pytest.mark.parametrize("language", ["hi", "tr", "ar", "ta"])
 @pytest.mark.parametrize("tokens", [10_000, 50_000])
-def test_the_paper_s_settings(capsys, monkeypatch, language, tokens):
-    """arXiv 2406.14670: 200K documents of 1,024 tokens, 8 of them on each of four A40, 6e-5."""
+def test_llama2_recipes_have_the_settings_of_the_paper(capsys, monkeypatch, language, tokens):
+    """arXiv 2406.14670: 200K documents of 1,024 tokens, 8 per step on each of four A40, learning rate 6e-5."""
     monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
     words = [f"recipe=llama2_7b_{language}", "cluster=a40_x4", f"tokenizer.new_tokens={tokens}"]
     config = recipes.of_words(words)
@@ -83,13 +83,13 @@ def test_the_paper_s_settings(capsys, monkeypatch, language, tokens):
 
 
 @pytest.mark.parametrize("cluster", recipe_files.names("cluster"))
-def test_clusters_are_whole(cluster):
+def test_cluster_files_are_complete(cluster):
     found = recipes.load("blank", ["run.name=x", "model.path=y", f"cluster={cluster}"]).cluster
     assert found.name == cluster and found.devices >= 1
     command.is_chosen(found)
 
 
-def test_what_is_said(capsys):
+def test_plan_shows_cluster_model_layout_steps_and_stages(capsys):
     words = ["recipe=llama3_70b_hi", "cluster=h100_x64"]
     report, text = asked(capsys, *words), shown(capsys, *words)
     for said in (
@@ -104,7 +104,7 @@ def test_what_is_said(capsys):
         "stage 4 of 4, GiB",
     ):
         assert said in text
-    assert "CP as" not in shown(capsys, *words, "train.reset_attention=true")  # layers are ours then
+    assert "CP as" not in shown(capsys, *words, "train.reset_attention=true")  # the layers are our own then
     assert report["gpu_hours"] == pytest.approx(64 * report["hours"])
     for step in report["steps"]:
         assert step["seconds"] == pytest.approx(sum(step[name] for name in SECONDS))
@@ -112,13 +112,13 @@ def test_what_is_said(capsys):
     assert all(each["total"] == sum(each[part] for part in PARTS) for each in report["memory"])
 
 
-def test_without_a_cluster(capsys):
+def test_plan_without_a_cluster_has_no_times_and_no_fit(capsys):
     report, text = asked(capsys, "recipe=gemma_2b"), shown(capsys, "recipe=gemma_2b")
     assert report["fits"] is None and report["steps"] == [] and report["hours"] is None
     assert "none chosen: cluster=NAME" in text and "room" not in text
 
 
-def test_bytes_of_text(capsys):
+def test_budgets_in_bytes_use_bytes_per_token(capsys):
     report = asked(capsys, "recipe=gemma_2b", "plan.bytes_per_token=2.5")
     assert report["budget"]["bytes"] == report["budget"]["tokens"] * 2.5 >= 512_000_000 * 2.5
     phases = "train.phases=[{train: new_rows, bytes: 1_000_000_000, lr: 1e-3}]"
@@ -126,7 +126,7 @@ def test_bytes_of_text(capsys):
     assert report["budget"]["phases"] == [["new_rows", -(-400_000_000 // (64 * 1024))]]
 
 
-def test_what_data_has_counted(tmp_path, capsys):
+def test_bytes_per_token_come_from_the_counts_of_the_data_stage(tmp_path, capsys):
     folder = tmp_path / "counted" / "data" / "target"
     folder.mkdir(parents=True)
     (folder / "counts.json").write_text('{"tokens": 1000, "bytes": 3100}', encoding="utf-8")
@@ -134,7 +134,7 @@ def test_what_data_has_counted(tmp_path, capsys):
     assert report["budget"]["bytes_per_token"] == 3.1 and report["budget"]["counted"] == "counted by data"
 
 
-def test_checkpoints_and_their_time(capsys):
+def test_checkpoint_sizes_and_save_times(capsys):
     report = asked(capsys, "recipe=llama2_7b", "cluster=a40_x4", "tokenizer.new_tokens=0")
     disk = report["disk"]
     assert disk["base"] == 2 * 6_738_415_616 and disk["checkpoint"] == pytest.approx(14 * 6_738_415_616, rel=0.01)
@@ -143,14 +143,14 @@ def test_checkpoints_and_their_time(capsys):
     assert waiting["hours"] - report["hours"] == pytest.approx(13 * disk["save_seconds"] / 3600)
 
 
-def test_a_file_gets_the_same(tmp_path, capsys):
+def test_json_file_equals_the_printed_json(tmp_path, capsys):
     words = ["recipe=gemma_2b", "cluster=a40_x4"]
     report = asked(capsys, *words)
     command.main([*words, f"json={tmp_path / 'plan.json'}"])
     assert json.loads((tmp_path / "plan.json").read_text()) == report
 
 
-def test_what_no_other_layout_mends_is_not_said_to_be_mended_by_one():
+def test_search_is_suggested_only_if_another_layout_can_help():
     with pytest.raises(
         UserError, match=r"has 64 GiB \(cluster\.node_memory_gib\): take more nodes \(cluster\.nodes\)$"
     ):
@@ -159,7 +159,7 @@ def test_what_no_other_layout_mends_is_not_said_to_be_mended_by_one():
         command.main(["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=1", "parallel.sequence=false"])
 
 
-def test_what_does_not_fit_is_shown_and_refused(capsys):
+def test_layout_that_does_not_fit_is_shown_and_refused(capsys):
     words = ["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=1", "parallel.sequence=false"]
     with pytest.raises(UserError, match=r"does not fit: a rank needs 9\d\.\d GiB, most of it for activations"):
         command.main(words)
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_shown_and_refused(capsys):
     assert "this layout does not fit" in text and "layouts that fit" in text and "the first: parallel.tp=" in text
 
 
-def test_search_helps_where_the_layout_cannot_work(capsys):
+def test_search_proposes_layouts_if_the_given_one_is_invalid(capsys):
     command.main(
         ["recipe=llama3_8b", "cluster=h100_x8", "parallel.tp=3", "parallel.sequence=false", "plan.search=true"]
     )
@@ -208,19 +208,19 @@ def test_search_helps_where_the_layout_cannot_work(capsys):
         (["nonsense"], "'nonsense' is not of the form key=value"),
     ],
 )
-def test_mistakes_get_one_line(words, says):
+def test_invalid_settings_raise_one_line_errors(words, says):
     with pytest.raises(UserError) as error:
         command.main(["recipe=llama3_70b_hi", *words])
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_samples_longer_than_the_positions_that_were_learned(tmp_path):
+def test_samples_longer_than_the_learned_positions_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(settings("gpt2")), encoding="utf-8")
     with pytest.raises(UserError, match="the model has learned 512 positions"):
         command.main(["recipe=blank", "run.name=x", f"model.path={tmp_path}", "train.seq_length=513"])
 
 
-def test_settings_that_lack_something():
+def test_incomplete_model_config_is_refused():
     words = ["recipe=blank", "run.name=x", "model.path=/y", "model.config.architectures=[LlamaForCausalLM]"]
     with pytest.raises(UserError, match=r"config.json has no \w+, which a llama model needs"):
         command.main(words)
@@ -231,12 +231,12 @@ BLOCKS = [block.strip("\n") for block in PAGE.split("```")[1::2]]
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("nemo-adapt plan ")]
 
 
-def test_the_page_has_commands():
+def test_docs_have_plan_commands():
     assert len(COMMANDS) >= 4
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_page_s_commands_say_what_it_shows(capsys, monkeypatch, line):
+def test_docs_commands_print_the_output_shown_in_docs(capsys, monkeypatch, line):
     monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
     text = "\n".join(row.rstrip() for row in shown(capsys, *shlex.split(line)[2:]).splitlines())
     following = BLOCKS[BLOCKS.index(line) + 1] if line in BLOCKS else ""
@@ -244,7 +244,7 @@ def test_the_page_s_commands_say_what_it_shows(capsys, monkeypatch, line):
         assert following in text
 
 
-def test_the_page_s_recipe_is_one(tmp_path):
+def test_docs_recipe_is_valid(tmp_path):
     (recipe,) = [block.removeprefix("yaml") for block in BLOCKS if block.startswith("yaml")]
     (tmp_path / "my_qwen.yaml").write_text(recipe, encoding="utf-8")
     config = recipes.load(str(tmp_path / "my_qwen.yaml"), [])
@@ -252,7 +252,7 @@ def test_the_page_s_recipe_is_one(tmp_path):
     assert config.data.replay and config.train.phases[0].tokens == 500_000_000
 
 
-def test_every_key_of_the_page_is_one():
+def test_docs_name_only_existing_keys():
     keys = set(re.findall(r"`((?:plan|cluster|tokenizer|parallel|train)\.\w+)", PAGE))
     known = {
         f"{part.name}.{each.name}" for part in fields(Config) if is_dataclass(part.type) for each in fields(part.type)
@@ -260,7 +260,7 @@ def test_every_key_of_the_page_is_one():
     assert len(keys) > 5 and keys <= known
 
 
-def test_torch_is_not_waited_for():
+def test_plan_does_not_import_torch_transformers_or_scipy():
     code = (
         "import sys; from nemo_adapt import cli; cli.command('plan', sys.argv[1:]); "
         "sys.exit(bool({'torch', 'transformers', 'scipy'} & set(sys.modules)))"

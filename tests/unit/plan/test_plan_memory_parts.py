@@ -31,8 +31,8 @@ def of(phase="all", **case):
     return memory.of_stages(base, config, PhaseConfig(phase, 10), on_gpu=True)
 
 
-def test_llama_3_70b_on_64_h100():
-    """Megatron-Bridge's recipe of 64 H100, TP4 PP4 CP2, with 5 interleaved or none; 128 samples of 8,192."""
+def test_llama_3_70b_fits_64_h100_with_cp_but_not_without():
+    """Megatron-Bridge's recipe for 64 H100: TP4 PP4 CP2, with 5 virtual stages or none; 128 samples of 8,192 tokens."""
     most, space, plan = planned("llama3_70b", "h100_x64")
     assert plan.config.parallel.dp == 2 and plan.budget.tokens_per_step == 128 * 8192
     assert most.stage == 0 and most.total / GIB == pytest.approx(59.8, abs=1) and most.total < space
@@ -42,8 +42,8 @@ def test_llama_3_70b_on_64_h100():
     assert most.total > space
 
 
-def test_llama_3_8b_on_eight_h100():
-    """Megatron-Bridge's recipe of eight H100 has TP1 CP2, with gradients in bf16; ours are fp32, and it fits, too."""
+def test_free_memory_of_llama_3_8b_layouts_on_eight_h100():
+    """Megatron-Bridge's recipe for eight H100 has TP1 CP2 and bf16 gradients; it also fits with our fp32 gradients."""
     alone = ("parallel.tp=1", "parallel.sequence=false")
     for words, left in {
         ("train.recompute=true",): 14.5,
@@ -55,8 +55,8 @@ def test_llama_3_8b_on_eight_h100():
         assert (space - most.total) / GIB == pytest.approx(left, abs=0.3)
 
 
-def test_weights_gradients_and_optimizer_are_what_megatron_says():
-    """18 bytes a parameter, or 6 + 12 / DP (Megatron-LM, theoretical_memory_usage.py)."""
+def test_weights_gradients_and_optimizer_agree_with_megatron():
+    """18 bytes per parameter, or 6 + 12 / DP with the distributed optimizer (its theoretical_memory_usage.py)."""
     base = models_of(settings(vocab_size=2048))  # nothing is padded
     for copies, distributed, wanted in ((1, True, 18), (4, True, 6 + 12 / 4), (4, False, 18)):
         config = plan_config(parallel={"dp": copies}, distributed_optimizer=distributed)
@@ -64,27 +64,27 @@ def test_weights_gradients_and_optimizer_are_what_megatron_says():
         assert (each.weights + each.gradients + each.optimizer) / base.target_parameters == pytest.approx(wanted)
 
 
-def test_activations_of_a_classic_layer_are_those_of_the_paper():
-    """GPT-2's layer: 34 sbh in arXiv 2205.05198, of which dropout has 2; flash attention and ours keep the rest so."""
+def test_activations_of_a_gpt2_layer_agree_with_the_paper():
+    """34 sbh in arXiv 2205.05198, of which dropout masks take 2; flash attention and ours keep the rest alike."""
     base, config = models_of(settings("gpt2")), plan_config()
     layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
     tokens, hidden = config.train.seq_length * config.train.micro_batch, base.target.hidden
     in_units = layer.kept(0) / (tokens * hidden)
-    # Inputs and outputs of two norms (8), queries, keys and values (6), what they attend to (2), the MLP's two (16).
+    # Inputs and outputs of two norms (8), queries, keys and values (6), attention output (2), in the MLP two (16).
     ffn = base.target.ffn / base.target.hidden
     assert in_units == pytest.approx(8 + 6 + 2 + 4 * ffn, rel=0.01)
 
 
-def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
+def test_tp_shards_all_but_the_residual_stream_and_sp_also_that():
     alone, cut, whole = of(), of(parallel={"tp": 2}), of(parallel={"tp": 2, "sequence": True})
     assert alone[0].activations / 2 < cut[0].activations < alone[0].activations
-    gathered, angles = 2 * 256 * 256, 4 * 128 * 64  # not cut
+    gathered, angles = 2 * 256 * 256, 4 * 128 * 64  # not sharded
     assert whole[0].activations - gathered - angles == pytest.approx((alone[0].activations - angles) / 2, rel=0.001)
     assert cut[0].logits == alone[0].logits / 2
 
 
 @pytest.mark.parametrize(
-    ("parallel", "count", "waiting"),
+    ("parallel", "count", "in_flight"),
     [
         ({}, 8, [1]),
         ({"pp": 4}, 8, [4, 3, 2, 1]),
@@ -93,12 +93,12 @@ def test_tp_cuts_all_but_the_stream_and_sequences_cut_that_too():
         ({"pp": 4, "virtual": 2}, 4, [8, 8, 7, 5]),
     ],
 )
-def test_how_many_chunks_wait(parallel, count, waiting):
+def test_number_of_chunks_in_flight_on_each_stage(parallel, count, in_flight):
     layout = ParallelConfig(**parallel)
-    assert [activations.chunks_in_flight(stage, layout, count) for stage in range(layout.pp)] == waiting
+    assert [activations.chunks_in_flight(stage, layout, count) for stage in range(layout.pp)] == in_flight
 
 
-def test_each_chunk_keeps_its_own_angles():
+def test_each_model_chunk_keeps_its_own_rotary_angles():
     base, kept = models_of(settings(num_hidden_layers=8)), []
     for virtual in (1, 2):
         config = plan_config(parallel={"pp": 2, "virtual": virtual})
@@ -107,8 +107,8 @@ def test_each_chunk_keeps_its_own_angles():
     assert kept[1] - kept[0] == layer.stream + layer.angles() and layer.angles() > 0
 
 
-def test_keys_and_values_that_go_around_leave_what_they_were_cut_from():
-    """Under CP Transformer Engine keeps queries, keys, values and the result, each alone."""
+def test_ring_attention_does_not_keep_the_output_of_the_qkv_projection():
+    """Under CP, Transformer Engine keeps queries, keys, values and the output as separate tensors."""
     base, config = models_of(settings()), plan_config(parallel={"cp": 2})
     layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
     shape, tokens = base.target, 128
@@ -117,9 +117,11 @@ def test_keys_and_values_that_go_around_leave_what_they_were_cut_from():
     assert layer.attention(0, frozen=False) == wanted
 
 
-def test_keys_and_values_that_are_gathered_are_kept_whole():
-    """Under CP our layers keep queries, all keys and values, what each chunk attends to and both joined; no mask on a
-    GPU, where Transformer Engine has no such layers."""
+def test_gathered_keys_and_values_of_all_cp_ranks_are_kept():
+    """Under CP, our layers keep queries, all ranks' keys and values, both chunks' outputs and their concatenation.
+
+    On a GPU these are layers that Transformer Engine does not have; they keep no mask there.
+    """
     base, config = models_of(settings("mistral")), plan_config(parallel={"cp": 2})
     shape = replace(base.target, windows=())
     gathering = replace(shape, attention_cap=0.0, norms="around")  # not plain
@@ -131,11 +133,11 @@ def test_keys_and_values_that_are_gathered_are_kept_whole():
     assert layer.attention(0, frozen=False) == wanted
 
 
-def test_recomputed_layers_keep_their_input_alone():
+def test_recomputed_layers_keep_only_their_input():
     assert of(recompute=True)[0].activations < of()[0].activations / 5
 
 
-def test_frozen_layers_keep_less_and_those_below_what_is_trained_nothing():
+def test_frozen_layers_keep_less_and_nothing_below_all_trained_layers():
     everything, tables, upper, output = (of(phase)[0] for phase in ("all", "embeddings", "layers:4-7", "output"))
     assert tables.activations < everything.activations
     assert upper.activations == pytest.approx(everything.activations / 2, rel=0.1)
@@ -143,15 +145,15 @@ def test_frozen_layers_keep_less_and_those_below_what_is_trained_nothing():
     assert output.gradients == 4 * 2048 * 256
 
 
-def test_logits_are_on_the_last_stage_and_grow_with_the_vocabulary():
+def test_logits_are_on_the_last_stage_and_grow_with_the_vocab():
     first, last = of(parallel={"pp": 2})
     assert first.logits == 0 and last.logits == 2 * 256 * 2048 + 4 * 256 * 2048
     grown = memory.of_stages(models_of(settings(), new=2096), plan_config(), PhaseConfig("all", 10), True)[0]
     assert grown.logits == 2 * 256 * 4096 + 4 * 256 * 4096
 
 
-def test_a_copy_of_what_is_saved_is_a_node_s_memory_or_on_a_cpu_the_rank_s():
-    """Weights are shared by DP, and so is the state of the distributed optimizer (12 bytes a parameter)."""
+def test_copy_for_an_async_save_is_memory_of_a_rank_only_on_cpu():
+    """DP ranks divide the weights, and the state of the distributed optimizer (12 bytes per parameter)."""
     base = models_of(settings(vocab_size=2048))  # nothing is padded, and no tensor has more than half
     count = base.target_parameters
 
@@ -171,18 +173,18 @@ def test_a_copy_of_what_is_saved_is_a_node_s_memory_or_on_a_cpu_the_rank_s():
     assert found.total == pytest.approx(saving().total - min(found.of_step, saving().saving))
 
 
-def test_the_last_stage_saves_no_copy_of_a_tied_table():
+def test_last_stage_does_not_save_its_copy_of_a_tied_table():
     base = models_of(settings(vocab_size=2048, tie_word_embeddings=True))
     first, last = memory.of_stages(base, plan_config(parallel={"pp": 2}), PhaseConfig("all", 10), on_gpu=False)
     assert first.saving - last.saving == pytest.approx(14 * 2048 * base.target.hidden, rel=0.01)
 
 
-def test_a_node_without_memory_for_a_checkpoint_is_refused():
+def test_node_without_memory_for_a_checkpoint_is_refused():
     config = recipes.load("llama3_8b", ["cluster=h100_x8", *BASE])
     plan = command.plan_of(models(config), config)
     assert plan.disk.saved_node_bytes == plan.disk.checkpoint and not command.too_much_saved(plan)
     config.cluster.node_memory_gib = 100.0
     (said,) = command.too_much_saved(command.plan_of(models(config), config))
     assert "a node needs 104.7 GiB of main memory for a checkpoint until it is written and has 100 GiB" in said
-    config.cluster.node_memory_gib = 0.0  # nobody has said it
+    config.cluster.node_memory_gib = 0.0  # unknown
     assert not command.too_much_saved(command.plan_of(models(config), config))

@@ -1,4 +1,4 @@
-"""Parameters and vocabularies of a plan, and what of them a rank holds."""
+"""Parameters and vocabularies of a plan, and the shards that a rank holds."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_published_models_have_their_parameters(name):
+def test_parameter_counts_equal_those_published(name):
     found = model.models(recipes.load(name, []))
     assert found.source_parameters == PUBLISHED[name]
     tables = 1 if found.source.tied else 2
@@ -43,26 +43,26 @@ def test_published_models_have_their_parameters(name):
 
 
 @pytest.mark.parametrize("name", sorted({name.split()[0].rstrip(",") for name in ZOO}))
-def test_every_family_is_counted_as_transformers_counts_it(name):
+def test_parameter_counts_of_every_family_equal_those_of_transformers(name):
     config = ZOO[name]()
     counted = sum(each.numel() for each in AutoModelForCausalLM.from_config(config).parameters())
     hf_config = {**config.to_dict(), "architectures": settings(name)["architectures"]}
     assert models_of(hf_config).source_parameters == counted
 
 
-def test_rows_that_the_base_has_to_spare_are_taken_first():
+def test_spare_rows_of_the_base_are_used_first():
     qwen = model.models(recipes.load("qwen2_5_7b", ["tokenizer.new_tokens=300"]))
     assert (qwen.first_new, qwen.target.vocab, qwen.source.vocab) == (151665, 151965, 152064)
     assert model.models(recipes.load("qwen2_5_7b", ["tokenizer.new_tokens=0"])).target.vocab == 152064
 
 
-def test_the_folder_s_own_settings_win_where_it_is_there(tmp_path):
+def test_config_json_of_an_existing_model_folder_takes_precedence(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(settings("llama", torch_dtype="float32")), encoding="utf-8")
     found = model.models(recipes.load("llama3_8b", [f"model.path={tmp_path}"]))
     assert found.source.hidden == 256 and found.facts == f"{tmp_path}/config.json"
 
 
-def test_the_run_s_tokenizer_says_how_many_tokens_there_are(tmp_path):
+def test_vocab_size_comes_from_the_tokenizer_of_the_run_if_there_is_one(tmp_path):
     words = [f"run.dir={tmp_path}", "run.name=made"]
     make_token_map(tmp_path / "made" / "tokenizer", source_vocab=32000, new=77)
     found = model.models(recipes.load("llama2_7b", words))
@@ -70,14 +70,14 @@ def test_the_run_s_tokenizer_says_how_many_tokens_there_are(tmp_path):
     assert "at most" in model.models(recipes.load("llama2_7b", [])).vocabulary
 
 
-def test_a_model_that_nobody_knows():
+def test_unknown_model_without_config_json_is_a_user_error():
     with pytest.raises(UserError, match=r"model\.path: /nowhere has no config\.json"):
         model.models(recipes.load("blank", ["run.name=x", "model.path=/nowhere"]))
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("parallel", [{"tp": 2}, {"pp": 2}, {"tp": 4, "pp": 4}, {"pp": 2, "virtual": 2}])
-def test_the_ranks_hold_the_whole_model(parallel, tied):
+def test_shards_of_all_ranks_add_up_to_the_model(parallel, tied):
     config, found = plan_config(parallel=parallel), models_of(settings(tie_word_embeddings=tied))
     padded = models_of(settings(tie_word_embeddings=tied), new=48)  # 2,000 rows become 2,048, of 128 x TP 1, 2 and 4
     tp, pp = config.parallel.tp, config.parallel.pp
@@ -87,12 +87,12 @@ def test_the_ranks_hold_the_whole_model(parallel, tied):
     assert total == padded.target_parameters + norms + copy
 
 
-def test_interleaved_layers_are_those_of_megatron():
+def test_interleaved_layers_are_assigned_as_in_megatron():
     parallel = replace(plan_config().parallel, pp=2, virtual=2)
     assert model.layers_of(0, 8, parallel) == [0, 1, 4, 5] and model.layers_of(1, 8, parallel) == [2, 3, 6, 7]
 
 
-def test_what_a_phase_trains():
+def test_number_of_trained_elements_in_each_phase():
     found, config = models_of(settings(), new=300), plan_config(parallel={"tp": 2})
     parts = model.rank_tensors(found, config, 0)
     table = 2304 // 2 * 256  # 2,300 rows, padded to 128 x TP

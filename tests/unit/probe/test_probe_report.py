@@ -29,7 +29,7 @@ RUNS = [
 ]
 
 
-def test_the_lowest_mean_at_the_end_is_chosen(tmp_path):
+def test_strategy_with_the_lowest_final_mean_is_chosen(tmp_path):
     result = report.collect(RUNS, [0, 50], "tr", 1000)
     assert [row["strategy"] for row in result["rows"]] == ["zero+mean", "mean", "bad"]
     assert result["chosen"] == "zero+mean"
@@ -44,17 +44,17 @@ def test_the_lowest_mean_at_the_end_is_chosen(tmp_path):
     assert (tmp_path / "probe.png").stat().st_size > 5000
 
 
-def test_nothing_can_be_chosen_where_all_broke_off():
+def test_no_finished_run_is_a_user_error():
     with pytest.raises(UserError, match="lower the learning rate"):
         report.collect(RUNS[4:5], [0, 50], "tr", 1000)
 
 
-def test_points():
+def test_scored_steps_are_sorted_and_include_the_last():
     assert points(ProbeConfig(steps=50, at=[0, 10, 25])) == [0, 10, 25, 50]
     assert points(ProbeConfig(steps=4, at=[10, 2, 0, 4])) == [0, 2, 4]
 
 
-def test_the_choice_is_what_training_reads(tmp_path):
+def test_training_reads_the_strategies_that_the_probe_chose(tmp_path):
     assert Choice.of("mean").name == "mean" and Choice.of("a+b") == Choice("a", "b")
     assert Choice("a", "b").name == "a+b"
     Choice.of("zero+mean").save(tmp_path)
@@ -67,7 +67,7 @@ def test_the_choice_is_what_training_reads(tmp_path):
         with_choice(config, {"probe": [tmp_path / "nowhere"]})
 
 
-def test_a_probe_may_grow_but_not_change(tmp_path):
+def test_probe_may_add_strategies_but_not_change_settings(tmp_path):
     step = next(step for step in ROAD if step.name == "probe")
     config = Config()
 
@@ -81,7 +81,7 @@ def test_a_probe_may_grow_but_not_change(tmp_path):
     config.probe.strategies = ["mean"]
     assert not stage().finished
     stage().prepare()
-    assert not first.finished  # its manifest is gone until it has grown
+    assert not first.finished  # its manifest is removed until the new strategies are done
     config.probe.steps = 7
     with pytest.raises(UserError, match=r"other settings \(probe.steps\)"):
         stage().prepare()

@@ -28,13 +28,13 @@ def registry(monkeypatch):
     return fresh
 
 
-def test_the_code_enters_the_strategy(registry):
+def test_docs_code_registers_the_strategy(registry):
     assert registry.names() == ["first_piece"]
     with pytest.raises(UserError, match="Did you mean 'first_piece'"):
         registry.get("frist_piece")
 
 
-def test_the_engine_makes_its_rows(registry):
+def test_engine_computes_the_rows_of_the_docs_strategy(registry):
     source = torch.from_numpy(np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32))
     spelled = [[3, 5, 3], [19], [0, 7]]
     tokens = [NewToken(20 + i, "t", "t", pieces, 1, 1) for i, pieces in enumerate(spelled)]
@@ -47,7 +47,7 @@ def test_the_engine_makes_its_rows(registry):
         assert not made[23:].any()
 
 
-def test_what_the_page_names_is_there():
+def test_docs_name_only_existing_attributes_and_files():
     for name in re.findall(r"\| `([\w.]+)` \|", PAGE):
         value = Materials(TokenMap(1, [NewToken(1, "t", "t", [0], 1, 1)]))
         for part in name.split("."):

@@ -1,4 +1,4 @@
-"""NaN and infinity are found wherever they are, and nothing else is taken for them."""
+"""NaN and infinity are found anywhere in a table, and no finite number is reported."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ROWS, COLUMNS = 40, 7
 
 
 def of_bits(dtype: torch.dtype, seed: int) -> torch.Tensor:
-    """Any numbers but NaN and infinity: zeros, the smallest and the largest among them."""
+    """Random finite numbers, with zeros, the smallest and the largest among them."""
     info = np.iinfo(BITS[dtype].unsigned.dtype)
     bits = np.random.default_rng(seed).integers(info.min, info.max, (ROWS, COLUMNS), endpoint=True, dtype=info.dtype)
     table = torch.from_numpy(bits).view(dtype)
@@ -28,7 +28,7 @@ def of_bits(dtype: torch.dtype, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @settings(deadline=None)  # compiled when first called
 @given(places=st.sets(st.integers(0, ROWS * COLUMNS - 1), max_size=30), seed=st.integers(0, 2**32 - 1))
-def test_the_rows_that_are_not_finite_are_named(dtype, value, places, seed):
+def test_rows_that_are_not_finite_are_named(dtype, value, places, seed):
     table = of_bits(dtype, seed) if dtype in BITS else torch.zeros(ROWS, COLUMNS, dtype=dtype)
     table.view(-1)[list(places)] = value
     bad = sorted({place // COLUMNS for place in places})
@@ -43,7 +43,7 @@ def test_the_rows_that_are_not_finite_are_named(dtype, value, places, seed):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_last_number_of_many_blocks(monkeypatch, threads):
+def test_last_element_is_checked_with_many_blocks(monkeypatch, threads):
     monkeypatch.setattr(finite, "BLOCK_BYTES", 64)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     table = torch.zeros(ROWS, COLUMNS, dtype=torch.bfloat16)
@@ -53,7 +53,7 @@ def test_the_last_number_of_many_blocks(monkeypatch, threads):
         check_finite(ShardedTable(table, (0, ROWS)), ROWS, "table")
 
 
-def test_rows_behind_the_count_are_not_looked_at():
+def test_rows_after_the_given_count_are_not_checked():
     table = torch.zeros(ROWS, COLUMNS)
     table[30:] = float("inf")
     check_finite(ShardedTable(table, (0, ROWS)), 30, "table")

@@ -1,4 +1,4 @@
-"""A plan is cut into portions that fit; the sums of all paths are the same bits."""
+"""A plan is cut into portions that fit; all implementations of the sums give the same bits."""
 
 import itertools
 
@@ -49,7 +49,7 @@ COLUMNS = st.integers(1, 40) | st.integers(STRETCH - 1, STRETCH + 1) | st.intege
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 20), COLUMNS, st.integers(0, 99))
-def test_compiled_sums_are_those_of_torch_and_of_numpy(lengths, far, columns, seed):
+def test_compiled_sums_equal_those_of_torch_and_numpy(lengths, far, columns, seed):
     for dtype in (torch.float32, torch.bfloat16):
         draw = torch.Generator().manual_seed(seed)
         tables = [torch.randn(rows, columns, generator=draw).mul(1e3).to(dtype) for rows in (7, far)]
@@ -66,8 +66,8 @@ def test_compiled_sums_are_those_of_torch_and_of_numpy(lengths, far, columns, se
         assert torch.equal(compiled, by_torch) and torch.equal(compiled, torch.from_numpy(expected))
 
 
-def test_products_and_sums_are_rounded_each():
-    """(1 + e)^2 - 1 - 2e is e^2 where a product is not rounded, and 0 where it is."""
+def test_products_are_rounded_before_they_are_added():
+    """(1 + e)^2 - 1 - 2e is e^2 with fused multiply-add, and 0 if the product is rounded."""
     e = 2.0**-12
     rows = torch.full((1, 16), 1 + e)
     for name in ("add_to", "_add_by_torch"):

@@ -47,7 +47,7 @@ NEEDS_NO_ROW = {"zero", "mean", "normal", "multivariate_normal", "random_init"}
 
 @st.composite
 def token_maps(draw):
-    """New tokens whose text is as long in bytes as their pieces; some pieces repeat, some tokens have one."""
+    """New tokens whose text is as long in bytes as their pieces; some pieces repeat, some tokens have only one."""
     tokens = []
     for index in range(draw(st.integers(1, 5))):
         pieces = draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=5))
@@ -97,7 +97,7 @@ def uniform(token):
     return weighted(token, [1] * len(token.source_ids))
 
 
-def test_all_published_strategies_are_there_and_say_what_they_are():
+def test_published_strategies_are_registered_and_documented():
     assert set(PUBLISHED) <= set(strategies.names())
     for name in strategies.names():
         strategy = strategies.get(name)
@@ -109,7 +109,7 @@ def test_all_published_strategies_are_there_and_say_what_they_are():
 @pytest.mark.parametrize("name", PUBLISHED)
 @quick
 @given(token_map=token_maps(), table=st.sampled_from([INPUT, OUTPUT]))
-def test_plans_are_whole_and_repeatable(name, token_map, table):
+def test_plans_are_complete_finite_and_deterministic(name, token_map, table):
     plan, again = plan_of(name, token_map, table), plan_of(name, token_map, table)
     combination = plan.combination
     assert combination.shape == (len(token_map.tokens), VOCAB) and combination.dtype == np.float32
@@ -126,14 +126,14 @@ def test_plans_are_whole_and_repeatable(name, token_map, table):
         assert (combination.data >= 0).all()
 
 
-def test_what_a_strategy_needs_and_is_not_there(tmp_path):
+def test_missing_auxiliary_data_is_a_user_error(tmp_path):
     token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1], 1, 1)])
     for folders in ({}, {"vectors": tmp_path}):
         with pytest.raises(UserError, match=r"resize\.input=focus needs auxiliary/vectors: run the auxiliary stage"):
             Supplies(tmp_path, folders).plan(ResizeConfig(input="focus"), INPUT, token_map)
 
 
-def test_supplies_come_from_the_models_and_the_stages_folders(tmp_path):
+def test_supplies_are_read_from_the_model_and_auxiliary_folders(tmp_path):
     token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1, 3], 1, 1)])
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "initializer_range": 0.3}')
     plan = Supplies(tmp_path).plan(ResizeConfig(input="zero", output="random_init"), OUTPUT, token_map)
@@ -145,7 +145,7 @@ def test_supplies_come_from_the_models_and_the_stages_folders(tmp_path):
 
 @quick
 @given(token_map=token_maps())
-def test_subword_mean(token_map):
+def test_subword_mean_equals_the_mean_of_the_pieces(token_map):
     expected = [uniform(token) for token in token_map.tokens]
     np.testing.assert_allclose(dense(plan_of("subword_mean", token_map)), expected, rtol=1e-6, atol=1e-7)
 
@@ -169,7 +169,7 @@ def test_subword_weighted_counts_characters(token_map):
     np.testing.assert_allclose(dense(plan_of("subword_weighted", token_map)), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_subword_weighted_of_a_part_of_a_character_counts_bytes():
+def test_subword_weighted_counts_bytes_of_a_partial_character():
     """``text`` of such a token is the replacement character, whose bytes are not the token's."""
     token_map = TokenMap(VOCAB, [NewToken(VOCAB, "x", "�", [2, 5, 2, 2], 5, 1)])
     np.testing.assert_allclose(dense(plan_of("subword_weighted", token_map))[0, [2, 5]], [3 / 5, 2 / 5], rtol=1e-6)
@@ -189,7 +189,7 @@ def test_subword_weighted_position_is_exponential(token_map, table):
 
 @quick
 @given(token_map=token_maps())
-def test_calibrated_is_the_mean_at_the_target_languages_norm(token_map):
+def test_calibrated_is_the_subword_mean_at_the_norm_of_target_text(token_map):
     """Norms as the engine would use them: weighted by how often a piece spells target text."""
     plan = plan_of("calibrated", token_map)
     assert np.array_equal(dense(plan), dense(plan_of("subword_mean", token_map)))
@@ -208,7 +208,7 @@ def test_calibrated_is_the_mean_at_the_target_languages_norm(token_map):
 @pytest.mark.parametrize(("name", "counted"), [("frequency_weighted", "meetings"), ("align", "bytes")])
 @quick
 @given(token_map=token_maps())
-def test_meetings_give_the_weights(name, counted, token_map):
+def test_weights_are_proportional_to_meetings(name, counted, token_map):
     given_ = auxiliary(token_map)
     met = given_["meetings"]
     counts = np.zeros((len(token_map.tokens), VOCAB))
@@ -220,7 +220,7 @@ def test_meetings_give_the_weights(name, counted, token_map):
     np.testing.assert_allclose(dense(plan_of(name, token_map, given=given_)), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_without_any_meeting_or_vector_all_fall_back_on_the_pieces():
+def test_fallback_is_the_subword_mean_without_meetings_or_vectors():
     tokens = [NewToken(VOCAB, "a", "a", [3, 3, 5], 4, 1), NewToken(VOCAB + 1, "b", "b", [9], 4, 0)]
     token_map = TokenMap(VOCAB, tokens)
     nothing = np.zeros((VOCAB + 2, 4), dtype=np.float32)
@@ -235,7 +235,7 @@ def test_without_any_meeting_or_vector_all_fall_back_on_the_pieces():
 
 
 def project(scores):
-    """Sparsemax by halving the interval of its threshold."""
+    """Sparsemax by bisection for its threshold."""
     low, high = scores.max() - 1.0, scores.max()
     for _ in range(100):
         middle = (low + high) / 2
@@ -248,7 +248,7 @@ def project(scores):
 
 @quick
 @given(scores=st.lists(st.floats(-1, 1), min_size=1, max_size=300), seed=st.integers(0, 9))
-def test_sparsemax_is_the_projection_on_the_simplex(scores, seed):
+def test_sparsemax_is_the_projection_onto_the_simplex(scores, seed):
     scores = np.random.default_rng(seed).permutation(np.array(scores))
     places, weights = sparsemax(scores)
     got = np.zeros(len(scores))
@@ -258,7 +258,7 @@ def test_sparsemax_is_the_projection_on_the_simplex(scores, seed):
 
 @quick
 @given(values=st.lists(st.integers(0, 5), min_size=1, max_size=1000), count=st.integers(1, 20))
-def test_nearest_are_the_largest_and_of_equal_ones_the_first(values, count):
+def test_nearest_are_the_largest_and_the_first_of_equal_ones(values, count):
     places = sorted(range(len(values)), key=lambda place: (-values[place], place))[:count]
     assert nearest(np.array(values, dtype=np.float64), count).tolist() == places
 
@@ -269,7 +269,7 @@ def cosine(a, b):
 
 @quick
 @given(token_map=token_maps(), seed=st.integers(0, 50))
-def test_focus(token_map, seed):
+def test_focus_weights_are_sparsemax_of_cosines(token_map, seed):
     given_ = auxiliary(token_map, seed)
     vectors = given_["vectors"]["vectors"]
     overlap = [piece for piece in range(VOCAB) if vectors[piece].any()]
@@ -283,7 +283,7 @@ def test_focus(token_map, seed):
 
 @quick
 @given(token_map=token_maps(), seed=st.integers(0, 50), neighbours=st.integers(1, 15))
-def test_wechsel(token_map, seed, neighbours):
+def test_wechsel_weights_are_softmax_of_nearest_cosines(token_map, seed, neighbours):
     given_ = auxiliary(token_map, seed)
     source, target = given_["bilingual"]["source"], given_["bilingual"]["target"]
     plan = plan_of("wechsel", token_map, given=given_, wechsel_neighbours=neighbours, wechsel_temperature=0.3)
@@ -298,7 +298,7 @@ def test_wechsel(token_map, seed, neighbours):
         np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
-def pursued(target, atoms, most):
+def matching_pursuit(target, atoms, most):
     """Orthogonal matching pursuit with a least-squares fit at every step."""
     chosen, left, weights = [], target, np.empty(0)
     for _ in range(most):
@@ -316,7 +316,7 @@ def pursued(target, atoms, most):
 
 @quick
 @given(token_map=token_maps(), seed=st.integers(0, 50), most=st.integers(1, 8))
-def test_omp(token_map, seed, most):
+def test_omp_equals_plain_orthogonal_matching_pursuit(token_map, seed, most):
     given_ = auxiliary(token_map, seed)
     vectors = given_["vectors"]["vectors"].astype(np.float64)
     plan = plan_of("omp", token_map, given=given_, omp_pieces=most)
@@ -325,12 +325,12 @@ def test_omp(token_map, seed, most):
         expected = uniform(token)
         if vectors[token.id].any() and there:
             expected = np.zeros(VOCAB)
-            expected[there] = pursued(vectors[token.id], vectors[there], min(most, 6, len(there)))
+            expected[there] = matching_pursuit(vectors[token.id], vectors[there], min(most, 6, len(there)))
         np.testing.assert_allclose(row, expected, atol=1e-4)
 
 
-def test_omp_finds_a_combination_that_is_there():
-    """A vector made of two base vectors is written with those two, repeated and parallel atoms notwithstanding."""
+def test_omp_recovers_an_exact_combination():
+    """A combination of two base vectors is reproduced although two others are parallel."""
     base = np.random.default_rng(0).standard_normal((VOCAB, 8)).astype(np.float32)
     base[5] = 2 * base[3]
     vectors = np.concatenate([base, (3 * base[4] - base[9])[None]])
@@ -342,8 +342,8 @@ def test_omp_finds_a_combination_that_is_there():
 
 
 @pytest.mark.parametrize("name", ["focus", "wechsel", "omp"])
-def test_plans_are_the_same_bits_in_blocks_of_any_size(monkeypatch, name):
-    """Other blocks are other matrix products, as other numbers of threads are."""
+def test_plans_are_the_same_bits_for_any_block_size(monkeypatch, name):
+    """Another block size changes the matrix products, as another number of threads does."""
     random = np.random.default_rng(3)
     tokens = [NewToken(VOCAB + i, "a", "a", [1], 1, 1) for i in range(300)]
     base = random.standard_normal((VOCAB, 50)).astype(np.float32)
@@ -374,7 +374,7 @@ def test_similarities_do_not_depend_on_the_order_of_dimensions():
     np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
 
 
-def test_random_token_depends_on_seed_and_id_alone():
+def test_random_token_depends_only_on_seed_and_id():
     tokens = [NewToken(5000 + i, "a", "a", [1], 1, 1) for i in range(3000)]
 
     def drawn(tokens, seed):
@@ -399,7 +399,7 @@ def test_random_token_depends_on_seed_and_id_alone():
         ("random_init", 0.0, Noise("unit", 0.05)),
     ],
 )
-def test_strategies_that_look_at_no_single_row(name, mean_share, noise):
+def test_strategies_that_need_no_single_source_row(name, mean_share, noise):
     plan = plan_of(name, TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1], 1, 1)]))
     assert plan.combination.nnz == 0 and plan.mean_share == mean_share and plan.noise == noise
     assert plan.norm_of is None

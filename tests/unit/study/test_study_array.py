@@ -1,4 +1,4 @@
-"""A study as a job array: its scripts and sizes, what is said before anything is submitted, what its jobs do."""
+"""A study as a Slurm job array: its scripts and sizes, checks before submission, and its jobs."""
 
 import json
 import shlex
@@ -30,14 +30,14 @@ HARMFUL = "a b'c\"d $(touch pwned) `touch pwned`; touch pwned\n#SBATCH --nodes=9
 
 
 def script_of(config, job, place=None, workdir=WORKDIR):
-    """The script of a study's job, of cells that have the configuration's ranks."""
+    """The script of a study's job; each cell has the configuration's number of ranks."""
     chosen = next(each for each in chain_of(3) if each.name == job)
     place = place or LaunchPaths(workdir / "runs/turkish")
     return sbatch.script(config, chosen, size_of(config, config.parallel.ranks), place, workdir, "python")
 
 
 @pytest.mark.parametrize("name", ["gpus-prepare.sh", "gpus-cells.sh", "gpus-report.sh", "cpu-cells.sh"])
-def test_scripts_are_as_they_were_written_down(name):
+def test_scripts_equal_the_golden_files(name):
     profile, job = name.removesuffix(".sh").split("-")
     assert script_of(config_of(*PROFILES[profile]), job) == (GOLDEN / name).read_text(encoding="utf-8")
     assert len(list(GOLDEN.iterdir())) == 4
@@ -53,7 +53,7 @@ def test_scripts_are_as_they_were_written_down(name):
         (["site=cpu", "parallel.tp=1", "site.memory=64G", "study.processes=2"], {"cpus-per-task": "2", "mem": "64G"}),
     ],
 )
-def test_a_task_asks_for_the_part_of_a_node_that_it_needs(words, asked):
+def test_array_task_requests_only_the_part_of_a_node_that_it_needs(words, asked):
     config = config_of(*words, "parallel.dp=1")
     given = sbatch.options(config, chain_of(3)[1], size_of(replace_dp(config), config.parallel.tp))
     found = dict(option.removeprefix("--").partition("=")[::2] for option in given)
@@ -66,12 +66,12 @@ def replace_dp(config):
     return replace(config, parallel=replace(config.parallel, dp=1))
 
 
-def test_cells_that_need_more_than_a_node():
+def test_cells_larger_than_a_node_are_refused():
     with pytest.raises(UserError, match=r"a cell has 16 ranks .* one node, of 8: launch such cells as runs"):
         size_of(config_of("site=gpus"), 16)
 
 
-def test_the_words_that_submit():
+def test_sbatch_arguments_have_dependencies_and_the_log_path():
     config, place = config_of("site=cpu", "parallel.tp=1", "parallel.dp=1"), LaunchPaths(Path("/runs/100%"))
     _, cells, report = (sbatch.submission(config, job, place, WORKDIR, after="12") for job in chain_of(3))
     assert "--dependency=afterok:12" in cells and "--dependency=afterany:12" in report
@@ -79,7 +79,7 @@ def test_the_words_that_submit():
 
 
 TASK = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
-"""The last task of an array has its number in SLURM_JOB_ID."""
+"""Environment of an array's last task, whose SLURM_JOB_ID is the array's: requeueing that would requeue every task."""
 
 
 @pytest.fixture
@@ -96,15 +96,15 @@ def task(machine):
     ("tasks", "restarts", "code", "is_requeued"),
     [
         ("exit 0", 0, 0, False),  # all of its cells are done
-        ("exit 85", 0, 0, True),  # it was asked to end
-        ("exit 2", 0, 2, False),  # some have failed
+        ("exit 85", 0, 0, True),  # it was asked to stop
+        ("exit 2", 0, 2, False),  # some cells failed
         ("exit 1", 0, 1, False),
         ("exit 137", 2, 0, True),  # it was killed
-        ("exit 137", 3, 137, False),  # again and again
+        ("exit 137", 3, 137, False),  # killed too often
         ("exit 85", 9, 0, True),
     ],
 )
-def test_how_a_task_ends(machine, task, tasks, restarts, code, is_requeued):
+def test_exit_code_decides_whether_a_task_is_requeued(machine, task, tasks, restarts, code, is_requeued):
     count = str(restarts)
     found, said = machine.ends(task, tasks=tasks, RESTARTS=count, SLURM_RESTART_COUNT=count, **TASK)
     assert (found, machine.is_requeued) == (code, is_requeued), said
@@ -112,17 +112,17 @@ def test_how_a_task_ends(machine, task, tasks, restarts, code, is_requeued):
     assert machine.words[-3:] == ["study-job", str(machine.run), "cells"]
 
 
-def test_a_task_that_was_cancelled_is_not_queued_again(machine, task):
+def test_cancelled_task_is_not_requeued(machine, task):
     code, said = machine.ends(task, tasks="exit 85", STATE="COMPLETING", **TASK)
     assert (code, machine.is_requeued) == (1, False) and "job 7_2 was cancelled" in said
 
 
-def test_in_a_container_the_image_s_number_of_threads_does_not_count():
+def test_container_gets_the_number_of_threads_from_the_job_not_the_image():
     said = script_of(config_of("site=container", "site.cpus_per_rank=8", "parallel.tp=2", "parallel.dp=1"), "cells")
     assert "export OMP_NUM_THREADS=" in said and "--container-env=NCCL_DEBUG,OMP_NUM_THREADS " in said
 
 
-def test_a_signal_is_handed_on(machine, task):
+def test_signal_is_forwarded_and_the_task_requeued(machine, task):
     tasks = 'trap "touch $NOTES/handed; exit 85" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
     machine.folder.joinpath("bin/sleep").unlink()
     process = machine.start(task, tasks, **TASK)
@@ -134,7 +134,7 @@ def test_a_signal_is_handed_on(machine, task):
     assert (machine.notes / "handed").exists() and (process.returncode, machine.is_requeued) == (0, True), said
 
 
-def test_names_that_a_shell_would_obey(tmp_path):
+def test_shell_metacharacters_in_names_are_not_executed(tmp_path):
     place, workdir = LaunchPaths(tmp_path / f"runs {HARMFUL}" / HARMFUL), tmp_path / HARMFUL
     config = config_of(*PROFILES["cpu"])
     config.run.name = HARMFUL
@@ -162,7 +162,7 @@ JobId=15 ArrayJobId=14 ArrayTaskId=0 JobName=x JobState=COMPLETED Reason=None Re
         (slice(0, 1), "PENDING", True, {"PENDING": 3}),
     ],
 )
-def test_the_state_of_an_array(monkeypatch, lines, state, is_live, tasks):
+def test_array_state_is_combined_from_its_tasks(monkeypatch, lines, state, is_live, tasks):
     answer = "\n".join(ARRAY.splitlines()[lines])
     monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, answer, ""))
     found = slurm.states(["14"])["14"]
@@ -171,8 +171,8 @@ def test_the_state_of_an_array(monkeypatch, lines, state, is_live, tasks):
         assert (found.restarts, found.nodes) == (3, "n2")
 
 
-def test_a_name_with_line_breaks_in_it(monkeypatch):
-    """``scontrol --oneliner`` prints them as they are, in the job's name and in its files."""
+def test_states_are_parsed_despite_line_breaks_in_job_names(monkeypatch):
+    """``scontrol --oneliner`` does not escape them, neither in the job's name nor in its paths."""
     name = "it's\n`two`\n100%"
     job = f"JobId=7 JobName={name} JobState=COMPLETED Restarts=1 Command=/{name} WorkDir=/{name}"
     monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, job, ""))
@@ -183,7 +183,7 @@ def test_a_name_with_line_breaks_in_it(monkeypatch):
     assert dict(slurm.states(["14"])["14"].tasks) == {"PENDING": 3, "RUNNING": 1, "FAILED": 1, "COMPLETED": 1}
 
 
-def test_an_array_that_the_controller_has_forgotten(monkeypatch):
+def test_array_state_comes_from_sacct_once_scontrol_has_forgotten_it(monkeypatch):
     rows = "14_0|COMPLETED|None|0:0|n1|00:01:00|01:00:00|Unknown\n14_[1-3]|CANCELLED by 0|None|0:0||00:00:00||Unknown"
     monkeypatch.setattr(slurm, "missing", lambda command: False)
     monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (words[0] == "scontrol", rows, ""))
@@ -210,7 +210,7 @@ CELLS = ["0-seed0", "5-seed0", "0-seed1", "5-seed1"]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with a study, and stand-ins for Slurm's commands that note what they were asked."""
+    """A working folder with a study, and stand-ins for Slurm's commands that record their arguments."""
     make_llama(tmp_path / "model", TinyLlama())
     (tmp_path / "tr.txt").write_text("bir iki\n")
     (tmp_path / "study.yaml").write_text(STUDY)
@@ -225,7 +225,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_study_is_submitted_with_what_its_cells_need(folder, capsys):
+def test_study_is_submitted_as_three_jobs_with_the_recipe_of_each_cell(folder, capsys):
     cli.command("study", [*WORDS, "train.seed=7"])
     calls = [shlex.split(line) for line in (folder / "notes").read_text().splitlines()]
     assert [words[-1].rpartition("/")[2] for words in calls[3:]] == ["prepare.sh", "cells.sh", "report.sh"]
@@ -235,7 +235,7 @@ def test_a_study_is_submitted_with_what_its_cells_need(folder, capsys):
     assert "submitted prepare (104), cells (105), report (106)" in capsys.readouterr().out
     root = folder / "runs/grid"
     assert [job["tasks"] for job in json.loads((root / "launch/jobs.json").read_text())["jobs"]] == [0, 3, 0]
-    (folder / "study.yaml").write_text("no study any more")  # jobs may begin days later
+    (folder / "study.yaml").write_text("no study any more")  # jobs may start days later
     config, found = array.read_launched(root)
     assert config.study.array == 3 and [job.cell.name for job in found] == CELLS
     assert found[2].command[:2] == ["run", "recipe=study.yaml"] and found[2].frozen[2:] == ("cell", "0-seed1")
@@ -245,13 +245,13 @@ def test_a_study_is_submitted_with_what_its_cells_need(folder, capsys):
     assert (own.train.seed, own.tokenizer.new_tokens) == (8, 0)
 
 
-def test_more_tasks_than_cells(folder, capsys):
+def test_number_of_tasks_is_limited_to_the_number_of_cells(folder, capsys):
     cli.command("study", [*WORDS, "study.array=9"])
     assert "study.array=9: there are 4 cells, and so 4 tasks" in capsys.readouterr().out
     assert "#SBATCH --array=0-3\n" in (folder / "runs/grid/launch/cells.sh").read_text()
 
 
-def test_a_dry_run_changes_nothing(folder, capsys):
+def test_dry_run_prints_scripts_and_changes_nothing(folder, capsys):
     before = sorted(folder.rglob("*"))
     cli.command("study", [*WORDS, "launch.dry_run=true"])
     shown = capsys.readouterr().out
@@ -272,14 +272,14 @@ def test_a_dry_run_changes_nothing(folder, capsys):
         (["site.sbatch=['--array=1-2']"], "one that launch sets"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_submitted(folder, words, says):
+def test_user_errors_are_raised_before_anything_is_submitted(folder, words, says):
     with pytest.raises(UserError, match=says) as error:
         cli.command("study", [*WORDS, *words])
     assert "\n" not in str(error.value)
     assert not (folder / "runs").exists() and not (folder / "notes").exists()
 
 
-def test_launch_says_how_a_study_is_submitted(folder):
+def test_launch_of_a_study_refers_to_the_study_command(folder):
     with pytest.raises(UserError, match=r"is a study: nemo-adapt study .* study.array=TASKS"):
         cli.command("launch", ["recipe=study.yaml", "site=cpu"])
 
@@ -290,7 +290,7 @@ def launched(folder):
     return folder / "runs/grid"
 
 
-def test_what_one_cell_cannot_have_is_left_to_it(launched, monkeypatch, capsys):
+def test_prepare_goes_on_when_it_fails_for_one_cell(launched, monkeypatch, capsys):
     asked = []
 
     def stages(config, names):
@@ -308,7 +308,7 @@ def test_what_one_cell_cannot_have_is_left_to_it(launched, monkeypatch, capsys):
         jobs.main([str(launched), "prepare"])
 
 
-def test_the_tasks_share_the_cells(launched, monkeypatch):
+def test_cells_are_divided_among_the_array_tasks(launched, monkeypatch):
     shares = []
     monkeypatch.setattr(
         jobs, "run_cells", lambda mine, processes: shares.append([job.cell.name for job in mine]) or mine[:1]
@@ -322,7 +322,7 @@ def test_the_tasks_share_the_cells(launched, monkeypatch):
     assert shares == [["0-seed0", "5-seed1"], ["5-seed0"], ["0-seed1"]]
 
 
-def test_a_report_without_cells_names_what_is_missing(launched):
+def test_report_without_finished_cells_names_the_unfinished(launched):
     folder = launched / "cells" / CELLS[3]
     folder.mkdir(parents=True)
     write_json(folder / FAILED, {"code": 2, "why": "no text"})
@@ -330,7 +330,7 @@ def test_a_report_without_cells_names_what_is_missing(launched):
         jobs.main([str(launched), "report"])
 
 
-def test_a_cell_of_an_array_is_done_by_what_it_was_launched_with(launched, folder, monkeypatch):
+def test_cells_of_an_array_are_checked_against_the_launched_recipe(launched, folder, monkeypatch):
     for cell in CELLS:
         (launched / "cells" / cell).mkdir(parents=True)
         write_json(launched / "cells" / cell / DONE, {"command": ["of", "an", "earlier", "study"]})
@@ -344,8 +344,8 @@ def test_a_cell_of_an_array_is_done_by_what_it_was_launched_with(launched, folde
         jobs.main([str(launched), "report"])
 
 
-def test_a_cell_that_has_failed_is_not_tried_again_by_the_same_job(launched, monkeypatch):
-    """Its task was queued again because of others. A new job tries it again."""
+def test_failed_cell_is_retried_by_a_new_job_but_not_after_a_requeue(launched, monkeypatch):
+    """A task is requeued for its other cells."""
     _, found = array.read_launched(launched)
     job = replace(found[0], command=["verify", "nowhere", "nowhere"], frozen=())
     monkeypatch.setenv("SLURM_JOB_ID", "7")
@@ -359,7 +359,7 @@ def test_a_cell_that_has_failed_is_not_tried_again_by_the_same_job(launched, mon
     assert (job.folder / "log.txt").read_text().count("nemo-adapt: error") == 2
 
 
-def test_two_that_write_the_same_at_once(tmp_path):
+def test_concurrent_writers_of_one_json_file_do_not_conflict(tmp_path):
     failed = []
 
     def write():
@@ -378,7 +378,7 @@ def test_two_that_write_the_same_at_once(tmp_path):
     assert not failed and [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_status_of_a_study(launched, capsys):
+def test_status_counts_the_cells_of_a_study_by_state(launched, capsys):
     for name, state in ((CELLS[0], DONE), (CELLS[1], FAILED), (CELLS[2], "log.txt")):
         (launched / "cells" / name).mkdir(parents=True)
         write_json(launched / "cells" / name / state, {"why": "no text"})

@@ -1,4 +1,4 @@
-"""Which runs a study is made of."""
+"""The cells of a study: combinations of its axes' values, with seeds."""
 
 import pytest
 
@@ -12,22 +12,22 @@ AXES = {
 }
 
 
-def test_every_combination_with_every_seed():
+def test_cells_are_all_combinations_with_every_seed():
     found = cells(StudyConfig(AXES, seeds=2))
     assert len(found) == 2 * 3 * 2 == len({cell.name for cell in found})
     assert found[0].name == "0-mean-seed0" and found[0].words == ("tokenizer.new_tokens=0",)
-    assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)  # all with the first come first
+    assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)  # the first seed comes first
     last = found[-1]
     assert last.values == {"vocabulary": "1000", "strategy": "focus"} and last.seed == 1
     assert last.words == ("tokenizer.new_tokens=1000", "resize.input=focus")
 
 
-def test_cells_are_left_out():
+def test_excluded_combinations_are_left_out():
     found = cells(StudyConfig(AXES, ["vocabulary=0 strategy!=mean", "strategy=focus"], seeds=1))
     assert [cell.name for cell in found] == ["0-mean-seed0", "1000-mean-seed0", "1000-random-seed0"]
 
 
-def test_seeds_are_added_to_the_recipes():
+def test_seed_of_a_cell_is_added_to_those_of_the_recipe():
     config = Config()
     config.train.seed, config.resize.seed = 7, 20
     assert seeded(Cell({}, 2, ()), config) == {"train.seed": 9, "resize.seed": 22}
@@ -45,7 +45,7 @@ def test_seeds_are_added_to_the_recipes():
         (StudyConfig({"a": {"x y": [], "x_y": []}}), "same folder"),
     ],
 )
-def test_mistakes(study, said):
+def test_invalid_studies_raise_user_errors(study, said):
     with pytest.raises(UserError, match=said):
         cells(study)
 
@@ -60,7 +60,7 @@ def test_mistakes(study, said):
         (PhaseConfig(steps=10), "steps", False),
     ],
 )
-def test_budgets_are_what_all_share(phase, match, fits):
+def test_phases_must_have_their_budget_in_study_match(phase, match, fits):
     config = Config()
     config.train.phases = [phase]
     if fits:

@@ -1,4 +1,4 @@
-"""Means, intervals and differences of a study, against other ways to find them."""
+"""Means, intervals and differences of a study, against independent computations."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ def made(effects, spread=0.01, seeds=4, languages=(0.0, 1.0, 3.0)):
     ]
 
 
-def test_one_group_is_students_interval():
+def test_one_group_has_students_t_interval():
     values = [1.0, 1.2, 0.9, 1.4]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     mean = effect([values])
@@ -44,8 +44,8 @@ def test_one_group_is_students_interval():
     assert p_value([values]) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def test_several_groups_are_a_linear_model():
-    """Least squares with a level for each group gives the same error of the mean level."""
+def test_several_groups_agree_with_a_linear_model():
+    """Least squares with one level per group gives the same standard error of the mean level."""
     groups = [[0.1, 0.3, 0.2], [1.1, 1.0], [2.0, 2.3, 2.2, 2.4]]
     levels = np.repeat(np.eye(3), [3, 2, 4], axis=0)
     values = np.concatenate(groups)
@@ -58,7 +58,7 @@ def test_several_groups_are_a_linear_model():
     assert mean.half == pytest.approx(stats.t.ppf(0.975, 6) * error)
 
 
-def test_differences_are_found_within_pairs():
+def test_differences_are_computed_within_pairs():
     rows = made({"mean": 0.0, "better": -0.05, "same": 0.0})
     better, same = differences(rows, "strategy", ["mean", "better", "same"], TARGET)
     assert (better.value, same.value) == ("better", "same")
@@ -69,17 +69,17 @@ def test_differences_are_found_within_pairs():
     assert differences(unpaired, "strategy", ["mean", "better", "same"], TARGET)[0].mean.runs == 8
 
 
-def test_what_is_equal_but_for_rounding_is_no_difference():
+def test_rounding_error_is_not_a_difference():
     assert p_value([[0.3 - (0.1 + 0.2)] * 3]) == 1.0 and p_value([[0.5] * 3]) == 0.0
 
 
-def test_one_seed_tells_nothing():
+def test_one_seed_gives_no_interval_and_no_p_value():
     (found,) = differences(made({"mean": 0.0, "better": -1.0}, seeds=1), "strategy", ["mean", "better"], TARGET)
     assert found.mean.value == pytest.approx(-1.0, abs=0.05)
     assert math.isnan(found.p) and math.isnan(found.mean.half) and not found.is_larger_than_noise
 
 
-def test_holm():
+def test_holm_correction():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
 
@@ -93,14 +93,14 @@ def test_means_by_value_and_by_cell():
     assert cells["l1", "better"].half == pytest.approx(0.0)
 
 
-def test_means_are_over_what_all_values_have_been_run_with():
+def test_means_use_only_combinations_that_all_values_have():
     rows = [row for row in made({"mean": 0.0, "better": -0.5}, spread=0.0) if row.others() != ("l2", "better")]
     means = by_value(rows, "strategy", TARGET)
     assert means["better",].value == pytest.approx(0.0) and means["mean",].value == pytest.approx(0.5)
 
 
-def test_differences_within_the_values_of_another_axis():
-    """A strategy that helps in one language alone, corrected for all of the table's differences."""
+def test_differences_within_values_of_another_axis_are_corrected_together():
+    """A strategy that helps in one language only is found, corrected for all differences of the table."""
     rows = made({"mean": 0.0, "other": 0.0, "third": 0.0})
     here = [row for row in rows if (row.values["language"], row.values["strategy"]) == ("l1", "other")]
     for row in here:
@@ -111,10 +111,10 @@ def test_differences_within_the_values_of_another_axis():
     assert found["l1", "other"].mean.value == pytest.approx(-0.5, abs=0.03) and found["l1", "other"].value == "other"
     own = [row for row in rows if row.values["language"] == "l1"]
     alone = differences(own, "strategy", ["mean", "other", "third"], TARGET)[0]
-    assert found["l1", "other"].p == pytest.approx(3 * alone.p)  # six differences here, two there
+    assert found["l1", "other"].p == pytest.approx(3 * alone.p)  # corrected for six differences here, for two there
 
 
-def test_what_adaptation_changed_is_over_what_all_values_have_been_run_with():
+def test_changes_from_the_base_use_combinations_that_all_values_have():
     rows = [
         Row(row.values, row.seed, row.measures, base={TARGET: 2.0})
         for row in made({"mean": 0.0, "better": -0.5}, spread=0.0)

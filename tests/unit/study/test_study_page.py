@@ -1,4 +1,4 @@
-"""The study of docs/study.md is one that can be run."""
+"""The study and the command in docs/study.md are valid."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ from nemo_adapt.study.command import checked
 PAGE = Path(__file__).parents[3] / "docs" / "study.md"
 
 
-def test_the_page_s_study_composes(tmp_path):
+def test_docs_study_is_composed_and_valid(tmp_path):
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     path = tmp_path / "my_study.yaml"
     path.write_text(text, encoding="utf-8")
@@ -28,7 +28,7 @@ def test_the_page_s_study_composes(tmp_path):
     assert chosen.data.replay_share == 0 and chosen.model.path == "elsewhere"
 
 
-def test_the_page_s_array_is_rendered(tmp_path, monkeypatch, capsys):
+def test_docs_array_command_renders_three_scripts(tmp_path, monkeypatch, capsys):
     page = PAGE.read_text(encoding="utf-8")
     (text,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
     small_world(tmp_path)
@@ -42,7 +42,7 @@ def test_the_page_s_array_is_rendered(tmp_path, monkeypatch, capsys):
     assert "#SBATCH --array=0-15" in shown and "#SBATCH --gpus-per-node=2" in shown  # the demo's cells have two ranks
 
 
-def test_a_misspelt_word_of_an_axis_is_said_with_its_cell(tmp_path):
+def test_misspelt_key_of_an_axis_is_reported_with_its_cell(tmp_path):
     path = tmp_path / "my_study.yaml"
     path.write_text(
         "defaults: [demo, _self_]\n"

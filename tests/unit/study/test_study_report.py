@@ -1,4 +1,4 @@
-"""What a study writes."""
+"""Tables, plots and pages of a study's report."""
 
 import csv
 import html
@@ -19,7 +19,7 @@ TASK = "xcopa Turkish, accuracy, %"
 
 @pytest.fixture
 def rows():
-    """Larger vocabularies are better, and more so with the mean; the base needs twice the tokens."""
+    """Larger vocabularies are better, and more so with the mean; the largest halves the base's tokens."""
     return [
         Row(
             {"vocabulary": vocabulary, "strategy": strategy},
@@ -42,7 +42,7 @@ def rows():
     ]
 
 
-def test_tables_and_plots(rows, tmp_path):
+def test_report_writes_markdown_json_csv_and_plots(rows, tmp_path):
     text = report.write("mine", AXES, rows, 20, "bytes", tmp_path)
     assert text == (tmp_path / "study.md").read_text(encoding="utf-8")
     assert "18 of 20 runs" in text and "counted in bytes" in text
@@ -73,7 +73,7 @@ def plain(markdown):
     return re.sub(r"\\(.)", r"\1", markdown)
 
 
-def test_what_an_axis_did(rows):
+def test_quality_and_efficiency_tables_of_an_axis(rows):
     quality = tables.quality(AXES, rows, "vocabulary")
     assert quality.columns == ["vocabulary", TARGET, REFERENCE, LOST, TASK]
     assert quality.rows[0] == ["before", "3.0000", "0.9000", NOTHING, "50.0"]
@@ -84,10 +84,10 @@ def test_what_an_axis_did(rows):
     efficiency = tables.efficiency(AXES, rows, "vocabulary")
     assert efficiency.columns == ["vocabulary", TOKENS, SPEED]
     assert efficiency.rows[-1] == ["50000 less 0", "-1.000 ± 0.000*", "+2.00 ± 0.00*"]
-    assert not tables.efficiency(AXES, rows, "strategy").rows  # it leaves the tokenizers as they are
+    assert not tables.efficiency(AXES, rows, "strategy").rows  # the strategy does not change the tokenizer
 
 
-def test_what_adaptation_changed(rows):
+def test_gains_table_compares_each_value_with_the_base(rows):
     gains = tables.gains(AXES, rows)
     assert gains.columns == ["", TARGET, REFERENCE, TASK, TOKENS, SPEED]
     assert [row[0] for row in gains.rows] == [
@@ -96,18 +96,18 @@ def test_what_adaptation_changed(rows):
     ]
     assert gains.rows[0][1] == "-1.9990 ± 0.0011*"
     within = gains.rows[0][3]
-    assert within.startswith("+1.0 ± ") and not within.endswith("*")  # seeds alone make 0, 1 and 2 of it
+    assert within.startswith("+1.0 ± ") and not within.endswith("*")  # the seeds alone contribute 0, 1 and 2
 
 
-def test_two_axes_together(rows):
+def test_table_of_two_axes_marks_significant_differences(rows):
     found = tables.two_axes(AXES, rows, "vocabulary", "strategy", TARGET)
     assert found.columns == ["vocabulary \\ strategy", "mean", "random_init"]
     marked = [[cell.endswith("*") for cell in row[1:]] for row in found.rows]
-    assert marked == [[False, False], [False, True], [False, True]]  # none at 0 tokens, where they are the same
+    assert marked == [[False, False], [False, True], [False, True]]  # at 0 new tokens the strategies are the same
     assert found.rows[2][2].startswith("1.2010 ")
 
 
-def test_bases_that_differ_stand_beside_their_values(rows):
+def test_different_bases_are_listed_with_the_values_that_use_them(rows):
     bases = {"mean": 3.0, "random_init": 4.0}
     rows = [replace(row, base={TARGET: bases[row.values["strategy"]]}) for row in rows]
     lines = tables.quality(AXES, rows, "strategy").rows
@@ -115,7 +115,7 @@ def test_bases_that_differ_stand_beside_their_values(rows):
     assert tables.quality(AXES, rows, "vocabulary").rows[0][:2] == ["before", "3.5000"]
 
 
-def test_the_page_stands_alone_and_escapes(rows, tmp_path):
+def test_html_page_is_self_contained_and_escaped(rows, tmp_path):
     evil = "<script>alert(1)</script> | [x](http://example.org)"
     report.write(evil, AXES, rows, 18, "bytes", tmp_path)
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
@@ -130,7 +130,7 @@ def test_the_page_stands_alone_and_escapes(rows, tmp_path):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
-def test_the_amount_of_text_goes_along_the_plot(tmp_path):
+def test_numeric_axis_is_the_x_axis_of_the_plot_of_two_axes(tmp_path):
     axes = {"vocabulary": ["0", "1K"], "bytes": ["400000", "2M"], "language": ["हिन्दी", "tr"]}
     assert plots.numbers(axes["bytes"]) == {"400000": 4e5, "2M": 2e6} and not plots.numbers(axes["language"])
     rows = [
@@ -146,6 +146,6 @@ def test_the_amount_of_text_goes_along_the_plot(tmp_path):
     assert plots.labels("language", axes["language"]) == {"हिन्दी": "language 1", "tr": "tr"}
 
 
-def test_a_study_of_which_little_is_done(rows, tmp_path):
+def test_report_of_a_study_with_one_finished_run(rows, tmp_path):
     text = report.write("mine", AXES, rows[:1], 20, "bytes", tmp_path)
     assert "1 of 20 runs" in text and "## All cells" in text and "less 0" not in text and "\\*" not in text

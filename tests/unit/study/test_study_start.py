@@ -1,4 +1,4 @@
-"""Where the runs of a study come from: threads that fit the machine, and a process group of one without a port."""
+"""Starting the runs of a study: threads per rank, process groups of one rank without a port, a killed study."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from nemo_adapt.study import start
 
 
 @pytest.mark.parametrize(("cores", "ranks", "threads"), [(8, 1, "8"), (8, 3, "2"), (2, 4, "1")])
-def test_ranks_share_the_cores(monkeypatch, cores, ranks, threads):
+def test_openmp_threads_are_cores_divided_by_ranks(monkeypatch, cores, ranks, threads):
     monkeypatch.setattr(start, "cores", lambda: cores)
     monkeypatch.setattr(os, "environ", {})
     start.context(ranks)
@@ -24,7 +24,7 @@ def test_ranks_share_the_cores(monkeypatch, cores, ranks, threads):
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
-def test_a_rank_by_itself_needs_no_port():
+def test_process_group_of_a_single_rank_needs_no_port():
     text = """
 import torch, torch.distributed as dist
 from nemo_adapt import devices
@@ -41,8 +41,8 @@ assert dist.get_world_size() == 1 and total.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(("alone", "said"), [(True, "0 1"), (False, "None None")])
-def test_a_run_of_several_ranks_starts_them_wherever_the_study_is(tmp_path, alone, said):
-    """A container of PyTorch's may have set RANK and WORLD_SIZE for the one task of Slurm that all runs share."""
+def test_inherited_rank_variables_are_removed_for_runs_of_several_ranks(tmp_path, alone, said):
+    """A PyTorch container may set RANK and WORLD_SIZE for the Slurm task that all runs share."""
     text = f"""
 import os
 from pathlib import Path
@@ -55,7 +55,7 @@ start._run([], Path("{tmp_path}/log"), {alone}, {{}})
     assert (tmp_path / "log").read_text().strip() == said
 
 
-def test_a_run_ends_with_the_study_that_was_killed(tmp_path):
+def test_run_ends_when_its_study_is_killed(tmp_path):
     config = recipes.load("blank", ["run.name=r", f"run.dir={tmp_path}", "model.path=nowhere"])
     claim(RunFolder.of(config), config)
     text = f"""

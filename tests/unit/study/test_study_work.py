@@ -1,4 +1,4 @@
-"""Which cells of a study are done, and how those are run that are not."""
+"""Which cells of a study are done, and running the others."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ def text(tmp_path):
 
 @pytest.fixture
 def step(monkeypatch, text):
-    """The only stage that runs have."""
+    """The only stage of the runs."""
     step = Step("toy", "helpers.toy_stage", lambda config, run: {"log": [text]}, "toy", ("resize.seed",))
     monkeypatch.setattr(pipeline, "run_steps", lambda config: [step])
     return step
@@ -36,7 +36,7 @@ def config_of(tmp_path, name, seed=1):
 
 
 def jobs_of(tmp_path, step, second=("recipes",), seed=1):
-    """Two cells whose stage is finished, and that are run by quick commands; that of the second may be another."""
+    """Two cells whose stage is finished, with quick commands; ``second``: the command of the second."""
     jobs = []
     for name, command in (("one", ["recipes"]), ("two", list(second))):
         config = config_of(tmp_path, name, seed)
@@ -53,7 +53,7 @@ def ended(jobs):
     return jobs
 
 
-def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path, step):
+def test_failed_cells_are_run_again_and_finished_ones_are_not(tmp_path, step):
     jobs = jobs_of(tmp_path, step, ["verify", "nowhere", "nowhere"])
     assert [job.cell.name for job in run_cells(jobs, 2)] == ["two-seed0"]
     assert (jobs[1].folder / LOG).read_text().startswith("nemo-adapt: error: nowhere")
@@ -64,7 +64,7 @@ def test_what_is_done_is_not_run_again_and_what_failed_is(tmp_path, step):
     assert (jobs[1].folder / LOG).read_text().count("llama2_7b\n") == 1  # after the error's line
 
 
-def test_a_cell_is_done_while_what_it_was_made_from_is_the_same(tmp_path, step, text):
+def test_cell_is_done_only_while_its_inputs_and_settings_are_unchanged(tmp_path, step, text):
     jobs = ended(jobs_of(tmp_path, step))
     assert unfinished(jobs) == {}
     text.write_text("two\n")
@@ -80,7 +80,7 @@ def test_a_cell_is_done_while_what_it_was_made_from_is_the_same(tmp_path, step, 
     assert unfinished(jobs) == {"one-seed0": f"no {tmp_path}/runs/one/toy"}
 
 
-def test_a_cell_whose_run_would_be_a_mistake_now_is_not_done(tmp_path, step, monkeypatch):
+def test_cell_whose_settings_now_raise_a_user_error_is_not_done(tmp_path, step, monkeypatch):
     jobs = ended(jobs_of(tmp_path, step))
 
     def missing(config, run):
@@ -90,7 +90,7 @@ def test_a_cell_whose_run_would_be_a_mistake_now_is_not_done(tmp_path, step, mon
     assert unfinished(jobs)["two-seed0"] == "data.target: no file text.txt"
 
 
-def test_what_cells_share_is_looked_at_once(tmp_path, step, text, monkeypatch):
+def test_shared_inputs_are_hashed_once_per_check(tmp_path, step, text, monkeypatch):
     seen = Counter()
 
     def counted(path):
@@ -104,7 +104,7 @@ def test_what_cells_share_is_looked_at_once(tmp_path, step, text, monkeypatch):
     assert len(unfinished(jobs)) == 2 and seen == {text: 2}, "another look is a fresh one"
 
 
-def test_what_is_run_again_is_said_and_is_not_done_meanwhile(tmp_path, step, text, monkeypatch, capsys):
+def test_changed_cells_are_reported_and_not_done_while_they_run_again(tmp_path, step, text, monkeypatch, capsys):
     jobs = ended(jobs_of(tmp_path, step))
     text.write_text("two\n")
     run_step(jobs[0].config, step)

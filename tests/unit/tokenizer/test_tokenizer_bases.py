@@ -1,4 +1,4 @@
-"""Kinds of bases beside SentencePiece BPE and GPT-2's: tiktoken ranks, Unigram, a SentencePiece-like JSON alone."""
+"""Bases other than SentencePiece BPE and GPT-2's: tiktoken ranks, Unigram, a SentencePiece-like JSON alone."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False, "vocab_size": 400
 
 
 def reference(ranks):
-    """tiktoken's rule, written down plainly: a whole word if it is a token, else the lowest-ranked join first."""
+    """Plain implementation of tiktoken's rule: a whole word if it is a token, else the lowest-ranked merge first."""
 
     @lru_cache(None)
     def encode(word):
@@ -62,7 +62,7 @@ def rank_file(path, tokens):
     longer=st.lists(st.text("abc", min_size=2, max_size=6), max_size=12, unique=True),
     words=st.lists(st.text("abc", min_size=1, max_size=12), max_size=8),
 )
-def test_any_ranks_give_tiktokens_ids(longer, words):
+def test_any_ranks_give_the_ids_of_tiktoken(longer, words):
     tokens = [bytes([byte]) for byte in range(256)] + [token.encode() for token in longer]
     ranks = {token: rank for rank, token in enumerate(tokens)}
     model = bare(ranks_json(ranks, RankKind(r"\p{L}+", ("<s>",), "<s>", "<s>"), {}))
@@ -76,7 +76,7 @@ def llama3():
 
 @needs_data
 @pytest.mark.data
-def test_llama3_ids_are_tiktokens_in_all_languages(llama3):
+def test_llama3_ids_equal_tiktoken_in_all_languages(llama3):
     ranks, _ = read_ranks(DATA / "tokenizers/llama3/tokenizer.model")
     encode, split = reference(ranks), regex.compile(LLAMA3.split)
     for name in ("en.heldout", "tr.heldout", "hi.heldout", "ar.train", "sw.train", "ta.train"):
@@ -88,7 +88,7 @@ def test_llama3_ids_are_tiktokens_in_all_languages(llama3):
 
 @needs_data
 @pytest.mark.data
-def test_llama3_special_tokens_stand_where_meta_put_them(llama3):
+def test_llama3_special_tokens_have_the_ids_of_meta(llama3):
     names = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|start_header_id|>"]
     names += ["<|end_header_id|>", "<|reserved_special_token_4|>", "<|eot_id|>", "<|reserved_special_token_250|>"]
     assert llama3.convert_tokens_to_ids(names) == [128000, 128001, 128002, 128006, 128007, 128008, 128009, 128255]
@@ -98,7 +98,7 @@ def test_llama3_special_tokens_stand_where_meta_put_them(llama3):
 
 @needs_data
 @pytest.mark.data
-def test_llama3_is_extended_for_arabic(llama3, tmp_path):
+def test_extended_llama3_round_trips_arabic_and_keeps_other_ids(llama3, tmp_path):
     train = write(tmp_path / "ar.txt", lines_of("ar.train", 40))
     out = extend(DATA / "tokenizers/llama3", tmp_path / "out", [train], 300, keep_marks="false")
     now = AutoTokenizer.from_pretrained(str(out))
@@ -115,7 +115,7 @@ def test_llama3_is_extended_for_arabic(llama3, tmp_path):
             assert found == llama3(line)["input_ids"]
 
 
-def test_names_of_special_tokens_may_differ():
+def test_given_names_of_special_tokens_replace_the_default_ones():
     ranks = {bytes([byte]): byte for byte in range(256)}
     content = ranks_json(ranks, LLAMA3, {264: "<|eom_id|>", 3: "no"})
     assert [content["added_tokens"][i]["content"] for i in (0, 8, 9)] == [
@@ -125,7 +125,7 @@ def test_names_of_special_tokens_may_differ():
     ]
 
 
-def test_corrupt_rank_files_are_named(tmp_path):
+def test_corrupt_rank_file_is_named_with_its_line(tmp_path):
     tokens = [bytes([byte]) for byte in range(256)]
     path = rank_file(tmp_path / "tokenizer.model", tokens)
 
@@ -155,7 +155,7 @@ def unigram(request, tmp_path_factory):
     return base, extend(base, folder / "out", [write(folder / "target.txt", target())], 60)
 
 
-def test_a_unigram_base_is_extended_in_both_formats(unigram):
+def test_unigram_base_is_extended_in_both_formats(unigram):
     base, out = unigram
     fast, model = AutoTokenizer.from_pretrained(str(out)), sentencepiece.SentencePieceProcessor()
     model.Load(str(out / "tokenizer.model"))
@@ -177,7 +177,7 @@ def test_a_unigram_base_is_extended_in_both_formats(unigram):
     assert sum(map(len, model.encode(target()))) < 0.7 * sum(map(len, before.encode(target())))
 
 
-def test_a_unigram_json_without_its_model_can_be_extended(tmp_path):
+def test_unigram_json_without_its_model_can_be_extended(tmp_path):
     base = sentencepiece_base(tmp_path / "base", **UNIGRAM)
     fast = hf_tokenizer.load(base)
     fast.add_special_tokens({"pad_token": "<pad>"})
@@ -192,7 +192,7 @@ def test_a_unigram_json_without_its_model_can_be_extended(tmp_path):
 
 @needs_data
 @pytest.mark.data
-def test_a_real_unigram_base_gives_sentencepieces_ids(tmp_path):
+def test_real_unigram_base_gives_the_ids_of_sentencepiece(tmp_path):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter(lines_of("en.heldout", 2) + lines_of("tr.heldout", 4)),
@@ -226,7 +226,7 @@ def test_a_real_unigram_base_gives_sentencepieces_ids(tmp_path):
 
 @needs_data
 @pytest.mark.data
-def test_llama2_as_a_json_alone_keeps_its_merges(tmp_path):
+def test_llama2_json_without_its_model_keeps_its_merges(tmp_path):
     base = hf_tokenizer.load(DATA / "tokenizers/llama2")
     base.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     train = write(tmp_path / "tr.txt", list(islice(text.documents([DATA / "text/tr.train.txt"]), 1000)))

@@ -1,4 +1,4 @@
-"""The compiled table counts what plain Python counts."""
+"""The compiled table gives the counts of plain Python."""
 
 import random
 from collections import Counter
@@ -19,7 +19,7 @@ DOCUMENTS = st.lists(st.lists(LETTERS | LETTERS | LETTERS | SPACES, max_size=12)
 
 
 def taken(documents, added=ADDED):
-    """First and later pieces, counted one document after the other."""
+    """Reference: first and later pieces, counted one document at a time in Python."""
     chunks, split = Chunks(), added_pattern(added).split
     for document in documents:
         for line in filter(None, split(document.strip())):
@@ -28,7 +28,7 @@ def taken(documents, added=ADDED):
 
 
 def in_table(counts, pieces=None):
-    """What a table holds, as ``taken`` gives it."""
+    """The content of a table, in the form of ``taken``."""
     pieces = counts.pieces() if pieces is None else pieces
     found = Counter(), Counter()
     for piece, count, later in zip(counts.texts(pieces), pieces.counts.tolist(), pieces.later.tolist(), strict=True):
@@ -50,14 +50,14 @@ def counted(documents, added=ADDED):
 @settings(max_examples=400, deadline=None)
 @given(documents=DOCUMENTS)
 @example(documents=["a bb c", "<s>a", "b a]b", "xxy"])
-def test_blocks_count_as_documents_do(documents):
+def test_counts_of_blocks_equal_counts_of_documents(documents):
     assert in_table(counted(documents)) == taken(documents)
 
 
 @settings(max_examples=100, deadline=None)
 @given(documents=DOCUMENTS)
 @example(documents=["ab cd"])
-def test_a_space_that_is_a_token_separates_pieces(documents):
+def test_space_that_is_an_added_token_separates_pieces(documents):
     assert in_table(counted(documents, [*ADDED, " "])) == taken(documents, [*ADDED, " "])
 
 
@@ -70,13 +70,13 @@ def test_tables_are_merged(some, others):
     assert counts.total() == sum(sum(part.values()) for part in taken([*some, *others]))
 
 
-def test_nothing_but_spaces_fits_into_the_room_for_pieces():
+def test_documents_of_only_spaces_do_not_overflow_the_buffer_of_pieces():
     spaces = b" " * 100_000 + b"\xff"
     counts = Counts()
     assert counts.count(spaces * 3, odd_bytes()) == [spaces[:-1]] * 3 and counts.size == 0
 
 
-def test_repeats_in_a_stretch_count_by_their_root():
+def test_repeats_in_a_stretch_weigh_their_square_root():
     draw = random.Random(1)
     words = [f"w{number}" for number in range(3000)]
     documents = [
@@ -102,11 +102,11 @@ def test_repeats_in_a_stretch_count_by_their_root():
     assert counts.size and counts.pieces().weights.min() > ONCE
 
 
-def test_plain_documents_are_counted_without_being_handed_back():
+def test_only_documents_with_odd_bytes_are_returned_uncounted():
     assert Counts().count(b"a b\xff\xff c\xff\xc4\x9f d\xff", odd_bytes()) == [b" c"]
 
 
-def test_a_table_grows_and_keeps_the_most_frequent():
+def test_table_grows_and_keeps_the_most_frequent():
     words = {f"w{i}": 1 + i % 1000 for i in range(200_000)}
     counts = Counts()
     counts.add(words, True)
@@ -118,11 +118,11 @@ def test_a_table_grows_and_keeps_the_most_frequent():
     most = in_table(counts, counts.most_frequent(400))
     counts.prune(200_000)
     assert counts.size == 200_000
-    counts.prune(1000)  # of 200 words each has the same count: two such groups and a half would be 500
+    counts.prune(1000)  # at most 500 are kept; 200 words share each count, so 400
     assert counts.size == 400 and in_table(counts) == most
     counts.add(words, True)
-    counts.prune(600)  # in the memory of the first time
+    counts.prune(600)  # in the memory of the first pruning
     assert counts.size == 200 and set(in_table(counts)[1].values()) == {3000}
     counts.add(words, True)
-    counts.prune(190_000)  # which is too small for this
+    counts.prune(190_000)  # that memory is too small for this
     assert counts.size == 94_800

@@ -17,7 +17,7 @@ FAIRSEQ_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
 def xglm_folder(folder, alone=False):
-    """A folder as XGLM has it: the model's own pieces from id 4 on, words made up behind them."""
+    """A folder like XGLM's: the model's pieces from id 4 on, then made-up words."""
     base = sentencepiece_base(folder, **UNIGRAM)
     content = json.loads(hf_tokenizer.load(base).backend_tokenizer.to_str())
     pieces = [*([name, 0.0] for name in FAIRSEQ_SPECIALS), *content["model"]["vocab"][3:]]
@@ -34,7 +34,7 @@ def xglm_folder(folder, alone=False):
 
 
 def check_extended(base, out, count):
-    """Ids of text without new tokens stay, texts come back, new tokens are used; and how many there are."""
+    """Ids of text without new tokens stay, texts round-trip, ``count`` new tokens exist and shorten the text."""
     before, after = hf_tokenizer.load(base), AutoTokenizer.from_pretrained(str(out))
     new = TokenMap.load(out)
     assert len(new.tokens) == count and new.source_vocab == len(before) and len(after) == len(before) + count
@@ -52,7 +52,7 @@ def check_extended(base, out, count):
             assert before.decode(token.source_ids).strip() == token.text.strip()
 
 
-def test_t5s_name_for_the_model(tmp_path):
+def test_t5_file_name_of_the_model_is_recognised(tmp_path):
     base = sentencepiece_base(tmp_path / "base", **UNIGRAM)
     shutil.copytree(base, tmp_path / "t5")
     (tmp_path / "t5/tokenizer.model").rename(tmp_path / "t5/spiece.model")
@@ -62,20 +62,20 @@ def test_t5s_name_for_the_model(tmp_path):
     check_extended(base, outs[1], 50)
 
 
-def test_xglms_ids_are_those_of_its_json(tmp_path):
+def test_xglm_ids_are_those_of_its_json(tmp_path):
     base = xglm_folder(tmp_path / "xglm")
     out = extend(base, tmp_path / "out", [write(tmp_path / "a.txt", target())], 50)
-    assert not (out / "tokenizer.model").exists()  # its numbers could not be those of the tokenizer
+    assert not (out / "tokenizer.model").exists()  # its ids could not be those of the tokenizer
     check_extended(base, out, 50)
     assert hf_tokenizer.load(out).convert_tokens_to_ids("<madeupword6>") == len(hf_tokenizer.load(base)) - 1
 
 
-def test_xglms_model_alone_is_refused(tmp_path):
+def test_xglm_model_without_its_json_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"sentencepiece\.bpe\.model: .*save_pretrained"):
         hf_tokenizer.load(xglm_folder(tmp_path / "xglm", alone=True))
 
 
-def test_a_byte_level_base_with_a_prefix_space(tmp_path):
+def test_byte_level_base_with_a_prefix_space_is_extended(tmp_path):
     base = byte_level_base(tmp_path / "base")
     content = json.loads((base / "tokenizer.json").read_text())
     content["pre_tokenizer"]["add_prefix_space"] = True
@@ -86,7 +86,7 @@ def test_a_byte_level_base_with_a_prefix_space(tmp_path):
     check_extended(base, out, 60)
 
 
-def test_gemmas_json_with_spaces_replaced_and_no_prefix(tmp_path):
+def test_gemma_json_is_extended(tmp_path):
     """Gemma has no dummy prefix, splits nothing, and has runs of spaces and <unused> tokens in its vocabulary."""
     base = sentencepiece_base(tmp_path / "base", add_dummy_prefix=False, user_defined_symbols=["<unused0>", "▁▁"])
     hf_tokenizer.load(base).save_pretrained(tmp_path / "gemma")

@@ -1,4 +1,4 @@
-"""The learner does what sentencepiece will do; spellings are judged rightly."""
+"""The learner agrees with a plain encoder like sentencepiece's; which tokens are allowed."""
 
 import itertools
 from collections import Counter
@@ -14,7 +14,7 @@ from nemo_adapt.tokenizer.pieces import Rules, cut_cluster, is_whole, token_byte
 
 
 def encode(word, ranks):
-    """SentencePiece's rule, written down plainly: join the best-scoring neighbours, the leftmost where equal."""
+    """Plain implementation of SentencePiece's rule: merge the best-scoring neighbours, the leftmost of equal ones."""
     tokens = list(word)
     while True:
         options = [(ranks[a + b], i) for i, (a, b) in enumerate(itertools.pairwise(tokens)) if a + b in ranks]
@@ -25,7 +25,7 @@ def encode(word, ranks):
 
 
 def saved(words, ranks, candidate):
-    """Joins that would make ``candidate`` in the words as encoded, counted without overlap checks."""
+    """Merges that would make ``candidate`` in the words as encoded, counted without overlap checks."""
     total = 0
     for word, count in words.items():
         tokens = encode(word, ranks)
@@ -34,11 +34,11 @@ def saved(words, ranks, candidate):
 
 
 def learned(words, *rest):
-    """``learn`` on (tokens, count) pairs; a token must save two."""
+    """``learn`` on (tokens, count) pairs; a token must save at least two."""
     return learn(Segments.of([tokens for tokens, _ in words]), [count for _, count in words], *rest, 2)
 
 
-def test_a_word_without_end_is_learned_from_in_parts(monkeypatch):
+def test_very_long_words_are_learned_from_in_parts(monkeypatch):
     lengths = []
     new_state = learning.merge_state.new_state
     monkeypatch.setattr(
@@ -56,7 +56,7 @@ BASE = st.lists(st.text("abcd", min_size=2, max_size=3), max_size=4, unique=True
 
 @settings(max_examples=150, deadline=None)
 @given(words=WORDS, merging=BASE)
-def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
+def test_each_token_saves_the_most_with_the_tokens_chosen_before(words, merging):
     ranks = {piece: i for i, piece in enumerate(merging)}
     start = [(encode(word, ranks), count) for word, count in words.items()]
     chosen = list(learned(start, merging, {}, 12, lambda token: True))
@@ -70,7 +70,7 @@ def test_each_choice_saves_most_under_the_encoder_so_far(words, merging):
 
 @settings(max_examples=150, deadline=None)
 @given(words=WORDS, spelled=st.dictionaries(st.sampled_from("bcd"), st.integers(2, 4)))
-def test_missing_characters_are_learned_as_they_save(words, spelled):
+def test_missing_characters_are_learned_if_they_save_the_most(words, spelled):
     ranks: dict[str, int] = {}
     for token, count in learned(
         [(list(word), n) for word, n in words.items()], [], spelled, 15, lambda _: True
@@ -84,12 +84,12 @@ def test_missing_characters_are_learned_as_they_save(words, spelled):
         ranks[token] = len(ranks)
 
 
-def test_it_stops_when_nothing_saves_two_tokens():
+def test_learning_stops_when_nothing_saves_two_tokens():
     assert list(learned([("ab", 1), ("cd", 1)], [], {}, 10, lambda token: True)) == []
     assert list(learned([("ab", 2), ("cd", 1)], [], {}, 10, lambda token: True)) == ["ab"]
 
 
-def test_missing_characters_come_first_and_are_worth_the_tokens_they_save():
+def test_missing_characters_are_learned_before_merges_with_them():
     words = [("aक", 5), ("aख", 3), ("aग", 1), ("bb", 9)]
     chosen = list(learned(words, [], {"क": 3, "ख": 3, "ग": 3}, 10, lambda token: True))
     assert chosen == ["क", "bb", "ख", "aक", "aख", "ग"]
@@ -99,19 +99,19 @@ def test_forbidden_tokens_are_never_chosen():
     assert list(learned([("abc", 9)], [], {}, 9, lambda token: token != "ab")) == ["bc", "abc"]
 
 
-def test_a_base_piece_that_becomes_possible_is_joined_at_once():
+def test_base_piece_that_becomes_reachable_is_merged_at_once():
     words = [(("a", "bc", "d"), 5), (("a", "bc", "x"), 9)]
     assert list(learned(words, ["bc", "abcd"], {}, 2, lambda token: True)) == ["abc", "abcx"]
 
 
-def test_of_two_that_save_the_same_the_one_of_more_words_comes_first():
+def test_of_equal_savings_the_token_of_more_words_comes_first():
     words = [(["a", "b"], 6), (["c", "d", "x"], 2), (["c", "d", "y"], 2), (["c", "d", "z"], 2)]
     assert list(learned(words, [], {}, 2, lambda token: True)) == ["cd", "ab"]
 
 
 @settings(max_examples=60, deadline=None)
 @given(words=WORDS, few=st.integers(0, 6))
-def test_the_first_of_many_are_those_of_few_and_counts_are_what_they_saved(words, few):
+def test_fewer_tokens_are_a_prefix_of_more_and_counts_are_the_savings(words, few):
     start = [(list(word), count) for word, count in words.items()]
     many = learned(start, [], {}, 12, lambda token: True)
     assert list(learned(start, [], {}, few, lambda token: True)) == list(many)[:few]
@@ -121,7 +121,7 @@ def test_the_first_of_many_are_those_of_few_and_counts_are_what_they_saved(words
         ranks[token] = len(ranks)
 
 
-def test_junk_is_refused():
+def test_junk_tokens_are_refused():
     rules = Rules(byte_level=False)
     for junk in ("<0x41>", "x<0xE2", "a\x07", "\u200bx\x00", "▁", "▁▁ev", "a▁b", "a" * 33, "\ufffea"):
         assert not rules.allow(junk), junk
@@ -137,13 +137,13 @@ def test_long_numbers_are_never_tokens(digits, before):
 
 
 @given(st.text("!-=.*,;", min_size=4, max_size=9), st.sampled_from(["", "▁", "ev"]))
-def test_runs_of_signs_are_never_tokens(signs, before):
+def test_runs_of_punctuation_are_never_tokens(signs, before):
     rules = Rules(byte_level=False)
     assert not rules.allow(before + signs) and not rules.allow(before + signs + "ev")
     assert rules.allow(before + signs[:3])
 
 
-def test_optional_vowel_marks_are_rationed_and_those_of_indic_scripts_are_not():
+def test_optional_vowel_marks_are_limited_but_indic_vowel_signs_are_not():
     rules = Rules(byte_level=False, split_scripts=True)
     assert rules.allow("▁كتب") and rules.allow("▁كتاباً") and rules.allow("بٌ.")
     assert not rules.allow("▁كِتَاب") and not rules.allow("שָׁל")
@@ -161,7 +161,7 @@ def test_optional_vowel_marks_are_rationed_and_those_of_indic_scripts_are_not():
         ("\u0301te", "LATIN"),
     ],
 )
-def test_a_mark_that_is_taken_from_its_letter_is_seen(token, script):
+def test_mark_separated_from_its_letter_is_detected(token, script):
     spelling = {byte: character for character, byte in BYTE_OF.items()}
     spelled = "".join(spelling[byte] for byte in token.replace("▁", " ").encode())
     assert cut_cluster(token, False) == cut_cluster(spelled, True) == script
@@ -171,20 +171,20 @@ def test_a_mark_that_is_taken_from_its_letter_is_seen(token, script):
 @given(
     st.text("कनरगமறக", min_size=1, max_size=6), st.text("\u093e\u093f\u0947\u094d\u0bbf\u0bc1", min_size=1, max_size=3)
 )
-def test_marks_may_follow_letters_or_stand_without_any(letters, signs):
+def test_marks_may_follow_letters_or_stand_alone(letters, signs):
     for good in (letters, letters + signs + letters, "▁" + letters + signs, signs, "▁" + signs, signs + "."):
         assert not cut_cluster(good, False), good
     assert cut_cluster(signs + letters, False)
 
 
-def test_fathatan_and_its_alef_are_an_ending_and_parts_of_characters_pass():
+def test_fathatan_with_alef_and_partial_characters_are_allowed():
     assert not cut_cluster("\u064bا", False) and not cut_cluster("\u064bا.", False)
     spelling = {byte: character for character, byte in BYTE_OF.items()}
     assert not any(cut_cluster("".join(spelling[byte] for byte in "\u093e".encode()[:end]), True) for end in (1, 2, 3))
 
 
-def test_a_mark_with_a_part_of_a_letter_behind_it_is_cut_off_already():
-    """Tokens as Llama-3 has them, on the way to a mark and a letter."""
+def test_mark_before_part_of_a_letter_counts_as_cut_off():
+    """Llama-3 has such tokens as steps to a mark and a letter."""
     spelling = {byte: character for character, byte in BYTE_OF.items()}
     for mark, letter, script in (("\u0bbe", "த", "TAMIL"), ("\u093f", "न", "DEVANAGARI"), ("\u064e", "ه", "ARABIC")):
         for end in range(1, len(letter.encode()) + 1):
@@ -192,7 +192,7 @@ def test_a_mark_with_a_part_of_a_letter_behind_it_is_cut_off_already():
             assert cut_cluster("".join(spelling[byte] for byte in raw), True) == script
 
 
-def test_scripts_stay_apart_where_the_base_trainer_kept_them_apart():
+def test_scripts_are_not_mixed_if_the_base_was_trained_to_split_them():
     llama = Rules(False, split_scripts=True)
     for refused in ("aक", "evи"):
         assert not llama.allow(refused) and Rules(False).allow(refused), refused
@@ -201,14 +201,14 @@ def test_scripts_stay_apart_where_the_base_trainer_kept_them_apart():
 
 
 @given(st.text(max_size=20))
-def test_byte_spelling_is_the_text(text):
+def test_byte_level_spelling_decodes_to_the_text(text):
     spelling = {byte: character for character, byte in BYTE_OF.items()}
     token = "".join(spelling[byte] for byte in text.encode())
     assert token_bytes(token, True) == text.encode()
     assert is_whole(token, True)
 
 
-def test_broken_characters_are_allowed_only_as_steps():
+def test_partial_characters_are_allowed_only_as_steps_to_whole_ones():
     spelling = {byte: character for character, byte in BYTE_OF.items()}
 
     def token(raw):

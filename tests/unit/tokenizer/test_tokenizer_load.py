@@ -35,7 +35,7 @@ def both(request, tmp_path_factory):
     return model, hf_tokenizer.load(folder)
 
 
-def test_a_sentencepiece_model_gives_sentencepiece_ids(both):
+def test_sentencepiece_model_gives_sentencepiece_ids(both):
     model, fast = both
     for line in [*english(50), *target(50), "", " ", "  the  old ", "a <sep>  b<sep>", "<sep>", "x+y the x+y"]:
         ids = fast(line)["input_ids"]
@@ -52,7 +52,7 @@ def test_any_text_gives_sentencepiece_ids(both, text):
     assert fast(text, add_special_tokens=False)["input_ids"] == model.encode(text)
 
 
-def test_special_tokens_and_bos(tmp_path):
+def test_special_tokens_and_bos_of_a_sentencepiece_model(tmp_path):
     fast = hf_tokenizer.load(sentencepiece_base(tmp_path))
     assert (fast.bos_token, fast.eos_token, fast.unk_token) == ("<s>", "</s>", "<unk>")
     assert hf_tokenizer.adds_bos(fast)
@@ -60,7 +60,7 @@ def test_special_tokens_and_bos(tmp_path):
     assert set(fast("the")) == {"input_ids", "attention_mask"}
 
 
-def test_settings_beside_a_sentencepiece_model_are_kept(tmp_path):
+def test_config_next_to_a_sentencepiece_model_is_kept(tmp_path):
     folder = sentencepiece_base(tmp_path)
     config = {"add_bos_token": False, "chat_template": "{{ messages }}", "pad_token": {"content": "</s>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -69,7 +69,7 @@ def test_settings_beside_a_sentencepiece_model_are_kept(tmp_path):
     assert (fast.chat_template, fast.pad_token) == ("{{ messages }}", "</s>")
 
 
-def test_a_tokenizer_json_alone_gets_its_special_tokens(tmp_path):
+def test_tokenizer_json_alone_gets_its_special_tokens(tmp_path):
     folder = byte_level_base(tmp_path)
     for path in (folder, folder / "tokenizer.json"):
         fast = hf_tokenizer.load(path)
@@ -78,7 +78,7 @@ def test_a_tokenizer_json_alone_gets_its_special_tokens(tmp_path):
         assert fast.decode(fast("the çiçek")["input_ids"]) == "the çiçek"
 
 
-def test_a_tokenizer_json_with_settings_is_taken_as_it_is(tmp_path):
+def test_tokenizer_json_with_config_is_loaded_unchanged(tmp_path):
     folder = byte_level_base(tmp_path)
     config = {"tokenizer_class": "LlamaTokenizer", "eos_token": "<|pad|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -89,7 +89,7 @@ def test_a_tokenizer_json_with_settings_is_taken_as_it_is(tmp_path):
     assert [fast(line)["input_ids"] for line in english(30)] == [bare(line)["input_ids"] for line in english(30)]
 
 
-def test_bad_files_are_named(tmp_path):
+def test_errors_name_the_bad_file(tmp_path):
     def message(path: Path) -> str:
         with pytest.raises(UserError) as error:
             hf_tokenizer.load(path)

@@ -1,4 +1,4 @@
-"""Marks kept to their letters: what is split otherwise, what is not, and how the way is chosen."""
+"""tokenizer.keep_marks: which text the changed regex splits differently, and how the regex is chosen."""
 
 import json
 
@@ -35,7 +35,7 @@ def words(split, line):
 
 @pytest.mark.parametrize("name", SPLITS)
 @settings(max_examples=300, deadline=None)
-@example(text="A\U000113c5")  # a mark since Unicode 16: Python 3.11 does not know it, the library that splits does
+@example(text="A\U000113c5")  # a mark since Unicode 16: known to the library that splits, but not to Python 3.11
 @given(text=st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from("'sS t12 \n\téش中"), max_size=40))
 def test_text_without_marks_is_split_as_before(name, text):
     before, after = SPLITS[name]
@@ -58,7 +58,7 @@ def test_words_with_marks_stay_whole(name):
     assert [word.strip() for word in words(SPLITS[name][1], line)] == line.split()
 
 
-def test_the_table_knows_the_regex_of_the_rank_file():
+def test_llama3_rank_files_use_a_regex_that_can_keep_marks():
     assert LLAMA3.split == regexes.LLAMA3
 
 
@@ -83,7 +83,7 @@ def kept(base, tmp_path, lines, **settings):
     return out, json.loads((out / "learn.json").read_text())["keep_marks"]
 
 
-def test_auto_takes_the_way_that_needs_fewer_tokens(base, tmp_path):
+def test_auto_takes_the_regex_that_needs_fewer_tokens(base, tmp_path):
     _, hindi = kept(base, tmp_path, target())
     assert hindi["kept"] and hindi["tokens_kept"] < hindi["tokens_split"] and hindi["optional_share"] < 0.5
     assert kept(base, tmp_path, english())[1] == {"asked": "auto", "kept": False}
@@ -93,7 +93,7 @@ def test_auto_takes_the_way_that_needs_fewer_tokens(base, tmp_path):
     assert not arabic["kept"] and arabic["optional_share"] == 1.0 and arabic["tokens_split"] <= arabic["tokens_kept"]
 
 
-def test_the_choice_can_be_given(base, tmp_path):
+def test_keep_marks_can_be_set_to_true_or_false(base, tmp_path):
     split, report = kept(base, tmp_path, target(), keep_marks="False")  # as Hydra writes false
     assert report == {"asked": "false", "kept": False}
     whole, report = kept(base, tmp_path, target(), keep_marks="true")
@@ -102,7 +102,7 @@ def test_the_choice_can_be_given(base, tmp_path):
     assert json.loads((split / "tokenizer.json").read_text())["pre_tokenizer"] == before["pre_tokenizer"]
     assert not any(MARKED_LETTER.search(token.text) for token in TokenMap.load(split).tokens)
     assert any(MARKED_LETTER.search(token.text) for token in TokenMap.load(whole).tokens)
-    _, again = kept(whole, tmp_path, target(), keep_marks="true")  # the new regex is a known one as well
+    _, again = kept(whole, tmp_path, target(), keep_marks="true")  # the changed regex is a known one as well
     assert again["kept"]
     original = hf_tokenizer.load(base)
     for token in TokenMap.load(whole).tokens:
@@ -111,7 +111,7 @@ def test_the_choice_can_be_given(base, tmp_path):
             assert original.decode(token.source_ids) == token.text
 
 
-def test_an_unknown_regex_stays_and_cannot_be_rewritten(base, tmp_path):
+def test_unknown_regex_stays_and_cannot_be_rewritten(base, tmp_path):
     content = json.loads((base / "tokenizer.json").read_text())
     content["pre_tokenizer"]["add_prefix_space"] = True
     (tmp_path / "prefix").mkdir()
@@ -125,7 +125,7 @@ def test_an_unknown_regex_stays_and_cannot_be_rewritten(base, tmp_path):
 
 @needs_data
 @pytest.mark.data
-def test_gpt2_tamil_grows_over_its_marks(tmp_path):
+def test_new_tamil_tokens_of_gpt2_include_marks(tmp_path):
     lines = open_lines("text/ta.train.txt")[::16]
     out = extend(DATA / "tokenizers/gpt2", tmp_path / "out", [write(tmp_path / "ta.txt", lines)], 400)
     assert json.loads((out / "learn.json").read_text())["keep_marks"]["kept"]

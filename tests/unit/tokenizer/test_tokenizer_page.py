@@ -12,7 +12,7 @@ from nemo_adapt import cli
 PAGE = Path(__file__).parents[3] / "docs" / "tokenizer.md"
 
 
-def test_the_command_of_the_page(tmp_path, monkeypatch, capsys):
+def test_docs_command_does_what_the_page_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sentencepiece_base(tmp_path / "models/llama-2")
     for folder in ("text/tr", "flores"):

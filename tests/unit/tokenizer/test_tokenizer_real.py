@@ -1,4 +1,4 @@
-"""Real bases and text: the ids of sentencepiece on every line, no mojibake, shorter than the union, guard kept."""
+"""Real bases and text: sentencepiece's ids on every line, no mojibake, fewer tokens than union, the guard's limit."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def ids(tokenizer, lines):
 
 @pytest.mark.parametrize("language", ["tr", "hi"])
 @pytest.mark.parametrize("base", [LLAMA2, STORIES])
-def test_ids_are_sentencepieces_on_every_held_out_line(base, language, extended):
+def test_ids_equal_those_of_sentencepiece_on_every_held_out_line(base, language, extended):
     out = extended(base, language)
     fast = AutoTokenizer.from_pretrained(str(out))
     model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
@@ -96,7 +96,7 @@ def test_tokens_are_reachable_and_spelled_by_the_base(base, language, extended):
 
 
 @pytest.mark.parametrize("language", ["tr", "hi"])
-def test_gpt2_round_trips(language, extended):
+def test_extended_gpt2_round_trips_held_out_text(language, extended):
     fast, base = AutoTokenizer.from_pretrained(str(extended(GPT2, language))), hf_tokenizer.load(DATA / GPT2)
     lines = heldout(language)[:500] + heldout("en")[:200]
     now, before = ids(fast, lines), ids(base, lines)
@@ -116,7 +116,7 @@ def test_continue_needs_fewer_tokens_than_union(train, tmp_path):
     assert sum(map(len, ids(hf_tokenizer.load(same), lines))) < 0.97 * tokens
 
 
-def test_the_guard_holds_on_english(train, tmp_path):
+def test_guard_limit_holds_on_english(train, tmp_path):
     lines = list(islice(text.documents([train["en"]]), 1000))
     guard = write(tmp_path / "guard.txt", lines)
     out = extend(DATA / LLAMA2, tmp_path / "out", [train["tr"]], 500, guard=[guard], guard_share=0.001)
@@ -128,7 +128,7 @@ def test_the_guard_holds_on_english(train, tmp_path):
     assert changed <= 0.001 * sum(len(old) for old, _ in pairs)
 
 
-def test_a_model_folder_serves_as_base(train, tmp_path):
+def test_model_folder_can_be_the_base(train, tmp_path):
     base = tmp_path / "model"
     base.mkdir()
     for name in ("config.json", "tokenizer.model"):
@@ -137,16 +137,16 @@ def test_a_model_folder_serves_as_base(train, tmp_path):
     assert len(hf_tokenizer.load(out)) == 562
 
 
-def test_tamil_of_llama3_keeps_its_marks(train):
-    """Its own tokens join marks with parts of letters: without such steps two thirds more tokens were needed."""
+def test_marks_are_kept_for_tamil_of_llama3(train):
+    """Llama-3's own tokens join marks with parts of letters; without such steps, two thirds more tokens are needed."""
     lines = list(text.documents([train["ta"]]))
     base = read(DATA / "tokenizers/llama3")
     _, found = marks.choose(base, "auto", lines, partial(choice._propose, base, []))
     assert found["kept"] and found["tokens_kept"] < 0.75 * found["tokens_split"]
 
 
-def test_clusters_stay_whole_unless_they_are_cut_already():
-    """By tokens of the base, or in more than a few words, because its regex cuts them."""
+def test_clusters_stay_whole_unless_the_base_cuts_them_already():
+    """The base cuts them by its own tokens, or by its regex, which shows in more than a few words."""
     whole = Counter({"▁\u0b95\u0bbf\u0bb1": 198, "\u0bbf\u0bb1": 1})
     assert free_scripts(read(DATA / LLAMA2), whole) == free_scripts(read(DATA / GPT2), Counter()) == {""}
     llama3 = free_scripts(read(DATA / "tokenizers/llama3"), Counter())

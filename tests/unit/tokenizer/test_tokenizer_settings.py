@@ -1,4 +1,4 @@
-"""Settings of the tokenizer stage that cannot be meant are said from the configuration alone."""
+"""Invalid settings of the tokenizer stage are found from the configuration alone."""
 
 import subprocess
 import sys
@@ -33,23 +33,23 @@ def config(**given):
         ({"target_disparity": 1.1, "parallel": {"en": "en.txt"}}, "and the target language"),
     ],
 )
-def test_what_cannot_be_meant(given, says):
+def test_invalid_settings_raise_one_line_errors(given, says):
     with pytest.raises(UserError) as error:
         settings.check(config(**given))
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_what_can_be_meant():
+def test_valid_settings_pass():
     settings.check(config())
     settings.check(config(guard_share=1.0, keep_marks="True", sweep=[10], target_disparity=1.1, parallel=BOTH))
     settings.check(config(new_tokens=0, sweep=[10]))  # nothing is added, so nothing is measured
 
 
-def test_the_methods_are_those_that_there_are():
+def test_methods_in_the_settings_are_those_registered():
     assert sorted(settings.METHODS) == METHODS.names()
 
 
-def test_the_check_waits_for_no_heavy_import():
+def test_settings_check_imports_no_heavy_package():
     heavy = "{'torch', 'numba', 'numpy', 'transformers', 'tokenizers', 'sentencepiece'}"
     code = f"import sys, nemo_adapt.tokenizer.settings; print(sorted({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

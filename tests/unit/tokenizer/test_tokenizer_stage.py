@@ -1,4 +1,4 @@
-"""The stage on small synthetic bases: ids, spellings, guard, methods, files, errors."""
+"""The tokenizer stage on small synthetic bases: ids, spellings, guard, methods, files, errors."""
 
 import json
 from collections import Counter
@@ -37,7 +37,7 @@ def ids(tokenizer, line):
     return tokenizer(line, add_special_tokens=False)["input_ids"]
 
 
-def test_ids_of_the_base_stay_and_new_ones_follow(pair):
+def test_base_ids_stay_and_new_ids_follow(pair):
     base, extended = (hf_tokenizer.load(folder) for folder in pair)
     new = TokenMap.load(pair[1])
     assert new.source_vocab == len(base) and new.target_vocab == len(extended)
@@ -63,7 +63,7 @@ def test_text_without_new_tokens_is_segmented_as_before(pair):
     assert same > 200
 
 
-def test_transformers_loads_the_folder_as_it_stands(pair, tmp_path):
+def test_transformers_loads_the_extended_folder(pair, tmp_path):
     ours = hf_tokenizer.load(pair[1])
     auto = AutoTokenizer.from_pretrained(str(pair[1]))
     assert auto.is_fast
@@ -75,8 +75,8 @@ def test_transformers_loads_the_folder_as_it_stands(pair, tmp_path):
         assert auto(line)["input_ids"] == model(line)["input_ids"] == ours(line)["input_ids"]
 
 
-def test_special_tokens_of_a_list_are_saved_as_both_transformers_read_them(text, tmp_path):
-    """transformers 5 writes ``extra_special_tokens`` as a list, on which 4 stops."""
+def test_list_of_special_tokens_is_saved_for_transformers_4_and_5(text, tmp_path):
+    """transformers 5 writes ``extra_special_tokens`` as a list, which transformers 4 cannot read."""
     base = byte_level_base(tmp_path / "base")
     fast = hf_tokenizer.load(base)
     fast.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|end|>"]})
@@ -89,7 +89,7 @@ def test_special_tokens_of_a_list_are_saved_as_both_transformers_read_them(text,
     assert {"<|user|>", "<|end|>"} <= set(auto.all_special_tokens)
 
 
-def test_the_token_map_spells_the_text(pair):
+def test_token_map_spells_new_tokens_with_base_pieces(pair):
     base = hf_tokenizer.load(pair[0])
     model = bare(read(pair[0]).content)
     for token in TokenMap.load(pair[1]).tokens:
@@ -97,13 +97,13 @@ def test_the_token_map_spells_the_text(pair):
         assert token.bytes == len(token.text.encode()) or "\ufffd" in token.text
         assert token.count >= 0
         if "\ufffd" not in token.text:
-            # behind another token, so that the decoder takes no leading space for the dummy prefix
+            # after another token, so that the decoder does not strip a leading space as the dummy prefix
             anchor = ids(base, "the")
             assert base.decode(anchor + token.source_ids) == "the" + token.text
         assert token.source_ids == model.encode(token.token).ids
 
 
-def test_every_new_token_can_be_reached(pair):
+def test_every_new_token_is_reachable(pair):
     extended = read(pair[1])
     new = TokenMap.load(pair[1]).tokens
     own = encode_words(bare(extended.content), [token.token for token in new]).lists()
@@ -152,7 +152,7 @@ def test_added_tokens_beyond_the_model_keep_their_ids(text, tmp_path):
     assert [ids(again, line) for line in target(60)] == [model.encode(line) for line in target(60)]
 
 
-def test_a_sentencepiece_json_without_its_model_can_be_extended(text, tmp_path):
+def test_sentencepiece_json_without_its_model_can_be_extended(text, tmp_path):
     base = sentencepiece_base(tmp_path / "base")
     hf_tokenizer.load(base).save_pretrained(tmp_path / "json")
     (tmp_path / "json" / "tokenizer.model").unlink(missing_ok=True)
@@ -161,7 +161,7 @@ def test_a_sentencepiece_json_without_its_model_can_be_extended(text, tmp_path):
     assert not (out / "tokenizer.model").exists()
 
 
-def test_the_pre_tokenizer_and_whole_word_lookup_of_a_byte_level_base_are_kept(text, tmp_path):
+def test_pre_tokenizer_and_ignore_merges_of_a_byte_level_base_are_kept(text, tmp_path):
     base = byte_level_base(tmp_path / "base")
     content = json.loads((base / "tokenizer.json").read_text())
     split = {"type": "Split", "pattern": {"Regex": r" ?[\p{L}\p{M}]+|\p{N}{1,3}|\s+|."}, "behavior": "Isolated"}
@@ -190,11 +190,11 @@ def test_no_new_tokens_saves_the_base(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_guard_is_respected_and_refilled(kind, text, tmp_path):
+def test_guard_limit_is_kept_and_dropped_tokens_are_replaced(kind, text, tmp_path):
     base = KINDS[kind](tmp_path / "base")
     held_words = lines(GUARDED, ["", "s", "."], 300, seed=3)
     guarded = write(tmp_path / "guard.txt", held_words)
-    texts = [text["target"], guarded]  # also trained on, so that many tokens disturb it
+    texts = [text["target"], guarded]  # also learned from, so that many new tokens change it
     outs = [
         extend(base, tmp_path / str(share), texts, 120, guard=[guarded], guard_share=share)
         for share in (1.0, 0.01, 0.0)
@@ -215,7 +215,7 @@ def test_the_guard_is_respected_and_refilled(kind, text, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_union_appends_what_the_base_lacks(kind, text, tmp_path):
+def test_union_adds_pieces_that_the_base_lacks(kind, text, tmp_path):
     base = KINDS[kind](tmp_path / "base")
     out = extend(base, tmp_path / "union", [text["target"]], 400 if kind == "byte_level" else 120, method="union")
     new = TokenMap.load(out)
@@ -231,14 +231,14 @@ def test_union_appends_what_the_base_lacks(kind, text, tmp_path):
     assert tokens(same) <= tokens(out) < tokens(base)
 
 
-def test_asking_for_more_than_the_text_supports_is_said(text, tmp_path, capsys):
+def test_fewer_tokens_than_asked_for_are_reported(text, tmp_path, capsys):
     out = extend(sentencepiece_base(tmp_path / "base"), tmp_path / "out", [text["target"]], 50_000)
     added = json.loads((out / "learn.json").read_text())["added"]
     assert added == len(TokenMap.load(out).tokens) < 50_000
     assert f"{added:,} of the 50,000 new tokens asked for: the text supports no more" in capsys.readouterr().out
 
 
-def test_the_progress_says_what_is_learned(text, tmp_path, capsys):
+def test_progress_shows_what_is_learned(text, tmp_path, capsys):
     base = sentencepiece_base(tmp_path / "base")
     extend(base, tmp_path / "few", [write(tmp_path / "few.txt", ["evler evler evlerde"])], 200)
     said = capsys.readouterr().out
@@ -253,7 +253,7 @@ def test_the_progress_says_what_is_learned(text, tmp_path, capsys):
     assert "trying tokenizer.keep_marks=false: " in said and "trying tokenizer.keep_marks=true: " in said
 
 
-def test_bad_input_is_one_clear_line(text, tmp_path):
+def test_bad_input_raises_one_line_errors(text, tmp_path):
     base = sentencepiece_base(tmp_path / "base")
 
     def message(base=base, files=(), count=0, **settings):

@@ -1,4 +1,4 @@
-"""The size-against-fertility curve and the size that meets a target: each as asking for that size would give."""
+"""The curve of fertility over size, and the size that reaches a target: both equal extensions of that size."""
 
 import json
 
@@ -28,7 +28,7 @@ def tokens(folder, lines):
     return sum(len(fast(line, add_special_tokens=False)["input_ids"]) for line in lines)
 
 
-def test_each_row_of_the_sweep_is_what_asking_for_that_size_gives(base, text, tmp_path):
+def test_each_row_of_the_sweep_equals_an_extension_of_that_size(base, text, tmp_path):
     out = extend(base, tmp_path / "sweep", [text["xx"]], 40, parallel=text, sweep=[80, 20, 40])
     rows = json.loads((out / "sweep.json").read_text())
     assert [(row["new_tokens"], row["language"]) for row in rows] == [
@@ -47,7 +47,7 @@ def test_each_row_of_the_sweep_is_what_asking_for_that_size_gives(base, text, tm
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_target_takes_the_fewest_tokens_that_meet_it(base, text, tmp_path, capsys):
+def test_target_disparity_is_reached_with_the_fewest_tokens(base, text, tmp_path, capsys):
     english_tokens = tokens(base, english(600))
     start = tokens(base, target()) / english_tokens
     asked = round(start / 3, 2)
@@ -62,7 +62,7 @@ def test_the_target_takes_the_fewest_tokens_that_meet_it(base, text, tmp_path, c
     assert tokens(fewer, target()) / english_tokens > asked
 
 
-def test_a_target_out_of_reach_is_said_and_one_already_met_adds_nothing(base, text, tmp_path, capsys):
+def test_unreachable_target_is_reported_and_a_met_one_adds_nothing(base, text, tmp_path, capsys):
     out = extend(base, tmp_path / "out", [text["xx"]], 30, parallel=text, target_disparity=0.1)
     assert len(TokenMap.load(out).tokens) == 30
     assert not json.loads((out / "learn.json").read_text())["target"]["reached"]
@@ -71,7 +71,7 @@ def test_a_target_out_of_reach_is_said_and_one_already_met_adds_nothing(base, te
     assert TokenMap.load(none).tokens == []
 
 
-def test_parallel_text_of_other_lines_sets_no_size(base, text, tmp_path, capsys):
+def test_target_disparity_needs_line_aligned_parallel_text(base, text, tmp_path, capsys):
     shorter = {**text, "en": write(tmp_path / "en.txt", english(599))}
     with pytest.raises(UserError) as error:
         extend(base, tmp_path / "out", [text["xx"]], 30, parallel=shorter, target_disparity=1.1)

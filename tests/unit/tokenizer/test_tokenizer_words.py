@@ -1,4 +1,4 @@
-"""Words are counted in pieces and in processes, and the counts are those of counting line by line."""
+"""Words are counted in pieces and by several processes, with the same result as line by line."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def odd_lines(count):
     return [" ".join(draw.choices([*ODD, *samples.ENGLISH, *samples.STEMS], k=6)) for _ in range(count)]
 
 
-def test_pieces_and_processes_count_as_lines_do(base, tmp_path):
+def test_counts_of_pieces_in_processes_equal_those_of_lines(base, tmp_path):
     path = samples.write(tmp_path / "a.txt", odd_lines(3000))
     lines = count_lines(base, text.documents([path]))
     alone, pieces = count_words(base, [path], "text", "counting", processes=1)
@@ -53,7 +53,7 @@ def test_pieces_and_processes_count_as_lines_do(base, tmp_path):
     assert pieces["house"] > 0
 
 
-def test_the_most_frequent_words_are_learned_from(base, tmp_path, capsys):
+def test_only_the_most_frequent_words_are_kept(base, tmp_path, capsys):
     path = samples.write(tmp_path / "a.txt", ["ev ev ev kış kış çiçek", "ev kış"] * 20)
     words, pieces = count_words(base, [path], "text", "counting", most=3)
     assert pieces == {"ev": 80, "kış": 60} and words.counts.total() == 140
@@ -61,7 +61,7 @@ def test_the_most_frequent_words_are_learned_from(base, tmp_path, capsys):
     assert "the 3 most frequent of 4 distinct words, 87.5% of the text" in capsys.readouterr().out
 
 
-def test_words_weigh_the_root_of_their_repeats_in_a_stretch(base, tmp_path):
+def test_words_weigh_the_square_root_of_repeats_in_a_stretch(base, tmp_path):
     lines = ["a the house the house the", "a the old house"]
     path = samples.write(tmp_path / "a.txt", lines)
     for words in (count_words(base, [path], "text", "counting")[0], count_lines(base, lines)):
@@ -69,7 +69,7 @@ def test_words_weigh_the_root_of_their_repeats_in_a_stretch(base, tmp_path):
         assert [weights[word] for word in ("the", "house", "old")] == [2 * ONCE, round(3**0.5 * ONCE), ONCE]
 
 
-def test_tokens_are_learned_by_weights(base):
+def test_tokens_are_learned_by_weights_and_not_by_counts(base):
     words, mark = Tally(), "Ġ" if base.byte_level else "▁"
     words.add(f"{mark}vgv", 100, 10 * ONCE)
     words.add(f"{mark}kyk", 50, 50 * ONCE)
@@ -78,7 +78,7 @@ def test_tokens_are_learned_by_weights(base):
     assert set(chosen) <= set(f"{mark}ky"), chosen
 
 
-def test_words_with_what_is_no_character_are_left_out(tmp_path):
+def test_words_with_noncharacters_are_left_out(tmp_path):
     lines = [*samples.target(), "ev\uffffler \uffff kış"]
     path = samples.write(tmp_path / "a.txt", lines)
     for make in (samples.sentencepiece_base, samples.byte_level_base):
@@ -86,12 +86,12 @@ def test_words_with_what_is_no_character_are_left_out(tmp_path):
         assert json.loads((out / "learn.json").read_text())["added"] == 20
 
 
-def test_each_odd_line_by_itself(base):
+def test_pieces_of_odd_lines_are_spelled_independently(base):
     for line in odd_lines(300):
         assert spells_independently(base, [line]), line
 
 
-def test_a_base_that_joins_pieces_is_noticed(base, monkeypatch):
+def test_base_that_merges_across_pieces_is_detected(base, monkeypatch):
     joined = Tallies(Tally(), Tally())
     joined.later.add_stretch({"the": 1, "old": 1, "house": 1})
     assert spell_chunks(base, joined).counts.total() >= 3
@@ -99,7 +99,7 @@ def test_a_base_that_joins_pieces_is_noticed(base, monkeypatch):
     assert not spells_independently(base, ["the old house"])
 
 
-def test_an_error_in_a_process_is_the_users(base, tmp_path):
+def test_user_error_of_a_counting_process_is_raised(base, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"good\n" * 1000 + b"b\xffd\n")
     with pytest.raises(UserError, match="line 1001 is not UTF-8"):
         count_words(base, [tmp_path / "a.txt"], "text", "counting", processes=2)
@@ -107,7 +107,7 @@ def test_an_error_in_a_process_is_the_users(base, tmp_path):
 
 @needs_data
 @pytest.mark.parametrize("name", ["llama2", "mistral-v1", "gpt2"])
-def test_real_text(name):
+def test_counts_of_real_text_equal_those_of_lines(name):
     base = read(DATA / "tokenizers" / name)
     paths = [DATA / f"text/{language}.heldout.txt" for language in ("tr", "hi")]
     words = count_words(base, paths, "text", "counting", 1)[0]
@@ -123,14 +123,14 @@ WARNINGS = {
 
 
 @pytest.mark.parametrize(("corpus", "target", "guard", "says"), WARNINGS.values(), ids=list(WARNINGS))
-def test_a_corpus_in_another_script_is_warned_of(tmp_path, capsys, corpus, target, guard, says):
+def test_corpus_in_another_script_is_warned_of(tmp_path, capsys, corpus, target, guard, says):
     files = [samples.write(tmp_path / "target.txt", target)] if target else []
     script.warn(dict.fromkeys(corpus, 1), files, dict.fromkeys(guard, 1), "text")
     said = capsys.readouterr().out
     assert says in said and bool(said) == bool(says)
 
 
-def test_the_stage_learns_from_a_sample_of_named_fields_and_warns(tmp_path, capsys):
+def test_stage_learns_from_a_sample_of_the_text_field_and_warns(tmp_path, capsys):
     records = [json.dumps({"content": line}) for line in samples.target()]
     corpus = samples.write(tmp_path / "a.jsonl", records)
     tamil = samples.write(tmp_path / "ta.txt", ["வணக்கம் நண்பா"])

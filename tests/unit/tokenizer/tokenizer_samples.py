@@ -50,7 +50,7 @@ def write(path: Path, content: list[str]) -> Path:
 
 
 def sentencepiece_base(folder: Path, **options: object) -> Path:
-    """A folder with a SentencePiece ``tokenizer.model`` trained on a little English, as Llama's is unless told."""
+    """A folder with a SentencePiece ``tokenizer.model`` trained on a little English; ``options`` replace Llama's."""
     model = io.BytesIO()
     llama = {
         "model_type": "bpe",
@@ -96,7 +96,7 @@ def extend(
     parallel: dict[str, Path] | None = None,
     **settings: object,
 ) -> Path:
-    """Run the stage into the new folder ``out``."""
+    """Run the tokenizer stage; its output is the new folder ``out``."""
     config = Config()
     config.tokenizer.new_tokens = new_tokens
     config.tokenizer.method = method
