@@ -1,8 +1,8 @@
-"""What Megatron-Bridge does with our files and we with its: run by the tests in Bridge's own virtual environment.
+"""Commands of Megatron-Bridge on our files, run by the tests in Bridge's own virtual environment.
 
-    python peer.py export CHECKPOINT MODEL OUT [TP]     Bridge's export of a checkpoint to Hugging Face
-    python peer.py logits OUT CHECKPOINT ...            logits of ids 3, 4, … 18 by the models of checkpoints
-    python peer.py pretrain RECIPE.py LOSSES            Bridge's training, by a recipe that we wrote
+    python peer.py export CHECKPOINT MODEL OUT [TP]     export a checkpoint to Hugging Face with Bridge
+    python peer.py logits OUT CHECKPOINT ...            compute logits of ids 3, 4, … 18 with the models of checkpoints
+    python peer.py pretrain RECIPE.py LOSSES            train in Bridge with a recipe that we wrote
 
 On the CPU, with megatron-core's own layers; docs/nemo.md lists what is patched for that.
 """
@@ -26,7 +26,7 @@ from megatron_bridge import bridge, on_cpu, plain
 
 
 def start(rank: int, tp: int, meeting: str) -> object:
-    """Bridge on this rank."""
+    """Start Bridge on this rank; return its package."""
     on_cpu()
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
     dist.init_process_group("gloo", init_method=f"file://{meeting}/meeting", rank=rank, world_size=tp)
@@ -47,7 +47,7 @@ def export(rank: int, tp: int, meeting: str, checkpoint: str, model: str, out: s
     package = start(rank, tp, meeting)
     made = package.AutoBridge.from_hf_pretrained(model, torch_dtype=torch.float32)
     if tp == 1:
-        dist.destroy_process_group()  # it makes one of its own
+        dist.destroy_process_group()  # Bridge makes one of its own
         made.export_ckpt(checkpoint, out, show_progress=False, strict=True)
         return
     from megatron.core import parallel_state
@@ -74,7 +74,7 @@ def logits(rank: int, tp: int, meeting: str, out: str, *checkpoints: str) -> Non
 
 
 class CpuForCuda(TorchFunctionMode):
-    """Tensors that are asked for on "cuda" are made on the CPU."""
+    """Creates tensors requested on "cuda" on the CPU."""
 
     def __torch_function__(
         self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
@@ -86,7 +86,7 @@ class CpuForCuda(TorchFunctionMode):
 
 
 def seed() -> None:
-    """The random states that Megatron has for a GPU alone."""
+    """Set the random states that Megatron otherwise has only on a GPU."""
     from megatron.core.tensor_parallel import random
 
     random._get_cuda_rng_state = lambda *arguments, **named: torch.get_rng_state()
@@ -95,7 +95,7 @@ def seed() -> None:
 
 
 def seeded(initialize: Callable[..., Any]) -> Callable[..., Any]:
-    """Bridge's initialization without a GPU."""
+    """Wrap Bridge's initialization to work without a GPU."""
 
     def outer(*arguments: Any, **named: Any) -> Any:
         answer = initialize(*arguments, **named, allow_no_cuda=True)
@@ -106,7 +106,7 @@ def seeded(initialize: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class NoStream:
-    """Stands for a CUDA stream; everything happens in order anyway."""
+    """Stand-in for a CUDA stream: on the CPU everything happens in order."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         pass
@@ -133,7 +133,7 @@ def pretrain(recipe: str, losses: str) -> None:
     config.dist.distributed_backend = "gloo"
     config.dataset.num_workers, config.dataset.pin_memory = 0, False
     setup.initialize_megatron = seeded(setup.initialize_megatron)
-    initialize.compile_helpers = lambda: None  # a wheel has them, and no makefile
+    initialize.compile_helpers = lambda: None  # a wheel contains them compiled, and no makefile
     setup.set_jit_fusion_options = lambda *arguments: None
     found, manager = [], CallbackManager()
     manager.register("on_train_step_end", lambda context: found.append(context.loss_dict["lm loss"].item()))

@@ -1,4 +1,4 @@
-"""Our checkpoints and recipes in Megatron-Bridge, its checkpoints here: bit by bit, and loss by loss."""
+"""Our checkpoints and recipes in Megatron-Bridge, and its checkpoints here: the same bits and losses."""
 
 import json
 
@@ -36,7 +36,7 @@ def for_bridge(place):
     return place / "for_bridge"
 
 
-def test_bridge_exports_our_trained_model_as_we_do(place, bridge, for_bridge):
+def test_bridge_export_of_our_checkpoint_equals_ours(place, bridge, for_bridge):
     bridge("export", for_bridge, place / "runs/r/export", place / "by_bridge")
     theirs, mine = tensors_of(place / "by_bridge"), tensors_of(place / "runs/r/export")
     assert_same(theirs, mine)
@@ -46,7 +46,7 @@ def test_bridge_exports_our_trained_model_as_we_do(place, bridge, for_bridge):
         assert theirs[table][BASE:].count_nonzero() and not torch.equal(theirs[table][:BASE], base[table])
 
 
-def test_at_another_layout_bridge_pads_the_tables(place, bridge, for_bridge):
+def test_bridge_pads_exported_tables_at_tp2(place, bridge, for_bridge):
     bridge("export", for_bridge, place / "runs/r/export", place / "at_tp2", 2)
     theirs, mine = tensors_of(place / "at_tp2"), tensors_of(place / "runs/r/export")
     for table in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -56,28 +56,28 @@ def test_at_another_layout_bridge_pads_the_tables(place, bridge, for_bridge):
     assert_same(theirs, mine)
 
 
-def test_bridge_s_training_by_our_recipe_has_our_losses(place, trained_by_bridge):
+def test_bridge_training_with_our_recipe_has_our_losses(place, trained_by_bridge):
     lines = (place / "runs/r/train/metrics.jsonl").read_text().splitlines()
     mine, theirs = [json.loads(line)["loss"] for line in lines], json.loads(trained_by_bridge.read_text())
     assert len(mine) == 4 and theirs == pytest.approx(mine, abs=1e-4)
     assert abs(mine[0] - mine[-1]) > 0.1  # it has learned
 
 
-def test_bridge_s_checkpoint_is_exported_here_as_bridge_does(place, bridge, trained_by_bridge):
+def test_our_export_of_a_bridge_checkpoint_equals_that_of_bridge(place, bridge, trained_by_bridge):
     checkpoints = place / "runs/r/nemo/checkpoints"
     bridge("export", checkpoints, place / "runs/r/export", place / "theirs_by_bridge")
     ours(place, "export-hf", f"checkpoint={checkpoints}", *WORDS, "out=theirs_by_us")
     assert_same(tensors_of(place / "theirs_by_us"), tensors_of(place / "theirs_by_bridge"))
 
 
-def test_training_starts_from_bridge_s_checkpoint(place, trained_by_bridge):
+def test_training_starts_from_a_bridge_checkpoint(place, trained_by_bridge):
     words = [*RUN, "run.name=on", "model.path=runs/r/export", "tokenizer.new_tokens=0", "train.phases=[{steps: 2}]"]
     given = "model.checkpoint=runs/r/nemo/checkpoints"
     for command in ("tokenizer", "data", "convert", "train"):
         ours(place, command, *words, given)
     mine = json.loads((place / "runs/on/train/metrics.jsonl").read_text().splitlines()[0])["loss"]
     last = json.loads(trained_by_bridge.read_text())[-1]
-    assert mine < last + 0.2  # it goes on from there; a fresh table would begin near log(501)
+    assert mine < last + 0.2  # it continues from there; an untrained table would start near log(501)
 
 
 FAMILIES = ("llama with one key-value head", "llama, rope stretched", "mistral", "qwen2", "qwen3")
@@ -85,8 +85,8 @@ FAMILIES = ("llama with one key-value head", "llama, rope stretched", "mistral",
 
 @pytest.fixture(scope="module")
 def families(tmp_path_factory, bridge):
-    """Name -> logits of ids 3, 4, … 18 by transformers, and by Bridge's model of our checkpoint."""
-    place, wanted, checkpoints = tmp_path_factory.mktemp("families"), [], []
+    """Return name -> logits of ids 3, 4, … 18 by transformers, and by Bridge with our checkpoint."""
+    place, expected, checkpoints = tmp_path_factory.mktemp("families"), [], []
     save_tokenizer(place / "tokenizer")
     for number, name in enumerate(FAMILIES):
         model = zoo.make(place / str(number), name)
@@ -99,14 +99,14 @@ def families(tmp_path_factory, bridge):
         checkpoints.append(place / f"{number}_out" / "iter_0000000")
         with torch.no_grad():
             ids = torch.arange(3, 19)[None]
-            wanted.append(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)(ids).logits)
+            expected.append(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)(ids).logits)
     bridge("logits", place / "logits.pt", *checkpoints)
     found = torch.load(place / "logits.pt", weights_only=True)
-    return dict(zip(FAMILIES, zip(wanted, found, strict=True), strict=True))
+    return dict(zip(FAMILIES, zip(expected, found, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_bridge_computes_what_transformers_does(families, name):
-    wanted, found = families[name]
-    assert found.shape == wanted.shape and wanted.std() > 0.01
-    assert (found - wanted).abs().max() < 1e-5
+def test_bridge_logits_equal_those_of_transformers(families, name):
+    expected, found = families[name]
+    assert found.shape == expected.shape and expected.std() > 0.01
+    assert (found - expected).abs().max() < 1e-5

@@ -1,4 +1,4 @@
-"""The family of docs/add-a-model.md works as the page says."""
+"""The family defined in docs/add-a-model.md works."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "add-a-model.md").read_text(encodin
 IDS = torch.randint(3, zoo.VOCAB, (2, 33), generator=torch.Generator().manual_seed(1))
 
 
-def test_the_page_s_family(tmp_path, ranks, monkeypatch):
+def test_family_of_the_page_matches_transformers_and_round_trips(tmp_path, ranks, monkeypatch):
     config = zoo.common(StableLmConfig, partial_rotary_factor=0.25, hidden_size=64)
     monkeypatch.setitem(zoo.ZOO, "stablelm", lambda: config)
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, family_bodies.family_of(CODE, "STABLELM")))
@@ -37,6 +37,6 @@ def test_the_page_s_family(tmp_path, ranks, monkeypatch):
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_what_the_page_names_is_there():
+def test_files_named_on_the_page_exist():
     for path in re.findall(r"`((?:tests|nemo_adapt)/[\w/.]+\.py)`", PAGE):
         assert path.endswith("stablelm.py") or (Path(__file__).parents[2] / path).is_file(), path

@@ -1,4 +1,4 @@
-"""A checkpoint for Megatron-Bridge, loaded as its model with Transformer Engine's layers asks for it at TP=2."""
+"""A checkpoint for Megatron-Bridge, loaded as its Transformer Engine model requests it at TP=2."""
 
 import pytest
 import torch
@@ -10,25 +10,26 @@ from nemo_adapt.bridge import checkpoint
 
 
 @pytest.fixture
-def places(tmp_path):
+def paths(tmp_path):
+    """Return checkpoint, model, tokenizer and output folder."""
     model = make_llama(tmp_path / "model", TinyLlama(vocab=301))
     make_token_map(tmp_path / "tokenizer", 301, 0)
     (tmp_path / "out").mkdir()
     return converted(model, tmp_path / "convert"), model, tmp_path / "tokenizer", tmp_path / "out"
 
 
-def test_padded_rows_are_zero_and_no_state_is_missing(places, ranks):
-    checkpoint.write(*places)
-    answers = ranks(2).run(bridge_bodies.load, places[-1] / "iter_0000000", 304, 32)
+def test_padded_rows_are_zero_and_extra_states_are_present(paths, ranks):
+    checkpoint.write(*paths)
+    answers = ranks(2).run(bridge_bodies.load, paths[-1] / "iter_0000000", 304, 32)
     table = torch.cat([half for half, _ in answers])
-    wanted = load_file(places[1] / "model.safetensors")["model.embed_tokens.weight"]
+    wanted = load_file(paths[1] / "model.safetensors")["model.embed_tokens.weight"]
     assert torch.equal(table[:301], wanted) and not table[301:].count_nonzero()
     assert all(state.numel() == 0 for _, state in answers)
 
 
-def test_without_the_states_it_could_not_be_loaded(places, ranks, monkeypatch):
-    """The check sees what it is for."""
+def test_check_detects_missing_extra_states(paths, ranks, monkeypatch):
+    """Negative control: without them the checkpoint cannot be loaded."""
     monkeypatch.setattr(checkpoint, "EXTRA_STATES", ())
-    checkpoint.write(*places)
+    checkpoint.write(*paths)
     with pytest.raises(RuntimeError, match="Missing key in checkpoint"):
-        ranks(2).run(bridge_bodies.load, places[-1] / "iter_0000000", 304, 32)
+        ranks(2).run(bridge_bodies.load, paths[-1] / "iter_0000000", 304, 32)

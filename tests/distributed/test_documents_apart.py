@@ -1,4 +1,4 @@
-"""With positions and attention that begin anew, a document in a sample gives the logits that it gives alone."""
+"""With positions and attention reset at boundaries, a packed document has the logits that it has by itself."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from nemo_adapt.config import PhaseConfig
 
 LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}, "CP 2": {"cp": 2}}
 KINDS = ["llama", "mistral", "gemma2", "gpt2", "bloom", "xglm", "phi"]
-"""Rotary positions; a window; windows, capped scores; learned positions; ALiBi; sinusoidal ones; layers of ours."""
+"""Rotary positions; window; window, capped scores; learned positions; ALiBi; sinusoidal positions; SideBySideLayer."""
 END = 2
 LENGTHS = (6, 14, 20)
 
@@ -28,10 +28,10 @@ def folders(request, tmp_path_factory):
 
 
 def samples(*ends):
-    """One sample for each list of places where documents end."""
+    """Return one sample per list of positions at which documents end."""
     ids = torch.randint(3, zoo.VOCAB, (len(ends), sum(LENGTHS)), generator=torch.Generator().manual_seed(5))
-    for row, places in zip(ids, ends, strict=True):
-        row[list(places)] = END
+    for row, positions in zip(ids, ends, strict=True):
+        row[list(positions)] = END
     return ids
 
 
@@ -45,7 +45,7 @@ def config(layout, positions=True, attention=True):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
-def test_logits_are_those_of_the_document_alone(folders, ranks, layout):
+def test_packed_logits_equal_those_of_each_document_by_itself(folders, ranks, layout):
     size = math.prod(layout.get(name, 1) for name in ("tp", "pp", "cp"))
     answers = ranks(size).run(boundary_bodies.packed_and_alone, config(layout), folders, samples(SAME, SAME), END)
     found = [answer for answer in answers if answer.packed is not None]
@@ -55,15 +55,15 @@ def test_logits_are_those_of_the_document_alone(folders, ranks, layout):
         torch.testing.assert_close(answer.packed[..., real], answer.alone[..., real], rtol=0, atol=1e-5)
 
 
-def test_samples_of_a_batch_have_their_own_boundaries(folders, ranks):
+def test_each_sample_of_a_batch_has_its_own_document_boundaries(folders, ranks):
     ids = samples((5, 19), (0, 30, 31), ())
     [answer] = ranks(1).run(boundary_bodies.packed_one_by_one, config({}), folders, ids, END)
     torch.testing.assert_close(answer.packed[..., : zoo.VOCAB], answer.alone[..., : zoo.VOCAB], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("positions", "attention"), [(False, False), (True, False), (False, True)])
-def test_either_alone_does_only_its_part(folders, ranks, positions, attention):
-    """Sabotage: what is seen of earlier documents shows, and so do learned positions that go on."""
+def test_check_detects_attention_or_positions_that_are_not_reset(folders, ranks, positions, attention):
+    """Negative control: both are needed, except that relative positions need no reset if attention is reset."""
     [answer] = ranks(1).run(
         boundary_bodies.packed_and_alone, config({}, positions, attention), folders, samples(SAME), END
     )
@@ -74,14 +74,14 @@ def test_either_alone_does_only_its_part(folders, ranks, positions, attention):
     assert difference[LENGTHS[0] :].max() < 1e-4 if relative else difference[LENGTHS[0] :].max() > 1e-3
 
 
-def test_rotary_angles_follow_the_positions(tmp_path, ranks):
-    """Without the mask, positions that begin anew change what a later document makes of an earlier one."""
+def test_rotary_embedding_follows_reset_positions(tmp_path, ranks):
+    """Without the attention mask, reset positions change how a later document attends to an earlier one."""
     tiny = TinyLlama(vocab=250)
     folders = folders_of(tmp_path, tiny)
     ids = samples(SAME)
-    [went_on] = ranks(1).run(boundary_bodies.packed_and_alone, config({}, False, False), folders, ids, END)
-    [anew] = ranks(1).run(boundary_bodies.packed_and_alone, config({}, True, False), folders, ids, END)
-    difference = (went_on.packed - anew.packed)[..., :250].abs().amax(-1)[0]
+    [continued] = ranks(1).run(boundary_bodies.packed_and_alone, config({}, False, False), folders, ids, END)
+    [reset] = ranks(1).run(boundary_bodies.packed_and_alone, config({}, True, False), folders, ids, END)
+    difference = (continued.packed - reset.packed)[..., :250].abs().amax(-1)[0]
     assert difference[: LENGTHS[0]].max() == 0 and difference[LENGTHS[0] :].min() > 1e-5
 
 
@@ -93,8 +93,8 @@ def training_config(micro_batch=2, **parallel):
     return made
 
 
-def test_masked_training_is_the_same_however_the_batch_is_shared_out(tmp_path, ranks):
-    """Micro batches hold different numbers of document ends: a mean over each would depend on the layout."""
+def test_losses_with_masked_document_ends_are_the_same_in_every_layout(tmp_path, ranks):
+    """Micro batches hold different numbers of document ends: averaging within each would depend on the layout."""
     tiny = TinyLlama(vocab=250)
     folders = folders_of(tmp_path, tiny, new=6)
     arguments = (folders, tiny.vocab + 6)

@@ -1,4 +1,4 @@
-"""Every family: the same bits back, transformers' logits and transformers' gradients, at every layout."""
+"""Every family: a bit-identical round trip, and transformers' logits and gradients, in every layout."""
 
 import json
 import math
@@ -30,7 +30,7 @@ IDS = torch.randint(3, zoo.VOCAB, (2, 33), generator=torch.Generator().manual_se
 
 @pytest.fixture(scope="module", params=zoo.ZOO)
 def model(request, tmp_path_factory):
-    """A family's model in folders, with what transformers says of it."""
+    """Return the folders of a family's model, and transformers' logits and gradients."""
     place = tmp_path_factory.mktemp("family")
     folder = zoo.make(place / "model", request.param)
     make_token_map(place / "tokenizer", zoo.VOCAB, 0)
@@ -45,7 +45,7 @@ def exported(folders, checkpoint, out):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_bits_logits_and_gradients(model, layout, ranks, tmp_path):
+def test_round_trip_logits_and_gradients_match_transformers(model, layout, ranks, tmp_path):
     folders, logits, gradients = model
     parallel = LAYOUTS[layout]
     saved, found = tmp_path / "saved", tmp_path / "gradients"
@@ -69,8 +69,8 @@ def test_bits_logits_and_gradients(model, layout, ranks, tmp_path):
 
 
 @pytest.mark.skipif("NEMO_ADAPT_STANDIN" in os.environ, reason="its attention is no GPU's")
-def test_bf16_is_as_exact_as_transformers(model, ranks):
-    """Both round to 8 bits of mantissa on the way, at places of their own: neither may be much further off."""
+def test_bf16_logits_are_as_accurate_as_those_of_transformers(model, ranks):
+    """Both round intermediate results to 8 bits of mantissa, at different places: errors must be similar."""
     folders, logits, _ = model
     theirs = AutoModelForCausalLM.from_pretrained(folders.model, dtype=torch.bfloat16, attn_implementation="eager")
     with torch.no_grad():
@@ -83,8 +83,8 @@ def test_bf16_is_as_exact_as_transformers(model, ranks):
 
 
 @pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi"])
-def test_bf16_keeps_its_bits(name, ranks, tmp_path):
-    """Through the model, not only the files: a norm whose weights are 1 + w stays w."""
+def test_bf16_round_trip_is_bit_identical(name, ranks, tmp_path):
+    """Through the model, not only the files: of a norm that multiplies by 1 + w, w is kept."""
     folder = zoo.make(tmp_path / "model", name, torch.bfloat16)
     make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
     folders = Folders(folder, converted(folder, tmp_path / "convert"), tmp_path / "tokenizer")
@@ -98,8 +98,8 @@ def test_bf16_keeps_its_bits(name, ranks, tmp_path):
         assert after[name].dtype == torch.bfloat16 and torch.equal(tensor, after[name]), name
 
 
-def test_published_gpt2_files_have_shorter_names(tmp_path):
-    """They leave out ``transformer.`` and carry attention masks."""
+def test_published_gpt2_tensor_names_are_read(tmp_path):
+    """Published files omit the prefix ``transformer.`` and contain attention masks."""
     folder = zoo.make(tmp_path / "model", "gpt2")
     tensors = load_file(folder / "model.safetensors")
     bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Gradients that are added up within matrix products are those that are made one by one and then added."""
+"""Gradients accumulated inside matrix products (fused) equal those computed separately and then added."""
 
 import pytest
 import torch
@@ -29,40 +29,40 @@ def folders(request, tmp_path_factory):
 def config_of(precision="fp32", **parallel):
     config = tiny_config(**parallel)
     config.train.global_batch, config.train.micro_batch, config.train.seq_length = 8, 2, training_bodies.SEQ
-    config.train.distributed_optimizer, config.train.precision = False, precision  # every rank has whole sums
+    config.train.distributed_optimizer, config.train.precision = False, precision  # every rank keeps complete sums
     return config
 
 
 def both(ranks, config, folders, kinds):
-    """By rank and phase: sums of gradients within products, and one by one."""
+    """Return fused and separate gradient sums, each by rank and phase."""
     words = config, folders, 245 + NEW, kinds
     size = config.parallel.ranks
     return (ranks(size).run(product_bodies.sums, *words, fuses) for fuses in (True, False))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
-def test_sums_are_those_of_gradients_one_by_one(folders, ranks, layout):
-    """In three phases: what one has left on the weights means nothing to the next."""
+def test_fused_gradient_sums_equal_separate_ones(folders, ranks, layout):
+    """In three phases: attributes that one phase leaves on the weights must not affect the next."""
     kinds = ["all", "new_rows", "all"]
-    for fused, apart in zip(*both(ranks, config_of(**layout), folders, kinds), strict=True):
-        for ours, theirs in zip(fused, apart, strict=True):
+    for fused, separate in zip(*both(ranks, config_of(**layout), folders, kinds), strict=True):
+        for ours, theirs in zip(fused, separate, strict=True):
             assert all(each.any() for each in ours.values())
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.skipif(devices.has_transformer_engine() or devices.has_apex(), reason="their kernels do not round")
-def test_in_bf16_they_are_the_same_bits(folders, ranks):
-    """But of a tied table, whose two gradients were rounded when they were added to each other."""
-    for fused, apart in zip(*both(ranks, config_of("bf16"), folders, ["all", "new_rows"]), strict=True):
+def test_fused_gradient_sums_are_bit_identical_in_bf16(folders, ranks):
+    """Except for a tied table, whose two separate gradients are rounded when they are added to each other."""
+    for fused, separate in zip(*both(ranks, config_of("bf16"), folders, ["all", "new_rows"]), strict=True):
         tied = not any("output_layer" in name for name in fused[0])
-        for ours, theirs in zip(fused, apart, strict=True):
+        for ours, theirs in zip(fused, separate, strict=True):
             for name in ours:
                 rounds = tied and "layers" not in name
                 torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-3 if rounds else 0)
 
 
 @pytest.mark.parametrize("tp", [1, 2])
-def test_those_of_new_rows_are_a_part_of_the_tables(folders, ranks, tp):
+def test_gradients_of_new_rows_are_a_slice_of_those_of_the_tables(folders, ranks, tp):
     for rank, (new_rows, tables) in enumerate(
         ranks(tp).run(product_bodies.sums, config_of(tp=tp), folders, 245 + NEW, ["new_rows", "embeddings"], True)
     ):

@@ -1,4 +1,4 @@
-"""Cross entropy over logits that are cut over TP has Megatron's numbers, in the memory of the logits."""
+"""Cross entropy of logits sharded over TP equals Megatron's, and needs no memory but that of the logits."""
 
 import pytest
 import torch
@@ -8,15 +8,15 @@ from ranks import loss_bodies
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("at_once", [1, 1000, 2**20])
 @pytest.mark.parametrize("tp", [1, 2])
-def test_losses_and_gradients_are_megatron_s_bits(ranks, tp, at_once, precision):
+def test_cross_entropy_equals_megatrons_and_reuses_the_logits_memory(ranks, tp, at_once, precision):
     assert ranks(tp).run(loss_bodies.compare, tp, precision, at_once) == [(True, True, True)] * tp
 
 
 @pytest.mark.parametrize("at_once", [1, 100_000])
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3, 0.3])
 @pytest.mark.parametrize("tp", [1, 2])
-def test_in_bf16_gradients_are_no_further_from_the_truth(ranks, tp, z_loss, at_once):
-    """Than Megatron's, in the mean; and each is as near as bf16 comes, but for errors of a last bit in fp32."""
+def test_bf16_gradients_are_as_accurate_as_megatrons(ranks, tp, z_loss, at_once):
+    """On average; and each has only the error of rounding to bf16, but for errors of a last bit in fp32."""
     for beyond, off, theirs in ranks(tp).run(loss_bodies.errors, tp, z_loss, at_once):
         assert beyond < 2**-20
         assert 0.0 < off < 1.001 * theirs
@@ -25,10 +25,10 @@ def test_in_bf16_gradients_are_no_further_from_the_truth(ranks, tp, z_loss, at_o
 @pytest.mark.parametrize("vocab", [13, 5])
 @pytest.mark.parametrize("cap", [0.0, 2.0])
 @pytest.mark.parametrize("tp", [1, 2])
-def test_padded_rows_take_no_part(ranks, tp, cap, vocab):
-    """Of 16 rows 13 are tokens, or 5: then the second of two ranks has padded ones only.
+def test_padded_rows_do_not_affect_the_loss(ranks, tp, cap, vocab):
+    """Of 16 rows 13 are tokens, or 5: then the second of two ranks has only padded rows.
 
-    Numbers are torch's without those rows, whose gradients are zero to the bit.
+    Results equal torch's without those rows, whose gradients are exactly zero.
     """
     generator = torch.Generator().manual_seed(vocab)
     table, inputs = torch.randn(16, 4, generator=generator), torch.randn(6, 2, 4, generator=generator)
@@ -50,15 +50,15 @@ def test_padded_rows_take_no_part(ranks, tp, cap, vocab):
     assert not of_table[vocab:].any()
 
 
-def test_other_labels_show(ranks):
-    """Sabotage: with other labels neither losses nor gradients are the same."""
+def test_check_detects_other_labels(ranks):
+    """Negative control: with other labels both losses and gradients differ."""
     assert ranks(2).run(loss_bodies.compare, 2, "fp32", 1000, True) == [(False, False, True)] * 2
 
 
 @pytest.mark.parametrize("at_once", [1, 2**20])
 @pytest.mark.parametrize("tp", [1, 2])
-def test_z_loss_is_the_squared_log_of_the_denominator(ranks, tp, at_once):
-    """In the gradients, which are those of torch's own functions, padded rows of minus infinity included."""
+def test_z_loss_adds_the_gradient_of_the_squared_log_denominator(ranks, tp, at_once):
+    """Gradients equal those of torch's own functions, with padded logits of minus infinity; losses exclude it."""
     generator = torch.Generator().manual_seed(3)
     logits, labels = torch.randn(5, 2, 16, generator=generator) * 4, torch.randint(0, 13, (5, 2), generator=generator)
     logits[..., 13:] = float("-inf")

@@ -1,4 +1,4 @@
-"""Hugging Face -> Megatron -> Hugging Face: the same bits and the same logits, whatever the layout."""
+"""Hugging Face -> Megatron -> Hugging Face: the same bits and the same logits in every layout."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from nemo_adapt import devices
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
 
-# 256 divides by every TP and multiple; 250 does not.
+# 256 is divisible by every TP and padding multiple; 250 is not.
 MODELS = [TinyLlama(tied, kv, vocab) for tied in (False, True) for kv, vocab in ((2, 256), (4, 250))]
 
 
@@ -51,14 +51,14 @@ def test_logits_equal_transformers(tmp_path, ranks, tiny, layout):
 
 
 @pytest.mark.skipif(devices.has_transformer_engine(), reason="its layers are Transformer Engine's")
-def test_layers_are_made_of_our_parts(tmp_path, ranks):
-    """Versions of Megatron read a spec each in its way, and pass over what they do not know."""
+def test_layers_use_our_mlp_attention_and_norm(tmp_path, ranks):
+    """Versions of Megatron read layer specs differently, and ignore what they do not know."""
     found = ranks(1).run(model_bodies.parts, tiny_config(), folders_of(tmp_path, TinyLlama()))
     assert found == [{("GatedMLP", "CoreAttention", "Norm")}]
 
 
-def test_a_swapped_shard_would_be_seen(tmp_path, ranks):
-    """Sabotage: exchange the two halves of one projection in the checkpoint's source, and the logits differ."""
+def test_check_detects_swapped_shards(tmp_path, ranks):
+    """Negative control: with the two halves of one projection swapped in the checkpoint, the logits differ."""
     tiny = TinyLlama()
     folders = folders_of(tmp_path, tiny)
     ids = torch.arange(20)[None]

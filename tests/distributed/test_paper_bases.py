@@ -1,4 +1,4 @@
-"""The bases of arXiv 2406.14670 take the whole road: 1,000 more tokens, training at TP=2, a folder for transformers."""
+"""The bases of arXiv 2406.14670 take the whole road: 1,000 new tokens, training at TP=2, a folder for transformers."""
 
 import itertools
 import json
@@ -29,21 +29,21 @@ SENTENCE = "Selma çarşıya gitti ve bir elma aldı. They walked to the house b
 def text(tmp_path_factory):
     """A folder with ``tr.txt`` and ``en.txt``, the same documents in both languages, and the English lines."""
     place = tmp_path_factory.mktemp("text")
-    told = list(itertools.islice(world.documents(7), 2600))
+    drawn = list(itertools.islice(world.documents(7), 2600))
     for language in ("tr", "en"):
-        (place / f"{language}.txt").write_text("".join(f"{document[language]}\n" for document in told), "utf-8")
-    return place, [document["en"] for document in told[:600]]
+        (place / f"{language}.txt").write_text("".join(f"{document[language]}\n" for document in drawn), "utf-8")
+    return place, [document["en"] for document in drawn[:600]]
 
 
 @dataclass(frozen=True)
 class Road:
-    """A base that went down the road, in folders as a run has them."""
+    """A base that went through all stages, in folders as a run has them."""
 
     config: Config
     base: Path
     run: Path
     tokenizer: PreTrainedTokenizerFast
-    """The base's."""
+    """The tokenizer of the base."""
 
     @property
     def token_map(self):
@@ -56,7 +56,7 @@ class Road:
 
 @pytest.fixture(scope="module", params=bases.BASES)
 def road(request, text, ranks, tmp_path_factory):
-    """The stages one after the other, in this process but for training."""
+    """Run the stages in order, all but training in this process."""
     place = tmp_path_factory.mktemp("road")
     base, run = place / "base", place / "run"
     source = bases.make(base, request.param, text[1])
@@ -83,7 +83,7 @@ def road(request, text, ranks, tmp_path_factory):
 
 
 def road_config():
-    """TP=2 with sequence parallelism; first the new rows alone, then everything."""
+    """Return settings with TP=2 and sequence parallelism; the new rows are trained first, then everything."""
     config = tiny_config(tp=2, sequence=True)
     config.tokenizer.new_tokens = NEW
     config.data.target, config.data.replay, config.data.replay_share = ["tr.txt"], ["en.txt"], 0.2
@@ -93,8 +93,8 @@ def road_config():
     return config
 
 
-def test_a_thousand_tokens_more(road):
-    """Base ids stay what they are; rows that the base had beyond its tokens are reused or trimmed."""
+def test_tokenizer_is_extended_by_a_thousand_tokens(road):
+    """Base ids do not change; rows that the base had beyond its tokens are reused or trimmed."""
     token_map, extended = road.token_map, AutoTokenizer.from_pretrained(road.run / "export")
     assert token_map.source_vocab == len(road.tokenizer) and len(token_map.tokens) == NEW
     assert len(extended) == len(road.tokenizer) + NEW
@@ -108,7 +108,7 @@ def test_a_thousand_tokens_more(road):
     assert adapted["vocab_size"] == token_map.target_vocab and base["vocab_size"] >= token_map.source_vocab
 
 
-def test_the_loss_falls(road):
+def test_loss_falls_in_both_phases(road):
     lines = (road.run / "train" / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines if "loss" in line]
     losses = [record["loss"] for record in records]
@@ -117,15 +117,15 @@ def test_the_loss_falls(road):
     assert new_rows[-1] < new_rows[0] - 0.05 and everything[-1] < everything[0] - 0.2
 
 
-def test_transformers_loads_the_trained_model(road, ranks):
-    """Its logits are Megatron's at TP=2, on the last checkpoint; every tensor of the model was there."""
+def test_exported_model_has_megatrons_logits_in_transformers(road, ranks):
+    """Compared with Megatron at TP=2 on the last checkpoint; transformers finds every tensor of the model."""
     extended = AutoTokenizer.from_pretrained(road.run / "export")
     model, info = AutoModelForCausalLM.from_pretrained(
         road.run / "export", dtype=torch.float32, output_loading_info=True
     )
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     ids = torch.tensor([documents.encode(extended, [SENTENCE])[0]])
-    ids = ids[:, : ids.shape[1] // 2 * 2]  # the two ranks share the sequence
+    ids = ids[:, : ids.shape[1] // 2 * 2]  # sequence parallelism splits it over two ranks
     with torch.no_grad():
         expected = model(ids).logits
     folders = Folders(road.base, road.run / "convert", road.run / "tokenizer")
@@ -136,8 +136,8 @@ def test_transformers_loads_the_trained_model(road, ranks):
     assert (ours[..., rows:] == float("-inf")).all()
 
 
-def test_everything_was_trained(road):
-    """No tensor of the checkpoint is as it was, the new rows of an output bias too."""
+def test_every_tensor_was_trained(road):
+    """Every tensor of the checkpoint has changed, including the new rows of an output bias."""
     before, after = Checkpoint(road.run / "convert"), Checkpoint(road.checkpoint)
     for key, size in before.sizes.items():
         rows = min(size[0], after.sizes[key][0])
@@ -156,7 +156,7 @@ def folders_of(place, name, new):
 
 LAYOUTS = {"tp2-sequence": {"tp": 2, "sequence": True}, "pp2": {"pp": 2}}
 ADDED = 6
-"""New rows, among which ``training_bodies.samples`` has its frequent tokens."""
+"""New rows; they include the frequent tokens of ``training_bodies.samples``."""
 
 
 def three_phases(**parallel):
@@ -169,8 +169,9 @@ def three_phases(**parallel):
 
 
 @pytest.mark.parametrize("name", ["bloom", "phi", "phi, tied"])
-def test_losses_and_gradient_norms_equal_one_rank(name, ranks, tmp_path, monkeypatch):
-    """Through phases of new rows, tables and everything; what is cut and what each rank sees a part of is marked so."""
+def test_losses_and_gradient_norms_equal_those_of_one_rank(name, ranks, tmp_path, monkeypatch):
+    """In phases of new rows, tables and everything; a parameter not marked as sharded, or as seeing only a part of the
+    sequence, would change them."""
     monkeypatch.setitem(zoo.ZOO, "phi, tied", tied_phi)
     folders = folders_of(tmp_path, name, ADDED)
 
@@ -183,20 +184,20 @@ def test_losses_and_gradient_norms_equal_one_rank(name, ranks, tmp_path, monkeyp
             torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
             torch.testing.assert_close(result.grad_norms, reference.grad_norms, rtol=1e-4, atol=0)
     bias = [state["output_layer.bias"] for state in reference.states if "output_layer.bias" in state]
-    if bias:  # new rows first, then all of it; padded ones never
+    if bias:  # the first phase trains its new rows, the next all rows; padded rows never change
         moved = [(before != after).tolist() for before, after in itertools.pairwise(bias)]
         rows = zoo.VOCAB + ADDED
         assert not any(moved[0][: zoo.VOCAB]) and all(moved[0][zoo.VOCAB : rows])
         assert all(moved[1][:rows]) and not any(any(each[rows:]) for each in moved)
 
 
-def test_a_restart_at_another_layout_goes_on(ranks, tmp_path):
-    """Inside the phase of new rows, where an output bias has some too, and in the last phase."""
+def test_training_resumes_in_another_layout(ranks, tmp_path):
+    """In the phase of new rows, of which an output bias has some too, and in the last phase."""
     words = (folders_of(tmp_path, "phi", ADDED), zoo.VOCAB + ADDED, tmp_path / "saved")
-    whole = ranks(2).run(training_bodies.train_and_save, three_phases(tp=2, sequence=True), *words, 0, 6)[0]
+    expected = ranks(2).run(training_bodies.train_and_save, three_phases(tp=2, sequence=True), *words, 0, 6)[0]
     for first in (1, 5):
         found = ranks(2).run(training_bodies.train_and_save, three_phases(pp=2), *words, first, 6)[0]
-        torch.testing.assert_close(found, whole[first:], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, expected[first:], rtol=0, atol=1e-5)
 
 
 def tied_phi():
@@ -205,8 +206,8 @@ def tied_phi():
     return config
 
 
-def test_wrong_slopes_are_seen(tmp_path, ranks):
-    """Each TP rank has heads of its own, and with them slopes."""
+def test_check_detects_wrong_alibi_slopes(tmp_path, ranks):
+    """Negative control: each TP rank has its own heads, with their own slopes."""
     folders = folders_of(tmp_path, "bloom", 0)
     ids = torch.randint(3, zoo.VOCAB, (1, 32), generator=torch.Generator().manual_seed(1))
     right, wrong = (

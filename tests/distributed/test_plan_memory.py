@@ -1,4 +1,4 @@
-"""The memory that a plan tells of is what the engine takes: on real ranks, part by part, and at the peak of a step."""
+"""The memory that a plan predicts is what the engine uses: on real ranks, by part, and at the peak of a step."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from nemo_adapt.plan import memory
 
 pytestmark = pytest.mark.skipif(devices.on_gpu(), reason="kernels of a GPU keep other tensors")
 OF_STEP, OF_ALL = 0.07, 0.03
-"""How far a plan may be off: in what a step needs, and in all. One tensor of an MLP that is not counted shows."""
+"""Relative tolerances of a step's memory, and of all memory. Not counting one tensor of an MLP exceeds them."""
 CASES = {
     "bf16": {},
     "fp32": {"precision": "fp32"},
@@ -33,7 +33,7 @@ FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")
 
 
 def measured(ranks, config, models):
-    """By stage: the plan's memory, and what that of the stage's ranks which needs most has measured."""
+    """Yield for each pipeline stage its planned memory, and that measured on its rank which needs most."""
     found = ranks(config.parallel.ranks).run(plan_bodies.measure, config, models)
     planned = memory.of_stages(models, config, phases(config)[0], on_gpu=False)
     for each in planned:
@@ -51,7 +51,7 @@ def assert_close(planned, found):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_engine_takes_what_is_planned(ranks, name):
+def test_planned_memory_equals_measured_memory(ranks, name):
     case = dict(CASES[name])
     models = models_of(settings(**case.pop("hf", {})), case.pop("new", 0))
     for planned, found in measured(ranks, plan_config(**case), models):
@@ -59,10 +59,10 @@ def test_the_engine_takes_what_is_planned(ranks, name):
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt2", "bloom"])
-def test_and_where_ranks_share_a_sequence(ranks, name):
-    """Heads that are normed, windows and capped scores, learned positions, ALiBi.
+def test_planned_memory_equals_measured_memory_under_context_parallelism(ranks, name):
+    """QK norms, windows and capped scores, learned positions, ALiBi.
 
-    Gradients are summed whole: gloo cuts them up in a copy, which in a step so small would be the peak.
+    Gradients are all-reduced: gloo's reduce-scatter makes a copy, which would be the peak of so small a step.
     """
     config = plan_config(parallel={"cp": 2}, distributed_optimizer=False)
     for planned, found in measured(ranks, config, models_of(settings(name))):
@@ -70,13 +70,13 @@ def test_and_where_ranks_share_a_sequence(ranks, name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_so_does_every_kind_of_layer(ranks, name):
+def test_planned_memory_equals_measured_memory_of_every_family(ranks, name):
     for planned, found in measured(ranks, plan_config(), models_of(settings(name))):
         assert_close(planned, found)
 
 
-def test_a_layer_that_is_forgotten_shows(ranks):
-    """Sabotage: a plan of a model with one layer less is not close."""
+def test_check_detects_a_missing_layer(ranks):
+    """Negative control: the plan of a model with one layer less is not close."""
     config, models = plan_config(), models_of(settings())
     short = replace(models.target, layers=models.target.layers - 1)
     (_, found), *_ = measured(ranks, config, models)
@@ -89,7 +89,7 @@ def test_a_layer_that_is_forgotten_shows(ranks):
     ("phase", "precision", "distributed"),
     [("all", "bf16", True), ("new_rows", "fp32", True), ("all", "fp32", False), ("all", "bf16", False)],
 )
-def test_a_checkpoint_has_the_size_that_is_planned(ranks, tmp_path, phase, precision, distributed):
+def test_planned_checkpoint_size_equals_the_size_on_disk(ranks, tmp_path, phase, precision, distributed):
     from nemo_adapt.plan.budget import disk
 
     config, models = plan_config(phase, precision=precision), models_of(settings(), new=300)

@@ -1,4 +1,4 @@
-"""Bits per byte on the ranks are those of the evaluation, at every layout."""
+"""Bits per byte computed on ranks equal those of the evaluation, in every layout."""
 
 import math
 
@@ -21,7 +21,7 @@ WINDOW = 13  # odd, so that sequence parallelism has to pad
 
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
 def reference(request, tmp_path_factory):
-    """A model, the sequences that are scored, and the evaluation's nats."""
+    """Return a model's folders, the sequences to score, and the evaluation's nats."""
     tiny = TinyLlama(request.param, vocab=257)
     folders = folders_of(tmp_path_factory.mktemp("score"), tiny)
     tokenizer = save_tokenizer(folders.model)
@@ -31,14 +31,14 @@ def reference(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_nats_equal_the_evaluations(reference, ranks, layout):
+def test_nats_equal_those_of_the_evaluation(reference, ranks, layout):
     folders, sequences, expected = reference
     config = tiny_config(**layout)
     for found in ranks(config.parallel.ranks).run(probe_bodies.nats, config, folders, sequences, WINDOW, 3):
         assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_learned_positions_are_those_of_the_evaluation(ranks, tmp_path):
+def test_nats_with_learned_positions_equal_those_of_the_evaluation(ranks, tmp_path):
     zoo.make(tmp_path / "model", "gpt2", vocab=257)
     make_token_map(tmp_path / "tokenizer", 257, 0)
     folders = Folders(tmp_path / "model", converted(tmp_path / "model", tmp_path / "convert"), tmp_path / "tokenizer")
@@ -50,8 +50,8 @@ def test_learned_positions_are_those_of_the_evaluation(ranks, tmp_path):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_bytes_are_those_of_the_text_that_is_scored(reference, ranks, tmp_path):
-    """Letters of two bytes, and a second document that is left out."""
+def test_bits_per_byte_divides_by_the_utf8_bytes_of_the_scored_text(reference, ranks, tmp_path):
+    """Some letters have two bytes, and ``probe.max_bytes`` leaves out the second document."""
     folders, _, _ = reference
     text = tmp_path / "text.txt"
     text.write_text("Kedi uyuyor, yağmur yağıyor.\nBugün hava çok güzel.\n", encoding="utf-8")
@@ -63,8 +63,8 @@ def test_bytes_are_those_of_the_text_that_is_scored(reference, ranks, tmp_path):
     assert found == pytest.approx(score.nats.sum() / math.log(2) / 31, rel=1e-5)
 
 
-def test_a_window_that_is_scored_twice_would_be_seen(reference, ranks):
-    """Sabotage: one more document changes the sum by far more than the tolerance."""
+def test_check_detects_a_document_scored_twice(reference, ranks):
+    """Negative control: one more document changes the sum by far more than the tolerance."""
     folders, sequences, expected = reference
     more = [*sequences, np.array(sequences[1])]
     assert ranks(1).run(probe_bodies.nats, tiny_config(), folders, more, WINDOW, 3)[0] > expected * 1.001

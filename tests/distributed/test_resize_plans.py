@@ -1,4 +1,4 @@
-"""Any plan gives the same bits however the source is held: alone, on ranks, in a file; and what the plan says."""
+"""A plan gives the same bits from a source in one process, on ranks or in a file; and each term is what it says."""
 
 from dataclasses import replace
 
@@ -25,27 +25,27 @@ ROW = COLUMNS * 4
 """Bytes of a float32 row."""
 
 
-def alone(plan, dtype=torch.float32):
+def in_one_process(plan, dtype=torch.float32):
     return resize_bodies.resize_alone(source_table(dtype), plan, PADDED, KEPT)
 
 
 def new_rows(plan):
-    """The new rows in float64, and the source's real ones."""
-    return alone(plan)[KEPT : KEPT + NEW].double(), source_table()[:KEPT].double()
+    """Return the new rows, and the rows of the source without padding, in float64."""
+    return in_one_process(plan)[KEPT : KEPT + NEW].double(), source_table()[:KEPT].double()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_same_bits_on_any_number_of_ranks(ranks, size, dtype):
+def test_rows_are_bit_identical_on_any_number_of_ranks(ranks, size, dtype):
     made = ranks(size).run(
         resize_bodies.resize_sharded, source_table(dtype), list(PLANS.values()), KEPT, PADDED, 1 << 20
     )
     for number, (name, plan) in enumerate(PLANS.items()):
-        together = torch.cat([shards[number][0] for shards in made])
-        assert torch.equal(together, alone(plan, dtype)), name
+        gathered = torch.cat([shards[number][0] for shards in made])
+        assert torch.equal(gathered, in_one_process(plan, dtype)), name
 
 
-def test_same_bits_from_a_file_in_portions(tmp_path):
+def test_rows_are_bit_identical_when_filled_in_portions_from_a_file(tmp_path):
     save_file({"table": source_table()}, tmp_path / "model.safetensors")
     weights = HfWeights(tmp_path)
     for name, plan in PLANS.items():
@@ -53,39 +53,39 @@ def test_same_bits_from_a_file_in_portions(tmp_path):
         made = torch.full((PADDED, COLUMNS), torch.nan)
         for start in range(0, PADDED, 7):
             resize.fill(made[start : start + 7], start)
-        assert torch.equal(made, alone(plan)), name
+        assert torch.equal(made, in_one_process(plan)), name
 
 
 @pytest.mark.parametrize("room", [2, 40, 1000])
-def test_exchanges_are_bounded_and_change_nothing(ranks, room):
-    """With room for few rows in an exchange the result is that of one big exchange, and of one process."""
+def test_exchange_size_is_bounded_and_does_not_change_rows(ranks, room):
+    """With room for few rows per exchange the result equals that of one large exchange, and of one process."""
     plans = [PLANS["everything"], PLANS["long rows"]]
     made = ranks(2).run(resize_bodies.resize_sharded, source_table(), plans, KEPT, PADDED, 2 * room * ROW)
     for number, plan in enumerate(plans):
-        assert torch.equal(torch.cat([shards[number][0] for shards in made]), alone(plan))
+        assert torch.equal(torch.cat([shards[number][0] for shards in made]), in_one_process(plan))
         assert 0 < max(shards[number][1] for shards in made) <= room
 
 
 @pytest.mark.parametrize("starts", [[0, 30], [0, 34], [32, 0]])
-def test_ranges_that_do_not_follow_one_another_are_refused(ranks, starts):
+def test_non_contiguous_ranges_of_ranks_are_rejected(ranks, starts):
     said = ranks(2).run(resize_bodies.error_of_ranges, source_table()[:60], RowPlan(nothing(60)), starts, 32)
     assert all("do not follow one another" in each for each in said)
 
 
-def test_a_wrong_owner_would_be_seen(ranks):
-    """Sabotage: ranks that believe their rows begin one later give other rows."""
+def test_check_detects_a_wrong_owner_of_rows(ranks):
+    """Negative control: ranks whose rows are off by one give other rows."""
     plan = PLANS["combination"]
     made = ranks(2).run(resize_bodies.resize_sharded, source_table(), [plan], KEPT, PADDED, 1 << 20, 1)
-    assert not torch.equal(torch.cat([shards[0][0] for shards in made]), alone(plan))
+    assert not torch.equal(torch.cat([shards[0][0] for shards in made]), in_one_process(plan))
 
 
-def test_kept_rows_stay_and_padded_rows_are_zero():
+def test_kept_rows_do_not_change_and_padded_rows_are_zero():
     for plan in PLANS.values():
-        made = alone(plan)
+        made = in_one_process(plan)
         assert torch.equal(made[:KEPT], source_table()[:KEPT]) and not made[KEPT + NEW :].any()
 
 
-def test_combinations_and_means_are_what_they_say():
+def test_combinations_and_means_equal_numpys():
     made, source = new_rows(PLANS["a share of the mean for some"])
     expected = mixture().toarray() @ source.numpy() + SHARES[:, None] * source.numpy().mean(0)
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
@@ -93,22 +93,22 @@ def test_combinations_and_means_are_what_they_say():
     np.testing.assert_allclose(made, np.tile(source.numpy().mean(0), (NEW, 1)), rtol=1e-6)
 
 
-def test_a_norm_is_the_weighted_mean_of_norms():
+def test_rows_are_scaled_to_the_weighted_mean_of_source_norms():
     made, source = new_rows(PLANS["norm"])
     target = np.average(np.linalg.norm(source.numpy(), axis=1), weights=NORM_OF)
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), target, rtol=1e-6)
-    free, _ = new_rows(PLANS["combination"])
-    cosine = torch.nn.functional.cosine_similarity(made, free)
+    unscaled, _ = new_rows(PLANS["combination"])
+    cosine = torch.nn.functional.cosine_similarity(made, unscaled)
     np.testing.assert_allclose(cosine, 1.0, rtol=1e-6)
 
 
-def test_a_row_of_zeros_has_no_direction_and_stays_zero():
+def test_zero_row_stays_zero_when_scaled_to_a_norm():
     assert not new_rows(RowPlan(nothing(), norm_of=NORM_OF))[0].any()
 
 
 @pytest.mark.parametrize("kind", ["unit", "diagonal", "covariance"])
-def test_noise_has_the_spread_that_it_says(kind):
-    """4,000 draws: a standard deviation is known to 1.2%, a correlation to 0.016."""
+def test_noise_has_the_requested_covariance(kind):
+    """4,000 draws: the standard error of a standard deviation is 1.2%, that of a correlation 0.016."""
     many = RowPlan(nothing(4000), mean_share=1.0, noise=Noise(kind, 0.5))
     source = source_table()
     made = resize_bodies.resize_alone(source, many, KEPT + 4000, KEPT)[KEPT:].double().numpy()
@@ -116,19 +116,19 @@ def test_noise_has_the_spread_that_it_says(kind):
     cov = np.cov(real.T, bias=True)
     expected = {"unit": np.eye(COLUMNS), "diagonal": np.diag(np.diag(cov)), "covariance": cov}[kind] * 0.25
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
-    assert np.abs(np.corrcoef(real.T) - np.eye(COLUMNS)).max() > 0.5  # else the test could not tell
+    assert np.abs(np.corrcoef(real.T) - np.eye(COLUMNS)).max() > 0.5  # else the kinds would be alike
     np.testing.assert_allclose(np.cov(made.T) / scale, expected / scale, atol=0.08)
     np.testing.assert_allclose((made.mean(0) - real.mean(0)) / np.sqrt(np.diag(expected)), 0, atol=0.08)
 
 
-def test_noise_of_a_row_depends_on_its_id_alone():
+def test_noise_of_a_row_depends_only_on_its_id():
     few, many = (RowPlan(nothing(number), noise=Noise("covariance")) for number in (3, 15))
     a, b = (resize_bodies.resize_alone(source_table(), plan, PADDED, KEPT)[KEPT : KEPT + 3] for plan in (few, many))
     assert torch.equal(a, b) and len(a.unique(dim=0)) == 3
 
 
-def test_a_singular_covariance_has_a_root():
-    """More columns than rows, and a column that never changes."""
+def test_square_root_of_a_singular_covariance():
+    """There are more columns than rows, and one column is constant."""
     rows = torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rows[:, 2] = 1.0
     cov = torch.cov(rows.T, correction=0)
@@ -143,8 +143,8 @@ def test_a_singular_covariance_has_a_root():
     power=st.integers(-30, 30),
     cuts=st.lists(st.integers(1, 59), max_size=3),
 )
-def test_moments_are_numpys_and_have_no_order(seed, count, power, cuts):
-    """Whatever the size of the numbers; blocks of any height give the same bits."""
+def test_moments_equal_numpys_in_any_order_of_blocks(seed, count, power, cuts):
+    """At any magnitude; blocks of any height give the same bits."""
     rows = torch.randn(60, 5, generator=torch.Generator().manual_seed(seed)) * 2.0**power
 
     class Blocks(ShardedTable):
@@ -168,16 +168,16 @@ def test_moments_are_numpys_and_have_no_order(seed, count, power, cuts):
 
 @settings(max_examples=20, deadline=None)
 @given(columns=st.integers(1, 70))
-def test_norms_are_numpys_and_a_rows_own(columns):
+def test_norms_equal_numpys_and_do_not_depend_on_other_rows(columns):
     rows = torch.randn(9, columns, generator=torch.Generator().manual_seed(columns))
     np.testing.assert_allclose(norms(rows), np.linalg.norm(rows.double(), axis=1), rtol=1e-12)
     assert torch.equal(norms(rows)[4:5], norms(rows[4:5]))
 
 
-def test_biases_follow_the_combination():
+def test_biases_are_combined_like_rows_and_else_the_mean():
     plan = RowPlan(mixture(), mean_share=0.0, noise=Noise("unit"), norm_of=NORM_OF)
     weights = plan.combination.toarray()
-    plan.combination.data[plan.combination.indptr[3] : plan.combination.indptr[4]] = 0  # terms, all zero: stays zero
+    plan.combination.data[plan.combination.indptr[3] : plan.combination.indptr[4]] = 0  # zero weights: stays zero
     weights[3] = 0
     biases = torch.linspace(-1, 1, SOURCE)[:, None]
     made = resize_bodies.resize_alone(biases, bias_plan(plan), PADDED, KEPT)[KEPT : KEPT + NEW, 0]
@@ -187,7 +187,7 @@ def test_biases_follow_the_combination():
 
 
 BAD_PLANS = {
-    "a row outside": (RowPlan(mixture(source=KEPT + 3)), "there are only rows 0 to 45"),
+    "source row out of range": (RowPlan(mixture(source=KEPT + 3)), "there are only rows 0 to 45"),
     "weights that are not finite": (RowPlan(nothing(), mean_share=float("nan")), "weights hold NaN or infinity"),
     "unknown noise": (RowPlan(nothing(), noise=Noise("diagnal")), "'diagnal' is none of unit, diagonal, covariance"),
     "norm weights of another table": (RowPlan(nothing(), norm_of=np.ones(3)), "norm weights must be 46 numbers"),
@@ -196,12 +196,12 @@ BAD_PLANS = {
 
 
 @pytest.mark.parametrize(("plan", "says"), BAD_PLANS.values(), ids=list(BAD_PLANS))
-def test_a_plan_that_does_not_fit_is_refused(plan, says):
+def test_invalid_plan_is_rejected(plan, says):
     with pytest.raises(UserError, match=says):
-        alone(plan)
+        in_one_process(plan)
 
 
-def test_nan_in_the_source_is_refused_on_all_ranks(ranks):
+def test_nan_in_the_source_is_reported_on_all_ranks(ranks):
     source = source_table()
     for row in (3, 30):
         source[row, 1] = torch.nan
@@ -215,15 +215,15 @@ def test_nan_in_the_source_is_refused_on_all_ranks(ranks):
     )
 
 
-def test_nan_in_padded_source_rows_harms_nobody():
+def test_nan_in_padded_source_rows_is_ignored():
     source = source_table()
     source[KEPT:] = torch.nan
     plan = PLANS["everything"]
-    assert torch.equal(resize_bodies.resize_alone(source, plan, PADDED, KEPT), alone(plan))
+    assert torch.equal(resize_bodies.resize_alone(source, plan, PADDED, KEPT), in_one_process(plan))
 
 
 def test_another_seed_gives_other_noise():
     plan = replace(PLANS["unit noise"])
     other = torch.empty(PADDED, COLUMNS)
     Resize(ShardedTable(source_table(), (0, SOURCE)), plan, KEPT, resize_bodies.SEED + 1).fill(other, 0)
-    assert torch.equal(other[:KEPT], alone(plan)[:KEPT]) and not torch.equal(other, alone(plan))
+    assert torch.equal(other[:KEPT], in_one_process(plan)[:KEPT]) and not torch.equal(other, in_one_process(plan))

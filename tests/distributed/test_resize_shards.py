@@ -1,4 +1,4 @@
-"""The road's resize: new rows are the same bits at every layout and offline; kept rows do not change."""
+"""The resize of the road: new rows are bit-identical in every layout and offline; kept rows do not change."""
 
 import json
 import shutil
@@ -28,13 +28,13 @@ from nemo_adapt.token_map import TokenMap
 NEW = 45
 MODELS = {"tied": TinyLlama(tied=True, vocab=250), "untied": TinyLlama(vocab=256), "padded": TinyLlama(vocab=256)}
 TOKENS = {"tied": 250, "untied": 256, "padded": 251}
-"""Tokens of the base tokenizer; the padded model has five rows more."""
+"""Tokens of the base tokenizer; the padded model has five more rows."""
 NAMES = [name for name in strategies.names() if not strategies.get(name).needs]
 HF = {"input": "model.embed_tokens.weight", "output": "lm_head.weight", "bias": "lm_head.bias"}
 
 
 def make_folders(place, kind, new=NEW, dtype=torch.float32) -> Folders:
-    """A model, its checkpoint and a token map; the rows beyond the tokens of a padded one would show in statistics."""
+    """Make a model, its checkpoint and a token map; spare rows of a padded model are huge, to show in any statistic."""
     model = make_llama(place / "model", MODELS[kind], dtype)
     if kind == "padded":
         tensors = load_file(model / "model.safetensors")
@@ -45,8 +45,8 @@ def make_folders(place, kind, new=NEW, dtype=torch.float32) -> Folders:
     return Folders(model, converted(model, place / "convert"), place / "tokenizer")
 
 
-def whole_tables(ranks, folders, names=NAMES, with_bias=False, precision="fp32", **layout):
-    """Strategy -> table -> the rows put together from the shards of all ranks."""
+def gathered_tables(ranks, folders, names=NAMES, with_bias=False, precision="fp32", **layout):
+    """Return strategy -> table -> rows, concatenated from the shards of all ranks."""
     config = tiny_config(**layout)
     config.train.precision = precision
     pool = ranks(config.parallel.tp * config.parallel.pp)
@@ -67,11 +67,11 @@ def resized_offline(folders, out, **settings):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_same_bits_at_every_layout_and_offline(tmp_path, ranks, kind):
+def test_rows_are_bit_identical_in_every_layout_and_offline(tmp_path, ranks, kind):
     folders, tiny, rows = make_folders(tmp_path, kind), MODELS[kind], TOKENS[kind] + NEW
-    everywhere = whole_tables(ranks, folders)
+    reference = gathered_tables(ranks, folders)
     source = load_file(folders.model / "model.safetensors")
-    for name, tables in everywhere.items():
+    for name, tables in reference.items():
         for which, table in tables.items():
             base = source[HF["input" if tiny.tied else which]]
             assert torch.equal(table[: TOKENS[kind]], base[: TOKENS[kind]])
@@ -82,50 +82,50 @@ def test_same_bits_at_every_layout_and_offline(tmp_path, ranks, kind):
         for which in ("input", "output") if not tiny.tied else ("input",):
             assert torch.equal(stored[HF[which]], tables[which][:rows]), (name, which)
     for layout in ({"tp": 2}, {"pp": 2}):
-        for name, tables in whole_tables(ranks, folders, **layout).items():
+        for name, tables in gathered_tables(ranks, folders, **layout).items():
             for which, table in tables.items():
-                assert torch.equal(table[:rows], everywhere[name][which][:rows]), (layout, name, which)
+                assert torch.equal(table[:rows], reference[name][which][:rows]), (layout, name, which)
                 assert not table[rows:].any()
 
 
-def test_same_bits_on_four_shards(tmp_path, ranks):
+def test_rows_are_bit_identical_at_tp4(tmp_path, ranks):
     tiny = TinyLlama(tied=True, vocab=250, kv_heads=4)
     folders = folders_of(tmp_path, tiny, NEW)
     rows = tiny.vocab + NEW
-    four, one = whole_tables(ranks, folders, tp=4), whole_tables(ranks, folders)
+    four, one = gathered_tables(ranks, folders, tp=4), gathered_tables(ranks, folders)
     for name in NAMES:
         assert torch.equal(four[name]["input"][:rows], one[name]["input"][:rows]), name
 
 
-def test_offline_keeps_bf16(tmp_path, ranks):
-    """In the dtype of the file: the bits of ranks in bf16, and those of float32 ranks rounded once."""
+def test_offline_resize_writes_the_dtype_of_the_file(tmp_path, ranks):
+    """In bf16 the rows equal those of bf16 ranks, and those of fp32 ranks rounded once."""
     folders = make_folders(tmp_path, "untied", dtype=torch.bfloat16)
     stored = resized_offline(folders, tmp_path / "out", input="normal", output="subword_mean")
-    fine = whole_tables(ranks, folders, ["normal", "subword_mean"])
-    coarse = whole_tables(ranks, folders, ["normal", "subword_mean"], precision="bf16", tp=2)
+    in_fp32 = gathered_tables(ranks, folders, ["normal", "subword_mean"])
+    in_bf16 = gathered_tables(ranks, folders, ["normal", "subword_mean"], precision="bf16", tp=2)
     for which, name in (("input", "normal"), ("output", "subword_mean")):
         table = stored[HF[which]]
         assert table.dtype == torch.bfloat16 and table.shape[0] == 256 + NEW
-        assert torch.equal(table, coarse[name][which][: len(table)])
-        assert torch.equal(table, fine[name][which][: len(table)].bfloat16())
+        assert torch.equal(table, in_bf16[name][which][: len(table)])
+        assert torch.equal(table, in_fp32[name][which][: len(table)].bfloat16())
 
 
-def test_rows_equal_a_plain_computation(tmp_path, ranks):
+def test_rows_equal_a_direct_computation(tmp_path, ranks):
     folders = make_folders(tmp_path, "untied")
     token_map = TokenMap.load(folders.tokenizer)
-    made = whole_tables(ranks, folders, ["subword_mean", "mean", "normal"])
+    made = gathered_tables(ranks, folders, ["subword_mean", "mean", "normal"])
     source = made["mean"]["input"][:256].double()
     new = {name: tables["input"][256 : 256 + NEW].double() for name, tables in made.items()}
     expected = torch.stack([source[token.source_ids].mean(0) for token in token_map.tokens])
     torch.testing.assert_close(new["subword_mean"], expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(new["mean"], source.mean(0).expand(NEW, -1), rtol=0, atol=1e-6)
-    # 45 x 32 draws: their standardized mean and spread are known to a few hundredths.
+    # 45 x 32 draws: the sampling error of their standardized mean and deviation is a few hundredths.
     standard = (new["normal"] - source.mean(0)) / source.std(0, correction=0)
     assert abs(float(standard.mean())) < 0.1 and abs(float(standard.std()) - 1) < 0.1
 
 
-def test_tables_are_drawn_apart_and_by_seed(tmp_path, ranks):
-    """Input and output rows of a token get other noise, and so do other seeds; kept rows are the same."""
+def test_noise_differs_between_tables_and_between_seeds(tmp_path, ranks):
+    """Noise of a token's input and output rows is independent, and so is that of two seeds; kept rows are the same."""
     folders = make_folders(tmp_path, "untied")
     config = tiny_config()
     first = ranks(1).run(resize_bodies.tables_by_strategy, config, folders, ["normal"])[0]["normal"]
@@ -137,18 +137,18 @@ def test_tables_are_drawn_apart_and_by_seed(tmp_path, ranks):
     def standard(table):
         return (table[256 : 256 + NEW] - table[:256].mean(0)) / table[:256].std(0)
 
-    same = [(first["input"], first["output"]), (first["output"], second["input"])]
-    assert all(abs(float((standard(a) * standard(b)).mean())) < 0.1 for a, b in same)
+    pairs = [(first["input"], first["output"]), (first["output"], second["input"])]
+    assert all(abs(float((standard(a) * standard(b)).mean())) < 0.1 for a, b in pairs)
 
 
 @pytest.mark.parametrize(("new", "said"), [(NEW, "5 spare rows are reused for new tokens, 0 trimmed"),
                                            (2, "2 spare rows are reused for new tokens, 3 trimmed")])  # fmt: skip
-def test_rows_beyond_the_base_tokenizer_are_reused_or_trimmed(tmp_path, ranks, capsys, new, said):
-    """And the folder that export writes, like the offline one, has as many rows as the tokenizer."""
+def test_spare_rows_of_the_base_are_reused_or_trimmed(tmp_path, ranks, capsys, new, said):
+    """The folders of export and of the offline command have as many rows as the tokenizer."""
     folders, rows = make_folders(tmp_path, "padded", new), TOKENS["padded"] + new
     (tmp_path / "saved").mkdir()
-    heard = ranks(2).run(resize_bodies.save_and_capture, tiny_config(tp=2), folders, tmp_path / "saved")
-    assert f"the base model has 256 rows for 251 tokens: {said}" in heard[0] and not heard[1]
+    printed = ranks(2).run(resize_bodies.save_and_capture, tiny_config(tp=2), folders, tmp_path / "saved")
+    assert f"the base model has 256 rows for 251 tokens: {said}" in printed[0] and not printed[1]
     (tmp_path / "export").mkdir()
     export_checkpoint(tmp_path / "saved", folders.model, folders.tokenizer, tmp_path / "export", ExportConfig())
     exported = load_file(tmp_path / "export" / "model.safetensors")
@@ -163,12 +163,12 @@ def test_rows_beyond_the_base_tokenizer_are_reused_or_trimmed(tmp_path, ranks, c
 
 
 def llama_with_bias() -> Family:
-    """Llama with a bias in the output layer."""
+    """Return the Llama family with a bias in the output layer."""
     bias = lambda shape: one(OUTPUT_BIAS, HF["bias"], shape.vocab, stacked=False)  # noqa: E731
     return replace(LLAMA, entries=lambda shape: [*LLAMA.entries(shape), bias(shape)])
 
 
-def test_an_output_bias_grows_with_its_table(tmp_path, ranks, monkeypatch):
+def test_output_bias_is_resized_with_its_table(tmp_path, ranks, monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", (llama_with_bias(),))
     model = make_llama(tmp_path / "model", MODELS["untied"])
     biases = torch.randn(256, generator=torch.Generator().manual_seed(5))
@@ -178,21 +178,21 @@ def test_an_output_bias_grows_with_its_table(tmp_path, ranks, monkeypatch):
     folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
     assert Checkpoint(folders.checkpoint).sizes[OUTPUT_BIAS] == (256,)
     names = ["subword_mean", "normal"]
-    together = whole_tables(ranks, folders, names, with_bias=True, tp=2)
+    gathered = gathered_tables(ranks, folders, names, with_bias=True, tp=2)
     expected = {
         "subword_mean": [float(biases[token.source_ids].double().mean()) for token in token_map.tokens],
         "normal": [float(biases.double().mean())] * NEW,
     }
     for name in names:
-        made = together[name]["bias"]
+        made = gathered[name]["bias"]
         assert torch.equal(made[:256], biases) and not made[256 + NEW :].any()
         np.testing.assert_allclose(made[256 : 256 + NEW], expected[name], rtol=0, atol=1e-6)
         stored = resized_offline(folders, tmp_path / name, input=name, output=name)
         assert torch.equal(stored[HF["bias"]], made[: 256 + NEW])
 
 
-def test_a_folder_in_several_files(tmp_path):
-    """The index is written; a tied model that stores its output layer as well gets one table."""
+def test_offline_resize_reads_a_model_of_several_files(tmp_path):
+    """Also of a tied model whose files contain an output layer: the result has one table."""
     folders = make_folders(tmp_path, "tied")
     whole = load_file(folders.model / "model.safetensors")
     parts = {f"model-0000{i}-of-00002.safetensors": dict(list(whole.items())[i::2]) for i in (0, 1)}
@@ -205,15 +205,15 @@ def test_a_folder_in_several_files(tmp_path):
     stored = resized_offline(folders, tmp_path / "out")
     assert set(stored) == set(whole) and stored[HF["input"]].shape[0] == 250 + NEW
     assert all(torch.equal(stored[name], whole[name]) for name in whole if name != HF["input"])
-    with_names = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert with_names["tie_word_embeddings"] and with_names["vocab_size"] == 250 + NEW
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["tie_word_embeddings"] and config["vocab_size"] == 250 + NEW
 
 
 def words_of(folders, out, *more):
     return [f"model={folders.model}", f"tokenizer={folders.tokenizer}", f"out={out}", *more]
 
 
-def test_the_command(tmp_path, capsys):
+def test_offline_command_writes_a_loadable_folder_and_runs_once(tmp_path, capsys):
     from transformers import LlamaForCausalLM
 
     folders = make_folders(tmp_path, "untied")
@@ -229,17 +229,17 @@ def test_the_command(tmp_path, capsys):
     assert "finished before" in capsys.readouterr().out
 
 
-def broken_nan(folders):
+def with_nan(folders):
     tensors = load_file(folders.model / "model.safetensors")
     tensors[HF["output"]][[2, 200]] = torch.nan
     save_file(tensors, folders.model / "model.safetensors", {"format": "pt"})
 
 
-def other_map(source_vocab, new=NEW):
+def with_token_map_of(source_vocab, new=NEW):
     return lambda folders: make_token_map(folders.tokenizer, source_vocab, new)
 
 
-def outside(folders):
+def with_bad_source_row(folders):
     token_map = TokenMap.load(folders.tokenizer)
     token_map.tokens[4].source_ids.append(256)
     token_map.save(folders.tokenizer)
@@ -251,14 +251,15 @@ MISTAKES = {
     "no model": (lambda folders: shutil.rmtree(folders.model), [], "does not exist"),
     "unknown strategy": (None, ["resize.input=subword_men"], "Did you mean 'subword_mean'?"),
     "misspelt key": (None, ["resize.inptu=mean"], "Did you mean 'resize.input'?"),
-    "NaN in a table": (broken_nan, [], "lm_head.weight: 2 rows hold NaN or infinity: 2, 200; repair the model"),
-    "a map of a larger tokenizer": (other_map(300), [], "with 300 tokens, but the model has only 256 rows"),
-    "a map that names no row": (outside, [], "makes new row 4 from source row 256, but there are only rows 0 to 255"),
+    "NaN in a table": (with_nan, [], "lm_head.weight: 2 rows hold NaN or infinity: 2, 200; repair the model"),
+    "token map of a larger tokenizer": (with_token_map_of(300), [], "with 300 tokens, but the model has only 256 rows"),
+    "source row out of range": (with_bad_source_row, [],
+                                "makes new row 4 from source row 256, but there are only rows 0 to 255"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("damage", "words", "says"), MISTAKES.values(), ids=list(MISTAKES))
-def test_mistakes_leave_nothing_that_looks_finished(tmp_path, damage, words, says):
+def test_failed_offline_resize_leaves_no_output_folder(tmp_path, damage, words, says):
     folders = make_folders(tmp_path, "untied")
     if damage:
         damage(folders)
@@ -267,8 +268,8 @@ def test_mistakes_leave_nothing_that_looks_finished(tmp_path, damage, words, say
     assert not (tmp_path / "out").exists()
 
 
-def test_a_map_of_a_much_smaller_tokenizer_is_no_padding(tmp_path):
-    """Up to 8,192 rows, or a tenth of the tokens, are padding; more are real rows that would be lost."""
+def test_token_map_that_does_not_fit_the_table_is_rejected(tmp_path):
+    """Up to 8,192 rows, or a tenth of the tokens, may be padding; more are real rows, which would be lost."""
     from nemo_adapt.resize.planning import check_fit
 
     def made_for(tokens):

@@ -1,4 +1,4 @@
-"""Strategies with auxiliary data: ranks that each make the plan from the same files make the same rows."""
+"""Strategies with auxiliary data: ranks that each compute the plan from the same files get the same rows."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
 
 
 def new_rows(ranks, folders, strategy, **layout):
-    """New rows of both tables, put together from the shards."""
+    """Return the new rows of both tables, concatenated from the shards."""
     config = tiny_config(**layout)
     config.resize.input = config.resize.output = strategy
     shards = ranks(config.parallel.tp).run(model_bodies.tables, config, folders)
@@ -38,7 +38,7 @@ def offline_words(folders, out):
 
 
 def offline_rows(folders, strategy, out):
-    """New rows of both tables, made by the command that needs no ranks."""
+    """Return the new rows of both tables, made by the offline command."""
     kinds = [f"auxiliary={next(iter(folders.auxiliary.values())).parent}"]
     words = [
         f"model={folders.model}",
@@ -52,16 +52,16 @@ def offline_rows(folders, strategy, out):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_same_bits_on_two_ranks_and_offline(ranks, folders, strategy, tmp_path):
+def test_rows_are_bit_identical_on_two_ranks_and_offline(ranks, folders, strategy, tmp_path):
     one, two = new_rows(ranks, folders, strategy), new_rows(ranks, folders, strategy, tp=2)
-    alone = offline_rows(folders, strategy, tmp_path / "out")
+    offline_result = offline_rows(folders, strategy, tmp_path / "out")
     for name, rows in one.items():
         assert torch.isfinite(rows).all() and rows.any(1).all()
         assert torch.equal(two[name], rows), name
-        assert torch.equal(alone[name], rows), name
+        assert torch.equal(offline_result[name], rows), name
 
 
-def test_offline_says_what_it_lacks(folders, tmp_path):
+def test_offline_command_names_the_missing_auxiliary_data(folders, tmp_path):
     words = [
         f"model={folders.model}",
         f"tokenizer={folders.tokenizer}",
@@ -75,8 +75,8 @@ def test_offline_says_what_it_lacks(folders, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_other_vectors_give_other_rows(ranks, folders, tmp_path):
-    """Sabotage: the comparison would see ranks that read different files."""
+def test_check_detects_other_vectors(ranks, folders, tmp_path):
+    """Negative control: ranks that read different files would get different rows."""
     right = new_rows(ranks, folders, "focus")["input"]
     token_map = TokenMap.load(folders.tokenizer)
     other = replace(folders, auxiliary=make_auxiliary(tmp_path / "other", token_map, seed=1))

@@ -1,4 +1,4 @@
-"""Settings, phases and layouts drawn at random: the losses of one rank, and restarts that change nothing."""
+"""Random settings, phases and layouts give the losses of one rank, and restarts change nothing."""
 
 import math
 import os
@@ -16,28 +16,28 @@ from ranks import training_bodies
 from nemo_adapt.config import Config, PhaseConfig
 
 COMBINATIONS = int(os.environ.get("NEMO_ADAPT_COMBINATIONS", "1"))
-"""How many are drawn of each kind; ``make test-faults`` takes forty."""
+"""Number of combinations per test; ``make test-faults`` takes forty."""
 FIRST = int(os.environ.get("NEMO_ADAPT_FIRST_COMBINATION", "12"))
-"""The number of the first, which is the seed of what is drawn. Number 12 needs two ranks alone: a tied model on two
-stages, tables and a part of the layers, then new rows and a layer; it goes on at TP 2 with sequences cut."""
+"""Number of the first combination; the number is the random seed. Number 12 needs only two ranks: a tied model at PP 2
+trains tables and some layers, then new rows and a layer; it resumes at TP 2 with sequence parallelism."""
 NEW, MOST_RANKS = 6, 4
 PRECISIONS = {"fp32": (1e-5, 1e-3), "bf16": (5e-2, 0.1)}
-"""How far losses may be apart in nats, and gradient norms relatively."""
+"""Tolerance of losses in nats, and relative tolerance of gradient norms."""
 PARTS = ("new_rows", "embeddings", "all", "layers:1-1", "new_rows+layers:1", "embeddings+layers:0-1")
 UNTIED_PARTS = ("output", "output+layers:0")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A combination."""
+    """A random combination."""
 
     train: dict[str, Any]
     phases: list[tuple[str, int]]
     layout: dict[str, Any]
     resumed: dict[str, Any]
-    """The layout at which the training goes on."""
+    """The layout in which the training resumes."""
     first: int
-    """The step after which it does."""
+    """The step after which it resumes."""
 
     @property
     def steps(self) -> int:
@@ -53,7 +53,7 @@ class Drawn:
 
 
 def drawn(number: int, tied: bool) -> Drawn:
-    """Combination ``number``."""
+    """Return combination ``number``."""
     draw = random.Random(number)
     train = {name: draw.random() < 0.4 for name in ("recompute", "reset_positions", "reset_attention")}
     train |= {"mask_document_ends": draw.random() < 0.4, "distributed_optimizer": draw.random() < 0.7}
@@ -61,13 +61,13 @@ def drawn(number: int, tied: bool) -> Drawn:
     train |= {"precision": draw.choice(["fp32", "fp32", "bf16"]), "clip_grad": draw.choice([0.0, 0.1, 1.0])}
     parts = PARTS if tied else PARTS + UNTIED_PARTS
     phases = [(draw.choice(parts), draw.choice([1, 2])) for _ in range(draw.choice([1, 2, 3]))]
-    phases[-1] = (phases[-1][0], 2)  # a restart inside a phase can be drawn
+    phases[-1] = (phases[-1][0], 2)  # so that a restart within a phase is possible
     first = draw.randrange(1, sum(steps for _, steps in phases))
     return Drawn(train, phases, layout(draw), layout(draw), first)
 
 
 def layout(draw: random.Random) -> dict[str, Any]:
-    """Of two to four ranks, for a model of two layers."""
+    """Return a layout of two to four ranks, for a model of two layers."""
     while True:
         found: dict[str, Any] = {name: draw.choice([1, 1, 2, 4]) for name in ("tp", "cp", "dp")}
         found["pp"] = draw.choice([1, 2])
@@ -76,7 +76,7 @@ def layout(draw: random.Random) -> dict[str, Any]:
 
 
 def check(ranks: Any, folders: Folders, vocab: int, one: Drawn, place: Any) -> None:
-    """The losses and gradient norms of one rank, and those of the unbroken training after a restart."""
+    """Assert that losses and gradient norms equal those of one rank, and that restarts do not change the losses."""
     losses, norms = PRECISIONS[one.train["precision"]]
     config = one.config(one.layout)
     (reference,) = ranks(1).run(training_bodies.train, one.config({}), folders, vocab)
@@ -88,14 +88,14 @@ def check(ranks: Any, folders: Folders, vocab: int, one: Drawn, place: Any) -> N
         words = (config, folders, vocab, place, first, one.steps)
         return ranks(config.parallel.ranks).run(training_bodies.train_and_save, *words, timeout=200)[0]
 
-    whole = saved(config, 0)
-    assert saved(config, one.first) == whole[one.first :]
+    expected = saved(config, 0)
+    assert saved(config, one.first) == expected[one.first :]
     other = saved(one.config(one.resumed), one.first)
-    torch.testing.assert_close(other, whole[one.first :], rtol=0, atol=losses)
+    torch.testing.assert_close(other, expected[one.first :], rtol=0, atol=losses)
 
 
 @pytest.mark.parametrize("number", range(FIRST, FIRST + COMBINATIONS))
-def test_a_llama(tmp_path, ranks, number):
+def test_llama_trains_as_on_one_rank_and_resumes(tmp_path, ranks, number):
     tied = number % 2 == 0
     tiny = TinyLlama(tied, kv_heads=4 if number % 4 < 2 else 2, vocab=245)
     folders = folders_of(tmp_path, tiny, new=NEW)
@@ -103,7 +103,7 @@ def test_a_llama(tmp_path, ranks, number):
 
 
 @pytest.mark.parametrize("number", range(FIRST, FIRST + COMBINATIONS))
-def test_another_family(tmp_path, ranks, number):
+def test_any_family_trains_as_on_one_rank_and_resumes(tmp_path, ranks, number):
     kind = list(zoo.ZOO)[number % len(zoo.ZOO)]
     model = zoo.make(tmp_path / "model", kind)
     make_token_map(tmp_path / "tokenizer", zoo.VOCAB, NEW)

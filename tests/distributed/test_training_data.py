@@ -1,4 +1,4 @@
-"""Sets of text are blended by their shares, in an order that options and length leave alone."""
+"""Text sets are blended by their shares, in an order independent of options and of the training's length."""
 
 from dataclasses import replace
 
@@ -16,9 +16,9 @@ STEPS = 50
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, ranks):
-    """A configuration with four sets, each written in a letter of its own, the inputs of its training, a place for
-    caches, and the tokens that one rank reads."""
+def blend(tmp_path_factory, ranks):
+    """Return a configuration with four sets, each of one letter, the inputs of its training, a folder for caches, and
+    the tokens that one rank reads."""
     place = tmp_path_factory.mktemp("sets")
     save_tokenizer(place / "tokenizer")
     config = Config()
@@ -35,8 +35,8 @@ def made(tmp_path_factory, ranks):
     return config, inputs, place, ranks(1).run(data_bodies.tokens, config, inputs, STEPS, place / "cache")[0]
 
 
-def test_shares_are_those_of_the_tokens(made):
-    config, _, place, tokens = made
+def test_sets_are_blended_by_their_configured_shares(blend):
+    config, _, place, tokens = blend
     shares = {name: each.share for name, each in text_sets(config).items()}
     assert shares == pytest.approx({"target": 0.4, "replay": 0.2, "code": 0.1, "web": 0.3})
     ids = {name: save_tokenizer(place / "again").encode(letter)[0] for name, letter in LETTERS.items()}
@@ -47,21 +47,21 @@ def test_shares_are_those_of_the_tokens(made):
         assert not torch.isin(tokens[of_set], torch.tensor(others)).any()
 
 
-def test_the_order_does_not_depend_on_length_options_or_ranks(made, ranks):
-    config, inputs, place, expected = made
+def test_sample_order_is_independent_of_length_options_and_ranks(blend, ranks):
+    config, inputs, place, expected = blend
     config = replace(config, train=replace(config.train))
     config.train.reset_positions = config.train.reset_attention = config.train.mask_document_ends = True
     [longer] = ranks(1).run(data_bodies.tokens, config, inputs, 2 * STEPS, place / "cache_longer")
     assert torch.equal(longer[: len(expected)], expected)
     halves = ranks(2).run(data_bodies.tokens, config, inputs, STEPS, place / "cache_two")
-    dealt = expected.view(STEPS, 2, 4, -1)  # step, rank, sample
+    by_rank = expected.view(STEPS, 2, 4, -1)  # step, rank, sample, token
     for rank, half in enumerate(halves):
-        assert torch.equal(half, dealt[:, rank].flatten(0, 1))
+        assert torch.equal(half, by_rank[:, rank].flatten(0, 1))
 
 
-def test_another_seed_is_seen(made, ranks):
-    """Sabotage: the order is one of many."""
-    config, inputs, place, expected = made
+def test_check_detects_another_order(blend, ranks):
+    """Negative control: another seed gives another order."""
+    config, inputs, place, expected = blend
     config = replace(config, train=replace(config.train, seed=config.train.seed + 1))
     [other] = ranks(1).run(data_bodies.tokens, config, inputs, STEPS, place / "cache_seed")
     assert not torch.equal(other, expected)

@@ -1,4 +1,4 @@
-"""Ten steps of training give the same losses at every layout, and padding takes no part in them."""
+"""Ten training steps give the same losses in every layout, and padded rows do not affect them."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ LAYOUTS = {
     "tp2-pp2": {"tp": 2, "pp": 2, "sequence": True},
     "tp2-dp2": {"tp": 2, "dp": 2},
 }
-SHARED = {
+CP_LAYOUTS = {
     "cp4": ("untied", {"cp": 4}),
     "cp2-tp2": ("untied", {"cp": 2, "tp": 2, "sequence": True}),
     "cp2-pp2": ("tied", {"cp": 2, "pp": 2}),
     "cp2-pp2-interleaved": ("untied", {"cp": 2, "pp": 2, "virtual": 2}),
     "cp2-dp2": ("untied", {"cp": 2, "dp": 2}),
 }
-"""Of context parallelism; CP 2 alone is in the tests of phases."""
+"""Model and layout, with context parallelism; CP 2 by itself is in test_training_phases.py."""
 MODELS = {"untied": TinyLlama(vocab=250, layers=4), "tied": TinyLlama(tied=True, vocab=250, layers=4)}
 
 
@@ -38,8 +38,8 @@ def training_config(distributed_optimizer=True, **parallel):
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=list(MODELS))
-def alone(request, tmp_path_factory, ranks):
-    """A model, and its training on one rank."""
+def single_rank(request, tmp_path_factory, ranks):
+    """Train a model on one rank; return the model, its folders and the result."""
     tiny = MODELS[request.param]
     folders = folders_of(tmp_path_factory.mktemp("model"), tiny, new=6)
     result = ranks(1).run(training_bodies.train, training_config(), folders, tiny.vocab + 6)[0]
@@ -48,17 +48,17 @@ def alone(request, tmp_path_factory, ranks):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
-def test_losses_equal_one_rank(alone, ranks, layout):
-    check_equal(alone, ranks, layout)
+def test_losses_equal_those_of_one_rank(single_rank, ranks, layout):
+    check_equal(single_rank, ranks, layout)
 
 
-@pytest.mark.parametrize(("alone", "layout"), SHARED.values(), ids=list(SHARED), indirect=["alone"])
-def test_so_they_do_where_ranks_share_a_sequence(alone, ranks, layout):
-    check_equal(alone, ranks, layout)
+@pytest.mark.parametrize(("single_rank", "layout"), CP_LAYOUTS.values(), ids=list(CP_LAYOUTS), indirect=["single_rank"])
+def test_losses_equal_those_of_one_rank_under_context_parallelism(single_rank, ranks, layout):
+    check_equal(single_rank, ranks, layout)
 
 
-def check_equal(alone, ranks, layout):
-    tiny, folders, reference = alone
+def check_equal(single_rank, ranks, layout):
+    tiny, folders, reference = single_rank
     config = training_config(**layout)
     for result in ranks(config.parallel.ranks).run(training_bodies.train, config, folders, tiny.vocab + 6):
         torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
@@ -66,27 +66,28 @@ def check_equal(alone, ranks, layout):
 
 
 @pytest.mark.parametrize("layout", [{"dp": 2}, {"cp": 2}, {"dp": 2, "pp": 2}], ids=["dp2", "cp2", "dp2-pp2"])
-def test_ranks_send_while_they_compute(alone, ranks, layout):
-    """Gradients while they are made, and weights while others are used, part by part, on the first stage; a rank alone
-    has one part, and nothing to send."""
-    tiny, folders, reference = alone
+def test_communication_overlaps_computation(single_rank, ranks, layout):
+    """The first stage reduces gradient buckets during the backward pass, and gathers weight buckets asynchronously; a
+    single rank has one bucket and nothing to send."""
+    tiny, folders, reference = single_rank
     config = training_config(**layout)
     found = ranks(config.parallel.ranks).run(training_bodies.train, config, folders, tiny.vocab + 6)
-    parts, rest = divmod(found[0].early, len(reference.losses) - 1)  # the first step shows Megatron what to wait for
-    assert parts >= 4 and rest == 0 and reference.early == 0
-    assert found[0].on_the_way == parts * len(reference.losses) and reference.on_the_way == 0
+    # In the first step Megatron only counts the gradients of each bucket.
+    buckets, rest = divmod(found[0].overlapped_reductions, len(reference.losses) - 1)
+    assert buckets >= 4 and rest == 0 and reference.overlapped_reductions == 0
+    assert found[0].async_gathers == buckets * len(reference.losses) and reference.async_gathers == 0
 
 
-def test_plain_optimizer_equals_distributed(alone, ranks):
-    tiny, folders, reference = alone
+def test_losses_without_the_distributed_optimizer_are_the_same(single_rank, ranks):
+    tiny, folders, reference = single_rank
     config = training_config(distributed_optimizer=False, dp=2)
     result = ranks(2).run(training_bodies.train, config, folders, tiny.vocab + 6)[0]
     torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
 
 
-def test_padding_takes_no_part(alone, ranks):
-    """With 256 rows of padding instead of none, losses agree and the padded rows stay zero."""
-    tiny, folders, reference = alone
+def test_padded_rows_do_not_affect_training(single_rank, ranks):
+    """With 256 padded rows instead of none, losses are the same and the padded rows stay zero."""
+    tiny, folders, reference = single_rank
     config = training_config()
     config.resize.padded_vocab_multiple = 512
     result = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + 6)[0]
@@ -97,9 +98,9 @@ def test_padding_takes_no_part(alone, ranks):
         assert table.shape[0] == 512 and not table[tiny.vocab + 6 :].any() and table[: tiny.vocab + 6].any(1).all()
 
 
-def test_a_forgotten_gradient_sum_would_be_seen(alone, ranks):
-    """Sabotage: norms not marked for the sum over TP under sequence parallelism train differently."""
-    tiny, folders, reference = alone
+def test_check_detects_a_missing_gradient_all_reduce(single_rank, ranks):
+    """Negative control: without the all-reduce of norms over TP under sequence parallelism, losses differ."""
+    tiny, folders, reference = single_rank
     config = training_config(tp=2, sequence=True)
     result = ranks(2).run(training_bodies.train, config, folders, tiny.vocab + 6, True)[0]
     difference = max(abs(a - b) for a, b in zip(result.losses, reference.losses, strict=True))

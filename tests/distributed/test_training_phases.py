@@ -1,4 +1,4 @@
-"""Phases: what one does not train stays bit by bit, at every layout; losses agree; a restart changes nothing."""
+"""Phases keep what they do not train bit by bit, in every layout; losses agree; restarts change nothing."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ THREE = (("new_rows", 2), ("embeddings", 2), ("all", 1))
 
 
 def shards(result, rank, tp, tiny):
-    """By phase: (name, before, after) of tables' kept, new and padded rows and of all other parameters."""
+    """Yield by phase (before, after) of tables' kept, new and padded rows and of all other parameters ("layers")."""
     first = rank % tp
     for before, after in zip(result.states, result.states[1:], strict=False):
         found = {"kept": [], "new": [], "padded": [], "layers": []}
@@ -55,7 +55,7 @@ def same(pairs):
 
 
 def assert_frozen(result, rank, tp, tiny):
-    """The three phases of THREE changed what they train, and not a bit of anything else."""
+    """Assert that the phases of THREE changed all that they train, and not a bit of anything else."""
     new_rows, embeddings, everything = shards(result, rank, tp, tiny)
     for found in (new_rows, embeddings, everything):
         assert not any(before.any() or after.any() for before, after in found["padded"])
@@ -63,13 +63,13 @@ def assert_frozen(result, rank, tp, tiny):
             assert not len(before) or (before != after).any(1).all()
     assert same(new_rows["kept"]) and same(new_rows["layers"]) and same(embeddings["layers"])
     for before, after in embeddings["kept"]:
-        assert not len(before) or (before != after).any(1).all()  # each row decays, if nothing else
+        assert not len(before) or (before != after).any(1).all()  # weight decay at least changes each row
     assert everything["layers"] and not same(everything["layers"])
-    assert result.phases == [1, 1, 2, 2, 3] and result.left_behind == 0
+    assert result.phases == [1, 1, 2, 2, 3] and result.live_trainers == 0
 
 
-def test_the_optimizer_holds_nothing_for_kept_rows(alone):
-    tiny, _, result = alone
+def test_optimizer_has_no_state_for_kept_rows(single_rank):
+    tiny, _, result = single_rank
     tables = 1 if tiny.tied else 2
     hidden = next(tensor for name, tensor in result.parameters.items() if "word_embeddings" in name).shape[1]
     everything = sum(tensor.numel() for tensor in result.parameters.values())
@@ -77,7 +77,7 @@ def test_the_optimizer_holds_nothing_for_kept_rows(alone):
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=list(MODELS))
-def alone(request, tmp_path_factory, ranks):
+def single_rank(request, tmp_path_factory, ranks):
     tiny = MODELS[request.param]
     folders = folders_of(tmp_path_factory.mktemp("model"), tiny, new=NEW)
     result = ranks(1).run(training_bodies.train, phase_config(THREE), folders, tiny.vocab + NEW)[0]
@@ -86,8 +86,8 @@ def alone(request, tmp_path_factory, ranks):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
-def test_frozen_is_frozen_and_losses_equal_one_rank(alone, ranks, layout):
-    tiny, folders, reference = alone
+def test_frozen_parameters_do_not_change_and_losses_equal_one_rank(single_rank, ranks, layout):
+    tiny, folders, reference = single_rank
     results = ranks(2).run(training_bodies.train, phase_config(THREE, **layout), folders, tiny.vocab + NEW)
     for rank, result in enumerate(results):
         assert_frozen(result, rank, layout.get("tp", 1), tiny)
@@ -95,8 +95,8 @@ def test_frozen_is_frozen_and_losses_equal_one_rank(alone, ranks, layout):
         torch.testing.assert_close(result.grad_norms, reference.grad_norms, rtol=1e-4, atol=0)
 
 
-def test_the_plain_optimizer_freezes_too(alone, ranks):
-    tiny, folders, reference = alone
+def test_non_distributed_optimizer_keeps_frozen_parameters(single_rank, ranks):
+    tiny, folders, reference = single_rank
     config = phase_config(THREE, distributed_optimizer=False, dp=2)
     result = ranks(2).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]
     assert_frozen(result, 0, 1, tiny)
@@ -104,8 +104,8 @@ def test_the_plain_optimizer_freezes_too(alone, ranks):
 
 
 @pytest.mark.parametrize("distributed_optimizer", [True, False])
-def test_master_weights_move_nothing_frozen(alone, ranks, distributed_optimizer):
-    tiny, folders, _ = alone
+def test_master_weights_do_not_change_frozen_parameters(single_rank, ranks, distributed_optimizer):
+    tiny, folders, _ = single_rank
     config = phase_config(THREE, distributed_optimizer, "bf16")
     result = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]
     new_rows, embeddings, _ = shards(result, 0, 1, tiny)
@@ -113,8 +113,8 @@ def test_master_weights_move_nothing_frozen(alone, ranks, distributed_optimizer)
     assert not same(new_rows["new"])
 
 
-def test_a_stage_without_tables_has_nothing_to_train(tmp_path, ranks):
-    """The middle one of three pipeline stages holds no table: its optimizer is empty in the first two phases."""
+def test_pipeline_stage_may_have_nothing_to_train(tmp_path, ranks):
+    """The middle one of three holds no table: its optimizer is empty in the first two phases."""
     tiny = TinyLlama(vocab=245, layers=3)
     folders = folders_of(tmp_path, tiny, new=NEW)
     reference = ranks(1).run(training_bodies.train, phase_config(THREE), folders, tiny.vocab + NEW)[0]
@@ -140,14 +140,14 @@ RESTARTS = [
 
 
 @pytest.mark.parametrize(("model", "layout"), RESTARTS)
-def test_a_restart_inside_a_phase_and_at_its_end_changes_nothing(tmp_path, ranks, model, layout):
+def test_restart_within_or_between_phases_changes_no_loss(tmp_path, ranks, model, layout):
     tiny = MODELS[model]
     folders = folders_of(tmp_path, tiny, new=NEW)
     config = phase_config((("new_rows", 2), ("all", 2)), **LAYOUTS_PLAIN[layout])
     words = (config, folders, tiny.vocab + NEW, tmp_path / "saved")
-    whole = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
+    expected = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
     for first in (1, 2, 3):
-        assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == whole[first:], first
+        assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == expected[first:], first
 
 
 UNEQUAL = [
@@ -158,21 +158,21 @@ UNEQUAL = [
 
 
 @pytest.mark.parametrize(("model", "layout"), UNEQUAL)
-def test_a_restart_where_stages_train_different_parts(tmp_path, ranks, model, layout):
-    """What is trained is saved as it is. Megatron shifts what lies behind a tied table, and cannot load master weights
-    of which the first stage has fewer."""
+def test_restart_in_phases_of_some_layers_changes_no_loss(tmp_path, ranks, model, layout):
+    """Pipeline stages train different parts. As shipped, Megatron saves state behind a tied table shifted, and cannot
+    load master weights of which the first stage has fewer."""
     tiny = MODELS[model]
     folders = folders_of(tmp_path, tiny, new=NEW)
     config = phase_config((("layers:1-2", 2), ("new_rows+layers:3", 2)), **layout)
     words = (config, folders, tiny.vocab + NEW, tmp_path / "saved")
-    whole = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
+    expected = ranks(2).run(training_bodies.train_and_save, *words, 0, 4, timeout=200)[0]
     for first in (1, 3):
-        assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == whole[first:], first
+        assert ranks(2).run(training_bodies.train_and_save, *words, first, 4, timeout=200)[0] == expected[first:], first
 
 
-def test_a_kept_row_that_moved_would_be_seen(alone, ranks):
-    """Sabotage: five kept rows are taken for new ones."""
-    tiny, folders, _ = alone
+def test_check_detects_changed_kept_rows(single_rank, ranks):
+    """Negative control: five kept rows are trained as new ones."""
+    tiny, folders, _ = single_rank
     result = ranks(1).run(training_bodies.train, phase_config(THREE), folders, tiny.vocab + NEW, False, 5)[0]
     assert not same(next(iter(shards(result, 0, 1, tiny)))["kept"])
 
@@ -187,21 +187,21 @@ RESHARDED = [
 
 
 @pytest.mark.parametrize(("saved", "resumed"), RESHARDED)
-def test_a_restart_at_another_layout_goes_on(tmp_path, ranks, saved, resumed):
-    """Inside the phase of new rows, and inside the next one, with the optimizer's state."""
+def test_training_resumes_in_another_layout(tmp_path, ranks, saved, resumed):
+    """Within the phase of new rows, and within the next one, with the optimizer state."""
     tiny = MODELS["tied" if "pp" in resumed else "untied"]
     folders = folders_of(tmp_path, tiny, new=NEW)
     kinds = (("new_rows", 2), ("all", 3))
     words = (folders, tiny.vocab + NEW, tmp_path / "saved")
-    whole = ranks(2).run(training_bodies.train_and_save, phase_config(kinds, **LAYOUTS[saved]), *words, 0, 5)[0]
+    expected = ranks(2).run(training_bodies.train_and_save, phase_config(kinds, **LAYOUTS[saved]), *words, 0, 5)[0]
     size = 2 if resumed else 1
     for first in (1, 3):
         found = ranks(size).run(training_bodies.train_and_save, phase_config(kinds, **resumed), *words, first, 5)[0]
-        torch.testing.assert_close(found, whole[first:], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, expected[first:], rtol=0, atol=1e-5)
 
 
-def test_recomputing_activations_changes_nothing(alone, ranks):
-    tiny, folders, reference = alone
+def test_activation_recompute_is_bit_identical(single_rank, ranks):
+    tiny, folders, reference = single_rank
     config = phase_config(THREE)
     config.train.recompute = True
     result = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]
@@ -218,39 +218,39 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "moves"), PARTS.values(), ids=list(PARTS))
-def test_parts_of_a_model(tmp_path, ranks, kind, moves):
-    """What is named moves, with weight decay and clipping; nothing else does. Losses agree at PP=2."""
+@pytest.mark.parametrize(("kind", "changed"), PARTS.values(), ids=list(PARTS))
+def test_phase_changes_only_the_named_parts(tmp_path, ranks, kind, changed):
+    """With weight decay and gradient clipping. Losses agree at PP=2."""
     tiny = MODELS["untied"]
     folders = folders_of(tmp_path, tiny, new=NEW)
     reference = ranks(1).run(training_bodies.train, phase_config(((kind, 3),)), folders, tiny.vocab + NEW)[0]
     before, after = reference.states
     for name, tensor in before.items():
         moved = not torch.equal(tensor, after[name])
-        assert moved == any(part in name for part in moves), name
+        assert moved == any(part in name for part in changed), name
         if "new_rows" in kind and ("word_embeddings" in name or "output_layer" in name):
             assert torch.equal(tensor[: tiny.vocab], after[name][: tiny.vocab])
     for result in ranks(2).run(training_bodies.train, phase_config(((kind, 3),), pp=2), folders, tiny.vocab + NEW):
         torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
 
 
-def test_parameters_without_weight_decay(tmp_path, ranks):
-    """A kept row that no token meets and that is not decayed does not move at all."""
+def test_no_weight_decay_leaves_rows_without_gradient_unchanged(tmp_path, ranks):
+    """A kept row whose token does not occur and that is not decayed does not change at all."""
     tiny = MODELS["untied"]
     folders = folders_of(tmp_path, tiny, new=NEW)
     config = phase_config((("embeddings", 2),))
     config.train.no_weight_decay = ["*word_embeddings*"]
     before, after = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0].states
     tokens = torch.cat([sample["tokens"] for sample in training_bodies.samples(tiny.vocab + NEW)[:16]])
-    never = [row for row in range(tiny.vocab) if row not in set(tokens.tolist())]
+    unseen = [row for row in range(tiny.vocab) if row not in set(tokens.tolist())]
     name = next(name for name in before if "word_embeddings" in name)
-    assert never and torch.equal(before[name][never], after[name][never])
+    assert unseen and torch.equal(before[name][unseen], after[name][unseen])
     (output,) = [name for name in before if "output_layer" in name]
     assert (before[output][: tiny.vocab] != after[output][: tiny.vocab]).any(1).all()
 
 
-def test_z_loss_is_trained_and_not_reported(alone, ranks):
-    tiny, folders, reference = alone
+def test_z_loss_affects_gradients_but_not_the_reported_loss(single_rank, ranks):
+    tiny, folders, reference = single_rank
     config = phase_config(THREE)
     config.train.z_loss = 0.5
     found = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]

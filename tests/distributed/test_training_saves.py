@@ -1,4 +1,4 @@
-"""What a save keeps while training goes on, and who writes and reads how much of it."""
+"""What a save contains while training continues, and how ranks share writing and reading."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from nemo_adapt.checkpoint.integrity import COMMON
 from nemo_adapt.families.family import TABLES
 
 VOCAB = 251
-"""Of the target: 245 rows of the source and six new ones."""
+"""Rows of the target: 245 of the source and six new ones."""
 
 
 @pytest.fixture
@@ -22,42 +22,42 @@ def folders(tmp_path):
     ("layout", "distributed_optimizer", "precision"),
     [({}, True, "fp32"), ({}, False, "bf16"), ({"tp": 2}, True, "bf16")],
 )
-def test_what_is_saved_is_what_there_was(tmp_path, folders, ranks, layout, distributed_optimizer, precision):
-    """All of it is changed before anything is written. No process is started: a fork can wait for ever
-    (patches/checkpoints.py). What is not sharded is where any megatron-core finds it."""
+def test_save_contains_the_state_when_it_began(tmp_path, folders, ranks, layout, distributed_optimizer, precision):
+    """All state is changed before a file is written. No process is started, as a fork can hang forever
+    (patches/checkpoints.py). Unsharded state is where any megatron-core finds it."""
     config = tiny_config(**layout)
     config.train.distributed_optimizer, config.train.precision = distributed_optimizer, precision
     found = ranks(2).run(saving_bodies.change_after_saving, config, folders, VOCAB, tmp_path / "saved")
     for saved in found:
         assert saved.same and not saved.settled_early and saved.children == 0
-        if distributed_optimizer:  # the rank's own part and no more: master weights and two moments
+        if distributed_optimizer:  # only the rank's own shard: master weights and two moments
             assert saved.numbers == pytest.approx(3 * saved.parameters / (1 if layout else 2), rel=0.05)
     common = torch.load(tmp_path / "saved" / "iter_0000001" / COMMON, weights_only=True)
     assert common["progress"] == {"step": 1} and common["scheduler"]
 
 
-def test_ranks_share_the_writing_of_weights(folders, ranks):
+def test_ranks_write_equal_shares_of_the_weights(folders, ranks):
     one, other = ranks(2).run(saving_bodies.who_saves, tiny_config(), folders, VOCAB)
     assert one == pytest.approx(other, rel=0.1)
 
 
-def test_ranks_share_the_reading(folders, ranks):
-    """Each weight, and each row of a table, is read by one of the two."""
+def test_ranks_read_equal_shares_of_the_weights(folders, ranks):
+    """Each weight, and each row of a table, is read by exactly one of the two."""
     found = ranks(2).run(saving_bodies.what_is_read, tiny_config(), folders)
-    (one, its_rows, names), (other, other_s_rows, _) = found
+    (one, rows_of_one, names), (other, rows_of_other, _) = found
     assert sorted([*one, *other]) == sorted(name for name in names if name not in TABLES)
     assert sum(one.values()) == pytest.approx(sum(other.values()), rel=0.1)
-    assert its_rows
-    for key, rows in its_rows.items():
-        assert abs(len(rows) - len(other_s_rows[key])) <= 1
-        assert sorted(rows + other_s_rows[key]) == list(range(len(rows) + len(other_s_rows[key])))
+    assert rows_of_one
+    for key, rows in rows_of_one.items():
+        assert abs(len(rows) - len(rows_of_other[key])) <= 1
+        assert sorted(rows + rows_of_other[key]) == list(range(len(rows) + len(rows_of_other[key])))
 
 
-def test_there_may_be_more_ranks_than_weights(folders, ranks):
+def test_loading_works_with_more_ranks_than_weights(folders, ranks):
     assert ranks(2).run(saving_bodies.load_one_weight, tiny_config(), folders) == [True, True]
 
 
-def test_a_save_waits_for_the_one_before_and_says_how_long(tmp_path, folders, ranks):
+def test_save_waits_for_the_previous_one_and_reports_the_wait(tmp_path, folders, ranks):
     for first, second in ranks(2).run(saving_bodies.save_twice, tiny_config(), folders, VOCAB, tmp_path / "saved", 1.5):
         assert second > first
     assert sorted(path.name for path in (tmp_path / "saved").glob("iter_*")) == ["iter_0000001", "iter_0000002"]

@@ -1,4 +1,4 @@
-"""One small world for the end-to-end tests, and the words that make the road short."""
+"""One small world for the end-to-end tests, and settings for a short run."""
 
 import pytest
 from helpers.command import nemo_adapt
@@ -7,19 +7,19 @@ from helpers.worlds import SHORT, small_world
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A folder with ``runs/smallworld`` in it."""
+    """Return a folder with ``runs/smallworld`` in it."""
     return small_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")
 def short():
-    """Words of a run that takes seconds: ``nemo-adapt run`` with ``[*short, "run.name=..."]``."""
+    """Return settings of a run that takes seconds: ``nemo-adapt run`` with ``[*short, "run.name=..."]``."""
     return SHORT
 
 
 @pytest.fixture(scope="session")
 def prepared(world, short):
-    """The name of a run in which all is made that comes before training, stage by stage."""
+    """Run all stages before training, one by one; return the name of the run."""
     for stage in ("tokenizer", "data", "convert"):
         answer = nemo_adapt(stage, *short, "run.name=prepared", cwd=world)
         assert answer.code == 0 and "done in" in answer.out, answer.err

@@ -1,4 +1,4 @@
-"""Mistakes get one clear line and exit code 2, and leave nothing that looks finished."""
+"""Mistakes are reported in one line, with exit code 2, and leave nothing that looks finished."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 
 @pytest.fixture(scope="module")
 def place(world, tmp_path_factory):
-    """A copy of the small world to break things in."""
+    """Return a copy of the small world with broken models and texts."""
     copy = tmp_path_factory.mktemp("broken")
     shutil.copytree(world / "runs" / "smallworld", copy / "runs" / "smallworld")
     model = copy / "runs" / "smallworld" / "base"
@@ -39,14 +39,14 @@ CASES = {
     "no config.json": ("convert", ["model.path=no_config"], "no_config has no config.json"),
     "unsupported architecture": ("convert", ["model.path=unsupported"], "Mamba2ForCausalLM is not supported; supp"),
     "truncated safetensors": ("convert", ["model.path=cut_short"], "cut short"),
-    "rope that the family does not cover": ("convert", ["model.path=other_rope"], "'yarn' is not covered"),
+    "rope scaling that the family does not support": ("convert", ["model.path=other_rope"], "'yarn' is not covered"),
     "empty text": ("tokenizer", ["tokenizer.text=[empty.txt]"], "empty.txt: the file is empty"),
     "text that is not UTF-8": ("tokenizer", ["tokenizer.text=[latin1.txt]"], "latin1.txt: line 1 is not UTF-8"),
-    "no such text": ("run", ["data.target=[nothing*.txt]"], "data.target: no file matches 'nothing*.txt'"),
+    "missing text": ("run", ["data.target=[nothing*.txt]"], "data.target: no file matches 'nothing*.txt'"),
     "misspelt key": ("run", ["tokenizer.new_token=5"], "Did you mean 'tokenizer.new_tokens'?"),
     "misspelt recipe": ("run", ["recipe=dmo"], "Did you mean 'demo'"),
     "misspelt command": ("trian", [], "Did you mean 'train'?"),
-    "word without a value": ("run", ["tokenizer"], "not of the form key=value"),
+    "argument without a value": ("run", ["tokenizer"], "not of the form key=value"),
     "unknown method": ("tokenizer", ["tokenizer.method=contnue"], "Did you mean 'continue'?"),
 }  # fmt: skip
 
@@ -59,28 +59,28 @@ def assert_one_line(answer, says):
 
 
 @pytest.mark.parametrize(("command", "words", "says"), CASES.values(), ids=list(CASES))
-def test_mistakes_before_training(place, short, command, words, says):
+def test_mistake_is_reported_in_one_line(place, short, command, words, says):
     name = "run.name=mistake"
     answer = nemo_adapt(command, *short, name, *words, cwd=place)
     assert_one_line(answer, says)
     assert not list((place / "runs" / "mistake").glob("*/manifest.json"))
 
 
-LATE_CASES = {
+TRAINING_CASES = {
     "TP that does not divide the heads": (["parallel.tp=4"], "parallel.tp=4 does not divide the model's 6 att"),
     "PP that does not divide the layers": (["parallel.tp=1", "parallel.sequence=false", "parallel.pp=3"],
                                            "parallel.pp=3 does not divide the model's 2 layers"),
     "sequence parallelism without TP": (["parallel.tp=1"], "parallel.sequence=true needs parallel.tp"),
-    "a batch that cannot be shared out": (["train.micro_batch=3"], "not a multiple of train.micro_batch=3"),
+    "micro batch that does not divide the batch": (["train.micro_batch=3"], "not a multiple of train.micro_batch=3"),
     "an unknown schedule": (["train.schedule=cosin"], "train.schedule='cosin' is not one of"),
     "an unknown strategy": (["resize.input=subword_men"], "Did you mean 'subword_mean'?"),
     "a strategy without its dictionary": (["resize.input=wechsel"], "needs a bilingual dictionary: give auxiliary.dic"),
-    "vectors that are not there": (["resize.input=focus", "auxiliary.vectors=v.npz"], "auxiliary.vectors: v.npz does"),
+    "missing vectors": (["resize.input=focus", "auxiliary.vectors=v.npz"], "auxiliary.vectors: v.npz does"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "says"), LATE_CASES.values(), ids=list(LATE_CASES))
-def test_what_cannot_be_trained_is_said_before_anything_starts(place, short, words, says):
+@pytest.mark.parametrize(("words", "says"), TRAINING_CASES.values(), ids=list(TRAINING_CASES))
+def test_invalid_training_settings_are_reported_before_any_stage_starts(place, short, words, says):
     answer = nemo_adapt("run", *short, "run.name=late", *words, cwd=place)
     assert_one_line(answer, says)
     assert not (place / "runs" / "late").exists()
@@ -96,11 +96,11 @@ DATA_PARALLEL = ["parallel.tp=1", "parallel.sequence=false", "parallel.dp=2", "t
         ("decoder.layers.mlp.linear_fc2.weight", DATA_PARALLEL),
         ("embedding.word_embeddings.weight", DATA_PARALLEL),
     ],
-    ids=["weight read by both", "weight read by one", "rows read by each"],
+    ids=["weight read by both ranks", "weight read by one rank", "rows read by each rank"],
 )
-def test_what_only_the_ranks_find_is_said_once(world, short, prepared, key, words):
-    """Bytes of the checkpoint that are read by ranks alone, also where one of them reads for both: one line comes out,
-    nothing looks finished. A file that is cut short is said before they start."""
+def test_damage_found_by_ranks_is_reported_once(world, short, prepared, key, words):
+    """Only ranks read the weights, in some layouts one of them for both: for damaged bytes one error line is printed,
+    and nothing looks finished. A truncated file is reported before the ranks start."""
     shutil.rmtree(world / "runs" / "ranks", ignore_errors=True)
     short = [*short, *words]
     training = Training.prepared(world, "ranks", [], prepared)
@@ -118,7 +118,7 @@ def test_what_only_the_ranks_find_is_said_once(world, short, prepared, key, word
     assert "[train]" not in answer.out
 
 
-def test_a_run_folder_of_another_recipe(place, short):
+def test_run_folder_of_another_recipe_is_rejected(place, short):
     assert nemo_adapt("tokenizer", *short, "run.name=taken", cwd=place).code == 0
     answer = nemo_adapt("tokenizer", "recipe=demo_base", "run.name=taken", cwd=place)
     assert_one_line(answer, "was made with recipe 'demo', not 'demo_base'")

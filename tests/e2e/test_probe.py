@@ -1,4 +1,4 @@
-"""The commands of docs/probe.md on the small world, shortened; an interrupted probe goes on; the choice is trained."""
+"""The commands of docs/probe.md on the small world, shortened; an interrupted probe resumes; its choice is trained."""
 
 import json
 import shlex
@@ -12,13 +12,13 @@ FEWER = {"probe.steps": "4", "probe.at": "[0,2]", "probe.max_bytes": "2000"}
 
 
 def documented():
-    """The words of each command of the page, without ``nemo-adapt``."""
+    """Return the arguments of each command on the page, without ``nemo-adapt``."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith("nemo-adapt ")]
 
 
 def shortened(words, short):
-    """A documented command with the settings of the small world in front of its own, and fewer steps."""
+    """Return a documented command with the settings of the small world before its own, and with fewer steps."""
     if "recipe=demo" not in words:
         return words
     own = [word for word in words[1:] if word != "recipe=demo" and word.partition("=")[0] not in FEWER]
@@ -28,7 +28,7 @@ def shortened(words, short):
 
 @pytest.fixture(scope="module")
 def probed(world, short):
-    """The answers of the page's commands, in order, and the run's folder."""
+    """Run the page's commands in order; return their answers and the run's folder."""
     commands = documented()
     assert [words[0] for words in commands] == ["probe", "run", "inspect"]
     answers = [nemo_adapt(*shortened(words, short), cwd=world) for words in commands]
@@ -37,7 +37,7 @@ def probed(world, short):
     return answers, world / "runs" / "demo"
 
 
-def test_the_probe_says_and_writes_its_choice(probed):
+def test_probe_prints_and_writes_its_choice(probed):
     (answer, *_), run = probed
     result = json.loads((run / "probe" / "probe.json").read_text())
     assert f"best: {result['chosen']}" in answer.out and "[convert] done in" in answer.out
@@ -50,7 +50,7 @@ def test_the_probe_says_and_writes_its_choice(probed):
     assert choice == {"input": result["chosen"], "output": result["chosen"]}
 
 
-def test_the_run_trains_with_the_choice(probed):
+def test_run_trains_with_the_choice_of_the_probe(probed):
     (_, answer, _), run = probed
     assert "[probe] finished before, skipped" in answer.out
     summary = json.loads((run / "train" / "summary.json").read_text())
@@ -62,7 +62,7 @@ def test_the_run_trains_with_the_choice(probed):
     ]
 
 
-def test_an_interrupted_probe_goes_on_with_what_is_not_done(probed, world, short):
+def test_interrupted_probe_repeats_only_the_unfinished_run(probed, world, short):
     _, run = probed
     lines = (run / "probe" / "runs.jsonl").read_text().splitlines(keepends=True)
     (run / "probe" / "runs.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
@@ -71,11 +71,11 @@ def test_an_interrupted_probe_goes_on_with_what_is_not_done(probed, world, short
     assert answer.code == 0, answer.err
     again = (run / "probe" / "runs.jsonl").read_text().splitlines()
     assert again[: len(lines) - 1] == [line.rstrip("\n") for line in lines[:-1]]
-    assert json.loads(again[-1]) == json.loads(lines[-1])  # the run that was cut off, to the last bit
+    assert json.loads(again[-1]) == json.loads(lines[-1])  # the interrupted run, to the last bit
 
 
-def test_a_probe_that_gets_no_further_is_not_started_for_ever(probed, world, short):
-    """As Slurm would start it again and again where one of its runs takes longer than the time limit."""
+def test_starts_of_a_probe_without_progress_are_limited(probed, world, short):
+    """Else Slurm would requeue a probe endlessly if one of its runs takes longer than the time limit."""
     place = probed[1] / "probe"
     files = {name: (place / name).read_text() for name in ("runs.jsonl", "manifest.json", "starts.json")}
     lines = files["runs.jsonl"].splitlines(keepends=True)
@@ -97,7 +97,7 @@ def test_inspect_reads_the_exported_model(probed):
     assert report.keys() == {"input", "output"} and len(report["input"]["neighbours"]) == 12
 
 
-def test_mistakes(probed, world, short):
+def test_invalid_probe_settings_are_reported_in_one_line(probed, world, short):
     for words, says in (
         (["probe.strategies=[mean,subword_men]"], "Did you mean 'subword_mean'?"),
         (["probe.strategies=[mean+nrmal]"], "Did you mean 'normal'?"),

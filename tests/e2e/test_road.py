@@ -1,4 +1,4 @@
-"""The whole road in one command, at TP=2: what it leaves behind, what a second run does."""
+"""The whole road in one command, at TP=2: what it writes, and what a second run does."""
 
 import json
 import math
@@ -22,13 +22,13 @@ STAGES = ["tokenizer", "data (target)", "data (replay)", "convert", "train", "ex
 
 @pytest.fixture(scope="module")
 def finished(world, short):
-    """A finished run's folder, and what the command said."""
+    """Return a finished run's folder, and the answer of its command."""
     answer = nemo_adapt("run", *short, "run.name=whole", "train.phases=[{steps: 8, lr: 1e-3}]", cwd=world)
     assert answer.code == 0, answer.err
     return world / "runs" / "whole", answer
 
 
-def test_every_stage_leaves_its_folder_and_manifest(finished):
+def test_every_stage_writes_its_folder_and_manifest(finished):
     run, answer = finished
     for stage in STAGES:
         assert f"[{stage}] done in" in answer.out
@@ -42,7 +42,7 @@ def test_every_stage_leaves_its_folder_and_manifest(finished):
     assert "report.html" in lines[-4] and len([line for line in lines[-3:] if line.strip()]) == 3
 
 
-def test_the_report_says_what_contracts_promise(finished):
+def test_report_has_the_promised_fields_and_better_fertility(finished):
     run, _ = finished
     report = json.loads((run / "evaluate" / "report.json").read_text())
     for model in ("base", "adapted"):
@@ -55,7 +55,7 @@ def test_the_report_says_what_contracts_promise(finished):
     assert tokens["extended", "tr"] < 0.8 * tokens["base", "tr"]
 
 
-def test_training_counted_its_bytes(finished):
+def test_training_metrics_count_steps_tokens_and_bytes(finished):
     run, _ = finished
     metrics = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in metrics] == [2, 4, 6, 8]
@@ -65,8 +65,8 @@ def test_training_counted_its_bytes(finished):
     assert 0.95 * low < metrics[-1]["bytes"] / metrics[-1]["tokens"] < 1.05 * high
 
 
-def test_the_exported_folder_is_the_trained_model(finished, ranks, world):
-    """transformers' logits on the exported folder equal Megatron's, at TP=2, on the last checkpoint."""
+def test_exported_model_has_megatrons_logits_in_transformers(finished, ranks, world):
+    """Compared with Megatron at TP=2 on the last checkpoint."""
     run, _ = finished
     tokenizer = AutoTokenizer.from_pretrained(run / "export")
     model = AutoModelForCausalLM.from_pretrained(run / "export", dtype=torch.float32)
@@ -83,7 +83,7 @@ def test_the_exported_folder_is_the_trained_model(finished, ranks, world):
     torch.testing.assert_close(ours[..., : token_map.target_vocab], reference, rtol=0, atol=1e-4)
 
 
-def test_padded_rows_stay_behind(finished):
+def test_padded_rows_are_not_exported(finished):
     run, _ = finished
     rows = TokenMap.load(run / "tokenizer").target_vocab
     padded = Checkpoint(run / "train" / "checkpoints" / "iter_0000008").sizes["embedding.word_embeddings.weight"][0]
@@ -91,8 +91,8 @@ def test_padded_rows_stay_behind(finished):
     assert json.loads((run / "export" / "config.json").read_text())["vocab_size"] == rows
 
 
-def test_bits_per_byte_by_transformers_alone(finished, world):
-    """A loop over the documents, written from the report's protocol, gives the report's number."""
+def test_bits_per_byte_equal_those_of_a_loop_with_transformers(finished, world):
+    """The loop over the documents is written from the protocol in the report."""
     run, _ = finished
     report = json.loads((run / "evaluate" / "report.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(run / "export")
@@ -109,7 +109,7 @@ def test_bits_per_byte_by_transformers_alone(finished, world):
     assert abs(nats / math.log(2) / size - report["bits_per_byte"]["adapted"]["tr"]) < 1e-3
 
 
-def test_a_second_run_skips_everything(finished, world, short):
+def test_second_run_skips_every_stage(finished, world, short):
     answer = nemo_adapt("run", *short, "run.name=whole", "train.phases=[{steps: 8, lr: 1e-3}]", cwd=world)
     assert answer.code == 0
     assert [line for line in answer.out.splitlines() if line.startswith("[")] == [
@@ -117,8 +117,8 @@ def test_a_second_run_skips_everything(finished, world, short):
     ]
 
 
-def test_ranks_that_a_launcher_started_walk_together(world, short):
-    """Under torchrun every rank runs the same command; what is done once is done by the first."""
+def test_run_under_torchrun_does_every_stage_once(world, short):
+    """Every rank runs the same command; what is to be done once is done by the first."""
     words = ["run", *short, "run.name=launched", "train.phases=[{steps: 2, lr: 1e-3}]"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
@@ -132,7 +132,7 @@ def test_ranks_that_a_launcher_started_walk_together(world, short):
 
 
 def test_each_stage_is_a_command(finished, world, short):
-    """``resize`` is one that ``run`` leaves to ``train``; the first stages are made one by one for ``prepared``."""
+    """``run`` leaves ``resize`` to ``train``; the fixture ``prepared`` runs the first stages one by one."""
     words = [*short, "run.name=whole", "train.phases=[{steps: 8, lr: 1e-3}]"]
     early = nemo_adapt("export", *short, "run.name=early", cwd=world)
     assert early.code == 2 and "run the tokenizer stage before export" in early.err

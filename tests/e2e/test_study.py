@@ -1,4 +1,4 @@
-"""A study of four cells, of which two cannot run at first and one is killed: the same command finishes it."""
+"""A study of four cells, of which two fail at first and one is killed: the same command finishes it."""
 
 import contextlib
 import csv
@@ -33,9 +33,9 @@ study:
 CELLS = ["0-same-seed0", "0-later-seed0", "100-same-seed0", "100-later-seed0"]
 KILLED = CELLS[0]
 PATIENCE = 600.0
-"""Seconds that a command may take on a busy machine."""
-OF_ALL = {"tokenizer": 2, "data/target": 2, "data/replay": 4, "convert": 1, "train": 4, "export": 4, "evaluate": 4}
-"""Stage -> how often four cells need it: two tokenizers, one base, and two texts with each tokenizer."""
+"""Timeout in seconds of a command on a busy machine."""
+NEEDED = {"tokenizer": 2, "data/target": 2, "data/replay": 4, "convert": 1, "train": 4, "export": 4, "evaluate": 4}
+"""Stage -> number of times that four cells need it: two tokenizers, one base, and two texts with each tokenizer."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def words(world, short):
 
 @pytest.fixture(scope="module")
 def broken(world, words):
-    """The first command: its exit code and what it said, while a cell was killed in its training."""
+    """Run the command, and kill a cell during its training; return the exit code and the output."""
     (world / "later.txt").unlink(missing_ok=True)
     process = started(words, world)
     folder, end = world / "runs" / "grid" / "cells" / KILLED, time.monotonic() + PATIENCE
@@ -55,15 +55,15 @@ def broken(world, words):
         while not list(folder.glob(f"train/checkpoints/iter_{'[0-9]' * 7}")):
             assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
             time.sleep(0.02)
-        kill_those_that_write(folder / "log.txt")
+        kill_writers_of(folder / "log.txt")
         said, _ = process.communicate(timeout=PATIENCE)
     finally:
-        process.terminate()  # it takes its cells with it
+        process.terminate()  # it ends its cells too
     return process.returncode, said
 
 
 def started(words, world):
-    """The command, as a process that says all on its output."""
+    """Start the command, with stdout and stderr in one pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "nemo_adapt", *words],
         cwd=world,
@@ -74,8 +74,8 @@ def started(words, world):
     )
 
 
-def kill_those_that_write(log: Path) -> None:
-    """Kill -9 all processes whose output goes to a cell's log: the cell and what it has started."""
+def kill_writers_of(log: Path) -> None:
+    """Kill -9 all processes whose stdout is a cell's log: the cell and its descendants."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -87,7 +87,7 @@ def kill_those_that_write(log: Path) -> None:
             os.kill(number, signal.SIGKILL)
 
 
-def test_what_fails_is_said_and_the_others_are_done(broken, world):
+def test_failed_cells_are_reported_and_the_others_finish(broken, world):
     code, said = broken
     run = world / "runs" / "grid"
     assert code == 2, said
@@ -100,7 +100,7 @@ def test_what_fails_is_said_and_the_others_are_done(broken, world):
 
 @pytest.fixture(scope="module")
 def finished(broken, world, words):
-    """The same command, once the text is there that two cells lacked; the run's folder and the answer."""
+    """Write the text that two cells lacked and run the same command; return the run's folder and the answer."""
     later = (world / "runs/smallworld/text/en.train.txt").read_text(encoding="utf-8").splitlines()[:700]
     (world / "later.txt").write_text("\n".join(later) + "\n", encoding="utf-8")
     answer = nemo_adapt(*words, cwd=world, timeout=PATIENCE)
@@ -108,7 +108,7 @@ def finished(broken, world, words):
     return world / "runs" / "grid", answer
 
 
-def test_the_same_command_goes_on(finished, world, words):
+def test_same_command_finishes_the_study_and_then_does_nothing(finished, world, words):
     run, _ = finished
     assert "training goes on from iter_" in (run / "cells" / KILLED / "log.txt").read_text()
     logs = {name: (run / "cells" / name / "log.txt").read_bytes() for name in CELLS}
@@ -117,16 +117,16 @@ def test_the_same_command_goes_on(finished, world, words):
     assert answer.code == 0 and {name: (run / "cells" / name / "log.txt").read_bytes() for name in CELLS} == logs
 
 
-def test_what_cells_share_is_made_once(finished):
+def test_stages_shared_by_cells_run_once(finished):
     run, _ = finished
-    made = {stage: len(list((run / "shared").glob(f"*/{stage}/manifest.json"))) for stage in OF_ALL}
-    assert made == OF_ALL
+    made = {stage: len(list((run / "shared").glob(f"*/{stage}/manifest.json"))) for stage in NEEDED}
+    assert made == NEEDED
     assert len({(run / "cells" / name / "convert").resolve() for name in CELLS}) == 1
     tokenizers = [(run / "cells" / name / "tokenizer").resolve() for name in CELLS]
     assert tokenizers[0] == tokenizers[1] != tokenizers[2] == tokenizers[3]
 
 
-def test_the_tables_are_those_of_the_cells_own_reports(finished):
+def test_study_tables_equal_the_reports_of_the_cells(finished):
     run, answer = finished
     reports = [json.loads((run / "cells" / name / "evaluate/report.json").read_text()) for name in CELLS]
     bits = [report["bits_per_byte"]["adapted"]["tr"] for report in reports]
@@ -152,12 +152,12 @@ def test_the_tables_are_those_of_the_cells_own_reports(finished):
     assert page.count("data:image/png") == len(list((run / "plots").glob("*.png"))) >= 6
 
 
-def test_an_edited_recipe_is_run_again_and_a_study_that_is_stopped_reports_what_is_done(finished, world, words):
+def test_edited_recipe_reruns_cells_and_a_stopped_study_still_reports(finished, world, words):
     run, _ = finished
     (world / "study.yaml").write_text(STUDY.replace("generate: 2", "generate: 1"), encoding="utf-8")
     process, end = started([*words, "study.seeds=2"], world), time.monotonic() + PATIENCE
     try:
-        again = [run / "cells" / name / "done.json" for name in CELLS]  # a cell that begins takes its own away
+        again = [run / "cells" / name / "done.json" for name in CELLS]  # a cell deletes its own when it starts
         while not (list(run.glob("cells/*seed1/train/metrics.jsonl")) and all(mark.is_file() for mark in again)):
             assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
             time.sleep(0.02)

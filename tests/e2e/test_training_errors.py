@@ -1,4 +1,4 @@
-"""What a training cannot go on with: losses that are not finite, a slow disk, a cache that was left half-written."""
+"""What stops or slows a training: losses that are not finite, a slow disk, a half-written cache."""
 
 import signal
 
@@ -14,7 +14,7 @@ os.fsync = lambda file: (threading.current_thread() == first or time.sleep({seco
 from nemo_adapt.cli import main
 main()
 """
-"""The command line as the only rank, where tensors take their time to be on disk."""
+"""Run the command line as the only rank; fsync of tensors (in threads) is slow."""
 CUT = """
 import io, os, signal
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
@@ -34,13 +34,13 @@ numpy.save = cut
 from nemo_adapt.cli import main
 main()
 """
-"""The same, killed while it writes the order of samples to its cache."""
+"""Run it, and kill it while it writes the order of samples to its cache."""
 
 
 @pytest.mark.parametrize(
     ("trained", "name"), [("all", "decoder.layers.0."), ("new_rows", "gradients of embedding.word_embeddings.weight.")]
 )
-def test_a_loss_that_is_no_number(world, short, prepared, trained, name):
+def test_non_finite_loss_stops_training_and_names_its_origin(world, short, prepared, trained, name):
     phase = f"train.phases=[{{train: {trained}, steps: 8, lr: 1e30}}]"
     words = [*short, phase, "train.clip_grad=0", "train.save_every=1"]
     training = Training.prepared(world, f"nan-{trained}", words, prepared)
@@ -55,22 +55,22 @@ def test_a_loss_that_is_no_number(world, short, prepared, trained, name):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "score_every", "beside", "said"),
+    ("seconds", "score_every", "is_async", "is_reported"),
     [(0.0, 9, True, False), (5.0, 9, True, True), (5.0, 1, True, True), (5.0, 9, False, False)],
 )
-def test_a_disk_that_is_slower_than_checkpoints_are_due(world, short, prepared, seconds, score_every, beside, said):
-    """Training waits for it before the next save, or before it asks whether a score is the best so far. Where it was
-    asked to wait, that is not said."""
+def test_waiting_for_a_slow_disk_is_reported(world, short, prepared, seconds, score_every, is_async, is_reported):
+    """Training waits for it before the next save, or before deciding whether a score is the best so far. With
+    ``train.async_save=false`` waiting is what was asked for, and is not reported."""
     words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
     words += ["parallel.tp=1", "parallel.sequence=false", "train.keep_best=true"]
-    words.append(f"train.async_save={str(beside).lower()}")
-    training = Training.prepared(world, f"slow-{seconds}-{score_every}-{beside}", words, prepared)
+    words.append(f"train.async_save={str(is_async).lower()}")
+    training = Training.prepared(world, f"slow-{seconds}-{score_every}-{is_async}", words, prepared)
     code, out = training.run(("-c", SLOW.format(seconds=seconds)))
-    assert code == 0 and ("for the last checkpoint: save less often" in out) == said, out
+    assert code == 0 and ("for the last checkpoint: save less often" in out) == is_reported, out
 
 
-def test_a_kill_while_samples_are_numbered(world, short, prepared):
-    """Megatron would read what is there of the order at every start from then on."""
+def test_half_written_sample_order_is_not_reused(world, short, prepared):
+    """A kill left it in the cache: Megatron would fail to read it at every later start."""
     words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "parallel.tp=1", "parallel.sequence=false"]
     training = Training.prepared(world, "numbered", words, prepared)
     code, out = training.run(("-c", CUT))
@@ -79,7 +79,7 @@ def test_a_kill_while_samples_are_numbered(world, short, prepared):
     assert code == 0, out
 
 
-def test_failing_starts_are_counted(world, short, prepared):
+def test_failing_starts_are_limited(world, short, prepared):
     words = [*short, "train.phases=[{steps: 6, lr: 1e30}]", "train.clip_grad=0", "train.attempts=1"]
     training = Training.prepared(world, "again", words, prepared)
     assert training.run()[0] == 2

@@ -1,4 +1,4 @@
-"""A training that is stopped, killed and damaged ends with the weights of one that was left alone."""
+"""A training that is stopped, killed or damaged ends with the losses and weights of an uninterrupted one."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from helpers.trainings import Training, kill_all, kill_one, ranks_of, wait_for
 from nemo_adapt.checkpoint.integrity import complete
 
 KILLS = int(os.environ.get("NEMO_ADAPT_KILLS", "1"))
-"""Random moments at which one rank, and at which all are killed; ``make test-faults`` takes ten of each."""
+"""Number of random kills of one rank, and of all ranks; ``make test-faults`` takes ten of each."""
 PLAN = "train.phases=[{train: new_rows, steps: 8, lr: 1e-3}, {train: all, steps: 24, lr: 1e-3}]"
 
 
@@ -26,7 +26,7 @@ def words(short):
 
 @pytest.fixture(scope="module")
 def unbroken(world, words, prepared):
-    """A training that nothing happens to."""
+    """An uninterrupted training."""
     training = Training.prepared(world, "unbroken", words, prepared)
     began = time.monotonic()
     code, out = training.run()
@@ -35,7 +35,7 @@ def unbroken(world, words, prepared):
     return training
 
 
-def same_end(training, unbroken):
+def assert_same_end(training, unbroken):
     training.assert_sound()
     assert training.losses() == unbroken.losses()
     ours, theirs = training.weights(), unbroken.weights()
@@ -44,9 +44,9 @@ def same_end(training, unbroken):
         assert torch.equal(ours[key], tensor), key
 
 
-def test_signals_and_a_damaged_checkpoint(world, words, unbroken):
-    """USR1 and TERM save and end with 85; of a newest checkpoint that is cut short, the one before is taken.
-    Ranks whose command was killed save and end too."""
+def test_training_resumes_after_signals_and_a_damaged_checkpoint(world, words, unbroken):
+    """USR1 and TERM save and exit with 85; if the newest checkpoint is truncated, the previous one is loaded.
+    Ranks whose parent command was killed save and exit too."""
     training = Training.prepared(world, "signals", words, "unbroken")
     process = training.start()
     assert wait_for(process, lambda: training.steps() >= 5)
@@ -72,11 +72,11 @@ def test_signals_and_a_damaged_checkpoint(world, words, unbroken):
     assert training.steps() == int(complete(training.checkpoints)[-1].name[5:]) < 32
     code, out = training.run()
     assert code == 0, out
-    same_end(training, unbroken)
+    assert_same_end(training, unbroken)
 
 
-def test_killed_at_random_moments(world, words, unbroken):
-    """One rank or all, also while a checkpoint is written: none is corrupt, and the end is the same."""
+def test_training_resumes_after_kills_at_random_moments(world, words, unbroken):
+    """One rank or all are killed, also while a checkpoint is written: none is corrupt, and the result is the same."""
     training = Training.prepared(world, "killed", words, "unbroken")
     draw = random.Random(os.environ.get("NEMO_ADAPT_KILL_SEED", "1"))
     for kill in range(2 * KILLS):
@@ -92,15 +92,15 @@ def test_killed_at_random_moments(world, words, unbroken):
         else:
             kill_one(process, draw)
         training.assert_sound()
-        if process.returncode == 0:  # it was faster
+        if process.returncode == 0:  # it finished before the kill: begin another training
             training = Training.prepared(world, f"killed{kill}", words, "unbroken")
     code, out = training.run()
     assert code == 0, out
-    same_end(training, unbroken)
+    assert_same_end(training, unbroken)
 
 
-def test_a_full_disk_during_a_save(world, short, unbroken):
-    """The checkpoint folder is a file system in which one checkpoint has room, but not two."""
+def test_full_disk_during_a_save_keeps_the_previous_checkpoint(world, short, unbroken):
+    """The checkpoint folder is a file system with room for one checkpoint, but not for two."""
     words = [*short, "train.phases=[{steps: 6, lr: 1e-3}]", "train.save_every=2", "train.async_save=false"]
     training = Training.prepared(world, "full", words, "unbroken")
     training.checkpoints.mkdir(parents=True)

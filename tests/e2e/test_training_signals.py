@@ -1,4 +1,4 @@
-"""Signals at moments when a training cannot take them at once, and what it records when one stops it."""
+"""Signals at moments when a training cannot handle them at once, and the metrics of a training stopped by one."""
 
 import signal
 import time
@@ -13,8 +13,8 @@ from nemo_adapt.checkpoint.integrity import complete
     ("moment", "number"),
     [("start", signal.SIGUSR1), ("start", signal.SIGTERM), ("import", signal.SIGUSR1), ("end", signal.SIGTERM)],
 )
-def test_a_signal_before_the_first_step_and_after_the_last(world, short, prepared, moment, number):
-    """As soon as there are ranks, a second later, and when there is nothing to stop any more."""
+def test_signal_before_the_first_or_after_the_last_step_is_handled(world, short, prepared, moment, number):
+    """As soon as ranks exist, a second later, and when no step is left to stop."""
     words = [*short, "train.phases=[{steps: 4, lr: 1e-3}]", "train.log_every=1"]
     training = Training.prepared(world, f"{moment}-{number.name}", words, prepared)
     process = training.start()
@@ -32,8 +32,8 @@ def test_a_signal_before_the_first_step_and_after_the_last(world, short, prepare
     assert [step for step, _ in training.losses()] == [1, 2, 3, 4]
 
 
-def test_control_c_saves(world, short, prepared):
-    """A terminal sends it to all processes of the command."""
+def test_ctrl_c_saves_a_checkpoint(world, short, prepared):
+    """A terminal sends SIGINT to all processes of the command."""
     words = [*short, "train.phases=[{steps: 400, lr: 1e-3}]", "train.log_every=1", "train.save_every=1000"]
     training = Training.prepared(world, "interrupted", words, prepared)
     process = training.start()
@@ -45,8 +45,8 @@ def test_control_c_saves(world, short, prepared):
     assert len(complete(training.checkpoints)) == 1
 
 
-def test_records_are_those_of_an_unbroken_training(world, short, prepared):
-    """Also where it was stopped between two of them, and there is one after the last step."""
+def test_metrics_of_a_resumed_training_equal_an_uninterrupted_one(world, short, prepared):
+    """Also if it was stopped between two records; the last step always has one."""
     words = [*short, "train.phases=[{steps: 24, lr: 1e-3}]", "train.log_every=5", "train.save_every=100"]
     words += ["parallel.tp=1", "parallel.sequence=false"]
     whole, stopped = (Training.prepared(world, f"records-{name}", words, prepared) for name in ("whole", "stopped"))

@@ -47,11 +47,11 @@ class Trained:
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """Elements of first moments in this rank's optimizer, by phase."""
-    early: int = 0
+    overlapped_reductions: int = 0
     """Gradient buckets whose reduction this rank started during its backward pass."""
-    on_the_way: int = 0
-    """Weight buckets whose all-gather it started asynchronously."""
-    left_behind: int = 0
+    async_gathers: int = 0
+    """Weight buckets whose all-gather this rank started asynchronously."""
+    live_trainers: int = 0
     """Trainers of earlier phases that are still in memory."""
 
     @property
@@ -96,7 +96,7 @@ def train(
             if made.ends_phase:
                 answer.sizes.append(optimizer_numbers(made.trainer))
                 answer.states.append(state(chunks))
-    answer.left_behind = sum(reference() is not None for reference in earlier)
+    answer.live_trainers = sum(reference() is not None for reference in earlier)
     return answer
 
 
@@ -140,12 +140,12 @@ def small_buckets(answer: Trained) -> Iterator[None]:
     start, gather = _ParamAndGradBucketGroup.start_grad_sync, _ParamAndGradBucketGroup.start_param_sync
 
     def counted(self: Any, *arguments: Any, **named: Any) -> None:
-        answer.early += torch._C._current_graph_task_id() >= 0  # a backward pass is running
+        answer.overlapped_reductions += torch._C._current_graph_task_id() >= 0  # a backward pass is running
         start(self, *arguments, **named)
 
     def gathered(self: Any, *arguments: Any, **named: Any) -> None:
         gather(self, *arguments, **named)
-        answer.on_the_way += self.param_gather_handle is not None
+        answer.async_gathers += self.param_gather_handle is not None
 
     small = partial(setup.DistributedDataParallelConfig, bucket_size=BUCKET)
     with (

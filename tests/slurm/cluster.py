@@ -1,10 +1,10 @@
 """A real Slurm cluster on this machine: munged, slurmctld, and a slurmd for each node. Root only.
 
-    python tests/slurm/cluster.py FOLDER [NODES]      starts one, says how to use it, ends with it
+    python tests/slurm/cluster.py FOLDER [NODES]      starts one, prints how to use it, stops it at its end
 
 A node is a set of Linux namespaces: it has its own host name, address, processes and /dev/shm, and shares /tmp and the
-rest, as over NFS. It can lose its power, its slurmd, or a shared folder. Everything ends with the process that started
-it, however that ends. Debian packages: slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2.
+rest, as over NFS. It can lose power, its slurmd, or a shared folder. Everything ends with the process that started it,
+however that ends. Debian packages: slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ for _ in $(seq 100); do ip link show eth0 >/dev/null 2>&1 && break; sleep 0.05; 
 ip addr add "$3/24" dev eth0; ip link set eth0 up
 sleep infinity & wait
 """
-"""Process 1 of a node: it waits for its network card."""
+"""Process 1 of a node: it waits for its network interface."""
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "scontrol", "ip", "nsenter", "unshare")
 GPUS = 4
-"""Of a node, as Slurm believes."""
+"""GPUs that Slurm is told each node has."""
 PATIENCE = 30.0
 
 
 def missing() -> str:
-    """Why no cluster can be started here; empty where one can."""
+    """Return why no cluster can be started here; empty if one can."""
     if os.geteuid():
         return "a Slurm cluster of several nodes on one machine needs root"
     absent = [name for name in NEEDED if not _which(name)]
@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to find this cluster."""
+        """The environment in which Slurm's commands find this cluster."""
         return {**os.environ, "SLURM_CONF": str(self._slurm_conf), "PATH": f"/usr/sbin:/sbin:{os.environ['PATH']}"}
 
     def __enter__(self) -> "Cluster":
@@ -76,49 +76,49 @@ class Cluster:
         self.stop()
 
     def stop(self) -> None:
-        """End all that was started."""
+        """Stop all that was started."""
         for name in reversed(list(self._running)):
             self._end(name, signal.SIGKILL)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
 
     def call(self, *words: str, check: bool = True) -> str:
-        """One of Slurm's commands; its output."""
+        """Run one of Slurm's commands; return its stdout."""
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
 
     def on(self, node: str, *words: str) -> str:
-        """Run a command on a node; its output."""
+        """Run a command on a node; return its stdout."""
         return subprocess.run(self._enter(node) + list(words), capture_output=True, text=True, check=True).stdout
 
     def lose_power(self, node: str) -> None:
-        """All processes of the node end at once."""
+        """Kill all processes of the node at once."""
         self._end(f"node {node}", signal.SIGKILL)
         self._running.pop(f"slurmd {node}").wait()
         subprocess.run(["ip", "link", "del", self._card(node)], capture_output=True, check=False)
 
     def lose_slurmd(self, node: str) -> None:
-        """The node's slurmd ends; the processes of its jobs live on."""
+        """Kill the node's slurmd; the processes of its jobs keep running."""
         self.on(node, "pkill", "-KILL", "-x", "slurmd")
         self._running.pop(f"slurmd {node}").wait()
 
-    def lives(self, node: str, pid: int) -> bool:
-        """Whether a process of the node, by the number that it has there, has not ended."""
+    def is_running(self, node: str, pid: int) -> bool:
+        """Return whether a process of the node, by its PID there, is running."""
         state = subprocess.run(
             [*self._enter(node), "ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
         )
         return state.stdout.strip() not in ("", "Z")
 
     def boot(self, node: str) -> None:
-        """Start what is not running of a node, and wait until Slurm takes jobs for it."""
+        """Start what of a node is not running, and wait until Slurm accepts jobs for it."""
         if f"node {node}" not in self._running:
             self._start_node(node)
         if f"slurmd {node}" not in self._running:
-            self._start_slurmd(node, "-b")  # that it was booted: the kernel says when it was itself
+            self._start_slurmd(node, "-b")  # reports a reboot: the kernel would tell the boot time of this machine
         _until(lambda: self._is_up(node), f"{node} is up")
 
     def restart_controller(self, after: float = 0.0) -> None:
-        """End slurmctld, and start it again ``after`` so many seconds."""
+        """Stop slurmctld, and start it again ``after`` so many seconds."""
         self._end("slurmctld")
         time.sleep(after)
         self._start_controller()
@@ -141,7 +141,7 @@ class Cluster:
         for number in range(GPUS):
             device = self.folder / "dev" / f"nvidia{number}"
             if not device.exists():
-                os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # what /dev/null is
+                os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # the device number of /dev/null
         devices = f"File={self.folder}/dev/nvidia[0-{GPUS - 1}]"
         (self.folder / "etc/gres.conf").write_text(f"NodeName=n[1-{len(self.nodes)}] Name=gpu {devices}\n")
         settings = SETTINGS.read_text().format(
@@ -234,7 +234,7 @@ class Cluster:
     def _end(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         process = self._running.pop(name)
         if name.startswith("slurmd") and f"node {name[7:]}" in self._running:
-            process.kill()  # nsenter; slurmd itself ends with the node
+            process.kill()  # this is nsenter; slurmd itself ends with the node
         process.send_signal(number)
         try:
             process.wait(10)

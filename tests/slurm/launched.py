@@ -1,4 +1,4 @@
-"""A run on the cluster: what a user does with it, and what is waited for."""
+"""A run on the cluster: what a user does with it, and what tests wait for."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from nemo_adapt.checkpoint.integrity import complete, damage
 from nemo_adapt.checkpoint.reader import Checkpoint
 
 PATIENCE = 600.0
-"""Seconds that anything may take on a machine that is busy with other work."""
+"""Timeout in seconds for anything on a busy machine."""
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Launched:
         return self.world / "runs" / self.name
 
     def copy(self, name: str) -> "Launched":
-        """A new run that has all that comes before training."""
+        """Return a new run with a copy of all stages before training."""
         for part in ("tokenizer", "data", "convert"):
             shutil.copytree(self.root / part, self.world / "runs" / name / part)
         return Launched(self.cluster, self.world, name)
 
     def command(self, *words: str) -> tuple[int, str]:
-        """``nemo-adapt WORDS`` on the machine that users log in to: exit code and output."""
+        """Run ``nemo-adapt WORDS`` as on a login node; return exit code and output."""
         done = subprocess.run(
             [sys.executable, "-m", "nemo_adapt", *words],
             cwd=self.world,
@@ -52,8 +52,8 @@ class Launched:
         )
         return done.returncode, done.stdout
 
-    def here(self, stage: str, *words: str) -> None:
-        """A stage without Slurm."""
+    def run_stage(self, stage: str, *words: str) -> None:
+        """Run a stage without Slurm."""
         code, said = self.command(stage, *words, f'run.name="{self.name}"')
         assert code == 0, said
 
@@ -63,30 +63,30 @@ class Launched:
         assert code == 0 and "submitted prepare" in said, said
 
     def status(self) -> dict[str, Any]:
-        """What ``nemo-adapt status`` knows, as JSON."""
+        """Return what ``nemo-adapt status`` reports as JSON."""
         code, said = self.command("status", str(self.root), "json=-")
         assert code == 0, said
         return json.loads(said)
 
-    def shown(self) -> str:
-        """What ``nemo-adapt status`` prints."""
+    def status_text(self) -> str:
+        """Return what ``nemo-adapt status`` prints."""
         code, said = self.command("status", str(self.root))
         assert code == 0, said
         return said
 
-    def number(self, job: str) -> str:
-        """The number of one of its jobs."""
+    def job_id(self, job: str) -> str:
+        """Return the ID of one of its jobs."""
         jobs = json.loads((self.root / "launch/jobs.json").read_text())["jobs"]
         return next(each["id"] for each in jobs if each["name"] == job)
 
-    def fact(self, job: str, name: str) -> str:
-        """What Slurm says of one of its jobs: ``JobState``, ``Restarts``, ``BatchHost``, …"""
-        out = self.cluster.call("scontrol", "-o", "show", "job", self.number(job), check=False)
+    def job_field(self, job: str, name: str) -> str:
+        """Return a field that Slurm reports of one of its jobs: ``JobState``, ``Restarts``, ``BatchHost``, …"""
+        out = self.cluster.call("scontrol", "-o", "show", "job", self.job_id(job), check=False)
         return next((word.partition("=")[2] for word in out.split() if word.startswith(f"{name}=")), "")
 
     def log(self, job: str) -> str:
-        """What one of its jobs has said."""
-        path = self.root / "logs" / f"{job}-{self.number(job)}.log"
+        """Return the log of one of its jobs."""
+        path = self.root / "logs" / f"{job}-{self.job_id(job)}.log"
         return path.read_text(errors="replace") if path.is_file() else ""
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -95,36 +95,36 @@ class Launched:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def step(self) -> int:
-        """Steps that metrics.jsonl tells of."""
+        """Return the last step in metrics.jsonl (0: none)."""
         found = self.metrics()
         return int(found[-1]["step"]) if found else 0
 
     def owner(self) -> dict[str, Any]:
-        """The start that writes the training's folder."""
+        """Return which start owns the training's folder."""
         return json.loads((self.root / "train/owner.json").read_text())
 
     def checkpoints(self) -> list[str]:
-        """Names of its whole checkpoints."""
+        """Return the names of its undamaged checkpoints."""
         return [place.name for place in complete(self.root / "train/checkpoints") if not damage(place)]
 
-    def until(self, happened: Callable[[], Any], what: str) -> None:
-        """Wait until it has happened; the logs are shown where it does not."""
+    def wait_until(self, happened: Callable[[], Any], what: str) -> None:
+        """Wait until it has happened; the error contains the logs."""
         until = time.monotonic() + PATIENCE
         while not happened():
             if time.monotonic() > until:
                 raise AssertionError(f"not within {PATIENCE:.0f} s: {what}\n{self.all_logs()}")
             time.sleep(0.3)
 
-    def until_state(self, job: str, state: str) -> None:
-        """Wait until a job is in a state; any other in which it has ended is a failure."""
+    def wait_for_state(self, job: str, state: str) -> None:
+        """Wait until a job is in a state; fail if it ends in another."""
         ends = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"} - {state}
 
         def happened() -> bool:
-            now = self.fact(job, "JobState")
+            now = self.job_field(job, "JobState")
             assert now not in ends, f"{job} is {now}\n{self.all_logs()}"
             return now == state
 
-        self.until(happened, f"{job} is {state}")
+        self.wait_until(happened, f"{job} is {state}")
 
     def all_logs(self) -> str:
         return "\n".join(f"{path}\n{path.read_text(errors='replace')[-3000:]}" for path in self.root.glob("logs/*"))
@@ -133,12 +133,12 @@ class Launched:
         return [(record["step"], record["loss"]) for record in self.metrics()]
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """All tensors of the last checkpoint, the optimizer's too."""
+        """Return all tensors of the last checkpoint, including the optimizer state."""
         opened = Checkpoint(complete(self.root / "train/checkpoints")[-1])
         return {key: opened.read(key, (0,) * len(size), size) for key, size in opened.sizes.items()}
 
-    def ends_like(self, other: "Launched") -> None:
-        """Weights, optimizer and losses are those of another training, bit by bit, and no checkpoint is damaged."""
+    def assert_ends_like(self, other: "Launched") -> None:
+        """Assert that weights, optimizer state and losses are another training's bits; no checkpoint is damaged."""
         assert len(self.checkpoints()) == len(complete(self.root / "train/checkpoints"))
         assert self.losses() == other.losses()
         ours, theirs = self.weights(), other.weights()

@@ -33,7 +33,7 @@ def config_of(precision="bf16", distributed_optimizer=True, **parallel):
     return config
 
 
-def test_layers_and_adam_are_its(folders, ranks):
+def test_layers_and_adam_are_those_of_transformer_engine(folders, ranks):
     config = config_of()
     config.train.phases = [PhaseConfig("all", 1, 1e-2)]
     used = ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]
@@ -48,20 +48,20 @@ def test_layers_and_adam_are_its(folders, ranks):
     }
 
 
-def test_a_phase_of_new_rows_adds_nothing_in_products(folders, ranks):
+def test_new_rows_phase_does_not_fuse_gradient_accumulation(folders, ranks):
     assert ranks(1).run(engine_bodies.used, config_of(), folders, VOCAB)[0]["added_in_products"] == 0
 
 
 @pytest.mark.parametrize("phase", ["all", "new_rows", "output", "layers:1-1"])
 @pytest.mark.parametrize("tp", [1, 2])
-def test_what_stands_for_gradients_is_planned(folders, ranks, phase, tp):
+def test_planned_dummy_gradients_equal_those_in_memory(folders, ranks, phase, tp):
     config = config_of(tp=tp)
     config.train.phases = [PhaseConfig(phase, 1, 1e-2)]
     for kept, planned in ranks(tp).run(engine_bodies.dummy_gradients, config, folders, VOCAB):
         assert kept == planned and (kept > 0) == (phase != "new_rows")
 
 
-def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
+def test_reset_attention_uses_our_layers_and_its_adam(folders, ranks):
     config = config_of()
     config.train.reset_attention = True
     used = ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]
@@ -69,7 +69,7 @@ def test_documents_apart_take_our_layers_and_its_adam(folders, ranks):
     assert used["added_in_products"] == 0 and used["turned"] == 4 * 2 * 2
 
 
-def test_samples_that_differ_in_positions_are_not_turned_by_its_kernel(folders, ranks, without_engine):
+def test_reset_positions_do_not_use_its_rotary_kernel(folders, ranks, without_engine):
     config = config_of("fp32")
     config.train.reset_positions = True
     assert ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]["turned"] == 0
@@ -79,7 +79,7 @@ def test_samples_that_differ_in_positions_are_not_turned_by_its_kernel(folders, 
     torch.testing.assert_close(found.losses, expected.losses, rtol=0, atol=1e-5)
 
 
-def test_recomputed_layers_add_once(folders, ranks):
+def test_recompute_accumulates_gradients_once(folders, ranks):
     """Compare gradient norms, as Adam would take the same steps with all gradients doubled."""
     found = []
     for recompute in (False, True):
@@ -91,7 +91,7 @@ def test_recomputed_layers_add_once(folders, ranks):
 
 
 @pytest.mark.parametrize("layout", [{"cp": 2}, {"tp": 2, "sequence": True}, {"pp": 2, "virtual": 2}, {"dp": 2}])
-def test_layouts_in_bf16(folders, ranks, layout):
+def test_losses_in_bf16_equal_those_of_one_rank(folders, ranks, layout):
     """With CP its attention exchanges keys between ranks; losses equal those of one rank up to rounding."""
     if "virtual" in layout:
         folders = folders_of(folders.model.parent / "four", TinyLlama(vocab=245, layers=4), new=VOCAB - 245)
@@ -120,7 +120,7 @@ def without_engine(monkeypatch):
 
 @pytest.mark.parametrize("distributed_optimizer", [True, False])
 @pytest.mark.parametrize("first", ["with", "without"])
-def test_a_training_goes_on_with_other_layers_and_another_adam(
+def test_training_resumes_with_and_without_transformer_engine(
     tmp_path, folders, ranks, without_engine, first, distributed_optimizer
 ):
     """Weights, moments and steps survive a move from a machine without it to the cluster's container, and back."""
@@ -135,7 +135,7 @@ def test_a_training_goes_on_with_other_layers_and_another_adam(
         torch.testing.assert_close(found, whole[step:], rtol=0, atol=1e-5)
 
 
-def test_without_a_gpu_its_kernels_are_left_alone(tmp_path, monkeypatch):
+def test_transformer_engine_is_not_used_without_a_gpu(tmp_path, monkeypatch):
     """It can be imported without a GPU, as on a login node, but its Adam could not access memory of the CPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     answer = nemo_adapt("run", *SHORT, "run.name=cpu", "train.phases=[{steps: 2, lr: 1e-3}]", cwd=small_world(tmp_path))

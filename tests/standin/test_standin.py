@@ -33,7 +33,7 @@ def trained(device):
     return [tensor for each in layer.parameters() for tensor in (each.detach(), each.grad)]
 
 
-def test_training_gives_what_a_cpu_gives():
+def test_training_equals_that_on_the_cpu():
     for here, there in zip(*both(trained), strict=True):
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)  # attention uses a different kernel
 
@@ -48,7 +48,7 @@ def results(device):
     return [table, large, part, table.sum(0), table.argmax(1), table.to(torch.bfloat16), torch.cat([table, large])]
 
 
-def test_views_and_results_that_are_resized():
+def test_views_and_resized_results_equal_those_on_the_cpu():
     for here, there in zip(*both(results), strict=True):
         assert torch.equal(here, there)
 
@@ -63,26 +63,26 @@ def test_views_and_results_that_are_resized():
         lambda: torch.nn.functional.embedding(torch.tensor([0]), torch.ones(2, 2, device="cuda")),
     ],
 )
-def test_tensors_of_two_devices_are_refused(mix):
+def test_operations_on_tensors_of_two_devices_are_rejected(mix):
     with pytest.raises(RuntimeError, match="same device"):
         mix()
 
 
-def test_numbers_and_indices_may_be_the_cpu_s():
+def test_scalars_and_indices_may_be_on_the_cpu():
     assert (torch.ones(2, device="cuda") * torch.tensor(3.0)).tolist() == [3, 3]
     assert torch.arange(4, device="cuda")[torch.tensor([2])].tolist() == [2]
 
 
-def test_numpy_does_not_see_it():
+def test_conversion_to_numpy_is_rejected():
     with pytest.raises(TypeError, match="can't convert cuda"):
         np.asarray(torch.ones(2, device="cuda"))
 
 
-def test_fresh_memory_is_no_number():
+def test_new_memory_is_nan():
     assert torch.empty(1000, device="cuda").isnan().all()
 
 
-def test_memory_is_counted():
+def test_allocated_memory_is_counted():
     before = torch.cuda.memory_allocated()
     held = torch.zeros(1 << 20, device="cuda")
     assert torch.cuda.memory_allocated() - before == held.nbytes
@@ -109,7 +109,7 @@ def exchange(rank):
     return got_left, got_right, scattered, mean
 
 
-def test_messages_are_matched_in_their_order(ranks):
+def test_messages_are_matched_in_order(ranks):
     """Messages of two ranks that are neighbours on both sides are matched in order, not by tag: see ``model.build``."""
     found = [[tensor.tolist() for tensor in answer] for answer in ranks(2).run(exchange)]
     assert found == [[[11, 11], [12, 12], [0], [0.5]], [[1, 1], [2, 2], [2], [0.5]]]
@@ -119,12 +119,12 @@ def reduce_on_the_cpu(rank):
     dist.all_reduce(torch.ones(1))
 
 
-def test_tensors_of_the_cpu_are_not_sent(ranks):
+def test_communication_of_cpu_tensors_is_rejected(ranks):
     with pytest.raises(RuntimeError, match="No backend type associated with device type cpu"):
         ranks(2).run(reduce_on_the_cpu)
 
 
-def test_more_ranks_than_gpus_are_refused_before_anything_is_made(monkeypatch, tmp_path):
+def test_more_ranks_than_gpus_are_rejected_before_any_stage_starts(monkeypatch, tmp_path):
     """Without any GPU the ranks compute on the CPU; stages that are finished need no GPUs again."""
     words, world = [*SHORT, "run.name=few", "train.phases=[{steps: 2, lr: 1e-3}]"], small_world(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
