@@ -31,7 +31,14 @@ def test_kernels_start_in_launch_order_under_tp_and_cp(monkeypatch, tmp_path, pr
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(cuda_environment, "DRIVER", tmp_path / "no driver")
     assert cuda_environment.settings(ParallelConfig(**parallel), environment).get(cuda_environment.QUEUES) == found
+
+
+def test_gpus_without_nvidia_smi_count_as_older_than_blackwell(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(cuda_environment, "DRIVER", tmp_path)
+    assert cuda_environment.settings(ParallelConfig(tp=2), {})[cuda_environment.QUEUES] == "1"
 
 
 @pytest.mark.parametrize(

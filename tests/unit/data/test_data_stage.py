@@ -157,13 +157,14 @@ def test_a_large_blank_file_that_is_split_counts_as_empty(base, tmp_path):
         build(tmp_path / "set", base, [tmp_path / "a.txt"], 2)
 
 
-def test_a_full_disk_raises_oserror_and_leaves_no_dataset(base, tmp_path, monkeypatch):
-    """The command line reports it in one line."""
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_raises_oserror_and_leaves_no_dataset(base, tmp_path, monkeypatch, processes):
+    """The command line reports it in one line. Where other processes write, the first error ends all."""
     (tmp_path / "a.txt").write_text("\n".join(LINES))
     out = tmp_path / "set"
     monkeypatch.setattr(store, "TOKENS", "../../full{:06}")
     for number in range(100):
         (tmp_path / f"full{number:06}").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        build(out, base, [tmp_path / "a.txt"], 1)
+        build(out, base, [tmp_path / "a.txt"], processes)
     assert not (out / "set.idx").exists()

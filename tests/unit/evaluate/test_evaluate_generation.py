@@ -90,7 +90,9 @@ def test_too_long_prompt_loses_its_beginning_and_is_counted() -> None:
     assert found.cut == 1 and found.written[0].tokens <= 16
     kept = documents.encode(tokenizer, [long])[0][-15:]
     expected = reference_of_ids(model, [documents.start_id(tokenizer), *kept], 16)
+    contents = documents.token_contents(tokenizer)
     assert found.written[0].tokens == len(expected)
+    assert found.written[0].text == b"".join(contents[number] for number in expected).decode("utf-8", errors="replace")
 
 
 @torch.inference_mode()

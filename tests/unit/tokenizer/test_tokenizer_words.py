@@ -106,6 +106,7 @@ def test_user_error_of_a_counting_process_is_raised(base, tmp_path):
 
 
 @needs_data
+@pytest.mark.data
 @pytest.mark.parametrize("name", ["llama2", "mistral-v1", "gpt2"])
 def test_counts_of_real_text_equal_those_of_lines(name):
     base = read(DATA / "tokenizers" / name)
