@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from helpers import zoo
 from helpers.folders import Folders
@@ -28,8 +29,14 @@ def test_family_of_the_page_matches_transformers_and_round_trips(tmp_path, ranks
     make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
     folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
     reference, _ = zoo.reference(model, IDS)
-    ours = ranks(2).run(family_bodies.logits_with, CODE, "STABLELM", tiny_config(tp=2), folders, IDS[:, :-1])[0]
+    words = "STABLELM", tiny_config(tp=2), folders, IDS[:, :-1]
+    ours = ranks(2).run(family_bodies.logits_with, CODE, *words)[0]
     torch.testing.assert_close(ours[..., : zoo.VOCAB], reference, rtol=0, atol=1e-5)
+    wrong = CODE.replace("norm_epsilon=epsilon", "norm_epsilon=1e-2")  # negative control
+    assert wrong != CODE
+    ours = ranks(2).run(family_bodies.logits_with, wrong, *words)[0]
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(ours[..., : zoo.VOCAB], reference, rtol=0, atol=1e-5)
 
     (tmp_path / "out").mkdir()
     export_checkpoint(folders.checkpoint, model, folders.tokenizer, tmp_path / "out", ExportConfig())
@@ -38,5 +45,7 @@ def test_family_of_the_page_matches_transformers_and_round_trips(tmp_path, ranks
 
 
 def test_files_named_on_the_page_exist():
-    for path in re.findall(r"`((?:tests|nemo_adapt)/[\w/.]+\.py)`", PAGE):
+    paths = re.findall(r"`((?:tests|nemo_adapt)/[\w/.]+\.py)`", PAGE)
+    assert paths
+    for path in paths:
         assert path.endswith("stablelm.py") or (Path(__file__).parents[2] / path).is_file(), path

@@ -82,6 +82,20 @@ def test_bf16_logits_are_as_accurate_as_those_of_transformers(model, ranks):
     assert (ours[..., : zoo.VOCAB].float() - logits).abs().max() < 1.5 * their_error
 
 
+def test_check_detects_two_swapped_rows_of_a_projection(ranks, tmp_path):
+    """Negative control: the smallest mistake that a family's table could make."""
+    folder = zoo.make(tmp_path / "model", "llama")
+    logits, _ = zoo.reference(folder, IDS)
+    tensors, name = load_file(folder / "model.safetensors"), "model.layers.1.self_attn.q_proj.weight"
+    tensors[name] = tensors[name][[1, 0, *range(2, len(tensors[name]))]]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
+    folders = Folders(folder, converted(folder, tmp_path / "convert"), tmp_path / "tokenizer")
+    ours = ranks(1).run(model_bodies.logits, tiny_config(), folders, IDS[:, :-1])[0]
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(ours[..., : zoo.VOCAB], logits, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi"])
 def test_bf16_round_trip_is_bit_identical(name, ranks, tmp_path):
     """Through the model, not only the files: of a norm that multiplies by 1 + w, w is kept."""

@@ -50,6 +50,15 @@ def test_fused_gradient_sums_equal_separate_ones(folders, ranks, layout):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
+def test_check_detects_products_that_are_too_large(folders, ranks):
+    """Negative control."""
+    words = config_of(), folders, 245 + NEW, ["all"]
+    ((fused,),) = ranks(1).run(product_bodies.sums_of_doubled_products, *words)
+    ((separate,),) = ranks(1).run(product_bodies.sums, *words, False)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(fused, separate, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.skipif(devices.has_transformer_engine() or devices.has_apex(), reason="their kernels do not round")
 def test_fused_gradient_sums_are_bit_identical_in_bf16(folders, ranks):
     """Except for a tied table, whose two separate gradients are rounded when they are added to each other."""

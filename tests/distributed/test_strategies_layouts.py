@@ -40,12 +40,7 @@ def offline_words(folders, out):
 def offline_rows(folders, strategy, out):
     """Return the new rows of both tables, made by the offline command."""
     kinds = [f"auxiliary={next(iter(folders.auxiliary.values())).parent}"]
-    words = [
-        f"model={folders.model}",
-        f"tokenizer={folders.tokenizer}",
-        f"out={out}",
-        f"resize.seed={tiny_config().resize.seed}",
-    ]
+    words = [*offline_words(folders, out), f"resize.seed={tiny_config().resize.seed}"]
     offline.main([*words, *kinds, f"resize.input={strategy}", f"resize.output={strategy}"])
     tensors = load_file(out / "model.safetensors")
     return {"input": tensors["model.embed_tokens.weight"][256:], "output": tensors["lm_head.weight"][256:]}
@@ -62,12 +57,7 @@ def test_rows_are_bit_identical_on_two_ranks_and_offline(ranks, folders, strateg
 
 
 def test_offline_command_names_the_missing_auxiliary_data(folders, tmp_path):
-    words = [
-        f"model={folders.model}",
-        f"tokenizer={folders.tokenizer}",
-        f"out={tmp_path / 'out'}",
-        "resize.input=focus",
-    ]
+    words = [*offline_words(folders, tmp_path / "out"), "resize.input=focus"]
     with pytest.raises(UserError, match=r"need vectors: give auxiliary=RUN/auxiliary"):
         offline.main(words)
     with pytest.raises(UserError, match=r"nowhere/vectors does not exist"):

@@ -3,7 +3,7 @@
 import math
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -75,11 +75,14 @@ def layout(draw: random.Random) -> dict[str, Any]:
             return found | {"sequence": found["tp"] > 1 and draw.random() < 0.6}
 
 
-def check(ranks: Any, folders: Folders, vocab: int, one: Drawn, place: Any) -> None:
-    """Assert that losses and gradient norms equal those of one rank, and that restarts do not change the losses."""
+def check(ranks: Any, folders: Folders, vocab: int, one: Drawn, place: Any, expected: Drawn | None = None) -> None:
+    """Assert that losses and gradient norms equal those of one rank, and that restarts do not change the losses.
+
+    ``expected``: what the one rank trains, if that is something else.
+    """
     losses, norms = PRECISIONS[one.train["precision"]]
     config = one.config(one.layout)
-    (reference,) = ranks(1).run(training_bodies.train, one.config({}), folders, vocab)
+    (reference,) = ranks(1).run(training_bodies.train, (expected or one).config({}), folders, vocab)
     for found in ranks(config.parallel.ranks).run(training_bodies.train, config, folders, vocab):
         torch.testing.assert_close(found.losses, reference.losses, rtol=0, atol=losses)
         torch.testing.assert_close(found.grad_norms, reference.grad_norms, rtol=norms, atol=1e-6)
@@ -88,10 +91,10 @@ def check(ranks: Any, folders: Folders, vocab: int, one: Drawn, place: Any) -> N
         words = (config, folders, vocab, place, first, one.steps)
         return ranks(config.parallel.ranks).run(training_bodies.train_and_save, *words, timeout=200)[0]
 
-    expected = saved(config, 0)
-    assert saved(config, one.first) == expected[one.first :]
+    unbroken = saved(config, 0)
+    assert saved(config, one.first) == unbroken[one.first :]
     other = saved(one.config(one.resumed), one.first)
-    torch.testing.assert_close(other, expected[one.first :], rtol=0, atol=losses)
+    torch.testing.assert_close(other, unbroken[one.first :], rtol=0, atol=losses)
 
 
 @pytest.mark.parametrize("number", range(FIRST, FIRST + COMBINATIONS))
@@ -109,3 +112,11 @@ def test_any_family_trains_as_on_one_rank_and_resumes(tmp_path, ranks, number):
     make_token_map(tmp_path / "tokenizer", zoo.VOCAB, NEW)
     folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
     check(ranks, folders, zoo.VOCAB + NEW, drawn(number, tied=True), tmp_path / "saved")
+
+
+def test_check_detects_another_z_loss(tmp_path, ranks):
+    """Negative control: the z-loss is in the gradients alone."""
+    folders = folders_of(tmp_path, TinyLlama(vocab=245), new=NEW)
+    one = Drawn({"precision": "fp32", "z_loss": 0.01}, [("all", 2)], {"dp": 2}, {}, 1)
+    with pytest.raises(AssertionError):
+        check(ranks, folders, 245 + NEW, one, tmp_path / "saved", replace(one, train={**one.train, "z_loss": 0.02}))

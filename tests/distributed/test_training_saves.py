@@ -36,6 +36,12 @@ def test_save_contains_the_state_when_it_began(tmp_path, folders, ranks, layout,
     assert common["progress"] == {"step": 1} and common["scheduler"]
 
 
+def test_check_detects_one_element_that_differs(tmp_path, folders, ranks):
+    """Negative control."""
+    words = tiny_config(), folders, VOCAB, tmp_path / "saved", 1e-3
+    assert not any(saved.same for saved in ranks(2).run(saving_bodies.change_after_saving, *words))
+
+
 def test_ranks_write_equal_shares_of_the_weights(folders, ranks):
     one, other = ranks(2).run(saving_bodies.who_saves, tiny_config(), folders, VOCAB)
     assert one == pytest.approx(other, rel=0.1)
@@ -58,6 +64,8 @@ def test_loading_works_with_more_ranks_than_weights(folders, ranks):
 
 
 def test_save_waits_for_the_previous_one_and_reports_the_wait(tmp_path, folders, ranks):
-    for first, second in ranks(2).run(saving_bodies.save_twice, tiny_config(), folders, VOCAB, tmp_path / "saved", 1.5):
-        assert second > first
+    seconds = 1.5
+    words = tiny_config(), folders, VOCAB, tmp_path / "saved", seconds
+    for first, second in ranks(2).run(saving_bodies.save_twice, *words):
+        assert first < 0.5 * seconds < second  # the timer starts a little before the wait
     assert sorted(path.name for path in (tmp_path / "saved").glob("iter_*")) == ["iter_0000001", "iter_0000002"]

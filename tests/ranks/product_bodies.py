@@ -1,9 +1,11 @@
 """Code of the ranks in tests of gradients accumulated inside matrix products (fused accumulation)."""
 
 from typing import Any
+from unittest import mock
 
 import torch
 from helpers.folders import Folders
+from megatron.core.tensor_parallel import layers
 from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
@@ -39,6 +41,18 @@ def sums(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[st
         found.append({name: each.to("cpu", copy=True) for name, each in _sums(chunks).items()})
         trainer.release()
     return found
+
+
+def sums_of_doubled_products(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[str]) -> list[Sums]:
+    """Return fused ``sums`` whose matrix products are twice as large as they should be."""
+    kernels = layers.fused_weight_gradient_mlp_cuda
+    add = kernels.wgrad_gemm_accum_fp32
+
+    def twice(inputs: torch.Tensor, gradients: torch.Tensor, into: torch.Tensor) -> None:
+        add(inputs, 2 * gradients, into)
+
+    with mock.patch.object(kernels, "wgrad_gemm_accum_fp32", twice):
+        return sums(rank, config, folders, vocab, kinds, True)
 
 
 def _sums(chunks: list[Any]) -> Sums:

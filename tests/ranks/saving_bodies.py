@@ -43,8 +43,13 @@ class Saved:
     """Whether the loaded state is that at the time of the save."""
 
 
-def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> Saved:
-    """Save into ``out``, change all of the state before a file is written, and load it again."""
+def change_after_saving(
+    rank: int, config: Config, folders: Folders, vocab: int, out: Path, off_by: float = 0.0
+) -> Saved:
+    """Save into ``out``, change all of the state before a file is written, and load it again.
+
+    ``off_by`` is added to one element of the state that the loaded one is compared with.
+    """
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
     saver = checkpoints.Saver(out, Fence.claim(out), 100)
@@ -56,6 +61,7 @@ def change_after_saving(rank: int, config: Config, folders: Folders, vocab: int,
             saver.save(trainer, {"step": 1})
         trainer.gather()  # no effect, if the save has gathered the weights as it must
         before = _all(trainer)
+        before[-1].view(-1)[0] += off_by
         assert all(torch.equal(old, new) for old, new in zip(states, _states(trainer), strict=True))
         with torch.no_grad():
             for tensor in _live(trainer):
