@@ -170,15 +170,16 @@ def peer(out: Path) -> Saving:
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 
+    from nemo_adapt.model.weights import sharded_weights
     from nemo_adapt.train.collectives import first_rank_does
-    from nemo_adapt.train.state import model_state, optimizer_state
+    from nemo_adapt.train.state import optimizer_state
 
     queue, steps = AsyncCallsQueue(), iter(range(1, 1000))
 
     def save(trainer: Any) -> None:
         folder = out / str(next(steps))
         first_rank_does(lambda: folder.mkdir(parents=True))
-        model = model_state(trainer.chunks)
+        model = sharded_weights(trainer.chunks)
         whole = {"model": model, **optimizer_state(trainer, is_loading=False), "progress": {"step": 1}}
         queue.schedule_async_request(dist_checkpointing.save(whole, str(folder), async_sharded_save=True))
 
