@@ -1,9 +1,10 @@
-"""Functions over arrays that numba compiles at the first call; the machine code is cached for the next run."""
+"""Functions that numba compiles at the first call, and what they share; the machine code is cached for the next run."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
@@ -17,6 +18,14 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return cast(Function, numba.njit(nogil=True)(function))
+
+
+@compiled
+def mix64(bits: Any) -> Any:
+    """Return 64 mixed bits of a uint64 (the finalizer of splitmix64, Steele et al. 2014), a uint64."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def _prefetch(_: Any, array: Any, row: Any) -> Any:

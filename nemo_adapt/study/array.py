@@ -87,15 +87,15 @@ def config_of(cell: str) -> str:
 
 def read_launched(root: Path) -> tuple[Config, list[Job]]:
     """Return the configuration and the cells of the launched study in ``root``, as they were at launch."""
-    place = LaunchPaths(root)
-    config = recipes.read(place.config)
-    rows = json.loads((place.folder / f"{CELLS}.json").read_text(encoding="utf-8"))
+    paths = LaunchPaths(root)
+    config = recipes.read(paths.config)
+    rows = json.loads((paths.folder / f"{CELLS}.json").read_text(encoding="utf-8"))
     return config, [
         Job(
             cell,
             root / CELLS / cell.name,
             row["command"],
-            partial(recipes.read, place.folder / config_of(cell.name)),
+            partial(recipes.read, paths.folder / config_of(cell.name)),
             row["ranks"],
             (COMMAND, str(root), "cell", cell.name),
         )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numba import types
 from numba.typed import List
 
-from nemo_adapt.compiled import compiled
+from nemo_adapt.compiled import compiled, mix64
 
 FACTOR = np.int64(-7046029254386353131)
 """Base of the polynomial hash: odd, so that its powers never become 0 (2**64 over the golden ratio, signed)."""
@@ -98,11 +98,8 @@ def _enter_strings(state: State, codes: npt.NDArray[np.uint32], ends: npt.NDArra
 
 @compiled
 def _mixed(code: Any) -> Any:
-    """Return 64 mixed bits of a code point (the finalizer of splitmix64, Steele et al. 2014)."""
-    bits = np.uint64(code) + np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.int64(bits ^ (bits >> np.uint64(31)))
+    """Return 64 mixed bits of a code point: splitmix64 with the code point as its state (Steele et al. 2014)."""
+    return np.int64(mix64(np.uint64(code) + np.uint64(0x9E3779B97F4A7C15)))
 
 
 @compiled

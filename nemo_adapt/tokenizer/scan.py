@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.compiled import compiled
+from nemo_adapt.compiled import compiled, mix64
 from nemo_adapt.text_files import END as MARK
 from nemo_adapt.tokenizer.tally import STRETCH, weight
 
@@ -131,10 +131,8 @@ def _hash(data: Any, begin: int, end: int, later: int) -> Any:
 
 @compiled
 def _mixed(value: Any) -> Any:
-    """Return mixed bits (the finalizer of splitmix64, Steele et al. 2014); never 0."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.int64(value ^ (value >> np.uint64(31))) or 1
+    """Return mixed bits; never 0."""
+    return np.int64(mix64(value)) or 1
 
 
 @compiled

@@ -11,7 +11,7 @@ from nemo_adapt.checkpoint.integrity import complete
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("start", signal.SIGTERM), ("import", signal.SIGUSR1), ("end", signal.SIGTERM)],
+    [("start", signal.SIGUSR1), ("start", signal.SIGTERM), ("import", signal.SIGUSR1), ("end", signal.SIGTERM)],
 )
 def test_signal_before_the_first_or_after_the_last_step_is_handled(world, short, prepared, moment, number):
     """As soon as ranks exist, a second later, and when no step is left to stop."""

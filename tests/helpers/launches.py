@@ -49,10 +49,10 @@ def jobs_of(config: Config) -> dict[str, Job]:
     return {job.name: job for job in chain(pipeline.run_steps(config))}
 
 
-def script_of(config: Config, job: str, place: LaunchPaths | None = None, workdir: Path = WORKDIR) -> str:
+def script_of(config: Config, job: str, paths: LaunchPaths | None = None, workdir: Path = WORKDIR) -> str:
     """Return the batch script of a job."""
-    place = place or LaunchPaths(workdir / config.run.dir / config.run.name)
-    return sbatch.script(config, jobs_of(config)[job], size_of(config), place, workdir, "python")
+    paths = paths or LaunchPaths(workdir / config.run.dir / config.run.name)
+    return sbatch.script(config, jobs_of(config)[job], size_of(config), paths, workdir, "python")
 
 
 @dataclass

@@ -104,7 +104,7 @@ def test_plan_shows_cluster_model_layout_steps_and_stages(capsys):
         "stage 4 of 4, GiB",
     ):
         assert said in text
-    assert "CP as" not in shown(capsys, *words, "train.reset_attention=true")  # the layers are our own then
+    assert "CP by" not in shown(capsys, *words, "train.reset_attention=true")  # the layers are our own then
     assert report["gpu_hours"] == pytest.approx(64 * report["hours"])
     for step in report["steps"]:
         assert step["seconds"] == pytest.approx(sum(step[name] for name in SECONDS))

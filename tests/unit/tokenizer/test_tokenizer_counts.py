@@ -3,9 +3,11 @@
 import random
 from collections import Counter
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nemo_adapt.compiled import mix64
 from nemo_adapt.tokenizer.chunks import Chunks, added_pattern
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import END, odd_bytes
@@ -126,3 +128,8 @@ def test_table_grows_and_keeps_the_most_frequent():
     counts.add(words, True)
     counts.prune(190_000)  # that memory is too small for this
     assert counts.size == 94_800
+
+
+def test_mixed_bits_are_those_of_splitmix64():
+    """The first output for seed 0 of the reference implementation (splitmix64.c, Vigna 2015)."""
+    assert int(mix64(np.uint64(0x9E3779B97F4A7C15))) == 0xE220A8397B1DCDAF
