@@ -17,9 +17,10 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0.
     ``labels`` [seq, batch]. ``z_loss`` times the squared log of the softmax denominator (arXiv 2204.02311, section 5)
     is in the gradient, but not in the nats.
 
-    The backward pass overwrites the logits with their gradient, so nothing else may need them by then. Results are
-    bit-identical to Megatron's ``vocab_parallel_cross_entropy`` (megatron/core/tensor_parallel/cross_entropy.py), which
-    keeps an fp32 softmax of all logits until the backward pass; this recomputes it, a portion at a time.
+    The backward pass overwrites the logits with their gradient, so nothing else may need them by then. Nats, and
+    gradients of fp32 logits, are bit-identical to those of Megatron's ``vocab_parallel_cross_entropy``
+    (megatron/core/tensor_parallel/cross_entropy.py), which keeps an fp32 softmax of all logits until the backward pass;
+    this recomputes it, a portion at a time. Gradients of bf16 logits are rounded once, from fp32.
     """
     losses: torch.Tensor = _CrossEntropy.apply(logits, labels, z_loss)
     return losses
