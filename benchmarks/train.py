@@ -1,6 +1,6 @@
 """Training: nemo_adapt over Megatron against a plain transformers loop, tokens per second and memory, same run.
 
-    python benchmarks/train.py [--quick] [--steps N] [--size NAME]
+    python benchmarks/train.py [--quick] [--steps N] [--size NAME] [--uncompiled]
 
 Contestants get the same weights, the same batches (random tokens, by Zipf's law), AdamW with the same settings,
 gradients clipped to 1 and a cosine schedule. Each has its own processes. They take turns of one step, so that other
@@ -21,8 +21,9 @@ On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, ag
 torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest setting of a plain loop;
 nemo_adapt has fp32 master weights, moments and gradients. Contestants have the card one at a time, in two rounds. MFU
 is relative to the card's measured rate of matrix products (`devices.matmul_rate`) and, for a known card, to the peak in
-its data sheet, as in published MFUs. Micro batches are the largest that fit on a card of 80 GB by our plan. `--quick`:
-one round, of the 1B unless `--size` names another.
+its data sheet, as in published MFUs. `--uncompiled` adds nemo_adapt without torch.compile (`nemo_adapt/fusion.py`).
+Micro batches are the largest that fit on a card of 80 GB by our plan. `--quick`: one round, of the 1B unless `--size`
+names another.
 
 Most of a GPU run is not timed: models are made and converted, loops start and compile. If a call is limited to ten
 minutes, use one per model: `--size 1B`, then `--size 3B`.
@@ -115,11 +116,12 @@ class Running:
         given = json.dumps({"size": asdict(size), "who": asdict(who), "place": str(place), "steps": steps})
         world = {"WORLD_SIZE": str(who.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         threads = {"OMP_NUM_THREADS": str(who.threads), "MKL_NUM_THREADS": str(who.threads)}
+        compiler = {} if who.compiled else {"TORCH_COMPILE_DISABLE": "1"}
         self.errors = [tempfile.TemporaryFile("w+") for _ in range(who.ranks)]  # noqa: SIM115
         self.processes = [
             subprocess.Popen(
                 [sys.executable, LOOPS, given],
-                env={**os.environ, **world, **threads, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                env={**os.environ, **world, **threads, **compiler, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -271,9 +273,10 @@ def on_cpu(size: Size, steps: int) -> Iterator[str]:
             yield from report(what, contestants, turns(what, contestants, Path(place), steps))
 
 
-def on_gpu(size: Size, steps: int, rounds: int) -> Iterator[str]:
+def on_gpu(size: Size, steps: int, rounds: int, uncompiled: bool) -> Iterator[str]:
     """Measure the contestants of a size in the GPU part; yield the ratios."""
     contestants = [Contestant("nemo_adapt", 1), Contestant("transformers", 1)]
+    contestants += [Contestant("nemo_adapt", 1, compiled=False)] * uncompiled
     with tempfile.TemporaryDirectory() as place:
         made_ready(size, Path(place))
         yield from report(size, contestants, alone(size, contestants, Path(place), steps, rounds))
@@ -300,13 +303,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steps", type=int, help="steps that count (default 8, quick 3)")
     parser.add_argument("--size", help="one model alone, as '8 x 512' or 3B")
+    parser.add_argument("--uncompiled", action="store_true", help="on a GPU: also without torch.compile")
     arguments = parser.parse_args()
     steps = arguments.steps or (3 if arguments.quick else 8)
     print(f"versions: {json.dumps(versions())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     if devices.on_gpu():
         print(f"device: {torch.cuda.get_device_name()}")
         sizes = chosen(GPU_SIZES, arguments.size or (GPU_SIZES[0].name if arguments.quick else None))
-        measured = {size.name: on_gpu(size, steps, 1 if arguments.quick else 2) for size in sizes}
+        measured = {size.name: on_gpu(size, steps, 1 if arguments.quick else 2, arguments.uncompiled) for size in sizes}
     else:
         quick = [replace(CPU_SIZES[0], global_batch=4, micro_batch=2)]
         sizes = quick if arguments.quick else chosen(CPU_SIZES, arguments.size)

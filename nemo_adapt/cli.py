@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from nemo_adapt import __version__, cuda_environment, manual, pipeline, ranks, recipe_files, recipes
 from nemo_adapt.config import Config
@@ -78,6 +79,7 @@ OTHER_COMMANDS = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are not stages of a run -> the module whose ``main(words)`` runs each."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PATH_ERRORS = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
@@ -104,6 +106,7 @@ def main() -> None:
     for noisy in ("torch.distributed", "torch.distributed.elastic", "transformers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _report_unless_disk_is_full
     try:
         with file_errors_explained():
             command(arguments[0], arguments[1:])
@@ -122,6 +125,13 @@ def main() -> None:
         ranks.fail(error)
 
 
+def _report_unless_disk_is_full(unraisable: Any) -> None:
+    """Report an exception in a finalizer, but not that of a file which tries to write again what a full disk has
+    refused: that error was raised where it was written."""
+    if getattr(unraisable.exc_value, "errno", None) not in DISK_FULL:
+        sys.__unraisablehook__(unraisable)
+
+
 @contextlib.contextmanager
 def file_errors_explained() -> Iterator[None]:
     """Context: raise file errors that the user can fix (full disk, path not readable or writable) as ``UserError``."""
@@ -130,7 +140,7 @@ def file_errors_explained() -> Iterator[None]:
     except OSError as error:
         if error.errno in PATH_ERRORS and error.filename:
             raise UserError(f"{error.filename}: {error.strerror}; give another path, or fix this one") from None
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         place = f" (at {error.filename})" if error.filename else ""
         raise UserError(f"the disk is full{place}; free some space and run the same command to go on") from None

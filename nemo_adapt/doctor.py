@@ -134,7 +134,7 @@ def _devices(found: dict[str, Any]) -> list[str]:
 
 def _torch_facts() -> dict[str, Any]:
     """Return the facts that need torch: devices, backends, and which implementation is used for what."""
-    from nemo_adapt import devices
+    from nemo_adapt import devices, fusion
 
     engine, apex = devices.has_transformer_engine(), devices.has_apex()
     installed = importlib.util.find_spec("transformer_engine") is not None
@@ -144,11 +144,13 @@ def _torch_facts() -> dict[str, Any]:
     theirs = "Transformer Engine's" if installed else "apex's" if apex else ""
     kernels = theirs if devices.on_gpu() else ""  # without a GPU they are not used
     none = f"there is no GPU for {theirs}" if theirs else "no Transformer Engine, no apex"
+    uncompiled = "torch.compile does not work, or is off" if devices.on_gpu() else "kernels are compiled on a GPU"
     facts["apex"] = apex
     facts["uses"] = {
         "layers": "Transformer Engine's" if engine else f"megatron-core's with torch's attention ({missing})",
         "optimizer": f"{kernels} fused Adam" if kernels else f"torch's fused AdamW ({none})",
         "clipping": f"{kernels} kernels" if kernels else f"torch, in place ({none})",
+        "loss, MLPs, positions": "compiled kernels" if fusion.compiles() else f"torch's operations ({uncompiled})",
         "context parallelism": f"keys and values {'go around' if engine else 'are gathered'}",
         "ranks meet by": facts["backend"] + (f" (also available: {', '.join(others)})" if others else ""),
         "fastText vectors": "gensim" if importlib.util.find_spec("gensim") else "cannot be trained (no gensim)",

@@ -60,6 +60,8 @@ class Contestant:
     tp: int = 1
     dp: int = 1
     cp: int = 1
+    compiled: bool = True
+    """On a GPU: with torch.compile."""
 
     @property
     def ranks(self) -> int:
@@ -68,7 +70,8 @@ class Contestant:
 
     def __str__(self) -> str:
         layout = "".join(f" {name.upper()}{size}" for name in ("tp", "dp", "cp") if (size := getattr(self, name)) > 1)
-        return f"{self.loop}{layout}, {self.ranks} x {self.threads} threads".replace(" 1 threads", " 1 thread")
+        loop = self.loop if self.compiled else f"{self.loop} uncompiled"
+        return f"{loop}{layout}, {self.ranks} x {self.threads} threads".replace(" 1 threads", " 1 thread")
 
 
 def train_config(size: Size) -> TrainConfig:

@@ -1,14 +1,18 @@
 """Cross entropy over logits sharded over TP, in the memory of the logits."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from nemo_adapt import devices
+from nemo_adapt import devices, fusion
 from nemo_adapt.vocab import LOGITS_AT_ONCE
+
+COMPILED_AT_ONCE = 512 * 2**20
+"""Bytes of fp32 logits that a compiled kernel gets at a time. The first call times variants of the kernel on a copy of
+the logits that it overwrites."""
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0.0) -> torch.Tensor:
@@ -20,7 +24,8 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0.
     The backward pass overwrites the logits with their gradient, so nothing else may need them by then. Nats, and
     gradients of fp32 logits, are bit-identical to those of Megatron's ``vocab_parallel_cross_entropy``
     (megatron/core/tensor_parallel/cross_entropy.py), which keeps an fp32 softmax of all logits until the backward pass;
-    this recomputes it, a portion at a time. Gradients of bf16 logits are rounded once, from fp32.
+    this recomputes it, a portion at a time. Gradients of bf16 logits are rounded once, from fp32. Where functions can
+    be compiled (``fusion``), three kernels read the logits, and one of them writes; sums are then in another order.
     """
     losses: torch.Tensor = _CrossEntropy.apply(logits, labels, z_loss)
     return losses
@@ -36,9 +41,7 @@ class _CrossEntropy(torch.autograd.Function):
         column = column.masked_fill(elsewhere, 0)
         highest = rows.amax(-1, keepdim=True).float()
         dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
-        sums, buffer = torch.empty_like(highest), _buffer(rows)
-        for part in _portions(rows):
-            torch.sum(_powers(rows[part], highest[part], buffer), -1, keepdim=True, out=sums[part])
+        sums = (_sums_compiled if fusion.compiles() else _sums)(rows, highest)
         predicted = rows.gather(1, column).float() - highest
         predicted.masked_fill_(elsewhere, 0.0)
         dist.all_reduce(predicted, group=group)
@@ -52,22 +55,94 @@ class _CrossEntropy(torch.autograd.Function):
         logits, highest, sums, column, elsewhere = ctx.saved_tensors
         rows, gradient = logits.view(-1, logits.shape[-1]), gradients[0].reshape(-1, 1)
         times = 1.0 + 2.0 * ctx.z_loss * (sums.log() + highest)  # d log(Z)^2 = 2 log(Z) x softmax
-        if rows.dtype == torch.float32:
-            one = 1.0 - elsewhere.float()
-            for part in _portions(rows):  # the same operations as Megatron's, in the memory of the logits
-                softmax = _powers(rows[part], highest[part], rows[part]).div_(sums[part])
-                if ctx.z_loss:
-                    softmax.mul_(times[part])
-                softmax.scatter_add_(1, column[part], -one[part]).mul_(gradient[part])
-            return logits, None, None
-        # Rows are scaled and rounded in one operation; the label's value, a difference, is computed separately.
-        factor, one, buffer = gradient / sums, sums.masked_fill(elsewhere, 0.0), _buffer(rows)
-        for part in _portions(rows):
-            powers = _powers(rows[part], highest[part], buffer)
-            at_label = (powers.gather(1, column[part]) * times[part] - one[part]) * factor[part]
-            torch.mul(powers, factor[part] * times[part], out=rows[part])
-            rows[part].scatter_(1, column[part], at_label.to(rows.dtype))
+        of = _Positions(highest, sums, times, column, elsewhere, gradient)
+        if fusion.compiles():
+            _differentiate_compiled(rows, of)
+        elif rows.dtype == torch.float32:
+            _differentiate_fp32(rows, of, ctx.z_loss > 0)
+        else:
+            _differentiate_bf16(rows, of)
         return logits, None, None
+
+
+class _Positions(NamedTuple):
+    """What the gradient needs of each position besides its logits, all [positions, 1]."""
+
+    highest: torch.Tensor
+    """Highest logit."""
+    sums: torch.Tensor
+    """Sum of exp(logits - highest logit)."""
+    times: torch.Tensor
+    """Factor on the softmax in the gradient: 1 without z-loss."""
+    column: torch.Tensor
+    """This rank's column of the label; 0 if another rank has it."""
+    elsewhere: torch.Tensor
+    """Whether another rank has the label."""
+    gradient: torch.Tensor
+    """Gradient of the position's nats."""
+
+    def part(self, portion: slice) -> "_Positions":
+        return _Positions(*(each[portion] for each in self))
+
+
+def _sums(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """Return the sum of exp(logits - highest logit) of each position."""
+    sums, buffer = torch.empty_like(highest), _buffer(rows)
+    for part in _portions(rows):
+        torch.sum(_powers(rows[part], highest[part], buffer), -1, keepdim=True, out=sums[part])
+    return sums
+
+
+def _sums_compiled(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """The same, in one pass over the logits."""
+    sums = fusion.compiled(_sum_of_powers)
+    return torch.cat([sums(rows[part], highest[part]) for part in _portions(rows, COMPILED_AT_ONCE)])
+
+
+def _sum_of_powers(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    return (rows.float() - highest).exp().sum(-1, keepdim=True)
+
+
+def _differentiate_fp32(rows: torch.Tensor, of: _Positions, has_z_loss: bool) -> None:
+    """Overwrite logits with their gradient by the same operations as Megatron's, in the memory of the logits."""
+    for portion in _portions(rows):
+        mine, part = rows[portion], of.part(portion)
+        softmax = _powers(mine, part.highest, mine).div_(part.sums)
+        if has_z_loss:
+            softmax.mul_(part.times)
+        softmax.scatter_add_(1, part.column, part.elsewhere.float() - 1.0).mul_(part.gradient)
+
+
+def _differentiate_bf16(rows: torch.Tensor, of: _Positions) -> None:
+    """The same; rows are scaled and rounded in one operation. The label's value, a difference, is computed apart."""
+    buffer = _buffer(rows)
+    for portion in _portions(rows):
+        mine, part = rows[portion], of.part(portion)
+        powers, factor = _powers(mine, part.highest, buffer), part.gradient / part.sums
+        one = part.sums.masked_fill(part.elsewhere, 0.0)
+        at_label = (powers.gather(1, part.column) * part.times - one) * factor
+        torch.mul(powers, factor * part.times, out=mine)
+        mine.scatter_(1, part.column, at_label.to(mine.dtype))
+
+
+def _differentiate_compiled(rows: torch.Tensor, of: _Positions) -> None:
+    """The same, in one pass over the logits."""
+    for portion in _portions(rows, COMPILED_AT_ONCE):
+        fusion.compiled(_to_gradient)(rows[portion], *of.part(portion))
+
+
+def _to_gradient(
+    rows: torch.Tensor,
+    highest: torch.Tensor,
+    sums: torch.Tensor,
+    times: torch.Tensor,
+    column: torch.Tensor,
+    elsewhere: torch.Tensor,
+    gradient: torch.Tensor,
+) -> None:
+    softmax = (rows.float() - highest).exp() / sums
+    is_label = torch.arange(rows.shape[1], device=rows.device) == torch.where(elsewhere, -1, column)
+    rows.copy_((softmax * times - is_label.float()) * gradient)
 
 
 def _powers(rows: torch.Tensor, highest: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -81,11 +156,12 @@ def _buffer(rows: torch.Tensor) -> torch.Tensor:
     return torch.empty(min(len(rows), _portion_size(rows)), rows.shape[1], dtype=torch.float32, device=rows.device)
 
 
-def _portions(rows: torch.Tensor) -> Iterator[slice]:
-    for first in range(0, len(rows), _portion_size(rows)):
-        yield slice(first, first + _portion_size(rows))
+def _portions(rows: torch.Tensor, at_once: int | None = None) -> Iterator[slice]:
+    size = _portion_size(rows, at_once)
+    for first in range(0, len(rows), size):
+        yield slice(first, first + size)
 
 
-def _portion_size(rows: torch.Tensor) -> int:
-    """Return the number of positions in a portion: as many as have ``LOGITS_AT_ONCE`` bytes of logits in fp32."""
-    return max(1, LOGITS_AT_ONCE[devices.on_gpu()] // (4 * rows.shape[-1]))
+def _portion_size(rows: torch.Tensor, at_once: int | None = None) -> int:
+    """Return the number of positions that have ``at_once`` (default: ``LOGITS_AT_ONCE``) bytes of logits in fp32."""
+    return max(1, (at_once or LOGITS_AT_ONCE[devices.on_gpu()]) // (4 * rows.shape[-1]))

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from nemo_adapt import fusion
+
 
 def fuse_rotary(rope_utils: Any) -> None:
     """Apply rotary positions in few passes over queries and keys, saving only the angles for the backward pass.
@@ -45,10 +47,20 @@ class _ApplyRotary(torch.autograd.Function):
 def _rotate(heads: torch.Tensor, angles: torch.Tensor, direction: int) -> torch.Tensor:
     columns = angles.shape[-1]
     half = columns // 2
-    cosines, sines = (part.to(heads.dtype) for part in (angles[..., :half].cos(), angles[..., :half].sin()))
+    of_half = angles[..., :half]
+    cosines, sines = (part.to(heads.dtype) for part in (of_half.cos(), direction * of_half.sin()))
+    if fusion.compiles():
+        rotated: torch.Tensor = fusion.compiled(_rotated)(heads, cosines, sines)
+        return rotated
     out = torch.empty_like(heads, memory_format=torch.contiguous_format)
     first, second = heads[..., :half], heads[..., half:columns]
-    torch.mul(first, cosines, out=out[..., :half]).addcmul_(second, sines, value=-direction)
-    torch.mul(second, cosines, out=out[..., half:columns]).addcmul_(first, sines, value=direction)
+    torch.mul(first, cosines, out=out[..., :half]).addcmul_(second, sines, value=-1)
+    torch.mul(second, cosines, out=out[..., half:columns]).addcmul_(first, sines)
     out[..., columns:] = heads[..., columns:]
     return out
+
+
+def _rotated(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    half = cosines.shape[-1]
+    first, second, rest = heads.split((half, half, heads.shape[-1] - 2 * half), -1)
+    return torch.cat((first * cosines - second * sines, second * cosines + first * sines, rest), -1)

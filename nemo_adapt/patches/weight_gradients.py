@@ -34,9 +34,8 @@ def sums_of_rows(sums: torch.Tensor, first: int) -> torch.Tensor:
 def adder(kernel: Kernel | None) -> Kernel:
     """Return what Megatron calls ``wgrad_gemm_accum_fp32`` (megatron/core/tensor_parallel/layers.py).
 
-    ``kernel``: apex's function of that name, if installed, for bf16 gradients. Without it they are computed in bf16 and
-    then added: torch accumulates in another precision only on CUDA (``addmm``'s ``out_dtype``), which has not been
-    tried.
+    ``kernel``: apex's function of that name, if installed, for bf16 gradients. Without it torch's ``addmm`` adds their
+    products to fp32 sums, but on CUDA alone; on a CPU they are computed in bf16 and then added.
     """
 
     def add(inputs: torch.Tensor, gradients: torch.Tensor, sums: torch.Tensor) -> None:
@@ -50,6 +49,8 @@ def adder(kernel: Kernel | None) -> Kernel:
             sums.addmm_(gradients.t(), inputs)
         elif kernel:
             kernel(inputs, gradients.contiguous(), sums)
+        elif sums.is_cuda:
+            torch.addmm(sums, gradients.t(), inputs, out_dtype=sums.dtype, out=sums)
         else:
             sums.add_(gradients.t() @ inputs)
 

@@ -12,7 +12,7 @@ def test_cross_entropy_equals_megatrons_and_reuses_the_logits_memory(ranks, tp, 
     assert ranks(tp).run(loss_bodies.compare, tp, precision, at_once) == [(True, True, True)] * tp
 
 
-@pytest.mark.parametrize("at_once", [1, 100_000])
+@pytest.mark.parametrize("at_once", [1, 100_000, loss_bodies.COMPILED])
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3, 0.3])
 @pytest.mark.parametrize("tp", [1, 2])
 def test_bf16_gradients_are_as_accurate_as_megatrons(ranks, tp, z_loss, at_once):
@@ -55,7 +55,7 @@ def test_check_detects_other_labels(ranks):
     assert ranks(2).run(loss_bodies.compare, 2, "fp32", 1000, True) == [(False, False, True)] * 2
 
 
-@pytest.mark.parametrize("at_once", [1, 2**20])
+@pytest.mark.parametrize("at_once", [1, 2**20, loss_bodies.COMPILED])
 @pytest.mark.parametrize("tp", [1, 2])
 def test_z_loss_adds_the_gradient_of_the_squared_log_denominator(ranks, tp, at_once):
     """Gradients equal those of torch's own functions, with padded logits of minus infinity; losses exclude it."""

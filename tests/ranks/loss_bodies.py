@@ -1,5 +1,7 @@
 """Code of the ranks in tests of the loss: our cross entropy and Megatron's on the same logits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest import mock
 
@@ -8,17 +10,35 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel import ColumnParallelLinear, vocab_parallel_cross_entropy
 from megatron.core.transformer import TransformerConfig
 
-from nemo_adapt import devices
+from nemo_adapt import devices, fusion
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.model import cross_entropy as ours
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.embedding_output import finish_output_layer
 
+COMPILED = "compiled"
+"""In the place of bytes at once: the functions that are compiled on a GPU, here as they are written."""
 
-def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False) -> tuple[bool, bool, bool]:
+
+@contextmanager
+def portions(at_once: int | str | str) -> Iterator[None]:
+    """Context: the loss takes ``at_once`` bytes of logits at a time, or calls its ``COMPILED`` functions."""
+    if at_once == COMPILED:
+        with (
+            mock.patch.object(fusion, "compiles", lambda: True),
+            mock.patch.object(fusion, "compiled", lambda function: function),
+            mock.patch.object(ours, "COMPILED_AT_ONCE", 8 * 64 * 4),
+        ):
+            yield
+    else:
+        with mock.patch.object(ours, "LOGITS_AT_ONCE", dict.fromkeys((False, True), at_once)):
+            yield
+
+
+def compare(rank: int, tp: int, precision: str, at_once: int | str, swap: bool = False) -> tuple[bool, bool, bool]:
     """Return whether losses and gradients equal Megatron's, and whether the gradient reuses the logits' memory.
 
-    In bf16 gradients may differ by a relative machine epsilon, see ``errors``. ``at_once``: bytes of logits per chunk.
+    In bf16 gradients may differ by a relative machine epsilon, see ``errors``. ``at_once``: see ``portions``.
     ``swap``: give Megatron other labels, to see the check fail.
     """
     start_parallel(ParallelConfig(tp=tp), 1)
@@ -33,7 +53,7 @@ def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False
     logits = leaf * 1.0
     place, gradients = logits.data_ptr(), []
     logits.register_hook(lambda gradient: gradients.append(gradient.data_ptr()))
-    with mock.patch.object(ours, "LOGITS_AT_ONCE", dict.fromkeys((False, True), at_once)):
+    with portions(at_once):
         losses = ours.cross_entropy(logits, labels)
         (losses * weights).sum().backward()
     theirs = vocab_parallel_cross_entropy(other * 1.0, labels.flip(0) if swap else labels)
@@ -43,7 +63,7 @@ def compare(rank: int, tp: int, precision: str, at_once: int, swap: bool = False
     return torch.equal(losses, theirs), same, gradients == [place]
 
 
-def errors(rank: int, tp: int, z_loss: float, at_once: int) -> tuple[float, float, float]:
+def errors(rank: int, tp: int, z_loss: float, at_once: int | str) -> tuple[float, float, float]:
     """Return the errors of bf16 gradients on this rank, compared with fp64.
 
     First: our largest error beyond that of rounding the exact gradient to bf16, relative to softmax + one-hot, the size
@@ -65,7 +85,7 @@ def errors(rank: int, tp: int, z_loss: float, at_once: int) -> tuple[float, floa
     exact, truth, size = (each.chunk(tp, -1)[part].to(device) for each in (exact, truth, size))
     leaf, other = (exact.bfloat16().requires_grad_() for _ in range(2))
     labels, weights = labels.to(device), weights.to(device)
-    with mock.patch.object(ours, "LOGITS_AT_ONCE", dict.fromkeys((False, True), at_once)):
+    with portions(at_once):
         losses = ours.cross_entropy((leaf * 1.0).contiguous(), labels, z_loss)
         (losses * weights).sum().backward()
     (vocab_parallel_cross_entropy(other * 1.0, labels) * weights).sum().backward()
@@ -75,12 +95,12 @@ def errors(rank: int, tp: int, z_loss: float, at_once: int) -> tuple[float, floa
 
 
 def with_z_loss(
-    rank: int, tp: int, logits: torch.Tensor, labels: torch.Tensor, z_loss: float, at_once: int
+    rank: int, tp: int, logits: torch.Tensor, labels: torch.Tensor, z_loss: float, at_once: int | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the losses, and the gradient of their mean with respect to this rank's shard of ``logits``."""
     start_parallel(ParallelConfig(tp=tp), 1)
     part = logits.chunk(tp, -1)[parallel_state.get_tensor_model_parallel_rank()].contiguous().requires_grad_()
-    with mock.patch.object(ours, "LOGITS_AT_ONCE", dict.fromkeys((False, True), at_once)):
+    with portions(at_once):
         losses = ours.cross_entropy(part * 1.0, labels, z_loss)
         losses.mean().backward()
     return losses.detach(), part.grad

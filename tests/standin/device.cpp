@@ -248,6 +248,13 @@ void compute(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
+// Sums in fp32 of products of bf16: only GPUs have this operation.
+Tensor& addmm_to(const Tensor& self, const Tensor& left, const Tensor& right, at::ScalarType to, const at::Scalar& beta,
+                 const at::Scalar& alpha, Tensor& out) {
+  TORCH_CHECK(left.scalar_type() == right.scalar_type() && to == at::kFloat && out.scalar_type() == to, "addmm: dtypes");
+  return at::addmm_out(out, self, left.to(to), right.to(to), beta, alpha);
+}
+
 TORCH_LIBRARY_IMPL(_, CUDA, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&compute>()); }
 TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("empty.memory_format", empty);
@@ -261,6 +268,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("_reshape_alias", reshaped);
   m.impl("unfold", unfold);
   m.impl("_local_scalar_dense", number);
+  m.impl("addmm.dtype_out", addmm_to);
 }
 TORCH_LIBRARY(standin, m) { m.def("host(Tensor tensor) -> Tensor"); }
 TORCH_LIBRARY_IMPL(standin, CUDA, m) { m.impl("host", host); }

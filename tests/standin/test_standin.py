@@ -8,6 +8,8 @@ from helpers.command import nemo_adapt
 from helpers.live_bytes import LiveBytes
 from helpers.worlds import SHORT, small_world
 
+from nemo_adapt.patches.weight_gradients import adder
+
 
 def both(make):
     """Return the tensors of ``make(device)`` on the CPU, and those on the stand-in, moved to the CPU."""
@@ -36,6 +38,16 @@ def trained(device):
 def test_training_equals_that_on_the_cpu():
     for here, there in zip(*both(trained), strict=True):
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)  # attention uses a different kernel
+
+
+def test_products_of_bf16_are_added_in_fp32():
+    inputs, gradients, sums = torch.randn(64, 5).bfloat16(), torch.randn(64, 9).bfloat16(), torch.randn(9, 5)
+    there = sums.cuda()
+    adder(None)(inputs.cuda(), gradients.cuda(), there)
+    expected = sums.double() + gradients.double().t() @ inputs.double()
+    torch.testing.assert_close(there.cpu().double(), expected, rtol=1e-5, atol=1e-5)
+    adder(None)(inputs, gradients, sums)  # on a CPU the product is rounded to bf16
+    assert (sums - expected).abs().max() > 1e-3
 
 
 def results(device):

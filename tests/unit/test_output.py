@@ -1,4 +1,4 @@
-"""Commands whose output pipe is closed before they end, as by ``head -1``."""
+"""Commands whose output pipe is closed before they end, as by ``head -1``; errors of files that are collected."""
 
 import io
 import subprocess
@@ -60,3 +60,20 @@ def test_streams_that_are_not_pipes_are_left_unchanged(monkeypatch):
         monkeypatch.setattr(sys, "stdout", stream)
         ignore_closed_pipes()
         assert sys.stdout is stream and is_read()
+
+
+@pytest.mark.parametrize(("number", "said"), [("ENOSPC", False), ("EDQUOT", False), ("EIO", True)])
+def test_files_collected_after_a_full_disk_print_no_traceback(number, said):
+    """Python reports errors of finalizers since 3.13; the disk's was raised before, where a file was written."""
+    program = f"""
+import errno, sys
+from nemo_adapt import cli
+class File:
+    def __del__(self):
+        raise OSError(errno.{number}, "refused")
+cli.command = lambda name, words: File() and None
+sys.argv = ["nemo-adapt", "doctor"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and ("Traceback" in done.stderr) == said, done.stderr
