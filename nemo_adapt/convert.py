@@ -18,7 +18,7 @@ from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.copy import pieces
-from nemo_adapt.checkpoint.integrity import seal
+from nemo_adapt.checkpoint.integrity import seal, sizes_of
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -73,7 +73,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     with Bar("converting", source.bytes / 1e6, "MB") as bar:
         facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, out, *cut)
     writer.finish(out, source.files)
-    seal(out)
+    seal(out, sizes_of(out))
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,13 @@ def best(folder: Path) -> tuple[str, float]:
     return (name, scored[name]) if scored.get(name, math.inf) < math.inf else ("", math.inf)
 
 
-def seal(checkpoint: Path) -> None:
-    """Record the files of a complete checkpoint: sizes of those with tensors, hashes of the small ones."""
-    sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.glob(TENSORS))}
+def sizes_of(checkpoint: Path, files: str = TENSORS) -> dict[str, int]:
+    """Return the sizes of a checkpoint's files with tensors; ``files`` is a pattern of their names."""
+    return {file.name: file.stat().st_size for file in sorted(checkpoint.glob(files))}
+
+
+def seal(checkpoint: Path, sizes: Mapping[str, int]) -> None:
+    """Record the files of a complete checkpoint: ``sizes`` of those with tensors, hashes of the small ones."""
     write_json(checkpoint / FILES, {**sizes, **{name: file_hash(checkpoint / name) for name in SMALL}})
 
 

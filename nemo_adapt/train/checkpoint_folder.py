@@ -63,18 +63,20 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def publish(partial: Path, place: Path, fence: Fence, keep: int, score: Mapping[str, Any] | None) -> None:
+def publish(
+    partial: Path, place: Path, sizes: Mapping[str, int], fence: Fence, keep: int, score: Mapping[str, Any] | None
+) -> None:
     """Publish a checkpoint whose tensors are written: rename it to ``place``, then delete all but the ``keep`` newest.
 
-    ``score``: its bits per byte and the text they are of, if it is the best so far. On any error earlier checkpoints
-    stay and ``partial`` is deleted. ``UserError`` if another start owns the folder now. If another start has already
-    saved the same step, its checkpoint stays and ``partial`` is deleted.
+    ``sizes``: those of the files with tensors. ``score``: its bits per byte and the text they are of, if it is the best
+    so far. On any error earlier checkpoints stay and ``partial`` is deleted. ``UserError`` if another start owns the
+    folder now. If another start has already saved the same step, its checkpoint stays and ``partial`` is deleted.
     """
     try:
         write_common(partial)
         if score is not None:
             write_json(partial / SCORE, score)
-        seal(partial)
+        seal(partial, sizes)
         _sync(partial)
         fence.check()
         if place.is_dir() and not damage(place):

@@ -15,10 +15,10 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_adapt.checkpoint.integrity import best
+from nemo_adapt.checkpoint.integrity import best, sizes_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish
-from nemo_adapt.train.collectives import any_rank, first_rank_does
+from nemo_adapt.train.collectives import all_gather, any_rank, first_rank_does
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
 from nemo_adapt.train.state import saved_state
@@ -27,6 +27,8 @@ FULL = 1 << 20
 """A disk with fewer free bytes counts as full: a writer uses up the space that is left before it fails."""
 PAUSE = 0.5
 """Seconds between two checks whether all ranks have written their files."""
+OF_RANK = "__{rank}_*.distcp"
+"""Names of the files that a rank writes (filesystem_async.py)."""
 WRITER = {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
 """Selects Megatron's own writer: since 0.17 the default is one from another package."""
 
@@ -110,7 +112,10 @@ class Saver:
                 finalize()
         except CheckpointException as error:
             self._fail(writing.partial, error)
-        first_rank_does(publish, writing.partial, writing.place, self.fence, self.keep, writing.score)
+        # Each rank looks at its own files: on NFS another node may not list them yet.
+        mine = sizes_of(writing.partial, OF_RANK.format(rank=dist.get_rank()))
+        sizes = {name: size for each in all_gather(mine) for name, size in each.items()}
+        first_rank_does(publish, writing.partial, writing.place, sizes, self.fence, self.keep, writing.score)
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()

@@ -1,12 +1,14 @@
 """What a save contains while training continues, and how ranks share writing and reading."""
 
+import json
+
 import pytest
 import torch
 from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.checkpoint.integrity import COMMON, FILES, complete, damage
 from nemo_adapt.families.family import TABLES
 
 VOCAB = 251
@@ -67,3 +69,13 @@ def test_save_waits_for_the_previous_one_and_reports_the_wait(tmp_path, folders,
     for first, second in ranks(2).run(saving_bodies.save_twice, tiny_config(), folders, VOCAB, tmp_path / "saved", 1.5):
         assert second > first  # by how much depends on what else the machine does
     assert sorted(path.name for path in (tmp_path / "saved").glob("iter_*")) == ["iter_0000001", "iter_0000002"]
+
+
+def test_files_of_all_ranks_are_recorded_although_the_first_cannot_list_them(tmp_path, folders, ranks):
+    ranks(2).run(saving_bodies.save_unlisted, tiny_config(), folders, VOCAB, tmp_path / "saved")
+    (place,) = complete(tmp_path / "saved")
+    files = {path.name for path in place.glob("*.distcp")}
+    assert {name[:3] for name in files} == {"__0", "__1"}
+    assert files < json.loads((place / FILES).read_text()).keys() and not damage(place)
+    next(place.glob("__1_*")).unlink()
+    assert "is missing" in damage(place)

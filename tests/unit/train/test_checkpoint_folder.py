@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_adapt.checkpoint.integrity import best, complete, damage, score_of
+from nemo_adapt.checkpoint.integrity import best, complete, damage, score_of, sizes_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.train import checkpoint_folder as folder_of
 
@@ -45,9 +45,8 @@ def written(folder, step, token="mine", tensors=b"1234"):
 
 def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234"):
     partial, place = written(folder, step, token, tensors)
-    folder_of.publish(
-        partial, place, FakeFence(token), keep, score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
-    )
+    scored = score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
+    folder_of.publish(partial, place, sizes_of(partial), FakeFence(token), keep, scored)
 
 
 def names(folder):
@@ -106,7 +105,7 @@ def test_a_stalled_start_deletes_nothing_of_a_later_one(folder):
     put(folder, 4, token="later", keep=1)
     written(folder, 6, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.publish(partial, place, FakeFence("first", checks=1), 1, None)
+        folder_of.publish(partial, place, sizes_of(partial), FakeFence("first", checks=1), 1, None)
     assert names(folder) == ["iter_0000004", "iter_0000006.later.partial"] and not damage(place)
     assert (place / "__0_0.distcp").read_bytes() == b"1234"
 
@@ -178,7 +177,7 @@ def test_an_undeletable_old_checkpoint_is_left_for_the_next_start(folder, monkey
 def test_an_error_leaves_no_incomplete_checkpoint(folder, monkeypatch):
     put(folder, 2)
 
-    def full(place):
+    def full(place, sizes):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder_of, "seal", full)
@@ -190,5 +189,5 @@ def test_an_error_leaves_no_incomplete_checkpoint(folder, monkeypatch):
     monkeypatch.undo()
     partial, place = written(folder, 4)
     with pytest.raises(UserError, match="another start"):
-        folder_of.publish(partial, place, FakeFence(checks=0), 2, None)
+        folder_of.publish(partial, place, sizes_of(partial), FakeFence(checks=0), 2, None)
     assert names(folder) == ["iter_0000002"]
