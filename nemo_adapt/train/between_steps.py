@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 
@@ -56,8 +56,18 @@ class BetweenSteps:
             self._save(done, best)
         if stop and done.step < self.steps:
             self.saver.finish()
-            self.metrics.bar.say(f"asked to stop: saved after step {done.step}; run the same command to go on")
-            raise SystemExit(ranks.MORE_TO_DO)
+            self._stop(f"saved after step {done.step}")
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop was requested meanwhile: the
+        next stage must not start."""
+        self.saver.finish()
+        if any_rank(self.signals.seen)[0]:
+            self._stop("all steps are saved")
+
+    def _stop(self, state: str) -> NoReturn:
+        self.metrics.bar.say(f"asked to stop: {state}; run the same command to go on")
+        raise SystemExit(ranks.MORE_TO_DO)
 
     def _count(self, done: CompletedStep) -> None:
         result = done.result

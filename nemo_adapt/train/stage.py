@@ -65,7 +65,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             between = BetweenSteps(config, steps, chunks, layout, saver, metrics, held_out, signals)
             for done in training:
                 between.after(done)
-            saver.finish()
+            between.finish()
     if dist.get_rank() == 0:
         _write_summary(config, plan, progress, out)
 

@@ -7,6 +7,7 @@ import pytest
 from helpers.trainings import Training, ranks_of, wait_for
 
 from nemo_adapt.checkpoint.integrity import complete
+from nemo_adapt.train.file_names import SUMMARY
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,29 @@ def test_signal_before_the_first_or_after_the_last_step_is_handled(world, short,
     code, out = training.run()
     assert code == 0, out
     assert [step for step, _ in training.losses()] == [1, 2, 3, 4]
+
+
+SIGNALED_WHILE_SAVING = """
+import os, signal
+from nemo_adapt import cli
+from nemo_adapt.train import checkpoints
+publish = checkpoints.publish
+checkpoints.publish = lambda *words: os.kill(os.getpid(), signal.SIGUSR1) or publish(*words)
+cli.main()
+"""
+
+
+def test_signal_during_the_last_save_stops_a_rank_that_a_launcher_started(world, short, prepared, monkeypatch):
+    """No process above it knows of the signal, and the next stages would run into the time limit."""
+    words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "parallel.tp=1", "parallel.sequence=false"]
+    training = Training.prepared(world, "last-save", words, prepared)
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    code, out = training.run(("-c", SIGNALED_WHILE_SAVING))
+    assert code == 85 and "asked to stop: all steps are saved; run the same command to go on" in out, out
+    assert len(complete(training.checkpoints)) == 1
+    code, out = training.run()
+    assert code == 0 and (training.folder / SUMMARY).is_file(), out
 
 
 def test_ctrl_c_saves_a_checkpoint(world, short, prepared):
