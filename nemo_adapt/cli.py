@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import io
 import json
 import logging
 import os
@@ -79,7 +80,6 @@ OTHER_COMMANDS = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are not stages of a run -> the module whose ``main(words)`` runs each."""
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PATH_ERRORS = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
@@ -106,7 +106,7 @@ def main() -> None:
     for noisy in ("torch.distributed", "torch.distributed.elastic", "transformers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
-    sys.unraisablehook = _report_unless_disk_is_full
+    sys.unraisablehook = _report_unless_of_file
     try:
         with file_errors_explained():
             command(arguments[0], arguments[1:])
@@ -125,10 +125,10 @@ def main() -> None:
         ranks.fail(error)
 
 
-def _report_unless_disk_is_full(unraisable: Any) -> None:
-    """Report an exception in a finalizer, but not that of a file which tries to write again what a full disk has
-    refused: that error was raised where it was written."""
-    if getattr(unraisable.exc_value, "errno", None) not in DISK_FULL:
+def _report_unless_of_file(unraisable: Any) -> None:
+    """Report an exception in a finalizer, but not that of an unclosed file, which Python prints since 3.13: after a
+    full disk, for instance, the error was raised where the file was written."""
+    if not isinstance(unraisable.object, io.IOBase):
         sys.__unraisablehook__(unraisable)
 
 
@@ -140,7 +140,7 @@ def file_errors_explained() -> Iterator[None]:
     except OSError as error:
         if error.errno in PATH_ERRORS and error.filename:
             raise UserError(f"{error.filename}: {error.strerror}; give another path, or fix this one") from None
-        if error.errno not in DISK_FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" (at {error.filename})" if error.filename else ""
         raise UserError(f"the disk is full{place}; free some space and run the same command to go on") from None
