@@ -10,6 +10,9 @@ import torch
 from nemo_adapt import devices, ranks
 from nemo_adapt.progress import say
 
+OPTIONS: dict[str, Any] = {"deterministic": True}
+"""Of torch's compiler: a sum's order of additions does not depend on timings, so that a resumed training has the same
+bits."""
 DISABLED = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
 """torch's own variables that turn its compiler off."""
 
@@ -34,8 +37,12 @@ def compiles() -> bool:
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function``, which must be defined at the top of a module, compiled as one graph at its first call."""
-    return torch.compile(function, fullgraph=True)
+    """Return ``function``, which must be defined at the top of a module; its first call compiles it.
+
+    Each of our functions is one graph, but that is not demanded: after many different shapes torch's compiler gives up,
+    and calls the function as it is.
+    """
+    return torch.compile(function, options=OPTIONS)
 
 
 def _double(numbers: torch.Tensor) -> torch.Tensor:
