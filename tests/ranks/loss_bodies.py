@@ -1,7 +1,7 @@
 """Code of the ranks in tests of the loss: our cross entropy and Megatron's on the same logits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from unittest import mock
 
@@ -17,22 +17,22 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.embedding_output import finish_output_layer
 
 COMPILED = "compiled"
-"""In the place of bytes at once: the functions that are compiled on a GPU, here as they are written."""
+"""In the place of bytes at once: the functions that are compiled on a GPU; without one, as they are written."""
 
 
 @contextmanager
-def portions(at_once: int | str | str) -> Iterator[None]:
+def portions(at_once: int | str) -> Iterator[None]:
     """Context: the loss takes ``at_once`` bytes of logits at a time, or calls its ``COMPILED`` functions."""
-    if at_once == COMPILED:
-        with (
-            mock.patch.object(fusion, "compiles", lambda: True),
-            mock.patch.object(fusion, "compiled", lambda function: function),
-            mock.patch.object(ours, "COMPILED_AT_ONCE", 8 * 64 * 4),
-        ):
-            yield
-    else:
-        with mock.patch.object(ours, "LOGITS_AT_ONCE", dict.fromkeys((False, True), at_once)):
-            yield
+    is_compiled, works = at_once == COMPILED, fusion.compiles()
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(fusion, "compiles", lambda: is_compiled))
+        if not is_compiled:
+            some = dict.fromkeys((False, True), at_once)
+            patches.enter_context(mock.patch.object(ours, "LOGITS_AT_ONCE", some))
+        elif not works:
+            patches.enter_context(mock.patch.object(fusion, "compiled", lambda function: function))
+        patches.enter_context(mock.patch.object(ours, "COMPILED_AT_ONCE", 8 * 64 * 4))
+        yield
 
 
 def compare(rank: int, tp: int, precision: str, at_once: int | str, swap: bool = False) -> tuple[bool, bool, bool]:
