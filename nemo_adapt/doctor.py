@@ -152,7 +152,7 @@ def _torch_facts() -> dict[str, Any]:
         "clipping": f"{kernels} kernels" if kernels else f"torch, in place ({none})",
         "loss, MLPs, positions": "compiled kernels" if fusion.compiles() else f"torch's operations ({uncompiled})",
         "context parallelism": f"keys and values {'go around' if engine else 'are gathered'}",
-        "ranks meet by": facts["backend"] + (f" (also available: {', '.join(others)})" if others else ""),
+        "process groups": facts["backend"] + (f" (also available: {', '.join(others)})" if others else ""),
         "fastText vectors": "gensim" if importlib.util.find_spec("gensim") else "cannot be trained (no gensim)",
     }
     return facts

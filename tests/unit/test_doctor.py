@@ -38,7 +38,7 @@ def test_report_of_a_machine_without_gpu_and_slurm(programs, monkeypatch):
     assert set(found["slurm"].values()) == {None}
     said = table(found)
     assert said["Slurm"] == "not found (no sbatch)" and "no GPU" in said["devices"]
-    assert "layers: megatron-core's with torch's attention" in said["uses"] and "ranks meet by: gloo" in said["uses"]
+    assert "layers: megatron-core's with torch's attention" in said["uses"] and "process groups: gloo" in said["uses"]
     assert " GiB free in this folder" in said["disk"] and "/dev/shm" in said["disk"]
 
 
@@ -63,7 +63,7 @@ def test_report_of_a_slurm_node_with_gpus_and_transformer_engine(programs, monke
     ]
     assert said["devices"].count("A GPU, 80 GiB") == 2 and "driver 570.1, cuda 13.0" in said["devices"]
     assert (
-        "layers: Transformer Engine's" in said["uses"] and "ranks meet by: nccl (also available: gloo)" in said["uses"]
+        "layers: Transformer Engine's" in said["uses"] and "process groups: nccl (also available: gloo)" in said["uses"]
     )
     assert "optimizer: Transformer Engine's fused Adam" in said["uses"]
 
