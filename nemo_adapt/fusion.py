@@ -22,7 +22,7 @@ def compiles() -> bool:
     """Return whether ``torch.compile`` makes kernels for this rank's device, found out by compiling a small function.
 
     It needs a GPU, Triton, and a C compiler with Python's headers, which nodes of a cluster may lack. Without them the
-    same results take more passes over memory.
+    same functions take more passes over memory.
     """
     if not devices.on_gpu() or any(os.environ.get(name) == "1" for name in DISABLED):
         return False

@@ -70,3 +70,15 @@ def test_unclosed_files_print_no_traceback_when_they_are_collected(monkeypatch, 
     monkeypatch.setattr(sys, "__unraisablehook__", reported.append)
     cli._report_unless_of_file(SimpleNamespace(object=owner, exc_value=ValueError("flush of closed file")))
     assert len(reported) == said
+
+
+def test_commands_leave_out_errors_of_unclosed_files():
+    program = """
+import sys
+from nemo_adapt import cli
+cli.command = lambda name, words: print(sys.unraisablehook.__name__)
+sys.argv = ["nemo-adapt", "doctor"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"{cli._report_unless_of_file.__name__}\n", done.stderr

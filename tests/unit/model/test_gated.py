@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers.plans_of_models import plan_config, settings
 
-from nemo_adapt import devices, families
+from nemo_adapt import devices, families, fusion
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.model.build import ACTIVATIONS, transformer_config
 from nemo_adapt.model.gated import KERNELS, _Gated
@@ -29,6 +29,15 @@ def both(name, dtype):
 def test_results_and_gradients_have_the_bits_of_separate_operations(name, dtype):
     outs, gradients = both(name, dtype)
     assert torch.equal(*outs) and torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_functions_that_are_compiled_on_a_gpu_give_the_same_results(monkeypatch, name):
+    monkeypatch.setattr(fusion, "compiles", lambda: True)
+    monkeypatch.setattr(fusion, "compiled", lambda function: function)
+    outs, gradients = both(name, torch.float32)
+    for theirs, ours in (outs, gradients):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_a_wrong_gradient_kernel_is_detected(monkeypatch):

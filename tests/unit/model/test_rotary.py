@@ -1,10 +1,12 @@
 """Rotary positions of queries and keys: the same numbers as Megatron's, in less memory."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from megatron.core.models.common.embeddings.rope_utils import _apply_rotary_pos_emb_bshd
 
+from nemo_adapt import fusion
 from nemo_adapt.patches.rotary import apply_rotary
 
 
@@ -27,6 +29,17 @@ def answers(turn, heads, angles, gradient):
 )
 def test_results_and_gradients_equal_megatron_s(seq, batch, heads, width, is_partial, differ):
     drawing = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
+    for ours, theirs in zip(
+        answers(apply_rotary, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(16, 16), (20, 8)])
+def test_the_function_that_is_compiled_on_a_gpu_gives_the_same_results(monkeypatch, width, columns):
+    monkeypatch.setattr(fusion, "compiles", lambda: True)
+    monkeypatch.setattr(fusion, "compiled", lambda function: function)
+    drawing = drawn(8, 2, 3, width, columns, 2)
     for ours, theirs in zip(
         answers(apply_rotary, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True
     ):
