@@ -22,9 +22,9 @@ from nemo_adapt.checkpoint.integrity import seal, sizes_of
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Entry, Shape, hf_shapes
-from nemo_adapt.hf_folder import HEAD, HfWeights, read_config
-from nemo_adapt.progress import Bar
+from nemo_adapt.families.family import LM_HEAD, Entry, Shape, hf_shapes
+from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.progress import Bar, say
 from nemo_adapt.workers import Seen, common, cores, share
 
 
@@ -53,7 +53,7 @@ class Source:
         if checkpoint:
             opened = Checkpoint(checkpoint)
             return cls(opened, writer.files(list(pieces(opened, table, shape.layers, chunk_bytes)), file_bytes))
-        weights = HfWeights(folder, family.prefix, family.computed)
+        weights = HfWeights(folder, family)
         check_tensors(weights, table, shape, folder)
         return cls(weights, writer.files(list(_pieces(weights, table, shape.layers, chunk_bytes)), file_bytes))
 
@@ -68,6 +68,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     cut = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
     source = Source.of(*cut)
+    if isinstance(source.weights, HfWeights) and (said := source.weights.others_left_out):
+        say(said)
     jobs = len(source.files)
     processes = min(config.convert.processes or cores(), jobs)
     with Bar("converting", source.bytes / 1e6, "MB") as bar:
@@ -100,7 +102,7 @@ def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: 
     if missing:
         raise UserError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}")
     # A tied model may still store its output layer, a copy of the input table.
-    ignored = {HEAD} if shape.tied else set()
+    ignored = {LM_HEAD} if shape.tied else set()
     unknown = [name for name in weights.tensors if name not in wanted and name not in ignored]
     if unknown:
         raise UserError(f"{folder}: {len(unknown)} tensors have no place in the model: {_some(unknown)}")

@@ -18,14 +18,13 @@ from typing import Any
 import torch
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.settings import older_rope
+from nemo_adapt.families.family import Family
+from nemo_adapt.families.settings import language_model, older_rope
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-HEAD = "lm_head.weight"
-"""The output layer, whose name has no prefix."""
 TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
 """Prefixes of the names of files that belong to the tokenizer."""
 
@@ -46,14 +45,17 @@ class StoredTensor:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json of a model folder; ``UserError`` when the folder or the file is missing or not JSON."""
+    """Return config.json of a model folder, of its language model if it also reads images.
+
+    ``UserError`` when the folder or the file is missing or not JSON.
+    """
     if not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist")
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(language_model(json.loads(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
@@ -61,22 +63,27 @@ def read_config(folder: Path) -> dict[str, Any]:
 class HfWeights:
     """The tensors of a model folder, found through the file headers; nothing is loaded until ``read``.
 
-    If no name in the folder has ``prefix``, it is put before all names but the output layer's. Tensors whose names end
-    with one of ``ignored`` are left out. Raises ``UserError`` for a folder without safetensors, a missing shard of the
-    index, a file that is shorter than its header says, and unsupported dtypes.
+    With a ``family``, names are those of its table, and ``others`` is the number of tensors that are not the language
+    model's. Raises ``UserError`` for a folder without safetensors, a missing shard of the index, a file that is shorter
+    than its header says, and unsupported dtypes.
     """
 
-    def __init__(self, folder: Path, prefix: str = "", ignored: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, family: Family | None = None) -> None:
         self.tensors: dict[str, StoredTensor] = {}
         self._files: dict[Path, int] = {}
         self._turned: tuple[str, torch.Tensor] | None = None
         self.bytes_read = 0
         for file in _weight_files(folder):
-            self.tensors.update(_read_header(file, ignored))
-        if prefix and not any(name.startswith(prefix) for name in self.tensors):
-            bare, self.tensors = self.tensors, {}
-            for name, stored in bare.items():
-                self.tensors[name if name == HEAD else prefix + name] = stored
+            self.tensors.update(_read_header(file, family.computed if family else ()))
+        names = family.names(self.tensors) if family else {name: name for name in self.tensors}
+        self.others = len(self.tensors) - len(names)
+        self.tensors = {own: self.tensors[name] for name, own in names.items()}
+
+    @property
+    def others_left_out(self) -> str:
+        """One line for the user that says how many ``others`` there are, empty if there are none."""
+        line = f"left out {self.others} tensors that do not belong to the language model, which alone is exported"
+        return line if self.others else ""
 
     def read(self, name: str, start: int, stop: int, out: torch.Tensor, transposed: bool = False) -> None:
         """Copy rows ``start`` to ``stop`` of a tensor into ``out`` (contiguous, same dtype, as many elements).

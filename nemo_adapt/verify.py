@@ -171,7 +171,7 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
     config = read_config(folder)
     family = families.of(config)
     shape = family.shape(config)
-    weights = HfWeights(folder, family.prefix, family.computed)
+    weights = HfWeights(folder, family)
     found = Findings()
     for entry in family.entries(shape):
         size = checkpoint.sizes.get(entry.key)

@@ -3,7 +3,7 @@
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.family import Family, HfConfig
-from nemo_adapt.families.gemma import GEMMA, GEMMA2
+from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
@@ -11,9 +11,25 @@ from nemo_adapt.families.olmo2 import OLMO2
 from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
+from nemo_adapt.families.smollm3 import SMOLLM3
 from nemo_adapt.families.xglm import XGLM
 
-FAMILIES: tuple[Family, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, PHI, PHI3, OLMO2, GPT2, BLOOM, XGLM)
+FAMILIES: tuple[Family, ...] = (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    PHI,
+    PHI3,
+    OLMO2,
+    SMOLLM3,
+    GPT2,
+    BLOOM,
+    XGLM,
+)
 
 
 def names() -> list[str]:

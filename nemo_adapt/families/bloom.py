@@ -14,7 +14,7 @@ from nemo_adapt.families.entries import (
     linear,
     one,
 )
-from nemo_adapt.families.family import ALIBI, EMBEDDING, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
+from nemo_adapt.families.family import ALIBI, EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
 
 COVERED = {"apply_residual_connection_post_layernorm": (False, None)}
 LAYER = "transformer.h.{layer}"
@@ -61,7 +61,7 @@ def table(shape: Shape) -> list[Entry]:
         *layer_norm(FINAL_NORM, "transformer.ln_f", hidden, stacked=False),
     ]
     if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
+        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
     return rows
 
 

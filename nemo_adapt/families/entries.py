@@ -6,7 +6,7 @@ and MLP are Megatron-Bridge's (``post_layernorm``).
 
 from collections.abc import Mapping, Sequence
 
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER, Entry, Rows, Shape
+from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Rows, Shape
 
 LAYER = "model.layers.{layer}"
 MEGATRON = "decoder.layers"
@@ -85,7 +85,7 @@ def llama_like(
         one(FINAL_NORM, "model.norm.weight", hidden, stacked=False),
     ]
     if not shape.tied:
-        table.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
+        table.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
     return table
 
 

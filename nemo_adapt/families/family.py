@@ -5,7 +5,7 @@ interleaved by group, and concatenated gate and up, are several; for a matrix th
 of columns. Import and export use the same list, so they cannot disagree.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ OUTPUT_BIAS = "output_layer.bias"
 """Megatron's key of the output layer's bias, [vocab], in families that have one."""
 TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
 """Keys of the tensors with a row for each token, which may have padded rows."""
+LM_HEAD = "lm_head.weight"
+"""Hugging Face's name of the output table in every family."""
 INPUT, OUTPUT = "input", "output"
 """The two tables' names in settings: the embedding and the output layer."""
 BEFORE, AFTER, AROUND, SHARED = "before", "after", "around", "shared"
@@ -87,6 +89,9 @@ class Shape:
     norm_epsilon: float
     rotary: "Rotary | None" = None
     """Rotary positions; ``None``: the model has other ``positions``."""
+    rotaries: "tuple[Rotary | None, ...]" = ()
+    """Rotary positions of each layer, with the same ``share``; ``None``: the layer has no positions at all. Empty:
+    ``rotary`` in every layer."""
     positions: str = LEARNED
     """Positions of a model without rotary ones: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows
     added to the embeddings, or ``ALIBI``, a bias of the scores."""
@@ -123,6 +128,11 @@ class Shape:
         return self.norms == BEFORE and not needs_ours
 
     @property
+    def kinds_of_rotary(self) -> "tuple[Rotary, ...]":
+        """The different rotary positions of its layers."""
+        return tuple(dict.fromkeys(rotary for rotary in self.rotaries or (self.rotary,) if rotary))
+
+    @property
     def query_rows(self) -> int:
         """Rows of the query projection."""
         return self.heads * self.head_dim
@@ -139,7 +149,7 @@ class Rotary:
 
     base: float
     share: float = 1.0
-    scaling: Mapping[str, float] = field(default_factory=dict)
+    scaling: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Empty, ``{"linear": factor}``, or the four numbers of Llama 3 (see ``model.rotary``)."""
 
 
@@ -157,6 +167,10 @@ class Family:
     """Prefix of tensor names, which published files may leave out."""
     computed: tuple[str, ...] = ("rotary_emb.inv_freq",)
     """Suffixes of tensor names in old checkpoints that models compute instead of loading."""
+    nested: Mapping[str, str] = field(default_factory=dict)
+    """Of models that also read images: a prefix of tensor names -> what it is in the language model alone."""
+    left_out: tuple[str, ...] = ()
+    """Of the same: prefixes of the names of tensors that the language model does not have."""
 
     def shape(self, config: HfConfig) -> Shape:
         """Return the shape of a config.json's model; ``UserError`` if a field is missing or not covered."""
@@ -164,6 +178,20 @@ class Family:
             return self.reads(config)
         except KeyError as error:
             raise UserError(f"config.json has no {error.args[0]}, which a {self.name} model needs") from None
+
+    def names(self, stored: Collection[str]) -> dict[str, str]:
+        """Return name in a model folder -> name in the table, for all tensors that belong to the language model.
+
+        If no name begins with ``prefix``, it is put before all but the output layer's.
+        """
+        own = {}
+        for name in stored:
+            if not name.startswith(self.left_out):
+                found = next((prefix for prefix in self.nested if name.startswith(prefix)), "")
+                own[name] = self.nested.get(found, "") + name.removeprefix(found)
+        if any(name.startswith(self.prefix) for name in own.values()):
+            return own
+        return {name: each if each == LM_HEAD else self.prefix + each for name, each in own.items()}
 
 
 def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...]]:

@@ -1,13 +1,27 @@
-"""Gemma 1 and 2: zero-centered norms, scaled embeddings, gated GELU; 2 with capped scores and norms around."""
+"""Gemma 1, 2 and 3: zero-centered norms, scaled embeddings, gated GELU.
+
+From 2 on norms stand around attention and MLP; 2 caps scores, 3 norms queries and keys and has two kinds of rotary
+positions. Of the sizes of 3 that also read images, this is the language model.
+"""
 
 from nemo_adapt.families import entries, settings
-from nemo_adapt.families.family import AROUND, Entry, Family, HfConfig, Shape, require
+from nemo_adapt.families.family import AROUND, HEAD, Entry, Family, HfConfig, Shape, require
 
 COVERED = {
     "attention_bias": (False, None),
     "attention_dropout": (0.0, 0, None),
     "use_bidirectional_attention": (False, None),
 }
+DEFAULTS_3 = {
+    "vocab_size": 262208,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+}
+"""Settings that published files of Gemma 3 leave out (transformers' Gemma3TextConfig)."""
+THETA, LOCAL_THETA = 1_000_000.0, 10_000.0
+"""Bases of its rotary positions, in layers that see all positions and in those with a window, from the same."""
 TANH = ("gelu_pytorch_tanh",)
 TRANSFORMER = {**settings.RMS_GATED, "layernorm_zero_centered_gamma": True}
 
@@ -38,6 +52,34 @@ def shape_2(config: HfConfig) -> Shape:
     )
 
 
+def shape_3(config: HfConfig) -> Shape:
+    """Return the ``Shape`` of a Gemma3 config.json; every sixth layer has no window, and other rotary positions."""
+    config = {**DEFAULTS_3, **config}
+    require(config, "Gemma3", {**COVERED, "hidden_activation": (*TANH, None)})
+    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
+    sliding = [(layer + 1) % pattern != 0 for layer in range(config["num_hidden_layers"])]
+    kinds = config.get("rope_parameters") or {}  # by kind of layer (transformers 5)
+    everywhere = {"rope_theta": THETA, **config, "rope_parameters": kinds.get(settings.FULL)}
+    local = {
+        "rope_theta": config.get("rope_local_base_freq", LOCAL_THETA),
+        "rope_parameters": kinds.get(settings.SLIDING),
+    }
+    rotary, local_rotary = settings.rotary(everywhere, "Gemma3"), settings.rotary(local, "Gemma3")
+    return settings.llama_like(
+        config,
+        "Gemma3",
+        **_common(config),
+        rotary=rotary,
+        rotaries=tuple(local_rotary if slides else rotary for slides in settings.slides(config, sliding)),
+        windows=settings.windows(config, sliding),
+        attention_scale=config.get("query_pre_attn_scalar", 256) ** -0.5,
+        attention_cap=config.get("attn_logit_softcapping") or 0.0,
+        logit_cap=config.get("final_logit_softcapping") or 0.0,
+        norms=AROUND,
+        qk_norm=HEAD,
+    )
+
+
 def entries_2(shape: Shape) -> list[Entry]:
     """Return Llama's table with four norms per layer."""
     norms = {
@@ -60,5 +102,18 @@ def _common(config: HfConfig) -> dict[str, object]:
     }
 
 
+def entries_3(shape: Shape) -> list[Entry]:
+    """Return Gemma 2's table with norms of queries and keys."""
+    return [*entries_2(shape), *entries.qk_norms(shape.head_dim, shape.head_dim)]
+
+
 GEMMA = Family("gemma", ("GemmaForCausalLM",), shape_1, entries.llama_like)
 GEMMA2 = Family("gemma2", ("Gemma2ForCausalLM",), shape_2, entries_2)
+GEMMA3 = Family(
+    "gemma3_text",
+    ("Gemma3ForCausalLM",),
+    shape_3,
+    entries_3,
+    nested={"language_model.": "", "model.language_model.": "model."},
+    left_out=("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."),
+)

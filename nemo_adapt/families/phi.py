@@ -17,6 +17,7 @@ from nemo_adapt.families.entries import (
 )
 from nemo_adapt.families.family import (
     EMBEDDING,
+    LM_HEAD,
     OUTPUT_BIAS,
     OUTPUT_LAYER,
     SHARED,
@@ -59,7 +60,7 @@ def table(shape: Shape) -> list[Entry]:
         one(OUTPUT_BIAS, "lm_head.bias", shape.vocab, stacked=False),
     ]
     if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
+        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
     return rows
 
 

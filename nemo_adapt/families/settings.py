@@ -12,6 +12,21 @@ LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
 
 
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
+LANGUAGE_MODELS = {"Gemma3ForConditionalGeneration": "Gemma3ForCausalLM"}
+"""Architecture of a model that also reads images -> that of its language model."""
+
+
+def language_model(config: HfConfig) -> HfConfig:
+    """Return the config.json of the language model in a model that also reads images, else ``config`` as it is."""
+    own = [LANGUAGE_MODELS[name] for name in config.get("architectures") or [] if name in LANGUAGE_MODELS]
+    if not own:
+        return config
+    shared = {key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in config}
+    return {**shared, **config.get("text_config", {}), "architectures": own}
+
+
 def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
     """Return the shape that Llama's settings describe; ``changed`` are the fields in which the family differs."""
     heads = config["num_attention_heads"]
@@ -65,16 +80,22 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
     rope = dict(config.get("rope_parameters") or {})
     if not rope:
         return {}
+    if FULL in rope:  # Gemma 3
+        return {**older_rope({"rope_parameters": rope[FULL]}), "rope_local_base_freq": rope[SLIDING]["rope_theta"]}
     beside = {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in rope}
     return {**beside, "rope_scaling": None if rope.get("rope_type", "default") == "default" else rope}
 
 
+def slides(config: HfConfig, sliding: list[bool]) -> list[bool]:
+    """Return which layers see a window: ``layer_types`` (transformers 5) says it, else ``sliding``."""
+    kinds = config.get("layer_types")
+    return [kind == SLIDING for kind in kinds] if kinds else sliding
+
+
 def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple[int, ...]:
-    """Return ``Shape.windows``: ``sliding`` says which layers slide, unless ``layer_types`` (transformers 5) does.
+    """Return ``Shape.windows``; ``sliding`` as for ``slides``.
 
     ``default`` is the family's window if config.json has none.
     """
-    size = config.get("sliding_window", default) or 0
-    kinds = config.get("layer_types")
-    slides = [kind == "sliding_attention" for kind in kinds] if kinds else sliding
-    return tuple(size if each else 0 for each in slides) if size and any(slides) else ()
+    size, found = config.get("sliding_window", default) or 0, slides(config, sliding)
+    return tuple(size if each else 0 for each in found) if size and any(found) else ()

@@ -16,7 +16,17 @@ from nemo_adapt.families.entries import (
     linear,
     one,
 )
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER, SINUSOIDAL, Entry, Family, HfConfig, Shape, require
+from nemo_adapt.families.family import (
+    EMBEDDING,
+    LM_HEAD,
+    OUTPUT_LAYER,
+    SINUSOIDAL,
+    Entry,
+    Family,
+    HfConfig,
+    Shape,
+    require,
+)
 
 COVERED = {
     "activation_function": ("gelu",),
@@ -63,7 +73,7 @@ def table(shape: Shape) -> list[Entry]:
         *layer_norm(FINAL_NORM, "model.layer_norm", hidden, stacked=False),
     ]
     if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, "lm_head.weight", shape.vocab, hidden, stacked=False))
+        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
     return rows
 
 

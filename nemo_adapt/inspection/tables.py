@@ -41,7 +41,7 @@ def of_folder(folder: Path) -> dict[str, Table]:
     """Return ``input`` and, if not tied, ``output`` of a Hugging Face folder; ``UserError`` if it cannot be read."""
     config = read_config(folder)
     family = families.of(config)
-    weights = HfWeights(folder, family.prefix, family.computed)
+    weights = HfWeights(folder, family)
     found = {}
     for entry in family.entries(family.shape(config)):
         if entry.key in NAMES:

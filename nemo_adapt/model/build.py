@@ -38,7 +38,7 @@ from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer
 from nemo_adapt.model.gated import GatedMLP
 from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
-from nemo_adapt.model.rotary import inverse_frequencies, rotate_by_positions
+from nemo_adapt.model.rotary import set_rotary
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
@@ -214,11 +214,8 @@ def _chunk(
         vp_stage=chunk,
     )
     model.z_loss = train.z_loss
-    if shape.rotary and shape.rotary.scaling:
-        turning = model.rotary_pos_emb
-        turning.inv_freq = inverse_frequencies(shape.rotary, shape.head_dim, turning.inv_freq.device)
     if shape.rotary:
-        rotate_by_positions(model)
+        set_rotary(model, shape)
     if model.pre_process:
         finish_embedding(model, shape)
     if model.post_process:

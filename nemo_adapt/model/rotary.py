@@ -1,11 +1,12 @@
 """Rotary positions: frequencies as transformers computes them (modeling_rope_utils.py), applied by position ids."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from nemo_adapt.families.family import Rotary
+from nemo_adapt.families.family import Rotary, Shape
 
 
 def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> torch.Tensor:
@@ -20,13 +21,17 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
     return _llama3(plain, **rotary.scaling)
 
 
-def rotate_by_positions(model: Any) -> None:
-    """Make a GPTModel take its rotary angles at the position ids that it is called with, [batch or 1, seq].
+def set_rotary(model: Any, shape: Shape) -> None:
+    """Make a GPTModel rotate as ``shape`` says, at the position ids that it is called with, [batch or 1, seq].
 
-    As shipped (gpt_model.py) it uses the index in the sample and ignores position ids. The angles are [seq, batch or 1,
-    1, columns]. Under context parallelism position ids are those of this rank's part, so Megatron must not split the
-    angles of the whole sequence: its CP group is removed.
+    As shipped (gpt_model.py) it uses the index in the sample and ignores position ids, and all layers rotate alike. The
+    angles are [seq, batch or 1, 1, columns]; where layers differ, [kinds, seq, batch or 1, 1, columns], of which each
+    layer's attention gets its own. Under context parallelism position ids are those of this rank's part, so Megatron
+    must not split the angles of the whole sequence: its CP group is removed.
     """
+    kinds, module = shape.kinds_of_rotary, model.rotary_pos_emb
+    frequencies = [inverse_frequencies(rotary, shape.head_dim, module.inv_freq.device) for rotary in kinds]
+    module.inv_freq = torch.cat(frequencies)
     called_with: list[torch.Tensor | None] = [None]
 
     def note(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -34,11 +39,29 @@ def rotate_by_positions(model: Any) -> None:
 
     def pick(module: Any, arguments: Any, angles: torch.Tensor) -> torch.Tensor | None:
         positions = called_with[0]
-        return None if positions is None else angles[:, 0, 0][positions.T].unsqueeze(2)
+        if positions is None:
+            return None
+        table = angles[:, 0, 0].unflatten(1, (2, len(kinds), -1)).movedim(2, 0).flatten(2)  # [kinds, seq, columns]
+        picked = table[:, positions.T].unsqueeze(3)
+        return picked if shape.rotaries else picked[0]
 
-    model.rotary_pos_emb.cp_group = None
+    module.cp_group = None
     model.register_forward_pre_hook(note, with_kwargs=True)
-    model.rotary_pos_emb.register_forward_hook(pick)
+    module.register_forward_hook(pick)
+    if shape.rotaries:
+        for layer in model.decoder.layers:
+            own = shape.rotaries[layer.layer_number - 1]  # counted from 1, over all stages
+            layer.self_attention.register_forward_pre_hook(_choose(kinds.index(own) if own else None), with_kwargs=True)
+
+
+def _choose(kind: int | None) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """Return a hook that gives an attention the angles of one kind (``None``: none at all) instead of all."""
+
+    def choose(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        angles = None if kind is None else named["rotary_pos_emb"][kind]
+        return arguments, {**named, "rotary_pos_emb": angles}
+
+    return choose
 
 
 def _llama3(

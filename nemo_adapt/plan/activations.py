@@ -90,10 +90,11 @@ class Layer:
         cp, length = self.parallel.cp, self.train.seq_length
         return length * (2 * cp + 1) / (4 * cp) if self.gathers else length
 
-    def attention(self, window: int, frozen: bool) -> float:
+    def attention(self, window: int, rotates: bool, frozen: bool) -> float:
         """Return the bytes of queries, keys, values, attention output, masks and QK norms.
 
-        ``window``: positions that a token sees (0: all). ``frozen``: the layer is not trained.
+        ``window``: positions that a token sees (0: all). ``rotates``: the layer has rotary positions. ``frozen``: it is
+        not trained.
         """
         shape, tp, cp, length = self.shape, self.parallel.tp, self.parallel.cp, self.train.seq_length
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
@@ -104,18 +105,18 @@ class Layer:
         # Capped attention has no kernel (see model.layers): keys and values for every head, and three score tensors.
         if shape.attention_cap:
             bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.visible_keys * shape.heads / tp
-        elif shape.positions == ALIBI and not shape.rotary:
+        elif shape.positions == ALIBI and not rotates:
             # Q, K, V and output with the columns of the bias, and the output without them.
             wide = queries + ALIBI_COLUMNS * shape.heads / tp
             bytes_of_token = self.size * ((2 + 2 * times) * wide + queries) + 4 * shape.heads / tp
         else:
             # Values are a view of the QKV projection's output; only under CP are they copied.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
-            rotated = queries + keys if shape.rotary else 0
+            rotated = queries + keys if rotates else 0
             if self.gathers:
-                mixed = 2 * cp * keys + (0 if shape.rotary else mixed)
-                rotated = queries if shape.rotary else 0
-            elif cp > 1 and shape.rotary and not shape.qk_norm:
+                mixed = 2 * cp * keys + (0 if rotates else mixed)
+                rotated = queries if rotates else 0
+            elif cp > 1 and rotates and not shape.qk_norm:
                 mixed = keys
             bytes_of_token = self.size * (mixed + rotated + queries + joined) + 4 * shape.heads / tp
         if shape.qk_norm == HEAD:
@@ -134,7 +135,7 @@ class Layer:
         if not self.shape.rotary:
             return 0.0
         places = self.tokens / (1 if self.train.reset_positions else self.train.micro_batch)
-        return 4 * places * self.shape.head_dim * self.shape.rotary.share
+        return 4 * places * self.shape.head_dim * self.shape.rotary.share * len(self.shape.kinds_of_rotary)
 
     def mlp(self, frozen: bool) -> float:
         """Return the bytes kept between the MLP's two projections: gate and up, and their product, as in `model.gated`
@@ -142,12 +143,12 @@ class Layer:
         wide = 3 if self.shape.transformer.get("gated_linear_unit") else 2
         return self.size * self.tokens * (wide - frozen) * self.shape.ffn / self.parallel.tp
 
-    def kept(self, window: int, frozen: bool = False) -> float:
-        """Return all bytes that a layer keeps whose tokens see ``window`` positions (0: all)."""
+    def kept(self, window: int, rotates: bool, frozen: bool = False) -> float:
+        """Return all bytes that a layer keeps; the arguments are those of ``attention``."""
         columns = self.shape.hidden / self.sequence_shards
         norms = NORMS.get(self.shape.norms, 2) * self.norm(columns, frozen)
         inputs = 0 if frozen else (1 if self.shape.norms == SHARED else 2) * self.stream
-        return norms + inputs + self.attention(window, frozen) + self.mlp(frozen)
+        return norms + inputs + self.attention(window, rotates, frozen) + self.mlp(frozen)
 
     def head(self) -> float:
         """Return the bytes kept by the final norm and as the output layer's input."""
@@ -180,11 +181,14 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     sent += layer.angles() * parallel.virtual  # each chunk has its own
     sent += layer.norm(shape.hidden / layer.sequence_shards) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
-        return len(ours) * layer.stream + sent, layer.kept(_window(shape, ours[0])) + layer.gradients()
-    kinds = Counter((_window(shape, number), not everything and number not in what.layers) for number in ours)
-    kept = sum(count * layer.kept(window, frozen) for (window, frozen), count in kinds.items())
+        largest = max(layer.kept(*kind) for kind in {_kind(shape, number) for number in ours})
+        return len(ours) * layer.stream + sent, largest + layer.gradients()
+    kinds = Counter((*_kind(shape, number), not everything and number not in what.layers) for number in ours)
+    kept = sum(count * layer.kept(*kind) for kind, count in kinds.items())
     return kept + sent, layer.gradients()
 
 
-def _window(shape: Shape, number: int) -> int:
-    return shape.windows[number] if shape.windows else 0
+def _kind(shape: Shape, number: int) -> tuple[int, bool]:
+    """Return a layer's window and whether it has rotary positions."""
+    rotary = shape.rotaries[number] if shape.rotaries else shape.rotary
+    return shape.windows[number] if shape.windows else 0, rotary is not None

@@ -84,7 +84,7 @@ def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: Resize
     model = supplies.model_folder
     token_map, hf_config = TokenMap.load(tokenizer), read_config(model)
     family = families.of(hf_config)
-    shape, weights = family.shape(hf_config), HfWeights(model, family.prefix, family.computed)
+    shape, weights = family.shape(hf_config), HfWeights(model, family)
     rows = target_rows(shape, token_map)
     resized, dropped = _tables(hf_config)
     for name in resized:
@@ -96,8 +96,9 @@ def resize_folder(supplies: Supplies, tokenizer: Path, out: Path, config: Resize
         for name, stored in weights.tensors.items()
         if name not in dropped
     }
-    if said := spare_rows(token_map, shape.vocab):
-        say(said)
+    for said in (spare_rows(token_map, shape.vocab), weights.others_left_out):
+        if said:
+            say(said)
     target = HfWriter(out, sizes, shard_mib << 20)
     with Bar("resizing", target.total_bytes / 1e6, "MB") as bar:
         for name, (size, _) in sizes.items():

@@ -13,7 +13,7 @@ from ranks import boundary_bodies, training_bodies
 from nemo_adapt.config import PhaseConfig
 
 LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}, "CP 2": {"cp": 2}}
-KINDS = ["llama", "mistral", "gemma2", "gpt2", "bloom", "xglm", "phi"]
+KINDS = ["llama", "mistral", "gemma2", "gemma3", "smollm3", "gpt2", "bloom", "xglm", "phi"]
 """Rotary positions; window; window, capped scores; learned positions; ALiBi; sinusoidal positions; SideBySideLayer."""
 END = 2
 LENGTHS = (6, 14, 20)

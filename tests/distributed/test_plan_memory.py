@@ -29,7 +29,7 @@ CASES = {
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
-FAMILIES = ("qwen3", "gemma2", "olmo2", "gpt2", "bloom", "xglm", "phi")
+FAMILIES = ("qwen3", "gemma2", "gemma3", "olmo2", "smollm3", "gpt2", "bloom", "xglm", "phi")
 
 
 def measured(ranks, config, models):
@@ -58,7 +58,7 @@ def test_planned_memory_equals_measured_memory(ranks, name):
         assert_close(planned, found)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt2", "bloom"])
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gemma3", "smollm3", "gpt2", "bloom"])
 def test_planned_memory_equals_measured_memory_under_context_parallelism(ranks, name):
     """QK norms, windows and capped scores, learned positions, ALiBi.
 

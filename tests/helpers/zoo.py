@@ -8,6 +8,7 @@ from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     XGLMConfig,
 )
 
@@ -68,6 +70,14 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         Gemma2Config, head_dim=16, tie_word_embeddings=True, sliding_window=8, query_pre_attn_scalar=24,
         attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
     ),
+    "gemma3": lambda: common(
+        Gemma3TextConfig, head_dim=16, num_hidden_layers=4, sliding_window_pattern=2, tie_word_embeddings=True,
+        sliding_window=8, query_pre_attn_scalar=24,
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        },
+    ),
     "phi": lambda: common(
         PhiConfig, hidden_size=80, num_key_value_heads=4,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.4},
@@ -77,6 +87,12 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         Phi3Config, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
     ),
     "olmo2": lambda: common(Olmo2Config, num_key_value_heads=4),
+    "smollm3": lambda: common(
+        SmolLM3Config, num_hidden_layers=4, no_rope_layers=[1, 0, 0, 1], tie_word_embeddings=True
+    ),
+    "smollm3 with windows": lambda: common(
+        SmolLM3Config, no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=8
+    ),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,

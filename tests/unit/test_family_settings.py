@@ -10,6 +10,7 @@ import torch
 from helpers import zoo
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
@@ -28,6 +29,9 @@ def older(config: dict) -> dict:
     """The same configuration as transformers 4 wrote it."""
     old = {key: value for key, value in config.items() if key not in ("rope_parameters", "layer_types", "dtype")}
     rope = dict(config.get("rope_parameters") or {})
+    if "full_attention" in rope:  # Gemma 3
+        old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = dict(rope["full_attention"])
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
     kind = rope.pop("rope_type", "default")
@@ -66,9 +70,11 @@ REFUSED = {
     "qwen3": ({"attention_bias": True}, "attention_bias=True is not covered for Qwen3"),
     "gemma": ({"hidden_act": "silu"}, "hidden_act='silu' is not covered for Gemma"),
     "gemma2": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma2"),
+    "gemma3": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma3"),
     "phi": ({"qk_layernorm": True}, "qk_layernorm=True is not covered for Phi"),
     "phi3": ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not covered for Phi-3"),
     "olmo2": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-2"),
+    "smollm3": ({"mlp_bias": True}, "mlp_bias=True is not covered for SmolLM3"),
     "gpt2": (
         {"scale_attn_by_inverse_layer_idx": True},
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
@@ -131,6 +137,21 @@ PUBLISHED = {
         "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256,
         **ROPE, "hidden_act": "gelu",
     }),
+    "gemma-3-1b": (999_885_952, {
+        "architectures": ["Gemma3ForCausalLM"], "hidden_size": 1152, "intermediate_size": 6912, "vocab_size": 262144,
+        "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-06, "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        "rope_local_base_freq": 10000, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": 512,
+        "sliding_window_pattern": 6,
+    }),
+    "SmolLM3-3B": (3_075_098_624, {
+        "architectures": ["SmolLM3ForCausalLM"], "hidden_size": 2048, "intermediate_size": 11008, "vocab_size": 128256,
+        "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4, "hidden_act": "silu",
+        "max_position_embeddings": 65536, "rms_norm_eps": 1e-06, "rope_theta": 5000000.0, "rope_scaling": None,
+        "no_rope_layers": [1, 1, 1, 0] * 9, "no_rope_layer_interval": 4, "use_sliding_window": False,
+        "sliding_window": None, "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0,
+    }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "gelu_new",
@@ -151,7 +172,7 @@ PUBLISHED = {
         "pad_token_id": 1, "vocab_size": 256008,
     }),
 }  # fmt: skip
-"""Parameters and published config.json, in transformers 4's format, of the base models of arXiv 2406.14670."""
+"""Parameters and published config.json, in transformers 4's format: the bases of arXiv 2406.14670, and later models."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -186,6 +207,23 @@ def test_phi_rotates_half_of_a_head_by_default():
     assert families.of(config).shape(config).rotary.share == 0.4
     del config["rope_parameters"]
     assert families.of(config).shape(config).rotary.share == 0.5
+
+
+def test_both_rotaries_of_gemma3_equal_transformers():
+    """With scaling where a layer sees all positions, with another base where it has a window."""
+    config = zoo.ZOO["gemma3"]()
+    shape = families.of(config_of("gemma3", architectures=["Gemma3ForCausalLM"])).shape(config_of("gemma3"))
+    theirs = Gemma3RotaryEmbedding(config)
+    assert len(shape.kinds_of_rotary) == 2
+    for kind, rotary in zip(config.layer_types, shape.rotaries, strict=True):
+        found = inverse_frequencies(rotary, shape.head_dim, torch.device("cpu"))
+        torch.testing.assert_close(found, getattr(theirs, f"{kind}_inv_freq"), rtol=1e-6, atol=0)
+
+
+def test_every_fourth_layer_of_smollm3_has_no_positions_by_default():
+    config = {**config_of("smollm3"), "num_hidden_layers": 8, "no_rope_layers": None}
+    shape = families.of({**config, "architectures": ["SmolLM3ForCausalLM"]}).shape(config)
+    assert [rotary is None for rotary in shape.rotaries] == [False, False, False, True] * 2
 
 
 @pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half rotated", "phi"])

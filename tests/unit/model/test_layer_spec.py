@@ -21,7 +21,9 @@ ENGINE = ModuleSpec(object)
         ("llama", {"precision": "bf16"}, 2, True),
         ("llama", {"precision": "fp32"}, 2, False),
         ("qwen3", {}, 1, True),
+        ("smollm3", {}, 1, True),
         ("gemma2", {}, 1, False),
+        ("gemma3", {}, 1, False),
     ],
 )
 def test_transformer_engine_layers_are_used_where_they_are_sufficient(monkeypatch, name, changes, cp, engine):

@@ -32,6 +32,7 @@ CLUSTER_OF = {
     "llama3_8b": "h100_x8",
     "qwen2_5_7b": "h100_x8",
     "qwen3_8b": "h200_x8",
+    "gemma3_4b": "h100_x8",
     "llama3_70b": "h100_x64",
     "llama3_70b_hi": "h100_x64",
     "demo": "laptop",

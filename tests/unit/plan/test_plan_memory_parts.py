@@ -69,7 +69,7 @@ def test_activations_of_a_gpt2_layer_agree_with_the_paper():
     base, config = models_of(settings("gpt2")), plan_config()
     layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
     tokens, hidden = config.train.seq_length * config.train.micro_batch, base.target.hidden
-    in_units = layer.kept(0) / (tokens * hidden)
+    in_units = layer.kept(0, rotates=False) / (tokens * hidden)
     # Inputs and outputs of two norms (8), queries, keys and values (6), attention output (2), in the MLP two (16).
     ffn = base.target.ffn / base.target.hidden
     assert in_units == pytest.approx(8 + 6 + 2 + 4 * ffn, rel=0.01)
@@ -107,6 +107,27 @@ def test_each_model_chunk_keeps_its_own_rotary_angles():
     assert kept[1] - kept[0] == layer.stream + layer.angles() and layer.angles() > 0
 
 
+def kept_by_layers(base):
+    config = plan_config()
+    layer = activations.Layer(base.target, config.parallel, config.train, on_gpu=True)
+    return layer, activations.of_layers(layer, 0, trained(PhaseConfig("all", 10)))[0]
+
+
+def test_layers_without_positions_keep_no_rotated_queries_and_keys():
+    base = models_of(settings("smollm3", no_rope_layers=[1, 0, 0, 1]))
+    everywhere = replace(base, target=replace(base.target, rotaries=()))
+    (layer, some), (_, all_of_them) = kept_by_layers(base), kept_by_layers(everywhere)
+    shape = base.target
+    assert all_of_them - some == 2 * layer.size * layer.tokens * (shape.query_rows + shape.kv_rows)
+
+
+def test_angles_are_kept_for_each_kind_of_rotary_positions():
+    base = models_of(settings("gemma3"))
+    one_kind = replace(base, target=replace(base.target, rotaries=(base.target.rotary,) * base.target.layers))
+    (layer, two), (other, one) = kept_by_layers(base), kept_by_layers(one_kind)
+    assert two - one == other.angles() == layer.angles() / 2
+
+
 def test_ring_attention_does_not_keep_the_output_of_the_qkv_projection():
     """Under CP, Transformer Engine keeps queries, keys, values and the output as separate tensors."""
     base, config = models_of(settings()), plan_config(parallel={"cp": 2})
@@ -114,7 +135,7 @@ def test_ring_attention_does_not_keep_the_output_of_the_qkv_projection():
     shape, tokens = base.target, 128
     columns = 2 * shape.query_rows + 2 * shape.kv_rows
     wanted = tokens * (2 * columns + 4 * shape.heads)
-    assert layer.attention(0, frozen=False) == wanted
+    assert layer.attention(0, rotates=True, frozen=False) == wanted
 
 
 def test_gathered_keys_and_values_of_all_cp_ranks_are_kept():
@@ -130,7 +151,7 @@ def test_gathered_keys_and_values_of_all_cp_ranks_are_kept():
     tokens = 128
     columns = 3 * shape.query_rows + 2 * 2 * shape.kv_rows
     wanted = tokens * (2 * columns + 4 * shape.heads)
-    assert layer.attention(0, frozen=False) == wanted
+    assert layer.attention(0, rotates=True, frozen=False) == wanted
 
 
 def test_recomputed_layers_keep_only_their_input():

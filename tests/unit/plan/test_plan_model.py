@@ -24,11 +24,12 @@ PUBLISHED = {
     "llama3_70b": 70_553_706_496,
     "qwen2_5_7b": 7_615_616_512,
     "qwen3_8b": 8_190_735_360,
+    "gemma3_4b": 3_880_263_168,
     "bloom_7b": 7_069_016_064,
     "xglm_7_5b": 7_492_771_840,
     "phi_2": 2_779_683_840,
 }
-"""Parameters of the models as their pages on the Hugging Face hub give them."""
+"""Parameters as the models' pages on the Hugging Face hub give them; of Gemma 3 4B, those of its language model."""
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
