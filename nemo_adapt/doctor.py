@@ -150,7 +150,7 @@ def _torch_facts() -> dict[str, Any]:
         "layers": "Transformer Engine's" if engine else f"megatron-core's with torch's attention ({missing})",
         "optimizer": f"{kernels} fused Adam" if kernels else f"torch's fused AdamW ({none})",
         "clipping": f"{kernels} kernels" if kernels else f"torch, in place ({none})",
-        "loss, MLPs, positions": "compiled kernels" if fusion.compiles() else f"torch's operations ({uncompiled})",
+        "element-wise functions": "compiled kernels" if fusion.compiles() else f"torch's operations ({uncompiled})",
         "context parallelism": f"keys and values {'go around' if engine else 'are gathered'}",
         "process groups": facts["backend"] + (f" (also available: {', '.join(others)})" if others else ""),
         "fastText vectors": "gensim" if importlib.util.find_spec("gensim") else "cannot be trained (no gensim)",

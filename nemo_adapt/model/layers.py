@@ -16,7 +16,7 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch.nn.attention.bias import causal_lower_right
 
-from nemo_adapt import devices
+from nemo_adapt import devices, fusion
 from nemo_adapt.model import context
 from nemo_adapt.model.positions import alibi_slopes, with_alibi
 
@@ -174,10 +174,15 @@ class Norm(torch.nn.Module):
         """[..., hidden] -> the same shape and dtype."""
         if self.bias is not None:  # no family has zero-centered LayerNorm
             return F.layer_norm(hidden, (hidden.shape[-1],), self.weight, self.bias, self.eps)
-        if self.shift:  # 1 + weight is rounded once, at the end, as in transformers' Gemma
-            weight = self.weight.float() + self.shift
-            return F.rms_norm(hidden.float(), (hidden.shape[-1],), weight, self.eps).to(hidden.dtype)
+        if self.shift:
+            norm = fusion.compiled(_zero_centered) if fusion.compiles() else _zero_centered
+            return norm(hidden, self.weight, self.eps)
         return F.rms_norm(hidden, (hidden.shape[-1],), self.weight, self.eps)
+
+
+def _zero_centered(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """RMSNorm of [..., hidden], times 1 + ``weight``: rounded once, at the end, as in transformers' Gemma."""
+    return F.rms_norm(hidden.float(), weight.shape, weight.float() + 1.0, eps).to(hidden.dtype)
 
 
 class WholeNorm(MegatronModule):

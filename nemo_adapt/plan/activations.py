@@ -74,7 +74,7 @@ class Layer:
         if self.shape.transformer.get("normalization") == "LayerNorm":
             return self.size * self.tokens * columns
         if self.on_gpu:
-            wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # computed in fp32, see model.layers
+            wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # fp32 where torch does not compile
             return (4 if wide else self.size) * self.tokens * columns
         return (4 if frozen else 8) * self.tokens * columns
 

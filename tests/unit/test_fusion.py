@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nemo_adapt import devices, fusion
-from nemo_adapt.model import cross_entropy, gated
+from nemo_adapt.model import cross_entropy, gated, layers
 from nemo_adapt.patches import rotary
 
 
@@ -74,13 +74,28 @@ def on_a_gpu(monkeypatch):
 def test_every_function_is_compiled_as_one_graph_with_the_same_results():
     done = subprocess.run([sys.executable, __file__, "aot_eager"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["9"]
+    assert done.stdout.split() == ["10"]
+
+
+def results(function, arguments):
+    """What the function returns or overwrites, and the gradients of arguments that require one."""
+    copies = [
+        each.detach().clone().requires_grad_(each.requires_grad) if torch.is_tensor(each) else each
+        for each in arguments
+    ]
+    found = function(*copies)
+    if found is None:
+        assert not torch.equal(copies[0], arguments[0])
+        return [copies[0]]
+    wanted = [each for each in copies if torch.is_tensor(each) and each.requires_grad]
+    return [found, *(torch.autograd.grad(found.square().sum(), wanted) if wanted else ())]
 
 
 def compile_all(backend: str) -> int:
     """Compile the functions with torch's ``backend``; return how many there are. Each is called with two shapes."""
     options = fusion.OPTIONS if backend == "inductor" else None
     compiled = functools.partial(torch.compile, fullgraph=True, backend=backend, options=options)
+    torch.manual_seed(0)
     kind = {"dtype": torch.bfloat16}
     calls = []
     for size in (5, 7):
@@ -90,6 +105,8 @@ def compile_all(backend: str) -> int:
         heads = torch.randn(size, 2, 6, 10, **kind)[:, :, 1:4]  # a slice of one projection's output
         angles = torch.rand(size, 1, 1, 4)
         calls.append((rotary._rotated, (heads, angles.cos().to(**kind), angles.sin().to(**kind))))
+        differentiated = (torch.randn(shape, **kind, requires_grad=True) for shape in ((size, 2, 12), (12,)))
+        calls.append((layers._zero_centered, (*differentiated, 1e-6)))
         rows = torch.randn(9, 32, **kind)[9 - size :]
         highest = rows.amax(-1, keepdim=True).float()
         sums = cross_entropy._sum_of_powers(rows, highest)
@@ -98,12 +115,9 @@ def compile_all(backend: str) -> int:
         others = (highest, sums, torch.full_like(sums, 1.5), column, elsewhere, torch.rand(size, 1))
         calls.append((cross_entropy._to_gradient, (rows, *others)))
     for function, arguments in calls:
-        mine, theirs = ([each.clone() if torch.is_tensor(each) else each for each in arguments] for _ in range(2))
-        ours, expected = compiled(function)(*mine), function(*theirs)
-        if expected is None:  # it overwrites its first argument
-            ours, expected = mine[0], theirs[0]
-            assert not torch.equal(expected, arguments[0])
-        torch.testing.assert_close(ours, expected, rtol=2**-7, atol=2**-7)  # a kernel rounds once
+        ours, expected = results(compiled(function), arguments), results(function, arguments)
+        for one, other in zip(ours, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=2**-7, atol=2**-7)  # a kernel rounds once
     return len({(function, *(each for each in arguments if isinstance(each, str))) for function, arguments in calls})
 
 
