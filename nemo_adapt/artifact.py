@@ -84,9 +84,9 @@ class Stage:
     """One stage about to run: its inputs, its result folder, and whether the result exists already.
 
     ``config`` is the part of the resolved configuration that determines the result; the constructor hashes ``inputs``.
-    A resumable stage may continue although settings and inputs whose keys begin with one of ``grows`` have changed. A
-    stage that ``keeps`` continues from the files of an interrupted run, unless inputs or settings have changed. A
-    ``fenced`` stage stops writing once a later start of its Slurm job has taken over its folder.
+    A resumable stage may continue although settings and inputs whose keys begin with one of ``may_change`` have
+    changed. One that ``keeps_partial`` continues from the files of an interrupted run, unless inputs or settings have
+    changed. A ``fenced`` stage stops writing once a later start of its Slurm job has taken over its folder.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Stage:
         config: Mapping[str, Any],
         inputs: Inputs,
         resumable: bool = False,
-        grows: tuple[str, ...] = (),
-        keeps: bool = False,
+        may_change: tuple[str, ...] = (),
+        keeps_partial: bool = False,
         fenced: bool = False,
         hash_of: HashOf = input_hash,
     ) -> None:
         self.name, self.out, self.config = name, out, dict(config)
-        self.resumable, self.grows, self.keeps, self.fenced = resumable, grows, keeps, fenced
+        self.resumable, self.may_change, self.keeps_partial, self.fenced = resumable, may_change, keeps_partial, fenced
         self.hashes = {key: {str(path): hash_of(path) for path in paths} for key, paths in inputs.items()}
         self.fingerprint = fingerprint(name, self.config, _contents(self.hashes))
 
@@ -142,10 +142,10 @@ class Stage:
                 )
             left = place / STARTED
             same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint
-            if not (self.keeps and same):
+            if not (self.keeps_partial and same):
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir(parents=True)
-            if self.keeps:
+            if self.keeps_partial:
                 write_json(left, {"fingerprint": self.fingerprint})
             return place
         place.mkdir(parents=True, exist_ok=True)
@@ -153,10 +153,10 @@ class Stage:
         now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
         if started.is_file():
             before = json.loads(started.read_text(encoding="utf-8"))
-            changed = [name for name in _changed(before["config"], self.config) if not name.startswith(self.grows)]
+            changed = [name for name in _changed(before["config"], self.config) if not name.startswith(self.may_change)]
             old, new = _contents(before["inputs"]), _contents(self.hashes)
-            kept = old.keys() & new.keys() if self.grows else old.keys() | new.keys()  # larger: more inputs
-            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.grows)):
+            kept = old.keys() & new.keys() if self.may_change else old.keys() | new.keys()  # larger: more inputs
+            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.may_change)):
                 changed.append("the inputs")
             if changed:
                 raise UserError(

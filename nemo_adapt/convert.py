@@ -24,8 +24,8 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import LM_HEAD, Entry, Shape, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, read_config
-from nemo_adapt.progress import Bar, say
-from nemo_adapt.workers import Seen, common, cores, share
+from nemo_adapt.progress import Bar, OnProgress, say
+from nemo_adapt.workers import cores, share, shared_counters
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
 
 
-def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Write the files ``numbers`` in this process; return bytes read and peak MiB. ``seen`` gets the MB written."""
+def write_files(source: Source, out: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
+    """Write the files ``numbers`` in this process; return bytes read and peak MiB. ``on_progress`` gets MB written."""
     for number in numbers:
-        writer.write_file(out, number, source.files[number], lambda size: seen(size / 1e6))
+        writer.write_file(out, number, source.files[number], lambda size: on_progress(size / 1e6))
     if isinstance(source.weights, HfWeights):
         source.weights.close()
     return {"bytes_read": source.weights.bytes_read, "peak_mib": peak_memory_mib()}
@@ -90,8 +90,8 @@ def write_files(source: Source, out: Path, numbers: Iterable[int], seen: Seen) -
 
 def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> dict[str, int]:
     """Write files in another process."""
-    source, shared = Source.of(folder, chunk_bytes, file_bytes, checkpoint), common()
-    return write_files(source, out, shared.numbers(len(source.files)), shared.see)
+    source, shared = Source.of(folder, chunk_bytes, file_bytes, checkpoint), shared_counters()
+    return write_files(source, out, shared.take(len(source.files)), shared.advance)
 
 
 def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:

@@ -23,9 +23,9 @@ from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
-from nemo_adapt.progress import Bar
+from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.vocab import padded_rows, rows_with
-from nemo_adapt.workers import Seen, common, cores, share
+from nemo_adapt.workers import cores, share, shared_counters
 
 PIECE_BYTES = 8 << 20
 """Most bytes read from the checkpoint at once: larger buffers are freshly mapped by the system each time."""
@@ -118,8 +118,8 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
     (out / DONE).rmdir()
 
 
-def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
-    """Run the jobs ``numbers`` in this process; return bytes read and peak MiB. ``seen`` gets the MB done.
+def write_jobs(work: Work, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
+    """Run the jobs ``numbers`` in this process; return bytes read and peak MiB. ``on_progress`` gets the MB done.
 
     While one job is flushed to disk, the next one is copied.
     """
@@ -130,9 +130,9 @@ def write_jobs(work: Work, numbers: Iterable[int], seen: Seen) -> dict[str, int]
             done = note.is_file()
             for entry, layer in work.jobs[number]:
                 if done:
-                    seen(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize / 1e6)
+                    on_progress(torch.Size(entry.shape).numel() * work.checkpoint.dtypes[entry.key].itemsize / 1e6)
                 else:
-                    _copy(work, entry, layer, seen)
+                    _copy(work, entry, layer, on_progress)
             if kept:
                 kept.result()
             kept = disk.submit(_keep, work, note)
@@ -149,11 +149,11 @@ def _keep(work: Work, note: Path) -> None:
 
 def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> dict[str, int]:
     """Run jobs in another process."""
-    work, shared = Work.of(checkpoint, base, tokenizer, out, config), common()
-    return write_jobs(work, shared.numbers(len(work.jobs)), shared.see)
+    work, shared = Work.of(checkpoint, base, tokenizer, out, config), shared_counters()
+    return write_jobs(work, shared.take(len(work.jobs)), shared.advance)
 
 
-def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
+def _copy(work: Work, entry: Entry, layer: int, on_progress: OnProgress) -> None:
     """Copy one layer of a Megatron tensor into the Hugging Face tensors that it corresponds to."""
     row_bytes = torch.Size(entry.shape[1:]).numel() * work.checkpoint.dtypes[entry.key].itemsize
     step = max(1, PIECE_BYTES // row_bytes)
@@ -163,7 +163,7 @@ def _copy(work: Work, entry: Entry, layer: int, seen: Seen) -> None:
         for rows, at in entry.sources(start, stop):
             part = piece[at : at + rows.stop - rows.start]
             work.target.write(rows.name.format(layer=layer), rows.start, part, rows.transposed)
-        seen((stop - start) * row_bytes / 1e6)
+        on_progress((stop - start) * row_bytes / 1e6)
 
 
 def compare_samples(work: Work, out: Path) -> None:

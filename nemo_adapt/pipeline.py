@@ -39,10 +39,10 @@ ROAD = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
     Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),  # plus one for each other set
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
-    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.meetings, "auxiliary/meetings", (TEXT,)),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
-    Step("convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), keeps=True),
+    Step("convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), keeps_partial=True),
     Step(
         "probe",
         "nemo_adapt.probe.stage",
@@ -52,7 +52,7 @@ ROAD = (
         on_ranks=True,
         checks=reads.check_converted,
         resumable=True,
-        grows=PROBE_GROWS,
+        may_change=PROBE_GROWS,
     ),
     Step(
         "resize",
@@ -74,9 +74,9 @@ ROAD = (
         checks=reads.check_converted,
         resumable=True,
         fenced=True,
-        grows=tuple(BEST),
+        may_change=tuple(BEST),
     ),
-    Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps=True),
+    Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps_partial=True),
     Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", SCORED, uses_gpu=True),
 )
 

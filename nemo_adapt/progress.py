@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from nemo_adapt.printed import span
 
 LOG_EVERY_SECONDS = 10.0
+OnProgress = Callable[[float], None]
+"""Callback that gets the amount that has just been done, in its caller's unit."""
 
 
 def say(message: str) -> None:

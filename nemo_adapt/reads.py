@@ -43,7 +43,7 @@ def piece_bytes(config: Config, run: RunFolder) -> Inputs:
     return {"tokenizer": [run["tokenizer"]]}
 
 
-def meetings(config: Config, run: RunFolder) -> Inputs:
+def overlaps(config: Config, run: RunFolder) -> Inputs:
     """Target text, and the base and extended tokenizers that both encode it."""
     return {"base": [Path(config.tokenizer.base)], **target(config, run)}
 

@@ -51,11 +51,11 @@ class Step:
     """Builds in place and continues where it was interrupted."""
     fenced: bool = False
     """Stops writing once a later start of its Slurm job has taken over its folder."""
-    grows: tuple[str, ...] = ()
+    may_change: tuple[str, ...] = ()
     """Settings that may change between starts of a resumable stage."""
     checks: Callable[[Inputs, Path], None] | None = None
     """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
-    keeps: bool = False
+    keeps_partial: bool = False
     """The files of an interrupted stage are kept, if inputs and settings have not changed."""
 
     @property
@@ -103,8 +103,8 @@ def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifac
         _deciding(config, step),
         inputs,
         step.resumable,
-        step.grows,
-        step.keeps,
+        step.may_change,
+        step.keeps_partial,
         step.fenced,
         hash_of,
     )

@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.text_files import END, RAW_LINES, Part, Seen, blocks, ignore, read
+from nemo_adapt.progress import OnProgress
+from nemo_adapt.text_files import END, RAW_LINES, Part, blocks, ignore, read
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BLANK = b" \t\r\n"
@@ -51,19 +52,19 @@ def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:
         yield from part_documents(Part(path), field)
 
 
-def part_documents(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
+def part_documents(part: Part, field: str = "text", on_progress: OnProgress = ignore) -> Iterator[str]:
     """Yield from ``text_files.read``; ``UserError`` for an unsplit file without documents."""
     found = False
-    for document in read(part, field, seen):
+    for document in read(part, field, on_progress):
         found = True
         yield document
     _check_found(part, found)
 
 
-def part_blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[bytes]:
+def part_blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) -> Iterator[bytes]:
     """Yield from ``text_files.blocks``; ``UserError`` for an unsplit file without documents."""
     found = False
-    for block in blocks(part, field, seen):
+    for block in blocks(part, field, on_progress):
         found = found or bool(block.strip(END + BLANK))
         yield block
     _check_found(part, found)

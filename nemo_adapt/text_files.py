@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.progress import OnProgress
 
 GROUP = 1024
 """Lines of a compressed file, or rows of a Parquet batch, that form one block and so belong to the same part."""
@@ -27,9 +28,6 @@ BOM = b"\xef\xbb\xbf"
 """Byte order mark, which some editors write at the beginning of a UTF-8 file; not part of the text."""
 END = b"\xff"
 """Ends each document of a block: a byte that does not occur in UTF-8."""
-
-Seen = Callable[[float], None]
-"""Callback for progress bars: gets the number of bytes of the file on disk that were just processed."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +44,29 @@ class Damaged(Exception):
 
 
 def ignore(amount: float) -> None:
-    """A ``Seen`` that does nothing."""
+    """An ``OnProgress`` that does nothing."""
 
 
-def read(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[str]:
+def read(part: Part, field: str = "text", on_progress: OnProgress = ignore) -> Iterator[str]:
     """Yield the non-empty documents of a part, without line ends and surrounding spaces.
 
     The parts of a file are consecutive. Plain files are split at the first line after a byte offset, Parquet between
     row groups; a compressed file is read from the start for each part, which keeps only its own groups of lines.
-    ``field`` is the JSON field or Parquet column. Raises ``UserError`` for a damaged or missing file; for a line that
-    is not UTF-8 or has no ``field``, with its number.
+    ``field`` is the JSON field or Parquet column; ``on_progress`` gets bytes of the file on disk. Raises ``UserError``
+    for a damaged or missing file; for a line that is not UTF-8 or has no ``field``, with its number.
     """
-    for _, document in _numbered_documents(part, field, seen):
+    for _, document in _numbered_documents(part, field, on_progress):
         yield document
 
 
-def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[bytes]:
+def blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) -> Iterator[bytes]:
     """Yield blocks of many documents of a part, as UTF-8, each document followed by ``END``.
 
     Empty documents and surrounding spaces may remain. A file has the same blocks however it is split into parts. Ten
     times faster than ``read`` for plain text. Raises ``UserError`` as ``read`` does.
     """
     if part.path.suffix != ".txt":
-        for _, block in groupby(_numbered_documents(part, field, seen), itemgetter(0)):
+        for _, block in groupby(_numbered_documents(part, field, on_progress), itemgetter(0)):
             yield b"".join(document.encode() + END for _, document in block)
         return
     with _readable(part.path), part.path.open("rb") as file:
@@ -84,27 +82,27 @@ def blocks(part: Part, field: str = "text", seen: Seen = ignore) -> Iterator[byt
             lines = lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             yield lines.replace(b"\n", END) + END
             position += len(raw)
-            seen(len(raw))
+            on_progress(len(raw))
 
 
 NumberedDocuments = Iterator[tuple[int, str]]
 """Pairs of a block number and a document."""
 
 
-def _numbered_documents(part: Part, field: str, seen: Seen) -> NumberedDocuments:
+def _numbered_documents(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
     reader = _parquet if part.path.suffix == ".parquet" else _lines
     with _readable(part.path):
-        yield from reader(part, field, seen)
+        yield from reader(part, field, on_progress)
 
 
-def _lines(part: Part, field: str, seen: Seen) -> NumberedDocuments:
+def _lines(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
     path, number = part.path, 0
     first = 1 if path.suffix in RAW_LINES or not _range(part)[0] else 0
     raw_lines = RAW_LINES.get(path.suffix, _plain)
     parse = _record if ".jsonl" in path.suffixes[-2:] else _line
     with path.open("rb") as file:
         try:
-            for at, block, raw in raw_lines(file, part, seen):
+            for at, block, raw in raw_lines(file, part, on_progress):
                 number = at
                 document = parse(raw.removeprefix(BOM) if at == first else raw, field)
                 if document:
@@ -158,7 +156,7 @@ NumberedLines = Iterator[tuple[int, int, bytes]]
 """Triples of a line number, a block number and the line."""
 
 
-def _plain(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+def _plain(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
     """Yield the lines that begin in the part's range of bytes, numbered from the first of them."""
     position, end = _seek(file, part)
     reported = position
@@ -168,9 +166,9 @@ def _plain(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
         yield number, position // BLOCK, raw
         position += len(raw)
         if not number % GROUP:
-            seen(position - reported)
+            on_progress(position - reported)
             reported = position
-    seen(max(0, min(position, end) - reported))
+    on_progress(max(0, min(position, end) - reported))
 
 
 def _seek(file: BinaryIO, part: Part) -> tuple[int, int]:
@@ -200,18 +198,18 @@ def _before(part: Part) -> int:
         return 1 + sum(block.count(b"\n") for block in blocks)
 
 
-def _gzip(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
-    return _lines_of_part(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, seen)
+def _gzip(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
+    return _lines_of_part(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, on_progress)
 
 
-def _zstd(file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
-    return _lines_of_part(_zstd_lines(file), file, part, seen)
+def _zstd(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
+    return _lines_of_part(_zstd_lines(file), file, part, on_progress)
 
 
-RAW_LINES: dict[str, Callable[[BinaryIO, Part, Seen], NumberedLines]] = {".gz": _gzip, ".zst": _zstd}
+RAW_LINES: dict[str, Callable[[BinaryIO, Part, OnProgress], NumberedLines]] = {".gz": _gzip, ".zst": _zstd}
 
 
-def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: Seen) -> NumberedLines:
+def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
     """Yield the groups of lines that belong to the part: those at whose start the reading position is in its range.
 
     That position, in compressed bytes, is the same each time the file is read, so every group belongs to one part.
@@ -227,11 +225,11 @@ def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, seen: See
                 break
             inside = place >= begin
             if inside:
-                seen(place - reported)
+                on_progress(place - reported)
                 reported = place
         if inside:
             yield number, number // GROUP, raw
-    seen(end - reported)
+    on_progress(end - reported)
 
 
 def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -263,7 +261,7 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
         raise Damaged("a zstd file")
 
 
-def _parquet(part: Part, field: str, seen: Seen) -> NumberedDocuments:
+def _parquet(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
     import pyarrow
     import pyarrow.parquet
 
@@ -279,7 +277,7 @@ def _parquet(part: Part, field: str, seen: Seen) -> NumberedDocuments:
                 for value in batch.column(0).to_pylist():
                     if value and (document := value.strip()):
                         yield block, document
-                seen(share * batch.num_rows)
+                on_progress(share * batch.num_rows)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a Parquet file, or is damaged: {reason}") from None

@@ -13,13 +13,11 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any, TypeVar
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import Bar
+from nemo_adapt.progress import Bar, OnProgress
 
 T = TypeVar("T")
 STOPPED = 1 << 30
-"""Value of ``Common.taken`` once a process has failed: then no process takes another job or continues its own."""
-Seen = Callable[[float], None]
-"""Callback for progress bars: gets the amount that has just been done."""
+"""Value of ``SharedCounters.taken`` once a process has failed: no process takes a job then, or continues its own."""
 
 
 class Stopped(Exception):
@@ -27,7 +25,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Common:
+class SharedCounters:
     """Counters in memory that the processes share."""
 
     taken: "Synchronized[int]"
@@ -35,7 +33,7 @@ class Common:
     done: "Synchronized[float]"
     """Amount that has been done, in the unit of the bar."""
 
-    def numbers(self, jobs: int) -> Iterator[int]:
+    def take(self, jobs: int) -> Iterator[int]:
         """Yield the numbers of jobs that no other process has taken, taking one at a time."""
         while True:
             with self.taken.get_lock():
@@ -45,7 +43,7 @@ class Common:
                 return
             yield number
 
-    def see(self, amount: float) -> None:
+    def advance(self, amount: float) -> None:
         """Add ``amount`` to what has been done; ``Stopped`` if another process has failed."""
         if self.taken.value >= STOPPED:
             raise Stopped
@@ -58,44 +56,44 @@ class Common:
             self.taken.value = STOPPED
 
 
-_common: Common | None = None
+_counters: SharedCounters | None = None
 """In another process: the shared counters, which can only be passed when it starts."""
 
 
-def _start(common: Common) -> None:
-    global _common
-    _common = common
+def _start(counters: SharedCounters) -> None:
+    global _counters
+    _counters = counters
 
 
-def common() -> Common:
+def shared_counters() -> SharedCounters:
     """Return, in another process, the counters that it shares with the main one."""
-    assert _common is not None
-    return _common
+    assert _counters is not None
+    return _counters
 
 
 @dataclass
 class Team:
     """The other processes, and the counters that all of them share."""
 
-    common: Common
+    counters: SharedCounters
     size: int
     pool: ProcessPoolExecutor
     bar: Bar
     others: list[Future[Any]] = field(default_factory=list)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run ``function(*arguments)``, which gets its jobs from :func:`common`, in every other process."""
+        """Run ``function(*arguments)``, which gets its jobs from :func:`shared_counters`, in every other process."""
         self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
 
-    def see(self, amount: float) -> None:
-        """The ``Seen`` of this process: also updates the bar for all, and raises an error of another process."""
-        self.common.see(amount)
+    def advance(self, amount: float) -> None:
+        """The ``OnProgress`` of this process: also updates the bar for all, and raises an error of another process."""
+        self.counters.advance(amount)
         self.show()
         for future in self.others:
             if future.done() and future.exception():
                 future.result()
 
-    def answers(self) -> list[Any]:
+    def results(self) -> list[Any]:
         """Wait for the other processes, updating the bar, and return their results."""
         pending = set(self.others)
         while pending:
@@ -107,7 +105,7 @@ class Team:
 
     def show(self) -> None:
         """Update the bar."""
-        self.bar.advance(self.common.done.value - self.bar.done)
+        self.bar.advance(self.counters.done.value - self.bar.done)
 
 
 @contextmanager
@@ -117,7 +115,7 @@ def team(others: int, bar: Bar) -> Iterator[Team]:
     Raises ``UserError`` where a process was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
-    shared = Common(context.Value("i", 0), context.Value("d", 0.0))
+    shared = SharedCounters(context.Value("i", 0), context.Value("d", 0.0))
     with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
         try:
             yield Team(shared, others, pool, bar)
@@ -132,17 +130,23 @@ def team(others: int, bar: Bar) -> Iterator[Team]:
 
 
 def share(
-    jobs: int, processes: int, bar: Bar, mine: Callable[[Iterable[int], Seen], T], other: Callable[..., T], *given: Any
+    jobs: int,
+    processes: int,
+    bar: Bar,
+    mine: Callable[[Iterable[int], OnProgress], T],
+    other: Callable[..., T],
+    *given: Any,
 ) -> list[T]:
-    """Run the jobs in ``processes`` processes: ``mine(numbers, seen)`` in this one, ``other(*given)`` in the others.
+    """Run the jobs in ``processes`` processes, and return the results of all of them, this one's first.
 
-    ``other`` takes its jobs from :func:`common`. Returns the results of all processes, this one's first.
+    ``mine(numbers, on_progress)`` is called in this one, ``other(*given)`` in the others. ``other`` takes its jobs from
+    :func:`shared_counters`.
     """
     if processes == 1:
         return [mine(range(jobs), bar.advance)]
     with team(processes - 1, bar) as others:
         others.submit(other, *given)
-        return [mine(others.common.numbers(jobs), others.see), *others.answers()]
+        return [mine(others.counters.take(jobs), others.advance), *others.results()]
 
 
 def cores() -> int:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_adapt.artifact import Inputs
-from nemo_adapt.auxiliary import bilingual, meetings, piece_bytes, vectors
+from nemo_adapt.auxiliary import bilingual, overlaps, piece_bytes, vectors
 from nemo_adapt.config import Config
 
 KINDS: dict[str, Callable[[Config, Inputs], Mapping[str, NDArray[Any]]]] = {
     "bilingual": bilingual.make,
-    "meetings": meetings.make,
+    "overlaps": overlaps.make,
     "piece_bytes": piece_bytes.make,
     "vectors": vectors.make,
 }

@@ -26,9 +26,9 @@ from nemo_adapt.checkpoint.layout import TRACKER
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
 from nemo_adapt.hf_folder import TOKENIZER_FILES, read_config
-from nemo_adapt.progress import Bar
+from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.vocab import rows_with
-from nemo_adapt.workers import Seen, common, cores, share
+from nemo_adapt.workers import cores, share, shared_counters
 
 CHUNK_BYTES = 64 << 20
 RUN_CONFIG, TRAIN_STATE, TOKENIZER = "run_config.yaml", "train_state.pt", "tokenizer"
@@ -86,16 +86,16 @@ def write(
     write_json(out / "export.json", {"bytes": size, "processes": facts})
 
 
-def _write_files(source: Source, place: Path, numbers: Iterable[int], seen: Seen) -> dict[str, int]:
+def _write_files(source: Source, place: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
     for number in numbers:
-        writer.write_file(place, number, source.files[number], lambda size: seen(size / 1e6))
+        writer.write_file(place, number, source.files[number], lambda size: on_progress(size / 1e6))
     return {"bytes_read": source.opened.bytes_read, "peak_mib": peak_memory_mib()}
 
 
 def _write_share(place: Path, checkpoint: Path, model: Path, tokenizer: Path) -> dict[str, int]:
     """Write another process's share of the files."""
-    source, shared = Source.of(checkpoint, model, tokenizer), common()
-    return _write_files(source, place, shared.numbers(len(source.files)), shared.see)
+    source, shared = Source.of(checkpoint, model, tokenizer), shared_counters()
+    return _write_files(source, place, shared.take(len(source.files)), shared.advance)
 
 
 def _common(step: int) -> dict[str, Any]:

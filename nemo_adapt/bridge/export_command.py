@@ -40,7 +40,9 @@ def main(words: list[str]) -> None:
     # Check the inputs before hashing them.
     checkpoint = bridge.Source.of(Path(config.checkpoint), model, tokenizer).opened.folder
     inputs = {"checkpoint": [checkpoint], "model": [model], "tokenizer": [tokenizer]}
-    stage = artifact.Stage("export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps=True)
+    stage = artifact.Stage(
+        "export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps_partial=True
+    )
     if stage.finished:
         say(f"{config.out} was finished before")
         return

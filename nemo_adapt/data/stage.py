@@ -22,9 +22,9 @@ from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
 from nemo_adapt.data import store
 from nemo_adapt.data.encode import Encoder, Rule
-from nemo_adapt.progress import Bar
+from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.text_files import Part
-from nemo_adapt.workers import Seen, common, cores, share
+from nemo_adapt.workers import cores, share, shared_counters
 
 ALONE_BYTES = 8 << 20
 """Text up to this size is tokenized by this process alone: starting workers takes longer."""
@@ -82,29 +82,31 @@ def rule_of(folder: Path) -> Rule:
 
 
 def encode_parts(
-    rule: Rule, parts: list[Part], field: str, pieces: Path, numbers: Iterable[int], seen: Seen
+    rule: Rule, parts: list[Part], field: str, pieces: Path, numbers: Iterable[int], on_progress: OnProgress
 ) -> dict[int, dict[str, int]]:
     """Encode the parts ``numbers`` in this process, each to its own files in the folder ``pieces``.
 
-    Return the counts of each part: documents, tokens, bytes. ``seen`` is called with MB of input as they are read.
+    Return the counts of each part: documents, tokens, bytes. ``on_progress`` gets MB of input as they are read.
     """
     encoder = Encoder(rule)
     return {
-        number: _encode_part(encoder, parts[number], field, pieces, number, lambda amount: seen(amount / 1e6))
+        number: _encode_part(encoder, parts[number], field, pieces, number, lambda amount: on_progress(amount / 1e6))
         for number in numbers
     }
 
 
 def _encode_share(rule: Rule, parts: list[Part], field: str, pieces: Path) -> dict[int, dict[str, int]]:
     """Encode parts in a worker process, which takes their numbers from the shared counter."""
-    shared = common()
-    return encode_parts(rule, parts, field, pieces, shared.numbers(len(parts)), shared.see)
+    shared = shared_counters()
+    return encode_parts(rule, parts, field, pieces, shared.take(len(parts)), shared.advance)
 
 
-def _encode_part(encoder: Encoder, part: Part, field: str, pieces: Path, number: int, seen: Seen) -> dict[str, int]:
+def _encode_part(
+    encoder: Encoder, part: Part, field: str, pieces: Path, number: int, on_progress: OnProgress
+) -> dict[str, int]:
     width, lengths, size = array(encoder.rule.typecode).itemsize, array("i"), 0
     with (pieces / store.TOKENS.format(number)).open("wb") as out:
-        for batch in _batches(text.part_documents(part, field, seen)):
+        for batch in _batches(text.part_documents(part, field, on_progress)):
             found = encoder.encode(batch)
             out.write(b"".join(found))
             lengths.extend([len(ids) // width for ids in found])

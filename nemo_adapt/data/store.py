@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_adapt.workers import Seen
+from nemo_adapt.progress import OnProgress
 
 NARROW_IDS = 1 << 16
 """Vocabularies smaller than this use 16 bits per token, others 32: a larger id would silently wrap in 16 bits."""
@@ -21,22 +21,22 @@ def token_dtype(vocabulary: int) -> type[np.uint16] | type[np.int32]:
     return np.uint16 if vocabulary < NARROW_IDS else np.int32
 
 
-def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], seen: Seen) -> None:
+def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], on_progress: OnProgress) -> None:
     """Join the pieces ``numbers`` of ``folder`` in this order into ``target``.bin, and write ``target``.idx.
 
     Each piece is deleted once it is appended, so that at most one piece is on disk twice; ``folder`` is deleted at the
-    end. ``seen`` is called with the bytes of each piece.
+    end. ``on_progress`` is called with the bytes of each piece.
     """
     lengths = [np.load(folder / LENGTHS.format(number), allow_pickle=False) for number in numbers]
     first, *others = (folder / TOKENS.format(number) for number in numbers)
     whole = target.with_suffix(".bin")
-    seen(first.stat().st_size)
+    on_progress(first.stat().st_size)
     first.rename(whole)
     with whole.open("ab") as out:
         for path in others:
             with path.open("rb") as piece:
                 shutil.copyfileobj(piece, out, 1 << 20)
-            seen(path.stat().st_size)
+            on_progress(path.stat().st_size)
             path.unlink()
     write_index(target.with_suffix(".idx"), np.concatenate(lengths), dtype)
     shutil.rmtree(folder)

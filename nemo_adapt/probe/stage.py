@@ -21,7 +21,7 @@ from nemo_adapt.phases import own_phases, phases, shortened, total
 from nemo_adapt.probe import report
 from nemo_adapt.progress import Bar
 from nemo_adapt.resize.adapted import load_adapted
-from nemo_adapt.resize.supplies import auxiliary_of
+from nemo_adapt.resize.strategy_inputs import auxiliary_of
 from nemo_adapt.train import loop
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import count_start

@@ -14,7 +14,7 @@ from nemo_adapt.families.family import Shape
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.model.build import build_model
 from nemo_adapt.resize.load import load_resized
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import padded_rows, target_rows
 
@@ -44,7 +44,7 @@ def load_adapted(
     shape = adapted_shape(model_folder, token_map)
     chunks = build_adapted(config, shape)
     try:
-        load_resized(chunks, checkpoint, token_map, config.resize, Supplies(model_folder, auxiliary or {}))
+        load_resized(chunks, checkpoint, token_map, config.resize, StrategyInputs(model_folder, auxiliary or {}))
     except Damaged as error:
         raise UserError(f"{error}: {repair_advice(checkpoint)}") from None
     return chunks, shape

@@ -17,13 +17,13 @@ from nemo_adapt.progress import say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.planning import plan_of, spare_rows
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.resize.table import ShardedTable
 from nemo_adapt.token_map import TokenMap
 
 
 def load_resized(
-    chunks: list[Any], checkpoint: Path, token_map: TokenMap, config: ResizeConfig, supplies: Supplies
+    chunks: list[Any], checkpoint: Path, token_map: TokenMap, config: ResizeConfig, given: StrategyInputs
 ) -> None:
     """Load ``checkpoint`` into this rank's ``chunks`` of a model whose tables already have the target's padded size.
 
@@ -42,7 +42,7 @@ def load_resized(
         say(said)
     group = parallel_state.get_tensor_model_parallel_group()
     for held in (held for chunk in chunks for held in tables_of(chunk)):
-        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], supplies)
+        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], given)
         if held.key == OUTPUT_BIAS:
             plan = bias_plan(plan)
         seed = noise_seed(config.seed, held.table)

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.resize.plan import RowPlan
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.token_map import TokenMap
 
 PADDED_ROWS = 8192
@@ -16,7 +16,7 @@ PADDED_SHARE = 0.1
 
 
 def plan_of(
-    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, supplies: Supplies
+    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, given: StrategyInputs
 ) -> tuple[RowPlan, int]:
     """Return the plan for a table of ``source_rows`` rows, and how many of these are kept: one per base token.
 
@@ -26,7 +26,7 @@ def plan_of(
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows
     check_fit(token_map, source_rows)
-    return supplies.plan(config, table, token_map), token_map.source_vocab
+    return given.plan(config, table, token_map), token_map.source_vocab
 
 
 def check_fit(token_map: TokenMap, source_rows: int) -> None:

@@ -12,7 +12,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.weights import sharded_weights
 from nemo_adapt.resize.adapted import load_adapted
-from nemo_adapt.resize.supplies import auxiliary_of
+from nemo_adapt.resize.strategy_inputs import auxiliary_of
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nemo_adapt import text
-from nemo_adapt.progress import Bar, say
-from nemo_adapt.text_files import Part, Seen, ignore
+from nemo_adapt.progress import Bar, OnProgress, say
+from nemo_adapt.text_files import Part, ignore
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import odd_bytes
 from nemo_adapt.tokenizer.tally import Tally, stretches
-from nemo_adapt.workers import common, cores, team
+from nemo_adapt.workers import cores, shared_counters, team
 
 MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, it drops the rarer half (256 MiB and texts)."""
@@ -81,12 +81,12 @@ def count_chunks(
     return tallies
 
 
-def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], seen: Seen = ignore) -> Counts:
+def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], on_progress: OnProgress = ignore) -> Counts:
     """Count the pieces of some parts of files in this process."""
     counts, odd = Counts(), odd_bytes(added)
     split = added_pattern(added).split
     for part in parts:
-        for block in text.part_blocks(part, field, seen):
+        for block in text.part_blocks(part, field, on_progress):
             for stretch in stretches(document.decode().strip() for document in counts.count(block, odd)):
                 chunks = Chunks()
                 for line in filter(None, itertools.chain.from_iterable(map(split, stretch))):
@@ -103,9 +103,9 @@ def added_pattern(added: Sequence[str]) -> re.Pattern[str]:
 
 
 def _counted(parts: list[Part], field: str, added: Sequence[str]) -> tuple[Pieces, bytes]:
-    shared = common()
-    mine = (parts[number] for number in shared.numbers(len(parts)))
-    counts = count_parts(mine, field, added, lambda amount: shared.see(amount / 1e6))
+    shared = shared_counters()
+    mine = (parts[number] for number in shared.take(len(parts)))
+    counts = count_parts(mine, field, added, lambda amount: shared.advance(amount / 1e6))
     return counts.pieces(), counts.text[: counts.length].tobytes()
 
 
@@ -113,8 +113,8 @@ def _in_processes(processes: int, parts: list[Part], field: str, added: Sequence
     """Count in ``processes`` processes, which take parts until none is left; this one counts too, into the result."""
     with team(processes - 1, bar) as others:
         others.submit(_counted, parts, field, added)
-        mine = (parts[number] for number in others.common.numbers(len(parts)))
-        counts = count_parts(mine, field, added, lambda amount: others.see(amount / 1e6))
+        mine = (parts[number] for number in others.counters.take(len(parts)))
+        counts = count_parts(mine, field, added, lambda amount: others.advance(amount / 1e6))
         for future in as_completed(others.others):
             others.show()
             counts.merge(*future.result())

@@ -23,7 +23,7 @@ from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.phases import NEW_ROWS, phases, total, trained
 from nemo_adapt.progress import say
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
-from nemo_adapt.resize.supplies import auxiliary_of
+from nemo_adapt.resize.strategy_inputs import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set

@@ -22,7 +22,7 @@ from nemo_adapt.config import ExportConfig, ResizeConfig
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.hf_folder import read_config
 from nemo_adapt.resize.offline import resize_folder
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 
 IDS = torch.randint(3, zoo.VOCAB, (2, 32), generator=torch.Generator().manual_seed(1))
 PREFIX = "language_model.model."
@@ -99,7 +99,7 @@ def test_resize_hf_writes_the_language_model(base, tmp_path):
     folder, logits = base
     make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 6)
     (tmp_path / "out").mkdir()
-    resize_folder(Supplies(folder), tmp_path / "tokenizer", tmp_path / "out", ResizeConfig(), 1 << 10)
+    resize_folder(StrategyInputs(folder), tmp_path / "tokenizer", tmp_path / "out", ResizeConfig(), 1 << 10)
     check_exported(tmp_path / "out", logits)
 
 

@@ -22,7 +22,7 @@ from nemo_adapt.families.family import OUTPUT_BIAS, Family
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.resize import offline
 from nemo_adapt.resize.plan import strategies
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.token_map import TokenMap
 
 NEW = 45
@@ -62,7 +62,7 @@ def gathered_tables(ranks, folders, names=NAMES, with_bias=False, precision="fp3
 
 def resized_offline(folders, out, **settings):
     out.mkdir()
-    offline.resize_folder(Supplies(folders.model), folders.tokenizer, out, ResizeConfig(**settings), shard_mib=1)
+    offline.resize_folder(StrategyInputs(folders.model), folders.tokenizer, out, ResizeConfig(**settings), shard_mib=1)
     return load_file(out / "model.safetensors")
 
 

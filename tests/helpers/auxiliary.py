@@ -8,7 +8,7 @@ from nemo_adapt.token_map import TokenMap
 
 
 def make_auxiliary(place: Path, token_map: TokenMap, dims: int = 6, seed: int = 0) -> dict[str, Path]:
-    """Write auxiliary data into ``place``; return kind -> folder. Some tokens have neither a vector nor meetings."""
+    """Write auxiliary data into ``place``; return kind -> folder. Some tokens have neither a vector nor overlaps."""
     random, source, new = np.random.default_rng(seed), token_map.source_vocab, len(token_map.tokens)
     vectors = random.standard_normal((source + new, dims)).astype(np.float32)
     vectors[random.random(source + new) < 0.2] = 0.0
@@ -19,7 +19,7 @@ def make_auxiliary(place: Path, token_map: TokenMap, dims: int = 6, seed: int = 
         "piece_bytes": {"bytes": random.integers(0, 6, source).astype(np.int32)},
         "vectors": {"vectors": vectors},
         "bilingual": {"source": vectors[:source], "target": vectors[source:]},
-        "meetings": {"new": pairs[0], "piece": pairs[1], "meetings": counts, "bytes": counts * (1 + pairs[1])},
+        "overlaps": {"new": pairs[0], "piece": pairs[1], "count": counts, "bytes": counts * (1 + pairs[1])},
     }
     for kind, arrays in kinds.items():
         (place / kind).mkdir(parents=True)

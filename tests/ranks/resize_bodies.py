@@ -19,7 +19,7 @@ from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.load import load_resized
 from nemo_adapt.resize.plan import RowPlan
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.token_map import TokenMap
 
 SEED = 7
@@ -111,6 +111,6 @@ def tables_by_strategy(
     found = {}
     for name in names:
         config.resize.input = config.resize.output = name
-        load_resized([model], folders.checkpoint, token_map, config.resize, Supplies(folders.model))
+        load_resized([model], folders.checkpoint, token_map, config.resize, StrategyInputs(folders.model))
         found[name] = {table: shard.detach().clone() for table, shard in held.items()}
     return found

@@ -126,7 +126,7 @@ def test_unmatched_globs_and_unknown_suffixes_are_refused(tmp_path):
 def test_every_format_gives_the_same_documents_in_any_number_of_parts(tmp_path, parts):
     for path in write_all_kinds(tmp_path, LINES):
         seen = []
-        found = [list(read(Part(path, index, parts), seen=seen.append)) for index in range(parts)]
+        found = [list(read(Part(path, index, parts), on_progress=seen.append)) for index in range(parts)]
         assert [line for part in found for line in part] == LINES, path
         whole = parts == 1 or path.suffix in (".gz", ".zst")  # so small that one part has all of it
         assert whole or all(len(part) > 500 for part in found), path
@@ -151,7 +151,7 @@ def test_large_compressed_files_are_split_into_similar_parts(tmp_path, name):
     raw = "\n".join(lines).encode()
     (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else zstandard.compress(raw))
     seen = []
-    found = [list(read(Part(tmp_path / name, index, 3), seen=seen.append)) for index in range(3)]
+    found = [list(read(Part(tmp_path / name, index, 3), on_progress=seen.append)) for index in range(3)]
     assert [line for part in found for line in part] == lines
     assert all(len(part) > 5000 for part in found)
     assert sum(seen) == pytest.approx((tmp_path / name).stat().st_size)

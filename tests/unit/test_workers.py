@@ -10,7 +10,7 @@ import pytest
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
-from nemo_adapt.workers import common, share
+from nemo_adapt.workers import share, shared_counters
 
 JOBS = 40
 
@@ -27,13 +27,13 @@ def do(numbers, seen, breaks=None, seconds=0.0):
 
 
 def other(how, seconds):
-    shared = common()
+    shared = shared_counters()
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    numbers = shared.numbers(JOBS)
+    numbers = shared.take(JOBS)
     if how.startswith("/"):
         numbers = (number for number in numbers if Path(how, str(number)).write_text("begun"))
-    return do(numbers, shared.see, 0 if how == "breaks" else None, seconds)
+    return do(numbers, shared.advance, 0 if how == "breaks" else None, seconds)
 
 
 def run(how, mine, seconds=0.05):

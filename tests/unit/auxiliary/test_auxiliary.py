@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from unit.tokenizer.tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
 
 from nemo_adapt import documents, hf_tokenizer, pipeline, reads, recipes
-from nemo_adapt.auxiliary import bilingual, meetings, stage, vectors
+from nemo_adapt.auxiliary import bilingual, overlaps, stage, vectors
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.run_folder import RunFolder
@@ -82,8 +82,8 @@ def test_overlaps_equal_those_counted_span_by_span(made, tmp_path):
                 if shared > 0:
                     count, size = expected.get((token - vocab, piece), (0, 0))
                     expected[token - vocab, piece] = (count + 1, size + shared)
-    found = build("meetings", made, tmp_path)
-    columns = [found[name].tolist() for name in ("new", "piece", "meetings", "bytes")]
+    found = build("overlaps", made, tmp_path)
+    columns = [found[name].tolist() for name in ("new", "piece", "count", "bytes")]
     got = {(new, piece): (count, size) for new, piece, count, size in zip(*columns, strict=True)}
     assert got == expected and len(got) > 100
     assert list(got) == sorted(got)
@@ -99,7 +99,7 @@ def test_overlaps_of_two_tokenizations_equal_those_counted_by_byte(one, other):
     missing = sum(size for _, size in one) - sum(size for _, size in other)
     one, other = one + [(3, 1)] * -min(missing, 0), other + [(12, 1)] * max(missing, 0)
     sides = [np.array(side, dtype=np.int64).reshape(-1, 2).T for side in (one, other)]
-    found = meetings.overlaps(*sides[0], *sides[1], 10)
+    found = overlaps.between(*sides[0], *sides[1], 10)
     pieces = [piece for piece, size in one for _ in range(size)]
     tokens = [(place, token) for place, (token, size) in enumerate(other) for _ in range(size)]
     places = [place for place, (_, size) in enumerate(one) for _ in range(size)]
@@ -112,10 +112,10 @@ def test_overlaps_of_two_tokenizations_equal_those_counted_by_byte(one, other):
 
 
 def test_overlaps_do_not_depend_on_the_batch_size(made, tmp_path, monkeypatch):
-    whole = build("meetings", made, tmp_path / "a")
-    monkeypatch.setattr(meetings, "BATCH", 7)
-    monkeypatch.setattr(meetings, "PENDING", 50)
-    parts = build("meetings", made, tmp_path / "b")
+    whole = build("overlaps", made, tmp_path / "a")
+    monkeypatch.setattr(overlaps, "BATCH", 7)
+    monkeypatch.setattr(overlaps, "PENDING", 50)
+    parts = build("overlaps", made, tmp_path / "b")
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
 
 
@@ -258,10 +258,10 @@ def test_the_road_has_only_the_auxiliary_stages_that_strategies_need(tmp_path):
 
     assert kinds() == set()
     assert kinds(input="focus", output="omp") == {"auxiliary/vectors"}
-    assert kinds(input="calibrated", output="align") == {"auxiliary/piece_bytes", "auxiliary/meetings"}
+    assert kinds(input="calibrated", output="align") == {"auxiliary/piece_bytes", "auxiliary/overlaps"}
     config = config_for(tmp_path, input="align")
     handed = reads.resizing(config, RunFolder.of(config))
-    assert handed["auxiliary.meetings"] == [RunFolder.of(config)["auxiliary/meetings"]]
+    assert handed["auxiliary.overlaps"] == [RunFolder.of(config)["auxiliary/overlaps"]]
 
 
 @pytest.mark.parametrize(

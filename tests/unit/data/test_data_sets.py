@@ -90,7 +90,7 @@ def test_keep_best_and_its_text_may_change_when_a_training_resumes(tmp_path):
             key: paths for key, paths in step.reads(config, RunFolder.of(config)).items() if key.startswith("train")
         }
         deciding = steps._deciding(config, step)
-        return artifact.Stage("train", tmp_path / "train", deciding, read, step.resumable, step.grows)
+        return artifact.Stage("train", tmp_path / "train", deciding, read, step.resumable, step.may_change)
 
     best = "train.keep_best=true"
     for changed in (stage(), stage(best), stage(best, target="other"), stage(best, "train.score_bytes=9"), stage()):

@@ -17,7 +17,7 @@ from nemo_adapt.resize import similarity
 from nemo_adapt.resize.plan import Materials, Noise, strategies
 from nemo_adapt.resize.strategies.focus import sparsemax
 from nemo_adapt.resize.strategies.wechsel import nearest
-from nemo_adapt.resize.supplies import Supplies
+from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.token_map import NewToken, TokenMap
 
 quick = settings(max_examples=25, deadline=None)
@@ -71,7 +71,7 @@ def auxiliary(token_map, seed=0):
         "piece_bytes": {"bytes": SIZES},
         "vectors": {"vectors": vectors},
         "bilingual": {"source": vectors[:VOCAB], "target": vectors[VOCAB:]},
-        "meetings": {"new": new, "piece": piece, "meetings": counts, "bytes": counts * (1 + piece)},
+        "overlaps": {"new": new, "piece": piece, "count": counts, "bytes": counts * (1 + piece)},
     }
 
 
@@ -130,16 +130,18 @@ def test_missing_auxiliary_data_is_a_user_error(tmp_path):
     token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1], 1, 1)])
     for folders in ({}, {"vectors": tmp_path}):
         with pytest.raises(UserError, match=r"resize\.input=focus needs auxiliary/vectors: run the auxiliary stage"):
-            Supplies(tmp_path, folders).plan(ResizeConfig(input="focus"), INPUT, token_map)
+            StrategyInputs(tmp_path, folders).plan(ResizeConfig(input="focus"), INPUT, token_map)
 
 
-def test_supplies_are_read_from_the_model_and_auxiliary_folders(tmp_path):
+def test_strategy_inputs_are_read_from_the_model_and_auxiliary_folders(tmp_path):
     token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1, 3], 1, 1)])
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "initializer_range": 0.3}')
-    plan = Supplies(tmp_path).plan(ResizeConfig(input="zero", output="random_init"), OUTPUT, token_map)
+    plan = StrategyInputs(tmp_path).plan(ResizeConfig(input="zero", output="random_init"), OUTPUT, token_map)
     assert plan.noise == Noise("unit", 0.3)
     np.savez(tmp_path / "piece_bytes.npz", bytes=SIZES)
-    plan = Supplies(tmp_path, {"piece_bytes": tmp_path}).plan(ResizeConfig(input="subword_weighted"), INPUT, token_map)
+    plan = StrategyInputs(tmp_path, {"piece_bytes": tmp_path}).plan(
+        ResizeConfig(input="subword_weighted"), INPUT, token_map
+    )
     assert plan.combination.nnz == 2
 
 
@@ -205,12 +207,12 @@ def test_calibrated_is_the_subword_mean_at_the_norm_of_target_text(token_map):
     assert np.array_equal(dense(output), dense(plan_of("subword_weighted", token_map, OUTPUT)))
 
 
-@pytest.mark.parametrize(("name", "counted"), [("frequency_weighted", "meetings"), ("align", "bytes")])
+@pytest.mark.parametrize(("name", "counted"), [("frequency_weighted", "count"), ("align", "bytes")])
 @quick
 @given(token_map=token_maps())
-def test_weights_are_proportional_to_meetings(name, counted, token_map):
+def test_weights_are_proportional_to_overlaps(name, counted, token_map):
     given_ = auxiliary(token_map)
-    met = given_["meetings"]
+    met = given_["overlaps"]
     counts = np.zeros((len(token_map.tokens), VOCAB))
     for new, piece, count in zip(met["new"], met["piece"], met[counted], strict=True):
         counts[new, piece] += count
@@ -220,7 +222,7 @@ def test_weights_are_proportional_to_meetings(name, counted, token_map):
     np.testing.assert_allclose(dense(plan_of(name, token_map, given=given_)), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_fallback_is_the_subword_mean_without_meetings_or_vectors():
+def test_fallback_is_the_subword_mean_without_overlaps_or_vectors():
     tokens = [NewToken(VOCAB, "a", "a", [3, 3, 5], 4, 1), NewToken(VOCAB + 1, "b", "b", [9], 4, 0)]
     token_map = TokenMap(VOCAB, tokens)
     nothing = np.zeros((VOCAB + 2, 4), dtype=np.float32)
@@ -228,7 +230,7 @@ def test_fallback_is_the_subword_mean_without_meetings_or_vectors():
     given_ = {
         "vectors": {"vectors": nothing},
         "bilingual": {"source": nothing[:VOCAB], "target": nothing[VOCAB:]},
-        "meetings": {"new": none, "piece": none, "meetings": none, "bytes": none},
+        "overlaps": {"new": none, "piece": none, "count": none, "bytes": none},
     }
     for name in ("align", "frequency_weighted", "focus", "wechsel", "omp"):
         np.testing.assert_allclose(dense(plan_of(name, token_map, given=given_)), [*map(uniform, tokens)], rtol=1e-6)

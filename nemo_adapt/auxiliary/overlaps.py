@@ -25,7 +25,7 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
     """Count the pairs of a new and a base token that overlap: an occurrence of each covers the same byte of the text.
 
     Return int64 arrays with one entry per pair, sorted by ``new`` (index of the new token, from 0) and ``piece`` (base
-    id): ``meetings`` is the number of overlaps, ``bytes`` the bytes shared in all of them. Documents for which the
+    id): ``count`` is the number of overlaps, ``bytes`` the bytes shared in all of them. Documents for which the
     tokenizers give different numbers of bytes (the base has unknown tokens there) are skipped, and the number of these
     is printed. ``UserError`` if that is all of them.
     """
@@ -41,7 +41,7 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
             pairs = list(zip(_tokenized(base, base_sizes, batch), _tokenized(target, target_sizes, batch), strict=True))
             same = [pair for pair in pairs if pair[0][1].sum() == pair[1][1].sum()]
             total, unlike = total + len(pairs), unlike + len(pairs) - len(same)
-            found = overlaps(*_concatenated(same, 0), *_concatenated(same, 1), token_map.source_vocab)
+            found = between(*_concatenated(same, 0), *_concatenated(same, 1), token_map.source_vocab)
             waiting.append(found)
             held += found.shape[1]
             if held > PENDING:
@@ -53,16 +53,16 @@ def make(config: Config, inputs: Inputs) -> dict[str, Integers]:
         )
     if unlike:
         say(f"left out {unlike:,} of {total:,} documents that the base cannot write without unknown tokens")
-    key, meetings, shared_bytes = _summed([sums, *waiting])
+    key, counts, shared_bytes = _summed([sums, *waiting])
     new, piece = key // token_map.source_vocab, key % token_map.source_vocab
-    return {"new": new, "piece": piece, "meetings": meetings, "bytes": shared_bytes}
+    return {"new": new, "piece": piece, "count": counts, "bytes": shared_bytes}
 
 
 Tokens = tuple[Integers, Integers]
 """A document's token ids, and the number of bytes of each."""
 
 
-def overlaps(base: Integers, base_sizes: Integers, target: Integers, target_sizes: Integers, vocab: int) -> Integers:
+def between(base: Integers, base_sizes: Integers, target: Integers, target_sizes: Integers, vocab: int) -> Integers:
     """Return the overlaps with new tokens in a text tokenized both ways: [3, overlaps] of key, 1 and shared bytes.
 
     The key is ``index of the new token * vocab + base id``, with ``vocab`` the size of the base vocabulary. Every span
@@ -93,7 +93,7 @@ def _concatenated(pairs: list[tuple[Tokens, Tokens]], side: int) -> Tokens:
 
 
 def _summed(parts: list[Integers]) -> Integers:
-    """Sum the overlaps of each pair over ``parts`` (as ``overlaps`` returns them), sorted by key: [3, pairs]."""
+    """Sum the overlaps of each pair over ``parts`` (as ``between`` returns them), sorted by key: [3, pairs]."""
     joined = np.concatenate(parts, axis=1)
     keys, places = np.unique(joined[0], return_inverse=True)
     sums = np.zeros((len(keys), 2), dtype=np.int64)

@@ -27,7 +27,7 @@ def auxiliary_of(inputs: Inputs) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class Supplies:
+class StrategyInputs:
     """Folders of a strategy's input."""
 
     model_folder: Path
