@@ -17,8 +17,8 @@ import torch
 from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
-from nemo_adapt.checkpoint.copy import pieces
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
+from nemo_adapt.checkpoint.pieces import Maker, cut, pieces
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -140,40 +140,25 @@ def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: in
     memory = Memory()
     for entry in table:
         dtype = weights.tensors[entry.rows[0].name.format(layer=0)].dtype
-        row_bytes = torch.Size(entry.shape[1:]).numel() * dtype.itemsize
-        step = max(1, chunk_bytes // row_bytes)
-        whole = (layers, *entry.shape) if entry.stacked else entry.shape
-        for layer in range(layers if entry.stacked else 1):
-            for start in range(0, entry.shape[0], step):
-                size = (min(step, entry.shape[0] - start), *entry.shape[1:])
-                offset = (start, *(0 for _ in entry.shape[1:]))
-                yield writer.Piece(
-                    key=entry.key,
-                    tensor_size=whole,
-                    offset=(layer, *offset) if entry.stacked else offset,
-                    size=(1, *size) if entry.stacked else size,
-                    dtype=dtype,
-                    make=_maker(weights, memory, entry, layer, start, size, dtype),
-                )
+        yield from cut(entry, layers, dtype, chunk_bytes, _maker(weights, memory, entry, dtype))
 
 
-def _maker(
-    weights: HfWeights,
-    memory: Memory,
-    entry: Entry,
-    layer: int,
-    start: int,
-    size: tuple[int, ...],
-    dtype: torch.dtype,
-) -> Callable[[], torch.Tensor]:
-    def make() -> torch.Tensor:
-        piece = memory.tensor(size, dtype)
-        for rows, at in entry.sources(start, start + size[0]):
-            part = piece[at : at + rows.stop - rows.start]
-            weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
-        return piece.unsqueeze(0) if entry.stacked else piece
+def _maker(weights: HfWeights, memory: Memory, entry: Entry, dtype: torch.dtype) -> Maker:
+    axis = 1 if entry.stacked else 0
 
-    return make
+    def maker(offset: tuple[int, ...], size: tuple[int, ...]) -> Callable[[], torch.Tensor]:
+        layer, start = offset[0] if entry.stacked else 0, offset[axis]
+
+        def make() -> torch.Tensor:
+            piece = memory.tensor(size[axis:], dtype)
+            for rows, at in entry.sources(start, start + size[axis]):
+                part = piece[at : at + rows.stop - rows.start]
+                weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
+            return piece.view(size)
+
+        return make
+
+    return maker
 
 
 def _some(names: list[str]) -> str:

@@ -16,8 +16,8 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
-from nemo_adapt.checkpoint.copy import check
 from nemo_adapt.checkpoint.integrity import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete
+from nemo_adapt.checkpoint.pieces import check
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError

@@ -21,8 +21,8 @@ from nemo_adapt import families
 from nemo_adapt.artifact import peak_memory_mib, write_json
 from nemo_adapt.bridge.provider import Settings, provider
 from nemo_adapt.checkpoint import writer
-from nemo_adapt.checkpoint.copy import pieces
 from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.checkpoint.pieces import pieces
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
 from nemo_adapt.hf_folder import TOKENIZER_FILES, read_config
