@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -134,22 +135,42 @@ def test_stages_do_not_import_each_other(path):
     assert not wrong
 
 
+def module_of(path: Path) -> str:
+    """Full name of a file's module."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_imports_go_in_one_direction():
+    """No file imports, through any others, one that imports it."""
+    modules = {module_of(path) for path in FILES}
+    imports = {}
+    for path in FILES:
+        names = imports_of(path)
+        found = {name if name in modules else name.rpartition(".")[0] for name in names} & modules
+        imports[module_of(path)] = found - {"nemo_adapt"}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_devices_py_names_devices(path):
+def test_only_devices_py_and_patches_for_a_cpu_name_devices(path):
     text = path.read_text(encoding="utf-8")
-    if path.name != "devices.py":
+    if path.name not in ("devices.py", "on_cpu.py"):
         assert not re.search(r"""["'](cuda|nccl|gloo)["':]|torch\.cuda""", text)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_patches_and_devices_py_monkeypatch_megatron(path):
+def test_only_patches_monkeypatch_megatron(path):
     """No other file sets an attribute of a module or class that it imports from megatron."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     theirs = {
         alias.asname or alias.name for node in imported if node.module.startswith("megatron") for alias in node.names
     }
-    if component_of(path) not in ("patches", "devices"):
+    if component_of(path) != "patches":
         assert not theirs & set(names_changed(tree))
 
 

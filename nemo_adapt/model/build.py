@@ -18,7 +18,7 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-from nemo_adapt import cuda_environment, devices
+from nemo_adapt import cuda_environment, devices, patches
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import (
@@ -55,7 +55,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 
     ``UserError`` if the world size is not a multiple of ``tp * pp * cp``.
     """
-    devices.prepare_megatron()
+    patches.prepare_megatron()
     cuda_environment.set_up(parallel)  # if it was not done before torch was imported
     devices.start_ranks()
     world_size = dist.get_world_size()
@@ -80,7 +80,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Return Megatron's configuration of the layers for this layout."""
-    devices.prepare_megatron()  # TransformerConfig checks for kernels that `patches` adds
+    patches.prepare_megatron()  # TransformerConfig checks for kernels that `patches` adds
     dtype = DTYPES[train.precision]
     fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
     fuses = fuses and shape.activation in FUSED

@@ -1,14 +1,39 @@
-"""Patches for what megatron-core 0.16 to 0.19 does wrong or wastefully on any device.
+"""Patches for megatron-core 0.16 to 0.19: what it does wrong or wastefully on any device, and what it needs on a CPU.
 
-Each patch is a function that gets the module or class to change; ``apply`` is called once, by
-``devices.prepare_megatron``.
+Each patch is a function that gets the module or class to change.
 """
 
-from nemo_adapt.patches import checkpoints, passes, rotary, weight_gradients
+import functools
+import logging
+import warnings
+
+from nemo_adapt import devices
+from nemo_adapt.patches import checkpoints, on_cpu, passes, rotary, weight_gradients
 
 
-def apply(lone_groups_copy: bool) -> None:
-    """Patch megatron-core. ``lone_groups_copy``: see ``passes.skip_copies``."""
+@functools.cache
+def prepare_megatron() -> None:
+    """Apply all patches that this machine needs. Call before building a model; further calls do nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _patch_everywhere()
+    # Megatron logs its fallbacks at every start; which implementation is used is our choice and recorded elsewhere.
+    logging.getLogger("megatron").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="megatron")
+    warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
+    if not devices.on_gpu():
+        _patch_on_cpu()
+
+
+def _patch_on_cpu() -> None:
+    import megatron.core.tensor_parallel.random as megatron_random
+
+    on_cpu.replace_cuda_functions()
+    on_cpu.use_cpu_generator(megatron_random)
+    on_cpu.accept_cpu_types()
+
+
+def _patch_everywhere() -> None:
     from megatron.core.dist_checkpointing.strategies import filesystem_async
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.optimizer import distrib_optimizer, optimizer
@@ -20,6 +45,6 @@ def apply(lone_groups_copy: bool) -> None:
     checkpoints.save_own_parts(distrib_optimizer.DistributedOptimizer)
     checkpoints.save_unequal_groups(optimizer.Float16OptimizerWithFloat16Params)
     checkpoints.write_in_threads(filesystem_async)
-    passes.skip_copies(has_fused_kernels, lone_groups_copy)
+    passes.skip_copies(has_fused_kernels, lone_groups_copy=not devices.on_gpu())
     rotary.fuse_rotary(rope_utils)
     weight_gradients.fuse_weight_gradients(layers)

@@ -7,11 +7,11 @@ OpenBLAS itself stops before a fork and restarts after it.
 import importlib
 import warnings
 
-from nemo_adapt import devices, pipeline
+from nemo_adapt import devices, patches, pipeline
 
 devices.limit_imports()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     for step in pipeline.ROAD:
         importlib.import_module(step.module)
-    devices.prepare_megatron()
+    patches.prepare_megatron()

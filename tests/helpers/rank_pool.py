@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nemo_adapt import devices
+from nemo_adapt import devices, patches
 
 Answer = tuple[bool, Any]
 """Whether a rank has succeeded, and its result, or else the error."""
@@ -108,7 +108,7 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
 
     if devices.on_gpu():
         torch.cuda.set_device(rank)
-    devices.prepare_megatron()
+    patches.prepare_megatron()
     here, there = devices.best_device(), torch.device("cpu")
     gc.collect()
     gc.freeze()  # or each collection between calls would traverse all of torch and Megatron

@@ -6,13 +6,13 @@ from megatron.core import utils
 from megatron.core.optimizer import clip_grads
 from torch.profiler import ProfilerActivity, profile
 
-from nemo_adapt import devices
+from nemo_adapt import devices, patches
 from nemo_adapt.patches.passes import skip_copies
 
 
 @pytest.fixture
 def patched(monkeypatch):
-    devices.prepare_megatron()
+    patches.prepare_megatron()
     for name in ("l2_norm_impl", "multi_tensor_scale_impl"):
         monkeypatch.setattr(clip_grads, name, None)
     skip_copies(has_fused_kernels=False, lone_groups_copy=False)
