@@ -129,8 +129,8 @@ class Shape:
 
     @property
     def kinds_of_rotary(self) -> "tuple[Rotary, ...]":
-        """The different rotary positions of its layers."""
-        return tuple(dict.fromkeys(rotary for rotary in self.rotaries or (self.rotary,) if rotary))
+        """The different rotary positions of its layers, ``rotary`` first."""
+        return tuple(dict.fromkeys(each for each in (self.rotary, *self.rotaries) if each))
 
     @property
     def query_rows(self) -> int:

@@ -55,7 +55,8 @@ def shape_2(config: HfConfig) -> Shape:
 def shape_3(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Gemma3 config.json; every sixth layer has no window, and other rotary positions."""
     config = {**DEFAULTS_3, **config}
-    require(config, "Gemma3", {**COVERED, "hidden_activation": (*TANH, None)})
+    # transformers has the setting of a cap on scores, and does not use it.
+    require(config, "Gemma3", {**COVERED, "hidden_activation": (*TANH, None), "attn_logit_softcapping": (None,)})
     pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
     sliding = [(layer + 1) % pattern != 0 for layer in range(config["num_hidden_layers"])]
     kinds = config.get("rope_parameters") or {}  # by kind of layer (transformers 5)
@@ -73,7 +74,6 @@ def shape_3(config: HfConfig) -> Shape:
         rotaries=tuple(local_rotary if slides else rotary for slides in settings.slides(config, sliding)),
         windows=settings.windows(config, sliding),
         attention_scale=config.get("query_pre_attn_scalar", 256) ** -0.5,
-        attention_cap=config.get("attn_logit_softcapping") or 0.0,
         logit_cap=config.get("final_logit_softcapping") or 0.0,
         norms=AROUND,
         qk_norm=HEAD,

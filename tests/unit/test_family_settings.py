@@ -106,6 +106,7 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("xglm", {"pad_token_id": 5}, "pad_token_id=5 is not covered for XGLM"),
         ("xglm", {"activation_function": "relu"}, "activation_function='relu' is not covered for XGLM"),
         ("phi", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not covered for Gemma3"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma"),
     ],
 )
@@ -224,6 +225,7 @@ def test_every_fourth_layer_of_smollm3_has_no_positions_by_default():
     config = {**config_of("smollm3"), "num_hidden_layers": 8, "no_rope_layers": None}
     shape = families.of({**config, "architectures": ["SmolLM3ForCausalLM"]}).shape(config)
     assert [rotary is None for rotary in shape.rotaries] == [False, False, False, True] * 2
+    assert shape.kinds_of_rotary == (shape.rotary,)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half rotated", "phi"])
