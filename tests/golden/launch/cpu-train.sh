@@ -16,6 +16,16 @@ fail() {
     exit 2
 }
 
+# Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
+# srun forwards USR1 to the ranks, which save and exit. Either may come before they are started.
+asked= again=
+tasks=
+stop() {
+    asked=1 again=1
+    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
+}
+trap stop USR1 TERM
+
 # All nodes must see the run's folder, and the files that other nodes write there.
 [ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
 seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
@@ -26,7 +36,7 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
         sleep 1 # a network file system may need this long to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || [ -n "$asked" ] || {
     echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
     exit 2
 }
@@ -37,23 +47,17 @@ MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))
 export MASTER_ADDR MASTER_PORT
 
 job=$SLURM_JOB_ID
-# Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
-# srun forwards USR1 to the ranks, which save and exit.
-asked= again=
-tasks=
-stop() {
-    asked=1 again=1
-    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
-}
-trap stop USR1 TERM
-srun --kill-on-bad-exit=1 --ntasks=2 --cpus-per-task=1 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
-tasks=$!
-while
-    again=
-    wait "$tasks"
-    code=$?
-    [ -n "$again" ] # a signal interrupted wait; the ranks still run
-do :; done
+code=0 # of a start that is to stop before its ranks are started
+if [ -z "$asked" ]; then
+    srun --kill-on-bad-exit=1 --ntasks=2 --cpus-per-task=1 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
+    tasks=$!
+    while
+        again=
+        wait "$tasks"
+        code=$?
+        [ -n "$again" ] # a signal interrupted wait; the ranks still run
+    do :; done
+fi
 trap '' USR1 TERM
 [ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 

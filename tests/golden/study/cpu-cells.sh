@@ -17,6 +17,16 @@ fail() {
     exit 2
 }
 
+# Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
+# srun forwards USR1 to the ranks, which save and exit. Either may come before they are started.
+asked= again=
+tasks=
+stop() {
+    asked=1 again=1
+    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
+}
+trap stop USR1 TERM
+
 # All nodes must see the run's folder, and the files that other nodes write there.
 [ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
 seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
@@ -27,30 +37,24 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
         sleep 1 # a network file system may need this long to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || {
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || [ -n "$asked" ] || {
     echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
     exit 2
 }
 
 # The id of this task: SLURM_JOB_ID is, for one of the tasks, the id of the whole array.
 job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-# Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
-# srun forwards USR1 to the ranks, which save and exit.
-asked= again=
-tasks=
-stop() {
-    asked=1 again=1
-    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
-}
-trap stop USR1 TERM
-srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=1 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish cells < /dev/null &
-tasks=$!
-while
-    again=
-    wait "$tasks"
-    code=$?
-    [ -n "$again" ] # a signal interrupted wait; the ranks still run
-do :; done
+code=85 # of a start that is to stop before its ranks are started
+if [ -z "$asked" ]; then
+    srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=1 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish cells < /dev/null &
+    tasks=$!
+    while
+        again=
+        wait "$tasks"
+        code=$?
+        [ -n "$again" ] # a signal interrupted wait; the ranks still run
+    do :; done
+fi
 trap '' USR1 TERM
 # 85: it was asked to stop, and has more to do. A killed task is requeued, too, in its first three starts.
 [ "$code" != 0 ] || exit 0

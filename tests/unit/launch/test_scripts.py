@@ -137,6 +137,26 @@ def test_signal_is_forwarded_to_the_ranks_and_the_job_requeued(machine, train, n
     assert (process.returncode, machine.is_requeued) == (0, True), said
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("check", ['exec "$@"', "exit 143"])
+def test_signal_before_the_ranks_are_started_requeues_the_job(machine, train, number, check):
+    """Slurm may send it up to a minute early: while the nodes are checked. No ranks are started then."""
+    srun = machine.folder.joinpath("bin/srun")
+    checks = (
+        f'touch "$NOTES/checking"; command sleep 1; while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=n1 {check}'
+    )
+    srun.write_text(f"#!/usr/bin/env bash\n[[ $* == *' train' ]] && touch \"$NOTES/started\"\n{checks}\n")
+    machine.folder.joinpath("bin/sleep").unlink()
+    process = machine.start(train, "exit 1")
+    until = time.monotonic() + 30
+    while not (machine.notes / "checking").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    assert (process.returncode, machine.is_requeued) == (0, True), said
+    assert not (machine.notes / "started").exists()
+
+
 @pytest.mark.parametrize("end", [1, 2, 137])
 def test_job_ends_with_the_exit_code_of_failed_ranks(machine, train, end):
     code, said = machine.ends(train, tasks=f"exit {end}")
