@@ -1,10 +1,23 @@
-"""What depends on the device, besides the environment that CUDA reads: no other file of ours asks torch about GPUs, or
-names a backend of process groups. What megatron-core needs on a CPU is in ``patches.on_cpu``.
+"""All code that depends on the device: no other file calls torch.cuda, names a backend or (but ``patches``) patches
+Megatron.
+
+On a GPU, megatron-core needs no changes to run. On a CPU, ``run_megatron_on_cpu`` and ``limit_imports`` replace the
+few places where it assumes CUDA:
+
+- ``torch.cuda.current_device`` and related functions, which its constructors call to get a device;
+- tensors that six of its modules create with ``device="cuda"``;
+- the random-number tracker, which stores CUDA generator states: on a CPU it uses the default generator;
+- the type strings ``torch.cuda.FloatTensor`` that its optimizers and gradient clipping compare with;
+- the Adam of Transformer Engine or apex, which it uses wherever that can be imported, and torch's compiler, which its
+  imports load.
+
+``patches`` fixes errors and needless work in megatron-core on both.
 """
 
 import atexit
 import contextlib
 import functools
+import importlib
 import importlib.util
 import logging
 import os
@@ -21,6 +34,15 @@ from nemo_adapt import engine_import, gpus
 
 TIMEOUT = timedelta(hours=12)
 """How long a rank waits for another, which may be tokenizing a corpus."""
+
+_MODULES_THAT_NAME_CUDA = (
+    "megatron.core.distributed.param_and_grad_buffer",
+    "megatron.core.optimizer.clip_grads",
+    "megatron.core.optimizer.optimizer",
+    "megatron.core.pipeline_parallel.schedules",
+    "megatron.core.transformer.utils",
+    "megatron.core.utils",
+)
 
 
 def on_gpu() -> bool:
@@ -166,9 +188,96 @@ def _leave_ranks() -> None:
         dist.destroy_process_group()
 
 
+def run_megatron_on_cpu() -> None:
+    """Replace the places where megatron-core assumes CUDA; ``patches.prepare_megatron`` calls it without a GPU."""
+    import megatron.core.tensor_parallel.random as megatron_random
+
+    _replace_cuda_functions()
+    _use_cpu_generator(megatron_random)
+    _accept_cpu_types()
+
+
 def seed_everything(seed: int) -> None:
     """Seed Megatron's random-number trackers; parallel state must be initialized."""
     from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
     torch.manual_seed(seed)
     model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+
+
+class _TorchWithoutCuda:
+    """Replaces ``torch`` in the modules that write ``device="cuda"``: creates those tensors on the CPU."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(torch, name)
+        if name not in ("tensor", "zeros", "ones"):
+            return value
+
+        def make(*args: Any, **kwargs: Any) -> torch.Tensor:
+            if kwargs.get("device") == "cuda":
+                kwargs["device"] = "cpu"
+            return value(*args, **kwargs)
+
+        return make
+
+
+def _replace_cuda_functions() -> None:
+    """Replace the functions of torch with which Megatron queries the current device and creates tensors on it."""
+    cpu = torch.device("cpu")
+    answers = {
+        "current_device": lambda: cpu,
+        "current_stream": lambda device=None: None,
+        "set_device": lambda device: None,
+        "synchronize": lambda device=None: None,
+        "empty_cache": lambda: None,
+        "get_rng_state": lambda device=None: torch.get_rng_state(),
+        "set_rng_state": lambda state, device=None: torch.set_rng_state(state),
+        "manual_seed": lambda seed: torch.default_generator.manual_seed(seed),
+    }
+    for name, answer in answers.items():
+        setattr(torch.cuda, name, answer)
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    for module in _MODULES_THAT_NAME_CUDA:
+        vars(importlib.import_module(module))["torch"] = _TorchWithoutCuda()
+
+
+def _use_cpu_generator(megatron_random: Any) -> None:
+    megatron_random._get_cuda_rng_state = lambda *args, **kwargs: torch.get_rng_state()
+    megatron_random._set_cuda_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
+
+
+@contextlib.contextmanager
+def _types_named_cuda() -> Iterator[None]:
+    """Context: ``tensor.type()`` names a CPU tensor's type as if it were on a GPU."""
+    plain = torch.Tensor.type
+
+    def named(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        answer = plain(self, *args, **kwargs)
+        return answer.replace("torch.", "torch.cuda.", 1) if isinstance(answer, str) else answer
+
+    torch.Tensor.type = named  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        torch.Tensor.type = plain  # type: ignore[method-assign]
+
+
+def _accept_cpu_types() -> None:
+    """Wrap the functions of Megatron that compare type strings in ``_types_named_cuda``."""
+    from megatron.core.optimizer import clip_grads, optimizer
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    def wrap(owner: Any, name: str) -> None:
+        inner = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            with _types_named_cuda():
+                return inner(*args, **kwargs)
+
+        setattr(owner, name, outer)
+
+    wrap(clip_grads, "clip_grad_by_total_norm_fp32")
+    optimizer.clip_grad_by_total_norm_fp32 = clip_grads.clip_grad_by_total_norm_fp32
+    wrap(DistributedOptimizer, "__init__")
+    wrap(optimizer.Float16OptimizerWithFloat16Params, "__init__")

@@ -1,4 +1,4 @@
-"""Patches for megatron-core 0.16 to 0.19: what it does wrong or wastefully on any device, and what it needs on a CPU.
+"""Patches for what megatron-core 0.16 to 0.19 does wrong or wastefully on any device.
 
 Each patch is a function that gets the module or class to change.
 """
@@ -8,32 +8,24 @@ import logging
 import warnings
 
 from nemo_adapt import devices
-from nemo_adapt.patches import checkpoints, on_cpu, passes, rotary, weight_gradients
+from nemo_adapt.patches import checkpoints, passes, rotary, weight_gradients
 
 
 @functools.cache
 def prepare_megatron() -> None:
-    """Apply all patches that this machine needs. Call before building a model; further calls do nothing."""
+    """Make megatron-core run, and well, on this machine. Call before building a model; further calls do nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _patch_everywhere()
+        _patch()
     # Megatron logs its fallbacks at every start; which implementation is used is our choice and recorded elsewhere.
     logging.getLogger("megatron").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="megatron")
     warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
     if not devices.on_gpu():
-        _patch_on_cpu()
+        devices.run_megatron_on_cpu()
 
 
-def _patch_on_cpu() -> None:
-    import megatron.core.tensor_parallel.random as megatron_random
-
-    on_cpu.replace_cuda_functions()
-    on_cpu.use_cpu_generator(megatron_random)
-    on_cpu.accept_cpu_types()
-
-
-def _patch_everywhere() -> None:
+def _patch() -> None:
     from megatron.core.dist_checkpointing.strategies import filesystem_async
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.optimizer import distrib_optimizer, optimizer
