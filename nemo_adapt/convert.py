@@ -7,7 +7,7 @@ With ``model.checkpoint``, an existing Megatron checkpoint of that model is copi
 optimizer state and the key prefixes of wrappers. It is read as data: no code in it is executed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
-from nemo_adapt.checkpoint.pieces import Maker, cut, pieces
+from nemo_adapt.checkpoint.pieces import cut, pieces
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -66,14 +66,14 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     memory. Raises ``UserError`` as ``Source.of`` does.
     """
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
-    cut = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
-    source = Source.of(*cut)
+    given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
+    source = Source.of(*given)
     if isinstance(source.weights, HfWeights) and (said := source.weights.others_left_out):
         say(said)
     jobs = len(source.files)
     processes = min(config.convert.processes or cores(), jobs)
     with Bar("converting", source.bytes / 1e6, "MB") as bar:
-        facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, out, *cut)
+        facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, out, *given)
     writer.finish(out, source.files)
     seal(out, sizes_of(out))
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
@@ -140,25 +140,25 @@ def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: in
     memory = Memory()
     for entry in table:
         dtype = weights.tensors[entry.rows[0].name.format(layer=0)].dtype
-        yield from cut(entry, layers, dtype, chunk_bytes, _maker(weights, memory, entry, dtype))
+        yield from cut(entry, layers, dtype, chunk_bytes, partial(_make, weights, memory, entry, dtype))
 
 
-def _maker(weights: HfWeights, memory: Memory, entry: Entry, dtype: torch.dtype) -> Maker:
-    axis = 1 if entry.stacked else 0
-
-    def maker(offset: tuple[int, ...], size: tuple[int, ...]) -> Callable[[], torch.Tensor]:
-        layer, start = offset[0] if entry.stacked else 0, offset[axis]
-
-        def make() -> torch.Tensor:
-            piece = memory.tensor(size[axis:], dtype)
-            for rows, at in entry.sources(start, start + size[axis]):
-                part = piece[at : at + rows.stop - rows.start]
-                weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
-            return piece.view(size)
-
-        return make
-
-    return maker
+def _make(
+    weights: HfWeights,
+    memory: Memory,
+    entry: Entry,
+    dtype: torch.dtype,
+    offset: tuple[int, ...],
+    size: tuple[int, ...],
+) -> torch.Tensor:
+    """Return the piece of a Megatron tensor with this offset and size."""
+    layer, start = offset[:2] if entry.stacked else (0, offset[0])
+    piece = memory.tensor(size, dtype)
+    rows_of_layer = piece[0] if entry.stacked else piece
+    for rows, at in entry.sources(start, start + len(rows_of_layer)):
+        part = rows_of_layer[at : at + rows.stop - rows.start]
+        weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
+    return piece
 
 
 def _some(names: list[str]) -> str:

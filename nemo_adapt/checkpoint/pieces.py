@@ -10,11 +10,11 @@ from nemo_adapt.checkpoint.writer import Piece
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import TABLES, Entry
 
-Maker = Callable[[tuple[int, ...], tuple[int, ...]], Callable[[], torch.Tensor]]
-"""Returns the ``make`` of a piece with this offset and size."""
+Make = Callable[[tuple[int, ...], tuple[int, ...]], torch.Tensor]
+"""Makes the piece with an offset and a size."""
 
 
-def cut(entry: Entry, layers: int, dtype: torch.dtype, chunk_bytes: int, maker: Maker) -> Iterator[Piece]:
+def cut(entry: Entry, layers: int, dtype: torch.dtype, chunk_bytes: int, make: Make) -> Iterator[Piece]:
     """Yield a tensor of a family's table in pieces of whole rows, each at most ``chunk_bytes`` (or one row).
 
     A stacked tensor has its ``layers`` as first dimension, and no piece spans two of them.
@@ -27,7 +27,7 @@ def cut(entry: Entry, layers: int, dtype: torch.dtype, chunk_bytes: int, maker: 
             offset, size = (start, *(0 for _ in rest)), (min(step, entry.shape[0] - start), *rest)
             if entry.stacked:
                 offset, size = (layer, *offset), (1, *size)
-            yield Piece(entry.key, whole, offset, size, dtype, maker(offset, size))
+            yield Piece(entry.key, whole, offset, size, dtype, partial(make, offset, size))
 
 
 def pieces(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[Piece]:
@@ -37,11 +37,7 @@ def pieces(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int
     """
     for entry in table:
         check(opened, entry, layers)
-        yield from cut(entry, layers, opened.dtypes[entry.key], chunk_bytes, _maker(opened, entry.key))
-
-
-def _maker(opened: Checkpoint, key: str) -> Maker:
-    return lambda offset, size: partial(opened.read, key, offset, size)
+        yield from cut(entry, layers, opened.dtypes[entry.key], chunk_bytes, partial(opened.read, entry.key))
 
 
 def check(opened: Checkpoint, entry: Entry, layers: int) -> None:

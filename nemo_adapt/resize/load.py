@@ -23,7 +23,7 @@ from nemo_adapt.token_map import TokenMap
 
 
 def load_resized(
-    chunks: list[Any], checkpoint: Path, token_map: TokenMap, config: ResizeConfig, given: StrategyInputs
+    chunks: list[Any], checkpoint: Path, token_map: TokenMap, config: ResizeConfig, strategy_inputs: StrategyInputs
 ) -> None:
     """Load ``checkpoint`` into this rank's ``chunks`` of a model whose tables already have the target's padded size.
 
@@ -42,7 +42,7 @@ def load_resized(
         say(said)
     group = parallel_state.get_tensor_model_parallel_group()
     for held in (held for chunk in chunks for held in tables_of(chunk)):
-        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], given)
+        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], strategy_inputs)
         if held.key == OUTPUT_BIAS:
             plan = bias_plan(plan)
         seed = noise_seed(config.seed, held.table)

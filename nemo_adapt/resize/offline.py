@@ -70,18 +70,22 @@ def main(words: list[str]) -> None:
     if stage.finished:
         say(f"{config.out} was finished before")
         return
-    given = StrategyInputs(model, auxiliary)
-    artifact.run(stage, lambda place: resize_folder(given, tokenizer, place, config.resize, config.export.shard_mib))
+    strategy_inputs = StrategyInputs(model, auxiliary)
+    artifact.run(
+        stage, lambda place: resize_folder(strategy_inputs, tokenizer, place, config.resize, config.export.shard_mib)
+    )
     say(f"written to {config.out}")
 
 
-def resize_folder(given: StrategyInputs, tokenizer: Path, out: Path, config: ResizeConfig, shard_mib: int) -> None:
-    """Write the model of ``given`` with the vocabulary of ``tokenizer`` into the empty folder ``out``.
+def resize_folder(
+    strategy_inputs: StrategyInputs, tokenizer: Path, out: Path, config: ResizeConfig, shard_mib: int
+) -> None:
+    """Write the model of ``strategy_inputs`` with the vocabulary of ``tokenizer`` into the empty folder ``out``.
 
     Tensors keep their dtypes; all but the tables are copied bit for bit. Memory holds a few portions of rows. Raises
     ``UserError`` for a table that is missing or has other rows than config.json says.
     """
-    model = given.model_folder
+    model = strategy_inputs.model_folder
     token_map, hf_config = TokenMap.load(tokenizer), read_config(model)
     family = families.of(hf_config)
     shape, weights = family.shape(hf_config), HfWeights(model, family)
@@ -103,7 +107,7 @@ def resize_folder(given: StrategyInputs, tokenizer: Path, out: Path, config: Res
     with Bar("resizing", target.total_bytes / 1e6, "MB") as bar:
         for name, (size, _) in sizes.items():
             if name in resized:
-                _resize(weights, name, resized[name], shape.tied, token_map, config, given, target, rows, bar)
+                _resize(weights, name, resized[name], shape.tied, token_map, config, strategy_inputs, target, rows, bar)
             else:
                 _copy(weights, name, size[0] if size else 1, target, bar)
     target.close()
@@ -126,12 +130,12 @@ def _tables(hf_config: HfConfig) -> tuple[dict[str, str], set[str]]:
 
 def _resize(
     weights: HfWeights, name: str, key: str, tied: bool, token_map: TokenMap, config: ResizeConfig,
-    given: StrategyInputs, target: HfWriter, rows: int, bar: Bar,
+    strategy_inputs: StrategyInputs, target: HfWriter, rows: int, bar: Bar,
 ) -> None:  # fmt: skip
     """Write the resized table ``name`` in portions."""
     source = StoredTable(weights, name)
     table = INPUT if tied or key == EMBEDDING else OUTPUT
-    plan, kept = plan_of(config, table, token_map, source.total, given)
+    plan, kept = plan_of(config, table, token_map, source.total, strategy_inputs)
     if key == OUTPUT_BIAS:
         plan = bias_plan(plan)
     resize = Resize(source, plan, kept, noise_seed(config.seed, table), name)

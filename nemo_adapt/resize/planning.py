@@ -16,7 +16,7 @@ PADDED_SHARE = 0.1
 
 
 def plan_of(
-    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, given: StrategyInputs
+    config: ResizeConfig, table: str, token_map: TokenMap, source_rows: int, strategy_inputs: StrategyInputs
 ) -> tuple[RowPlan, int]:
     """Return the plan for a table of ``source_rows`` rows, and how many of these are kept: one per base token.
 
@@ -26,7 +26,7 @@ def plan_of(
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows
     check_fit(token_map, source_rows)
-    return given.plan(config, table, token_map), token_map.source_vocab
+    return strategy_inputs.plan(config, table, token_map), token_map.source_vocab
 
 
 def check_fit(token_map: TokenMap, source_rows: int) -> None:
