@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
+from nemo_adapt import families
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family
-from nemo_adapt.families.settings import language_model, older_rope
+from nemo_adapt.families.settings import older_rope
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -55,9 +56,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
     try:
-        return dict(language_model(json.loads(path.read_text(encoding="utf-8"))))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a JSON object: give the folder of a Hugging Face model")
+    return dict(families.language_model(config))
 
 
 class HfWeights:

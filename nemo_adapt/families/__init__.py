@@ -43,5 +43,15 @@ def of(config: HfConfig) -> Family:
     for family in FAMILIES:
         if set(wanted) & set(family.architectures):
             return family
-    known = ", ".join(architecture for family in FAMILIES for architecture in family.architectures)
+    known = ", ".join(name for family in FAMILIES for name in (*family.architectures, *family.inside))
     raise UserError(f"config.json: architecture {', '.join(wanted) or 'missing'} is not supported; supported: {known}")
+
+
+def language_model(config: HfConfig) -> HfConfig:
+    """Return the config.json of the language model in a model that also reads images, else ``config`` as it is."""
+    architectures = config.get("architectures") or []
+    family = next((family for family in FAMILIES if set(architectures) & set(family.inside)), None)
+    if not family:
+        return config
+    shared = {key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in config}
+    return {**shared, **(config.get("text_config") or {}), "architectures": [family.architectures[0]]}

@@ -167,10 +167,12 @@ class Family:
     """Prefix of tensor names, which published files may leave out."""
     computed: tuple[str, ...] = ("rotary_emb.inv_freq",)
     """Suffixes of tensor names in old checkpoints that models compute instead of loading."""
+    inside: tuple[str, ...] = ()
+    """Architectures that contain a model of this family and also read images; their other parts are left out."""
     nested: Mapping[str, str] = field(default_factory=dict)
-    """Of models that also read images: a prefix of tensor names -> what it is in the language model alone."""
+    """Of these: a prefix of tensor names -> what it is in the language model alone."""
     left_out: tuple[str, ...] = ()
-    """Of the same: prefixes of the names of tensors that the language model does not have."""
+    """Of these: prefixes of the names of tensors that the language model does not have."""
 
     def shape(self, config: HfConfig) -> Shape:
         """Return the shape of a config.json's model; ``UserError`` if a field is missing or not covered."""

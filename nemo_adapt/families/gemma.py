@@ -114,6 +114,7 @@ GEMMA3 = Family(
     ("Gemma3ForCausalLM",),
     shape_3,
     entries_3,
+    inside=("Gemma3ForConditionalGeneration",),
     nested={"language_model.": "", "model.language_model.": "model."},
     left_out=("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."),
 )

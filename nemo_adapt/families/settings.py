@@ -10,21 +10,8 @@ RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_li
 """Arguments of ``TransformerConfig`` for layers with RMSNorm, a gated MLP and no biases."""
 LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
-
-
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
-LANGUAGE_MODELS = {"Gemma3ForConditionalGeneration": "Gemma3ForCausalLM"}
-"""Architecture of a model that also reads images -> that of its language model."""
-
-
-def language_model(config: HfConfig) -> HfConfig:
-    """Return the config.json of the language model in a model that also reads images, else ``config`` as it is."""
-    own = [LANGUAGE_MODELS[name] for name in config.get("architectures") or [] if name in LANGUAGE_MODELS]
-    if not own:
-        return config
-    shared = {key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in config}
-    return {**shared, **config.get("text_config", {}), "architectures": own}
 
 
 def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
@@ -81,7 +68,9 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
     if not rope:
         return {}
     if FULL in rope:  # Gemma 3
-        return {**older_rope({"rope_parameters": rope[FULL]}), "rope_local_base_freq": rope[SLIDING]["rope_theta"]}
+        theta = (rope.get(SLIDING) or {}).get("rope_theta")
+        local = {} if theta is None else {"rope_local_base_freq": theta}
+        return {**older_rope({"rope_parameters": rope[FULL]}), **local}
     beside = {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in rope}
     return {**beside, "rope_scaling": None if rope.get("rope_type", "default") == "default" else rope}
 

@@ -1,5 +1,6 @@
 """SmolLM3: Llama's layers, some of them without any positions (arXiv 2501.18795)."""
 
+from nemo_adapt.errors import UserError
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import Family, HfConfig, Shape, require
 
@@ -18,6 +19,8 @@ def shape(config: HfConfig) -> Shape:
     require(config, "SmolLM3", COVERED)
     interval, layers = config.get("no_rope_layer_interval", 4), config["num_hidden_layers"]
     rotated = config.get("no_rope_layers") or [(layer + 1) % interval != 0 for layer in range(layers)]
+    if len(rotated) < layers:
+        raise UserError(f"config.json: no_rope_layers has {len(rotated)} numbers for {layers} layers")
     rotary = settings.rotary({"rope_theta": THETA, **config}, "SmolLM3")
     slides = bool(config.get("use_sliding_window"))
     return settings.llama_like(

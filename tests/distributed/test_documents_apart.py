@@ -14,7 +14,8 @@ from nemo_adapt.config import PhaseConfig
 
 LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}, "CP 2": {"cp": 2}}
 KINDS = ["llama", "mistral", "gemma2", "gemma3", "smollm3", "gpt2", "bloom", "xglm", "phi"]
-"""Rotary positions; window; window, capped scores; learned positions; ALiBi; sinusoidal positions; SideBySideLayer."""
+"""Rotary positions; window; window, capped scores; two kinds of rotary positions; layers without
+positions; learned positions; ALiBi; sinusoidal positions; SideBySideLayer."""
 END = 2
 LENGTHS = (6, 14, 20)
 

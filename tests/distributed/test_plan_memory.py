@@ -60,7 +60,7 @@ def test_planned_memory_equals_measured_memory(ranks, name):
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "gemma3", "smollm3", "gpt2", "bloom"])
 def test_planned_memory_equals_measured_memory_under_context_parallelism(ranks, name):
-    """QK norms, windows and capped scores, learned positions, ALiBi.
+    """QK norms, windows and capped scores, rotary positions of two kinds and in some layers, learned ones, ALiBi.
 
     Gradients are all-reduced: gloo's reduce-scatter makes a copy, which would be the peak of so small a step.
     """

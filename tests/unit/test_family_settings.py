@@ -15,7 +15,8 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_folder import complete_folder
+from nemo_adapt.families.settings import older_rope
+from nemo_adapt.hf_folder import complete_folder, read_config
 from nemo_adapt.layout import check_layout, check_positions
 from nemo_adapt.model.rotary import inverse_frequencies
 
@@ -226,6 +227,33 @@ def test_every_fourth_layer_of_smollm3_has_no_positions_by_default():
     shape = families.of({**config, "architectures": ["SmolLM3ForCausalLM"]}).shape(config)
     assert [rotary is None for rotary in shape.rotaries] == [False, False, False, True] * 2
     assert shape.kinds_of_rotary == (shape.rotary,)
+
+
+def test_a_list_of_rotated_layers_that_is_too_short_is_reported():
+    config = config_of("smollm3", architectures=["SmolLM3ForCausalLM"], no_rope_layers=[1, 0])
+    with pytest.raises(UserError, match="no_rope_layers has 2 numbers for 4 layers"):
+        families.of(config).shape(config)
+
+
+@pytest.mark.parametrize("text", [{}, {"text_config": None}])
+def test_a_model_with_images_whose_language_model_is_not_described_is_reported(tmp_path, text):
+    config = {"architectures": ["Gemma3ForConditionalGeneration"], **text}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = read_config(tmp_path)
+    with pytest.raises(UserError, match=r"config\.json has no num_hidden_layers, which a gemma3_text model needs"):
+        families.of(found).shape(found)
+
+
+@pytest.mark.parametrize(
+    "kinds", [{"full_attention": {"rope_theta": 5.0}}, {"full_attention": {}, "sliding_attention": {}}]
+)
+def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
+    """As transformers reads them: what is missing has its default."""
+    config = config_of("gemma3", architectures=["Gemma3ForCausalLM"], rope_parameters=kinds)
+    written = {**config, **older_rope(config)}
+    for_four = {key: value for key, value in written.items() if key != "rope_parameters"}
+    family = families.of(config)
+    assert family.shape(for_four) == family.shape(config)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half rotated", "phi"])

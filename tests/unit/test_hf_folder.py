@@ -87,3 +87,6 @@ def test_folders_without_a_valid_config_json_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         read_config(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(UserError, match="not a JSON object"):
+        read_config(tmp_path)
