@@ -52,6 +52,7 @@ def sharded_parts(whole: Any, name: str, start: int, values: torch.Tensor) -> li
                 tuple(base + moved for base, moved in zip(piece.global_offset, offset, strict=True)),
                 axis_fragmentations=None,
                 replica_id=(*piece.replica_id[:-1], 0),
+                allow_shape_mismatch=piece.allow_shape_mismatch,  # tables: another TP pads them to other rows
             )
             found.append(part)
             low += count

@@ -178,25 +178,33 @@ def test_check_detects_changed_kept_rows(single_rank, ranks):
 
 
 RESHARDED = [
-    ("tp2-sequence", {"pp": 2, "virtual": 2}),
-    ("pp2-interleaved", {"tp": 2}),
-    ("dp2", {}),
-    ("tp2-sequence", {"dp": 2}),
-    ("cp2", {}),
+    ("tp2-sequence", {"pp": 2, "virtual": 2}, 16),
+    ("pp2-interleaved", {"tp": 2}, 16),
+    ("dp2", {}, 16),
+    ("tp2-sequence", {"dp": 2}, 24),
+    ("dp2", {"tp": 2}, 24),
+    ("cp2", {}, 16),
 ]
 
 
-@pytest.mark.parametrize(("saved", "resumed"), RESHARDED)
-def test_training_resumes_in_another_layout(tmp_path, ranks, saved, resumed):
-    """Within the phase of new rows, and within the next one, with the optimizer state."""
+@pytest.mark.parametrize(("saved", "resumed", "multiple"), RESHARDED)
+def test_training_resumes_in_another_layout(tmp_path, ranks, saved, resumed, multiple):
+    """Within the phase of new rows, and within the next one, with the optimizer state. With a multiple of 24 the tables
+    are padded to 264 rows at TP=1 and 288 at TP=2."""
+
+    def config_of(layout):
+        config = phase_config(kinds, **layout)
+        config.resize.padded_vocab_multiple = multiple
+        return config
+
     tiny = MODELS["tied" if "pp" in resumed else "untied"]
     folders = folders_of(tmp_path, tiny, new=NEW)
     kinds = (("new_rows", 2), ("all", 3))
     words = (folders, tiny.vocab + NEW, tmp_path / "saved")
-    expected = ranks(2).run(training_bodies.train_and_save, phase_config(kinds, **LAYOUTS[saved]), *words, 0, 5)[0]
+    expected = ranks(2).run(training_bodies.train_and_save, config_of(LAYOUTS[saved]), *words, 0, 5)[0]
     size = 2 if resumed else 1
     for first in (1, 3):
-        found = ranks(size).run(training_bodies.train_and_save, phase_config(kinds, **resumed), *words, first, 5)[0]
+        found = ranks(size).run(training_bodies.train_and_save, config_of(resumed), *words, first, 5)[0]
         torch.testing.assert_close(found, expected[first:], rtol=0, atol=1e-5)
 
 
