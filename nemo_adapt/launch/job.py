@@ -22,15 +22,16 @@ def main(words: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     if len(words) != 2:
         raise UserError("job takes a run's folder and the name of one of its jobs: nemo-adapt job runs/NAME train")
-    root, name = Path(words[0]), words[1]
-    config = recipes.read(LaunchPaths(root).config)
+    paths, name = LaunchPaths(Path(words[0])), words[1]
+    config = recipes.read(paths.config)
     jobs = {job.name: job for job in chain(pipeline.run_steps(config))}
     if name not in jobs:
-        raise UserError(f"{root} has no job {name!r}: {', '.join(jobs)}")
+        raise UserError(f"{paths.root} has no job {name!r}: {', '.join(jobs)}")
     job = jobs[name]
     if job.kind is Kind.RANKS:
         ranks.adopt_slurm(least=1)
         cuda_environment.set_up(config.parallel)
+        _join(paths)
     try:
         pipeline.run_stages(config, job.stages)
     except SystemExit as ended:
@@ -39,3 +40,13 @@ def main(words: list[str]) -> None:
     if job.kind is Kind.RANKS:
         sys.stdout.flush()
         os._exit(0)  # threads of communication libraries may crash at exit once other ranks are gone
+
+
+def _join(paths: LaunchPaths) -> None:
+    """Wait until all ranks run, and tell the job's script."""
+    from nemo_adapt import devices  # torch
+
+    devices.limit_imports()
+    devices.start_ranks()
+    if ranks.is_first():
+        paths.tell_started()

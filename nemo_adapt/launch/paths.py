@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.starts import this_start
+
 
 @dataclass(frozen=True)
 class LaunchPaths:
@@ -36,6 +38,17 @@ class LaunchPaths:
     def script(self, job: str) -> Path:
         """Return the path of a job's script."""
         return self.folder / f"{job}.sh"
+
+    @property
+    def started(self) -> Path:
+        """The file that says that all processes of this start of a job run: its script then forwards signals."""
+        start = this_start()
+        return self.folder / "seen" / f"{start['job']}.{start['restart']}.started"
+
+    def tell_started(self) -> None:
+        """Write that file, which a job script of ours waits for."""
+        if self.started.parent.is_dir():
+            self.started.touch()
 
     def log(self, job: str, number: str) -> Path:
         """Return the path of a job's log; ``number`` is its Slurm id."""

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ while [[ $1 == --* ]]; do options+=("$1"); shift; done
 if [ "$1" = bash ]; then SLURMD_NODENAME=n1 exec "$@"; fi
 printf '%s\\0' "${options[@]}" "$@" > "$NOTES/srun"
 export -p > "$NOTES/environment"
+export STARTED=$RUN/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.started
 eval "$TASKS"
 """,
     "scontrol": """\
@@ -34,7 +36,7 @@ case $* in
 esac
 """,
     "module": 'echo "$*" >> "$NOTES/module"\n',
-    "sleep": "exit 0\n",
+    "sleep": "exec /bin/sleep 0.02\n",
 }
 """Command -> its stand-in, in bash."""
 
@@ -76,7 +78,7 @@ class Machine:
         (self.run / "train").mkdir()
 
     def start(self, script: str, tasks: str = "exit 0", **environment: str) -> subprocess.Popen[str]:
-        """Start a script; ``tasks``: bash code in the place of the ranks."""
+        """Start a script; ``tasks``: bash code in the place of the ranks, which touches ``$STARTED`` when all run."""
         path = self.folder / "script.sh"
         path.write_text(script)
         job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n[1-2]"}
@@ -87,7 +89,14 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={"PATH": path_variable, "NOTES": str(self.notes), "TASKS": tasks, **job, **environment},
+            env={
+                "PATH": path_variable,
+                "NOTES": str(self.notes),
+                "RUN": str(self.run),
+                "TASKS": tasks,
+                **job,
+                **environment,
+            },
         )
 
     def ends(self, script: str, tasks: str = "exit 0", **environment: str) -> tuple[int, str]:
@@ -95,6 +104,13 @@ class Machine:
         process = self.start(script, tasks, **environment)
         said, _ = process.communicate(timeout=60)
         return process.returncode, said
+
+    def wait_for(self, name: str) -> None:
+        """Wait until a stand-in has made a file of this name in ``notes``."""
+        until = time.monotonic() + 60
+        while not (self.notes / name).exists():
+            assert time.monotonic() < until, f"no {name}"
+            time.sleep(0.02)
 
     def noted(self, command: str) -> str:
         """Return the recorded calls of a command, one per line; empty if it was not called."""

@@ -16,6 +16,18 @@ def test_training_resumes_after_time_limits(full_cluster, prepared, long_trainin
     run.assert_ends_like(unbroken)
 
 
+def test_signal_while_srun_starts_the_ranks_is_not_lost(full_cluster, prepared, long_training):
+    """The job's shell keeps it until all ranks run, which then save and stop."""
+    words, _ = long_training
+    run = prepared.copy("starting")
+    run.launch(*words, "train.save_every=10000")
+    run.wait_until(lambda: len(list(run.root.glob("launch/seen/*.0/n*"))) == 2, "the nodes are checked")
+    full_cluster.call("scancel", "--signal=USR1", "--batch", run.job_id("train"))
+    run.wait_until(lambda: int(run.job_field("train", "Restarts")) == 1, "it was queued again")
+    run.wait_until(lambda: "training goes on from iter_" in run.log("train"), "it goes on")
+    run.command("cancel", str(run.root))
+
+
 def test_training_resumes_after_power_failures_of_nodes(full_cluster, prepared, long_training):
     """First of the second node, then of the first; a spare node is left, as the job needs two of three."""
     words, unbroken = long_training

@@ -20,12 +20,10 @@ fail() {
 }
 
 # Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
-# srun forwards USR1 to the ranks, which save and exit. Either may come before they are started.
-asked= again=
-tasks=
+# Either may come before the ranks are started.
+asked=0 # how often
 stop() {
-    asked=1 again=1
-    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
+    asked=$((asked + 1))
 }
 trap stop USR1 TERM
 
@@ -44,7 +42,7 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
         sleep 1 # a network file system may need this long to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" /models /text < /dev/null || [ -n "$asked" ] || {
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" /models /text < /dev/null || [ "$asked" != 0 ] || {
     echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
     exit 2
 }
@@ -56,21 +54,26 @@ export MASTER_ADDR MASTER_PORT
 
 job=$SLURM_JOB_ID
 code=0 # of a start that is to stop before its ranks are started
-if [ -z "$asked" ]; then
+if [ "$asked" = 0 ]; then
     srun --kill-on-bad-exit=1 --ntasks=16 '--container-image=nvcr.io#nvidia/nemo:25.09' --container-workdir=/home/user/adapt --container-mounts=/home/user/adapt:/home/user/adapt,/models:/models,/text:/text --container-env=NCCL_DEBUG,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
     tasks=$!
-    while
-        again=
-        wait "$tasks"
-        code=$?
-        [ -n "$again" ] # a signal interrupted wait; the ranks still run
-    do :; done
+    told=0
+    while kill -0 "$tasks" 2> /dev/null; do
+        # srun forwards USR1 to the ranks, which save and exit. While it still starts them, it may lose the signal, or end.
+        if [ "$asked" != "$told" ] && [ -e "$seen.started" ]; then
+            told=$asked
+            kill -USR1 "$tasks" 2> /dev/null
+        fi
+        sleep 1
+    done
+    wait "$tasks"
+    code=$?
 fi
 trap '' USR1 TERM
 [ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 
 # More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
-if [ "$code" != 0 ] && { [ -z "$asked" ] || [ "$code" -le 128 ]; }; then
+if [ "$code" != 0 ] && { [ "$asked" = 0 ] || [ "$code" -le 128 ]; }; then
     echo "nemo-adapt: the ranks ended with code $code" >&2
     exit "$code"
 fi

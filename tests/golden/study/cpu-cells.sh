@@ -18,12 +18,10 @@ fail() {
 }
 
 # Slurm sends USR1 to this shell only (B:USR1) before the time limit, and TERM when the job is preempted or cancelled.
-# srun forwards USR1 to the ranks, which save and exit. Either may come before they are started.
-asked= again=
-tasks=
+# Either may come before the ranks are started.
+asked=0 # how often
 stop() {
-    asked=1 again=1
-    [ -z "$tasks" ] || kill -USR1 "$tasks" 2> /dev/null
+    asked=$((asked + 1))
 }
 trap stop USR1 TERM
 
@@ -37,7 +35,7 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
         sleep 1 # a network file system may need this long to show a new file
     done
     echo "nemo-adapt: error: $SLURMD_NODENAME does not see the folder $0: it must be on a shared file system" >&2
-    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || [ -n "$asked" ] || {
+    exit 2' "$run" "$seen" "$(cat "$seen/first")" < /dev/null || [ "$asked" != 0 ] || {
     echo "nemo-adapt: not all nodes have what the job needs (see above)" >&2
     exit 2
 }
@@ -45,15 +43,20 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
 # The id of this task: SLURM_JOB_ID is, for one of the tasks, the id of the whole array.
 job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 code=85 # of a start that is to stop before its ranks are started
-if [ -z "$asked" ]; then
+if [ "$asked" = 0 ]; then
     srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=1 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish cells < /dev/null &
     tasks=$!
-    while
-        again=
-        wait "$tasks"
-        code=$?
-        [ -n "$again" ] # a signal interrupted wait; the ranks still run
-    do :; done
+    told=0
+    while kill -0 "$tasks" 2> /dev/null; do
+        # srun forwards USR1 to the ranks, which save and exit. While it still starts them, it may lose the signal, or end.
+        if [ "$asked" != "$told" ] && [ -e "$seen.started" ]; then
+            told=$asked
+            kill -USR1 "$tasks" 2> /dev/null
+        fi
+        sleep 1
+    done
+    wait "$tasks"
+    code=$?
 fi
 trap '' USR1 TERM
 # 85: it was asked to stop, and has more to do. A killed task is requeued, too, in its first three starts.
@@ -62,7 +65,7 @@ trap '' USR1 TERM
 [ "$code" -le 128 ] || [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || asked=1
 
 # More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
-if [ "$code" != 0 ] && { [ -z "$asked" ] || [ "$code" -le 128 ]; }; then
+if [ "$code" != 0 ] && { [ "$asked" = 0 ] || [ "$code" -le 128 ]; }; then
     echo "nemo-adapt: the task ended with code $code" >&2
     exit "$code"
 fi

@@ -34,6 +34,7 @@ UGLY = [
     "*",
     "é ü",
 ]
+UNTIL_SIGNALLED = "while :; do /bin/sleep 0.05; done"
 HARMFUL = "a b'c\"d $(touch pwned) `touch pwned`; touch pwned\ntouch pwned\n#SBATCH --nodes=99 \\"
 
 
@@ -123,12 +124,9 @@ def test_unfinished_training_is_requeued(machine, train):
 @pytest.mark.parametrize("end", [0, 137])
 def test_signal_is_forwarded_to_the_ranks_and_the_job_requeued(machine, train, number, end):
     """Also if the ranks are killed because they take too long to stop."""
-    tasks = f'trap "touch $NOTES/handed; exit {end}" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
-    machine.folder.joinpath("bin/sleep").unlink()
+    tasks = f'trap "touch $NOTES/handed; exit {end}" USR1; touch "$NOTES/ready" "$STARTED"; {UNTIL_SIGNALLED}'
     process = machine.start(train, tasks)
-    until = time.monotonic() + 30
-    while not (machine.notes / "ready").exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    machine.wait_for("ready")
     for _ in range(2):  # a second signal does no harm
         process.send_signal(number)
         time.sleep(0.1)
@@ -142,19 +140,38 @@ def test_signal_is_forwarded_to_the_ranks_and_the_job_requeued(machine, train, n
 def test_signal_before_the_ranks_are_started_requeues_the_job(machine, train, number, check):
     """Slurm may send it up to a minute early: while the nodes are checked. No ranks are started then."""
     srun = machine.folder.joinpath("bin/srun")
-    checks = (
-        f'touch "$NOTES/checking"; command sleep 1; while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=n1 {check}'
-    )
+    checks = f'touch "$NOTES/checking"; /bin/sleep 1; while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=n1 {check}'
     srun.write_text(f"#!/usr/bin/env bash\n[[ $* == *' train' ]] && touch \"$NOTES/started\"\n{checks}\n")
-    machine.folder.joinpath("bin/sleep").unlink()
     process = machine.start(train, "exit 1")
-    until = time.monotonic() + 30
-    while not (machine.notes / "checking").exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    machine.wait_for("checking")
     process.send_signal(number)
     said, _ = process.communicate(timeout=30)
     assert (process.returncode, machine.is_requeued) == (0, True), said
     assert not (machine.notes / "started").exists()
+
+
+def test_signal_while_the_ranks_are_started_is_forwarded_once_all_run(machine, train):
+    """srun would lose it before, or end the step with an error."""
+    tasks = f"""
+        trap "touch $NOTES/early; exit 1" USR1; touch "$NOTES/ready"; for _ in $(seq 40); do /bin/sleep 0.05; done
+        trap "touch $NOTES/handed; exit 0" USR1; touch "$STARTED"; {UNTIL_SIGNALLED}"""
+    process = machine.start(train, tasks)
+    machine.wait_for("ready")
+    process.send_signal(signal.SIGUSR1)
+    said, _ = process.communicate(timeout=30)
+    assert (machine.notes / "handed").exists() and not (machine.notes / "early").exists(), said
+    assert (process.returncode, machine.is_requeued) == (0, True), said
+
+
+def test_ranks_and_script_agree_on_the_file_that_says_that_all_run(machine, train, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    place = LaunchPaths(machine.run)
+    place.tell_started()
+    assert not list(machine.run.rglob("*started")), "no script of ours waits"
+    machine.ends(train, 'echo -n "$STARTED" > "$NOTES/started"', SLURM_RESTART_COUNT="3", RESTARTS="3")
+    place.tell_started()
+    assert machine.noted("started") == str(place.started) and place.started.exists()
 
 
 @pytest.mark.parametrize("end", [1, 2, 137])

@@ -4,7 +4,6 @@ import json
 import shlex
 import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,13 +123,10 @@ def test_container_gets_the_number_of_threads_from_the_job_not_the_image():
 
 def test_signal_before_the_cell_is_started_requeues_the_task(machine, task):
     srun = '#!/usr/bin/env bash\nwhile [[ $1 == --* ]]; do shift; done\n[[ $1 == bash ]] || touch "$NOTES/started"\n'
-    checks = 'touch "$NOTES/checking"; command sleep 1; SLURMD_NODENAME=n1 exec "$@"\n'
+    checks = 'touch "$NOTES/checking"; /bin/sleep 1; SLURMD_NODENAME=n1 exec "$@"\n'
     machine.folder.joinpath("bin/srun").write_text(srun + checks)
-    machine.folder.joinpath("bin/sleep").unlink()
     process = machine.start(task, "exit 1", **TASK)
-    until = time.monotonic() + 30
-    while not (machine.notes / "checking").exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    machine.wait_for("checking")
     process.send_signal(signal.SIGUSR1)
     said, _ = process.communicate(timeout=30)
     assert (process.returncode, machine.is_requeued) == (0, True), said
@@ -138,12 +134,11 @@ def test_signal_before_the_cell_is_started_requeues_the_task(machine, task):
 
 
 def test_signal_is_forwarded_and_the_task_requeued(machine, task):
-    tasks = 'trap "touch $NOTES/handed; exit 85" USR1; touch "$NOTES/ready"; while :; do command sleep 0.05; done'
-    machine.folder.joinpath("bin/sleep").unlink()
+    tasks = (
+        'trap "touch $NOTES/handed; exit 85" USR1; touch "$NOTES/ready" "$STARTED"; while :; do /bin/sleep 0.05; done'
+    )
     process = machine.start(task, tasks, **TASK)
-    until = time.monotonic() + 60
-    while not (machine.notes / "ready").exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    machine.wait_for("ready")
     process.send_signal(signal.SIGUSR1)
     said, _ = process.communicate(timeout=60)
     assert (machine.notes / "handed").exists() and (process.returncode, machine.is_requeued) == (0, True), said
