@@ -69,19 +69,20 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
     if parallel.sequence and train.seq_length % (parallel.cp * parallel.tp):
         both = f"parallel.cp={parallel.cp} x " if parallel.cp > 1 else ""
         raise UserError(f"train.seq_length={train.seq_length} is not a multiple of {both}parallel.tp={parallel.tp}")
-    check_batch(train, parallel.dp)
-    micro_batches = train.global_batch // (train.micro_batch * parallel.dp)
-    if parallel.virtual > 1 and micro_batches % parallel.pp:
-        raise UserError(
-            f"parallel.virtual={parallel.virtual} needs micro batches in multiples of parallel.pp={parallel.pp}: "
-            f"there are {micro_batches} in a step"
-        )
+    check_batch(train, parallel, parallel.dp)
 
 
-def check_batch(train: TrainConfig, dp_size: int) -> None:
-    """Raise ``UserError`` unless the global batch divides into micro batches on ``dp_size`` data-parallel ranks."""
+def check_batch(train: TrainConfig, parallel: ParallelConfig, dp_size: int) -> None:
+    """Raise ``UserError`` unless the global batch divides into micro batches on ``dp_size`` data-parallel ranks, and
+    these into rounds of interleaved pipeline stages."""
     if train.global_batch % (train.micro_batch * dp_size):
         raise UserError(
             f"train.global_batch={train.global_batch} is not a multiple of train.micro_batch={train.micro_batch} x "
             f"{dp_size} data-parallel ranks"
+        )
+    micro_batches = train.global_batch // (train.micro_batch * dp_size)
+    if parallel.virtual > 1 and micro_batches % parallel.pp:
+        raise UserError(
+            f"parallel.virtual={parallel.virtual} needs micro batches in multiples of parallel.pp={parallel.pp}: "
+            f"there are {micro_batches} in a step"
         )

@@ -59,7 +59,7 @@ ROAD = (
         "nemo_adapt.resize.stage",
         reads.resizing,
         "resize",
-        (*ROWS, "train.precision", "parallel"),
+        (*ROWS, "resize.padded_vocab_multiple", "train.precision", "parallel"),
         on_ranks=True,
         checks=reads.check_converted,
     ),

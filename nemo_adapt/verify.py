@@ -151,7 +151,7 @@ def _of_checkpoint(checkpoint: Checkpoint) -> Tensors:
 
 def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
     found = Findings()
-    for name in ours.keys() ^ theirs.keys():
+    for name in sorted(ours.keys() ^ theirs.keys()):
         found.wrong[name] = "is only in the first" if name in ours else "is only in the second"
     for name in [name for name in ours if name in theirs]:
         (shape, dtype, read), (other_shape, other_dtype, other_read) = ours[name], theirs[name]

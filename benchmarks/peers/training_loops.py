@@ -138,7 +138,7 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     data = loop.Data(Samples(size, steps * size.global_batch), layout, token_bytes)
     span = Span(size.vocab - size.new_rows, size.vocab)
     for made in loop.run(chunks, config.train.phases, config.train, span, data):
-        yield made.result.nats / made.result.tokens
+        yield made.result.nats / made.result.labels
 
 
 def maskless_attention() -> str:

@@ -80,7 +80,7 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
     train, size = config.train, bytes_of(config.train.precision)
     parts = model.rank_tensors(models, replace(config, parallel=ParallelConfig()), stage=0)  # the whole model
     weights = size * sum(each.elements for each in parts)
-    state = max(sum(model.trained(parts, trained(phase))) for phase in train.phases)
+    state = max(sum(model.trained(parts, trained(phase))) for phase in phases(config))
     checkpoint = weights + SAVED[train.precision, train.distributed_optimizer] * state
     speed = config.cluster.disk_gb_per_s * GB
     base = models.stored_bytes * models.source_parameters

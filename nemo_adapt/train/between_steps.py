@@ -72,7 +72,7 @@ class BetweenSteps:
     def _count(self, done: CompletedStep) -> None:
         result = done.result
         self.metrics.progress["phase"] = done.phase
-        self.metrics.step(result.nats, result.tokens, result.bytes, done.lr, result.grad_norm)
+        self.metrics.step(result.nats, result.labels, result.bytes, done.lr, result.grad_norm)
 
     def _is_late(self) -> bool:
         """Whether ``train.save_minutes`` have passed since the last checkpoint; only the first rank's clock counts."""
@@ -80,9 +80,12 @@ class BetweenSteps:
         return dist.get_rank() == 0 and 0 < minutes * 60 < time.monotonic() - self._saved_at
 
     def _score(self, done: CompletedStep) -> float | None:
-        """Score the texts if due; return the target's bits per byte if it is the best so far and kept."""
+        """Score the texts if due, and after the last step.
+
+        Returns the target's bits per byte if it is the best so far and its checkpoint is to be kept.
+        """
         train = self.config.train
-        if not self.held_out or done.step % train.score_every:
+        if not self.held_out or (done.step % train.score_every and done.step != self.steps):
             return None
         done.trainer.gather()
         scores = {language: text.bits_per_byte(self.chunks) for language, text in self.held_out.items()}

@@ -1,5 +1,6 @@
 """Metrics of a training: metrics.jsonl, held_out.jsonl, TensorBoard, Weights & Biases, and a progress bar."""
 
+import importlib.util
 import json
 import math
 import secrets
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from nemo_adapt import artifact, devices
+from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
 from nemo_adapt.train.file_names import HELD_OUT, METRICS
@@ -25,6 +27,8 @@ class Watch:
     steps: int
     every: int
     """Steps between records."""
+    tokens: int
+    """Tokens of a step."""
     flops_per_token: float
     ranks: int
     """Number of ranks: the MFU is that of one device."""
@@ -38,7 +42,7 @@ class Watch:
 
 UNRECORDED = "unrecorded"
 """Key in a training's progress: sums over the steps since the last record, which a checkpoint keeps."""
-NOTHING = {"nats": 0.0, "tokens": 0.0, "bytes": 0.0, "seconds": 0.0}
+NOTHING = {"steps": 0.0, "nats": 0.0, "labels": 0.0, "bytes": 0.0, "seconds": 0.0}
 
 
 class Metrics:
@@ -47,7 +51,7 @@ class Metrics:
     Only the first rank writes (on others ``quiet`` is true). The sums since the last record are in ``progress``, which
     a checkpoint keeps.
 
-    Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per token),
+    Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per label),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
     far), ``memory_mib`` (peak of this process, or of its GPU), on a GPU ``mfu`` (share of the device's measured rate in
     matrix products).
@@ -73,16 +77,18 @@ class Metrics:
         self._clock = time.monotonic()
         return self
 
-    def step(self, nats: float, tokens: float, size: float, lr: float, grad_norm: float) -> None:
-        """Add one optimizer step: its summed loss in nats, its tokens and its bytes of text."""
+    def step(self, nats: float, labels: float, size: float, lr: float, grad_norm: float) -> None:
+        """Add one optimizer step: its summed loss in nats, the number of labels that it is of (not all tokens with
+        ``train.mask_document_ends``), and their bytes of text."""
         now = time.monotonic()
-        progress = self.progress
-        for name, value in (("nats", nats), ("tokens", tokens), ("bytes", size), ("seconds", now - self._clock)):
+        progress, seconds = self.progress, now - self._clock
+        of_step = {"steps": 1, "nats": nats, "labels": labels, "bytes": size, "seconds": seconds}
+        for name, value in of_step.items():
             self._sums[name] += value
         progress["step"] += 1
-        progress["tokens"] += int(tokens)
+        progress["tokens"] += self.watch.tokens
         progress["bytes"] += int(size)
-        progress["seconds"] += now - self._clock
+        progress["seconds"] += seconds
         self._clock = now
         if progress["step"] % self.watch.every == 0 or progress["step"] == self.watch.steps:
             self._record(lr, grad_norm)
@@ -117,11 +123,11 @@ class Metrics:
             "phase": progress["phase"],
             "tokens": progress["tokens"],
             "bytes": progress["bytes"],
-            "loss": sums["nats"] / sums["tokens"],
+            "loss": sums["nats"] / sums["labels"],
             "bits_per_byte": sums["nats"] / math.log(2) / sums["bytes"],
             "lr": lr,
             "grad_norm": grad_norm,
-            "tokens_per_second": sums["tokens"] / sums["seconds"],
+            "tokens_per_second": sums["steps"] * watch.tokens / sums["seconds"],
             "bytes_per_second": sums["bytes"] / sums["seconds"],
             "seconds": progress["seconds"],
             "memory_mib": devices.peak_memory_mib() or artifact.peak_memory_mib(),
@@ -158,12 +164,16 @@ def _drop_records_after(path: Path, step: int) -> None:
         artifact.write_text(path, "".join(line + "\n" for line in kept))
 
 
+def check_wandb(train: TrainConfig) -> None:
+    """Raise ``UserError`` if metrics should go to Weights & Biases, and its package is not installed."""
+    if train.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(f"train.wandb={train.wandb} needs the package wandb: pip install wandb")
+
+
 def _wandb(project: str, folder: Path) -> Any:
-    """Start a run of Weights & Biases, or continue it when training resumes; ``UserError`` without the package."""
-    try:
-        import wandb  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise UserError(f"train.wandb={project} needs the package wandb: pip install wandb") from None
+    """Start a run of Weights & Biases, or continue it when training resumes."""
+    import wandb  # type: ignore[import-not-found,unused-ignore]
+
     path = folder / "wandb.json"
     number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else secrets.token_hex(4)
     artifact.write_json(path, {"id": number})

@@ -34,7 +34,7 @@ from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
-from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch
+from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.signals import Signals
 
@@ -46,6 +46,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     folder, its converted checkpoint, the tokenizer, and the data sets. On USR1 or TERM it saves and exits with
     ``ranks.MORE_TO_DO``.
     """
+    check_wandb(config.train)
     with Signals() as signals:
         config = with_choice(config, inputs)
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
@@ -84,7 +85,7 @@ def start_layout(config: Config) -> BatchLayout:
     """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
     train = config.train
     dp_size = start_parallel(config.parallel, train.seed)
-    check_batch(train, dp_size)  # under a launcher, dp_size follows from the number of ranks
+    check_batch(train, config.parallel, dp_size)  # under a launcher, dp_size follows from the number of ranks
     return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
 
 
@@ -157,7 +158,8 @@ def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
     shape = adapted_shape(inputs["model"][0], TokenMap.load(inputs["tokenizer"][0]))
     rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0
     flops = flops_per_token(shape, train.seq_length)
-    return Watch(steps, train.log_every, flops, dist.get_world_size(), rate, fence.check, train.wandb)
+    tokens = train.global_batch * train.seq_length
+    return Watch(steps, train.log_every, tokens, flops, dist.get_world_size(), rate, fence.check, train.wandb)
 
 
 def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:

@@ -18,11 +18,13 @@ class StepResult:
     """Sums over the global batch, the same on every rank."""
 
     nats: float
-    tokens: float
+    labels: float
+    """Number of labels that count in the loss."""
     bytes: float
+    """UTF-8 bytes of these labels."""
     grad_norm: float
     parts: torch.Tensor
-    """[micro batches, 3]: nats, tokens and bytes of each of this rank's; no rows before the last pipeline stage."""
+    """[micro batches, 3]: nats, labels and bytes of each of this rank's; no rows before the last pipeline stage."""
 
     @property
     def is_finite(self) -> bool:
@@ -39,15 +41,15 @@ def train_step(trainer: Trainer, micro_batches: Sequence[Batch], token_bytes: to
         wrapped.zero_grad_buffer()
     trainer.optimizer.zero_grad()
     parts = forward_backward(trainer.wrapped, micro_batches, token_bytes)
-    nats, tokens, size = sum_over_ranks(parts.sum(0)).tolist()
+    nats, labels, size = sum_over_ranks(parts.sum(0)).tolist()
     grad_norm = trainer.update() if math.isfinite(nats) else math.nan
-    return StepResult(nats, tokens, size, grad_norm, parts)
+    return StepResult(nats, labels, size, grad_norm, parts)
 
 
 def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], token_bytes: torch.Tensor) -> torch.Tensor:
     """Compute the gradients of the mean loss of this rank's ``micro_batches`` in its ``models`` (see ``run_schedule``).
 
-    Returns [micro batches, 3]: sums of nats, tokens and bytes; no rows before the last pipeline stage.
+    Returns [micro batches, 3]: sums of nats, labels and bytes; no rows before the last pipeline stage.
     """
     shared = parallel_state.get_context_parallel_world_size()
 

@@ -20,19 +20,20 @@ ONE_BATCH = [
 
 
 def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared):
-    """One of the two has nothing to score, and must not make the other wait."""
-    words = [*short, *ONE_BATCH, "train.score_every=1", "train.score_bytes=300"]
+    """One of the two has nothing to score, and must not make the other wait. The last step is scored, too."""
+    words = [*short, *ONE_BATCH, "train.score_every=3", "train.score_bytes=300"]
     words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
-    scores, best = [], []
+    scores, best, steps = [], [], []
     for dp in (1, 2):
         training = Training.prepared(world, f"scored{dp}", [*words, f"parallel.dp={dp}"], prepared)
         code, out = training.run()
         assert code == 0, out
         lines = (training.folder / "held_out.jsonl").read_text().splitlines()
         scores.append([record["bits_per_byte"] for record in map(json.loads, lines)])
+        steps.append([json.loads(line)["step"] for line in lines])
         best.append(integrity.best(training.checkpoints))
     of_one, of_two = scores
-    assert len(of_one) == STEPS and of_one[0] != of_one[-1]
+    assert steps == [[3, STEPS]] * 2 and of_one[0] != of_one[-1]
     for one, two in zip(of_one, of_two, strict=True):
         assert two == pytest.approx(one, abs=1e-6)
     assert best[0][0] == best[1][0] != ""

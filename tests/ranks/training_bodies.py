@@ -197,7 +197,7 @@ def optimizer_numbers(trainer: Any) -> int:
 
 
 def note(answer: Trained, made: loop.CompletedStep) -> None:
-    answer.losses.append(made.result.nats / made.result.tokens)
+    answer.losses.append(made.result.nats / made.result.labels)
     answer.grad_norms.append(made.result.grad_norm)
     answer.phases.append(made.phase)
 

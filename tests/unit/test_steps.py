@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from nemo_adapt import pipeline, recipes, steps
 from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.steps import Step, run_step
@@ -55,3 +56,16 @@ def test_a_result_made_before_run_shared_was_set_is_not_replaced(step, tmp_path)
     with pytest.raises(UserError, match=r"made before run\.shared"):
         run_step(config_of(tmp_path, "one", 1), step)
     assert (tmp_path / "runs/one/data/toy/said").read_text() == "1"
+
+
+def test_padding_decides_the_resized_tables_but_not_a_training():
+    """A training may go on with other padding."""
+
+    def deciding(*words):
+        config = recipes.load(
+            "blank", ["run.name=x", "model.path=m", "data.target=[t.txt]", "tokenizer.text=[t.txt]", *words]
+        )
+        return {step.name: steps._deciding(config, step) for step in pipeline.road(config)}
+
+    plain, padded = deciding(), deciding("resize.padded_vocab_multiple=64")
+    assert [name for name in plain if plain[name] != padded[name]] == ["resize"]

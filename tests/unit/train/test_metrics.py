@@ -2,22 +2,27 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
-from nemo_adapt.model.flops import flops_per_token
-from nemo_adapt.train.metrics import Metrics, Watch
+from nemo_adapt.model.flops import flops_per_token, forward_flops
+from nemo_adapt.train.metrics import Metrics, Watch, check_wandb
 
 
-def record_steps(folder, progress, steps=4, **watch):
+def record_steps(folder, progress, steps=4, labels=100.0, **watch):
     """Record steps of 100 tokens and 200 bytes, up to step ``steps``."""
-    watch = {"steps": 4, "every": 2, "flops_per_token": 10.0, "ranks": 2, **watch}
+    watch = {"steps": 4, "every": 2, "tokens": 100, "flops_per_token": 10.0, "ranks": 2, **watch}
     with Metrics(folder, progress, Watch(**watch), quiet=False) as metrics:
         for step in range(progress["step"], steps):
-            metrics.step(nats=138.62943611198907, tokens=100.0, size=200.0, lr=0.1, grad_norm=float(step))
+            metrics.step(
+                nats=1.3862943611198906 * labels, labels=labels, size=2 * labels, lr=0.1, grad_norm=float(step)
+            )
             if step == 1:
                 metrics.held_out({"tr": 2.5, "en": None})
 
@@ -42,6 +47,14 @@ def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
     assert lines(tmp_path / "held_out.jsonl") == [{"step": 2, "bits_per_byte": {"tr": 2.5, "en": None}}]
     out = capsys.readouterr().out
     assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
+
+
+def test_tokens_without_a_label_count_in_speed_and_budget_but_not_in_the_loss(tmp_path):
+    """As with ``train.mask_document_ends``."""
+    record_steps(tmp_path, fresh(), labels=80.0)
+    last = lines(tmp_path / "metrics.jsonl")[-1]
+    assert last["tokens"] == 400 and last["bytes"] == 640 and last["loss"] == pytest.approx(1.3862943611)
+    assert last["bytes_per_second"] == pytest.approx(1.6 * last["tokens_per_second"])
 
 
 def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path):
@@ -83,10 +96,11 @@ def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
     assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
 
 
-def test_a_missing_wandb_package_is_reported(tmp_path, monkeypatch):
+def test_a_missing_wandb_package_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="needs the package wandb"):
-        record_steps(tmp_path, fresh(), wandb="adapting")
+    check_wandb(TrainConfig())
+    with pytest.raises(UserError, match=r"train\.wandb=adapting needs the package wandb"):
+        check_wandb(TrainConfig(wandb="adapting"))
 
 
 def test_flops_per_token_equal_those_computed_by_hand():
@@ -95,3 +109,15 @@ def test_flops_per_token_equal_those_computed_by_hand():
     weights = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16 + 8 * 32  # query, key and value, projection, MLP, output
     attention = 2 * 2 * 8 * 10 / 2  # scores and their use, two operations each, half of them masked
     assert flops_per_token(shape, 10) == 3 * (2 * weights + attention)
+
+
+@pytest.mark.parametrize("window", [0, 1, 7, 64, 200])
+def test_attention_counts_the_keys_that_a_token_sees(window):
+    """Four operations for each and each row of the query: the score, and its share of the result."""
+    shape = Shape(2, 8, 2, 1, 4, 16, 32, 64, True, 1e-5, windows=(window, 0))
+    positions = np.arange(64)
+    apart = positions[:, None] - positions
+    seen = ((apart >= 0) & (apart < (window or 64))).sum()
+    _, scores, _ = forward_flops(shape, 64)
+    assert scores[0] == pytest.approx(4 * 8 * seen / 64, abs=4 * 8 / 2)  # half a key: papers count no diagonal
+    assert scores[1] == forward_flops(replace(shape, windows=()), 64)[1][0]
