@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from nemo_adapt import families
-from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
-from nemo_adapt.checkpoint.integrity import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete
+from nemo_adapt.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
+from nemo_adapt.checkpoint.integrity import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete, damage
 from nemo_adapt.checkpoint.pieces import check
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
@@ -43,14 +43,20 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def chosen_checkpoint(train: Path, which: str) -> Path:
-    """Return the ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none."""
+    """Return the ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none, or
+    if it is damaged."""
     found = {place.name: place for place in complete(train / CHECKPOINTS)}
     check_which(which)
     names = {LAST_ONE: max(found, default=""), BEST_ONE: best(train / CHECKPOINTS)[0]}
     if names[which] not in found:
         hint = "train with train.keep_best=true" if which == BEST_ONE else "run the train stage first"
         raise UserError(f"{train} has no {which} checkpoint: {hint}")
-    return found[names[which]]
+    chosen = found[names[which]]
+    if wrong := damage(chosen):
+        again = f"delete {train / MANIFEST}, and nemo-adapt train goes on from the one before"
+        advice = {LAST_ONE: again, BEST_ONE: "export the last one, export.checkpoint=last"}
+        raise UserError(f"{chosen} is damaged ({wrong}): {advice[which]}")
+    return chosen
 
 
 @dataclass(frozen=True)

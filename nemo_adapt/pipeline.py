@@ -14,8 +14,8 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.mixture import check_target, text_sets
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
-from nemo_adapt.run_folder import RunFolder, claim
-from nemo_adapt.steps import Step, build_as_rank, change_of, run_step
+from nemo_adapt.run_folder import RunFolder, check_recipe, record
+from nemo_adapt.steps import Step, build_as_rank, change_of, check_kept, run_step
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
 
 TEXT = "data.text_field"
@@ -76,7 +76,15 @@ ROAD = (
         fenced=True,
         may_change=tuple(BEST),
     ),
-    Step("export", "nemo_adapt.export", reads.trained, "export", ("export",), keeps_partial=True),
+    Step(
+        "export",
+        "nemo_adapt.export",
+        reads.trained,
+        "export",
+        ("export",),
+        checks=reads.check_trained,
+        keeps_partial=True,
+    ),
     Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", SCORED, uses_gpu=True),
 )
 
@@ -191,9 +199,13 @@ def _run(config: Config, steps: list[Step]) -> None:
     check_steps(config, steps)
     if any(step.on_ranks for step in steps) and not ranks.already_started():
         _check_gpus(config, steps)
-    claim(RunFolder.of(config), config)
+    check_recipe(RunFolder.of(config), config)
+    for number, step in enumerate(steps):
+        if step.resumable:
+            check_kept(config, steps[:number], step)
     for step in steps:
         run_step(config, step)
+    record(RunFolder.of(config), config)
 
 
 def _check_gpus(config: Config, steps: list[Step]) -> None:

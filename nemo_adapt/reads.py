@@ -6,7 +6,7 @@ A file that the user names but that does not exist is a ``UserError`` here, befo
 import importlib.util
 from pathlib import Path
 
-from nemo_adapt.artifact import Inputs
+from nemo_adapt.artifact import Inputs, input_hash, read_manifest
 from nemo_adapt.checkpoint.integrity import CHECKPOINTS, complete, damage, repair_advice
 from nemo_adapt.checkpoint.layout import checkpoint_in
 from nemo_adapt.choice import PROBED, Choice
@@ -126,6 +126,18 @@ def probing(config: Config, run: RunFolder) -> Inputs:
 def trained(config: Config, run: RunFolder) -> Inputs:
     """The training's checkpoints, the extended tokenizer, and the base model's configuration."""
     return {**model(config, run), "tokenizer": [run["tokenizer"]], "train": [run["train"]]}
+
+
+def check_trained(inputs: Inputs, out: Path) -> None:
+    """Raise ``UserError`` where the training had another tokenizer than the one to export with: its rows would belong
+    to other tokens."""
+    (train,), (tokenizer,) = inputs["train"], inputs["tokenizer"]
+    used = read_manifest(train)["inputs"]["tokenizer"]
+    if [input_hash(tokenizer)] != list(used.values()):
+        raise UserError(
+            f"{train} was trained with another tokenizer than {tokenizer} has now: make the tokenizer again "
+            "with the settings and text that it had, or train again under another run.name"
+        )
 
 
 def adapted(config: Config, run: RunFolder) -> Inputs:

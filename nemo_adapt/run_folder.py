@@ -46,8 +46,8 @@ class RunFolder:
         return self.root / "config.yaml"
 
 
-def claim(run: RunFolder, config: Config) -> None:
-    """Save the configuration in the run's folder (rank 0); ``UserError`` if another recipe made the folder."""
+def check_recipe(run: RunFolder, config: Config) -> None:
+    """Raise ``UserError`` if another recipe made the run's folder."""
     if run.config.is_file():
         before = recipes.read(run.config).recipe
         if before != config.recipe:
@@ -55,6 +55,16 @@ def claim(run: RunFolder, config: Config) -> None:
                 f"{run.root} was made with recipe {before!r}, not {config.recipe!r}: choose another run.name, "
                 "or delete the folder"
             )
+
+
+def record(run: RunFolder, config: Config) -> None:
+    """Save the configuration in the run's folder (rank 0), once a stage has accepted it: ``status`` reads it there."""
     if ranks.is_first():
         run.root.mkdir(parents=True, exist_ok=True)
         artifact.write_text(run.config, recipes.to_yaml(config))
+
+
+def claim(run: RunFolder, config: Config) -> None:
+    """Save the configuration in the run's folder (rank 0); ``UserError`` if another recipe made the folder."""
+    check_recipe(run, config)
+    record(run, config)

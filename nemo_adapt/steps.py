@@ -1,7 +1,9 @@
 """Run one stage of a run, here or on ranks, unless its result exists already."""
 
 import importlib
-from collections.abc import Callable, Mapping
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from nemo_adapt.artifact import HashOf, Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.run_folder import RunFolder, record
 
 NOT_IN_FINGERPRINT = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
@@ -95,6 +97,30 @@ def change_of(config: Config, step: Step, hash_of: HashOf) -> str:
     return _stage(config, step, step.reads(config, RunFolder.of(config)), hash_of).change
 
 
+def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
+    """Raise ``UserError`` if ``steps`` would replace a result with which ``later``, a resumable stage, was started: it
+    could not go on. What is shared between runs is never replaced."""
+    run = RunFolder.of(config)
+    started = run[later.result] / artifact.STARTED
+    if config.run.shared or not started.is_file():
+        return
+    used = json.loads(started.read_text(encoding="utf-8"))["inputs"]
+    fixed = [hashes for key, hashes in used.items() if not key.startswith(later.may_change)]
+    made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
+
+    def hash_of(path: Path) -> str:
+        return made.get(path) or artifact.input_hash(path)
+
+    for step in steps:
+        stage = _stage(config, step, step.reads(config, run), hash_of)
+        made[stage.out] = stage.fingerprint
+        if any(hashes.get(str(stage.out), stage.fingerprint) != stage.fingerprint for hashes in fixed):
+            raise UserError(
+                f"{run[later.result]} was started with another {step.title} than now ({stage.change}): put that back "
+                "to go on, choose another run.name, or delete the folder"
+            )
+
+
 def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifact.input_hash) -> artifact.Stage:
     """Return the stage, with its result in the run's folder."""
     return artifact.Stage(
@@ -134,15 +160,24 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
     """Build the stage and finish its folder."""
 
     def body(workplace: Path) -> None:
+        record(RunFolder.of(config), config)
         if step.on_ranks and not ranks.already_started():
-            arguments = ["rank", step.name, str(RunFolder.of(config).config)]
-            ranks.launch(config.parallel.ranks, arguments)
+            _launch(config, step)
         else:
             build(config, step, stage, inputs)
 
     say(f"[{step.title}]")
     seconds = artifact.run(stage, body, waits=bool(config.run.shared))
     say(f"[{step.title}] done in {seconds:.1f} s")
+
+
+def _launch(config: Config, step: Step) -> None:
+    """Run a stage on new ranks. They read the configuration from a file of their own: another command may replace the
+    one in the run's folder before they do."""
+    with tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
+        own = Path(folder) / "config.yaml"
+        own.write_text(recipes.to_yaml(config), encoding="utf-8")
+        ranks.launch(config.parallel.ranks, ["rank", step.name, str(own)])
 
 
 def _deciding(config: Config, step: Step) -> dict[str, Any]:

@@ -19,15 +19,15 @@ ON_RANKS = ("train", "probe")
 def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return stage -> seconds, peak memory (MiB), tokens and bytes of text, processes (``ranks``), ``device``.
 
-    The stages before training are found through the inputs in its manifest; those whose folder no longer exists are
-    left out. ``training`` is the summary of the training; its seconds include all restarts.
+    The stages before training are found through the inputs in its manifest; files (of the user) and folders that no
+    longer exist are left out. ``training`` is the summary of the training; its seconds include all restarts.
     """
     read = read_manifest(train).get("inputs", {}) if train else {}
     folders = {_title(key): Path(path) for key, paths in read.items() if key != NOT_OURS for path in paths}
     folders |= {"train": train} if train else {}
     found = {}
     for name, folder in {**folders, "export": export}.items():
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder) if folder.is_dir() else {}
         if not manifest:
             continue
         fact = {key: manifest[key] for key in KEPT if key in manifest}

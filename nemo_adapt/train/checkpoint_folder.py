@@ -30,17 +30,29 @@ def partial_name(place: Path, fence: Fence) -> Path:
     return place.with_name(f"{place.name}.{fence.token}{PARTIAL}")
 
 
-def clean_up(folder: Path, fence: Fence, chosen_by: Mapping[str, Any] | None) -> None:
-    """Clean up after earlier starts: delete their incomplete checkpoints and outdated scores.
-
-    A score is outdated if its text is not ``chosen_by`` (``None``: no best checkpoint is kept, so all scores are).
-    """
+def clean_up(folder: Path, fence: Fence) -> None:
+    """Delete the incomplete checkpoints of earlier starts."""
     for left in folder.glob(f"iter_*{PARTIAL}"):
         fence.check()  # not those of a later start, which owns the folder now
         shutil.rmtree(left, ignore_errors=True)
+
+
+def drop_scores(folder: Path, chosen_by: Mapping[str, Any] | None) -> None:
+    """Delete scores of other text than the best checkpoint is ``chosen_by`` from now on (``None``: no best is kept)."""
     for file in folder.glob(f"iter_*/{SCORE}"):
         if chosen_by is None or score_of(file.parent).get(CHOSEN_BY) != chosen_by:
             file.unlink()
+
+
+def check_best(folder: Path, chosen_by: Mapping[str, Any] | None) -> None:
+    """For a training without steps left: raise ``UserError`` unless its best checkpoint, if one is to be kept, is
+    ``chosen_by`` this text."""
+    chosen = best(folder)[0]
+    if chosen_by is not None and score_of(folder / chosen).get(CHOSEN_BY) != chosen_by:
+        raise UserError(
+            f"{folder.parent}: all steps are done, so that no best checkpoint can be chosen by another text: set "
+            "train.keep_best, train.score_bytes, evaluate.target, its text and evaluate.context as they were"
+        )
 
 
 def newest(folder: Path) -> Path | None:

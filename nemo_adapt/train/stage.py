@@ -28,7 +28,7 @@ from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
-from nemo_adapt.train.checkpoint_folder import clean_up, newest
+from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest
 from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import Fence, count_start
@@ -53,8 +53,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
         layout = start_layout(config)
         fence, chosen_by = Fence.claim(out), _chosen_by(config)
-        first_rank_does(clean_up, out / CHECKPOINTS, fence, chosen_by)
+        first_rank_does(clean_up, out / CHECKPOINTS, fence)
         chunks, progress, saved = _start(config, inputs, out, steps)
+        first_rank_does(drop_scores if progress["step"] < steps else check_best, out / CHECKPOINTS, chosen_by)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
         saver = Saver(out / CHECKPOINTS, fence, train.keep, not train.async_save, chosen_by)

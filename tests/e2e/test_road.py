@@ -119,8 +119,10 @@ def test_second_run_skips_every_stage(finished, world, short):
 
 
 def test_run_under_torchrun_does_every_stage_once(world, short):
-    """Every rank runs the same command; what is to be done once is done by the first."""
+    """Every rank runs the same command; what is to be done once is done by the first. The best checkpoint is exported,
+    which is that of the last step, as no other is scored."""
     words = ["run", *short, "run.name=launched", "train.phases=[{steps: 2, lr: 1e-3}]"]
+    words += ["train.keep_best=true", "train.score_every=9", "export.checkpoint=best"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*launcher, "-m", "nemo_adapt", *words], cwd=world, capture_output=True, text=True, timeout=300

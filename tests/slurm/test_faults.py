@@ -21,7 +21,9 @@ def test_signal_while_srun_starts_the_ranks_is_not_lost(full_cluster, prepared, 
     words, _ = long_training
     run = prepared.copy("starting")
     run.launch(*words, "train.save_every=10000")
-    run.wait_until(lambda: len(list(run.root.glob(f"launch/seen/{run.job_id('train')}.0/n*"))) == 2, "the nodes are checked")
+    run.wait_until(
+        lambda: len(list(run.root.glob(f"launch/seen/{run.job_id('train')}.0/n*"))) == 2, "the nodes are checked"
+    )
     full_cluster.call("scancel", "--signal=USR1", "--batch", run.job_id("train"))
     run.wait_until(lambda: int(run.job_field("train", "Restarts")) == 1, "it was queued again")
     run.wait_until(lambda: "training goes on from iter_" in run.log("train"), "it goes on")

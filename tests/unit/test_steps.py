@@ -1,13 +1,15 @@
 """Results that runs share (``run.shared``), and the check of a stage's inputs."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from nemo_adapt import pipeline, recipes, steps
+from nemo_adapt import pipeline, reads, recipes, steps
 from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.steps import Step, run_step
+from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.steps import Step, check_kept, run_step
 
 
 @pytest.fixture
@@ -69,3 +71,51 @@ def test_padding_decides_the_resized_tables_but_not_a_training():
 
     plain, padded = deciding(), deciding("resize.padded_vocab_multiple=64")
     assert [name for name in plain if plain[name] != padded[name]] == ["resize"]
+
+
+def test_ranks_have_the_configuration_of_their_own_command(step, tmp_path, monkeypatch):
+    """Another command, although it is refused later, may replace the run's file before they read it."""
+    config, given = config_of(tmp_path, "one", 1, shared=""), []
+    config.model.path = "model"
+
+    def launch(count, arguments):
+        run = RunFolder.of(config)
+        assert recipes.read(run.config).resize.seed == 1, "saved before the stage starts"
+        run.config.write_text("another")
+        given.append(recipes.read(Path(arguments[-1])).resize.seed)
+
+    monkeypatch.setattr(steps.ranks, "launch", launch)
+    run_step(config, replace(step, on_ranks=True))
+    assert given == [1]
+
+
+def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, tmp_path):
+    """It could not go on, and what it was started with would be lost."""
+    config = config_of(tmp_path, "one", 1, shared="")
+    run_step(config, step)
+    later = Step("later", "helpers.toy_stage", lambda config, run: {"log": [run["data/toy"]]}, "later", resumable=True)
+    check_kept(config, [step], later)
+    run_step(config, later)
+    check_kept(config, [step], later)
+    with pytest.raises(
+        UserError, match=r"later was started with another toy \(toy\) than now \(resize\.seed\): put that back"
+    ):
+        check_kept(config_of(tmp_path, "one", 2, shared=""), [step], later)
+    check_kept(config_of(tmp_path, "one", 2, shared=""), [step], replace(later, may_change=("log",)))
+    check_kept(config_of(tmp_path, "one", 2), [step], later)
+    run_step(config_of(tmp_path, "one", 2, shared=""), step)  # by itself
+    between = Step("between", "helpers.toy_stage", lambda config, run: {"log": [run["data/toy"]]}, "data/between")
+    check_kept(config, [step, between], later)
+
+
+def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    run_step(config, step)
+    made_with = {"log": [tmp_path / "log"], "tokenizer": [tmp_path / "runs/one/data/toy"]}
+    run_step(config, Step("train", "helpers.toy_stage", lambda config, run: made_with, "train"))
+    run = RunFolder.of(config)
+    inputs = {"train": [run["train"]], "tokenizer": [run["data/toy"]]}
+    reads.check_trained(inputs, run["export"])
+    run_step(config_of(tmp_path, "one", 2, shared=""), step)
+    with pytest.raises(UserError, match="trained with another tokenizer than"):
+        reads.check_trained(inputs, run["export"])

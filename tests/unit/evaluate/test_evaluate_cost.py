@@ -23,7 +23,9 @@ def run(root: Path) -> dict[str, dict[str, object]]:
         "checkpoint": made(root, "convert", 18.0),
         "data.target": made(root, "data/target", 72.0),
         "data.replay": root / "data/gone",
+        "train.keep_best": root / "held_out.txt",
     }
+    (root / "held_out.txt").touch()
     (root / "data/target/counts.json").write_text(json.dumps({"documents": 3, "tokens": 1000, "bytes": 4000}))
     train = made(root, "train", 60.0, inputs={key: {str(path): "hash"} for key, path in read.items()})
     summary = {"tokens": 5000, "bytes": 20000, "seconds": 360.0, "ranks": 4, "device": "cuda", "steps": 3}

@@ -79,24 +79,37 @@ def test_a_start_deletes_incomplete_checkpoints_of_earlier_ones(folder):
     """At once, not only after its first save: the disk may have no room for that."""
     put(folder, 2)
     written(folder, 4, token="killed")
-    folder_of.clean_up(folder, FakeFence(), None)
+    folder_of.clean_up(folder, FakeFence())
     assert names(folder) == ["iter_0000002"]
     written(folder, 4, token="later")
     with pytest.raises(UserError, match="another start"):
-        folder_of.clean_up(folder, FakeFence(checks=0), None)
+        folder_of.clean_up(folder, FakeFence(checks=0))
     assert names(folder) == ["iter_0000002", "iter_0000004.later.partial"]
 
 
 def test_scores_of_another_text_are_deleted(folder):
     put(folder, 2, score=1.0)
-    folder_of.clean_up(folder, FakeFence(), {"text": "a"})
+    folder_of.drop_scores(folder, {"text": "a"})
     assert best(folder) == ("iter_0000002", 1.0) and not damage(folder / "iter_0000002")
-    folder_of.clean_up(folder, FakeFence(), {"text": "b"})
+    folder_of.drop_scores(folder, {"text": "b"})
     assert best(folder)[0] == "" and score_of(folder / "iter_0000002") == {}
     assert not damage(folder / "iter_0000002"), "without its score it is whole"
     put(folder, 4, score=2.0)
-    folder_of.clean_up(folder, FakeFence(), None)
+    folder_of.drop_scores(folder, None)
     assert best(folder)[0] == "", "no best one is to be kept any more"
+
+
+def test_the_best_checkpoint_of_a_finished_training_stays(folder):
+    """No step is left in which another could be chosen."""
+    put(folder, 2, score=1.0)
+    folder_of.check_best(folder, {"text": "a"})
+    folder_of.check_best(folder, None)
+    with pytest.raises(UserError, match="all steps are done, so that no best checkpoint can be chosen"):
+        folder_of.check_best(folder, {"text": "b"})
+    assert best(folder) == ("iter_0000002", 1.0)
+    folder_of.drop_scores(folder, None)
+    with pytest.raises(UserError, match="all steps are done"):
+        folder_of.check_best(folder, {"text": "a"})
 
 
 def test_a_stalled_start_deletes_nothing_of_a_later_one(folder):
@@ -170,7 +183,7 @@ def test_an_undeletable_old_checkpoint_is_left_for_the_next_start(folder, monkey
     assert names(folder) == ["iter_0000002.mine.partial", "iter_0000004"]
     assert "cannot be deleted now" in capsys.readouterr().out
     monkeypatch.undo()
-    folder_of.clean_up(folder, FakeFence("next"), None)
+    folder_of.clean_up(folder, FakeFence("next"))
     assert names(folder) == ["iter_0000004"]
 
 
