@@ -22,7 +22,17 @@ NOT_IN_FINGERPRINT = {
     "export": ("dir", "processes"),
     "evaluate": ("cache",),
     "train": (
-        *("save_every", "save_minutes", "async_save", "keep", "keep_best", "score_every", "score_bytes", "attempts"),
+        *(
+            "save_every",
+            "save_minutes",
+            "async_save",
+            "keep",
+            "keep_best",
+            "score_every",
+            "score_bytes",
+            "attempts",
+            "max_loss_rise",
+        ),
         *("log_every", "wandb", "micro_batch", "recompute"),
     ),
 }

@@ -56,6 +56,8 @@ class TrainConfig:
     adam_beta2: float = 0.95
     clip_grad: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
+    max_loss_rise: float = 2.0
+    """Stop when the mean loss of ten steps is this many nats above the lowest such mean in its phase; 0: never."""
     precision: str = "fp32"
     """``fp32``, or ``bf16`` with fp32 master weights."""
     distributed_optimizer: bool = True

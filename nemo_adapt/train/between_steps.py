@@ -14,6 +14,8 @@ from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.collectives import any_rank
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loop import CompletedStep
+from nemo_adapt.train.loss_rise import LEVEL, NO_LEVEL, has_risen, updated
+from nemo_adapt.train.loss_rise import explain as explain_rise
 from nemo_adapt.train.metrics import Metrics
 from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.signals import Signals
@@ -42,13 +44,15 @@ class BetweenSteps:
     def after(self, done: CompletedStep) -> None:
         """Record a step, then score and save where due.
 
-        ``UserError`` if the loss or the gradient norm is not finite. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop
+        ``UserError`` if the loss or the gradient norm is not finite, or the loss has risen by more than
+        ``train.max_loss_rise``. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop
         was requested before the last step, once the checkpoint is saved.
         """
         if not done.result.is_finite:
             self.saver.finish()  # the checkpoint being written is from an earlier step
             raise explain(done, self.layout)
         self._count(done)
+        self._check_level(done)
         self.saver.poll()
         stop, late = any_rank(self.signals.seen, self._is_late())
         best = self._score(done)
@@ -73,6 +77,14 @@ class BetweenSteps:
         result = done.result
         self.metrics.progress["phase"] = done.phase
         self.metrics.step(result.nats, result.labels, result.bytes, done.lr, result.grad_norm)
+
+    def _check_level(self, done: CompletedStep) -> None:
+        progress, result = self.metrics.progress, done.result
+        level = updated(progress.get(LEVEL, NO_LEVEL), done.step, done.phase, result.nats / result.labels)
+        progress[LEVEL] = level
+        if has_risen(level, self.config.train.max_loss_rise):
+            self.saver.finish()
+            raise explain_rise(level, done.step, self.layout.global_batch, done.lr, self.saver.folder)
 
     def _is_late(self) -> bool:
         """Whether ``train.save_minutes`` have passed since the last checkpoint; only the first rank's clock counts."""

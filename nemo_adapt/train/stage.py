@@ -34,6 +34,7 @@ from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
+from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.signals import Signals
@@ -75,7 +76,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, Any], out: Path) -> None:
     """Write ``summary.json``: the totals of the training and the settings that explain them."""
     rows = {"input": config.resize.input, "output": config.resize.output}
-    totals = {name: value for name, value in progress.items() if name != UNRECORDED}
+    totals = {name: value for name, value in progress.items() if name not in (UNRECORDED, LEVEL)}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
     facts["phases"] = [asdict(phase) for phase in plan]

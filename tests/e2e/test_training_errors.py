@@ -54,6 +54,21 @@ def test_non_finite_loss_stops_training_and_names_its_origin(world, short, prepa
         assert torch.isfinite(tensor).all(), key
 
 
+def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
+    """The same command resumes, and stops at the same step again; the last checkpoint stays."""
+    words = [*short, "train.phases=[{steps: 60, lr: 10}]", "train.warmup_share=0.9", "train.save_every=5"]
+    training = Training.prepared(world, "rising", words, prepared)
+    said = []
+    for _ in range(2):
+        code, out = training.run()
+        assert code == 2 and "Traceback" not in out, out
+        said += [line for line in out.splitlines() if line.startswith("nemo-adapt: error: train: the loss rose")]
+    assert len(said) == 2 and said[0] == said[1] and "samples" in said[0] and "lower learning rate" in said[0]
+    training.assert_sound()
+    _, out = Training(world, "rising", [*words, "train.max_loss_rise=0"]).run()
+    assert "training goes on from" in out and "the loss rose" not in out, out
+
+
 @pytest.mark.parametrize(
     ("seconds", "score_every", "is_async", "is_reported"),
     [(0.0, 9, True, False), (5.0, 9, True, True), (5.0, 1, True, True), (5.0, 9, False, False)],
