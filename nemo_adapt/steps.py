@@ -22,18 +22,8 @@ NOT_IN_FINGERPRINT = {
     "export": ("dir", "processes"),
     "evaluate": ("cache",),
     "train": (
-        *(
-            "save_every",
-            "save_minutes",
-            "async_save",
-            "keep",
-            "keep_best",
-            "score_every",
-            "score_bytes",
-            "attempts",
-            "max_loss_rise",
-        ),
-        *("log_every", "wandb", "micro_batch", "recompute"),
+        *("save_every", "save_minutes", "async_save", "keep", "keep_best", "score_every", "score_bytes", "attempts"),
+        *("log_every", "wandb", "micro_batch", "recompute", "max_loss_rise", "max_wait_minutes"),
     ),
 }
 """Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""

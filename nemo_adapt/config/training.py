@@ -83,5 +83,7 @@ class TrainConfig:
     """Give up after this many consecutive starts that wrote no new checkpoint (probe: finished no run); 0: never."""
     log_every: int = 10
     """Steps between records in metrics.jsonl."""
+    max_wait_minutes: float = 30.0
+    """After the first step, end the training when a rank waits this long for another, which hangs; 0: half a day."""
     wandb: str = ""
     """Weights & Biases project that also gets the metrics (needs ``wandb``, which reads its own settings)."""

@@ -1,6 +1,7 @@
 """Collective helpers: one rank acts for all, or all ranks combine what each has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,20 @@ def any_rank(*flags: bool) -> list[bool]:
     asked = torch.tensor(flags, dtype=torch.int32, device=devices.best_device())
     dist.all_reduce(asked, dist.ReduceOp.MAX)
     return [bool(flag) for flag in asked.tolist()]
+
+
+@contextmanager
+def timeout_explained() -> Iterator[None]:
+    """Context: raise gloo's error about a rank that is not in time as ``UserError``; NCCL ends the process itself."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Timed out waiting" not in str(error):
+            raise
+        raise UserError(
+            "train: a rank waited for another longer than train.max_wait_minutes: a process hangs, or its node is too "
+            "slow. Run the same command to go on from the last checkpoint"
+        ) from None
 
 
 def all_gather(mine: Any) -> list[Any]:

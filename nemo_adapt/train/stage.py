@@ -30,7 +30,7 @@ from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, 
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import first_rank_does
+from nemo_adapt.train.collectives import first_rank_does, timeout_explained
 from nemo_adapt.train.fence import Fence, count_start
 from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
@@ -64,9 +64,12 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         with (
             Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
             closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as training,
+            timeout_explained(),
         ):
             between = BetweenSteps(config, steps, chunks, layout, saver, metrics, held_out, signals)
-            for done in training:
+            for number, done in enumerate(training):
+                if not number:  # all ranks are prepared, and have made one step
+                    devices.limit_waiting(train.max_wait_minutes)
                 between.after(done)
             between.finish()
     if dist.get_rank() == 0:

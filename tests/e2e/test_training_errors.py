@@ -2,9 +2,10 @@
 
 import signal
 
+import psutil
 import pytest
 import torch
-from helpers.trainings import Training
+from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
 
 SLOW = """
 import os, threading, time
@@ -67,6 +68,22 @@ def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
     training.assert_sound()
     _, out = Training(world, "rising", [*words, "train.max_loss_rise=0"]).run()
     assert "training goes on from" in out and "the loss rose" not in out, out
+
+
+def test_rank_that_hangs_ends_the_training(world, short, prepared):
+    words = [*short, "parallel.tp=1", "parallel.sequence=false", "parallel.dp=2", "train.micro_batch=4"]
+    words += ["train.phases=[{steps: 100000, lr: 1e-3}]", "train.log_every=1", "train.max_wait_minutes=0.05"]
+    training = Training.prepared(world, "hanging", words, prepared)
+    process = training.start()
+    assert wait_for(process, lambda: training.steps() > 2)
+    ranks = {rank.environ()["RANK"]: rank for rank in ranks_of(process)}
+    ranks["1"].suspend()
+    assert wait_for(process, lambda: not ranks["0"].is_running() or ranks["0"].status() == psutil.STATUS_ZOMBIE)
+    ranks["1"].resume()
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2, out
+    assert "error: train: a rank waited for another longer than train.max_wait_minutes" in out
+    training.assert_sound()
 
 
 @pytest.mark.parametrize(
