@@ -7,6 +7,7 @@ error, unless ``plan.search=true`` searches for layouts that can.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from nemo_adapt import recipe_files, recipes
@@ -33,6 +34,8 @@ def main(words: list[str]) -> None:
         raise UserError(f"json={wanted}: the folder {Path(wanted).parent} does not exist")
     config = recipes.of_words([word for word in words if not word.startswith("json=")])
     check_settings(config)
+    if config.launch.nodes:  # as launch does
+        config = replace(config, cluster=replace(config.cluster, nodes=config.launch.nodes))
     base = models(config)
     found = search(base, config) if config.plan.search else []
     try:

@@ -90,6 +90,12 @@ def test_cluster_files_are_complete(cluster):
     command.is_chosen(found)
 
 
+def test_plan_is_of_the_nodes_that_launch_takes(capsys):
+    words = ["recipe=llama3_70b_hi", "cluster=h100_x64"]
+    few, all_of_them = asked(capsys, *words, "launch.nodes=4"), asked(capsys, *words)
+    assert (few["parallel"]["dp"], all_of_them["parallel"]["dp"]) == (1, 2)
+
+
 def test_plan_shows_cluster_model_layout_steps_and_stages(capsys):
     words = ["recipe=llama3_70b_hi", "cluster=h100_x64"]
     report, text = asked(capsys, *words), shown(capsys, *words)
