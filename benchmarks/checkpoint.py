@@ -94,7 +94,7 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
     from nemo_adapt.resize.adapted import load_adapted
     from nemo_adapt.train import loop
     from nemo_adapt.train.new_rows import Span
-    from nemo_adapt.train.stage import start_layout
+    from nemo_adapt.train.prepare import start_layout
     from nemo_adapt.train.state import load_optimizer
 
     config = Config(train=train_config(size))

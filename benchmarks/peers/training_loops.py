@@ -128,7 +128,7 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     from nemo_adapt.resize.adapted import load_adapted
     from nemo_adapt.train import loop
     from nemo_adapt.train.new_rows import Span
-    from nemo_adapt.train.stage import start_layout
+    from nemo_adapt.train.prepare import start_layout
 
     config = Config(train=train_config(size))
     config.parallel.tp, config.parallel.dp, config.parallel.cp = who.tp, who.dp, who.cp

@@ -23,10 +23,10 @@ from nemo_adapt.progress import Bar
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
 from nemo_adapt.train import loop
+from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.collectives import first_rank_does
-from nemo_adapt.train.fence import count_start
 from nemo_adapt.train.held_out import HeldOut
-from nemo_adapt.train.stage import bytes_per_token, new_span, start_layout, training_data
+from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 
 RUNS = "runs.jsonl"
 

@@ -25,7 +25,7 @@ LONG_WAIT = 1.0
 SAVING = "(train.save_every, train.save_minutes)"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BetweenSteps:
     """Runs after each step. All methods are collectives."""
 

@@ -1,4 +1,4 @@
-"""Ownership of a training's folder: only the latest start may write, and starts without progress are limited.
+"""Ownership of a training's folder: only the latest start may write.
 
 After a node failure, Slurm can requeue a job while a rank of the lost start still writes to the shared folder. Each
 start therefore writes a token of its own into the folder; a process that finds another token has been replaced.
@@ -20,7 +20,7 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.train.collectives import first_rank_does
-from nemo_adapt.train.file_names import OWNER, STARTS
+from nemo_adapt.train.file_names import OWNER
 
 READS, PAUSE = 5, 2.0
 """Attempts to read the owner file before an I/O error ends the training, and the seconds between two of them."""
@@ -77,23 +77,3 @@ def _replaced(folder: Path, owner: Mapping[str, Any]) -> UserError:
         f"{folder} is now written by another start of this run (process {owner['pid']} on {owner['host']}): this one "
         "ends here, and saves nothing more"
     )
-
-
-def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -> None:
-    """Record a start that resumes at ``done``; ``UserError`` if the last ``most`` starts (0: no limit) did so too.
-
-    ``done`` is ``step`` in the file. The error says what is ``missing`` after those starts, and gives ``advice``. For
-    the first rank only.
-    """
-    path = folder / STARTS
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        before = {"step": -1, "starts": 0}
-    starts = before["starts"] if before["step"] == done else 0
-    if most and starts >= most:
-        raise UserError(
-            f"{folder}: {starts} starts in a row ended without {missing}: fix what stops them (see the log), or "
-            f"{advice}; then delete {path}"
-        )
-    write_json(path, {"step": done, "starts": starts + 1})

@@ -6,37 +6,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from megatron.core import parallel_state
 
-from nemo_adapt import devices, documents, hf_tokenizer, mixture
+from nemo_adapt import devices
 from nemo_adapt.artifact import Inputs, file_hash, write_json
 from nemo_adapt.checkpoint.integrity import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
-from nemo_adapt.config import Config, PhaseConfig, TrainConfig
-from nemo_adapt.errors import UserError
-from nemo_adapt.layout import check_batch
-from nemo_adapt.mixture import held_out_texts, text_sets
-from nemo_adapt.model.build import DTYPES, start_parallel
+from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.mixture import held_out_texts
+from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
-from nemo_adapt.phases import NEW_ROWS, phases, total, trained
+from nemo_adapt.phases import phases, total
 from nemo_adapt.progress import say
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.train import loop, state
-from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
+from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest
 from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.collectives import first_rank_does, timeout_explained
-from nemo_adapt.train.fence import Fence, count_start
+from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
 
 
@@ -59,14 +55,23 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         first_rank_does(drop_scores if progress["step"] < steps else check_best, out / CHECKPOINTS, chosen_by)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
-        saver = Saver(out / CHECKPOINTS, fence, train.keep, not train.async_save, chosen_by)
+        saver = Saver(out / CHECKPOINTS, fence, train.keep, wait=not train.async_save, chosen_by=chosen_by)
         restore = partial(state.load_optimizer, saved) if saved else None
         with (
             Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
             closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as training,
             timeout_explained(),
         ):
-            between = BetweenSteps(config, steps, chunks, layout, saver, metrics, held_out, signals)
+            between = BetweenSteps(
+                config=config,
+                steps=steps,
+                chunks=chunks,
+                layout=layout,
+                saver=saver,
+                metrics=metrics,
+                held_out=held_out,
+                signals=signals,
+            )
             for number, done in enumerate(training):
                 if not number:  # all ranks are prepared, and have made one step
                     devices.limit_waiting(train.max_wait_minutes)
@@ -84,51 +89,6 @@ def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, 
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
     facts["phases"] = [asdict(phase) for phase in plan]
     write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
-
-
-def start_layout(config: Config) -> BatchLayout:
-    """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
-    train = config.train
-    dp_size = start_parallel(config.parallel, train.seed)
-    check_batch(train, config.parallel, dp_size)  # under a launcher, dp_size follows from the number of ranks
-    return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
-
-
-def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
-    """Return which table rows are new; ``UserError`` if a phase trains new rows and there are none."""
-    token_map = TokenMap.load(tokenizer)
-    if not token_map.tokens and any(NEW_ROWS in trained(phase).kinds for phase in plan):
-        raise UserError("train.phases: nothing to train in a phase of new_rows, the tokenizer has no new tokens")
-    return Span(token_map.source_vocab, token_map.target_vocab)
-
-
-def bytes_per_token(config: Config, inputs: Inputs) -> float:
-    """Return the average bytes of text per token of the mix, as counted when the text was tokenized."""
-    return mixture.bytes_per_token(config, _folders(config, inputs))
-
-
-def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:
-    """Return the data folders, each with its share of the tokens."""
-    folders = _folders(config, inputs)
-    return [(folders[name], share) for name, share in mixture.token_shares(config, folders).items()]
-
-
-def _folders(config: Config, inputs: Inputs) -> dict[str, Path]:
-    """Return the data folder of each text set."""
-    return {name: inputs[f"data.{name}"][0] for name in text_sets(config)}
-
-
-def training_data(
-    config: Config, inputs: Inputs, layout: BatchLayout, train: TrainConfig, steps: int, cache: Path
-) -> loop.Data:
-    """Return the blend of all text sets for ``steps`` steps, in the order given by ``train.seed``."""
-    tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
-    mix = _mix(config, inputs)
-    for folder, _ in mix:
-        check_token_file(folder)
-    samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
-    token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
-    return loop.Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))
 
 
 def _chosen_by(config: Config) -> dict[str, Any] | None:
@@ -164,7 +124,16 @@ def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
     rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0
     flops = flops_per_token(shape, train.seq_length)
     tokens = train.global_batch * train.seq_length
-    return Watch(steps, train.log_every, tokens, flops, dist.get_world_size(), rate, fence.check, train.wandb)
+    return Watch(
+        steps=steps,
+        every=train.log_every,
+        tokens=tokens,
+        flops_per_token=flops,
+        ranks=dist.get_world_size(),
+        matmul_rate=rate,
+        check=fence.check,
+        wandb=train.wandb,
+    )
 
 
 def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:

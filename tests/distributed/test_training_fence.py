@@ -6,7 +6,7 @@ import pytest
 from ranks import training_bodies
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.fence import count_start
+from nemo_adapt.train.attempts import count_start
 
 
 def test_replaced_start_saves_nothing(tmp_path, ranks):

@@ -8,7 +8,7 @@ import torch
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.train.batches import batches, read_ahead
-from nemo_adapt.train.stage import start_layout, training_data
+from nemo_adapt.train.prepare import start_layout, training_data
 
 
 def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""What a training needs before its first step, shared with the probe's short trainings: layout, data, new rows."""
+
+from pathlib import Path
+
+import torch
+from megatron.core import parallel_state
+
+from nemo_adapt import devices, documents, hf_tokenizer, mixture
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.layout import check_batch
+from nemo_adapt.mixture import text_sets
+from nemo_adapt.model.build import start_parallel
+from nemo_adapt.phases import NEW_ROWS, trained
+from nemo_adapt.token_map import TokenMap
+from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
+from nemo_adapt.train.loop import Data
+from nemo_adapt.train.new_rows import Span
+
+
+def start_layout(config: Config) -> BatchLayout:
+    """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
+    train = config.train
+    dp_size = start_parallel(config.parallel, train.seed)
+    check_batch(train, config.parallel, dp_size)  # under a launcher, dp_size follows from the number of ranks
+    return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
+
+
+def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
+    """Return which table rows are new; ``UserError`` if a phase trains new rows and there are none."""
+    token_map = TokenMap.load(tokenizer)
+    if not token_map.tokens and any(NEW_ROWS in trained(phase).kinds for phase in plan):
+        raise UserError("train.phases: nothing to train in a phase of new_rows, the tokenizer has no new tokens")
+    return Span(token_map.source_vocab, token_map.target_vocab)
+
+
+def bytes_per_token(config: Config, inputs: Inputs) -> float:
+    """Return the average bytes of text per token of the mix, as counted when the text was tokenized."""
+    return mixture.bytes_per_token(config, _folders(config, inputs))
+
+
+def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:
+    """Return the data folders, each with its share of the tokens."""
+    folders = _folders(config, inputs)
+    return [(folders[name], share) for name, share in mixture.token_shares(config, folders).items()]
+
+
+def _folders(config: Config, inputs: Inputs) -> dict[str, Path]:
+    """Return the data folder of each text set."""
+    return {name: inputs[f"data.{name}"][0] for name in text_sets(config)}
+
+
+def training_data(
+    config: Config, inputs: Inputs, layout: BatchLayout, train: TrainConfig, steps: int, cache: Path
+) -> Data:
+    """Return the blend of all text sets for ``steps`` steps, in the order given by ``train.seed``."""
+    tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
+    mix = _mix(config, inputs)
+    for folder, _ in mix:
+        check_token_file(folder)
+    samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
+    token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
+    return Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))
