@@ -32,51 +32,53 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0.
 
 
 class _CrossEntropy(torch.autograd.Function):
+    """With the names of Megatron's ``VocabParallelCrossEntropy``; ``flat``: the logits as [positions, vocab / TP]."""
+
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, z_loss: float) -> torch.Tensor:
         group, width = parallel_state.get_tensor_model_parallel_group(), logits.shape[-1]
-        rows = logits.view(-1, width)
-        column = labels.reshape(-1, 1) - width * parallel_state.get_tensor_model_parallel_rank()
-        elsewhere = (column < 0) | (column >= width)
-        column = column.masked_fill(elsewhere, 0)
-        highest = rows.amax(-1, keepdim=True).float()
-        dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
-        sums = (_sums_compiled if fusion.compiles() else _sums)(rows, highest)
-        predicted = rows.gather(1, column).float() - highest
-        predicted.masked_fill_(elsewhere, 0.0)
+        flat = logits.view(-1, width)
+        masked_target = labels.reshape(-1, 1) - width * parallel_state.get_tensor_model_parallel_rank()
+        target_mask = (masked_target < 0) | (masked_target >= width)
+        masked_target = masked_target.masked_fill(target_mask, 0)
+        logits_max = flat.amax(-1, keepdim=True).float()
+        dist.all_reduce(logits_max, dist.ReduceOp.MAX, group=group)
+        sum_exp_logits = (_sums_compiled if fusion.compiles() else _sums)(flat, logits_max)
+        predicted = flat.gather(1, masked_target).float() - logits_max
+        predicted.masked_fill_(target_mask, 0.0)
         dist.all_reduce(predicted, group=group)
-        dist.all_reduce(sums, group=group)
-        ctx.save_for_backward(logits, highest, sums, column, elsewhere)
+        dist.all_reduce(sum_exp_logits, group=group)
+        ctx.save_for_backward(logits, logits_max, sum_exp_logits, masked_target, target_mask)
         ctx.z_loss = z_loss
-        return (sums.log() - predicted).view(labels.shape)
+        return (sum_exp_logits.log() - predicted).view(labels.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        logits, highest, sums, column, elsewhere = ctx.saved_tensors
-        rows, gradient = logits.view(-1, logits.shape[-1]), gradients[0].reshape(-1, 1)
-        times = 1.0 + 2.0 * ctx.z_loss * (sums.log() + highest)  # d log(Z)^2 = 2 log(Z) x softmax
-        of = _Positions(highest, sums, times, column, elsewhere, gradient)
+        logits, logits_max, sum_exp_logits, masked_target, target_mask = ctx.saved_tensors
+        flat, gradient = logits.view(-1, logits.shape[-1]), gradients[0].reshape(-1, 1)
+        times = 1.0 + 2.0 * ctx.z_loss * (sum_exp_logits.log() + logits_max)  # d log(Z)^2 = 2 log(Z) x softmax
+        of = _Positions(logits_max, sum_exp_logits, times, masked_target, target_mask, gradient)
         if fusion.compiles():
-            _differentiate_compiled(rows, of)
-        elif rows.dtype == torch.float32:
-            _differentiate_fp32(rows, of, ctx.z_loss > 0)
+            _differentiate_compiled(flat, of)
+        elif flat.dtype == torch.float32:
+            _differentiate_fp32(flat, of, ctx.z_loss > 0)
         else:
-            _differentiate_bf16(rows, of)
+            _differentiate_bf16(flat, of)
         return logits, None, None
 
 
 class _Positions(NamedTuple):
     """What the gradient needs of each position besides its logits, all [positions, 1]."""
 
-    highest: torch.Tensor
+    logits_max: torch.Tensor
     """Highest logit."""
-    sums: torch.Tensor
+    sum_exp_logits: torch.Tensor
     """Sum of exp(logits - highest logit)."""
     times: torch.Tensor
     """Factor on the softmax in the gradient: 1 without z-loss."""
-    column: torch.Tensor
-    """This rank's column of the label; 0 if another rank has it."""
-    elsewhere: torch.Tensor
+    masked_target: torch.Tensor
+    """The label's column among this rank's logits; 0 if another rank has it."""
+    target_mask: torch.Tensor
     """Whether another rank has the label."""
     gradient: torch.Tensor
     """Gradient of the position's nats."""
@@ -85,83 +87,83 @@ class _Positions(NamedTuple):
         return _Positions(*(each[portion] for each in self))
 
 
-def _sums(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+def _sums(flat: torch.Tensor, logits_max: torch.Tensor) -> torch.Tensor:
     """Return the sum of exp(logits - highest logit) of each position."""
-    sums, buffer = torch.empty_like(highest), _buffer(rows)
-    for part in _portions(rows):
-        torch.sum(_powers(rows[part], highest[part], buffer), -1, keepdim=True, out=sums[part])
-    return sums
+    sum_exp_logits, buffer = torch.empty_like(logits_max), _buffer(flat)
+    for part in _portions(flat):
+        torch.sum(_exp_logits(flat[part], logits_max[part], buffer), -1, keepdim=True, out=sum_exp_logits[part])
+    return sum_exp_logits
 
 
-def _sums_compiled(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+def _sums_compiled(flat: torch.Tensor, logits_max: torch.Tensor) -> torch.Tensor:
     """The same, in one pass over the logits."""
-    sums = fusion.compiled(_sum_of_powers)
-    return torch.cat([sums(rows[part], highest[part]) for part in _portions(rows, COMPILED_AT_ONCE)])
+    sums = fusion.compiled(_sum_exp_logits)
+    return torch.cat([sums(flat[part], logits_max[part]) for part in _portions(flat, COMPILED_AT_ONCE)])
 
 
-def _sum_of_powers(rows: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
-    return (rows.float() - highest).exp().sum(-1, keepdim=True)
+def _sum_exp_logits(flat: torch.Tensor, logits_max: torch.Tensor) -> torch.Tensor:
+    return (flat.float() - logits_max).exp().sum(-1, keepdim=True)
 
 
-def _differentiate_fp32(rows: torch.Tensor, of: _Positions, has_z_loss: bool) -> None:
+def _differentiate_fp32(flat: torch.Tensor, of: _Positions, has_z_loss: bool) -> None:
     """Overwrite logits with their gradient by the same operations as Megatron's, in the memory of the logits."""
-    for portion in _portions(rows):
-        mine, part = rows[portion], of.part(portion)
-        softmax = _powers(mine, part.highest, mine).div_(part.sums)
+    for portion in _portions(flat):
+        mine, part = flat[portion], of.part(portion)
+        softmax = _exp_logits(mine, part.logits_max, mine).div_(part.sum_exp_logits)
         if has_z_loss:
             softmax.mul_(part.times)
-        softmax.scatter_add_(1, part.column, part.elsewhere.float() - 1.0).mul_(part.gradient)
+        softmax.scatter_add_(1, part.masked_target, part.target_mask.float() - 1.0).mul_(part.gradient)
 
 
-def _differentiate_bf16(rows: torch.Tensor, of: _Positions) -> None:
-    """The same; rows are scaled and rounded in one operation. The label's value, a difference, is computed apart."""
-    buffer = _buffer(rows)
-    for portion in _portions(rows):
-        mine, part = rows[portion], of.part(portion)
-        powers, factor = _powers(mine, part.highest, buffer), part.gradient / part.sums
-        one = part.sums.masked_fill(part.elsewhere, 0.0)
-        at_label = (powers.gather(1, part.column) * part.times - one) * factor
-        torch.mul(powers, factor * part.times, out=mine)
-        mine.scatter_(1, part.column, at_label.to(mine.dtype))
+def _differentiate_bf16(flat: torch.Tensor, of: _Positions) -> None:
+    """The same; logits are scaled and rounded in one operation. The label's value, a difference, is computed apart."""
+    buffer = _buffer(flat)
+    for portion in _portions(flat):
+        mine, part = flat[portion], of.part(portion)
+        exp_logits, factor = _exp_logits(mine, part.logits_max, buffer), part.gradient / part.sum_exp_logits
+        one = part.sum_exp_logits.masked_fill(part.target_mask, 0.0)
+        at_label = (exp_logits.gather(1, part.masked_target) * part.times - one) * factor
+        torch.mul(exp_logits, factor * part.times, out=mine)
+        mine.scatter_(1, part.masked_target, at_label.to(mine.dtype))
 
 
-def _differentiate_compiled(rows: torch.Tensor, of: _Positions) -> None:
+def _differentiate_compiled(flat: torch.Tensor, of: _Positions) -> None:
     """The same, in one pass over the logits."""
-    for portion in _portions(rows, COMPILED_AT_ONCE):
-        fusion.compiled(_to_gradient)(rows[portion], *of.part(portion))
+    for portion in _portions(flat, COMPILED_AT_ONCE):
+        fusion.compiled(_to_gradient)(flat[portion], *of.part(portion))
 
 
 def _to_gradient(
-    rows: torch.Tensor,
-    highest: torch.Tensor,
-    sums: torch.Tensor,
+    flat: torch.Tensor,
+    logits_max: torch.Tensor,
+    sum_exp_logits: torch.Tensor,
     times: torch.Tensor,
-    column: torch.Tensor,
-    elsewhere: torch.Tensor,
+    masked_target: torch.Tensor,
+    target_mask: torch.Tensor,
     gradient: torch.Tensor,
 ) -> None:
-    softmax = (rows.float() - highest).exp() / sums
-    is_label = torch.arange(rows.shape[1], device=rows.device) == torch.where(elsewhere, -1, column)
-    rows.copy_((softmax * times - is_label.float()) * gradient)
+    softmax = (flat.float() - logits_max).exp() / sum_exp_logits
+    is_label = torch.arange(flat.shape[1], device=flat.device) == torch.where(target_mask, -1, masked_target)
+    flat.copy_((softmax * times - is_label.float()) * gradient)
 
 
-def _powers(rows: torch.Tensor, highest: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """Return exp(logits - highest logit of the position), fp32, in the first rows of ``out``."""
-    return torch.sub(rows, highest, out=out[: len(rows)]).exp_()
+def _exp_logits(flat: torch.Tensor, logits_max: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Return exp(logits - highest logit of the position), fp32, at the beginning of ``out``."""
+    return torch.sub(flat, logits_max, out=out[: len(flat)]).exp_()
 
 
-def _buffer(rows: torch.Tensor) -> torch.Tensor:
+def _buffer(flat: torch.Tensor) -> torch.Tensor:
     """Return an fp32 buffer that all portions use in turn. On a GPU, conversion to and from bf16 is then part of the
     operation and not a pass of its own."""
-    return torch.empty(min(len(rows), _portion_size(rows)), rows.shape[1], dtype=torch.float32, device=rows.device)
+    return torch.empty(min(len(flat), _portion_size(flat)), flat.shape[1], dtype=torch.float32, device=flat.device)
 
 
-def _portions(rows: torch.Tensor, at_once: int | None = None) -> Iterator[slice]:
-    size = _portion_size(rows, at_once)
-    for first in range(0, len(rows), size):
+def _portions(flat: torch.Tensor, at_once: int | None = None) -> Iterator[slice]:
+    size = _portion_size(flat, at_once)
+    for first in range(0, len(flat), size):
         yield slice(first, first + size)
 
 
-def _portion_size(rows: torch.Tensor, at_once: int | None = None) -> int:
+def _portion_size(flat: torch.Tensor, at_once: int | None = None) -> int:
     """Return the number of positions that have ``at_once`` (default: ``LOGITS_AT_ONCE``) bytes of logits in fp32."""
-    return max(1, (at_once or LOGITS_AT_ONCE[devices.on_gpu()]) // (4 * rows.shape[-1]))
+    return max(1, (at_once or LOGITS_AT_ONCE[devices.on_gpu()]) // (4 * flat.shape[-1]))

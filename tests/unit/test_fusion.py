@@ -109,9 +109,9 @@ def compile_all(backend: str) -> int:
         calls.append((layers._zero_centered, (*differentiated, 1e-6)))
         rows = torch.randn(9, 32, **kind)[9 - size :]
         highest = rows.amax(-1, keepdim=True).float()
-        sums = cross_entropy._sum_of_powers(rows, highest)
+        sums = cross_entropy._sum_exp_logits(rows, highest)
         column, elsewhere = torch.randint(0, 32, (size, 1)), torch.arange(size).view(-1, 1) % 2 == 0
-        calls.append((cross_entropy._sum_of_powers, (rows, highest)))
+        calls.append((cross_entropy._sum_exp_logits, (rows, highest)))
         others = (highest, sums, torch.full_like(sums, 1.5), column, elsewhere, torch.rand(size, 1))
         calls.append((cross_entropy._to_gradient, (rows, *others)))
     for function, arguments in calls:
