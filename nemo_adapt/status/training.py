@@ -15,8 +15,9 @@ from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.phases import ends, phases, total
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.status.run_files import Record, is_alive, last_written, newest_intact, read, records, written
+from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
 from nemo_adapt.train import file_names
+from nemo_adapt.train.records import Record, records
 
 NO_JOBS: Mapping[str, State] = {}
 RECENT = 10

@@ -16,6 +16,7 @@ from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
 from nemo_adapt.train.file_names import HELD_OUT, METRICS
+from nemo_adapt.train.records import records
 
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 
@@ -157,11 +158,11 @@ class Metrics:
 
 
 def _drop_records_after(path: Path, step: int) -> None:
-    """Delete the records after ``step``, that of the checkpoint to resume from: those steps are repeated."""
+    """Delete the records after ``step``, that of the checkpoint to resume from, as those steps are repeated, and
+    incomplete lines."""
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        artifact.write_text(path, "".join(line + "\n" for line in kept))
+        kept = [record for record in records(path, whole=True) if record["step"] <= step]
+        artifact.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def check_wandb(train: TrainConfig) -> None:

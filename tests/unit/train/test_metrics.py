@@ -67,6 +67,14 @@ def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     assert not lines(tmp_path / "metrics.jsonl") and not lines(tmp_path / "held_out.jsonl")
 
 
+def test_a_line_cut_before_its_last_brace_is_dropped_on_resume(tmp_path):
+    record_steps(tmp_path, fresh())
+    whole = (tmp_path / "held_out.jsonl").read_text()
+    (tmp_path / "held_out.jsonl").write_text(whole + '{"step": 4, "bits_per_byte": {"tr": 2.0}')
+    record_steps(tmp_path, {**fresh(), "step": 4}, steps=4)
+    assert (tmp_path / "held_out.jsonl").read_text() == whole
+
+
 def test_a_superseded_start_writes_no_metrics(tmp_path):
     def replaced():
         raise UserError("another start")
