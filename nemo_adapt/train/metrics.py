@@ -92,9 +92,10 @@ class Metrics:
             self.bar.advance(1)
 
     def held_out(self, bits_per_byte: Mapping[str, float | None]) -> None:
-        """Record held-out scores after the last step; scoring does not count as training time."""
-        self._clock = time.monotonic()
-        first_rank_does(self._write_scores, bits_per_byte)
+        """Record held-out scores after the last step, and the seconds since it; they do not count as training time."""
+        now = time.monotonic()
+        seconds, self._clock = now - self._clock, now
+        first_rank_does(self._write_scores, bits_per_byte, seconds)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.bar.__exit__(kind, error, tb)
@@ -119,11 +120,12 @@ class Metrics:
         if self._run:
             self._run.finish(exit_code=code)
 
-    def _write_scores(self, bits_per_byte: Mapping[str, float | None]) -> None:
+    def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:
         self.watch.check()
         step = self.progress["step"]
+        record = {"step": step, "bits_per_byte": dict(bits_per_byte), "seconds": seconds}
         with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, "bits_per_byte": dict(bits_per_byte)}) + "\n")
+            stream.write(json.dumps(record) + "\n")
         self._show({f"held_out/{name}": value for name, value in bits_per_byte.items() if value is not None})
         scores = ", ".join(f"{name} {value:.4f}" for name, value in bits_per_byte.items() if value is not None)
         self.bar.say(f"step {step}: held-out bits/byte {scores}")

@@ -13,7 +13,7 @@ import pytest
 from nemo_adapt import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.printed import print_table
-from nemo_adapt.status import command
+from nemo_adapt.status import command, training
 from nemo_adapt.train import records
 
 SETTINGS = [
@@ -236,6 +236,38 @@ def test_the_state_of_a_process_on_another_host_is_unknown(tmp_path, capsys):
 def test_a_training_without_recent_records_is_reported_as_stuck(tmp_path, capsys, age, is_stuck):
     found = reported(in_training(tmp_path, age=age, host="elsewhere"), capsys)["training"]
     assert ["stuck or stopped?" in line for line in found["warnings"]] == [True] * is_stuck
+
+
+def with_scores(tmp_path, age=0.0):
+    """A run after 100 of 200 steps that take 2 s each; every 25 steps a score takes 50 s."""
+    root = in_training(tmp_path, age=age, host="elsewhere")
+    words = [*SETTINGS, TWO_PHASES, "train.score_every=25"]
+    write(root / "config.yaml", recipes.to_yaml(recipes.load("blank", words)))
+    scores = [{"step": step, "bits_per_byte": {"tr": 2.0}, "seconds": 50.0} for step in (25, 50, 75)]
+    write(root / "train/held_out.jsonl", lines(*scores), age)
+    return root
+
+
+def test_scores_count_in_the_time_left_and_between_records(tmp_path, capsys):
+    root = with_scores(tmp_path)
+    found = reported(root, capsys)["training"]
+    assert found["seconds_left"] == 100 * 2 + 5 * 50, "after steps 100, 125, 150, 175 and 200"
+    assert (found["usual"], found["scoring"]) == (20 + 50 * 10 / 25, 50)
+    assert "a record every 40.0 s, a score takes 50.0 s" in printed(root, capsys)
+
+
+@pytest.mark.parametrize(("age", "is_stuck"), [(450, False), (550, True)])
+def test_a_long_score_is_no_silence(tmp_path, capsys, age, is_stuck):
+    found = reported(with_scores(tmp_path, age), capsys)["training"]
+    assert ["stuck or stopped?" in line for line in found["warnings"]] == [True] * is_stuck
+
+
+@pytest.mark.parametrize(
+    ("scored", "steps", "every", "left"),
+    [(0, 10, 0, 0), (0, 10, 3, 4), (3, 10, 3, 3), (9, 10, 3, 1), (10, 10, 3, 0), (5, 10, 5, 1), (4, 10, 3, 3)],
+)
+def test_scores_left(scored, steps, every, left):
+    assert training.scores_left(scored, steps, every) == left
 
 
 def test_the_last_allowed_start_is_reported(tmp_path, capsys):
