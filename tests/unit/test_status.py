@@ -131,6 +131,16 @@ def test_states_of_stages_follow_from_their_folders(tmp_path, capsys):
     assert re.search(r"data \(target\) +being made +last written 0:01:3\d ago", text)
 
 
+@pytest.mark.parametrize("seconds", [6.7, 40.0])
+def test_a_resumed_training_took_the_seconds_of_all_its_starts(tmp_path, capsys, seconds):
+    """The manifest has those of the last start alone, including what is no training."""
+    root = new_run(tmp_path)
+    finish(root / "train", seconds)
+    write(root / "train/summary.json", {"steps": 200, "seconds": 36.0})
+    (took,) = [each["seconds"] for each in reported(root, capsys)["stages"] if each["stage"] == "train"]
+    assert took == max(seconds, 36.0)
+
+
 def test_report_of_a_running_training(tmp_path, capsys):
     root = in_training(tmp_path)
     found = reported(root, capsys)["training"]
