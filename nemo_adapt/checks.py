@@ -19,6 +19,7 @@ def check(config: Config) -> None:
     check_layout(shape, config.parallel)
     check_train(config.train, config.parallel)
     check_positions(shape, config.train.seq_length)
+    check_positions(shape, config.evaluate.context, "evaluate.context")
     check_scores(config)
     check_phases(config, shape)
     check_probe(config.probe)

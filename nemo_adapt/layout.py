@@ -40,11 +40,12 @@ def engine_fits(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> b
     return shape.is_plain and not train.reset_attention and not shares_fp32
 
 
-def check_positions(shape: Shape, seq_length: int) -> None:
-    """Raise ``UserError`` for samples longer than the model's table of learned positions."""
+def check_positions(shape: Shape, length: int, key: str = "train.seq_length") -> None:
+    """Raise ``UserError`` for a ``length`` of samples or windows, given as ``key``, above the model's table of learned
+    positions."""
     learned = shape.rotary is None and shape.positions == LEARNED
-    if learned and seq_length > shape.max_positions:
-        raise UserError(f"train.seq_length={seq_length}: the model has learned {shape.max_positions} positions")
+    if learned and length > shape.max_positions:
+        raise UserError(f"{key}={length}: the model has learned {shape.max_positions} positions")
 
 
 def check_phases(config: Config, shape: Shape) -> None:

@@ -1,18 +1,22 @@
-"""Standard output and standard error whose reader may close the pipe early: ``nemo-adapt launch ... | head -1``.
+"""Standard output and standard error whose reader may go early: ``nemo-adapt launch ... | head -1``, a closed terminal.
 
 What a command does, and its exit code, do not depend on whether its output is read to the end.
 """
 
 import contextlib
+import errno
 import io
 import os
 import stat
 import sys
 from typing import Any, TextIO
 
+READER_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+"""Errors of a write once the reader has closed the pipe, the socket or the terminal."""
+
 
 class Pipe(io.FileIO):
-    """A pipe to a reader. Once the reader has closed it, output is discarded, also that of processes started later."""
+    """A pipe or terminal. Once its reader has closed it, output is discarded, also that of processes started later."""
 
     is_unread = False
 
@@ -20,7 +24,9 @@ class Pipe(io.FileIO):
         """Write as ``FileIO`` does; redirect the file descriptor to ``/dev/null`` once the reader has gone."""
         try:
             return super().write(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError as error:
+            if error.errno not in READER_GONE:
+                raise
             self.is_unread = True
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
@@ -29,10 +35,10 @@ class Pipe(io.FileIO):
 
 
 def ignore_closed_pipes() -> None:
-    """Make ``sys.stdout`` and ``sys.stderr``, where they are pipes, work on after their reader has gone."""
+    """Make ``sys.stdout`` and ``sys.stderr``, if they are pipes or a terminal, work on once their reader has gone."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and _is_pipe(stream, number):
+        if isinstance(stream, io.TextIOWrapper) and _has_reader(stream, number):
             stream.flush()
             setattr(sys, name, _ignoring_closed_pipe(stream, number))
 
@@ -43,11 +49,11 @@ def is_read() -> bool:
     return not (isinstance(raw, Pipe) and raw.is_unread)
 
 
-def _is_pipe(stream: TextIO, number: int) -> bool:
-    """Return whether a stream writes to file descriptor ``number`` and that is a pipe or socket."""
+def _has_reader(stream: TextIO, number: int) -> bool:
+    """Return whether a stream writes to file descriptor ``number`` and that is a pipe, a socket or a terminal."""
     with contextlib.suppress(OSError, ValueError):  # closed, or without a file descriptor
         mode = os.fstat(stream.fileno()).st_mode
-        return stream.fileno() == number and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+        return stream.fileno() == number and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stream.isatty())
     return False
 
 

@@ -21,6 +21,8 @@ NEW_ROWS, EMBEDDINGS, ALL = "new_rows", "embeddings", "all"
 KINDS = (NEW_ROWS, EMBEDDINGS, OUTPUT, ALL)
 """What a phase may train besides layers: the new rows of both tables, both tables, the output layer, everything."""
 LAYERS = re.compile(r"layers:(\d+)(?:-(\d+))?")
+MOST_LAYERS = 10_000
+"""Layers of a longer range are left out: no model has that many, so ``layout.check_phases`` refuses it all the same."""
 BUDGETS = ("steps", "tokens", "bytes")
 LEARNED_FIRST = {"learned": NEW_ROWS, "warm_start": EMBEDDINGS}
 """Strategy -> what it trains alone before the recipe's phases."""
@@ -42,7 +44,7 @@ def trained(phase: PhaseConfig) -> Trained:
     for part in phase.train.split("+"):
         if span := LAYERS.fullmatch(part):
             first, last = int(span[1]), int(span[2] or span[1])
-            layers |= set(range(first, last + 1))
+            layers |= set(range(first, min(last, first + MOST_LAYERS) + 1))
             if last < first:
                 raise UserError(f"train.phases: train={phase.train!r} goes from layer {first} to {last}")
         elif part in KINDS:

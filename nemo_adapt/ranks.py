@@ -22,11 +22,12 @@ USER_ERROR = 2
 """Exit code for a user's mistake."""
 MORE_TO_DO = 85
 """Exit code of a training that was asked to stop and has saved: the same command continues it."""
-STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a training to save and exit: Slurm sends USR1 before a time limit (``--signal``); Slurm and others
-send TERM to end a job. The process that started the ranks forwards them."""
+send TERM to end a job; HUP comes when the terminal is closed. The process that started the ranks forwards them."""
 FIRST_RANK_SECONDS, NEXT_RANK_SECONDS = 10.0, 0.5
 """Seconds that the other ranks wait for rank 0 to print an error that all may have, and additional seconds per rank."""
+GO_ON = "run the same command to go on from what is finished"
 SUMMARY_CHARS = 500
 """Most characters of an unexpected error in its one-line summary."""
 terminated = False
@@ -56,13 +57,21 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def to_handle() -> list[signal.Signals]:
+    """Return the signals of ``STOP_SIGNALS`` that get a handler: all, but not HUP while it is ignored, as ``nohup`` has
+    it for work that is to go on without a terminal."""
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (is_ignored and number == signal.SIGHUP)]
+
+
 def launch(count: int, arguments: list[str]) -> None:
     """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
 
     When one fails, the others are terminated. Raises the ``UserError`` that a rank reported; ``SystemExit`` with
     ``MORE_TO_DO`` if they were asked to stop, even if all then finished their work; and ``SystemExit`` with 1 for any
-    other failure, whose traceback the rank has printed.
+    other failure, whose traceback the rank has printed, or with 128 + its number for QUIT.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -77,13 +86,18 @@ def launch(count: int, arguments: list[str]) -> None:
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.2,
-        signals_to_handle="SIGHUP,SIGQUIT",  # not TERM and INT, on which it would kill the ranks: we forward them
+        # At these it kills the ranks. Not TERM, INT and HUP: we forward them, and under nohup its handler would undo
+        # that HUP is ignored.
+        signals_to_handle="SIGQUIT",
     )
     with _forwarding() as forwarded:
         try:
             elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
         except ChildFailedError as error:
             _exit_like(list(error.failures.values()), forwarded)
+        except SignalException as error:
+            print(f"{ERROR}the ranks were killed by {error.sigval.name}; {GO_ON}", file=sys.stderr)
+            raise SystemExit(128 + error.sigval) from None
     if forwarded:  # the ranks finished nevertheless; the next stage must not start
         _exit_asked()
 
@@ -102,11 +116,7 @@ def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn
         _exit_asked()
     for failure in failures:
         if failure.exitcode < 0:
-            print(
-                f"{ERROR}rank {failure.local_rank} was killed by {failure.signal_name()}; run the same command to "
-                "go on from what is finished",
-                file=sys.stderr,
-            )
+            print(f"{ERROR}rank {failure.local_rank} was killed by {failure.signal_name()}; {GO_ON}", file=sys.stderr)
     raise SystemExit(1) from None
 
 
@@ -152,7 +162,7 @@ def _forwarding() -> Iterator[Collection[int]]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         over.wait()
 
-    before = {number: signal.signal(number, forward) for number in (*STOP_SIGNALS, signal.SIGINT)}
+    before = {number: signal.signal(number, forward) for number in (*to_handle(), signal.SIGINT)}
     threading.Thread(target=receive, daemon=True).start()
     try:
         with stop_signals_blocked():

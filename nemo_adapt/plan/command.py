@@ -68,6 +68,7 @@ def plan_of(base: Models, config: Config) -> Plan:
     check_layout(base.target, config.parallel)
     check_train(config.train, config.parallel)
     check_positions(base.target, config.train.seq_length)
+    check_positions(base.target, config.evaluate.context, "evaluate.context")
     check_phases(config, base.target)
     spent = budget(config)
     timed = [step(base, config, PhaseConfig(what)) for what, _ in spent.phases] if is_chosen(config.cluster) else []

@@ -44,8 +44,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     dist.barrier()  # all have read before one writes
     missing, advice = f"a run of the probe after number {len(runs)}", "make runs shorter (probe.steps)"
     first_rank_does(count_start, out, len(runs), config.train.attempts, missing, advice)
-    if first:
-        (out / RUNS).write_text("".join(json.dumps(run) + "\n" for run in runs.values()), encoding="utf-8")
+    first_rank_does(_write, out / RUNS, "w", list(runs.values()))
     wanted = [(name, seed) for name in settings.strategies for seed in range(settings.seeds)]
     with Bar("probing", len(wanted) * settings.steps, "steps", quiet=not first) as bar:
         data: dict[int, loop.Data] = {}
@@ -57,9 +56,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             if seed not in data:
                 data[seed] = training_data(own, inputs, start, own.train, settings.steps, out / "cache")
             runs[name, seed] = {"strategy": name, "seed": seed, **_run(own, inputs, data[seed], held_out, bar)}
-            if first:
-                with (out / RUNS).open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(runs[name, seed]) + "\n")
+            first_rank_does(_write, out / RUNS, "a", [runs[name, seed]])
     if first:
         result = report.collect([runs[key] for key in wanted], points(settings), config.evaluate.target, held_out.bytes)
         report.write(result, out)
@@ -105,6 +102,11 @@ def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar
                 found[made.step] = held_out.bits_per_byte(chunks)
             bar.advance(1, f"{Choice.of_config(config.resize).name}, seed {config.resize.seed}")
     return {"bits_per_byte": {str(at): found.get(at) for at in marks}, "training_loss": loss}
+
+
+def _write(path: Path, mode: str, runs: list[dict[str, Any]]) -> None:
+    with path.open(mode, encoding="utf-8") as stream:
+        stream.write("".join(json.dumps(run) + "\n" for run in runs))
 
 
 def _read(path: Path) -> dict[tuple[str, int], dict[str, Any]]:

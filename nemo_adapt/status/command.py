@@ -173,7 +173,8 @@ def facts(it: Training) -> Iterator[tuple[str, str]]:
         limit = f" of {it.attempts} without a new checkpoint" if it.attempts else ""
         yield "starts", f"{it.starts}{limit}, from step {it.starts_step:,}" if it.starts else ""
         usual = f", a record every {it.usual:.1f} s" if it.usual else ""
-        yield "last written", ago(it.age) + usual
+        scores = f", a score takes {it.scoring:.1f} s" if it.scoring else ""
+        yield "last written", ago(it.age) + usual + scores
 
 
 def held_out(first: dict[str, Any], last: dict[str, Any]) -> str:

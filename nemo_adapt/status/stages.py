@@ -7,6 +7,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.run_files import last_written, read, written
 from nemo_adapt.steps import Step
+from nemo_adapt.train.file_names import SUMMARY
 
 FINISHED, MAKING, NOT_YET, DAMAGED = "finished", "being made", "not yet", "damaged"
 
@@ -39,4 +40,7 @@ def stage_state(step: Step, run: RunFolder) -> StageState:
     if not manifest.is_file():
         return StageState(step.title, NOT_YET)
     content = read(manifest)
-    return StageState(step.title, FINISHED if content else DAMAGED, content.get("seconds"), written(manifest))
+    seconds = content.get("seconds")
+    if seconds is not None:  # of the last start alone; a training's summary has those of all
+        seconds = max(seconds, read(stage.out / SUMMARY).get("seconds", 0.0))
+    return StageState(step.title, FINISHED if content else DAMAGED, seconds, written(manifest))

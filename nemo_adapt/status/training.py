@@ -15,16 +15,17 @@ from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.phases import ends, phases, total
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.status.run_files import Record, is_alive, last_written, newest_intact, read, records, written
+from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
 from nemo_adapt.train import file_names
+from nemo_adapt.train.records import Record, records
 
 NO_JOBS: Mapping[str, State] = {}
 RECENT = 10
 """Number of records from which the current speed is computed."""
 SILENT = 10
-"""A training may be stuck if it has written nothing for this many times the usual time between records."""
+"""A training may be stuck if it has written nothing for this many times the time between records, or of a score."""
 SILENT_SECONDS = 60.0
-"""Shortest silence that counts: where steps are short, starting, saving and scoring take this long."""
+"""Shortest silence that counts: where steps are short, starting, saving and the first score take this long."""
 
 
 @dataclass
@@ -59,7 +60,9 @@ class Training:
     age: float
     """Time since the last write to the folder."""
     usual: float | None
-    """Median time between the last records."""
+    """Usual time between two records."""
+    scoring: float | None
+    """Usual time for a score of the held-out texts."""
     starts: int
     """Consecutive starts without a new checkpoint."""
     starts_step: int
@@ -85,6 +88,11 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     step = max(record.get("step", 0), saved)
     steps = read(place / file_names.SUMMARY).get("steps") if finished else total(plan) or None
     pace, usual = speed(metrics)
+    scoring = median([each["seconds"] for each in held_out[-RECENT:] if "seconds" in each] or [0.0])
+    every = config.train.score_every
+    if usual and every:  # seconds of training, in which scores are not counted
+        usual += scoring * min(1.0, config.train.log_every / every)
+    left = scores_left(held_out[-1]["step"], steps, every) * scoring if steps and held_out else 0.0
     owner, starts = read(place / file_names.OWNER), read(place / file_names.STARTS)
     job = jobs.get(str(owner.get("job")), State())
     chosen, score = best(place / CHECKPOINTS)
@@ -98,7 +106,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         phases=len(plan) or None,
         trains="",
         record=record,
-        seconds_left=max(0, steps - step) * pace if steps and pace and not finished else None,
+        seconds_left=max(0, steps - step) * pace + left if steps and pace and not finished else None,
         held_out_first=held_out[0] if held_out else {},
         held_out_last=held_out[-1] if held_out else {},
         checkpoint=checkpoint.name if checkpoint else "",
@@ -108,6 +116,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         alive=None if finished else is_running(owner, written(place / file_names.OWNER), job),
         age=max(0.0, now - last_written(place)),
         usual=usual,
+        scoring=scoring or None,
         starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # else: a newer checkpoint
         starts_step=starts.get("step", 0),
         attempts=config.train.attempts,
@@ -152,6 +161,12 @@ def speed(metrics: list[Record]) -> tuple[float | None, float | None]:
     return sum(of for _, of in pairs) / sum(of for of, _ in pairs), median(seconds for _, seconds in pairs)
 
 
+def scores_left(scored: int, steps: int, every: int) -> int:
+    """Return how often the held-out texts are still scored after step ``scored``: every ``every`` steps (0: never) and
+    after the last step."""
+    return steps // every - scored // every + (steps % every > 0) if every and scored < steps else 0
+
+
 def warnings(found: Training, is_queued: bool = False) -> list[str]:
     """Return the warnings for the user, one line each. A job that waits in the queue has not stopped."""
     said = []
@@ -161,9 +176,11 @@ def warnings(found: Training, is_queued: bool = False) -> list[str]:
     elif found.alive is False:
         hint = "" if is_last else "; run the same command to go on"
         said.append(f"stopped: process {found.process['pid']} has ended{hint}")
-    elif found.usual and found.age > max(SILENT_SECONDS, SILENT * found.usual):
+    elif found.usual and found.age > max(SILENT_SECONDS, SILENT * found.usual, SILENT * (found.scoring or 0.0)):
+        scores = f", scores take {found.scoring:.1f} s" if found.scoring else ""
         said.append(
             f"stuck or stopped? Nothing was written for {found.age:,.0f} s, and records come every {found.usual:.1f} s"
+            f"{scores}"
         )
     if is_last:
         refused = f"; fix what stops them, then delete {file_names.STARTS}" if found.alive is False else ""

@@ -127,8 +127,8 @@ def print_changed(what: str, left: Mapping[str, str], cells: int) -> None:
 def run_cells(jobs: Sequence[Job], processes: int) -> list[Job]:
     """Run the cells that are not done, ``processes`` at a time; return those that failed.
 
-    A requeued Slurm job does not retry cells that failed in its earlier starts. USR1 and TERM are forwarded to the
-    runs, which save and end; then ``SystemExit`` with ``ranks.MORE_TO_DO`` is raised.
+    A requeued Slurm job does not retry cells that failed in its earlier starts. USR1, TERM and HUP are forwarded to
+    the runs, which save and end; then ``SystemExit`` with ``ranks.MORE_TO_DO`` is raised.
     """
     from nemo_adapt import devices  # torch
 
@@ -177,7 +177,7 @@ def _failure_reason(job: Job, code: int) -> str:
 @contextmanager
 def _forwarding_signals(workers: Workers) -> Iterator[None]:
     """Forward stop signals to the runs inside the context; terminate the runs that are left when it ends."""
-    before = {number: signal.signal(number, workers.stop) for number in ranks.STOP_SIGNALS}
+    before = {number: signal.signal(number, workers.stop) for number in ranks.to_handle()}
     try:
         yield
     finally:

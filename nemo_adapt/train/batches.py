@@ -20,6 +20,9 @@ from nemo_adapt.train.collectives import first_rank_does
 Batch = dict[str, torch.Tensor]
 CACHE_SIZES = "whole.json"
 """File in the cache of sample indices that lists the size of every other file there; written last."""
+INDEX_HEADER, INDEX_OF_DOCUMENT = 42, 20
+"""Bytes of Megatron's .idx: magic, version, dtype, two counts and the first document's number; and for each document,
+which is one sequence, its length (4), its offset and the next one's number (8 each) (indexed_dataset.py)."""
 T = TypeVar("T")
 
 
@@ -78,13 +81,21 @@ class Boundaries:
 
 
 def check_token_file(folder: Path) -> None:
-    """Raise ``UserError`` unless a data set's token file (2 or 4 bytes per token) has the size it was written with."""
-    tokens = json.loads((folder / "counts.json").read_text(encoding="utf-8"))["tokens"]
-    path = folder / f"{folder.name}.bin"
+    """Raise ``UserError`` unless a data set's token file (2 or 4 bytes per token) and its index have the sizes that
+    they were written with."""
+    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+    tokens, documents = counts["tokens"], counts["documents"]
+    index = INDEX_HEADER + INDEX_OF_DOCUMENT * documents
+    _check_size(folder, ".bin", (2 * tokens, 4 * tokens), f"{tokens:,} tokens")
+    _check_size(folder, ".idx", (index,), f"an index of {documents:,} documents")
+
+
+def _check_size(folder: Path, ending: str, sizes: tuple[int, ...], content: str) -> None:
+    path = folder / f"{folder.name}{ending}"
     found = path.stat().st_size if path.is_file() else 0
-    if found not in (2 * tokens, 4 * tokens):
+    if found not in sizes:
         raise UserError(
-            f"{path} is damaged: {found:,} bytes are not {tokens:,} tokens; delete {folder}, then run the same command"
+            f"{path} is damaged: {found:,} bytes are not {content}; delete {folder}, then run the same command"
         )
 
 

@@ -50,7 +50,7 @@ class BetweenSteps:
         """
         if not done.result.is_finite:
             self.saver.finish()  # the checkpoint being written is from an earlier step
-            raise explain(done, self.layout)
+            raise explain(done, self.layout, self.saver.folder)
         self._count(done)
         self._check_level(done)
         self.saver.poll()

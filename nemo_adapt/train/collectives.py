@@ -1,5 +1,6 @@
 """Collective helpers: one rank acts for all, or all ranks combine what each has."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,21 +11,28 @@ import torch.distributed as dist
 from nemo_adapt import devices
 from nemo_adapt.errors import UserError
 
+EXPLAINED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a file that cannot be written; the command says in one line what to do about them."""
+
 
 def first_rank_does(action: Callable[..., Any], *arguments: Any) -> Any:
     """Run ``action(*arguments)`` on the first rank while the others wait; return its result on all ranks.
 
-    A ``UserError`` or ``OSError`` there is raised as a ``UserError`` on all ranks.
+    A ``UserError`` or ``OSError`` there is raised on all ranks, an ``OSError`` as such if it is among ``EXPLAINED``,
+    otherwise as a ``UserError``. Without a process group this process is the first rank.
     """
+    if not dist.is_initialized():
+        return action(*arguments)
     answer: list[Any] = [None, None]
     if dist.get_rank() == 0:
         try:
             answer[0] = action(*arguments)
         except (UserError, OSError) as error:
-            answer[1] = str(error)
+            is_explained = isinstance(error, OSError) and error.errno in EXPLAINED
+            answer[1] = error if is_explained else UserError(str(error))
     dist.broadcast_object_list(answer)
     if answer[1] is not None:
-        raise UserError(answer[1])
+        raise answer[1]
     return answer[0]
 
 

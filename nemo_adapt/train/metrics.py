@@ -1,5 +1,6 @@
 """Metrics of a training: metrics.jsonl, held_out.jsonl, TensorBoard, Weights & Biases, and a progress bar."""
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -15,7 +16,9 @@ from nemo_adapt import artifact, devices
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
+from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.file_names import HELD_OUT, METRICS
+from nemo_adapt.train.records import records
 
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 
@@ -48,8 +51,8 @@ NOTHING = {"steps": 0.0, "nats": 0.0, "labels": 0.0, "bytes": 0.0, "seconds": 0.
 class Metrics:
     """Sums over steps, with a record every ``watch.every`` steps and after the last one.
 
-    Only the first rank writes (on others ``quiet`` is true). The sums since the last record are in ``progress``, which
-    a checkpoint keeps.
+    Only the first rank writes (on others ``quiet`` is true); an error of it there is raised on all ranks, so all must
+    call the same methods. The sums since the last record are in ``progress``, which a checkpoint keeps.
 
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per label),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
@@ -65,14 +68,7 @@ class Metrics:
         self._run: Any = None
 
     def __enter__(self) -> "Metrics":
-        if not self.quiet:
-            from torch.utils.tensorboard import SummaryWriter
-
-            for name in (METRICS, HELD_OUT):
-                _drop_records_after(self.folder / name, self.progress["step"])
-            self._log = (self.folder / METRICS).open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"] + 1)
-            self._run = _wandb(self.watch.wandb, self.folder) if self.watch.wandb else None
+        first_rank_does(self._open)
         self.bar.__enter__()
         self._clock = time.monotonic()
         return self
@@ -96,25 +92,43 @@ class Metrics:
             self.bar.advance(1)
 
     def held_out(self, bits_per_byte: Mapping[str, float | None]) -> None:
-        """Record held-out scores after the last step; scoring does not count as training time."""
-        self._clock = time.monotonic()
-        if self.quiet:
-            return
-        self.watch.check()
-        step = self.progress["step"]
-        with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, "bits_per_byte": dict(bits_per_byte)}) + "\n")
-        self._show({f"held_out/{name}": value for name, value in bits_per_byte.items() if value is not None})
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in bits_per_byte.items() if value is not None)
-        self.bar.say(f"step {step}: held-out bits/byte {scores}")
+        """Record held-out scores after the last step, and the seconds since it; they do not count as training time."""
+        now = time.monotonic()
+        seconds, self._clock = now - self._clock, now
+        first_rank_does(self._write_scores, bits_per_byte, seconds)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.bar.__exit__(kind, error, tb)
-        if not self.quiet:
-            self._log.close()
-            self._board.close()
-            if self._run:
-                self._run.finish(exit_code=int(kind is not None))
+        if kind is None:
+            first_rank_does(self._close, 0)
+        elif not self.quiet:
+            with contextlib.suppress(OSError):  # it would hide the error that ends the training
+                self._close(1)
+
+    def _open(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        for name in (METRICS, HELD_OUT):
+            _drop_records_after(self.folder / name, self.progress["step"])
+        self._log = (self.folder / METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"] + 1)
+        self._run = _wandb(self.watch.wandb, self.folder) if self.watch.wandb else None
+
+    def _close(self, code: int) -> None:
+        self._log.close()
+        self._board.close()
+        if self._run:
+            self._run.finish(exit_code=code)
+
+    def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:
+        self.watch.check()
+        step = self.progress["step"]
+        record = {"step": step, "bits_per_byte": dict(bits_per_byte), "seconds": seconds}
+        with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        self._show({f"held_out/{name}": value for name, value in bits_per_byte.items() if value is not None})
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in bits_per_byte.items() if value is not None)
+        self.bar.say(f"step {step}: held-out bits/byte {scores}")
 
     def _record(self, lr: float, grad_norm: float) -> None:
         progress, watch, sums = self.progress, self.watch, self._sums
@@ -142,11 +156,13 @@ class Metrics:
             1, f"loss {record['loss']:.3f}, {record['bits_per_byte']:.3f} bits/byte, {speed}{share}{memory}"
         )
         sums.update(NOTHING)
-        if not self.quiet:
-            watch.check()
-            self._log.write(json.dumps(record) + "\n")
-            self._log.flush()
-            self._show({name: record[name] for name in BOARD if name in record})
+        first_rank_does(self._write, record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self.watch.check()
+        self._log.write(json.dumps(record) + "\n")
+        self._log.flush()
+        self._show({name: record[name] for name in BOARD if name in record})
 
     def _show(self, values: Mapping[str, float]) -> None:
         step = self.progress["step"]
@@ -157,11 +173,11 @@ class Metrics:
 
 
 def _drop_records_after(path: Path, step: int) -> None:
-    """Delete the records after ``step``, that of the checkpoint to resume from: those steps are repeated."""
+    """Delete the records after ``step``, that of the checkpoint to resume from, as those steps are repeated, and
+    incomplete lines."""
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        artifact.write_text(path, "".join(line + "\n" for line in kept))
+        kept = [record for record in records(path, whole=True) if record["step"] <= step]
+        artifact.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def check_wandb(train: TrainConfig) -> None:

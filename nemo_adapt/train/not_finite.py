@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from nemo_adapt.checkpoint.integrity import complete
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.batches import BatchLayout
-from nemo_adapt.train.collectives import all_gather
+from nemo_adapt.train.collectives import all_gather, first_rank_does
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.new_rows import NAME
 
 SHOWN = 3
 
 
-def explain(done: CompletedStep, layout: BatchLayout) -> UserError:
-    """Return the error that ends the training. A collective."""
+def explain(done: CompletedStep, layout: BatchLayout, checkpoints: Path) -> UserError:
+    """Return the error that ends the training, whose checkpoints are in a folder. A collective."""
     found = all_gather((_samples(done, layout), sorted(_weights(done)), sorted(_gradients(done))))
     samples, weights, gradients = (_joined(rank[part] for rank in found) for part in range(3))
     every = list(range((done.step - 1) * layout.global_batch, done.step * layout.global_batch))
@@ -28,9 +30,11 @@ def explain(done: CompletedStep, layout: BatchLayout) -> UserError:
         if values
     ]
     where = f": {'; '.join(details)}" if details else ""
+    saved = [place.name for place in first_rank_does(complete, checkpoints)]
+    before = f"The last checkpoint, {saved[-1]}, is from before it. " if saved else ""
     return UserError(
-        f"train: the {what} of step {done.step} is {value}{where}. The last checkpoint is from before it. Lower the "
-        "learning rate, or look at the data of that step"
+        f"train: the {what} of step {done.step} is {value}{where}. {before}Lower the learning rate, or look at the "
+        "data of that step"
     )
 
 

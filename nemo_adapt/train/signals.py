@@ -1,4 +1,4 @@
-"""Stopping on request: on USR1 or TERM a training saves and exits with ``ranks.MORE_TO_DO``."""
+"""Stopping on request: on USR1, TERM or HUP a training saves and exits with ``ranks.MORE_TO_DO``."""
 
 import signal
 from types import FrameType, TracebackType
@@ -16,7 +16,7 @@ class Signals:
         self._kept: set[Any] = set()
 
     def __enter__(self) -> "Signals":
-        for number in ranks.STOP_SIGNALS:
+        for number in ranks.to_handle():
             self._before[number] = signal.signal(number, self._note)
         self._kept = signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)  # blocked since the rank started
         return self

@@ -10,6 +10,7 @@ from ranks import saving_bodies
 
 from nemo_adapt.checkpoint.integrity import COMMON, FILES, complete, damage
 from nemo_adapt.families.family import TABLES
+from nemo_adapt.train.file_names import HELD_OUT, METRICS
 
 VOCAB = 251
 """Rows of the target: 245 of the source and six new ones."""
@@ -79,3 +80,16 @@ def test_files_of_all_ranks_are_recorded_although_the_first_cannot_list_them(tmp
     assert files < json.loads((place / FILES).read_text()).keys() and not damage(place)
     next(place.glob("__1_*")).unlink()
     assert "is missing" in damage(place)
+
+
+@pytest.mark.parametrize("name", [METRICS, HELD_OUT])
+def test_all_ranks_end_with_the_error_of_the_one_that_writes_metrics(tmp_path, ranks, name):
+    """A rank that goes on would end with the traceback of a closed connection."""
+    assert ranks(2).run(saving_bodies.record_metrics, tmp_path, name == HELD_OUT) == ["", ""]
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/full")
+    found = ranks(2).run(saving_bodies.record_metrics, tmp_path, name == HELD_OUT)
+    assert found == ["OSError: [Errno 28] No space left on device"] * 2
+    (tmp_path / "file").touch()
+    found = ranks(2).run(saving_bodies.record_metrics, tmp_path / "file" / "train", False)
+    assert found == [f"UserError: [Errno 20] Not a directory: '{tmp_path}/file/train/{METRICS}'"] * 2

@@ -1,6 +1,7 @@
-"""Commands whose output pipe is closed before they end, as by ``head -1``; errors of files that are collected."""
+"""Commands whose output pipe or terminal is closed before they end (``head -1``), errors of files when collected."""
 
 import io
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -53,6 +54,26 @@ sys.exit(0 if found == [True, False, 0] else 1)
 """
     process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE)
     process.stdout.close()
+    assert process.wait(timeout=60) == 0
+
+
+def test_output_goes_on_after_its_terminal_is_closed():
+    text = """
+import sys, time
+from nemo_adapt.output import ignore_closed_pipes, is_read
+ignore_closed_pipes()
+print(sys.stdout.isatty(), flush=True)
+sys.stdin.read()  # until the terminal is closed
+for _ in range(2):
+    print("to nobody", flush=True)
+sys.exit(0 if not is_read() else 1)
+"""
+    own, terminal = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=terminal)
+    os.close(terminal)
+    assert os.read(own, 100).split() == [b"True"]
+    os.close(own)
+    process.stdin.close()
     assert process.wait(timeout=60) == 0
 
 

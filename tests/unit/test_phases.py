@@ -1,11 +1,14 @@
 """The list of phases: a pure function of the configuration."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.layout import check_phases
 from nemo_adapt.phases import Trained, ends, phases, shortened, total, trained
 
 
@@ -78,6 +81,13 @@ def test_shortened_phases_have_the_wanted_total_and_the_same_order(steps, wanted
 )
 def test_trained_parts_are_parsed(said, kinds, layers):
     assert trained(PhaseConfig(said, 1)) == Trained(frozenset(kinds), frozenset(layers))
+
+
+def test_an_endless_range_of_layers_is_refused_without_listing_them():
+    phase = ("layers:0-3000000", 1)
+    assert len(trained(PhaseConfig(*phase)).layers) < 20_000
+    with pytest.raises(UserError, match="layers:0-3000000: the model has layers 0 to 4"):
+        check_phases(config_of(phase), SimpleNamespace(layers=5, tied=False))
 
 
 @given(st.integers(1, 10**9), st.floats(0.5, 8.0))

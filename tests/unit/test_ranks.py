@@ -12,23 +12,29 @@ import pytest
 
 from nemo_adapt import ranks
 from nemo_adapt.errors import UserError
+from nemo_adapt.train.signals import Signals
 
 SLOW_RANK = """
 import os, pathlib, signal, sys, time
+stop_signals = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
 kind = sys.argv[-1]
 pathlib.Path(f"ready{os.environ['RANK']}").touch()
 if kind == "handles it later":  # after its imports
     time.sleep(1)
-    signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(85))
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(85))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1, signal.SIGTERM])
+    for each in stop_signals:
+        signal.signal(each, lambda number, frame: sys.exit(85))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
     time.sleep(60)
 elif kind == "ends well":
     while not signal.sigpending():
         time.sleep(0.05)
 elif kind == "dies":
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1, signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
     time.sleep(60)
+elif kind == "goes on":
+    while not pathlib.Path("sent").exists():
+        time.sleep(0.05)
+    time.sleep(1)  # a launcher that stops would end this rank meanwhile
 elif kind == "fails":
     while not signal.sigpending():
         time.sleep(0.05)
@@ -38,16 +44,14 @@ elif kind == "fails":
 LAUNCHES = "import sys; from nemo_adapt import ranks; ranks.launch(2, ['rank', 'train', sys.argv[1]]); print('went on')"
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-@pytest.mark.parametrize(("kind", "code"), [("handles it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
-def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code):
-    """Sent as soon as both run: they install their handlers later, or end before."""
+def launched(tmp_path, kind, number, *before):
+    """Launch two ranks, send the command a signal as soon as both run; return its exit code and output."""
     (tmp_path / "ranks" / "nemo_adapt").mkdir(parents=True)
     (tmp_path / "ranks" / "nemo_adapt" / "__init__.py").touch()
     (tmp_path / "ranks" / "nemo_adapt" / "__main__.py").write_text(SLOW_RANK)
     (tmp_path / "launches.py").write_text(LAUNCHES)
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "launches.py"), kind],
+        [*before, sys.executable, str(tmp_path / "launches.py"), kind],
         cwd=tmp_path / "ranks",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -58,9 +62,30 @@ def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.02)
     process.send_signal(number)
+    (tmp_path / "ranks" / "sent").touch()
     out, _ = process.communicate(timeout=100)
-    assert process.returncode == code and "went on" not in out, out
+    return process.returncode, out
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("kind", "code"), [("handles it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
+def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code):
+    """They install their handlers later, or end before."""
+    found, out = launched(tmp_path, kind, number)
+    assert found == code and "went on" not in out, out
     assert ("asked to stop; run the same" in out) == (kind in ("ends well", "dies")), out
+
+
+def test_under_nohup_the_ranks_go_on_when_the_terminal_is_closed(tmp_path):
+    code, out = launched(tmp_path, "goes on", signal.SIGHUP, "nohup")
+    assert (code, out.splitlines()[-1]) == (0, "went on"), out
+
+
+def test_a_launcher_that_quits_says_so_in_one_line(tmp_path):
+    code, out = launched(tmp_path, "dies", signal.SIGQUIT)
+    said = "the ranks were killed by SIGQUIT; run the same command to go on from what is finished"
+    assert (code, out.splitlines()[-1]) == (128 + signal.SIGQUIT, f"nemo-adapt: error: {said}"), out
+    assert "Traceback" not in out
 
 
 def failed(code, error_file="<N/A>", message=""):
@@ -229,6 +254,19 @@ def test_stop_signals_before_and_after_a_training(kind, said, code):
     """An earlier one that was blocked reaches the training; later ones are ignored then, and kill other processes."""
     done = subprocess.run([sys.executable, "-c", SIGNALS_AROUND_TRAINING, kind], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == (said, code), done.stderr
+
+
+def test_a_training_leaves_hup_ignored_as_nohup_has_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and not signals.seen
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signals.seen and signal.getsignal(signal.SIGHUP) == before
 
 
 @pytest.mark.parametrize("stage", ["train", "probe"])

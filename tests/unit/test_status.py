@@ -13,7 +13,8 @@ import pytest
 from nemo_adapt import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.printed import print_table
-from nemo_adapt.status import command, run_files
+from nemo_adapt.status import command, training
+from nemo_adapt.train import records
 
 SETTINGS = [
     *("run.name=r", "model.path=/model", "data.target=[/tr.txt]", "data.replay=[/en.txt]", "data.replay_share=0.25"),
@@ -130,6 +131,16 @@ def test_states_of_stages_follow_from_their_folders(tmp_path, capsys):
     assert re.search(r"data \(target\) +being made +last written 0:01:3\d ago", text)
 
 
+@pytest.mark.parametrize("seconds", [6.7, 40.0])
+def test_a_resumed_training_took_the_seconds_of_all_its_starts(tmp_path, capsys, seconds):
+    """The manifest has those of the last start alone, including what is no training."""
+    root = new_run(tmp_path)
+    finish(root / "train", seconds)
+    write(root / "train/summary.json", {"steps": 200, "seconds": 36.0})
+    (took,) = [each["seconds"] for each in reported(root, capsys)["stages"] if each["stage"] == "train"]
+    assert took == max(seconds, 36.0)
+
+
 def test_report_of_a_running_training(tmp_path, capsys):
     root = in_training(tmp_path)
     found = reported(root, capsys)["training"]
@@ -198,10 +209,10 @@ def test_only_the_end_of_a_long_file_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     many = [record(step) for step in range(1, 3000)]
     write(path, lines(*many))
-    assert path.stat().st_size > run_files.TAIL_BYTES
-    end = run_files.records(path)
+    assert path.stat().st_size > records.TAIL_BYTES
+    end = records.records(path)
     assert 100 < len(end) < 2999 and end == many[-len(end) :]
-    assert run_files.records(path, whole=True) == many
+    assert records.records(path, whole=True) == many
 
 
 def test_a_damaged_checkpoint_is_reported_and_skipped(tmp_path, capsys):
@@ -235,6 +246,38 @@ def test_the_state_of_a_process_on_another_host_is_unknown(tmp_path, capsys):
 def test_a_training_without_recent_records_is_reported_as_stuck(tmp_path, capsys, age, is_stuck):
     found = reported(in_training(tmp_path, age=age, host="elsewhere"), capsys)["training"]
     assert ["stuck or stopped?" in line for line in found["warnings"]] == [True] * is_stuck
+
+
+def with_scores(tmp_path, age=0.0):
+    """A run after 100 of 200 steps that take 2 s each; every 25 steps a score takes 50 s."""
+    root = in_training(tmp_path, age=age, host="elsewhere")
+    words = [*SETTINGS, TWO_PHASES, "train.score_every=25"]
+    write(root / "config.yaml", recipes.to_yaml(recipes.load("blank", words)))
+    scores = [{"step": step, "bits_per_byte": {"tr": 2.0}, "seconds": 50.0} for step in (25, 50, 75)]
+    write(root / "train/held_out.jsonl", lines(*scores), age)
+    return root
+
+
+def test_scores_count_in_the_time_left_and_between_records(tmp_path, capsys):
+    root = with_scores(tmp_path)
+    found = reported(root, capsys)["training"]
+    assert found["seconds_left"] == 100 * 2 + 5 * 50, "after steps 100, 125, 150, 175 and 200"
+    assert (found["usual"], found["scoring"]) == (20 + 50 * 10 / 25, 50)
+    assert "a record every 40.0 s, a score takes 50.0 s" in printed(root, capsys)
+
+
+@pytest.mark.parametrize(("age", "is_stuck"), [(450, False), (550, True)])
+def test_a_long_score_is_no_silence(tmp_path, capsys, age, is_stuck):
+    found = reported(with_scores(tmp_path, age), capsys)["training"]
+    assert ["stuck or stopped?" in line for line in found["warnings"]] == [True] * is_stuck
+
+
+@pytest.mark.parametrize(
+    ("scored", "steps", "every", "left"),
+    [(0, 10, 0, 0), (0, 10, 3, 4), (3, 10, 3, 3), (9, 10, 3, 1), (10, 10, 3, 0), (5, 10, 5, 1), (4, 10, 3, 3)],
+)
+def test_scores_left(scored, steps, every, left):
+    assert training.scores_left(scored, steps, every) == left
 
 
 def test_the_last_allowed_start_is_reported(tmp_path, capsys):

@@ -12,6 +12,7 @@ import pytest
 from helpers.plans_of_models import settings
 
 from nemo_adapt import recipe_files, recipes
+from nemo_adapt.checks import check
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.plan import command
@@ -221,10 +222,14 @@ def test_invalid_settings_raise_one_line_errors(words, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_samples_longer_than_the_learned_positions_are_refused(tmp_path):
+@pytest.mark.parametrize("key", ["train.seq_length", "evaluate.context"])
+def test_samples_and_windows_longer_than_the_learned_positions_are_refused(tmp_path, key):
     (tmp_path / "config.json").write_text(json.dumps(settings("gpt2")), encoding="utf-8")
-    with pytest.raises(UserError, match="the model has learned 512 positions"):
-        command.main(["recipe=blank", "run.name=x", f"model.path={tmp_path}", "train.seq_length=513"])
+    words = ["run.name=x", f"model.path={tmp_path}", "data.target=[x]", "train.seq_length=512", f"{key}=513"]
+    with pytest.raises(UserError, match=f"{key}=513: the model has learned 512 positions"):
+        command.main(["recipe=blank", *words])
+    with pytest.raises(UserError, match=f"{key}=513: the model has learned 512 positions"):
+        check(recipes.load("blank", words))
 
 
 def test_incomplete_model_config_is_refused():

@@ -44,7 +44,8 @@ def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
     assert last["loss"] == pytest.approx(1.3862943611) and last["bits_per_byte"] == pytest.approx(1.0)
     assert last["bytes_per_second"] == pytest.approx(2 * last["tokens_per_second"])
     assert last["mfu"] == pytest.approx(last["tokens_per_second"] * 10 / 2 / 1e6)
-    assert lines(tmp_path / "held_out.jsonl") == [{"step": 2, "bits_per_byte": {"tr": 2.5, "en": None}}]
+    (scored,) = lines(tmp_path / "held_out.jsonl")
+    assert scored == {"step": 2, "bits_per_byte": {"tr": 2.5, "en": None}, "seconds": scored["seconds"]}
     out = capsys.readouterr().out
     assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
 
@@ -57,6 +58,16 @@ def test_tokens_without_a_label_count_in_speed_and_budget_but_not_in_the_loss(tm
     assert last["bytes_per_second"] == pytest.approx(1.6 * last["tokens_per_second"])
 
 
+def test_scoring_has_its_own_seconds(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("nemo_adapt.train.metrics.time", SimpleNamespace(monotonic=lambda: clock.now))
+    with Metrics(tmp_path, fresh(), Watch(2, 1, 100, 10.0, 2), quiet=False) as metrics:
+        for clock.now, score in ((3.0, False), (10.0, True), (12.0, False)):
+            metrics.held_out({"tr": 2.5}) if score else metrics.step(1.0, 1.0, 1.0, 0.1, 1.0)
+    assert [record["seconds"] for record in lines(tmp_path / "metrics.jsonl")] == [3.0, 5.0]
+    assert lines(tmp_path / "held_out.jsonl")[0]["seconds"] == 7.0
+
+
 def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     record_steps(tmp_path, fresh())
     (tmp_path / "metrics.jsonl").open("a").write('{"step": 5, "cut')
@@ -65,6 +76,14 @@ def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     assert [record["step"] for record in lines(tmp_path / "held_out.jsonl")] == [2]
     record_steps(tmp_path, fresh(), steps=0)
     assert not lines(tmp_path / "metrics.jsonl") and not lines(tmp_path / "held_out.jsonl")
+
+
+def test_a_line_cut_before_its_last_brace_is_dropped_on_resume(tmp_path):
+    record_steps(tmp_path, fresh())
+    whole = (tmp_path / "held_out.jsonl").read_text()
+    (tmp_path / "held_out.jsonl").write_text(whole + '{"step": 4, "bits_per_byte": {"tr": 2.0}')
+    record_steps(tmp_path, {**fresh(), "step": 4}, steps=4)
+    assert (tmp_path / "held_out.jsonl").read_text() == whole
 
 
 def test_a_superseded_start_writes_no_metrics(tmp_path):
