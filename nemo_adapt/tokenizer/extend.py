@@ -104,6 +104,9 @@ def _config(base: Base) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in BACKEND_KEYS}
     if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's form, on which 4 fails
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
+    if hf_tokenizer.DECODER in kept:  # its flags would replace those of tokenizer.json, which fit its normalizer
+        tokens = [dict(token) for token in base.content["added_tokens"]]
+        kept[hf_tokenizer.DECODER] = {str(token.pop("id")): token for token in tokens}
     roles = {role: getattr(base.fast, role) for role in hf_tokenizer.SPECIAL_NAMES}
     specials = {role: name for role, name in roles.items() if name is not None}
     return {**hf_tokenizer.wrapper_settings(specials), **kept, "tokenizer_class": "PreTrainedTokenizerFast"}

@@ -115,3 +115,13 @@ def test_errors_name_the_bad_file(tmp_path):
         (file.parent / "tokenizer_config.json").write_text("{}")
         assert str(file) in message(file.parent)
         (file.parent / "tokenizer_config.json").unlink()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"bos_token": {"lstrip": false}}', '{"additional_special_tokens": 3}'])
+def test_a_damaged_map_of_special_tokens_is_named(tmp_path, content):
+    folder = byte_level_base(tmp_path)
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "special_tokens_map.json").write_text(content)
+    with pytest.raises(UserError, match=r"special_tokens_map\.json is corrupt") as error:
+        hf_tokenizer.load(folder)
+    assert "\n" not in str(error.value)
