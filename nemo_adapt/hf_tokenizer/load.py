@@ -44,6 +44,8 @@ FURTHER = ("additional_special_tokens", "extra_special_tokens")
 def load(folder: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a model folder, a ``tokenizer.json`` or a ``tokenizer.model``.
 
+    It encodes whole texts: truncation and padding that a training saved in ``tokenizer.json`` are left out.
+
     Raises ``UserError`` when there is no tokenizer, a file is corrupt, or the type of model is not supported.
     """
     files = find(folder)
@@ -55,13 +57,15 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
         content, roles = from_model(files.model, added, settings.pop("add_bos_token", True))
         backend = Tokenizer.from_str(json.dumps(content))
     elif files.config is not None:
-        read_backend(files.json)
+        backend, cuts = read_backend(files.json)
+        # transformers would read the file's truncation and padding again, and add a token for the latter.
+        given = {"tokenizer_object": backend} if cuts else {}
         try:
-            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True, **given)
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise UserError(f"{files.config}: the tokenizer cannot be loaded: {one_line(error)}") from None
     else:
-        backend = read_backend(files.json)
+        backend, _ = read_backend(files.json)
         roles = usual_specials(token.content for token in backend.get_added_tokens_decoder().values())
     return PreTrainedTokenizerFast(tokenizer_object=backend, **{**wrapper_settings(roles), **settings})
 
@@ -144,10 +148,14 @@ def usual_specials(contents: Iterable[str]) -> dict[str, str]:
     return {role: name for role, name in found.items() if name is not None}
 
 
-def read_backend(path: Path) -> Tokenizer:
-    """Load the tokenizer in a ``tokenizer.json``; ``UserError`` that names the file if it is damaged."""
-    text = json.dumps(read_json(path))
+def read_backend(path: Path) -> tuple[Tokenizer, bool]:
+    """Load the tokenizer in a ``tokenizer.json`` without its truncation and padding; also return whether it has any.
+
+    ``UserError`` that names the file if it is damaged.
+    """
+    content = read_json(path)
+    cuts = [key for key in ("truncation", "padding") if content.pop(key, None)]
     try:
-        return Tokenizer.from_str(text)
+        return Tokenizer.from_str(json.dumps(content)), bool(cuts)
     except Exception as error:  # the Rust library raises plain Exception
         raise UserError(f"{path} is not a tokenizer.json: {one_line(error)}") from None
