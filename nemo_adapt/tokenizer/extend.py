@@ -10,6 +10,7 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.model_files import copy_templates
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.unigram_scores import new_scores
 
@@ -94,6 +95,7 @@ def save(base: Base, new: Sequence[str], out: Path) -> Any:
     for name in COPIED:
         if (base.path / name).is_file():
             shutil.copyfile(base.path / name, out / name)
+    copy_templates(base.path, out)
     return hf_tokenizer.load(out)
 
 
