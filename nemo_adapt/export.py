@@ -22,7 +22,8 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
-from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
+from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
+from nemo_adapt.model_files import complete_folder, read_generation
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.vocab import padded_rows, rows_with
 from nemo_adapt.workers import cores, share, shared_counters
@@ -109,6 +110,7 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
     """
     if config.pad_vocab_to < 1:
         raise UserError(f"export.pad_vocab_to={config.pad_vocab_to} must be at least 1 (no padding)")
+    read_generation(base)  # needed at the end
     places = (checkpoint, base, tokenizer, out, config)
     work = Work.of(*places)
     (out / DONE).mkdir(exist_ok=True)

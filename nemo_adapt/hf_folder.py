@@ -8,7 +8,6 @@ memory at the size of what was read; a memory map would count the whole file.
 import json
 import math
 import os
-import shutil
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,14 +19,12 @@ import torch
 from nemo_adapt import families
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family
-from nemo_adapt.families.settings import older_rope
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+BYTE_ORDER_MARK = "\ufeff"
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
-"""Prefixes of the names of files that belong to the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +45,31 @@ class StoredTensor:
 def read_config(folder: Path) -> dict[str, Any]:
     """Return config.json of a model folder, of its language model if it also reads images.
 
-    ``UserError`` when the folder or the file is missing or not JSON.
+    ``UserError`` when the folder or the file is missing or damaged.
     """
     if not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist")
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
+    return dict(families.language_model(read_object(path)))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a model folder; ``UserError`` that names the file if it is damaged."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object: give the folder of a Hugging Face model")
-    return dict(families.language_model(config))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith(BYTE_ORDER_MARK):
+            raise UserError(
+                f"{path} begins with a byte order mark, with which transformers does not read it either: save it as "
+                "UTF-8 without one"
+            )
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: not valid JSON: {error}; download it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: not a JSON object; download it again")
+    return content
 
 
 class HfWeights:
@@ -188,39 +196,21 @@ class HfWriter:
             (self.folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype, tokens: int) -> None:
-    """Write the files that a model folder needs besides its weights.
-
-    These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the key that it used, and
-    rotary positions also in the form of transformers 4; its generation config, if any; and the tokenizer files
-    (``TOKENIZER_FILES``). Rows from ``tokens`` on are padding, whose ids the generation config suppresses.
-    """
-    hf_config = read_config(base)
-    key = "dtype" if "dtype" in hf_config else "torch_dtype"
-    content = {**hf_config, **older_rope(hf_config), "vocab_size": rows, key: str(dtype).removeprefix("torch.")}
-    (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    given, padded = base / "generation_config.json", list(range(tokens, rows))
-    generation = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
-    if padded:
-        generation["suppress_tokens"] = [*(generation.get("suppress_tokens") or []), *padded]
-    if generation:
-        (out / given.name).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
-    for file in sorted(tokenizer.iterdir()):
-        if file.is_file() and file.name.startswith(TOKENIZER_FILES):
-            shutil.copyfile(file, out / file.name)
-
-
 def _weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights. A single file comes before an index, as in transformers."""
     index = folder / INDEX
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise UserError(f"{index} names missing files: {', '.join(missing)}")
-        return [folder / name for name in names]
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
-    raise UserError(f"{folder} has no {SINGLE} and no {INDEX}: save the model with safetensors")
+    if not index.is_file():
+        raise UserError(f"{folder} has no {SINGLE} and no {INDEX}: save the model with safetensors")
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{index} is damaged: its weight_map names no files; download it again")
+    names = sorted(set(weight_map.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{index} names missing files: {', '.join(missing)}")
+    return [folder / name for name in names]
 
 
 def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[str, StoredTensor]]:
@@ -234,19 +224,36 @@ def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[st
             header = json.loads(stream.read(count))
         except ValueError:
             raise UserError(f"{file} is not a safetensors file: its header cannot be read") from None
-    found = []
-    for name, entry in header.items():
-        if name == "__metadata__" or name.endswith(ignored):
-            continue
-        if entry["dtype"] not in DTYPES:
-            raise UserError(f"{file}: tensor {name} is {entry['dtype']}; only {', '.join(DTYPES)} can be converted")
-        begin, end = entry["data_offsets"]
-        if 8 + count + end > size:
-            raise UserError(
-                f"{file} is cut short: {size} bytes, but tensor {name} ends at {8 + count + end}; download it again"
-            )
-        found.append((name, StoredTensor(file, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + count + begin)))
-    return found
+    if not isinstance(header, dict):
+        raise UserError(f"{file} is not a safetensors file: its header is no list of tensors; download it again")
+    names = [name for name in header if name != "__metadata__" and not name.endswith(ignored)]
+    return [(name, _stored(file, name, header[name], 8 + count, size)) for name in names]
+
+
+def _stored(file: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
+    """Return where a tensor is, from its entry in the header of ``file``; data begins at ``start`` of ``size`` bytes.
+
+    ``UserError`` for a damaged entry, another dtype, and a file that ends before the tensor.
+    """
+    try:
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        numbers = all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end))
+    except (KeyError, TypeError, ValueError):
+        numbers = False
+    if not numbers or not isinstance(code, str):
+        raise UserError(f"{file} is damaged: its header does not say where tensor {name} is; download it again")
+    if code not in DTYPES:
+        raise UserError(f"{file}: tensor {name} is {code}; only {', '.join(DTYPES)} can be converted")
+    if end - begin != math.prod(shape) * DTYPES[code].itemsize:
+        raise UserError(
+            f"{file} is damaged: tensor {name} has {end - begin} bytes, which are not those of {list(shape)} {code}; "
+            "download it again"
+        )
+    if start + end > size:
+        raise UserError(
+            f"{file} is cut short: {size} bytes, but tensor {name} ends at {start + end}; download it again"
+        )
+    return StoredTensor(file, DTYPES[code], shape, start + begin)
 
 
 def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> list[list[str]]:

@@ -25,7 +25,8 @@ from nemo_adapt.checkpoint.layout import TRACKER
 from nemo_adapt.checkpoint.pieces import pieces
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
-from nemo_adapt.hf_folder import TOKENIZER_FILES, read_config
+from nemo_adapt.hf_folder import read_config
+from nemo_adapt.model_files import copy_tokenizer
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.vocab import rows_with
 from nemo_adapt.workers import cores, share, shared_counters
@@ -119,9 +120,7 @@ def _extra_states(layers: int) -> dict[str, torch.Tensor]:
 def _complete(out: Path, place: Path, tokenizer: Path, step: int, settings: Settings, final: Path) -> None:
     """Write the small files: tokenizer, configuration, counts of a training, and which checkpoint is the newest."""
     (place / TOKENIZER).mkdir(exist_ok=True)
-    for file in sorted(tokenizer.iterdir()):
-        if file.is_file() and file.name.startswith(TOKENIZER_FILES):
-            shutil.copyfile(file, place / TOKENIZER / file.name)
+    copy_tokenizer(tokenizer, place / TOKENIZER)
     run_config = {
         "model": settings,
         # There is no training state to resume from.

@@ -12,6 +12,7 @@ from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
 from nemo_adapt.families.smollm3 import SMOLLM3
+from nemo_adapt.families.types import architectures
 from nemo_adapt.families.xglm import XGLM
 
 FAMILIES: tuple[Family, ...] = (
@@ -39,7 +40,7 @@ def names() -> list[str]:
 
 def of(config: HfConfig) -> Family:
     """Return the family of a config.json; ``UserError`` with the supported architectures if there is none."""
-    wanted = config.get("architectures") or []
+    wanted = architectures(config)
     for family in FAMILIES:
         if set(wanted) & set(family.architectures):
             return family
@@ -48,10 +49,15 @@ def of(config: HfConfig) -> Family:
 
 
 def language_model(config: HfConfig) -> HfConfig:
-    """Return the config.json of the language model in a model that also reads images, else ``config`` as it is."""
-    architectures = config.get("architectures") or []
-    family = next((family for family in FAMILIES if set(architectures) & set(family.inside)), None)
+    """Return the config.json of the language model in a model that also reads images, else ``config`` as it is.
+
+    ``UserError`` if a field that says so has a wrong type.
+    """
+    names = set(architectures(config))
+    family = next((family for family in FAMILIES if names & set(family.inside)), None)
     if not family:
         return config
+    if not isinstance(config.get("text_config") or {}, dict):
+        raise UserError(f"config.json: text_config={config['text_config']!r} is not an object: download it again")
     shared = {key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in config}
     return {**shared, **(config.get("text_config") or {}), "architectures": [family.architectures[0]]}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.types import checked
 
 HfConfig = Mapping[str, Any]
 """The contents of a config.json."""
@@ -175,9 +176,9 @@ class Family:
     """Of these: prefixes of the names of tensors that the language model does not have."""
 
     def shape(self, config: HfConfig) -> Shape:
-        """Return the shape of a config.json's model; ``UserError`` if a field is missing or not covered."""
+        """Return the shape of a config.json's model; ``UserError`` if a field is missing, not covered or mistyped."""
         try:
-            return self.reads(config)
+            return self.reads(checked(config))
         except KeyError as error:
             raise UserError(f"config.json has no {error.args[0]}, which a {self.name} model needs") from None
 

@@ -4,6 +4,7 @@
 ``tokenizer.json``.
 """
 
+from nemo_adapt.hf_tokenizer.added import DECODER
 from nemo_adapt.hf_tokenizer.bpe import merges, splits
 from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, one_line, read_json
 from nemo_adapt.hf_tokenizer.load import SPECIAL_NAMES, adds_bos, load, wrapper_settings
@@ -20,6 +21,7 @@ from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
 __all__ = [
     "BPE",
     "CONTROL",
+    "DECODER",
     "FAIRSEQ",
     "NORMAL",
     "SPACE",

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer.added import DECODER, Added, add_pieces, flagged, read_added
 from nemo_adapt.hf_tokenizer.bpe import bpe_model
 from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, one_line, read_json
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
@@ -34,10 +35,16 @@ SPECIAL_NAMES = {
     "pad_token": ("<pad>", "<|pad|>"),
 }
 """Usual spellings of each special token, most likely first, for tokenizers that do not name their special tokens."""
+ROLES = (*SPECIAL_NAMES, "sep_token", "cls_token", "mask_token")
+KEPT = ("chat_template", "model_max_length", "add_bos_token")
+FURTHER = ("additional_special_tokens", "extra_special_tokens")
+"""Keys of further special tokens, in transformers 4 and 5."""
 
 
 def load(folder: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a model folder, a ``tokenizer.json`` or a ``tokenizer.model``.
+
+    It encodes whole texts: truncation and padding that a training saved in ``tokenizer.json`` are left out.
 
     Raises ``UserError`` when there is no tokenizer, a file is corrupt, or the type of model is not supported.
     """
@@ -45,24 +52,29 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
     settings = read_settings(files)
     if files.json is None:
         assert files.model is not None
-        content, specials = from_model(files.model, files.config, settings.pop("add_bos_token", True))
+        specials = {*(settings[role] for role in ROLES if role in settings), *settings.get(FURTHER[0], ())}
+        added = read_added(files, specials)
+        content, roles = from_model(files.model, added, settings.pop("add_bos_token", True))
         backend = Tokenizer.from_str(json.dumps(content))
     elif files.config is not None:
-        read_backend(files.json)
+        backend, cuts = read_backend(files.json)
+        # transformers would read the file's truncation and padding again, and add a token for the latter.
+        given = {"tokenizer_object": backend} if cuts else {}
         try:
-            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True, **given)
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise UserError(f"{files.config}: the tokenizer cannot be loaded: {one_line(error)}") from None
     else:
-        backend = read_backend(files.json)
-        specials = usual_specials(token.content for token in backend.get_added_tokens_decoder().values())
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **{**wrapper_settings(specials), **settings})
+        backend, _ = read_backend(files.json)
+        roles = usual_specials(token.content for token in backend.get_added_tokens_decoder().values())
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **{**wrapper_settings(roles), **settings})
 
 
-def from_model(path: Path, config: Path | None, add_bos: bool) -> tuple[dict[str, Any], dict[str, str]]:
+def from_model(path: Path, added: Added, add_bos: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the ``tokenizer.json`` for a SentencePiece model or tiktoken ranks, and role -> special token.
 
-    Raises ``UserError`` when the file is corrupt, not supported, or of a model trained with fairseq.
+    Raises ``UserError`` when the file is corrupt, not supported, or of a model trained with fairseq, and as
+    ``add_pieces`` does.
     """
     if path.name == FAIRSEQ:
         raise UserError(
@@ -71,16 +83,14 @@ def from_model(path: Path, config: Path | None, add_bos: bool) -> tuple[dict[str
         )
     if is_ranks(path):
         ranks, kind = read_ranks(path)
-        return ranks_json(ranks, kind, _names(config), add_bos), {"bos_token": kind.bos, "eos_token": kind.eos}
+        names = {i: token["content"] for i, token in added.items()}
+        return ranks_json(ranks, kind, names, add_bos), {"bos_token": kind.bos, "eos_token": kind.eos}
     proto = read_sentencepiece(path)
+    add_pieces(proto, added, path)
     model = MODEL_OF[proto.trainer_spec.model_type](proto)
-    return sentencepiece_json(proto, model, add_bos), sentencepiece_specials(proto)
-
-
-def _names(config: Path | None) -> dict[int, str]:
-    """Return id -> special token from a ``tokenizer_config.json``; empty without one."""
-    added = read_json(config).get("added_tokens_decoder", {}) if config is not None else {}
-    return {int(i): token["content"] for i, token in added.items()}
+    content = sentencepiece_json(proto, model, add_bos)
+    tokens = [flagged(token, added) for token in content["added_tokens"]]
+    return {**content, "added_tokens": tokens}, sentencepiece_specials(proto)
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -90,12 +100,36 @@ def adds_bos(tokenizer: Any) -> bool:
 
 
 def read_settings(files: TokenizerFiles) -> dict[str, Any]:
-    """Return the special tokens, chat template, length limit and BOS flag in ``tokenizer_config.json``, if any."""
-    if files.config is None:
-        return {}
-    kept = (*SPECIAL_NAMES, "chat_template", "model_max_length", "add_bos_token")
-    settings = {key: value for key, value in read_json(files.config).items() if key in kept and value is not None}
-    return {key: value["content"] if isinstance(value, dict) else value for key, value in settings.items()}
+    """Return the special tokens, chat template, length limit and BOS flag that the folder's files set, if any.
+
+    ``special_tokens_map.json`` counts where transformers also reads it: if ``tokenizer_config.json`` does not describe
+    its added tokens.
+    """
+    config = read_json(files.config) if files.config is not None else {}
+    settings = {key: config[key] for key in KEPT if config.get(key) is not None}
+    if files.config is not None:
+        settings |= _special_tokens(files.config, config)
+    if files.specials is not None and DECODER not in config:
+        settings |= _special_tokens(files.specials, read_json(files.specials))
+    return settings
+
+
+def _special_tokens(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the special tokens in a file's content; ``UserError`` that names the file if it is damaged."""
+    try:
+        found: dict[str, Any] = {role: _content(content[role]) for role in ROLES if content.get(role) is not None}
+        further = [content[key] for key in FURTHER if content.get(key)]
+        lists = [value.values() if isinstance(value, dict) else value for value in further]
+        if lists:
+            found[FURTHER[0]] = list(dict.fromkeys(_content(token) for tokens in lists for token in tokens))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is corrupt: special tokens: {one_line(error)}; fetch it again") from None
+    return found
+
+
+def _content(token: Any) -> Any:
+    """Return a token's text, which older files store in an object with its flags."""
+    return token["content"] if isinstance(token, dict) else token
 
 
 def wrapper_settings(specials: Mapping[str, str]) -> dict[str, Any]:
@@ -114,10 +148,14 @@ def usual_specials(contents: Iterable[str]) -> dict[str, str]:
     return {role: name for role, name in found.items() if name is not None}
 
 
-def read_backend(path: Path) -> Tokenizer:
-    """Load the tokenizer in a ``tokenizer.json``; ``UserError`` that names the file if it is damaged."""
-    text = json.dumps(read_json(path))
+def read_backend(path: Path) -> tuple[Tokenizer, bool]:
+    """Load the tokenizer in a ``tokenizer.json`` without its truncation and padding; also return whether it has any.
+
+    ``UserError`` that names the file if it is damaged.
+    """
+    content = read_json(path)
+    cuts = [key for key in ("truncation", "padding") if content.pop(key, None)]
     try:
-        return Tokenizer.from_str(text)
+        return Tokenizer.from_str(json.dumps(content)), bool(cuts)
     except Exception as error:  # the Rust library raises plain Exception
         raise UserError(f"{path} is not a tokenizer.json: {one_line(error)}") from None

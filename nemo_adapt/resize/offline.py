@@ -15,7 +15,8 @@ from nemo_adapt import artifact, families, recipes
 from nemo_adapt.config import ExportConfig, ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, HfConfig
-from nemo_adapt.hf_folder import HfWeights, HfWriter, complete_folder, read_config
+from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
+from nemo_adapt.model_files import complete_folder, read_generation
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
@@ -52,6 +53,7 @@ def main(words: list[str]) -> None:
     recipes.require("resize-hf", config, ("model", "tokenizer", "out"))
     model, tokenizer = Path(config.model), Path(config.tokenizer)
     read_config(model)  # report a missing folder before hashing anything
+    read_generation(model)
     TokenMap.load(tokenizer)
     inputs = {"model": [model], "tokenizer": [tokenizer]}
     needs = needs_of(config.resize.input, config.resize.output)

@@ -4,15 +4,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.config import ResizeConfig
-from nemo_adapt.errors import UserError
 from nemo_adapt.resize.plan import RowPlan
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.token_map import TokenMap
-
-PADDED_ROWS = 8192
-"""Rows beyond its tokens that a base model may have as padding: the largest usual multiple (128 x 64 ranks)."""
-PADDED_SHARE = 0.1
-"""The same as a share of its tokens; the larger of the two limits applies."""
+from nemo_adapt.vocab import check_fit
 
 
 def plan_of(
@@ -25,28 +20,8 @@ def plan_of(
     """
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows
-    check_fit(token_map, source_rows)
+    check_fit(token_map.source_vocab, source_rows)
     return strategy_inputs.plan(config, table, token_map), token_map.source_vocab
-
-
-def check_fit(token_map: TokenMap, source_rows: int) -> None:
-    """Raise ``UserError`` if the token map cannot belong to the model that has ``source_rows`` rows.
-
-    A model may have more rows than tokens: many are padded. An excess above both 8,192 and a tenth of its tokens is not
-    padding: such rows would be real ones, and would be lost.
-    """
-    tokens = token_map.source_vocab
-    spare = source_rows - tokens
-    if spare < 0:
-        says = f"only {source_rows:,} rows"
-    elif spare > max(PADDED_ROWS, PADDED_SHARE * tokens):
-        says = f"{source_rows:,} rows, {spare:,} more than tokens, which is too many for padding"
-    else:
-        return
-    raise UserError(
-        f"the token map is of a base tokenizer with {tokens:,} tokens, but the model has {says}: "
-        "tokenizer.base and model.path do not belong together"
-    )
 
 
 def spare_rows(token_map: TokenMap, source_rows: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.model_files import copy_templates
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.unigram_scores import new_scores
 
@@ -94,6 +95,7 @@ def save(base: Base, new: Sequence[str], out: Path) -> Any:
     for name in COPIED:
         if (base.path / name).is_file():
             shutil.copyfile(base.path / name, out / name)
+    copy_templates(base.path, out)
     return hf_tokenizer.load(out)
 
 
@@ -104,6 +106,9 @@ def _config(base: Base) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in BACKEND_KEYS}
     if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's form, on which 4 fails
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
+    if hf_tokenizer.DECODER in kept:  # its flags would replace those of tokenizer.json, which fit its normalizer
+        tokens = [dict(token) for token in base.content["added_tokens"]]
+        kept[hf_tokenizer.DECODER] = {str(token.pop("id")): token for token in tokens}
     roles = {role: getattr(base.fast, role) for role in hf_tokenizer.SPECIAL_NAMES}
     specials = {role: name for role, name in roles.items() if name is not None}
     return {**hf_tokenizer.wrapper_settings(specials), **kept, "tokenizer_class": "PreTrainedTokenizerFast"}

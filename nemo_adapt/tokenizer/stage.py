@@ -10,6 +10,7 @@ import sentencepiece
 from nemo_adapt import fertility, text
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
+from nemo_adapt.hf_folder import read_config
 from nemo_adapt.token_map import NewToken, TokenMap
 from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
@@ -18,6 +19,7 @@ from nemo_adapt.tokenizer.clock import Clock
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.select import Selection
+from nemo_adapt.vocab import check_fit
 
 CHECKED_LINES = 2000
 """Lines of the training text on which the fast tokenizer is compared with sentencepiece."""
@@ -28,12 +30,13 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     ``inputs``: ``base`` (one folder or file), ``text``, ``guard`` (files), and ``parallel.LANG`` (one file each).
     ``tokenizer.new_tokens=0`` saves the base with an empty map. Raises ``UserError`` for a base that cannot be read or
-    extended, for text that is missing or empty, and for settings that contradict each other.
+    extended or is not the model's, for text that is missing or empty, and for settings that contradict each other.
     """
     settings.check(config)
     clock, text_field = Clock(), config.data.text_field
     with clock.time("read"):
         original = read(inputs["base"][0])
+    _check_model(config, original)
     choice = choose_tokens(config, inputs, original, out, clock)
     base, chosen = choice.base, choice.selection
     with clock.time("save"):
@@ -53,6 +56,17 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         "seconds": clock.seconds,
     }
     write_json(out / "learn.json", report)
+
+
+def _check_model(config: Config, base: Base) -> None:
+    """Raise ``UserError`` if the base tokenizer cannot be that of the model, where ``model.path`` is a model folder.
+
+    The tables are only resized after the data and the conversion, which can take hours.
+    """
+    folder = Path(config.model.path)
+    rows = read_config(folder).get("vocab_size") if config.model.path and (folder / "config.json").is_file() else None
+    if isinstance(rows, int) and (config.tokenizer.new_tokens or rows < base.size):  # else all rows are kept
+        check_fit(base.size, rows)
 
 
 def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]:

@@ -268,20 +268,16 @@ def test_failed_offline_resize_leaves_no_output_folder(tmp_path, damage, words, 
     assert not (tmp_path / "out").exists()
 
 
-def test_token_map_that_does_not_fit_the_table_is_rejected(tmp_path):
+def test_a_tokenizer_that_does_not_fit_the_table_is_rejected():
     """Up to 8,192 rows, or a tenth of the tokens, may be padding; more are real rows, which would be lost."""
-    from nemo_adapt.resize.planning import check_fit
+    from nemo_adapt.vocab import check_fit
 
-    def made_for(tokens):
-        return TokenMap(tokens, TokenMap.load(folders.tokenizer).tokens)
-
-    folders = make_folders(tmp_path, "untied", 3)
     for tokens, rows in ((50_295, 51_200), (128_815, 129_280), (32_000, 32_000), (200_000, 220_000)):
-        check_fit(made_for(tokens), rows)
+        check_fit(tokens, rows)
     with pytest.raises(UserError, match="96,256 more than tokens, which is too many for padding"):
-        check_fit(made_for(32_000), 128_256)
+        check_fit(32_000, 128_256)
     with pytest.raises(UserError, match="has only 32,000 rows"):
-        check_fit(made_for(32_001), 32_000)
+        check_fit(32_001, 32_000)
 
 
 def test_strategies_are_registered_by_name():

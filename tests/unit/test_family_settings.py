@@ -16,9 +16,10 @@ from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_folder import complete_folder, read_config
+from nemo_adapt.hf_folder import read_config
 from nemo_adapt.layout import check_layout, check_positions
 from nemo_adapt.model.rotary import inverse_frequencies
+from nemo_adapt.model_files import complete_folder
 
 
 def config_of(name: str, **changed: object) -> dict:
@@ -293,3 +294,35 @@ def test_samples_longer_than_learned_positions_are_refused():
 def test_a_missing_setting_is_reported(family):
     with pytest.raises(UserError, match=rf"config\.json has no \w+, which a {family.name} model needs"):
         family.shape({"hidden_activation": "gelu_pytorch_tanh"})
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        ("llama", {"num_attention_heads": "8"}, "num_attention_heads='8' is not a whole number above 0"),
+        ("llama", {"num_attention_heads": 8.0, "head_dim": 8}, "num_attention_heads=8.0 is not a whole number above 0"),
+        ("llama", {"num_attention_heads": 0}, "num_attention_heads=0 is not a whole number above 0"),
+        ("llama", {"intermediate_size": None}, "has no intermediate_size, which a llama model needs"),
+        ("llama", {"rope_scaling": "linear"}, "rope_scaling='linear' is not an object"),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": "2"}}, "factor='2' is not a number"),
+        ("llama", {"rms_norm_eps": "1e-5"}, "rms_norm_eps='1e-5' is not a number"),
+        ("llama", {"rms_norm_eps": None}, "rms_norm_eps=None is not a number"),
+        ("llama", {"tie_word_embeddings": "false"}, "tie_word_embeddings='false' is not true or false"),
+        ("llama", {"vocab_size": True}, "vocab_size=True is not a whole number above 0"),
+        ("gemma3", {"layer_types": "full_attention"}, "layer_types='full_attention' is not a list"),
+        ("gpt2", {"n_inner": [64]}, r"n_inner=\[64\] is not a whole number"),
+        ("llama", {"architectures": "LlamaForCausalLM"}, "architectures='LlamaForCausalLM' is not a list of names"),
+    ],
+)
+def test_a_setting_of_a_wrong_type_is_named(name, changed, said):
+    config = config_of(name, **{"architectures": zoo.architectures(name), **changed})
+    with pytest.raises(UserError, match=rf"config\.json:? .*{said}") as error:
+        families.of(config).shape(config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_text_config_of_a_wrong_type_is_named(tmp_path):
+    content = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": "gemma3_text"}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"config\.json: text_config='gemma3_text' is not an object"):
+        read_config(tmp_path)

@@ -6,6 +6,7 @@ import struct
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_folder import INDEX, SINGLE, HfWeights, HfWriter, read_config
@@ -69,6 +70,7 @@ def test_a_file_of_another_format_is_named(folder):
 def test_a_missing_shard_is_named(folder):
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / INDEX).write_text(json.dumps(index))
+    (folder / SINGLE).unlink()
     with pytest.raises(UserError, match="model-00001-of-00002"):
         HfWeights(folder)
 
@@ -90,3 +92,54 @@ def test_folders_without_a_valid_config_json_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(UserError, match="not a JSON object"):
         read_config(tmp_path)
+    (tmp_path / "config.json").write_text("\ufeff{}", encoding="utf-8")
+    with pytest.raises(UserError, match="byte order mark"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'])
+def test_a_damaged_index_is_named(folder, content):
+    (folder / SINGLE).rename(folder / "model-00001-of-00001.safetensors")
+    (folder / INDEX).write_text(content)
+    with pytest.raises(UserError, match=r"model\.safetensors\.index\.json is damaged.*; download it again") as error:
+        HfWeights(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ([], "its header is no list of tensors"),
+        ({"a": 3}, "where tensor a is"),
+        ({"a": {"dtype": "F32", "shape": [2]}}, "where tensor a is"),
+        ({"a": {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}}, "where tensor a is"),
+        ({"a": {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]}}, "where tensor a is"),
+        ({"a": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}, "where tensor a is"),
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0]}}, "where tensor a is"),
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}}, "where tensor a is"),
+        (
+            {"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}},
+            r"tensor a has 8 bytes, which are not those of",
+        ),
+    ],
+)
+def test_a_damaged_header_is_named(folder, header, says):
+    text = json.dumps(header).encode()
+    (folder / SINGLE).write_bytes(struct.pack("<Q", len(text)) + text + bytes(64))
+    with pytest.raises(UserError, match=rf"model\.safetensors is .*{says}.*; download it again"):
+        HfWeights(folder)
+
+
+def test_a_single_file_comes_before_an_index_as_in_transformers(tmp_path):
+    shape = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=16, tie_word_embeddings=True))
+    model.save_pretrained(tmp_path)
+    older = {name: torch.zeros_like(tensor) for name, tensor in load_file(tmp_path / SINGLE).items()}
+    save_file(older, tmp_path / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(older, "model-00001-of-00001.safetensors")}
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    name = "model.embed_tokens.weight"
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path).state_dict()[name]
+    ours = torch.empty(16, 8)
+    HfWeights(tmp_path).read(name, 0, 16, ours)
+    assert torch.equal(ours, theirs) and torch.equal(ours, model.state_dict()[name])

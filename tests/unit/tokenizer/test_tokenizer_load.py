@@ -7,10 +7,13 @@ import pytest
 import sentencepiece
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizer_samples import byte_level_base, english, sentencepiece_base, target
+from tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
+from tokenizers import Tokenizer
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER as VERY_LARGE
 
-from nemo_adapt import hf_tokenizer
+from nemo_adapt import fertility, hf_tokenizer
 from nemo_adapt.errors import UserError
+from nemo_adapt.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False}
 VARIANTS = {
@@ -115,3 +118,34 @@ def test_errors_name_the_bad_file(tmp_path):
         (file.parent / "tokenizer_config.json").write_text("{}")
         assert str(file) in message(file.parent)
         (file.parent / "tokenizer_config.json").unlink()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"bos_token": {"lstrip": false}}', '{"additional_special_tokens": 3}'])
+def test_a_damaged_map_of_special_tokens_is_named(tmp_path, content):
+    folder = byte_level_base(tmp_path)
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "special_tokens_map.json").write_text(content)
+    with pytest.raises(UserError, match=r"special_tokens_map\.json is corrupt") as error:
+        hf_tokenizer.load(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", [None, {}, {"pad_token": "<|pad|>", "model_max_length": 4}])
+def test_truncation_and_padding_of_a_training_are_left_out(tmp_path, config):
+    plain = hf_tokenizer.load(byte_level_base(tmp_path / "plain"))
+    folder = byte_level_base(tmp_path / "base")
+    saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    saved.enable_truncation(4)
+    saved.enable_padding(length=9)  # pads with [PAD], which is no token of this base
+    saved.save(str(folder / "tokenizer.json"))
+    if config is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    fast = hf_tokenizer.load(folder)
+    assert len(fast) == len(plain) and fast.model_max_length == (config or {}).get("model_max_length", VERY_LARGE)
+    text = write(tmp_path / "en.txt", english())
+    rows = [fertility.table({"base": each}, {"en": text}, "en") for each in (plain, fast)]
+    assert rows[0] == rows[1]
+    out = extend(folder, tmp_path / "out", [write(tmp_path / "target.txt", target())], 40)
+    content = json.loads((out / "tokenizer.json").read_text())
+    assert content["truncation"] is None and content["padding"] is None
+    assert TokenMap.load(out).source_vocab == len(plain)

@@ -9,10 +9,12 @@ from tokenizer_samples import byte_level_base, english, extend, lines, sentencep
 from transformers import AutoTokenizer
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
+from nemo_adapt.tokenizer.stage import build
 
 GUARDED = ["golden", "evening", "ruler", "level", "never", "eleven", "derive", "mode", "killer", "seven"]
 KINDS = {"sentencepiece": sentencepiece_base, "byte_level": byte_level_base}
@@ -272,3 +274,28 @@ def test_bad_input_raises_one_line_errors(text, tmp_path):
     word_piece.write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": {**model, "vocab": {"a": 0}}}))
     assert "WordPiece" in message(base=word_piece, files=[text["target"]], count=4)
     assert "union" in message(files=[text["target"]], method="union", count=5)  # 10 pieces do not hold the alphabet
+
+
+@pytest.mark.parametrize(
+    ("rows", "new_tokens", "says"),
+    [
+        (349, 40, "has 350 tokens, but the model has only 349 rows"),
+        (349, 0, "has 350 tokens, but the model has only 349 rows"),
+        (9000, 40, "9,000 rows, 8,650 more than tokens"),
+        (9000, 0, ""),  # all rows are kept
+        (352, 40, ""),
+    ],
+)
+def test_a_tokenizer_that_is_not_the_models_is_refused_before_it_is_extended(tmp_path, text, rows, new_tokens, says):
+    base = sentencepiece_base(tmp_path / "model")
+    (base / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "vocab_size": rows}))
+    config, inputs = Config(), {"base": [base], "text": [text["target"]]}
+    config.model.path, config.tokenizer.new_tokens = str(base), new_tokens
+    out = tmp_path / "out"
+    out.mkdir()
+    if not says:
+        build(config, inputs, out)
+        return
+    with pytest.raises(UserError, match=says):
+        build(config, inputs, out)
+    assert not list(out.iterdir())

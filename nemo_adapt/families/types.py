@@ -1,0 +1,69 @@
+"""The types of what is read from a config.json: a wrong one is named here, not met in a computation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nemo_adapt.errors import UserError
+
+SIZES = (
+    *("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size"),
+    *("n_layer", "n_head", "n_embd", "n_embed", "n_inner", "n_positions"),
+    *("num_layers", "attention_heads", "d_model", "ffn_dim"),
+)
+WHOLE = (
+    *("num_key_value_heads", "head_dim", "max_position_embeddings", "seq_length", "sliding_window"),
+    *("sliding_window_pattern", "_sliding_window_pattern", "max_window_layers", "no_rope_layer_interval"),
+)
+NUMBERS = (
+    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rope_local_base_freq"),
+    *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", "initializer_range"),
+    *("partial_rotary_factor", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+)
+NEVER_NULL = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "query_pre_attn_scalar")
+TRUTHS = ("tie_word_embeddings", "use_sliding_window", "scale_embedding")
+LISTS = ("layer_types", "no_rope_layers")
+MAPS = ("rope_scaling", "rope_parameters")
+
+
+def checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config.json without sizes that are null; ``UserError`` that names a setting of a wrong type.
+
+    Other settings may be null, most of which then have no effect.
+    """
+    kinds: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
+        SIZES: (lambda value: _is_whole(value) and value > 0, "a whole number above 0"),
+        WHOLE: (_is_whole, "a whole number"),
+        NUMBERS: (lambda value: _is_whole(value) or isinstance(value, float), "a number"),
+        TRUTHS: (lambda value: isinstance(value, bool), "true or false"),
+        LISTS: (lambda value: isinstance(value, list), "a list"),
+        MAPS: (lambda value: isinstance(value, dict), "an object"),
+    }
+    for keys, (fits, what) in kinds.items():
+        for key in keys:
+            null = config.get(key) is None and (key not in NEVER_NULL or key not in config)
+            if not null and not fits(config[key]):
+                raise UserError(f"config.json: {key}={config[key]!r} is not {what}: correct it or download it again")
+    for key in MAPS:
+        if config.get(key):
+            _check_rope(config[key])
+    return {key: value for key, value in config.items() if value is not None or key not in SIZES}
+
+
+def _check_rope(rope: Mapping[str, Any]) -> None:
+    """Check rotary positions, which may be given for each kind of layer."""
+    checked(rope)
+    for value in rope.values():
+        if isinstance(value, dict):
+            checked(value)
+
+
+def architectures(config: Mapping[str, Any]) -> list[str]:
+    """Return the architectures that a config.json names; ``UserError`` if that is not a list of names."""
+    found = config.get("architectures") or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise UserError(f"config.json: architectures={found!r} is not a list of names: download it again")
+    return found
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
