@@ -65,7 +65,7 @@ def read_object(path: Path) -> dict[str, Any]:
                 "UTF-8 without one"
             )
         content = json.loads(text)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged: not valid JSON: {error}; download it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: not a JSON object; download it again")
