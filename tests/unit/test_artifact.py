@@ -110,6 +110,59 @@ def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
+OTHERS = {"name": "my app", "stage": "beta"}
+"""A manifest.json of another program."""
+
+
+@pytest.mark.parametrize(
+    "manifest", [OTHERS, ["a", "list"], {**OTHERS, "fingerprint": "f", "config": {}, "inputs": {}}]
+)
+def test_a_folder_with_a_manifest_of_another_program_or_stage_is_not_replaced(tmp_path, source, manifest):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    assert not stage.finished
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_is_not_replaced_by_a_result(tmp_path, source):
+    (tmp_path / "out").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    assert not stage.finished
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+
+
+def test_a_folder_that_the_user_named_like_an_old_result_is_kept(tmp_path, source):
+    (tmp_path / "out.old").mkdir()
+    for value in range(2):
+        artifact.run(Stage("data", tmp_path / "out", {"a": value}, {"text": [source]}), write_result)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old", "text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("model", "is"), ("link", "is"), ("model/new", "is inside"), ("link/new", "is inside"), (".", "cont")],
+)
+def test_a_result_never_takes_the_place_of_an_input(tmp_path, out, said):
+    artifact.run(Stage("resize-hf", tmp_path / "model", {}, {}), write_result)
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    with pytest.raises(UserError, match=f"{said}.*which resize-hf reads: choose another folder"):
+        Stage("resize-hf", tmp_path / out, {}, {"model": [tmp_path / "model"]})
+    Stage("resize-hf", tmp_path / "model2", {}, {"model": [tmp_path / "model"]})
+
+
+def test_an_input_folder_with_a_manifest_of_another_program_is_hashed_by_its_files(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps(OTHERS))
+    (tmp_path / "weights").write_text("1")
+    before = artifact.input_hash(tmp_path)
+    (tmp_path / "manifest.json").write_text("[1]")
+    assert artifact.input_hash(tmp_path) != before
+
+
 def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(artifact, "WHOLE_FILE_BYTES", 1000)
     monkeypatch.setattr(artifact, "SAMPLE_BYTES", 10)
