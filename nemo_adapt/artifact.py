@@ -14,6 +14,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ WHOLE_FILE_BYTES = 64 << 20
 """Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
+NOT_READ = (
+    *("readme*", "license*", "licence*", "notice*", "use_policy*", "*.md", "*.pdf"),
+    *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
+)
+"""Names, in small letters, of files in a model's or tokenizer's folder that no stage reads."""
 MOST_NAMED = 3
 """Most changes that are listed in one line."""
 RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
@@ -56,15 +62,26 @@ def file_hash(path: Path) -> str:
 
 
 def input_hash(path: Path) -> str:
-    """Return the hash of a file, of a finished stage folder (its fingerprint), or of all files of any other folder."""
+    """Return the hash of a file, of a finished stage folder (its fingerprint), or of the files of any other folder.
+
+    Left out are files that no stage reads, so that a downloaded model stays the same model with them: ``NOT_READ``, and
+    all that is hidden, as a download's ``.cache``, except a checkpoint's ``.metadata``.
+    """
     if path.is_file():
         return file_hash(path)
     if ours := read_manifest(path):
         return str(ours["fingerprint"])
     digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path)}\0{file_hash(file)}\n".encode())
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if _may_be_read(name) and file.is_file():
+            digest.update(f"{name}\0{file_hash(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _may_be_read(name: Path) -> bool:
+    hidden = any(part.startswith(".") and part != ".metadata" for part in name.parts)
+    return not hidden and not any(fnmatchcase(name.name.lower(), pattern) for pattern in NOT_READ)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Result folders of stages: when they count as finished, what makes a stage run again, and interrupted builds."""
 
+import hashlib
 import json
 import threading
 import time
@@ -161,6 +162,21 @@ def test_an_input_folder_with_a_manifest_of_another_program_is_hashed_by_its_fil
     before = artifact.input_hash(tmp_path)
     (tmp_path / "manifest.json").write_text("[1]")
     assert artifact.input_hash(tmp_path) != before
+
+
+def test_files_that_no_stage_reads_do_not_change_a_model_folder(tmp_path):
+    (tmp_path / "weights").write_text("1")
+    before = artifact.input_hash(tmp_path)
+    assert before == hashlib.sha256(f"weights\0{artifact.file_hash(tmp_path / 'weights')}\n".encode()).hexdigest()
+    for name in ("README.md", "LICENSE", "Notice.txt", "model.PNG", ".gitattributes", ".cache/huggingface/x.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("later")
+    assert artifact.input_hash(tmp_path) == before
+    for name in ("config.json", "chat_template.jinja", "part/.metadata", "generation_config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("later")
+        assert artifact.input_hash(tmp_path) != before, name
+        before = artifact.input_hash(tmp_path)
 
 
 def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
