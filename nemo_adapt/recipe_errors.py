@@ -48,13 +48,7 @@ def explain(error: Exception, schema: type = Config) -> str:
             known = names(group)
             return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
         if isinstance(cause, OverrideParseException):
-            word = str(cause.override).removeprefix("++")
-            name, _, value = word.partition("=")
-            example = f'{name}=["..."]' if value.startswith("[") else f'{name}="..."'
-            return (
-                f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
-                f"( ) = , in quotes of its own: '{example}'"
-            )
+            return unreadable(str(cause.override))
         key = getattr(cause, "full_key", None)
         if key and "not in" in str(cause):
             return unknown(str(key), schema)
@@ -72,6 +66,17 @@ def _plainer(reason: str, error: Any) -> str:
     else:
         said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
     return said.replace("{key}", error.full_key)
+
+
+def unreadable(word: str) -> str:
+    """Return one line for an override that Hydra's grammar cannot read as one value."""
+    word = word.removeprefix("++")
+    name, _, value = word.partition("=")
+    example = {"[": f'{name}=["..."]', "{": f'{name}={{NAME: "..."}}'}.get(value[:1], f'{name}="..."')
+    return (
+        f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
+        f"( ) = , in quotes of its own: '{example}'"
+    )
 
 
 def unknown(key: str, schema: type) -> str:

@@ -1,6 +1,7 @@
 """Build a typed configuration from a recipe and ``key=value`` words (Hydra over the dataclasses of ``config``)."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -16,7 +18,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.recipe_errors import explain, explained, unknown
+from nemo_adapt.recipe_errors import explain, explained, unknown, unreadable
 from nemo_adapt.recipe_files import GROUPS, check_file, names, recipes_folder, shipped
 from nemo_adapt.registry import nearest
 
@@ -45,11 +47,12 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
             raise UserError(f"recipe file {recipe} does not exist")
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
     check_file(path)
-    search = f"hydra.searchpath=[file://{recipes_folder()}]"
+    search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith(SETS)]
         others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
-        chosen = compose(path.stem, [search, *others, f'recipe="{path.stem}"'])
+        _parsed(others)
+        chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
 
@@ -87,7 +90,7 @@ def parse(schema: type[T], words: list[str]) -> T:
     _check_form(words)
     config = OmegaConf.structured(schema)
     try:
-        for word in OverridesParser.create().parse_overrides([_quoted(word) for word in words]):
+        for word in _parsed([_quoted(word) for word in words]):
             OmegaConf.update(config, word.key_or_group, word.value())
         return cast(T, OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
@@ -100,6 +103,20 @@ def _check_form(words: list[str]) -> None:
             raise UserError(f"{word!r} is not of the form key=value")
         if word.startswith("hydra."):
             raise UserError(unknown(word.partition("=")[0], Config))
+
+
+def _parsed(words: list[str]) -> list[Override]:
+    """Parse words in Hydra's grammar; ``UserError`` for one with several values to try in turn, as ``lr=1,2``."""
+    found = OverridesParser.create().parse_overrides(words)
+    several = next((word for word in found if word.is_sweep_override()), None)
+    if several:
+        raise UserError(unreadable(str(several.input_line)))
+    return found
+
+
+def _literal(text: str) -> str:
+    """Return text in quotes, so that Hydra's grammar reads it as it is."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
 
 
 def _quoted(word: str) -> str:
@@ -185,7 +202,7 @@ def _register_site(override: str) -> str:
 
 def _add_sets(config: DictConfig, words: list[str]) -> None:
     """Apply overrides of ``data.sets.NAME``; Hydra cannot create a new entry in a dictionary of dataclasses."""
-    for word in OverridesParser.create().parse_overrides(words):
+    for word in _parsed(words):
         name = word.key_or_group.removeprefix(SETS).partition(".")[0]
         with open_dict(config.data.sets):
             config.data.sets.setdefault(name, OmegaConf.structured(SetConfig))

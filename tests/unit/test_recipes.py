@@ -1,5 +1,12 @@
 """Every recipe composes into the typed configuration; mistakes get one line that names the nearest key."""
 
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -7,6 +14,7 @@ from nemo_adapt import pipeline, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
+REPOSITORY = Path(__file__).parents[2]
 NEEDED = ["run.name=x", "model.path=y"]
 
 
@@ -65,6 +73,9 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
         (["run.name="], "run.name='': it names a folder in run.dir=runs"),
         (["run.name=../other"], "run.name='../other': it names a folder in"),
+        (["run.dir=rs/p,q"], "'run.dir=rs/p,q' cannot be read"),
+        (["run.dir=range(1,3)"], "in quotes of its own: 'run.dir=\"...\"'"),
+        (["data.sets.code.text=a,b"], "'data.sets.code.text=a,b' cannot be read"),
         (["data.sets.code.text=[x"], "'data.sets.code.text=[x' cannot be read"),
     ],
 )
@@ -72,6 +83,31 @@ def test_mistakes_in_keys_and_values(overrides, says):
     with pytest.raises(UserError) as error:
         recipes.of_words(["recipe=blank", *NEEDED, *overrides])
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@dataclass
+class Command:
+    """Settings of a command that is not a stage."""
+
+    out: str = ""
+
+
+def test_a_comma_in_a_command_s_value_needs_quotes():
+    with pytest.raises(UserError, match=r"'out=rs/p,q' cannot be read.* in quotes of its own: 'out=\"\.\.\.\"'"):
+        recipes.parse(Command, ["out=rs/p,q"])
+    assert recipes.parse(Command, ['out="rs/p,q"']).out == "rs/p,q"
+
+
+@pytest.mark.parametrize("folder", ["müller", "a (x)", "a=b", "a, b", "a[1]{2}", 'a"b', "a\\"])
+def test_recipes_are_found_wherever_the_package_is(tmp_path, folder):
+    """Hydra reads the path of the recipes in its own grammar."""
+    place = tmp_path / folder
+    for name in ("nemo_adapt", "recipes"):
+        shutil.copytree(REPOSITORY / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from nemo_adapt import recipes; print(recipes.__file__, recipes.of_words(['recipe=demo']).run.name)"
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{place}/nemo_adapt/recipes.py demo", done.stderr
 
 
 def test_non_ascii_letters_need_no_quotes(tmp_path):
