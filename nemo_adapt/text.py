@@ -43,6 +43,14 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     return list(files)
 
 
+def one_file(pattern: str | Path, key: str) -> Path:
+    """Return the only file that ``pattern`` names; ``UserError`` for several, and as ``expand`` raises."""
+    (first, *more) = expand([pattern], key)
+    if more:
+        raise UserError(f"{key}: {pattern} names {1 + len(more)} files; give one")
+    return first
+
+
 def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:
     """Yield every non-empty document of ``paths``, without its line end.
 

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from nemo_adapt import text, text_files
+from nemo_adapt import reads, recipes, text, text_files
 from nemo_adapt.errors import UserError
+from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.text_files import Part, blocks, read
 
 LINES = [f"satır {i} çok güzel{'x' * (i % 70)}" for i in range(5000)]
@@ -112,6 +113,22 @@ def test_folders_and_broken_links_are_reported_as_such(tmp_path):
     }.items():
         with pytest.raises(UserError, match=rf"data\.target: .*{name} {says}"):
             text.expand([str(tmp_path / name)], "data.target")
+
+
+@pytest.mark.parametrize("key", ["tokenizer.parallel.tr", "evaluate.texts.tr"])
+def test_a_glob_for_one_language_names_one_file(tmp_path, key):
+    """Of several, all but the first would be left out silently."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("x\n")
+    several = f"{key}={tmp_path}/*.txt"
+    words = ["recipe=blank", "run.name=x", f"model.path={tmp_path}", f"tokenizer.base={tmp_path}"]
+    settings = [f"tokenizer.text=[{tmp_path}/a.txt]", "train.score_every=1", "evaluate.target=tr"]
+    config = recipes.of_words([*words, *settings, several])
+    run = RunFolder.of(config)
+    readers = {"tokenizer": [reads.tokenizer], "evaluate": [reads.adapted, reads.training, reads.probing]}
+    for reader in readers[key.partition(".")[0]]:
+        with pytest.raises(UserError, match=rf"{key}: .*/\*\.txt names 2 files; give one"):
+            reader(config, run)
 
 
 def test_unmatched_globs_and_unknown_suffixes_are_refused(tmp_path):
