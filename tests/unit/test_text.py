@@ -115,6 +115,21 @@ def test_folders_and_broken_links_are_reported_as_such(tmp_path):
             text.expand([str(tmp_path / name)], "data.target")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        (".", r"\. is a folder; give files or a glob, as \*\.txt"),
+        ("/", r"/ is a folder; give files or a glob, as /\*\.txt"),
+        ("..", r"\.\. is a folder"),
+        ("", "the name of a file is empty"),
+        ("t/**.txt", r"t/\*\*\.txt: \*\* stands for folders, between slashes, as in \*\*/\*\.txt"),
+    ],
+)
+def test_patterns_that_no_glob_accepts_are_explained(pattern, says):
+    with pytest.raises(UserError, match=rf"tokenizer\.text: {says}"):
+        text.expand([pattern], "tokenizer.text")
+
+
 @pytest.mark.parametrize("key", ["tokenizer.parallel.tr", "evaluate.texts.tr"])
 def test_a_glob_for_one_language_names_one_file(tmp_path, key):
     """Of several, all but the first would be left out silently."""
