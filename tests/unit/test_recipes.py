@@ -42,6 +42,14 @@ def test_languages_are_added_and_replaced_by_name():
     assert set(config.evaluate.texts) == {"tr", "en", "hi"}
 
 
+def test_tables_may_be_given_whole():
+    words = ["evaluate.texts={tr: t.txt, hi: h.txt}", "evaluate.tasks={xcopa: {tr: x}}", "model.config={a: 1}"]
+    config = recipes.load("stories260k_tr", [*words, "data.sets={code: {text: [c.txt], share: 0.1}}"])
+    assert config.evaluate.texts["hi"] == "h.txt" and set(config.evaluate.texts) == {"tr", "en", "hi"}
+    assert config.evaluate.tasks["xcopa"] == {"tr": "x"} and config.model.config == {"a": 1}
+    assert config.data.sets["code"].text == ["c.txt"] and config.data.sets["code"].share == 0.1
+
+
 def test_a_user_s_recipe_extends_another(tmp_path):
     own = tmp_path / "mine.yaml"
     own.write_text("defaults: [stories260k_tr, _self_]\ntokenizer:\n  new_tokens: 7\n", encoding="utf-8")
@@ -73,6 +81,8 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
         (["run.name="], "run.name='': it names a folder in run.dir=runs"),
         (["run.name=../other"], "run.name='../other': it names a folder in"),
+        (["train.phases.3.steps=4"], "train.phases[3]: train.phases has 1 entries, numbered from 0"),
+        (["data.target.4=x"], "data.target[4]: data.target has 0 entries, numbered from 0: give the list itself"),
         (["run.dir=rs/p,q"], "'run.dir=rs/p,q' cannot be read"),
         (["run.dir=range(1,3)"], "in quotes of its own: 'run.dir=\"...\"'"),
         (["data.sets.code.text=a,b"], "'data.sets.code.text=a,b' cannot be read"),
@@ -119,6 +129,8 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
     assert config.recipe == "türkçe" and config.tokenizer.text == ["/a/ığü.txt", "b.txt"]
     assert config.data.target == ["हिन्दी.txt"] and config.evaluate.texts["tr"] == "/x/ş.txt"
     assert config.data.sets["a"].text == ["é.txt"]
+    own_folder = recipes.of_words(["recipe=demo", "data.folder=/x", "tokenizer.text=[${data.folder}/türkçe.txt]"])
+    assert own_folder.tokenizer.text == ["/x/türkçe.txt"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,8 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
         (b"- a\n", "has no defaults"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
         (b"defaults: [blank, _self_]\nrun: {name: x\n", r"own\.yaml, line 3: expected"),
+        (b"defaults: [blank, _self_]\nevaluate: {texts: {no: f.txt}}\n", 'put this name in quotes, as "no"'),
+        (b"defaults: [blank, _self_]\nevaluate: {target: no}\n", "evaluate.target is read as false: put no, yes"),
         (b"defaults: [own, _self_]\n", "a recipe includes itself"),
     ],
 )
@@ -160,6 +174,9 @@ def test_mistakes_in_recipe_names(tmp_path):
         recipes.load("stories260k", [])
     with pytest.raises(UserError, match="does not exist"):
         recipes.load(str(tmp_path / "none.yaml"), [])
+    (tmp_path / "own.yml").write_text("defaults: [blank, _self_]\n")
+    with pytest.raises(UserError, match=r"end in \.yaml: rename it to own\.yaml"):
+        recipes.load(str(tmp_path / "own.yml"), NEEDED)
     with pytest.raises(UserError, match=r"no value for run\.name"):
         recipes.load("blank", ["model.path=y"])
 
