@@ -207,6 +207,23 @@ def test_null_and_blank_values_of_a_column_are_skipped(tmp_path):
     assert list(text.documents([tmp_path / "a.parquet"])) == ["bir", "iki"]
 
 
+def test_null_in_json_lines_is_skipped_too(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "a"}\n')
+    assert list(text.documents([tmp_path / "a.jsonl"])) == ["a"]
+
+
+def test_a_column_of_string_views_is_text(tmp_path):
+    pq.write_table(pa.table({"text": pa.array(["a", None, "b"], pa.string_view())}), tmp_path / "a.parquet")
+    assert list(text.documents([tmp_path / "a.parquet"])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.zst", "a.jsonl.zst"])
+def test_an_empty_file_is_called_empty(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{name}: the file is empty"):
+        list(text.documents([tmp_path / name]))
+
+
 def test_a_document_may_span_two_zstd_frames(tmp_path):
     (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(b"bir\ni") + zstandard.compress(b"ki\n"))
     assert list(text.documents([tmp_path / "a.txt.zst"])) == ["bir", "iki"]
@@ -224,7 +241,6 @@ def damaged(tmp_path, name, change):
     [
         ("a.txt.zst", lambda raw: b"plain text\n", "is not a zstd file, or is damaged (after line 0)"),
         ("a.txt.zst", lambda raw: raw[:-20], "is not a zstd file, or is damaged"),
-        ("a.txt.zst", lambda raw: b"", "is not a zstd file"),
         ("a.jsonl.gz", lambda raw: raw[:-200], "is not a gzip file, or is damaged"),
         ("a.parquet", lambda raw: raw[:-20], "is not a Parquet file, or is damaged"),
         ("a.parquet", lambda raw: raw[:50] + bytes(400) + raw[450:], "is not a Parquet file, or is damaged"),
