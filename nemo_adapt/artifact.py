@@ -269,8 +269,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a file atomically: a reader sees the old file or the complete new one. Processes on several nodes may write
     the same file at once."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # left over only where one of these failed

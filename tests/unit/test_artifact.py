@@ -212,3 +212,12 @@ def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
     artifact.run(stages[0], build)
     waiting.join(20)
     assert not waiting.is_alive() and not built and stages[1].finished
+
+
+def test_a_file_that_cannot_be_written_leaves_none_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        artifact.write_text(tmp_path / "taken", "text")
+    with pytest.raises(UnicodeEncodeError):
+        artifact.write_text(tmp_path / "new", "\ud800")
+    assert [each.name for each in tmp_path.iterdir()] == ["taken"]
