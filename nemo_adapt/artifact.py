@@ -14,20 +14,29 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from nemo_adapt import __version__
+from nemo_adapt.changes import changed_files, changed_settings, contents
 from nemo_adapt.errors import UserError
 from nemo_adapt.locks import folder_lock
 
 MANIFEST = "manifest.json"
+OUR_KEYS = {"stage", "fingerprint", "inputs", "config"}
+"""Keys that tell our manifest from a ``manifest.json`` of another program."""
 STARTED = "started.json"
 WHOLE_FILE_BYTES = 64 << 20
 """Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
+NOT_READ = (
+    *("readme*", "license*", "licence*", "notice*", "use_policy*", "*.md", "*.pdf"),
+    *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
+)
+"""Names, in small letters, of files in a model's or tokenizer's folder that no stage reads."""
 MOST_NAMED = 3
 """Most changes that are listed in one line."""
 RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
@@ -53,25 +62,41 @@ def file_hash(path: Path) -> str:
 
 
 def input_hash(path: Path) -> str:
-    """Return the hash of a file, of a finished stage folder (its fingerprint), or of all files of any other folder."""
+    """Return the hash of a file, of a finished stage folder (its fingerprint), or of the files of any other folder.
+
+    Left out are files that no stage reads, so that a downloaded model stays the same model with them: ``NOT_READ``, and
+    all that is hidden, as a download's ``.cache``, except a checkpoint's ``.metadata``.
+    """
     if path.is_file():
         return file_hash(path)
-    if (path / MANIFEST).is_file():
-        return str(read_manifest(path)["fingerprint"])
+    if ours := read_manifest(path):
+        return str(ours["fingerprint"])
     digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path)}\0{file_hash(file)}\n".encode())
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if _may_be_read(name) and file.is_file():
+            digest.update(f"{name}\0{file_hash(file)}\n".encode())
     return digest.hexdigest()
 
 
+def _may_be_read(name: Path) -> bool:
+    hidden = any(part.startswith(".") and part != ".metadata" for part in name.parts)
+    return not hidden and not any(fnmatchcase(name.name.lower(), pattern) for pattern in NOT_READ)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder, empty if it has none; raise ``UserError`` if the manifest is damaged."""
+    """Return the manifest of a stage's result; empty if the folder has none, or only a ``manifest.json`` of another
+    program. Raises ``UserError`` if the file is not JSON."""
     try:
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError:
-        raise UserError(f"{folder / MANIFEST} is damaged; delete {folder} and run again") from None
+        raise UserError(
+            f"{folder / MANIFEST} is damaged, or of another program: if nemo-adapt made {folder}, delete it and run "
+            "again; else choose another folder"
+        ) from None
+    return found if isinstance(found, dict) and found.keys() >= OUR_KEYS else {}
 
 
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
@@ -83,7 +108,8 @@ def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]
 class Stage:
     """One stage about to run: its inputs, its result folder, and whether the result exists already.
 
-    ``config`` is the part of the resolved configuration that determines the result; the constructor hashes ``inputs``.
+    ``config`` is the part of the resolved configuration that determines the result. The constructor hashes ``inputs``;
+    it raises ``UserError`` where ``out`` is, contains or is inside one of them.
     A resumable stage may continue although settings and inputs whose keys begin with one of ``may_change`` have
     changed. One that ``keeps_partial`` continues from the files of an interrupted run, unless inputs or settings have
     changed. A ``fenced`` stage stops writing once a later start of its Slurm job has taken over its folder.
@@ -103,8 +129,20 @@ class Stage:
     ) -> None:
         self.name, self.out, self.config = name, out, dict(config)
         self.resumable, self.may_change, self.keeps_partial, self.fenced = resumable, may_change, keeps_partial, fenced
+        self._check_apart(inputs)
         self.hashes = {key: {str(path): hash_of(path) for path in paths} for key, paths in inputs.items()}
-        self.fingerprint = fingerprint(name, self.config, _contents(self.hashes))
+        self.fingerprint = fingerprint(name, self.config, contents(self.hashes))
+
+    def _check_apart(self, inputs: Inputs) -> None:
+        """Raise ``UserError`` where replacing ``out`` would delete an input, or where it is in an input's folder."""
+        out = self.out.resolve()
+        for path in (path for paths in inputs.values() for path in paths):
+            place = path.resolve()
+            if out == place or out in place.parents or place in out.parents:
+                how = "is" if out == place else "contains" if out in place.parents else "is inside"
+                raise UserError(
+                    f"{self.out} {how} {path}, which {self.name} reads: choose another folder for the result"
+                )
 
     @property
     def finished(self) -> bool:
@@ -120,7 +158,7 @@ class Stage:
             return ""
         if not before:
             return f"no {self.out}"
-        names = [*_changed(before["config"], self.config), *_changed_files(before["inputs"], self.hashes)]
+        names = [*changed_settings(before["config"], self.config), *changed_files(before["inputs"], self.hashes)]
         return ", ".join(names[:MOST_NAMED] or [self.name]) + (", …" if len(names) > MOST_NAMED else "")
 
     @property
@@ -132,13 +170,14 @@ class Stage:
         """Create the workplace and return it: empty, or with the files of an interrupted run.
 
         Raises ``UserError`` when a resumable folder was started with other settings or inputs, and when ``out`` exists
-        without a manifest, so that it is not a result of ours.
+        and is not a result of this stage.
         """
         place = self.workplace
         if not self.resumable:
-            if self.out.exists() and not (self.out / MANIFEST).is_file():
+            if self.out.exists() and read_manifest(self.out).get("stage") != self.name:
                 raise UserError(
-                    f"{self.out} exists and is not a result of nemo-adapt: choose another folder, or move it away"
+                    f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
+                    "it away"
                 )
             left = place / STARTED
             same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint
@@ -153,8 +192,9 @@ class Stage:
         now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
         if started.is_file():
             before = json.loads(started.read_text(encoding="utf-8"))
-            changed = [name for name in _changed(before["config"], self.config) if not name.startswith(self.may_change)]
-            old, new = _contents(before["inputs"]), _contents(self.hashes)
+            names = changed_settings(before["config"], self.config)
+            changed = [name for name in names if not name.startswith(self.may_change)]
+            old, new = contents(before["inputs"]), contents(self.hashes)
             kept = old.keys() & new.keys() if self.may_change else old.keys() | new.keys()  # larger: more inputs
             if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.may_change)):
                 changed.append("the inputs")
@@ -182,7 +222,7 @@ class Stage:
         write_json(place / MANIFEST, manifest)
         if place != self.out:
             (place / STARTED).unlink(missing_ok=True)
-            old = self.out.with_name(self.out.name + ".old")
+            old = self.out.with_name(f".{self.out.name}.old")  # hidden, as a user may keep a NAME.old
             shutil.rmtree(old, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 self.out.rename(old)
@@ -229,38 +269,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a file atomically: a reader sees the old file or the complete new one. Processes on several nodes may write
     the same file at once."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
-    temporary.replace(path)
-
-
-def _contents(hashes: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Return the hashes of the inputs without their paths: a moved file is the same file."""
-    return {key: list(of.values()) for key, of in hashes.items()}
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of the keys whose values differ."""
-    names = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            names += _changed(old, new, f"{prefix}{key}.")
-        elif old != new:
-            names.append(f"{prefix}{key}")
-    return names
-
-
-def _changed_files(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return, for each input that differs, the paths with new contents, else those with contents that are gone, else
-    (another order) the input's name."""
-    names: list[str] = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key, {}), now.get(key, {})
-        if list(old.values()) != list(new.values()):
-            fresh = [path for path, digest in new.items() if digest not in old.values()]
-            gone = [path for path, digest in old.items() if digest not in new.values()]
-            names += fresh or gone or [key]
-    return names
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # left over only where one of these failed

@@ -40,6 +40,12 @@ def check_numbers(config: Config) -> None:
                 _check(key, value, BOUNDS.get(key, NOT_NEGATIVE))
 
 
+def check_positive(settings: Any, *keys: str) -> None:
+    """Raise ``UserError`` for the first of these settings of a command that is below 1."""
+    for key in keys:
+        _check(key, getattr(settings, key), POSITIVE)
+
+
 def _check(key: str, value: Any, bounds: Bounds) -> None:
     least, most = bounds
     if not (least <= value <= most and math.isfinite(value)):  # NaN fails every comparison

@@ -57,7 +57,7 @@ class DoctorConfig:
 
 
 def main(words: list[str]) -> None:
-    """Run the command. ``UserError`` for unknown keys and for a ``json`` file whose folder does not exist."""
+    """Run the command. ``UserError`` for unknown keys and for a ``json`` file that cannot be written."""
     wanted = recipes.parse(DoctorConfig, words).json
     out = Path(wanted)
     if wanted and not out.parent.is_dir():
@@ -70,7 +70,10 @@ def main(words: list[str]) -> None:
         for number, line in enumerate(lines):
             say(f"{name if not number else '':<15}{line}")
     if wanted:
-        write_json(out, found)
+        try:
+            write_json(out, found)
+        except OSError as error:
+            raise UserError(f"json={wanted} cannot be written: {error.strerror}; name another file") from None
 
 
 def report() -> dict[str, Any]:

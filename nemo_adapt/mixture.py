@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.text import expand
+from nemo_adapt.text import one_file
 
 TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -58,7 +58,7 @@ def text_sets(config: Config) -> dict[str, TextSet]:
 
 def held_out_texts(config: Config) -> dict[str, Path]:
     """Return the held-out text file of each language; nothing is trained on it."""
-    return {name: expand([text], f"evaluate.texts.{name}")[0] for name, text in config.evaluate.texts.items()}
+    return {name: one_file(text, f"evaluate.texts.{name}") for name, text in config.evaluate.texts.items()}
 
 
 def check_target(target: str, texts: Collection[str]) -> None:

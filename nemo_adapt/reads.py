@@ -14,7 +14,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.mixture import TARGET, held_out_texts, text_sets
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.text import expand
+from nemo_adapt.text import expand, one_file
 
 
 def tokenizer(config: Config, run: RunFolder) -> Inputs:
@@ -119,8 +119,8 @@ def probing(config: Config, run: RunFolder) -> Inputs:
     texts, target = config.evaluate.texts, config.evaluate.target
     if target not in texts:
         raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts: the probe scores that text")
-    held_out = expand([texts[target]], f"evaluate.texts.{target}")
-    return {**_converted(config, run, probes=True), **_data(config, run), "text": held_out}
+    held_out = one_file(texts[target], f"evaluate.texts.{target}")
+    return {**_converted(config, run, probes=True), **_data(config, run), "text": [held_out]}
 
 
 def trained(config: Config, run: RunFolder) -> Inputs:
@@ -210,4 +210,5 @@ def _files(key: str, patterns: list[str]) -> list[Path]:
 
 
 def _by_language(name: str, key: str, patterns: dict[str, str]) -> dict[str, list[Path]]:
-    return {f"{name}.{language}": expand([pattern], f"{key}.{language}") for language, pattern in patterns.items()}
+    """Return one file for each language: of a glob that matches several, the others would be left out silently."""
+    return {f"{name}.{language}": [one_file(each, f"{key}.{language}")] for language, each in patterns.items()}

@@ -19,9 +19,12 @@ PLAINER = {
     "is not a ListConfig": LIST,
     "Cannot assign": TABLE,
     "is not a subclass of": TABLE,
+    "(bool) is incompatible": 'YAML reads no, yes, on and off as false and true: put this name in quotes, as "no"',
     "is not Optional": "it cannot be null: leave {key} out for its default",
 }
 """Part of a message of OmegaConf -> our message."""
+NO_ENTRY = ("dict is not a subclass of", "list index out of range")
+"""Parts of OmegaConf's messages on an entry that a list does not have."""
 
 
 @contextlib.contextmanager
@@ -48,18 +51,17 @@ def explain(error: Exception, schema: type = Config) -> str:
             known = names(group)
             return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
         if isinstance(cause, OverrideParseException):
-            word = str(cause.override).removeprefix("++")
-            name, _, value = word.partition("=")
-            example = f'{name}=["..."]' if value.startswith("[") else f'{name}="..."'
-            return (
-                f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
-                f"( ) = , in quotes of its own: '{example}'"
-            )
+            return unreadable(str(cause.override))
         key = getattr(cause, "full_key", None)
         if key and "not in" in str(cause):
             return unknown(str(key), schema)
         if isinstance(cause, InterpolationToMissingValueError):
             return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
+        if key and any(part in str(cause) for part in NO_ENTRY):
+            name, entries = str(key).partition("[")[0], getattr(cause, "parent_node", None)
+            return (
+                f"{key}: {name} has {len(entries or ())} entries, numbered from 0: give the list itself, {name}=[...]"
+            )
     keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
     reason = str(keyed or chain[-1]).strip().splitlines()[0]
     return f"{keyed.full_key}: {_plainer(reason, keyed)}" if keyed else reason  # type: ignore[attr-defined]
@@ -72,6 +74,17 @@ def _plainer(reason: str, error: Any) -> str:
     else:
         said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
     return said.replace("{key}", error.full_key)
+
+
+def unreadable(word: str) -> str:
+    """Return one line for an override that Hydra's grammar cannot read as one value."""
+    word = word.removeprefix("++")
+    name, _, value = word.partition("=")
+    example = {"[": f'{name}=["..."]', "{": f'{name}={{NAME: "..."}}'}.get(value[:1], f'{name}="..."')
+    return (
+        f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
+        f"( ) = , in quotes of its own: '{example}'"
+    )
 
 
 def unknown(key: str, schema: type) -> str:

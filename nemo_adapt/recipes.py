@@ -1,6 +1,7 @@
 """Build a typed configuration from a recipe and ``key=value`` words (Hydra over the dataclasses of ``config``)."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -16,7 +18,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.recipe_errors import explain, explained, unknown
+from nemo_adapt.recipe_errors import explain, explained, unknown, unreadable
 from nemo_adapt.recipe_files import GROUPS, check_file, names, recipes_folder, shipped
 from nemo_adapt.registry import nearest
 
@@ -27,6 +29,8 @@ DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
 T = TypeVar("T")
 SETS = "data.sets."
+INTERPOLATION = re.compile(r"\$\{[^{},]*\}")
+"""A reference to another key, as ``${data.folder}``, which may be in quotes."""
 
 
 def load(recipe: str, overrides: list[str]) -> Config:
@@ -44,12 +48,15 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
         if path.suffix and recipe.endswith(path.suffix):
             raise UserError(f"recipe file {recipe} does not exist")
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
+    if path.suffix == ".yml":
+        raise UserError(f"recipe file {recipe}: names of recipes end in .yaml: rename it to {path.stem}.yaml")
     check_file(path)
-    search = f"hydra.searchpath=[file://{recipes_folder()}]"
+    search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-        of_sets = [word for word in overrides if word.startswith(SETS)]
+        of_sets = [word for word in overrides if word.startswith((SETS, f"{SETS[:-1]}={{"))]
         others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
-        chosen = compose(path.stem, [search, *others, f'recipe="{path.stem}"'])
+        _parsed(others)
+        chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
 
@@ -87,7 +94,7 @@ def parse(schema: type[T], words: list[str]) -> T:
     _check_form(words)
     config = OmegaConf.structured(schema)
     try:
-        for word in OverridesParser.create().parse_overrides([_quoted(word) for word in words]):
+        for word in _parsed([_quoted(word) for word in words]):
             OmegaConf.update(config, word.key_or_group, word.value())
         return cast(T, OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
@@ -102,10 +109,24 @@ def _check_form(words: list[str]) -> None:
             raise UserError(unknown(word.partition("=")[0], Config))
 
 
+def _parsed(words: list[str]) -> list[Override]:
+    """Parse words in Hydra's grammar; ``UserError`` for one with several values to try in turn, as ``lr=1,2``."""
+    found = OverridesParser.create().parse_overrides(words)
+    several = next((word for word in found if word.is_sweep_override()), None)
+    if several:
+        raise UserError(unreadable(str(several.input_line)))
+    return found
+
+
+def _literal(text: str) -> str:
+    """Return text in quotes, so that Hydra's grammar reads it as it is."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
+
+
 def _quoted(word: str) -> str:
     """Quote the value of ``key=value`` where it has letters beyond ASCII, which Hydra's grammar cannot read."""
     key, _, value = word.partition("=")
-    if value.isascii() or any(sign in value for sign in "\"'{}"):
+    if value.isascii() or any(sign in INTERPOLATION.sub("", value) for sign in "\"'{}"):
         return word
     parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
     quoted = ",".join(part if part.isascii() else f'"{part.strip()}"' for part in parts)
@@ -123,12 +144,17 @@ def require(command: str, settings: Any, names: Sequence[str]) -> None:
 
 def typed(config: Any) -> Config:
     """Convert a composed configuration to dataclasses, with interpolations resolved; ``UserError`` for a missing
-    mandatory value and for a ``run.name`` that leaves ``run.dir``."""
+    mandatory value, for a language that YAML reads as true or false, and for a ``run.name`` that leaves ``run.dir``."""
     mandatory = (("run", "name"), ("model", "path"))
     missing = [f"{part}.{key}" for part, key in mandatory if OmegaConf.is_missing(config[part], key)]
     if missing:
         raise UserError(f"no value for {', '.join(missing)}: set it in the recipe or on the command line")
     found = cast(Config, OmegaConf.to_object(config))
+    for key, value in (("evaluate.target", found.evaluate.target), ("tokenizer.reference", found.tokenizer.reference)):
+        if value in ("False", "True"):
+            raise UserError(
+                f'{key} is read as {value.lower()}: put no, yes, on or off in quotes, as {key}: "no" in YAML'
+            )
     name = Path(found.run.name)
     if not name.parts or name.is_absolute() or ".." in name.parts:
         raise UserError(f"run.name={found.run.name!r}: it names a folder in run.dir={found.run.dir}")
@@ -161,12 +187,14 @@ def _each(whole: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _allow_new_key(override: str) -> str:
-    """Prefix an override of a dictionary (``evaluate.texts.tr=...``) with ``++``, so that its key may be new."""
+    """Prefix an override of a dictionary (``evaluate.texts.tr=...``, ``evaluate.texts={tr: ...}``) with ``++``, so that
+    its keys may be new."""
     tables = (
-        *("evaluate.texts.", "evaluate.tasks.", "evaluate.shots.", "tokenizer.parallel."),
-        *("site.environment.", "model.config."),
+        *("evaluate.texts", "evaluate.tasks", "evaluate.shots", "tokenizer.parallel"),
+        *("site.environment", "model.config"),
     )
-    return f"++{override}" if override.startswith(tables) else override
+    begins = tuple(f"{table}{sign}" for table in tables for sign in (".", "={"))
+    return f"++{override}" if override.startswith(begins) else override
 
 
 def _register_site(override: str) -> str:
@@ -185,8 +213,11 @@ def _register_site(override: str) -> str:
 
 def _add_sets(config: DictConfig, words: list[str]) -> None:
     """Apply overrides of ``data.sets.NAME``; Hydra cannot create a new entry in a dictionary of dataclasses."""
-    for word in OverridesParser.create().parse_overrides(words):
-        name = word.key_or_group.removeprefix(SETS).partition(".")[0]
-        with open_dict(config.data.sets):
-            config.data.sets.setdefault(name, OmegaConf.structured(SetConfig))
-        OmegaConf.update(config, word.key_or_group, word.value())
+    for word in _parsed(words):
+        key, value = word.key_or_group, cast(Any, word.value())
+        values = {key: value} if key.startswith(SETS) else {f"{SETS}{name}": each for name, each in value.items()}
+        for key, each in values.items():
+            name = key.removeprefix(SETS).partition(".")[0]
+            with open_dict(config.data.sets):
+                config.data.sets.setdefault(name, OmegaConf.structured(SetConfig))
+            OmegaConf.update(config, key, each)

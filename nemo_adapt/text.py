@@ -33,6 +33,8 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     """
     files: dict[Path, None] = {}
     for pattern in patterns:
+        if any("**" in part and part != "**" for part in Path(pattern).parts) and not Path(pattern).is_file():
+            raise UserError(f"{key}: {pattern}: ** stands for folders, between slashes, as in **/*.txt")
         matches = [str(pattern)] if Path(pattern).is_file() else _matches(str(pattern))
         if not matches:
             raise UserError(f"{key}: {_no_file(str(pattern))}")
@@ -41,6 +43,14 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
                 raise UserError(f"{key}: {match} is not one of {', '.join(SUFFIXES)}")
             files[Path(match)] = None
     return list(files)
+
+
+def one_file(pattern: str | Path, key: str) -> Path:
+    """Return the only file that ``pattern`` names; ``UserError`` for several, and as ``expand`` raises."""
+    (first, *more) = expand([pattern], key)
+    if more:
+        raise UserError(f"{key}: {pattern} names {1 + len(more)} files; give one")
+    return first
 
 
 def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:
@@ -143,6 +153,8 @@ def total_bytes(paths: Iterable[Path]) -> int:
 def _no_file(pattern: str) -> str:
     """Explain why a path or glob names no file, and what to do."""
     path = Path(pattern)
+    if not pattern:
+        return "the name of a file is empty; give files or globs"
     if path.is_dir():
         return f"{pattern} is a folder; give files or a glob, as {path / '*.txt'}"
     if path.is_symlink():
@@ -151,6 +163,8 @@ def _no_file(pattern: str) -> str:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return the files that a glob matches; relative globs start from the current folder."""
+    """Return the files that a glob matches, none for a folder; relative globs start from the current folder."""
+    if not pattern or Path(pattern).is_dir():
+        return []
     anchor = Path(Path(pattern).anchor or ".")
     return sorted(str(path) for path in anchor.glob(pattern.removeprefix(anchor.anchor)) if path.is_file())

@@ -52,8 +52,9 @@ def read(part: Part, field: str = "text", on_progress: OnProgress = ignore) -> I
 
     The parts of a file are consecutive. Plain files are split at the first line after a byte offset, Parquet between
     row groups; a compressed file is read from the start for each part, which keeps only its own groups of lines.
-    ``field`` is the JSON field or Parquet column; ``on_progress`` gets bytes of the file on disk. Raises ``UserError``
-    for a damaged or missing file; for a line that is not UTF-8 or has no ``field``, with its number.
+    ``field`` is the JSON field or Parquet column, whose null values are no documents; ``on_progress`` gets bytes of the
+    file on disk. Raises ``UserError`` for a damaged or missing file; for a line that is not UTF-8 or has no ``field``,
+    with its number.
     """
     for _, document in _numbered_documents(part, field, on_progress):
         yield document
@@ -142,7 +143,9 @@ def _record(raw: bytes, field: str) -> str:
     try:
         document = json.loads(line)[field]
     except (ValueError, KeyError, TypeError, IndexError):
-        document = None
+        document = False
+    if document is None:  # null is no document, as in a column of Parquet
+        return ""
     if not isinstance(document, str):
         raise _Unreadable(
             f'is not a JSON object with a "{field}" field that is a string (data.text_field names the field)'
@@ -247,7 +250,7 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
     frame = decompressor.decompressobj()
-    inside = True
+    inside = False
     try:
         while raw := file.read(ZSTD_READ):
             while raw:
@@ -293,5 +296,5 @@ def _check_column(path: Path, schema: Any, field: str) -> None:
         )
     kind = schema.field(field).type
     kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+    if str(kind) not in ("string", "large_string", "string_view"):
         raise UserError(f"{path}: column {field!r} holds {kind}, not strings; name another in data.text_field")

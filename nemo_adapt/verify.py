@@ -9,7 +9,7 @@ a piece of one tensor of each model is in memory at a time. Exits with 1 if they
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_folder import HfWeights, read_config
 from nemo_adapt.progress import say
+from nemo_adapt.same_names import same_names, say_left_out
 
 PIECE_BYTES = 64 << 20
 """Most bytes of a tensor read at once."""
@@ -65,11 +66,12 @@ Read = Callable[[int, int], torch.Tensor]
 
 def main(words: list[str]) -> None:
     """Run the command. ``UserError`` for invalid arguments; ``SystemExit`` with 1 if the models differ."""
-    places = [Path(word) for word in words if "=" not in word]
+    settings = [word for word in words if _is_setting(word)]
+    places = [Path(word) for word in words if word not in settings]
     if len(places) != 2:
         raise UserError(f"verify takes two folders, not {len(places)}: nemo-adapt verify A B")
     first, second = places
-    config = recipes.parse(VerifyConfig, [word for word in words if "=" in word])
+    config = recipes.parse(VerifyConfig, settings)
     if not 0 <= config.tolerance < math.inf:  # also rejects NaN
         raise UserError(f"verify: tolerance={config.tolerance} must be a number of at least 0")
     kinds = [is_checkpoint(place) for place in (first, second)]
@@ -95,11 +97,17 @@ def main(words: list[str]) -> None:
         raise SystemExit(1)
 
 
+def _is_setting(word: str) -> bool:
+    """Return True for ``key=value``; not for the path of a model with a = in it."""
+    key = word.partition("=")[0]
+    return "=" in word and (key in {entry.name for entry in fields(VerifyConfig)} or not Path(word).exists())
+
+
 def compare(first: Path, second: Path, tolerance: float = 0.0) -> Findings:
     """Compare all tensors of two models; ``UserError`` for a folder that is neither kind of model."""
     kinds = [is_checkpoint(place) for place in (first, second)]
     if kinds == [False, False]:
-        ours, theirs = HfWeights(first), HfWeights(second)
+        ours, theirs = same_names(first, second)
         return _by_name(_of_folder(ours), _of_folder(theirs), tolerance)
     if kinds == [True, True]:
         return _by_name(_of_checkpoint(Checkpoint(first)), _of_checkpoint(Checkpoint(second)), tolerance)
@@ -172,14 +180,22 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
     family = families.of(config)
     shape = family.shape(config)
     weights = HfWeights(folder, family)
+    say_left_out(folder, weights)
     found = Findings()
     for entry in family.entries(shape):
         size = checkpoint.sizes.get(entry.key)
         if size is None:
             found.wrong[entry.key] = "is not in the checkpoint"
             continue
+        if size[0] < entry.shape[0] and not entry.stacked:
+            found.wrong[entry.key] = f"is {size} in the checkpoint and {entry.shape} in the folder"
+            continue
         for layer in range(shape.layers if entry.stacked else 1):
             name = f"{entry.key} {layer}" if entry.stacked else entry.key
+            absent = {rows.name.format(layer=layer) for rows in entry.rows} - weights.tensors.keys()
+            if absent:
+                found.wrong[name] = f"is not in the folder ({min(absent)})"
+                continue
             found.note(name, _entry_difference(checkpoint, weights, entry, layer), tolerance)
         if not entry.stacked and size[0] > entry.shape[0]:
             padding = checkpoint.rows(entry.key, entry.shape[0], size[0])

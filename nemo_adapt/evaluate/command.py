@@ -56,7 +56,7 @@ def main(words: list[str]) -> None:
     out, settings = Path(config.out), config.evaluate
     if not settings.cache:
         settings = replace(settings, cache=str(out / "cache"))
-    texts = {name: _one(path, f"evaluate.texts.{name}") for name, path in settings.texts.items()}
+    texts = {name: text.one_file(path, f"evaluate.texts.{name}") for name, path in settings.texts.items()}
     tasks = {
         f"{kind}.{language}": existing(path, f"evaluate.tasks.{kind}.{language}")
         for kind, of in settings.tasks.items()
@@ -110,10 +110,3 @@ def _fertility(config: CompareConfig, candidates: dict[str, Candidate], texts: d
             raise UserError(f"parallel: {folder} has no text of {', '.join(texts)}")
     tokenizers = {name: candidate.tokenizer for name, candidate in candidates.items()}
     return fertility.table(tokenizers, files, config.reference, config.text_field)
-
-
-def _one(path: str, key: str) -> Path:
-    (first, *more) = text.expand([path], key)
-    if more:
-        raise UserError(f"{key}: {path} names {1 + len(more)} files; give one")
-    return first

@@ -14,6 +14,7 @@ from typing import Any
 
 from nemo_adapt import artifact, documents, hf_tokenizer, recipes
 from nemo_adapt.artifact import write_json
+from nemo_adapt.bounds import check_positive
 from nemo_adapt.errors import UserError
 from nemo_adapt.inspection import measures, tables
 from nemo_adapt.inspection.tables import Table
@@ -64,6 +65,7 @@ class Subject:
 def main(words: list[str]) -> None:
     """Run the command with ``key=value`` words. ``UserError`` for models or tokens that cannot be inspected."""
     config = recipes.parse(InspectConfig, words)
+    check_positive(config, "show", "neighbours")
     subject = _of_run(config) if config.run else _of_folders(config)
     ids = chosen(subject, config)
     report, views = {}, {}

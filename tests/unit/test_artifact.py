@@ -1,5 +1,6 @@
 """Result folders of stages: when they count as finished, what makes a stage run again, and interrupted builds."""
 
+import hashlib
 import json
 import threading
 import time
@@ -110,6 +111,74 @@ def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
+OTHERS = {"name": "my app", "stage": "beta"}
+"""A manifest.json of another program."""
+
+
+@pytest.mark.parametrize(
+    "manifest", [OTHERS, ["a", "list"], {**OTHERS, "fingerprint": "f", "config": {}, "inputs": {}}]
+)
+def test_a_folder_with_a_manifest_of_another_program_or_stage_is_not_replaced(tmp_path, source, manifest):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    assert not stage.finished
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_is_not_replaced_by_a_result(tmp_path, source):
+    (tmp_path / "out").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    assert not stage.finished
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+
+
+def test_a_folder_that_the_user_named_like_an_old_result_is_kept(tmp_path, source):
+    (tmp_path / "out.old").mkdir()
+    for value in range(2):
+        artifact.run(Stage("data", tmp_path / "out", {"a": value}, {"text": [source]}), write_result)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old", "text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("model", "is"), ("link", "is"), ("model/new", "is inside"), ("link/new", "is inside"), (".", "cont")],
+)
+def test_a_result_never_takes_the_place_of_an_input(tmp_path, out, said):
+    artifact.run(Stage("resize-hf", tmp_path / "model", {}, {}), write_result)
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    with pytest.raises(UserError, match=f"{said}.*which resize-hf reads: choose another folder"):
+        Stage("resize-hf", tmp_path / out, {}, {"model": [tmp_path / "model"]})
+    Stage("resize-hf", tmp_path / "model2", {}, {"model": [tmp_path / "model"]})
+
+
+def test_an_input_folder_with_a_manifest_of_another_program_is_hashed_by_its_files(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps(OTHERS))
+    (tmp_path / "weights").write_text("1")
+    before = artifact.input_hash(tmp_path)
+    (tmp_path / "manifest.json").write_text("[1]")
+    assert artifact.input_hash(tmp_path) != before
+
+
+def test_files_that_no_stage_reads_do_not_change_a_model_folder(tmp_path):
+    (tmp_path / "weights").write_text("1")
+    before = artifact.input_hash(tmp_path)
+    assert before == hashlib.sha256(f"weights\0{artifact.file_hash(tmp_path / 'weights')}\n".encode()).hexdigest()
+    for name in ("README.md", "LICENSE", "Notice.txt", "model.PNG", ".gitattributes", ".cache/huggingface/x.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("later")
+    assert artifact.input_hash(tmp_path) == before
+    for name in ("config.json", "chat_template.jinja", "part/.metadata", "generation_config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("later")
+        assert artifact.input_hash(tmp_path) != before, name
+        before = artifact.input_hash(tmp_path)
+
+
 def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(artifact, "WHOLE_FILE_BYTES", 1000)
     monkeypatch.setattr(artifact, "SAMPLE_BYTES", 10)
@@ -143,3 +212,12 @@ def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
     artifact.run(stages[0], build)
     waiting.join(20)
     assert not waiting.is_alive() and not built and stages[1].finished
+
+
+def test_a_file_that_cannot_be_written_leaves_none_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        artifact.write_text(tmp_path / "taken", "text")
+    with pytest.raises(UnicodeEncodeError):
+        artifact.write_text(tmp_path / "new", "\ud800")
+    assert [each.name for each in tmp_path.iterdir()] == ["taken"]

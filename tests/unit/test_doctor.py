@@ -98,3 +98,8 @@ def test_report_as_json(tmp_path, capsys):
         doctor.main(["json=nowhere/doctor.json"])
     with pytest.raises(UserError, match="Did you mean 'json'"):
         doctor.main(["jsn=x"])
+
+
+def test_a_folder_in_place_of_the_json_file_is_named(programs, tmp_path):
+    with pytest.raises(UserError, match=f"json={tmp_path} cannot be written: Is a directory"):
+        doctor.main([f"json={tmp_path}"])

@@ -1,5 +1,12 @@
 """Every recipe composes into the typed configuration; mistakes get one line that names the nearest key."""
 
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -7,6 +14,7 @@ from nemo_adapt import pipeline, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
+REPOSITORY = Path(__file__).parents[2]
 NEEDED = ["run.name=x", "model.path=y"]
 
 
@@ -32,6 +40,14 @@ def test_languages_are_added_and_replaced_by_name():
     config = recipes.load("stories260k_tr", ["evaluate.texts.hi=h.txt", "evaluate.texts.tr=t.txt"])
     assert config.evaluate.texts["hi"] == "h.txt" and config.evaluate.texts["tr"] == "t.txt"
     assert set(config.evaluate.texts) == {"tr", "en", "hi"}
+
+
+def test_tables_may_be_given_whole():
+    words = ["evaluate.texts={tr: t.txt, hi: h.txt}", "evaluate.tasks={xcopa: {tr: x}}", "model.config={a: 1}"]
+    config = recipes.load("stories260k_tr", [*words, "data.sets={code: {text: [c.txt], share: 0.1}}"])
+    assert config.evaluate.texts["hi"] == "h.txt" and set(config.evaluate.texts) == {"tr", "en", "hi"}
+    assert config.evaluate.tasks["xcopa"] == {"tr": "x"} and config.model.config == {"a": 1}
+    assert config.data.sets["code"].text == ["c.txt"] and config.data.sets["code"].share == 0.1
 
 
 def test_a_user_s_recipe_extends_another(tmp_path):
@@ -65,6 +81,11 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
         (["run.name="], "run.name='': it names a folder in run.dir=runs"),
         (["run.name=../other"], "run.name='../other': it names a folder in"),
+        (["train.phases.3.steps=4"], "train.phases[3]: train.phases has 1 entries, numbered from 0"),
+        (["data.target.4=x"], "data.target[4]: data.target has 0 entries, numbered from 0: give the list itself"),
+        (["run.dir=rs/p,q"], "'run.dir=rs/p,q' cannot be read"),
+        (["run.dir=range(1,3)"], "in quotes of its own: 'run.dir=\"...\"'"),
+        (["data.sets.code.text=a,b"], "'data.sets.code.text=a,b' cannot be read"),
         (["data.sets.code.text=[x"], "'data.sets.code.text=[x' cannot be read"),
     ],
 )
@@ -72,6 +93,31 @@ def test_mistakes_in_keys_and_values(overrides, says):
     with pytest.raises(UserError) as error:
         recipes.of_words(["recipe=blank", *NEEDED, *overrides])
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@dataclass
+class Command:
+    """Settings of a command that is not a stage."""
+
+    out: str = ""
+
+
+def test_a_comma_in_a_command_s_value_needs_quotes():
+    with pytest.raises(UserError, match=r"'out=rs/p,q' cannot be read.* in quotes of its own: 'out=\"\.\.\.\"'"):
+        recipes.parse(Command, ["out=rs/p,q"])
+    assert recipes.parse(Command, ['out="rs/p,q"']).out == "rs/p,q"
+
+
+@pytest.mark.parametrize("folder", ["müller", "a (x)", "a=b", "a, b", "a[1]{2}", 'a"b', "a\\"])
+def test_recipes_are_found_wherever_the_package_is(tmp_path, folder):
+    """Hydra reads the path of the recipes in its own grammar."""
+    place = tmp_path / folder
+    for name in ("nemo_adapt", "recipes"):
+        shutil.copytree(REPOSITORY / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from nemo_adapt import recipes; print(recipes.__file__, recipes.of_words(['recipe=demo']).run.name)"
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{place}/nemo_adapt/recipes.py demo", done.stderr
 
 
 def test_non_ascii_letters_need_no_quotes(tmp_path):
@@ -83,6 +129,8 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
     assert config.recipe == "türkçe" and config.tokenizer.text == ["/a/ığü.txt", "b.txt"]
     assert config.data.target == ["हिन्दी.txt"] and config.evaluate.texts["tr"] == "/x/ş.txt"
     assert config.data.sets["a"].text == ["é.txt"]
+    own_folder = recipes.of_words(["recipe=demo", "data.folder=/x", "tokenizer.text=[${data.folder}/türkçe.txt]"])
+    assert own_folder.tokenizer.text == ["/x/türkçe.txt"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +141,8 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
         (b"- a\n", "has no defaults"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
         (b"defaults: [blank, _self_]\nrun: {name: x\n", r"own\.yaml, line 3: expected"),
+        (b"defaults: [blank, _self_]\nevaluate: {texts: {no: f.txt}}\n", 'put this name in quotes, as "no"'),
+        (b"defaults: [blank, _self_]\nevaluate: {target: no}\n", "evaluate.target is read as false: put no, yes"),
         (b"defaults: [own, _self_]\n", "a recipe includes itself"),
     ],
 )
@@ -124,6 +174,9 @@ def test_mistakes_in_recipe_names(tmp_path):
         recipes.load("stories260k", [])
     with pytest.raises(UserError, match="does not exist"):
         recipes.load(str(tmp_path / "none.yaml"), [])
+    (tmp_path / "own.yml").write_text("defaults: [blank, _self_]\n")
+    with pytest.raises(UserError, match=r"end in \.yaml: rename it to own\.yaml"):
+        recipes.load(str(tmp_path / "own.yml"), NEEDED)
     with pytest.raises(UserError, match=r"no value for run\.name"):
         recipes.load("blank", ["model.path=y"])
 

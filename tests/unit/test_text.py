@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from nemo_adapt import text, text_files
+from nemo_adapt import reads, recipes, text, text_files
 from nemo_adapt.errors import UserError
+from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.text_files import Part, blocks, read
 
 LINES = [f"satır {i} çok güzel{'x' * (i % 70)}" for i in range(5000)]
@@ -114,6 +115,37 @@ def test_folders_and_broken_links_are_reported_as_such(tmp_path):
             text.expand([str(tmp_path / name)], "data.target")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        (".", r"\. is a folder; give files or a glob, as \*\.txt"),
+        ("/", r"/ is a folder; give files or a glob, as /\*\.txt"),
+        ("..", r"\.\. is a folder"),
+        ("", "the name of a file is empty"),
+        ("t/**.txt", r"t/\*\*\.txt: \*\* stands for folders, between slashes, as in \*\*/\*\.txt"),
+    ],
+)
+def test_patterns_that_no_glob_accepts_are_explained(pattern, says):
+    with pytest.raises(UserError, match=rf"tokenizer\.text: {says}"):
+        text.expand([pattern], "tokenizer.text")
+
+
+@pytest.mark.parametrize("key", ["tokenizer.parallel.tr", "evaluate.texts.tr"])
+def test_a_glob_for_one_language_names_one_file(tmp_path, key):
+    """Of several, all but the first would be left out silently."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("x\n")
+    several = f"{key}={tmp_path}/*.txt"
+    words = ["recipe=blank", "run.name=x", f"model.path={tmp_path}", f"tokenizer.base={tmp_path}"]
+    settings = [f"tokenizer.text=[{tmp_path}/a.txt]", "train.score_every=1", "evaluate.target=tr"]
+    config = recipes.of_words([*words, *settings, several])
+    run = RunFolder.of(config)
+    readers = {"tokenizer": [reads.tokenizer], "evaluate": [reads.adapted, reads.training, reads.probing]}
+    for reader in readers[key.partition(".")[0]]:
+        with pytest.raises(UserError, match=rf"{key}: .*/\*\.txt names 2 files; give one"):
+            reader(config, run)
+
+
 def test_unmatched_globs_and_unknown_suffixes_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"data\.target: no file matches"):
         text.expand([str(tmp_path / "*.txt")], "data.target")
@@ -175,6 +207,23 @@ def test_null_and_blank_values_of_a_column_are_skipped(tmp_path):
     assert list(text.documents([tmp_path / "a.parquet"])) == ["bir", "iki"]
 
 
+def test_null_in_json_lines_is_skipped_too(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "a"}\n')
+    assert list(text.documents([tmp_path / "a.jsonl"])) == ["a"]
+
+
+def test_a_column_of_string_views_is_text(tmp_path):
+    pq.write_table(pa.table({"text": pa.array(["a", None, "b"], pa.string_view())}), tmp_path / "a.parquet")
+    assert list(text.documents([tmp_path / "a.parquet"])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.zst", "a.jsonl.zst"])
+def test_an_empty_file_is_called_empty(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{name}: the file is empty"):
+        list(text.documents([tmp_path / name]))
+
+
 def test_a_document_may_span_two_zstd_frames(tmp_path):
     (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(b"bir\ni") + zstandard.compress(b"ki\n"))
     assert list(text.documents([tmp_path / "a.txt.zst"])) == ["bir", "iki"]
@@ -192,7 +241,6 @@ def damaged(tmp_path, name, change):
     [
         ("a.txt.zst", lambda raw: b"plain text\n", "is not a zstd file, or is damaged (after line 0)"),
         ("a.txt.zst", lambda raw: raw[:-20], "is not a zstd file, or is damaged"),
-        ("a.txt.zst", lambda raw: b"", "is not a zstd file"),
         ("a.jsonl.gz", lambda raw: raw[:-200], "is not a gzip file, or is damaged"),
         ("a.parquet", lambda raw: raw[:-20], "is not a Parquet file, or is damaged"),
         ("a.parquet", lambda raw: raw[:50] + bytes(400) + raw[450:], "is not a Parquet file, or is damaged"),

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from helpers import zoo
 from helpers.tiny import TinyLlama, converted, make_llama
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -62,6 +63,82 @@ def test_names_shapes_and_dtypes_are_compared(model, tmp_path):
         "model.norm.weight": "is torch.float32 in the first and torch.bfloat16 in the second",
         "model.embed_tokens.weight": "is (256, 32) in the first and (250, 32) in the second",
     }
+
+
+def test_names_without_a_prefix_are_the_same_tensors(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_layer=1, n_embd=8, n_head=2, n_positions=16, vocab_size=32, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+
+    def change(tensors):
+        for name in list(tensors):
+            tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+
+    found = verify.compare(tmp_path / "model", changed(tmp_path / "model", tmp_path / "other", change))
+    assert not found.wrong and found.same > 9
+
+
+def test_a_language_model_equals_the_one_nested_in_a_model_that_reads_images(tmp_path, capsys):
+    alone = zoo.make(tmp_path / "alone", "gemma3")
+    nested = changed(alone, tmp_path / "nested", nest)
+    config = json.loads((alone / "config.json").read_text())
+    inside = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": config, "dtype": config["dtype"]}
+    (nested / "config.json").write_text(json.dumps(inside))
+    found = verify.compare(nested, alone)
+    assert not found.wrong and found.same > 9
+    assert f"{nested}: 1 tensors that are not the language model's are not compared" in capsys.readouterr().out
+    verify.compare(converted(alone, tmp_path / "checkpoint"), nested)
+    assert f"{nested}: 1 tensors" in capsys.readouterr().out
+    other = changed(nested, tmp_path / "other", lambda tensors: tensors["vision_tower.x"].add_(1.0))
+    assert list(verify.compare(nested, other).wrong) == ["vision_tower.x"]
+
+
+def nest(tensors):
+    for name in list(tensors):
+        tensors[f"language_model.{name}"] = tensors.pop(name)
+    tensors["vision_tower.x"] = torch.zeros(3)
+
+
+def test_a_stored_output_table_of_a_tied_model_is_no_difference(tmp_path):
+    tied = make_llama(tmp_path / "tied", TinyLlama(tied=True))
+
+    def store(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+
+    stored = changed(tied, tmp_path / "stored", store)
+    assert not verify.compare(tied, stored).wrong and not verify.compare(stored, tied).wrong
+
+
+def test_another_vocabulary_is_a_difference(model, tmp_path):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    vocab = json.loads((model / "config.json").read_text())["vocab_size"]
+
+    def grow(tensors):
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            tensors[name] = torch.cat([tensors[name], torch.ones(50, tensors[name].shape[1])])
+
+    larger = changed(model, tmp_path / "larger", grow)
+    config = json.loads((model / "config.json").read_text())
+    (larger / "config.json").write_text(json.dumps({**config, "vocab_size": vocab + 50}))
+    found = verify.compare(checkpoint, larger)
+    assert set(found.wrong) == {"embedding.word_embeddings.weight", "output_layer.weight"} and found.same > 5
+    assert all(f"in the checkpoint and ({vocab + 50}, " in said for said in found.wrong.values())
+
+
+def test_a_tensor_that_the_folder_lacks_is_a_difference(model, tmp_path):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    other = changed(model, tmp_path / "other", lambda tensors: tensors.pop("model.norm.weight"))
+    wrong = verify.compare(checkpoint, other).wrong
+    assert wrong == {"decoder.final_layernorm.weight": "is not in the folder (model.norm.weight)"}
+
+
+def test_a_path_may_have_an_equals_sign(model, tmp_path, monkeypatch):
+    shutil.copytree(model, tmp_path / "lr=1e-4")
+    monkeypatch.chdir(tmp_path)
+    verify.main(["lr=1e-4", "model", "tolerance=0.1"])
+    with pytest.raises(UserError, match=r"unknown key 'tolerence'\. Did you mean 'tolerance'"):
+        verify.main(["lr=1e-4", "model", "tolerence=0.1"])
 
 
 def test_nan_is_a_difference(model, tmp_path):

@@ -10,7 +10,8 @@ def made(root: Path, name: str, seconds: float, **manifest: object) -> Path:
     """A finished stage's folder."""
     folder = root / name
     folder.mkdir(parents=True)
-    content = {"stage": name.split("/")[0], "seconds": seconds, "peak_memory_mib": 100, **manifest}
+    kept = {"stage": name.split("/")[0], "fingerprint": "hash", "inputs": {}, "config": {}}
+    content = {**kept, "seconds": seconds, "peak_memory_mib": 100, **manifest}
     (folder / "manifest.json").write_text(json.dumps(content))
     return folder
 

@@ -123,3 +123,9 @@ def test_base_with_swapped_tokens_is_refused(pair, tmp_path):
     with pytest.raises(UserError, match="do not belong together") as caught:
         command.main([f"base={other}", f"adapted={adapted}", f"out={tmp_path / 'out'}"])
     assert str(other) in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("word", ["show=-3", "neighbours=-1"])
+def test_numbers_below_1_are_refused(word):
+    with pytest.raises(UserError, match=f"{word} must be at least 1"):
+        command.main(["base=x", "adapted=y", word])
