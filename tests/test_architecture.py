@@ -92,7 +92,7 @@ LIGHT = {
     "recipe_errors",
     "recipe_files",
     "printed",
-    "train/file_names",
+    "training_files",
     "checkpoint/layout",
     "checkpoint/integrity",
 }

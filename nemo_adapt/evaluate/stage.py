@@ -13,6 +13,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, cost, models
 from nemo_adapt.evaluate.report import About
+from nemo_adapt.training_files import HELD_OUT, METRICS, SUMMARY, records
 
 TEXTS, TASKS = "texts.", "tasks."
 
@@ -34,7 +35,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     }
     window = models.context_window(config.evaluate.context, config.train.seq_length, candidates.values())
     tokenizer, train = (next(iter(inputs.get(key, [])), None) for key in ("tokenizer", "train"))
-    training = _read_json(train, "summary.json", {})
+    training = _read_json(train, SUMMARY, {})
 
     def about(target: str) -> About:
         return About(
@@ -53,7 +54,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             stages=cost.of_stages(train, adapted, training),
         )
 
-    metrics, held_out = (_read_steps(train, name) for name in ("metrics.jsonl", "held_out.jsonl"))
+    metrics, held_out = (records(train / name, whole=True) if train else [] for name in (METRICS, HELD_OUT))
     comparison.compare(candidates, replace(plan, window=window), about, out, metrics, held_out)
 
 
@@ -66,16 +67,6 @@ def _read_json(folder: Path | None, name: str, default: Any) -> Any:
     if folder is None or not (folder / name).is_file():
         return default
     return _parse((folder / name).read_text(encoding="utf-8"), folder / name)
-
-
-def _read_steps(folder: Path | None, name: str) -> list[dict[str, Any]]:
-    """Return the records of a JSON-lines file by step; of a step that was repeated after a resume, the last."""
-    if folder is None or not (folder / name).is_file():
-        return []
-    path = folder / name
-    rows = [_parse(line, path) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    by_step = {row["step"]: row for row in rows}
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def _parse(text: str, path: Path) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.checkpoint.integrity import complete, damage
-from nemo_adapt.train.records import Record
+from nemo_adapt.training_files import Record
 
 CLOCK_SKEW = 60.0
 """Seconds by which a file system's clock may differ from this machine's."""

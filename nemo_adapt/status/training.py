@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-from nemo_adapt import artifact, mixture
+from nemo_adapt import artifact, mixture, training_files
 from nemo_adapt.checkpoint.integrity import CHECKPOINTS, FILES, best, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
@@ -16,8 +16,7 @@ from nemo_adapt.launch.slurm import State
 from nemo_adapt.phases import ends, phases, total
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
-from nemo_adapt.train import file_names
-from nemo_adapt.train.records import Record, records
+from nemo_adapt.training_files import Record, records
 
 NO_JOBS: Mapping[str, State] = {}
 RECENT = 10
@@ -82,18 +81,18 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         return None
     finished = bool(read(place / artifact.MANIFEST))
     plan, unknown = planned(config, run)
-    metrics, held_out = records(place / file_names.METRICS), records(place / file_names.HELD_OUT, whole=True)
+    metrics, held_out = records(place / training_files.METRICS), records(place / training_files.HELD_OUT, whole=True)
     checkpoint, damaged = newest_intact(place / CHECKPOINTS)
     record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0
     step = max(record.get("step", 0), saved)
-    steps = read(place / file_names.SUMMARY).get("steps") if finished else total(plan) or None
+    steps = read(place / training_files.SUMMARY).get("steps") if finished else total(plan) or None
     pace, usual = speed(metrics)
     scoring = median([each["seconds"] for each in held_out[-RECENT:] if "seconds" in each] or [0.0])
     every = config.train.score_every
     if usual and every:  # seconds of training, in which scores are not counted
         usual += scoring * min(1.0, config.train.log_every / every)
     left = scores_left(held_out[-1]["step"], steps, every) * scoring if steps and held_out else 0.0
-    owner, starts = read(place / file_names.OWNER), read(place / file_names.STARTS)
+    owner, starts = read(place / training_files.OWNER), read(place / training_files.STARTS)
     job = jobs.get(str(owner.get("job")), State())
     chosen, score = best(place / CHECKPOINTS)
     found = Training(
@@ -113,7 +112,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
         best={"name": chosen, "bits_per_byte": score} if chosen else {},
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
-        alive=None if finished else is_running(owner, written(place / file_names.OWNER), job),
+        alive=None if finished else is_running(owner, written(place / training_files.OWNER), job),
         age=max(0.0, now - last_written(place)),
         usual=usual,
         scoring=scoring or None,
@@ -183,7 +182,7 @@ def warnings(found: Training, is_queued: bool = False) -> list[str]:
             f"{scores}"
         )
     if is_last:
-        refused = f"; fix what stops them, then delete {file_names.STARTS}" if found.alive is False else ""
+        refused = f"; fix what stops them, then delete {training_files.STARTS}" if found.alive is False else ""
         said.append(
             f"start {found.starts} in a row from step {found.starts_step:,}, the last one that train.attempts="
             f"{found.attempts} allows without a new checkpoint{refused}"

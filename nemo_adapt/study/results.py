@@ -9,6 +9,7 @@ from typing import Any
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate import tables
 from nemo_adapt.study.cells import Cell
+from nemo_adapt.training_files import HELD_OUT, METRICS, records
 
 TARGET, REFERENCE, LOST = "bits/byte, target", "bits/byte, reference", "bits/byte, reference, less the base's"
 TOKENS, PER_SENTENCE = "tokens against reference", "tokens per sentence"
@@ -79,15 +80,10 @@ def _measures(report: Mapping[str, Any], model: str, target: str, reference: str
 
 def _curve(train: Path, target: str) -> list[tuple[float, float]]:
     """Return the held-out scores of a training with the bytes seen so far (``Row.curve``)."""
-    seen = {record["step"]: record["bytes"] for record in _lines(train / "metrics.jsonl")}
-    scores = ((record["step"], record["bits_per_byte"].get(target)) for record in _lines(train / "held_out.jsonl"))
+    seen = {record["step"]: record["bytes"] for record in records(train / METRICS, whole=True)}
+    scores = ((record["step"], record["bits_per_byte"].get(target)) for record in records(train / HELD_OUT, whole=True))
     return [(seen[step], bits) for step, bits in scores if step in seen and bits is not None]
 
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _lines(path: Path) -> list[Any]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]

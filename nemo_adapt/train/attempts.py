@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.file_names import STARTS
+from nemo_adapt.training_files import STARTS
 
 
 def count_start(folder: Path, done: int, most: int, missing: str, advice: str) -> None:

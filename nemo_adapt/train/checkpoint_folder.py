@@ -16,7 +16,7 @@ from nemo_adapt.checkpoint.integrity import SCORE, best, complete, damage, score
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.file_names import SAVED
+from nemo_adapt.training_files import SAVED
 
 DAMAGED = ".damaged"
 PARTIAL = ".partial"

@@ -20,7 +20,7 @@ from nemo_adapt.artifact import write_json
 from nemo_adapt.errors import UserError
 from nemo_adapt.starts import is_earlier, this_start
 from nemo_adapt.train.collectives import first_rank_does
-from nemo_adapt.train.file_names import OWNER
+from nemo_adapt.training_files import OWNER
 
 READS, PAUSE = 5, 2.0
 """Attempts to read the owner file before an I/O error ends the training, and the seconds between two of them."""

@@ -17,8 +17,7 @@ from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import Bar
 from nemo_adapt.train.collectives import first_rank_does
-from nemo_adapt.train.file_names import HELD_OUT, METRICS
-from nemo_adapt.train.records import records
+from nemo_adapt.training_files import HELD_OUT, METRICS, records
 
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 

@@ -28,12 +28,12 @@ from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores
 from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.collectives import first_rank_does, timeout_explained
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.file_names import SUMMARY
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
 from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
+from nemo_adapt.training_files import SUMMARY
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

@@ -10,7 +10,7 @@ from ranks import saving_bodies
 
 from nemo_adapt.checkpoint.integrity import COMMON, FILES, complete, damage
 from nemo_adapt.families.family import TABLES
-from nemo_adapt.train.file_names import HELD_OUT, METRICS
+from nemo_adapt.training_files import HELD_OUT, METRICS
 
 VOCAB = 251
 """Rows of the target: 245 of the source and six new ones."""

@@ -7,7 +7,7 @@ import pytest
 from helpers.trainings import Training, ranks_of, wait_for
 
 from nemo_adapt.checkpoint.integrity import complete
-from nemo_adapt.train.file_names import SUMMARY
+from nemo_adapt.training_files import SUMMARY
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,10 @@ import time
 
 import pytest
 
-from nemo_adapt import recipes
+from nemo_adapt import recipes, training_files
 from nemo_adapt.errors import UserError
 from nemo_adapt.printed import print_table
 from nemo_adapt.status import command, training
-from nemo_adapt.train import records
 
 SETTINGS = [
     *("run.name=r", "model.path=/model", "data.target=[/tr.txt]", "data.replay=[/en.txt]", "data.replay_share=0.25"),
@@ -209,10 +208,10 @@ def test_only_the_end_of_a_long_file_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     many = [record(step) for step in range(1, 3000)]
     write(path, lines(*many))
-    assert path.stat().st_size > records.TAIL_BYTES
-    end = records.records(path)
+    assert path.stat().st_size > training_files.TAIL_BYTES
+    end = training_files.records(path)
     assert 100 < len(end) < 2999 and end == many[-len(end) :]
-    assert records.records(path, whole=True) == many
+    assert training_files.records(path, whole=True) == many
 
 
 def test_a_damaged_checkpoint_is_reported_and_skipped(tmp_path, capsys):

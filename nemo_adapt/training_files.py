@@ -1,10 +1,18 @@
-"""Records of a training: the lines of metrics.jsonl and held_out.jsonl, which may end in the middle of one."""
+"""The files in a training's folder that other stages and commands read: their names, and the lines of its records."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
+"""Records by step of the training itself, and of the scores of held-out text."""
+OWNER, STARTS = "owner.json", "starts.json"
+"""The start that owns the folder; how many starts in a row made no progress."""
+SUMMARY = "summary.json"
+"""Totals of a finished training."""
+SAVED = "saved.json"
+"""Holds the step of the newest checkpoint that was ever completed."""
 TAIL_BYTES = 64 << 10
 """Bytes read from the end of a long metrics.jsonl: more than a hundred records."""
 Record = dict[str, Any]
