@@ -166,10 +166,7 @@ def _texts(config: FertilityConfig) -> Iterator[Text]:
                 raise UserError(f"languages: {folder} has no text of {language!r}, only of {', '.join(files)}")
             found.append(Text(folder.resolve().name, language, files[language]))
     for language, name in config.texts.items():
-        paths = text.expand([name], f"texts.{language}")
-        if len(paths) != 1:
-            raise UserError(f"texts.{language}: {name} names {len(paths)} files; give one")
-        found.append(Text("texts", language, paths[0]))
+        found.append(Text("texts", language, text.one_file(name, f"texts.{language}")))
     if not found:
         raise UserError("no text to measure: give parallel=FOLDER or 'texts={LANG: FILE}'")
     yield from found
