@@ -67,6 +67,14 @@ def launched(tmp_path, kind, number, *before):
     return process.returncode, out
 
 
+@pytest.fixture(autouse=True)
+def hup_is_not_ignored():
+    """Under nohup, tests would ignore it, and so would what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("kind", "code"), [("handles it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
 def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code):
