@@ -252,7 +252,7 @@ MISTAKES = {
     "unknown strategy": (None, ["resize.input=subword_men"], "Did you mean 'subword_mean'?"),
     "misspelt key": (None, ["resize.inptu=mean"], "Did you mean 'resize.input'?"),
     "NaN in a table": (with_nan, [], "lm_head.weight: 2 rows hold NaN or infinity: 2, 200; repair the model"),
-    "token map of a larger tokenizer": (with_token_map_of(300), [], "with 300 tokens, but the model has only 256 rows"),
+    "token map of a larger tokenizer": (with_token_map_of(300), [], "has 300 tokens, but the model has only 256 rows"),
     "source row out of range": (with_bad_source_row, [],
                                 "makes new row 4 from source row 256, but there are only rows 0 to 255"),
 }  # fmt: skip
