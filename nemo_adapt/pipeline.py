@@ -14,7 +14,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.mixture import check_target, text_sets
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
-from nemo_adapt.run_folder import RunFolder, check_recipe, record
+from nemo_adapt.run_folder import RunFolder, check_recipe, save_config
 from nemo_adapt.steps import Step, build_as_rank, change_of, check_kept, run_step
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
 
@@ -205,7 +205,7 @@ def _run(config: Config, steps: list[Step]) -> None:
             check_kept(config, steps[:number], step)
     for step in steps:
         run_step(config, step)
-    record(RunFolder.of(config), config)
+    save_config(RunFolder.of(config), config)
 
 
 def _check_gpus(config: Config, steps: list[Step]) -> None:

@@ -57,7 +57,7 @@ def check_recipe(run: RunFolder, config: Config) -> None:
             )
 
 
-def record(run: RunFolder, config: Config) -> None:
+def save_config(run: RunFolder, config: Config) -> None:
     """Save the configuration in the run's folder (rank 0), once a stage has accepted it: ``status`` reads it there."""
     if ranks.is_first():
         run.root.mkdir(parents=True, exist_ok=True)
@@ -67,4 +67,4 @@ def record(run: RunFolder, config: Config) -> None:
 def claim(run: RunFolder, config: Config) -> None:
     """Save the configuration in the run's folder (rank 0); ``UserError`` if another recipe made the folder."""
     check_recipe(run, config)
-    record(run, config)
+    save_config(run, config)

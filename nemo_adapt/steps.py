@@ -13,7 +13,7 @@ from nemo_adapt.artifact import HashOf, Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
-from nemo_adapt.run_folder import RunFolder, record
+from nemo_adapt.run_folder import RunFolder, save_config
 
 NOT_IN_FINGERPRINT = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
@@ -160,7 +160,7 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
     """Build the stage and finish its folder."""
 
     def body(workplace: Path) -> None:
-        record(RunFolder.of(config), config)
+        save_config(RunFolder.of(config), config)
         if step.on_ranks and not ranks.already_started():
             _launch(config, step)
         else:

@@ -93,10 +93,16 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
     """It could not go on, and what it was started with would be lost."""
     config = config_of(tmp_path, "one", 1, shared="")
     run_step(config, step)
-    later = Step("later", "helpers.toy_stage", lambda config, run: {"log": [run["data/toy"]]}, "later", resumable=True)
-    check_kept(config, [step], later)
+    between = Step("between", "helpers.toy_stage", lambda config, run: {"log": [run["data/toy"]]}, "data/between")
+    run_step(config, between)
+
+    def read(config, run):
+        return {"log": [run["data/toy"]], "between": [run["data/between"]]}
+
+    later = Step("later", "helpers.toy_stage", read, "later", resumable=True)
+    check_kept(config, [step, between], later)
     run_step(config, later)
-    check_kept(config, [step], later)
+    check_kept(config, [step, between], later)
     with pytest.raises(
         UserError, match=r"later was started with another toy \(toy\) than now \(resize\.seed\): put that back"
     ):
@@ -104,7 +110,6 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
     check_kept(config_of(tmp_path, "one", 2, shared=""), [step], replace(later, may_change=("log",)))
     check_kept(config_of(tmp_path, "one", 2), [step], later)
     run_step(config_of(tmp_path, "one", 2, shared=""), step)  # by itself
-    between = Step("between", "helpers.toy_stage", lambda config, run: {"log": [run["data/toy"]]}, "data/between")
     check_kept(config, [step, between], later)
 
 

@@ -91,6 +91,12 @@ def test_cluster_files_are_complete(cluster):
     command.is_chosen(found)
 
 
+def test_checkpoints_of_a_phase_that_the_strategy_adds_are_counted(capsys):
+    words = ["recipe=llama2_7b_hi", "cluster=a40_x4", "train.phases=[{train: new_rows, steps: 100, lr: 1e-3}]"]
+    alone, warm = (asked(capsys, *words, *more)["disk"] for more in ([], ["resize.input=warm_start"]))
+    assert warm["checkpoint"] > 1.02 * alone["checkpoint"], "the whole tables' optimizer state"
+
+
 def test_plan_is_of_the_nodes_that_launch_takes(capsys):
     words = ["recipe=llama3_70b_hi", "cluster=h100_x64"]
     few, all_of_them = asked(capsys, *words, "launch.nodes=4"), asked(capsys, *words)

@@ -325,11 +325,14 @@ def test_cells_are_divided_among_the_array_tasks(launched, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", "/before")
     monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (launched / "launch/seen").mkdir(exist_ok=True)
     for task in range(3):
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
         with pytest.raises(UserError, match=r"1 of \d cells failed"):
             jobs.main([str(launched), "cells"])
     assert shares == [["0-seed0", "5-seed1"], ["5-seed0"], ["0-seed1"]]
+    assert LaunchPaths(launched).started.exists(), "its script forwards signals from then on"
 
 
 def test_report_without_finished_cells_names_the_unfinished(launched):
