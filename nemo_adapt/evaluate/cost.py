@@ -27,7 +27,7 @@ def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> 
     folders |= {"train": train} if train else {}
     found = {}
     for name, folder in {**folders, "export": export}.items():
-        manifest = read_manifest(folder) if folder.is_dir() else {}
+        manifest = read_manifest(folder)
         if not manifest:
             continue
         fact = {key: manifest[key] for key in KEPT if key in manifest}
