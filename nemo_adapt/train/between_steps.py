@@ -45,8 +45,8 @@ class BetweenSteps:
         """Record a step, then score and save where due.
 
         ``UserError`` if the loss or the gradient norm is not finite, or the loss has risen by more than
-        ``train.max_loss_rise``. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop
-        was requested before the last step, once the checkpoint is saved.
+        ``train.max_loss_rise``. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop was requested before the last step,
+        once the checkpoint is saved.
         """
         if not done.result.is_finite:
             self.saver.finish()  # the checkpoint being written is from an earlier step
