@@ -40,8 +40,9 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     for keys, (fits, what) in kinds.items():
         for key in keys:
-            null = config.get(key) is None and (key not in NEVER_NULL or key not in config)
-            if not null and not fits(config[key]):
+            if key not in config or (config[key] is None and key not in NEVER_NULL):
+                continue
+            if not fits(config[key]):
                 raise UserError(f"config.json: {key}={config[key]!r} is not {what}: correct it or download it again")
     for key in MAPS:
         if config.get(key):
