@@ -59,6 +59,10 @@ class Group(dist.ProcessGroup):
     def size(self) -> int:
         return self._size
 
+    def _get_backend(self, device: torch.device) -> Any:
+        """Return what ``_set_pg_timeout`` sets the time limit of."""
+        return self._gloo
+
     def barrier(self, opts: Any = None) -> Work:
         self._gloo.barrier().wait()
         return Done()
