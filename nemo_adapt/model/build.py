@@ -34,10 +34,11 @@ from nemo_adapt.families.family import (
     Shape,
 )
 from nemo_adapt.layout import engine_fits
+from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer
 from nemo_adapt.model.gated import GatedMLP
-from nemo_adapt.model.layers import CoreAttention, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
+from nemo_adapt.model.layers import Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
 from nemo_adapt.model.rotary import set_rotary
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -1,7 +1,7 @@
 """Activations that layers keep for the backward pass, in bytes per rank.
 
-Counted tensor by tensor as torch saves them for our layers (`model.layers`), like arXiv 2205.05198, section 4, but with
-grouped-query attention, gated MLPs and no dropout.
+Counted tensor by tensor as torch saves them for our layers (`model.attention`, `model.layers`), like arXiv 2205.05198,
+section 4, but with grouped-query attention, gated MLPs and no dropout.
 """
 
 from collections import Counter
@@ -84,37 +84,53 @@ class Layer:
         a ring (its AttnFuncWithCPAndKVP2P)."""
         return self.parallel.cp > 1 and not (self.on_gpu and engine_fits(self.shape, self.train, self.parallel))
 
-    @property
-    def visible_keys(self) -> float:
-        """Keys per query that an attention kernel gets: all, or if gathered the mean up to the end of a chunk."""
-        cp, length = self.parallel.cp, self.train.seq_length
-        return length * (2 * cp + 1) / (4 * cp) if self.gathers else length
+    def calls(self, window: int) -> list[tuple[int, int]]:
+        """Return the queries and keys of each attention kernel that a sample calls: for the whole sequence; if keys are
+        gathered, for each of the rank's two chunks; and without a flash kernel, for each block of a ``window`` (0: all
+        keys; see ``model.attention``)."""
+        length, cp = self.train.seq_length, self.parallel.cp
+        half = length // (2 * cp)
+        whole = [(half, half), (half, length)] if self.gathers else [(length // cp, length)]
+        return [
+            call
+            for rows, keys in whole
+            for call in (blocks(rows, keys, window) if self.slides(window) else [(rows, keys)])
+        ]
+
+    def slides(self, window: int) -> bool:
+        """Whether attention with this ``window`` (0: all keys) is computed in blocks."""
+        has_flash = self.on_gpu and self.train.precision == "bf16" and not self.shape.attention_cap
+        return 0 < window < self.train.seq_length and not has_flash
 
     def attention(self, window: int, rotates: bool, frozen: bool) -> float:
-        """Return the bytes of queries, keys, values, attention output, masks and QK norms.
+        """Return the bytes of queries, keys, values, attention output and QK norms.
 
         ``window``: positions that a token sees (0: all). ``rotates``: the layer has rotary positions. ``frozen``: it is
         not trained.
         """
-        shape, tp, cp, length = self.shape, self.parallel.tp, self.parallel.cp, self.train.seq_length
+        shape, tp, cp = self.shape, self.parallel.tp, self.parallel.cp
         queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
-        # Keys are copied for each of the rank's two chunks: this many per local token.
-        times = cp + 0.5 if self.gathers else 1.0
+        calls, slides, local = self.calls(window), self.slides(window), self.train.seq_length / cp
+        # Keys of all calls and scores of a head, per local token.
+        times = sum(columns for _, columns in calls) / local if slides or self.gathers else 1.0
+        scores = sum(rows * columns for rows, columns in calls) / local
         apart = self.train.reset_attention
-        joined = queries if self.gathers or apart else 0.0  # the outputs of chunks or documents, concatenated
-        # Capped attention has no kernel (see model.layers): keys and values for every head, and three score tensors.
+        joined = queries if self.gathers or apart or slides else 0.0  # the outputs of all calls, concatenated
+        # Capped attention has no kernel (see model.attention): keys and values for every head, and three score tensors.
         if shape.attention_cap:
-            bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * self.visible_keys * shape.heads / tp
+            bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * scores * shape.heads / tp
         elif shape.positions == ALIBI and not rotates:
             # Q, K, V and output with the columns of the bias, and the output without them.
             wide = queries + ALIBI_COLUMNS * shape.heads / tp
             bytes_of_token = self.size * ((2 + 2 * times) * wide + queries) + 4 * shape.heads / tp
         else:
-            # Values are a view of the QKV projection's output; only under CP are they copied.
+            # Values are a view of the QKV projection's output; only in blocks and under CP are they copied.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
             rotated = queries + keys if rotates else 0
-            if self.gathers:
-                mixed = 2 * cp * keys + (0 if rotates else mixed)
+            if self.gathers or slides:
+                gathered = cp if self.gathers and not (slides and 2 * window < local) else 0  # a chunk is a view of it
+                viewed = keys if shape.qk_norm and (self.on_gpu or self.size == 4) else 0  # by the norms' inputs
+                mixed = 2 * (gathered + times * slides) * keys + (viewed if rotates else mixed)
                 rotated = queries if rotates else 0
             elif cp > 1 and rotates and not shape.qk_norm:
                 mixed = keys
@@ -123,12 +139,20 @@ class Layer:
             bytes_of_token += self.norm(queries + keys, frozen) / self.tokens
         if shape.qk_norm == WHOLE:  # fp32, see model.layers
             bytes_of_token += 8 * (queries + keys)
-        slides = 0 < window < length
-        # On a CPU, attention with fewer queries than keys needs a mask.
-        makes = slides or bool(shape.attention_cap) or (self.gathers and not self.on_gpu)
-        masks = makes * (self.train.micro_batch if apart else 1)
-        of_mask = (1 if shape.attention_cap else self.size) * length / cp * self.visible_keys
-        return self.tokens * bytes_of_token + masks * of_mask
+        return self.tokens * bytes_of_token
+
+    def masks(self) -> float:
+        """Return the bytes of attention masks, which layers share."""
+        found = {
+            (rows, columns)
+            for window in set(self.shape.windows or (0,))
+            for rows, columns in self.calls(window)
+            # On a CPU, attention with fewer queries than keys needs one.
+            if (self.slides(window) and columns > window)
+            or self.shape.attention_cap
+            or (self.gathers and rows < columns and not self.on_gpu)
+        }
+        return float(self.size * sum(rows * columns for rows, columns in found))
 
     def angles(self) -> float:
         """Return the bytes of the rotary angles (fp32), which all layers of a model chunk share."""
@@ -168,6 +192,17 @@ class Layer:
         return self.size * max(begin, of_both)
 
 
+def blocks(rows: int, keys: int, window: int) -> list[tuple[int, int]]:
+    """Return the queries and keys of each block of ``window`` queries, the last ``rows`` of ``keys`` positions
+    (``model.attention``)."""
+    before, found = min(window, keys - rows), []
+    for start in range(0, rows, window):
+        queries = min(window, rows - start)
+        found.append((queries, before + queries))
+        before = queries
+    return found
+
+
 def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     """Return the bytes that a stage's layers keep for one micro batch, and the further bytes of their backward pass."""
     parallel, shape = layer.parallel, layer.shape
@@ -178,7 +213,7 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     if not ours:
         return 0.0, 0.0
     sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
-    sent += layer.angles() * parallel.virtual  # each chunk has its own
+    sent += layer.angles() * parallel.virtual + layer.masks()  # each chunk has its own angles
     sent += layer.norm(shape.hidden / layer.sequence_shards) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
         largest = max(layer.kept(*kind) for kind in {_kind(shape, number) for number in ours})

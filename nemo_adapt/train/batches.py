@@ -63,7 +63,7 @@ class Boundaries:
         ``documents`` is the index of each token's document, ``counted`` is true where the label counts in the loss. The
         semantics are those of Megatron's ``reset_position_ids``, ``reset_attention_mask`` and ``eod_mask_loss``
         (megatron/core/datasets/gpt_dataset.py), computed for the whole batch at once. Attention uses document indices
-        (``model.layers``): Megatron's masks would be seq x seq, with another copy for each layer.
+        (``model.attention``): Megatron's masks would be seq x seq, with another copy for each layer.
         """
         tokens = batch["tokens"]
         ends = tokens == self.end

@@ -29,7 +29,7 @@ CASES = {
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
-FAMILIES = ("qwen3", "gemma2", "gemma3", "olmo2", "smollm3", "gpt2", "bloom", "xglm", "phi")
+FAMILIES = ("mistral", "qwen3", "gemma2", "gemma3", "olmo2", "smollm3", "gpt2", "bloom", "xglm", "phi")
 
 
 def measured(ranks, config, models):
@@ -65,6 +65,16 @@ def test_planned_memory_equals_measured_memory_under_context_parallelism(ranks, 
     Gradients are all-reduced: gloo's reduce-scatter makes a copy, which would be the peak of so small a step.
     """
     config = plan_config(parallel={"cp": 2}, distributed_optimizer=False)
+    for planned, found in measured(ranks, config, models_of(settings(name))):
+        assert_close(planned, found)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("cp", [1, 2])
+@pytest.mark.parametrize("name", ["mistral", "gemma2", "gemma3"])
+def test_planned_memory_of_windows_that_are_short_for_the_sequence(ranks, name, cp, precision):
+    """Attention in blocks; under CP, in both chunks of a rank."""
+    config = plan_config(parallel={"cp": cp}, distributed_optimizer=False, seq_length=320, precision=precision)
     for planned, found in measured(ranks, config, models_of(settings(name))):
         assert_close(planned, found)
 

@@ -9,7 +9,7 @@ from ranks import model_bodies
 
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
-from nemo_adapt.model import layers
+from nemo_adapt.model import attention
 from nemo_adapt.train import stage
 
 
@@ -20,6 +20,6 @@ def train(rank: int, config: Config, inputs: Inputs, out: Path) -> None:
 
 def logits_with_wrong_slopes(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:
     """Return logits with a bug: every rank uses the ALiBi slopes of the first rank's heads."""
-    first = lambda self, heads, device: layers.alibi_slopes(self.config.num_attention_heads, device)[:heads]  # noqa: E731
-    with patch.object(layers.CoreAttention, "_slopes", first):
+    first = lambda self, heads, device: attention.alibi_slopes(self.config.num_attention_heads, device)[:heads]  # noqa: E731
+    with patch.object(attention.CoreAttention, "_slopes", first):
         return model_bodies.logits(rank, config, folders, ids)

@@ -1,9 +1,9 @@
 """Stand-ins for the Transformer Engine kernels that attention calls: rotary embedding and attention itself."""
 
-import math
 from enum import IntEnum
 from typing import Any
 
+import standin_attention
 import torch
 
 Tensor = torch.Tensor
@@ -67,15 +67,14 @@ def get_fused_attn_backend(training: bool, query: str, key: str, *unused: Any) -
     return NVTE_Fused_Attn_Backend.NVTE_F16_arbitrary_seqlen if fits else NVTE_Fused_Attn_Backend.NVTE_No_Backend
 
 
-def _scores(query: Tensor, key: Tensor, scale: float, mask: str) -> Tensor:
-    """Return masked attention scores in fp32; query and key are [batch, heads, seq, dim]."""
-    scores = query.float() @ key.float().repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3) * scale
+def _unseen(query: Tensor, key: Tensor, mask: str) -> Tensor:
+    """Return which keys [.., seq, dim] each query does not see, by the kind of mask."""
+    rows, columns = query.shape[2], key.shape[2]
+    unseen = torch.ones(rows, columns, dtype=torch.bool, device=query.device)
     if mask == NVTE_Mask_Type.NVTE_NO_MASK:
-        return scores
+        return ~unseen
     assert mask in (NVTE_Mask_Type.NVTE_CAUSAL_MASK, NVTE_Mask_Type.NVTE_CAUSAL_BOTTOM_RIGHT_MASK), mask
-    last = scores.shape[3] - scores.shape[2] if "BOTTOM_RIGHT" in mask else 0
-    unseen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(1 + last)
-    return scores.masked_fill(unseen, -math.inf)
+    return unseen.triu(1 + (columns - rows if "BOTTOM_RIGHT" in mask else 0))
 
 
 ORDERS = {
@@ -108,10 +107,9 @@ def fused_attn_fwd(
     assert not dropout
     there, back = ORDERS[layout]
     q, k, v = (tensor.permute(there) for tensor in (query, key, value))
-    scores = _scores(q, k, scale, mask)
-    v = v.float().repeat_interleave(q.shape[1] // v.shape[1], 1)
-    out = (scores.softmax(-1) @ v).to(query.dtype).permute(back).contiguous()
-    return [out, scores.logsumexp(-1, keepdim=True), torch.zeros(2, dtype=torch.int64, device=query.device)]
+    out, sums = standin_attention.attend(q, k, v, scale, _unseen(q, k, mask))
+    out = out.permute(back).contiguous()
+    return [out, sums, torch.zeros(2, dtype=torch.int64, device=query.device)]
 
 
 def fused_attn_bwd(
@@ -143,12 +141,6 @@ def fused_attn_bwd(
     ``kept[0]`` is the log-sum-exp over the keys of all CP ranks.
     """
     there, back = ORDERS[layout]
-    q, k, v, o, d = (tensor.permute(there).float() for tensor in (query, key, value, out, grad))
-    times = q.shape[1] // k.shape[1]
-    wide_k, wide_v = (tensor.repeat_interleave(times, 1) for tensor in (k, v))
-    weights = (_scores(q, k, scale, mask) - kept[0]).exp()
-    inner = weights * (d @ wide_v.transpose(2, 3) - (d * o).sum(-1, keepdim=True)) * scale
-    grads = inner @ wide_k, inner.transpose(2, 3) @ q, weights.transpose(2, 3) @ d
-    narrow = [grads[0]] + [each.unflatten(1, (k.shape[1], times)).sum(2) for each in grads[1:]]
-    given = zip(narrow, (query, key, value), strict=True)
-    return [*(each.to(tensor.dtype).permute(back).contiguous() for each, tensor in given), None]
+    q, k, v, o, d = (tensor.permute(there) for tensor in (query, key, value, out, grad))
+    grads = standin_attention.gradients(q, k, v, o, d, kept[0], scale, _unseen(q, k, mask))
+    return [*(each.permute(back).contiguous() for each in grads), None]

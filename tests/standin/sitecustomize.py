@@ -15,8 +15,10 @@ if visible:
     # Before torch is imported: it checks only once whether there is a GPU.
     library = ctypes.CDLL(os.environ["NEMO_ADAPT_STANDIN"], mode=ctypes.RTLD_GLOBAL)
 
+    import standin_attention
     import standin_groups
     import standin_runtime
 
     standin_runtime.install(library, visible.count(",") + 1)
     standin_groups.install()
+    standin_attention.install()

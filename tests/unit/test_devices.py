@@ -14,7 +14,7 @@ from nemo_adapt import devices
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure
-from nemo_adapt.model import layers
+from nemo_adapt.model import attention
 from nemo_adapt.train import held_out
 
 
@@ -119,11 +119,11 @@ def test_attention_by_document_runs_without_cudnn(monkeypatch, separate):
         return query
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
-    monkeypatch.setattr(layers.parallel_state, "get_context_parallel_world_size", lambda: 1)
+    monkeypatch.setattr(attention.parallel_state, "get_context_parallel_world_size", lambda: 1)
     settings = TransformerConfig(num_layers=1, hidden_size=8, num_attention_heads=2, attention_dropout=0.0)
     heads = torch.zeros(6, 1, 2, 4)
     documents = torch.tensor([[0, 0, 1, 1, 1, 1]]) if separate else None
-    layers.CoreAttention(settings, 1, None, "self")(heads, heads, heads, documents)
+    attention.CoreAttention(settings, 1, None, "self")(heads, heads, heads, documents)
     assert seen == ([False, False] if separate else [True]) and torch.backends.cuda.cudnn_sdp_enabled()
 
 
