@@ -34,10 +34,13 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
 def engine_fits(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:
     """Return whether Transformer Engine's layers support everything that the model and its training need.
 
-    They support CP only in bf16 (no backend in its ``get_attention_backend`` takes fp32 there).
+    They support CP only in bf16 (no backend in its ``get_attention_backend`` takes fp32 there) and without windows (its
+    ring of ranks has none). Megatron's configuration has one length of windows for all layers.
     """
+    lengths = set(shape.windows) - {0}
+    has_windows = len(lengths) <= 1 if parallel.cp == 1 else not lengths
     shares_fp32 = parallel.cp > 1 and train.precision == "fp32"
-    return shape.is_plain and not train.reset_attention and not shares_fp32
+    return shape.is_plain and has_windows and not train.reset_attention and not shares_fp32
 
 
 def check_positions(shape: Shape, length: int, key: str = "train.seq_length") -> None:

@@ -124,8 +124,8 @@ class Shape:
 
     @property
     def is_plain(self) -> bool:
-        """Whether Transformer Engine's layers implement everything that the model needs."""
-        needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.windows or self.positions == ALIBI
+        """Whether Transformer Engine's layers implement everything that the model needs, but for ``windows``."""
+        needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.positions == ALIBI
         return self.norms == BEFORE and not needs_ours
 
     @property

@@ -83,8 +83,8 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
     """Return Megatron's configuration of the layers for this layout."""
     patches.prepare_megatron()  # TransformerConfig checks for kernels that `patches` adds
     dtype = DTYPES[train.precision]
-    fuses = _has_engine_layers(shape, train, parallel) and shape.transformer.get("gated_linear_unit", False)
-    fuses = fuses and shape.activation in FUSED
+    engine = _has_engine_layers(shape, train, parallel)
+    fuses = engine and shape.transformer.get("gated_linear_unit", False) and shape.activation in FUSED
     interleaved = parallel.virtual > 1
     return TransformerConfig(
         num_layers=shape.layers,
@@ -124,6 +124,9 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         bias_dropout_fusion=False,  # there is no dropout
         masked_softmax_fusion=False,  # belongs to an attention that is not used
         gradient_accumulation_fusion=True,  # see `patches.weight_gradients`
+        # Transformer Engine counts the positions before a token's own.
+        window_size=(max(shape.windows) - 1, 0) if engine and any(shape.windows) else None,
+        window_attn_skip_freq=[int(window > 0) for window in shape.windows] or None,
         **shape.transformer,
     )
 

@@ -67,14 +67,17 @@ def get_fused_attn_backend(training: bool, query: str, key: str, *unused: Any) -
     return NVTE_Fused_Attn_Backend.NVTE_F16_arbitrary_seqlen if fits else NVTE_Fused_Attn_Backend.NVTE_No_Backend
 
 
-def _unseen(query: Tensor, key: Tensor, mask: str) -> Tensor:
-    """Return which keys [.., seq, dim] each query does not see, by the kind of mask."""
+def _unseen(query: Tensor, key: Tensor, mask: str, window: tuple[int, int]) -> Tensor:
+    """Return which keys [.., seq, dim] each query does not see, by the kind of mask and the positions to its left."""
     rows, columns = query.shape[2], key.shape[2]
-    unseen = torch.ones(rows, columns, dtype=torch.bool, device=query.device)
+    every = torch.ones(rows, columns, dtype=torch.bool, device=query.device)
     if mask == NVTE_Mask_Type.NVTE_NO_MASK:
-        return ~unseen
+        assert window[0] == -1
+        return ~every
     assert mask in (NVTE_Mask_Type.NVTE_CAUSAL_MASK, NVTE_Mask_Type.NVTE_CAUSAL_BOTTOM_RIGHT_MASK), mask
-    return unseen.triu(1 + (columns - rows if "BOTTOM_RIGHT" in mask else 0))
+    assert window[1] <= 0 and (window[0] == -1 or rows == columns)
+    unseen = every.triu(1 + (columns - rows if "BOTTOM_RIGHT" in mask else 0))
+    return unseen | every.tril(-window[0] - 1) if window[0] >= 0 else unseen
 
 
 ORDERS = {
@@ -107,7 +110,7 @@ def fused_attn_fwd(
     assert not dropout
     there, back = ORDERS[layout]
     q, k, v = (tensor.permute(there) for tensor in (query, key, value))
-    out, sums = standin_attention.attend(q, k, v, scale, _unseen(q, k, mask))
+    out, sums = standin_attention.attend(q, k, v, scale, _unseen(q, k, mask, window))
     out = out.permute(back).contiguous()
     return [out, sums, torch.zeros(2, dtype=torch.int64, device=query.device)]
 
@@ -142,5 +145,5 @@ def fused_attn_bwd(
     """
     there, back = ORDERS[layout]
     q, k, v, o, d = (tensor.permute(there) for tensor in (query, key, value, out, grad))
-    grads = standin_attention.gradients(q, k, v, o, d, kept[0], scale, _unseen(q, k, mask))
+    grads = standin_attention.gradients(q, k, v, o, d, kept[0], scale, _unseen(q, k, mask, window))
     return [*(each.permute(back).contiguous() for each in grads), None]

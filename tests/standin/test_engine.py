@@ -4,10 +4,11 @@ import os
 
 import pytest
 import torch
+from helpers import zoo
 from helpers.command import nemo_adapt
-from helpers.folders import folders_of
+from helpers.folders import Folders, folders_of
 from helpers.rank_pool import RankPool
-from helpers.tiny import TinyLlama, tiny_config
+from helpers.tiny import TinyLlama, converted, make_token_map, tiny_config
 from helpers.worlds import SHORT, small_world
 from ranks import engine_bodies, training_bodies
 
@@ -67,6 +68,26 @@ def test_reset_attention_uses_our_layers_and_its_adam(folders, ranks):
     used = ranks(1).run(engine_bodies.used, config, folders, VOCAB)[0]
     assert used["core_attention"] == "CoreAttention" and used["adam"].startswith("transformer_engine.")
     assert used["added_in_products"] == 0 and used["turned"] == 4 * 2 * 2
+
+
+def test_models_with_windows_use_its_layers_but_not_under_cp(tmp_path, ranks, without_engine):
+    """Its ring of CP ranks has no windows. In bf16 its attention has a fused kernel for them."""
+    place = tmp_path / "mistral"
+    make_token_map(place / "tokenizer", zoo.VOCAB, VOCAB - zoo.VOCAB)
+    folder = zoo.make(place / "model", "mistral")
+    windowed = Folders(folder, converted(folder, place / "convert"), place / "tokenizer")
+    config = config_of()
+    config.train.phases = [PhaseConfig("all", 4, 1e-2)]
+    assert ranks(1).run(engine_bodies.used, config, windowed, VOCAB)[0]["core_attention"] == "TEDotProductAttention"
+    found, expected = (
+        each(1).run(training_bodies.train, config, windowed, VOCAB)[0] for each in (ranks, without_engine)
+    )
+    torch.testing.assert_close(found.losses, expected.losses, rtol=0, atol=0.02)
+    config.parallel.cp = 2
+    shared = ranks(2)
+    assert shared.run(engine_bodies.used, config, windowed, VOCAB)[0]["core_attention"] == "CoreAttention"
+    found = shared.run(training_bodies.train, config, windowed, VOCAB)[0]
+    torch.testing.assert_close(found.losses, expected.losses, rtol=0, atol=0.02)
 
 
 def test_reset_positions_do_not_use_its_rotary_kernel(folders, ranks, without_engine):
