@@ -158,7 +158,7 @@ def command(name: str, words: list[str]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
         ranks.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
         config = recipes.read(Path(words[1]))
-        cuda_environment.set_up(config.parallel)
+        cuda_environment.set_up(config.parallel, config.train.deterministic)
         pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
@@ -172,7 +172,7 @@ def command(name: str, words: list[str]) -> None:
     stage = pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
     config = recipes.of_words(words)
     if ranks.already_started():
-        cuda_environment.set_up(config.parallel)
+        cuda_environment.set_up(config.parallel, config.train.deterministic)
     if stage == "run":
         pipeline.run_all(config)
         _say_result(config)

@@ -17,21 +17,32 @@ BLACKWELL = 10
 """Major compute capability of the Blackwell generation."""
 
 
-def set_up(parallel: ParallelConfig) -> None:
+DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "NCCL_ALGO": "^NVLS"}
+"""What results that do not depend on timing need of cuBLAS (its manual, "Results Reproducibility") and of NCCL
+(Megatron-LM's ``--deterministic-mode``, arguments.py)."""
+ENGINE = "NVTE_ALLOW_NONDETERMINISTIC_ALGO"
+"""The same for Transformer Engine, which Megatron requires to be 0."""
+
+
+def set_up(parallel: ParallelConfig, deterministic: bool = False) -> None:
     """Set this rank's variables; call before torch is imported."""
-    os.environ.update(settings(parallel, os.environ))
+    os.environ.update(settings(parallel, os.environ, deterministic))
 
 
-def settings(parallel: ParallelConfig, environment: Mapping[str, str]) -> dict[str, str]:
+def settings(parallel: ParallelConfig, environment: Mapping[str, str], deterministic: bool = False) -> dict[str, str]:
     """Return the variables that a rank needs, without those that ``environment`` sets already.
+
+    ``deterministic``: as in ``TrainConfig``.
 
     Where ranks communicate while layers compute (TP, CP), GPUs before Blackwell must start kernels in launch order:
     otherwise a matrix product occupies the whole GPU, and the communication that should overlap with it waits until it
     ends (Megatron-LM's arguments.py). The allocator uses expandable segments, which reduces fragmentation.
     """
     found = {}
+    if deterministic:
+        found = {name: value for name, value in DETERMINISTIC.items() if name not in environment} | {ENGINE: "0"}
     if not any(name in environment for name in ALLOCATOR):
-        found = dict.fromkeys(ALLOCATOR, "expandable_segments:True")
+        found |= dict.fromkeys(ALLOCATOR, "expandable_segments:True")
     if parallel.tp * parallel.cp > 1 and QUEUES not in environment and _compute_capability() < BLACKWELL:
         found[QUEUES] = "1"
     return found

@@ -136,6 +136,16 @@ def matmul_rate(dtype: torch.dtype) -> float:
     return best
 
 
+def use_deterministic_kernels() -> None:
+    """Use only kernels of torch whose results do not depend on timing; does nothing without a GPU.
+
+    An operation that has none raises torch's ``RuntimeError``. ``cuda_environment`` must have set its variables.
+    """
+    if on_gpu():
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # would write every new tensor once more
+
+
 @contextlib.contextmanager
 def varying_shapes() -> Iterator[None]:
     """Context: attention does not use cuDNN, which builds a plan for each new shape (up to a second)."""

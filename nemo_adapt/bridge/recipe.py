@@ -166,6 +166,7 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
             if train.recompute
             else {}
         ),
+        **({"deterministic_mode": True} if train.deterministic else {}),
     }
 
 

@@ -64,6 +64,9 @@ class TrainConfig:
     """Shard optimizer state over data-parallel ranks."""
     recompute: bool = False
     """Recompute each layer's activations in the backward pass: less memory, one more forward pass."""
+    deterministic: bool = False
+    """On GPUs, use only kernels whose results do not depend on timing, so that a resumed training has the same bits as
+    an uninterrupted one. Slower. Without a GPU this is always so."""
     save_every: int = 500
     """Steps between checkpoints; the end of a phase is always saved."""
     save_minutes: float = 0.0

@@ -30,7 +30,7 @@ def main(words: list[str]) -> None:
     job = jobs[name]
     if job.kind is Kind.RANKS:
         ranks.adopt_slurm(least=1)
-        cuda_environment.set_up(config.parallel)
+        cuda_environment.set_up(config.parallel, config.train.deterministic)
         _join(paths)
     try:
         pipeline.run_stages(config, job.stages)

@@ -123,6 +123,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         apply_rope_fusion=shape.rotary is not None,  # see `patches.rotary`
         bias_dropout_fusion=False,  # there is no dropout
         masked_softmax_fusion=False,  # belongs to an attention that is not used
+        deterministic_mode=train.deterministic and devices.on_gpu(),
         gradient_accumulation_fusion=True,  # see `patches.weight_gradients`
         # Transformer Engine counts the positions before a token's own.
         window_size=(max(shape.windows) - 1, 0) if engine and any(shape.windows) else None,

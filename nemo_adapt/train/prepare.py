@@ -22,6 +22,8 @@ from nemo_adapt.train.new_rows import Span
 def start_layout(config: Config) -> BatchLayout:
     """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
     train = config.train
+    if train.deterministic:
+        devices.use_deterministic_kernels()
     dp_size = start_parallel(config.parallel, train.seed)
     check_batch(train, config.parallel, dp_size)  # under a launcher, dp_size follows from the number of ranks
     return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())

@@ -53,6 +53,15 @@ def test_expandable_segments_unless_the_user_configured_the_allocator(environmen
     assert cuda_environment.settings(ParallelConfig(), environment) == found
 
 
+def test_deterministic_kernels_are_asked_of_all_libraries():
+    asked = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "NCCL_ALGO": "^NVLS", "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0"}
+    allocator = {"PYTORCH_ALLOC_CONF": ""}
+    assert cuda_environment.settings(ParallelConfig(), allocator, deterministic=True) == asked
+    given = {"NCCL_ALGO": "Ring", "CUBLAS_WORKSPACE_CONFIG": ":16:8", "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "1"}
+    found = cuda_environment.settings(ParallelConfig(), given | allocator, deterministic=True)
+    assert found == {"NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0"}  # the others are as deterministic
+
+
 @pytest.mark.parametrize("words", [["rank", "train", "config.yaml"], ["train", "recipe=demo"]])
 def test_a_rank_sets_the_variables_before_it_imports_torch(words):
     """A rank that nemo-adapt has started, and one that torchrun or Slurm has started."""
@@ -60,12 +69,14 @@ def test_a_rank_sets_the_variables_before_it_imports_torch(words):
 import os, sys
 from nemo_adapt import cli, pipeline, recipes
 from nemo_adapt.config import Config
-recipes.read = recipes.of_words = lambda words: Config()
+config = Config()
+config.train.deterministic = True
+recipes.read = recipes.of_words = lambda words: config
 def begin(*words):
-    print("torch" in sys.modules, os.environ.get("PYTORCH_ALLOC_CONF"))
+    print("torch" in sys.modules, os.environ.get("PYTORCH_ALLOC_CONF"), os.environ.get("NCCL_ALGO"))
 pipeline.run_as_rank = pipeline.run_stage = begin
 cli.command({words[0]!r}, {words[1:]!r})
 """
     environment = {"RANK": "0", "WORLD_SIZE": "1"}
     answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert answer.stdout == f"False {SEGMENTS}\n", answer.stderr
+    assert answer.stdout == f"False {SEGMENTS} ^NVLS\n", answer.stderr
