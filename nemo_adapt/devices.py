@@ -143,7 +143,8 @@ def use_deterministic_kernels() -> None:
     """
     if on_gpu():
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # would write every new tensor once more
+        # Otherwise every new tensor is written once more.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

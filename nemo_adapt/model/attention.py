@@ -124,7 +124,8 @@ class CoreAttention(MegatronModule):
             assert bias is not None
             out = _capped_attention(query, key, value, bias, scale, self.cap, dropout)
         else:
-            if bias is not None and query.is_cuda:  # there, masks and grouped heads together have no kernel
+            # On a GPU, no fused kernel has grouped heads with a mask, or in fp32: all scores would be stored.
+            if query.is_cuda and (bias is not None or query.dtype == torch.float32):
                 key, value = _ungrouped(key, query), _ungrouped(value, query)
             out = F.scaled_dot_product_attention(
                 query,

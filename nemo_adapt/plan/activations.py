@@ -124,13 +124,16 @@ class Layer:
             wide = queries + ALIBI_COLUMNS * shape.heads / tp
             bytes_of_token = self.size * ((2 + 2 * times) * wide + queries) + 4 * shape.heads / tp
         else:
-            # Values are a view of the QKV projection's output; only in blocks and under CP are they copied.
+            # Values are a view of the QKV projection's output. They are copied in blocks, under CP, and on a GPU with
+            # grouped heads in fp32.
             mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
             rotated = queries + keys if rotates else 0
-            if self.gathers or slides:
+            ungrouped = self.on_gpu and self.size == 4 and queries > keys
+            if self.gathers or slides or ungrouped:
                 gathered = cp if self.gathers and not (slides and 2 * window < local) else 0  # a chunk is a view of it
+                copies = 2 * times * queries if ungrouped else 2 * (gathered + times * slides) * keys
                 viewed = keys if shape.qk_norm and (self.on_gpu or self.size == 4) else 0  # by the norms' inputs
-                mixed = 2 * (gathered + times * slides) * keys + (viewed if rotates else mixed)
+                mixed = copies + (viewed if rotates else mixed)
                 rotated = queries if rotates else 0
             elif cp > 1 and rotates and not shape.qk_norm:
                 mixed = keys

@@ -138,6 +138,23 @@ def test_ring_attention_does_not_keep_the_output_of_the_qkv_projection():
     assert layer.attention(0, rotates=True, frozen=False) == wanted
 
 
+def test_grouped_heads_in_fp32_on_a_gpu_are_repeated():
+    """No fused kernel has them; those of bf16 do. Windows in bf16 have a kernel that keeps no copies and no mask."""
+    base = models_of(settings("mistral"))
+    shape, tokens, window = base.target, 2 * 128, max(base.target.windows)
+
+    def kept(precision, window):
+        config = plan_config(precision=precision)
+        layer = activations.Layer(shape, config.parallel, config.train, on_gpu=True)
+        return layer.attention(window, rotates=True, frozen=False), layer.masks()
+
+    assert kept("fp32", 0)[0] == tokens * (4 * 4 * shape.query_rows + 4 * shape.heads)  # q, k, v, output
+    assert kept("bf16", window) == (kept("bf16", 0)[0], 0)
+    blocks = kept("fp32", window)
+    assert blocks[0] == tokens * (4 * (3 * shape.query_rows + 2 * 1.5 * shape.query_rows) + 4 * shape.heads)
+    assert blocks[1] == 4 * window * 2 * window
+
+
 def test_gathered_keys_and_values_of_all_cp_ranks_are_kept():
     """Under CP, our layers keep queries, all ranks' keys and values, both chunks' outputs and their concatenation.
 
