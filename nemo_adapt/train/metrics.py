@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +40,8 @@ class Watch:
     """Called before each write; raises if another start has claimed the folder."""
     wandb: str = ""
     """Project of Weights & Biases; empty: not used."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The run's configuration, for Weights & Biases."""
 
 
 UNRECORDED = "unrecorded"
@@ -111,7 +113,7 @@ class Metrics:
             _drop_records_after(self.folder / name, self.progress["step"])
         self._log = (self.folder / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"] + 1)
-        self._run = _wandb(self.watch.wandb, self.folder) if self.watch.wandb else None
+        self._run = _wandb(self.watch, self.folder) if self.watch.wandb else None
 
     def _close(self, code: int) -> None:
         self._log.close()
@@ -185,11 +187,22 @@ def check_wandb(train: TrainConfig) -> None:
         raise UserError(f"train.wandb={train.wandb} needs the package wandb: pip install wandb")
 
 
-def _wandb(project: str, folder: Path) -> Any:
-    """Start a run of Weights & Biases, or continue it when training resumes."""
+def _wandb(watch: Watch, folder: Path) -> Any:
+    """Start a run of Weights & Biases, or continue it when training resumes.
+
+    ``UserError`` if it cannot: without a login or a network, or with an odd setting of its own.
+    """
     import wandb  # type: ignore[import-not-found,unused-ignore]
 
     path = folder / "wandb.json"
     number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else secrets.token_hex(4)
     artifact.write_json(path, {"id": number})
-    return wandb.init(project=project, name=folder.parent.name, id=number, resume="allow", dir=str(folder))
+    words = {"project": watch.wandb, "name": folder.parent.name, "config": dict(watch.settings)}
+    try:
+        return wandb.init(**words, id=number, resume="allow", dir=str(folder))
+    except (wandb.Error, ValueError) as error:  # its settings are checked by pydantic
+        said = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"train.wandb={watch.wandb}: {said}. Log in (wandb login), record without a network (WANDB_MODE=offline, "
+            "later wandb sync), or leave train.wandb out"
+        ) from None

@@ -133,6 +133,7 @@ def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
         matmul_rate=rate,
         check=fence.check,
         wandb=train.wandb,
+        settings=asdict(config),
     )
 
 

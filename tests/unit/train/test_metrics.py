@@ -104,15 +104,29 @@ def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
             log=lambda values, step: logged.append((step, values)), finish=lambda exit_code: ended.append(exit_code)
         )
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=RuntimeError))
     folder = tmp_path / "my_run" / "train"
     folder.mkdir(parents=True)
     for _ in range(2):
-        record_steps(folder, fresh(), wandb="adapting")
+        record_steps(folder, fresh(), wandb="adapting", settings={"train": {"seed": 3}})
     (number,) = {words["id"] for words in begun}  # the same run when training resumes
+    assert begun[0]["config"] == {"train": {"seed": 3}}
     assert number and [(words["project"], words["name"]) for words in begun] == [("adapting", "my_run")] * 2
     assert [step for step, _ in logged[:3]] == [2, 2, 4] and ended == [0, 0]
     assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_weights_and_biases_that_cannot_start_is_one_line(tmp_path, monkeypatch, error):
+    def init(**words):
+        raise error("No API key configured.\nmore")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=RuntimeError))
+    with pytest.raises(
+        UserError, match=r"^train\.wandb=adapting: No API key configured\. Log in .*WANDB_MODE=offline"
+    ) as found:
+        record_steps(tmp_path, fresh(), wandb="adapting")
+    assert "\n" not in str(found.value)
 
 
 def test_a_missing_wandb_package_is_reported(monkeypatch):
