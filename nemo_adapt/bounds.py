@@ -4,7 +4,6 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
 Bounds = tuple[float, float]
@@ -26,18 +25,21 @@ BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(("export.shard_mib", "export.pad_vocab_to"), POSITIVE),
     **dict.fromkeys(("auxiliary.dims", "auxiliary.epochs", "auxiliary.min_count", "auxiliary.buckets"), POSITIVE),
     "train.seed": (0, 2**32 - 1),  # what both torch and NumPy accept
+    "resize.wechsel_temperature": (1e-6, math.inf),
     "plan.mfu": SHARE,
 }
 """Key -> smallest and largest allowed value. All other numbers must be at least 0."""
 
 
-def check_numbers(config: Config) -> None:
-    """Raise ``UserError`` for the first setting that is out of bounds or not finite."""
+def check_numbers(config: Any) -> None:
+    """Raise ``UserError`` for the first setting in the sections of ``config`` that is out of bounds or not finite."""
     for section in fields(config):
         for entry in fields(part) if is_dataclass(part := getattr(config, section.name)) else ():
             key, value = f"{section.name}.{entry.name}", getattr(part, entry.name)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                _check(key, value, BOUNDS.get(key, NOT_NEGATIVE))
+            named = value if isinstance(value, dict) else {"": value}
+            for name, number in named.items():
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    _check(f"{key}.{name}" if name else key, number, BOUNDS.get(key, NOT_NEGATIVE))
 
 
 def check_positive(settings: Any, *keys: str) -> None:

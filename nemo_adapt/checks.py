@@ -34,7 +34,10 @@ def check_probe(probe: ProbeConfig) -> None:
     """Raise ``UserError`` for a probe that cannot be run."""
     if not probe.strategies:
         raise UserError("probe.strategies is empty: name at least one")
-    for name in probe.strategies:
+    names = [Choice.of(name).name for name in probe.strategies]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"probe.strategies names {name} twice: its runs would count twice; name it once")
         choice = Choice.of(name)
         for strategy in (choice.input, choice.output):
             strategies.get(strategy)

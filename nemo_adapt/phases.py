@@ -89,7 +89,8 @@ def phases(config: Config, bytes_per_token: float = 0.0) -> list[PhaseConfig]:
     rest = given[0].steps - steps
     if rest < 1 and (bytes_per_token or not config.train.phases[0].bytes):
         raise UserError(
-            f"resize.learned_share={resize.learned_share} leaves no step of the first phase: {rest + steps}"
+            f"resize.learned_share={resize.learned_share} is {steps} of {total(given)} steps, which leaves no step of "
+            f"the first phase: {rest + steps}; make that phase longer or the share smaller"
         )
     learned = PhaseConfig(first.pop(), steps, resize.learned_lr)
     return [learned, replace(given[0], steps=rest), *given[1:]]

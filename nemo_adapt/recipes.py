@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from nemo_adapt.bounds import check_numbers
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.recipe_errors import explain, explained, unknown, unreadable
@@ -89,16 +90,18 @@ def read(path: Path) -> Config:
 def parse(schema: type[T], words: list[str]) -> T:
     """Return the settings of a command that is not a stage: ``schema`` (a dataclass) with ``key=value`` words.
 
-    Raises ``UserError`` as ``load`` does.
+    Raises ``UserError`` as ``load`` and ``check_numbers`` do.
     """
     _check_form(words)
     config = OmegaConf.structured(schema)
     try:
         for word in _parsed([_quoted(word) for word in words]):
             OmegaConf.update(config, word.key_or_group, word.value())
-        return cast(T, OmegaConf.to_object(config))
+        found = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, schema)) from None
+    check_numbers(found)
+    return cast(T, found)
 
 
 def _check_form(words: list[str]) -> None:

@@ -1,6 +1,8 @@
 """Vectors of base and new tokens in one space, aligned by a bilingual dictionary (WECHSEL, arXiv 2112.06598)."""
 
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.token_map import TokenMap
 
-WORD = re.compile(r"\w+|[^\w\s]")
-"""Words and punctuation marks, for which vectors are trained."""
+MARKS = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char)[0] == "M")
+WORD = re.compile(rf"[\w{MARKS}\u200c\u200d]+|[^\w\s]")
+"""Words and punctuation marks, for which vectors are trained. ``\\w`` alone lacks combining marks and joiners: it would
+cut words of Hindi and Tamil at each vowel sign."""
 
 Table = npt.NDArray[np.float32]
 
@@ -89,7 +93,7 @@ def read_dictionary(path: Path) -> list[tuple[str, str]]:
     """
     pairs = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"auxiliary.dictionary: {path} is not UTF-8; convert it") from None
     for number, line in enumerate(lines, start=1):

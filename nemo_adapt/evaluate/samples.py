@@ -13,6 +13,10 @@ SENTENCE_CHARACTERS = (60, 140)
 LONE_SPACE = "␣"
 """Shown for a first token that is only the space that the tokenizer itself prepended."""
 PROMPT_WORDS = 8
+LONGEST_WORD = 30
+"""A longer run of characters without a space is no word: the language has no spaces between words, as Thai."""
+PROMPT_CHARACTERS = 40
+"""Longest prompt in such a language."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,12 @@ def pieces(tokenizer: PreTrainedTokenizerFast, text: str, new_ids: Collection[in
 
 
 def prompt(sentence: str) -> str:
-    """Return the first half of a sentence's words, at most ``PROMPT_WORDS``."""
+    """Return the first half of a sentence's words, at most ``PROMPT_WORDS``; of its characters if it has no words."""
     words = sentence.split()
-    return " ".join(words[: min(PROMPT_WORDS, max(1, len(words) // 2))])
+    first = words[: min(PROMPT_WORDS, max(1, len(words) // 2))]
+    if max(map(len, first)) > LONGEST_WORD:
+        return sentence[: min(PROMPT_CHARACTERS, len(sentence) // 2)].strip()
+    return " ".join(first)
 
 
 def _piece(content: bytes, name: str, is_new: bool) -> Piece:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.choice import Choice
 from nemo_adapt.config import Config, ProbeConfig
+from nemo_adapt.errors import UserError
 from nemo_adapt.phases import own_phases, phases, shortened, total
 from nemo_adapt.probe import report
 from nemo_adapt.progress import Bar
@@ -37,6 +38,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     Called on every rank. Inputs: those of training, and ``text``, held-out text in the target language.
     """
     start = start_layout(config)
+    check_strategies(config, inputs)
     settings = config.probe
     held_out = HeldOut.of(config, inputs["text"][0], inputs["tokenizer"][0], settings.max_bytes)
     first = dist.get_rank() == 0
@@ -61,6 +63,15 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         result = report.collect([runs[key] for key in wanted], points(settings), config.evaluate.target, held_out.bytes)
         report.write(result, out)
         Choice.of(result["chosen"]).save(out)
+
+
+def check_strategies(config: Config, inputs: Inputs) -> None:
+    """Raise ``UserError`` for a strategy whose phases do not fit the probe's steps, before the first run begins."""
+    for name in config.probe.strategies:
+        try:
+            phases(_config_of(config, inputs, name, 0))
+        except UserError as error:
+            raise UserError(f"probe.strategies: {name}, in {config.probe.steps} steps: {error}") from None
 
 
 def points(settings: ProbeConfig) -> list[int]:

@@ -1,6 +1,7 @@
 """Methods to choose new tokens. A method proposes; ``select`` reviews, drops and asks again."""
 
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ list."""
 METHODS: Registry[Method] = Registry("tokenizer method")
 LEAST = ONCE + 1
 """Least weight that a token must save: more than one token of the training text."""
+PART = re.compile(r"\S.{0,999}(?!\S)|\S{1,1000}", re.DOTALL)
+"""Parts of a document, cut at spaces where there are any: sentencepiece's trainer silently skips lines of more than
+4,192 bytes. It learns from words, so cuts at spaces change nothing."""
 CUT_SHARE = 0.01
 """Share of the words: if fewer begin with a mark of one script, those are errors in the text."""
 
@@ -137,7 +141,7 @@ def _train_sentencepiece(request: Request) -> list[str]:
 
 
 def _lines(request: Request) -> Iterator[str]:
-    """Yield the text as the base normalizes it, with plain spaces."""
+    """Yield the text as the base normalizes it, with plain spaces, in parts of at most 1000 characters."""
     normalizer = request.base.fast.backend_tokenizer.normalizer
     for line in text.documents(request.files, request.field):
-        yield (normalizer.normalize_str(line) if normalizer else line).replace(SPACE, " ").strip()
+        yield from PART.findall((normalizer.normalize_str(line) if normalizer else line).replace(SPACE, " "))

@@ -39,6 +39,8 @@ def test_recipes_are_within_the_bounds(name):
         ("tokenizer.target_disparity=-1", "tokenizer.target_disparity=-1.0 must be at least 0"),
         ("train.clip_grad=-1", "train.clip_grad=-1.0 must be at least 0"),
         ("train.z_loss=inf", "train.z_loss=inf must be at least 0"),
+        ("evaluate.shots.xnli=-1", "evaluate.shots.xnli=-1 must be at least 0"),
+        ("resize.wechsel_temperature=0", "resize.wechsel_temperature=0.0 must be at least 1e-06"),
     ],
 )
 def test_numbers_outside_their_bounds_are_refused(word, says):

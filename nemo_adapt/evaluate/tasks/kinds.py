@@ -1,5 +1,6 @@
 """The kinds of tasks: the fields that a record of each must have, and how it is turned into a question."""
 
+import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,10 @@ def mlama(record: Record, words: None) -> Choice:
             raise record.error(f"has no {mark} in field 'template'")
     before, _, after = template.replace(SUBJECT, record.text("sub_label")).partition(BLANK)
     query, _, beginning = before.rpartition(" ")
-    candidates = [str(each).strip() for each in record.value("candidates")]
+    given = record.value("candidates")
+    if not isinstance(given, list):
+        raise record.error(f"has no list in field 'candidates', but {json.dumps(given, ensure_ascii=False)[:40]}")
+    candidates = [str(each).strip() for each in given]
     if record.text("obj_label") not in candidates:
         raise record.error("has an 'obj_label' that is not among its 'candidates'")
     choices = tuple(f"{beginning}{candidate}{after}".strip() for candidate in candidates)
@@ -116,7 +120,8 @@ def headline(record: Record, words: tuple[str, str]) -> Line:
 def translation(record: Record, words: tuple[tuple[str, str], tuple[str, str]]) -> Line:
     """Translate a sentence; it and its translation each follow the name of their language."""
     (source, source_name), (target, target_name) = words
-    return Line(f"{source_name}: {record.text(source)}\n{target_name}:", record.text(target))
+    given, wanted = (" ".join(record.text(language).split()) for language in (source, target))  # on one line each
+    return Line(f"{source_name}: {given}\n{target_name}:", wanted)
 
 
 def pair(language: str, kind: str) -> tuple[str, str]:

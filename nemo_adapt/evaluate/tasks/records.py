@@ -55,6 +55,8 @@ class Record:
             raise self.error(f"has no text in field {name!r}, but {json.dumps(value)[:40]}")
         if not value.strip():
             raise self.error(f"has an empty field {name!r}")
+        if value.encode(errors="ignore").decode() != value:
+            raise self.error(f"has half of a surrogate pair (\\ud800 to \\udfff) in field {name!r}; remove it")
         return value.strip()
 
     def place(self, name: str, *spellings: str) -> int:
@@ -122,12 +124,14 @@ def read_aligned(folder: Path, languages: Iterable[str]) -> list[Record]:
 
 
 def split(records: list[Record], shots: int, path: Path) -> Splits:
-    """Divide records by their field ``split``; of a single split, whatever its name, set the first examples aside.
+    """Divide records by their field ``split`` (case is ignored); of a single split, whatever its name, set the first
+    examples aside.
 
     Raises ``UserError`` if there are fewer examples to show than ``shots``.
     """
     training, validation, test = (
-        [record for record in records if record.values.get("split") in names] for names in (TRAINING, VALIDATION, TEST)
+        [record for record in records if str(record.values.get("split")).strip().lower() in names]
+        for names in (TRAINING, VALIDATION, TEST)
     )
     if test:
         shown, scored = [*training, *validation], test

@@ -231,9 +231,26 @@ def test_the_rotation_between_two_spaces_is_recovered(made, tmp_path):
         bilingual.rotation(Known(right), Known(right), [("a", "b")], tmp_path)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["हिन्दी", "में", "पानी"],
+        ["தமிழ்", "மொழி"],
+        ["العَرَبِيَّة", "بيت"],
+        ["cafe\u0301", "x"],
+        ["می\u200cخواهم"],
+        ["it", "'", "s", "3", "।"],
+    ],
+)
+def test_words_keep_their_combining_marks(words):
+    assert bilingual.WORD.findall(" ".join(words)) == words
+
+
 def test_dictionaries_are_read_and_malformed_ones_refused(tmp_path):
     file = write(tmp_path / "d.tsv", ["the house\tev", "", "water su", "day\tgün "])
     assert bilingual.read_dictionary(file) == [("the house", "ev"), ("water", "su"), ("day", "gün")]
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert bilingual.read_dictionary(file)[0] == ("the house", "ev")  # the byte order mark is no part of the word
     write(file, ["water\tsu", "one two three"])
     with pytest.raises(UserError, match="line 2 is not a source and a target word"):
         bilingual.read_dictionary(file)

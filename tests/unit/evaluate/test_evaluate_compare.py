@@ -115,6 +115,9 @@ def test_bad_input_raises_one_line_errors(place: Path, tmp_path: Path) -> None:
     assert "parallel: nowhere does not exist" in message("parallel=nowhere")
     assert "evaluate.texts.tr" in message("evaluate.texts.tr=nowhere")
     assert "at most 64 tokens" in message("evaluate.context=100")
+    assert message("evaluate.context=-1") == "evaluate.context=-1 must be at least 0"
+    assert message("evaluate.batch=0") == "evaluate.batch=0 must be at least 1"
+    assert message("evaluate.shots.xcopa=-1") == "evaluate.shots.xcopa=-1 must be at least 0"
     (tmp_path / "de.txt").write_text("Eine Katze.\n")
     assert f"parallel: {tmp_path} has no text of en, tr" in message(f"parallel={tmp_path}")
     big = byte_level_tokenizer(400)

@@ -192,6 +192,10 @@ def test_samples_are_of_medium_length_and_prompts_their_first_words() -> None:
     assert samples.choose(texts, 3) == ["x" * 100, "x" * 90, "x" * 110]
     assert samples.prompt("one two three four five six seven") == "one two three"
     assert samples.prompt("word") == "word"
+    thai = "แมวตัวหนึ่งกำลังนอนหลับอยู่ใต้ต้นไม้ใหญ่ในสวนหลังบ้าน"  # no spaces between words
+    assert samples.prompt(thai) == thai[: len(thai) // 2]
+    assert samples.prompt(20 * thai) == thai[:40]
+    assert samples.prompt(f"{thai} {thai}") == thai[:40]
 
 
 def test_bad_input_raises_one_line_errors(tmp_path: Path) -> None:

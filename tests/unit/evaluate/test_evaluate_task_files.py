@@ -124,6 +124,10 @@ def test_other_bad_input_raises_clear_errors(tmp_path: Path, monkeypatch: pytest
     facts = RECORDS["mlama"] | {"candidates": ["Paris"]}
     assert "line 1 has an 'obj_label' that is not among" in error(write(path, [facts]), "mlama")
     assert "has no [Y]" in error(write(path, [RECORDS["mlama"] | {"template": "[X] ."}]), "mlama")
+    facts = RECORDS["mlama"] | {"candidates": "London, Paris"}
+    assert "has no list in field 'candidates', but \"London, Paris\"" in error(write(path, [facts]), "mlama")
+    path.write_text(json.dumps(RECORDS["headline"] | {"summary": "a \ud800 b"}), encoding="utf-8")
+    assert "line 1 has half of a surrogate pair" in error(path, "headline", shots={"headline": 0})
     write(good, [RECORDS["xcopa"]])
     monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
     assert "evaluate.tasks.xcopa needs lm-eval" in error(good, "xcopa", shots={"xcopa": 0})
@@ -143,6 +147,18 @@ def test_shots_come_from_another_split_and_depend_on_the_seed(tmp_path: Path) ->
     assert all(item.query.startswith("test") for item in task.items)
     assert loaded(path, "xcopa").shots == task.shots != loaded(path, "xcopa", seed=1).shots
     assert len(loaded(path, "xcopa", task_examples=3).items) == 3
+
+
+def test_case_of_a_split_is_ignored(tmp_path: Path) -> None:
+    rows = [RECORDS["xcopa"] | {"premise": f"{split}.", "split": split} for split in ("Test", "TRAIN")]
+    task = loaded(write(tmp_path / "task.jsonl", rows), "xcopa", shots={"xcopa": 1})
+    assert [item.query.split()[0] for item in (*task.shots, *task.items)] == ["TRAIN", "Test"]
+
+
+def test_translations_are_on_one_line_as_answers_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "task.jsonl", [{"en": "A cat.\nA dog.", "tr": "Bir kedi.\n\nBir  köpek."}])
+    (item,) = loaded(path, "translation", shots={"translation": 0}).items
+    assert item == Line("English: A cat. A dog.\nTürkçe:", "Bir kedi. Bir köpek.")
 
 
 def test_without_splits_shots_are_not_among_the_scored_examples(tmp_path: Path) -> None:

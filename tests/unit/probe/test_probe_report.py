@@ -2,16 +2,18 @@
 
 import csv
 import json
+import re
 
 import pytest
 
 from nemo_adapt import steps
 from nemo_adapt.artifact import Stage
+from nemo_adapt.checks import check_probe
 from nemo_adapt.choice import Choice, with_choice
-from nemo_adapt.config import Config, ProbeConfig
+from nemo_adapt.config import Config, PhaseConfig, ProbeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.pipeline import ROAD
-from nemo_adapt.probe import report
+from nemo_adapt.probe import report, stage
 from nemo_adapt.probe.stage import points
 
 
@@ -52,6 +54,30 @@ def test_no_finished_run_is_a_user_error():
 def test_scored_steps_are_sorted_and_include_the_last():
     assert points(ProbeConfig(steps=50, at=[0, 10, 25])) == [0, 10, 25, 50]
     assert points(ProbeConfig(steps=4, at=[10, 2, 0, 4])) == [0, 2, 4]
+
+
+def test_strategies_that_do_not_fit_the_steps_are_refused_before_the_first_run(monkeypatch):
+    monkeypatch.setattr(stage, "bytes_per_token", lambda config, inputs: 4.0)
+    config = Config()
+    config.train.phases = [PhaseConfig("new_rows", steps=200), PhaseConfig("all", steps=3000)]
+    config.probe.strategies = ["mean", "subword_mean"]
+    stage.check_strategies(config, {})
+    for name, says in {
+        "warm_start": "is 5 of 50 steps, .* first phase: 3",
+        "learned+warm_start": "different rows",
+    }.items():
+        config.probe.strategies = ["mean", name]
+        with pytest.raises(UserError, match=f"probe.strategies: {re.escape(name)}, in 50 steps: .*{says}") as error:
+            stage.check_strategies(config, {})
+        assert "\n" not in str(error.value)
+
+
+def test_a_strategy_that_is_named_twice_is_refused():
+    """Its runs would enter mean and spread twice, as if there were more seeds."""
+    check_probe(ProbeConfig(strategies=["mean", "zero", "mean+zero"]))
+    for twice in (["mean", "zero", "mean"], ["mean+mean", "mean"]):
+        with pytest.raises(UserError, match="names mean twice"):
+            check_probe(ProbeConfig(strategies=twice))
 
 
 def test_training_reads_the_strategies_that_the_probe_chose(tmp_path):

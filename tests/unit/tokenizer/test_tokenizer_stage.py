@@ -276,6 +276,16 @@ def test_bad_input_raises_one_line_errors(text, tmp_path):
     assert "union" in message(files=[text["target"]], method="union", count=5)  # 10 pieces do not hold the alphabet
 
 
+def test_union_learns_from_documents_of_any_length(tmp_path):
+    """sentencepiece's trainer skips lines of more than 4,192 bytes: most documents of a web corpus."""
+    found = []
+    for name, content in {"short": target(), "long": [" ".join(target())]}.items():
+        base = sentencepiece_base(tmp_path / name)
+        folder = extend(base, tmp_path / f"{name}_tr", [write(tmp_path / f"{name}.txt", content)], 100, method="union")
+        found.append([token.token for token in TokenMap.load(folder).tokens])
+    assert found[0] == found[1] and len(found[0]) > 20
+
+
 @pytest.mark.parametrize(
     ("rows", "new_tokens", "says"),
     [
