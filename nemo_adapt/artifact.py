@@ -99,6 +99,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) and found.keys() >= OUR_KEYS else {}
 
 
+def read_started(folder: Path) -> dict[str, Any]:
+    """Return what a resumable stage was started with in ``folder``: ``config`` and the hashes of its ``inputs``; empty
+    if it has not been. Raises ``UserError`` if the file is damaged."""
+    path = folder / STARTED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"config": dict(found["config"]), "inputs": dict(found["inputs"])}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f"{path} is damaged, so that it is not known what {folder} was begun with: if settings and inputs are the "
+            "same, delete that file and run the same command"
+        ) from None
+
+
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
     """Return one hash over everything that determines a stage's result."""
     content = json.dumps([stage, config, hashes], sort_keys=True, default=str)
@@ -179,19 +195,16 @@ class Stage:
                     f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
                     "it away"
                 )
-            left = place / STARTED
-            same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint
+            left, ours = place / STARTED, json.dumps({"fingerprint": self.fingerprint})
+            same = left.is_file() and left.read_text(encoding="utf-8", errors="replace") == ours
             if not (self.keeps_partial and same):
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir(parents=True)
             if self.keeps_partial:
-                write_json(left, {"fingerprint": self.fingerprint})
+                write_text(left, ours)
             return place
         place.mkdir(parents=True, exist_ok=True)
-        started = place / STARTED
-        now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
-        if started.is_file():
-            before = json.loads(started.read_text(encoding="utf-8"))
+        if before := read_started(place):
             names = changed_settings(before["config"], self.config)
             changed = [name for name in names if not name.startswith(self.may_change)]
             old, new = contents(before["inputs"]), contents(self.hashes)
@@ -204,7 +217,7 @@ class Stage:
                     "the folder"
                 )
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
-        write_json(started, now)
+        write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
         return place
 
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Run one stage of a run, here or on ranks, unless its result exists already."""
 
 import importlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,11 +100,10 @@ def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
     """Raise ``UserError`` if ``steps`` would replace a result with which ``later``, a resumable stage, was started: it
     could not go on. What is shared between runs is never replaced."""
     run = RunFolder.of(config)
-    started = run[later.result] / artifact.STARTED
-    if config.run.shared or not started.is_file():
+    started = {} if config.run.shared else artifact.read_started(run[later.result])
+    if not started:
         return
-    used = json.loads(started.read_text(encoding="utf-8"))["inputs"]
-    fixed = [hashes for key, hashes in used.items() if not key.startswith(later.may_change)]
+    fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.may_change)]
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 
     def hash_of(path: Path) -> str:

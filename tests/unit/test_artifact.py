@@ -91,6 +91,19 @@ def test_a_rebuilt_upstream_stage_makes_the_downstream_one_unfinished(tmp_path, 
     assert not Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]}).finished
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"config": {}}'])
+def test_a_damaged_record_of_a_resumable_stage_is_one_line(tmp_path, source, content):
+    """With the advice, it goes on: what was trained stays."""
+    stage = Stage("train", tmp_path / "train", {}, {"text": [source]}, resumable=True)
+    write_result(stage.prepare())
+    started = tmp_path / "train" / artifact.STARTED
+    started.write_text(content)
+    with pytest.raises(UserError, match=r"started\.json is damaged.*delete that file"):
+        stage.prepare()
+    started.unlink()
+    assert (stage.prepare() / "result").is_file()
+
+
 def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_path, source):
     def stage(lr):
         return Stage("train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, resumable=True)
