@@ -25,6 +25,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import LM_HEAD, Entry, Shape, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, read_config
 from nemo_adapt.progress import Bar, OnProgress, say
+from nemo_adapt.tied import check_tied
 from nemo_adapt.workers import cores, share, shared_counters
 
 
@@ -68,6 +69,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
     source = Source.of(*given)
+    check_tied(source.weights, inputs["model"][0])
     if isinstance(source.weights, HfWeights) and (said := source.weights.others_left_out):
         say(said)
     jobs = len(source.files)

@@ -24,6 +24,7 @@ from nemo_adapt.resize.plan import needs_of
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import PREFIX, StrategyInputs
+from nemo_adapt.tied import check_tied
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 
@@ -97,6 +98,7 @@ def resize_folder(
         if name not in weights.tensors or weights.tensors[name].shape[0] != shape.vocab:
             found = weights.tensors[name].shape if name in weights.tensors else "missing"
             raise UserError(f"{model}: tensor {name} is {found}, config.json says {shape.vocab} rows")
+    check_tied(weights, model)
     sizes = {
         name: ((rows, *stored.shape[1:]) if name in resized else stored.shape, stored.dtype)
         for name, stored in weights.tensors.items()
