@@ -1,5 +1,6 @@
 """Reading a config.json: what models with Llama's settings share, in the spelling of transformers 4 and 5."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from nemo_adapt.errors import UserError
@@ -50,9 +51,9 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     kind = settings.get("rope_type") or settings.get("type") or "default"
     scaling: dict[str, float] = {}
     if kind == "linear":
-        scaling = {"linear": settings["factor"]}
+        scaling = {"linear": _number(settings, "factor")}
     elif kind == "llama3":
-        scaling = {name: settings[name] for name in LLAMA3}
+        scaling = {name: _number(settings, name) for name in LLAMA3}
     elif kind != "default":
         raise UserError(
             f"config.json: rope scaling {kind!r} is not covered for {family} models "
@@ -64,7 +65,14 @@ def rotary(config: HfConfig, family: str) -> Rotary:
             f"config.json: partial_rotary_factor={share} is not covered for {family} models: transformers ignores it "
             "there; remove it, or name the class that the model was trained with"
         )
-    return Rotary(settings["rope_theta"], share, scaling)
+    return Rotary(_number(settings, "rope_theta"), share, scaling)
+
+
+def _number(settings: Mapping[str, Any], name: str) -> Any:
+    """Return a setting of rotary positions; ``KeyError``, as for an absent one, if it is null."""
+    if settings[name] is None:
+        raise KeyError(name)
+    return settings[name]
 
 
 def older_rope(config: HfConfig) -> dict[str, Any]:

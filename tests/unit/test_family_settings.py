@@ -141,6 +141,13 @@ def test_further_unsupported_settings_are_named(name, changed, said):
         families.of(config).shape(config)
 
 
+@pytest.mark.parametrize("rope", [{"rope_theta": None}, {"rope_scaling": {"type": "linear", "factor": None}}])
+def test_numbers_of_rotary_positions_that_are_null_are_missing(rope):
+    config = {**config_of("llama", architectures=["LlamaForCausalLM"]), "rope_parameters": None, **rope}
+    with pytest.raises(UserError, match=r"config\.json has no (rope_theta|factor), which a llama model needs"):
+        families.of(config).shape(config)
+
+
 ROPE = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu"}
 PUBLISHED = {
     "Llama-2-7b": (6_738_415_616, {
