@@ -64,6 +64,8 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
         content, roles = from_model(files.model, added, settings.pop("add_bos_token", True))
         backend = Tokenizer.from_str(json.dumps(content))
     elif files.config is not None:
+        if files.added is not None:
+            read_json(files.added)  # transformers reads it too, and would not name it
         backend, changed = read_backend(files.json, _prefixes_space(files))
         # transformers would read the file's truncation and padding again, and add a token for the latter.
         given = {"tokenizer_object": backend} if changed else {}

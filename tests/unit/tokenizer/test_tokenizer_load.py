@@ -169,3 +169,11 @@ def test_a_space_before_texts_is_what_transformers_takes_from_the_class(file, se
     (out / "config.json").write_text((base / "config.json").read_text())
     now = AutoTokenizer.from_pretrained(str(out))
     assert [now(line)["input_ids"] for line in english(20)] == [theirs(line)["input_ids"] for line in english(20)]
+
+
+def test_a_damaged_added_tokens_json_beside_tokenizer_json_is_named(tmp_path):
+    base = byte_level_base(tmp_path)
+    (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    (base / "added_tokens.json").write_text("{")
+    with pytest.raises(UserError, match=r"added_tokens\.json is corrupt"):
+        hf_tokenizer.load(base)
