@@ -18,7 +18,7 @@ from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
-from nemo_adapt.checkpoint.pieces import cut, pieces
+from nemo_adapt.checkpoint.pieces import cut, pieces, rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -70,7 +70,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
     source = Source.of(*given)
     check_tied(source.weights, inputs["model"][0])
-    if isinstance(source.weights, HfWeights) and (said := source.weights.others_left_out):
+    for said in _left_out(source.weights, inputs["model"][0]):
         say(said)
     jobs = len(source.files)
     processes = min(config.convert.processes or cores(), jobs)
@@ -79,6 +79,20 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     writer.finish(out, source.files)
     seal(out, sizes_of(out))
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
+
+
+def _left_out(weights: HfWeights | Checkpoint, folder: Path) -> Iterator[str]:
+    """Yield what the user is told about weights that are not taken."""
+    if isinstance(weights, HfWeights):
+        yield from filter(None, [weights.others_left_out])
+        return
+    config = read_config(folder)
+    rows = families.of(config).shape(config).vocab
+    if held := rows_beyond(weights, rows):
+        yield (
+            f"{weights.folder}: its tables have {held} rows, but {folder}/config.json says {rows}: the others are left "
+            "out. They are padding if the folder is that of the same model; of an adapted one, give its export"
+        )
 
 
 def write_files(source: Source, out: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:

@@ -346,3 +346,13 @@ def test_the_command_exports_any_checkpoint(model, tmp_path, capsys):
         export_command.main(words)
     with pytest.raises(UserError, match="is not a complete Megatron checkpoint"):
         export_command.main([f"checkpoint={tmp_path}/tokenizer", *words])
+
+
+def test_a_checkpoint_with_more_rows_than_the_model_is_said(model, tmp_path, capsys):
+    """As of an adapted model that is given with the folder of its base: new rows would be lost silently."""
+    adapted = converted(make_llama(tmp_path / "adapted", TinyLlama(vocab=300)), tmp_path / "checkpoint")
+    for name, folder in (("base", model), ("export", tmp_path / "adapted")):
+        (tmp_path / name).mkdir()
+        convert.build(Config(), {"model": [folder], "weights": [adapted]}, tmp_path / name)
+        said = f"its tables have 300 rows, but {folder}/config.json says 256: the others are left out"
+        assert (said in capsys.readouterr().out) is (name == "base")
