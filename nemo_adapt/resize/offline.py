@@ -17,6 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, HfConfig
 from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
 from nemo_adapt.model_files import complete_folder, read_generation
+from nemo_adapt.model_weights import check_tied
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
@@ -24,7 +25,6 @@ from nemo_adapt.resize.plan import needs_of
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import PREFIX, StrategyInputs
-from nemo_adapt.tied import check_tied
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 

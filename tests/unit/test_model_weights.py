@@ -1,4 +1,4 @@
-"""Folders and checkpoints of tied models that also store an output table."""
+"""Weights that are not those of config.json: tied models that also store an output table."""
 
 import pytest
 import torch
