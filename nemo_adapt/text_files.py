@@ -141,7 +141,7 @@ def _record(raw: bytes, field: str) -> str:
         return line
     try:
         document = json.loads(line)[field]
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         document = False
     if document is None:  # null is no document, as in a column of Parquet
         return ""
