@@ -18,12 +18,12 @@ from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
-from nemo_adapt.checkpoint.pieces import cut, pieces
+from nemo_adapt.checkpoint.pieces import cut, pieces, rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
-from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import LM_HEAD, Entry, Shape, hf_shapes
+from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.model_weights import check_tensors, check_tied
 from nemo_adapt.progress import Bar, OnProgress, say
 from nemo_adapt.workers import cores, share, shared_counters
 
@@ -68,7 +68,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
     source = Source.of(*given)
-    if isinstance(source.weights, HfWeights) and (said := source.weights.others_left_out):
+    check_tied(source.weights, inputs["model"][0])
+    for said in _left_out(source.weights, inputs["model"][0]):
         say(said)
     jobs = len(source.files)
     processes = min(config.convert.processes or cores(), jobs)
@@ -77,6 +78,20 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     writer.finish(out, source.files)
     seal(out, sizes_of(out))
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
+
+
+def _left_out(weights: HfWeights | Checkpoint, folder: Path) -> Iterator[str]:
+    """Yield what the user is told about weights that are not taken."""
+    if isinstance(weights, HfWeights):
+        yield from filter(None, [weights.others_left_out])
+        return
+    config = read_config(folder)
+    rows = families.of(config).shape(config).vocab
+    if held := rows_beyond(weights, rows):
+        yield (
+            f"{weights.folder}: its tables have {held} rows, but {folder}/config.json says {rows}: the others are left "
+            "out. They are padding if the folder is that of the same model; of an adapted one, give its export"
+        )
 
 
 def write_files(source: Source, out: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
@@ -92,33 +107,6 @@ def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int, che
     """Write files in another process."""
     source, shared = Source.of(folder, chunk_bytes, file_bytes, checkpoint), shared_counters()
     return write_files(source, out, shared.take(len(source.files)), shared.advance)
-
-
-def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
-    """Raise ``UserError`` unless the folder holds exactly the tensors of the family's table, in the right shapes, and
-    those of one Megatron tensor have one dtype."""
-    wanted = hf_shapes(table, shape.layers)
-    missing = [name for name in wanted if name not in weights.tensors]
-    if missing:
-        raise UserError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}")
-    # A tied model may still store its output layer, a copy of the input table.
-    ignored = {LM_HEAD} if shape.tied else set()
-    unknown = [name for name in weights.tensors if name not in wanted and name not in ignored]
-    if unknown:
-        raise UserError(f"{folder}: {len(unknown)} tensors have no place in the model: {_some(unknown)}")
-    for name, size in wanted.items():
-        if weights.tensors[name].shape != size:
-            raise UserError(f"{folder}: tensor {name} is {weights.tensors[name].shape}, config.json says {size}")
-    for entry in table:
-        # All layers are stacked in one Megatron tensor.
-        names = [rows.name.format(layer=layer) for layer in range(shape.layers) for rows in entry.rows]
-        first = weights.tensors[names[0]].dtype
-        for name in names:
-            if weights.tensors[name].dtype != first:
-                raise UserError(
-                    f"{folder}: tensor {name} is {weights.tensors[name].dtype}, but {names[0]} is {first}; they go "
-                    "into one Megatron tensor: save the model in one dtype"
-                )
 
 
 class Memory:
@@ -159,7 +147,3 @@ def _make(
         part = rows_of_layer[at : at + rows.stop - rows.start]
         weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
     return piece
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

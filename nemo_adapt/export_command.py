@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_adapt import artifact, documents, families, hf_tokenizer, recipes
+from nemo_adapt.checkpoint.pieces import rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.errors import UserError
@@ -47,8 +48,11 @@ def main(words: list[str]) -> None:
         raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
     rows = rows_with(families.of(hf_config).shape(hf_config), tokenizer)
     check_tokenizer(tokenizer, opened, rows)
-    if said := rows_left_behind(opened, rows):
-        say(said)
+    if held := rows_beyond(opened, rows):
+        say(
+            f"{opened.folder}: its tables have {held} rows, but the tokenizer needs only {rows}: the others are not "
+            "exported. They are padding if this is the model's own tokenizer"
+        )
     deciding = {"shard_mib": config.export.shard_mib, "pad_vocab_to": config.export.pad_vocab_to}
     inputs = {"checkpoint": [opened.folder], "model": [model], "tokenizer": [tokenizer]}
     stage = artifact.Stage("export-hf", Path(config.out), deciding, inputs, keeps_partial=True)
@@ -71,15 +75,3 @@ def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
             f"{tokenizer} has {size:,} tokens, but only {min(rows, held):,} rows of {opened.folder} (which has "
             f"{held:,}) would be exported: give the tokenizer that the model was trained with, and its token_map.json"
         )
-
-
-def rows_left_behind(opened: Checkpoint, rows: int) -> str:
-    """Return a warning if the table has more than ``rows`` rows and the first extra row is not zero, as our padding
-    is; else an empty string."""
-    held = opened.sizes.get(EMBEDDING, (rows,))[0]
-    if held <= rows or not opened.rows(EMBEDDING, rows, rows + 1).count_nonzero():
-        return ""
-    return (
-        f"{opened.folder}: its tables have {held} rows, but the tokenizer needs only {rows}: the others are not "
-        "exported. They are padding if this is the model's own tokenizer"
-    )

@@ -33,13 +33,15 @@ def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: to
     """Write the files that a model folder needs besides its weights.
 
     These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the keys that it used, and
-    rotary positions also in the form of transformers 4; its generation config, if any; and the tokenizer's files. Rows
-    from ``tokens`` on are padding, whose ids the generation config suppresses.
+    rotary positions also in the form of transformers 4, without the name of code beside it, which is not copied; its
+    generation config, if any; and the tokenizer's files. Rows from ``tokens`` on are padding, whose ids the generation
+    config suppresses.
     """
     hf_config = read_config(base)
     used = [key for key in DTYPE_KEYS if key in hf_config] or ["torch_dtype"]
     dtypes = dict.fromkeys(used, str(dtype).removeprefix("torch."))
     content = {**hf_config, **older_rope(hf_config), "vocab_size": rows, **dtypes}
+    content.pop("auto_map", None)
     (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     generation, padded = read_generation(base), list(range(tokens, rows))
     if padded:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from nemo_adapt import gpus, ranks, reads
 from nemo_adapt.artifact import HashOf, input_hash
@@ -182,6 +183,11 @@ def check_steps(config: Config, steps: list[Step]) -> None:
         from nemo_adapt.checks import check  # imports torch, which a misspelt key need not wait for
 
         check(config)
+    if len(steps) > 1 and any(step.name == "convert" for step in steps):
+        from nemo_adapt.model_weights import check_weights
+
+        given = config.model.checkpoint
+        check_weights(Path(config.model.path), Path(given) if given else None)
 
 
 def check_end(config: Config, stages: set[str]) -> None:

@@ -21,7 +21,6 @@ ZSTD_READ = 1 << 17
 """Compressed bytes per read."""
 ZSTD_WINDOW = 1 << 31
 """Largest window that ``zstd --long`` writes."""
-
 BLOCK = 1 << 16
 """Bytes of a plain file per block, which has the lines that begin in them; parts are split between blocks."""
 BOM = b"\xef\xbb\xbf"
@@ -142,7 +141,7 @@ def _record(raw: bytes, field: str) -> str:
         return line
     try:
         document = json.loads(line)[field]
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         document = False
     if document is None:  # null is no document, as in a column of Parquet
         return ""
@@ -217,10 +216,8 @@ def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, on_progre
 
     That position, in compressed bytes, is the same each time the file is read, so every group belongs to one part.
     """
-    size = os.fstat(file.fileno()).st_size
-    begin, end = _range(part)
-    reported = begin
-    inside = not begin
+    size, (begin, end) = os.fstat(file.fileno()).st_size, _range(part)
+    reported, inside = begin, not begin
     for number, raw in enumerate(lines, start=1):
         if not number % GROUP:
             place = min(file.tell(), size - 1)  # the end of the file belongs to the last part
@@ -236,11 +233,14 @@ def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, on_progre
 
 
 def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
-    rest = b""
+    line: list[bytes] = []
     for block in _zstd_blocks(file):
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
-    if rest:
+        *ended, rest = block.split(b"\n")
+        if ended:
+            yield from (b"".join((*line, ended[0])), *ended[1:])
+            line = []
+        line.append(rest)
+    if rest := b"".join(line):
         yield rest
 
 

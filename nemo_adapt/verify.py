@@ -29,6 +29,8 @@ PIECE_BYTES = 64 << 20
 """Most bytes of a tensor read at once."""
 SHOWN = 20
 """Most differing tensors that are listed."""
+MODEL, EXTRA_STATE = ("embedding.", "decoder.", "output_layer."), "_extra_state"
+"""Beginnings of a model's keys in a checkpoint; and part of those of Transformer Engine's scales for fp8."""
 TOKENS = 512
 """Tokens of the text on which logits are compared."""
 
@@ -181,14 +183,18 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
     shape = family.shape(config)
     weights = HfWeights(folder, family)
     say_left_out(folder, weights)
-    found = Findings()
-    for entry in family.entries(shape):
+    found, table = Findings(), family.entries(shape)
+    for key in checkpoint.sizes.keys() - {entry.key for entry in table}:
+        if key.startswith(MODEL) and EXTRA_STATE not in key:
+            found.wrong[key] = "is not in the folder"
+    for entry in table:
         size = checkpoint.sizes.get(entry.key)
         if size is None:
             found.wrong[entry.key] = "is not in the checkpoint"
             continue
-        if size[0] < entry.shape[0] and not entry.stacked:
-            found.wrong[entry.key] = f"is {size} in the checkpoint and {entry.shape} in the folder"
+        wanted = (shape.layers, *entry.shape) if entry.stacked else entry.shape
+        if size[1:] != wanted[1:] or size[0] < wanted[0] or (entry.stacked and size != wanted):
+            found.wrong[entry.key] = f"is {size} in the checkpoint and {wanted} in the folder"
             continue
         for layer in range(shape.layers if entry.stacked else 1):
             name = f"{entry.key} {layer}" if entry.stacked else entry.key

@@ -8,7 +8,7 @@ import torch
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.writer import Piece
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import TABLES, Entry
+from nemo_adapt.families.family import EMBEDDING, TABLES, Entry
 
 Make = Callable[[tuple[int, ...], tuple[int, ...]], torch.Tensor]
 """Makes the piece with an offset and a size."""
@@ -49,3 +49,10 @@ def check(opened: Checkpoint, entry: Entry, layers: int) -> None:
     padded = entry.key in TABLES and size[1:] == wanted[1:] and size[0] >= wanted[0]
     if size != wanted and not padded:
         raise UserError(f"{opened.folder}: tensor {entry.key} is {size}, but the model's is {wanted}")
+
+
+def rows_beyond(opened: Checkpoint, rows: int) -> int:
+    """Return how many rows the input table has if there are more than ``rows``, and the first of the others is not
+    zero, as our padding is; else 0."""
+    held = opened.sizes.get(EMBEDDING, (rows,))[0]
+    return held if held > rows and opened.rows(EMBEDDING, rows, rows + 1).count_nonzero() else 0

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from nemo_adapt import documents, hf_folder, hf_tokenizer
 from nemo_adapt.devices import best_device
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import one_line
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
         raise UserError(f"{folder} has no safetensors file: other kinds of weights are not loaded")
     try:
         settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: transformers cannot read config.json: {_first_line(error)}") from None
+    except Exception as error:  # its checks of types and values raise classes of their own
+        raise UserError(f"{folder}: transformers cannot read config.json: {one_line(error)}; correct it") from None
     tokenizer = hf_tokenizer.load(tokenizer_path)
     needed = documents.vocabulary_size(tokenizer)
     if settings.vocab_size < needed:

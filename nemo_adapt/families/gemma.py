@@ -12,6 +12,9 @@ COVERED = {
     "attention_dropout": (0.0, 0, None),
     "use_bidirectional_attention": (False, None),
 }
+DEFAULTS_1 = {"max_position_embeddings": 8192, "num_key_value_heads": 16}
+DEFAULTS_2 = {"max_position_embeddings": 8192, "num_key_value_heads": 4}
+"""What a setting that config.json leaves out means (transformers' GemmaConfig and Gemma2Config)."""
 DEFAULTS_3 = {
     "vocab_size": 262208,
     "max_position_embeddings": 131072,
@@ -33,12 +36,13 @@ def shape_1(config: HfConfig) -> Shape:
     """
     activations = {"hidden_activation": (*TANH, None), "hidden_act": (*TANH, "gelu", None)}
     require(config, "Gemma", {**COVERED, **activations})
-    return settings.llama_like(config, "Gemma", **_common(config))
+    return settings.llama_like({**DEFAULTS_1, **config}, "Gemma", **_common(config))
 
 
 def shape_2(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Gemma2 config.json; the first and then every second layer has a sliding window."""
     require(config, "Gemma2", {**COVERED, "hidden_activation": TANH})
+    config = {**DEFAULTS_2, **config}
     sliding = [layer % 2 == 0 for layer in range(config["num_hidden_layers"])]
     return settings.llama_like(
         config,
@@ -60,7 +64,9 @@ def shape_3(config: HfConfig) -> Shape:
     pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
     sliding = [(layer + 1) % pattern != 0 for layer in range(config["num_hidden_layers"])]
     kinds = config.get("rope_parameters") or {}  # by kind of layer (transformers 5)
-    everywhere = {"rope_theta": THETA, **config, "rope_parameters": kinds.get(settings.FULL)}
+    # Unlike elsewhere, transformers adds rope_scaling to what rope_parameters says.
+    scaled = {**(kinds.get(settings.FULL) or {}), **(config.get("rope_scaling") or {})}
+    everywhere = {"rope_theta": THETA, **config, "rope_parameters": scaled, "rope_scaling": None}
     local = {
         "rope_theta": config.get("rope_local_base_freq", LOCAL_THETA),
         "rope_parameters": kinds.get(settings.SLIDING),

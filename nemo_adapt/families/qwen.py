@@ -4,6 +4,8 @@ from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import HEAD, Entry, Family, HfConfig, Shape, require
 
 COVERED = {"hidden_act": ("silu",), "attention_dropout": (0.0, 0, None)}
+DEFAULTS = {"max_position_embeddings": 32768, "num_key_value_heads": 32}
+"""What a setting that config.json leaves out means (transformers' Qwen2Config and Qwen3Config)."""
 
 
 def windows(config: HfConfig) -> tuple[int, ...]:
@@ -17,6 +19,7 @@ def windows(config: HfConfig) -> tuple[int, ...]:
 def shape_2(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Qwen2 config.json."""
     require(config, "Qwen2", COVERED)
+    config = {**DEFAULTS, **config}
     transformer = {**settings.RMS_GATED, "add_qkv_bias": True}
     return settings.llama_like(config, "Qwen2", windows=windows(config), transformer=transformer)
 
@@ -30,6 +33,7 @@ def entries_2(shape: Shape) -> list[Entry]:
 def shape_3(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Qwen3 config.json; ``head_dim`` is 128 if not set."""
     require(config, "Qwen3", {**COVERED, "attention_bias": (False, None)})
+    config = {**DEFAULTS, **config}
     head_dim = config.get("head_dim") or 128
     return settings.llama_like(config, "Qwen3", windows=windows(config), head_dim=head_dim, qk_norm=HEAD)
 

@@ -1,5 +1,6 @@
 """Reading a config.json: what models with Llama's settings share, in the spelling of transformers 4 and 5."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from nemo_adapt.errors import UserError
@@ -10,6 +11,8 @@ RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_li
 """Arguments of ``TransformerConfig`` for layers with RMSNorm, a gated MLP and no biases."""
 LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
+PARTIAL = ("Phi", "Phi-3")
+"""Families in which a part of each head may be rotated."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
 
@@ -37,32 +40,46 @@ def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
 def rotary(config: HfConfig, family: str) -> Rotary:
     """Return the rotary positions of a config.json; ``UserError`` for a scaling that is not covered.
 
-    They are in ``rope_parameters`` (transformers 5), or in ``rope_theta`` and ``rope_scaling`` (4).
+    They are in ``rope_parameters`` (transformers 5), or in ``rope_theta`` and ``rope_scaling`` (4); where both are,
+    ``rope_scaling`` counts, as in transformers 5.
     """
     settings = {
         "rope_theta": config.get("rope_theta", 10000.0),
         "partial_rotary_factor": config.get("partial_rotary_factor", 1.0),
-        **(config.get("rope_scaling") or {}),
-        **(config.get("rope_parameters") or {}),
+        **(config.get("rope_scaling") or config.get("rope_parameters") or {}),
     }
     kind = settings.get("rope_type") or settings.get("type") or "default"
     scaling: dict[str, float] = {}
     if kind == "linear":
-        scaling = {"linear": settings["factor"]}
+        scaling = {"linear": _number(settings, "factor")}
     elif kind == "llama3":
-        scaling = {name: settings[name] for name in LLAMA3}
+        scaling = {name: _number(settings, name) for name in LLAMA3}
     elif kind != "default":
         raise UserError(
             f"config.json: rope scaling {kind!r} is not covered for {family} models "
             "(covered: 'default', 'linear', 'llama3')"
         )
-    return Rotary(settings["rope_theta"], settings["partial_rotary_factor"] or 1.0, scaling)
+    share = settings["partial_rotary_factor"] or 1.0
+    if share != 1.0 and family not in PARTIAL:
+        raise UserError(
+            f"config.json: partial_rotary_factor={share} is not covered for {family} models: transformers ignores it "
+            "there; remove it, or name the class that the model was trained with"
+        )
+    return Rotary(_number(settings, "rope_theta"), share, scaling)
+
+
+def _number(settings: Mapping[str, Any], name: str) -> Any:
+    """Return a setting of rotary positions; ``KeyError``, as for an absent one, if it is null."""
+    if settings[name] is None:
+        raise KeyError(name)
+    return settings[name]
 
 
 def older_rope(config: HfConfig) -> dict[str, Any]:
     """Return ``rope_parameters`` in the spelling of transformers 4; empty if config.json has none.
 
-    transformers 4 silently ignores ``rope_parameters`` and uses its defaults.
+    transformers 4 silently ignores ``rope_parameters`` and uses its defaults. A ``rope_scaling`` is kept: it counts in
+    both.
     """
     rope = dict(config.get("rope_parameters") or {})
     if not rope:
@@ -70,7 +87,10 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
     if FULL in rope:  # Gemma 3
         theta = (rope.get(SLIDING) or {}).get("rope_theta")
         local = {} if theta is None else {"rope_local_base_freq": theta}
-        return {**older_rope({"rope_parameters": rope[FULL]}), **local}
+        everywhere = {**(rope[FULL] or {}), **(config.get("rope_scaling") or {})}
+        return {**older_rope({"rope_parameters": everywhere}), **local}
+    if config.get("rope_scaling"):
+        return {}
     beside = {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in rope}
     return {**beside, "rope_scaling": None if rope.get("rope_type", "default") == "default" else rope}
 

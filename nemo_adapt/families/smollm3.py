@@ -10,18 +10,19 @@ COVERED = {
     "mlp_bias": (False, None),
     "attention_dropout": (0.0, 0, None),
 }
-THETA = 2_000_000.0
-"""Base of the rotary positions if config.json has none (transformers' default)."""
+DEFAULTS = {"rope_theta": 2_000_000.0, "max_position_embeddings": 32768, "num_key_value_heads": 4}
+"""What a setting that config.json leaves out means (transformers' SmolLM3Config)."""
 
 
 def shape(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a SmolLM3 config.json: without a list, every fourth layer has no positions."""
     require(config, "SmolLM3", COVERED)
+    config = {**DEFAULTS, **config}
     interval, layers = config.get("no_rope_layer_interval", 4), config["num_hidden_layers"]
     rotated = config.get("no_rope_layers") or [(layer + 1) % interval != 0 for layer in range(layers)]
     if len(rotated) < layers:
         raise UserError(f"config.json: no_rope_layers has {len(rotated)} numbers for {layers} layers")
-    rotary = settings.rotary({"rope_theta": THETA, **config}, "SmolLM3")
+    rotary = settings.rotary(config, "SmolLM3")
     slides = bool(config.get("use_sliding_window"))
     return settings.llama_like(
         config,

@@ -1,6 +1,7 @@
 """Load any base tokenizer as a fast Hugging Face tokenizer.
 
-A ``tokenizer.json`` is used as it is. Without one, a tokenizer is built here from a SentencePiece ``tokenizer.model``,
+A ``tokenizer.json`` is used as it is, but for a space before texts where transformers takes it from the folder's class
+(GPT-2). Without one, a tokenizer is built here from a SentencePiece ``tokenizer.model``,
 with sentencepiece's ids (transformers' own conversion of such a folder drops the dummy prefix and the BOS token), or
 from tiktoken ranks, with tiktoken's ids.
 """
@@ -41,6 +42,12 @@ FURTHER = ("additional_special_tokens", "extra_special_tokens")
 """Keys of further special tokens, in transformers 4 and 5."""
 
 
+OWN_PREFIX = ("GPT2Tokenizer", "CodeGenTokenizer", "Qwen2Tokenizer")
+"""Classes of transformers whose ``add_prefix_space`` (default: false) replaces that of ``tokenizer.json``."""
+CLASS_OF = {"gpt2": OWN_PREFIX[0], "phi": OWN_PREFIX[0], "qwen2": OWN_PREFIX[2], "qwen3": OWN_PREFIX[2]}
+"""Type of model -> the class of these that it has if ``tokenizer_config.json`` names none."""
+
+
 def load(folder: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a model folder, a ``tokenizer.json`` or a ``tokenizer.model``.
 
@@ -57,9 +64,11 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
         content, roles = from_model(files.model, added, settings.pop("add_bos_token", True))
         backend = Tokenizer.from_str(json.dumps(content))
     elif files.config is not None:
-        backend, cuts = read_backend(files.json)
+        if files.added is not None:
+            read_json(files.added)  # transformers reads it too, and would not name it
+        backend, changed = read_backend(files.json, _prefixes_space(files))
         # transformers would read the file's truncation and padding again, and add a token for the latter.
-        given = {"tokenizer_object": backend} if cuts else {}
+        given = {"tokenizer_object": backend} if changed else {}
         try:
             return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True, **given)
         except (ValueError, OSError, KeyError, TypeError) as error:
@@ -148,14 +157,37 @@ def usual_specials(contents: Iterable[str]) -> dict[str, str]:
     return {role: name for role, name in found.items() if name is not None}
 
 
-def read_backend(path: Path) -> tuple[Tokenizer, bool]:
-    """Load the tokenizer in a ``tokenizer.json`` without its truncation and padding; also return whether it has any.
+def _prefixes_space(files: TokenizerFiles) -> bool | None:
+    """Return whether the folder's class puts a space before texts; ``None``: ``tokenizer.json`` says it."""
+    assert files.config is not None
+    config, beside = read_json(files.config), files.config.parent / "config.json"
+    model_type = read_json(beside).get("model_type") if beside.is_file() else None
+    name = config.get("tokenizer_class") or CLASS_OF.get(str(model_type), "")
+    return bool(config.get("add_prefix_space")) if str(name).removesuffix("Fast") in OWN_PREFIX else None
+
+
+def _set_prefix(pre_tokenizer: Any, prefix: bool) -> bool:
+    """Set ``add_prefix_space`` of a byte-level pre-tokenizer; return whether that changed anything."""
+    if not isinstance(pre_tokenizer, dict):
+        return False
+    if pre_tokenizer.get("type") == "Sequence":
+        return sum(_set_prefix(part, prefix) for part in pre_tokenizer.get("pretokenizers", ())) > 0
+    if pre_tokenizer.get("type") != "ByteLevel" or pre_tokenizer.get("add_prefix_space") is prefix:
+        return False
+    pre_tokenizer["add_prefix_space"] = prefix
+    return True
+
+
+def read_backend(path: Path, prefix: bool | None = None) -> tuple[Tokenizer, bool]:
+    """Load the tokenizer in a ``tokenizer.json`` without its truncation and padding, and with a space before texts as
+    ``prefix`` says; also return whether that differs from the file.
 
     ``UserError`` that names the file if it is damaged.
     """
     content = read_json(path)
     cuts = [key for key in ("truncation", "padding") if content.pop(key, None)]
+    moved = prefix is not None and _set_prefix(content.get("pre_tokenizer"), prefix)
     try:
-        return Tokenizer.from_str(json.dumps(content)), bool(cuts)
+        return Tokenizer.from_str(json.dumps(content)), bool(cuts) or moved
     except Exception as error:  # the Rust library raises plain Exception
         raise UserError(f"{path} is not a tokenizer.json: {one_line(error)}") from None

@@ -17,6 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, HfConfig
 from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
 from nemo_adapt.model_files import complete_folder, read_generation
+from nemo_adapt.model_weights import check_tied
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
@@ -97,6 +98,7 @@ def resize_folder(
         if name not in weights.tensors or weights.tensors[name].shape[0] != shape.vocab:
             found = weights.tensors[name].shape if name in weights.tensors else "missing"
             raise UserError(f"{model}: tensor {name} is {found}, config.json says {shape.vocab} rows")
+    check_tied(weights, model)
     sizes = {
         name: ((rows, *stored.shape[1:]) if name in resized else stored.shape, stored.dtype)
         for name, stored in weights.tensors.items()

@@ -10,6 +10,7 @@ from nemo_adapt import text
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config, TokenizerConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_folder import read_config
 from nemo_adapt.progress import say
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
@@ -47,7 +48,8 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
         _check_aligned(parallel, settings.reference, text_field)
     with clock.time("marks"):
         sample = marks.sample(text.documents(files, text_field))
-        base, marks_report = marks.choose(original, settings.keep_marks, sample, partial(_propose, original, files))
+        propose = partial(_propose, original, files)
+        base, marks_report = marks.choose(original, settings.keep_marks, sample, propose, _model_type(config, original))
         if marks_report.get("kept"):
             say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
     with clock.time("count"):
@@ -65,6 +67,14 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
         chosen.report |= target
     _say_shortfall(settings.method, chosen)
     return Choice(base, chosen, marks_report)
+
+
+def _model_type(config: Config, base: Base) -> str:
+    """Return the ``model_type`` of the model, or of the base tokenizer's folder; empty if neither has a config.json."""
+    for folder in [Path(config.model.path)] * bool(config.model.path) + [base.path]:
+        if (folder / "config.json").is_file():
+            return str(read_config(folder).get("model_type", ""))
+    return ""
 
 
 def parallel_texts(inputs: Inputs) -> dict[str, Path]:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.regexes import GPT2, KEPT
+from nemo_adapt.progress import say
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json
@@ -31,6 +32,9 @@ TRIED = 1000
 
 LOOKED_AT, SAMPLED = 100_000, 8_000
 """Compare on ``SAMPLED`` lines, evenly spaced among the first ``LOOKED_AT``."""
+OWN_REGEX = ("qwen2",)
+"""Types of models whose tokenizer transformers 5 loads with a split regex of its own, whatever tokenizer.json says
+(``Qwen2Tokenizer``; its ``MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS``): kept marks would be cut off there."""
 OPTIONAL = 0.5
 """If a larger share of marked words also occurs without marks, most text is taken to be written without them."""
 
@@ -38,10 +42,13 @@ Propose = Callable[[Base, Tally, int], list[str]]
 """``propose(base, words, count)``: up to ``count`` new tokens."""
 
 
-def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tuple[Base, dict[str, Any]]:
+def choose(
+    base: Base, asked: str, lines: Sequence[str], propose: Propose, model_type: str = ""
+) -> tuple[Base, dict[str, Any]]:
     """Return the base that splits words as ``tokenizer.keep_marks`` asks, and a report.
 
-    ``auto`` learns a few tokens from ``lines`` both ways, and uses the way that then encodes them in fewer tokens.
+    ``auto`` learns a few tokens from ``lines`` both ways, and uses the way that then encodes them in fewer tokens; for
+    a ``model_type`` of ``OWN_REGEX`` marks are not kept.
     Raises ``UserError`` for ``true`` if the base's split regex is not a known one.
     """
     asked = asked.lower()
@@ -57,9 +64,20 @@ def choose(base: Base, asked: str, lines: Sequence[str], propose: Propose) -> tu
             )
         return base, report
     if asked == "true":
+        if model_type in OWN_REGEX:
+            say(
+                f"tokenizer: transformers 5 splits words of {model_type} models before marks again: load the result "
+                "with PreTrainedTokenizerFast, not with AutoTokenizer, or give tokenizer.keep_marks=false"
+            )
         return kept, {**report, "kept": True}
     words = {False: count_lines(base, lines), True: count_lines(kept, lines)}
     if words[False].counts == words[True].counts:
+        return base, report
+    if model_type in OWN_REGEX:
+        say(
+            f"tokenizer: combining marks are not kept with their letters, as AutoTokenizer of transformers 5 splits "
+            f"{model_type} models before them, whatever tokenizer.json says (tokenizer.keep_marks)"
+        )
         return base, report
     text, share = as_often_written(words[True].counts)
     tokens = {

@@ -17,7 +17,7 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, locks, verify
+from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, locks, pipeline, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
@@ -346,3 +346,30 @@ def test_the_command_exports_any_checkpoint(model, tmp_path, capsys):
         export_command.main(words)
     with pytest.raises(UserError, match="is not a complete Megatron checkpoint"):
         export_command.main([f"checkpoint={tmp_path}/tokenizer", *words])
+
+
+def test_a_checkpoint_with_more_rows_than_the_model_is_said(model, tmp_path, capsys):
+    """As of an adapted model that is given with the folder of its base: new rows would be lost silently."""
+    adapted = converted(make_llama(tmp_path / "adapted", TinyLlama(vocab=300)), tmp_path / "checkpoint")
+    for name, folder in (("base", model), ("export", tmp_path / "adapted")):
+        (tmp_path / name).mkdir()
+        convert.build(Config(), {"model": [folder], "weights": [adapted]}, tmp_path / name)
+        said = f"its tables have 300 rows, but {folder}/config.json says 256: the others are left out"
+        assert (said in capsys.readouterr().out) is (name == "base")
+
+
+def test_weights_that_cannot_be_converted_are_refused_before_the_first_stage(model, tmp_path):
+    """The stages before it tokenize all text, which can take hours."""
+    text = tmp_path / "text.txt"
+    text.write_text("bir iki\n")
+    config = Config()
+    config.run.name, config.run.dir = "r", str(tmp_path / "runs")
+    config.model.path = config.tokenizer.base = str(model)
+    config.tokenizer.text = config.data.target = [str(text)]
+    config.evaluate.texts, config.evaluate.target, config.train.seq_length = {"tr": str(text)}, "tr", 32
+    steps = pipeline.run_steps(config)
+    pipeline.check_steps(config, steps)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is cut short"):
+        pipeline.check_steps(config, steps)

@@ -65,6 +65,27 @@ def test_an_exported_config_is_read_alike_by_transformers_4_and_5(name, tmp_path
     assert getattr(for_five, "rope_parameters", None) == rope
 
 
+@pytest.mark.parametrize("left_out", ["max_position_embeddings", "num_key_value_heads"])
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_what_config_json_leaves_out_is_what_transformers_takes(name, left_out):
+    config = config_of(name, architectures=zoo.architectures(name))
+    shorter = {key: value for key, value in config.items() if key != left_out}
+    complete = {**type(zoo.ZOO[name]()).from_dict(dict(shorter)).to_dict(), "architectures": config["architectures"]}
+    assert families.of(config).shape(shorter) == families.of(config).shape(complete)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_rope_scaling_beside_rope_parameters_counts_as_in_transformers(name, tmp_path):
+    """As in a folder of transformers 5 into whose config.json a scaling was written by hand."""
+    changed = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    config = config_of(name, architectures=zoo.architectures(name), **changed)
+    complete = {**type(zoo.ZOO[name]()).from_dict(config_of(name, **changed)).to_dict()}
+    complete["architectures"] = config["architectures"]
+    assert families.of(config).shape(config) == families.of(config).shape(complete)
+    for_four = {**config, **older_rope(config), "rope_parameters": None}
+    assert families.of(config).shape(for_four) == families.of(config).shape(config)
+
+
 REFUSED = {
     "llama": ({"attention_bias": True}, "attention_bias=True is not covered for Llama"),
     "mistral": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Mistral"),
@@ -109,12 +130,21 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("xglm", {"activation_function": "relu"}, "activation_function='relu' is not covered for XGLM"),
         ("phi", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not covered for Gemma3"),
+        ("llama", {"partial_rotary_factor": 0.5, "rope_parameters": None}, "partial_rotary_factor=0.5 is not covered"),
+        ("qwen3", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5 is not covered"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma"),
     ],
 )
 def test_further_unsupported_settings_are_named(name, changed, said):
     config = config_of(name, architectures=zoo.architectures(name), **changed)
     with pytest.raises(UserError, match=said):
+        families.of(config).shape(config)
+
+
+@pytest.mark.parametrize("rope", [{"rope_theta": None}, {"rope_scaling": {"type": "linear", "factor": None}}])
+def test_numbers_of_rotary_positions_that_are_null_are_missing(rope):
+    config = {**config_of("llama", architectures=["LlamaForCausalLM"]), "rope_parameters": None, **rope}
+    with pytest.raises(UserError, match=r"config\.json has no (rope_theta|factor), which a llama model needs"):
         families.of(config).shape(config)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from nemo_adapt.checks import check
 from nemo_adapt.config import Config
@@ -23,6 +23,8 @@ LLAMA = {
     "vocab_size": 512,
     "max_position_embeddings": 4096,
 }
+
+CODE = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
 
 
 @pytest.fixture
@@ -70,3 +72,12 @@ def test_named_chat_templates_reach_the_export(model, tmp_path, data_folder):
     complete_folder(out, model, extended, 512, torch.float32, 512)
     for folder in (extended, out):
         assert AutoTokenizer.from_pretrained(str(folder)).chat_template == {"default": "default", "tool_use": "tools"}
+
+
+def test_the_export_names_no_code_that_it_does_not_have(model, tmp_path):
+    """As of Phi-3, whose published folder has code of its own; ``trust_remote_code`` would look for it."""
+    (model / "config.json").write_text(json.dumps({**LLAMA, "model_type": "llama", "auto_map": CODE}))
+    (tmp_path / "out").mkdir()
+    complete_folder(tmp_path / "out", model, model, 512, torch.float32, 512)
+    found = AutoConfig.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert (type(found).__name__, found.hidden_size) == ("LlamaConfig", 8)

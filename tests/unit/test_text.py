@@ -68,6 +68,7 @@ def test_globs_are_relative_to_the_working_directory(tmp_path, monkeypatch):
         ("a.jsonl", b'{"text": "x"}\n{"txt": "y"}\n', 'line 2 is not a JSON object with a "text" field'),
         ("a.jsonl", b"plain\n", "line 1 is not a JSON object"),
         ("a.jsonl", b'{"text": 3}\n', "line 1 is not a JSON object"),
+        ("a.jsonl", b"[" * 100_000 + b"]" * 100_000, "line 1 is not a JSON object"),
         ("a.txt.gz", b"not compressed", "is not a gzip file"),
     ],
 )

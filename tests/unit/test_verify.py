@@ -126,6 +126,27 @@ def test_another_vocabulary_is_a_difference(model, tmp_path):
     assert all(f"in the checkpoint and ({vocab + 50}, " in said for said in found.wrong.values())
 
 
+def test_a_checkpoint_of_another_size_is_a_difference(model, tmp_path):
+    """More layers had been equal, as only those of the folder were compared; other widths had been an error."""
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    config = json.loads((model / "config.json").read_text())
+    layers = config["num_hidden_layers"]
+    fewer = shutil.copytree(model, tmp_path / "fewer")
+    (fewer / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers - 1}))
+    wrong = verify.compare(checkpoint, fewer).wrong
+    assert wrong["decoder.layers.mlp.linear_fc1.weight"].startswith(f"is ({layers}, ")
+    (fewer / "config.json").write_text(json.dumps({**config, "intermediate_size": config["intermediate_size"] * 2}))
+    assert "in the checkpoint and" in verify.compare(checkpoint, fewer).wrong["decoder.layers.mlp.linear_fc2.weight"]
+
+
+def test_an_output_table_that_the_folder_lacks_is_a_difference(model, tmp_path):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    tied = changed(model, tmp_path / "tied", lambda tensors: tensors.pop("lm_head.weight"))
+    config = json.loads((model / "config.json").read_text())
+    (tied / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    assert verify.compare(checkpoint, tied).wrong == {"output_layer.weight": "is not in the folder"}
+
+
 def test_a_tensor_that_the_folder_lacks_is_a_difference(model, tmp_path):
     checkpoint = converted(model, tmp_path / "checkpoint")
     other = changed(model, tmp_path / "other", lambda tensors: tensors.pop("model.norm.weight"))

@@ -139,3 +139,12 @@ def test_docs_command_writes_the_documented_report_keys(place: Path, monkeypatch
     keys = re.findall(r"^\| (`[^|]*`) \|", page, re.MULTILINE)
     named = [name.split(".")[0] for key in keys for name in re.findall(r"`([\w.]+)`", key)]
     assert len(named) > 10 and set(named) <= report.keys()
+
+
+def test_a_config_that_transformers_refuses_is_one_line(place, tmp_path):
+    config = json.loads((place / "base/config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "initializer_range": "0.02"}))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match=r"transformers cannot read config\.json: .*'initializer_range'") as error:
+        models.inspect(tmp_path, place / "base")
+    assert "\n" not in str(error.value)

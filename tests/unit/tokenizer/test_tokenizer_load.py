@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER as VERY_LARGE
 
 from nemo_adapt import fertility, hf_tokenizer
@@ -149,3 +150,30 @@ def test_truncation_and_padding_of_a_training_are_left_out(tmp_path, config):
     content = json.loads((out / "tokenizer.json").read_text())
     assert content["truncation"] is None and content["padding"] is None
     assert TokenMap.load(out).source_vocab == len(plain)
+
+
+@pytest.mark.parametrize(("file", "settings"), [(False, {"add_prefix_space": True}), (True, {})])
+def test_a_space_before_texts_is_what_transformers_takes_from_the_class(file, settings, tmp_path):
+    """GPT-2's class replaces ``add_prefix_space`` of tokenizer.json, which had counted alone."""
+    base = byte_level_base(tmp_path / "base")
+    content = json.loads((base / "tokenizer.json").read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = file
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    (base / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    specials = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    for named in ({"tokenizer_class": "GPT2TokenizerFast"}, {}):
+        (base / "tokenizer_config.json").write_text(json.dumps({**specials, **settings, **named}))
+        ours, theirs = hf_tokenizer.load(base), AutoTokenizer.from_pretrained(str(base))
+        assert all(ours(line)["input_ids"] == theirs(line)["input_ids"] for line in english(20))
+    out = extend(base, tmp_path / "out", [write(tmp_path / "text.txt", target())], 20, keep_marks="false")
+    (out / "config.json").write_text((base / "config.json").read_text())
+    now = AutoTokenizer.from_pretrained(str(out))
+    assert [now(line)["input_ids"] for line in english(20)] == [theirs(line)["input_ids"] for line in english(20)]
+
+
+def test_a_damaged_added_tokens_json_beside_tokenizer_json_is_named(tmp_path):
+    base = byte_level_base(tmp_path)
+    (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    (base / "added_tokens.json").write_text("{")
+    with pytest.raises(UserError, match=r"added_tokens\.json is corrupt"):
+        hf_tokenizer.load(base)

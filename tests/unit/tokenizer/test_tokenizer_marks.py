@@ -1,6 +1,7 @@
 """tokenizer.keep_marks: which text the changed regex splits differently, and how the regex is chosen."""
 
 import json
+import shutil
 
 import pytest
 import regex
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizer_samples import DATA, byte_level_base, english, extend, needs_data, target, write
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
+from transformers import AutoTokenizer
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
@@ -141,3 +143,24 @@ def test_new_tamil_tokens_of_gpt2_include_marks(tmp_path):
     size, after = len(source), [now(line)["input_ids"] for line in parallel]
     same = [ids == source(line)["input_ids"] for line, ids in zip(parallel, after, strict=True) if max(ids) < size]
     assert all(same) and len(same) > 280
+
+
+def test_a_qwen2_model_gets_a_tokenizer_that_transformers_5_loads_with_the_same_ids(tmp_path, capsys):
+    """AutoTokenizer takes Qwen's own regex there: with kept marks, all Hindi text would have other ids than trained."""
+    base = byte_level_base(tmp_path / "base")
+    content = json.loads((base / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": regexes.QWEN2}, "behavior": "Isolated", "invert": False}
+    bytes_only = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    content |= {"normalizer": {"type": "NFC"}}
+    content |= {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_only]}}
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    (base / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    out, report = kept(base, texts, target())
+    assert not report["kept"] and "AutoTokenizer of transformers 5 splits qwen2 models" in capsys.readouterr().out
+    shutil.copyfile(base / "config.json", out / "config.json")
+    ours, theirs = hf_tokenizer.load(out), AutoTokenizer.from_pretrained(str(out))
+    assert all(ours(line)["input_ids"] == theirs(line)["input_ids"] for line in target())
+    assert kept(base, texts, target(), keep_marks="true")[1]["kept"]
+    assert "not with AutoTokenizer" in capsys.readouterr().out
