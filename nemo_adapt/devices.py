@@ -137,10 +137,8 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def use_deterministic_kernels() -> None:
-    """Use only kernels of torch whose results do not depend on timing; does nothing without a GPU.
-
-    An operation that has none raises torch's ``RuntimeError``. ``cuda_environment`` must have set its variables.
-    """
+    """Use only kernels of torch whose results do not depend on timing; does nothing without a GPU. An operation that
+    has none raises torch's ``RuntimeError``. ``cuda_environment`` must have set its variables."""
     if on_gpu():
         torch.use_deterministic_algorithms(True)
         # Otherwise every new tensor is written once more.
