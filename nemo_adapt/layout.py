@@ -68,6 +68,11 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
     for key, known in CHOICES.items():
         if getattr(train, key) not in known:
             raise UserError(f"train.{key}={getattr(train, key)!r} is not one of {', '.join(known)}")
+    if train.schedule == "wsd" and train.warmup_share + train.decay_share > 1:
+        raise UserError(
+            f"train.warmup_share={train.warmup_share} and train.decay_share={train.decay_share} are together more than "
+            "1: the learning rate would drop at once where they overlap"
+        )
     if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
         raise UserError(f"train.seq_length={train.seq_length} is not a multiple of 2 x parallel.cp={parallel.cp}")
     if parallel.sequence and train.seq_length % (parallel.cp * parallel.tp):

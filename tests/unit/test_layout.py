@@ -1,4 +1,4 @@
-"""How a batch divides among ranks and pipeline stages."""
+"""How a batch divides among ranks and pipeline stages, and shares of a schedule."""
 
 import pytest
 
@@ -24,3 +24,10 @@ def test_batch_is_checked_for_the_data_parallel_size_that_a_launcher_gives(dp_si
             check_batch(train, parallel, dp_size)
     else:
         check_batch(train, parallel, dp_size)
+
+
+def test_warm_up_and_decay_of_wsd_do_not_overlap():
+    check_train(TrainConfig(schedule="wsd", warmup_share=0.5, decay_share=0.5), ParallelConfig())
+    check_train(TrainConfig(schedule="cosine", warmup_share=0.9, decay_share=0.5), ParallelConfig())
+    with pytest.raises(UserError, match=r"decay_share=0\.5 are together more than 1"):
+        check_train(TrainConfig(schedule="wsd", warmup_share=0.6, decay_share=0.5), ParallelConfig())
