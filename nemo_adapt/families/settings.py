@@ -11,8 +11,8 @@ RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_li
 """Arguments of ``TransformerConfig`` for layers with RMSNorm, a gated MLP and no biases."""
 LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
-PARTIAL = ("Phi", "Phi-3")
-"""Families in which a part of each head may be rotated."""
+WHOLE_HEADS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "OLMo-2", "SmolLM3")
+"""Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
 
@@ -60,7 +60,7 @@ def rotary(config: HfConfig, family: str) -> Rotary:
             "(covered: 'default', 'linear', 'llama3')"
         )
     share = settings["partial_rotary_factor"] or 1.0
-    if share != 1.0 and family not in PARTIAL:
+    if share != 1.0 and family in WHOLE_HEADS:
         raise UserError(
             f"config.json: partial_rotary_factor={share} is not covered for {family} models: transformers ignores it "
             "there; remove it, or name the class that the model was trained with"
