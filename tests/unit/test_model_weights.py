@@ -10,6 +10,7 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import OUTPUT_LAYER
+from nemo_adapt.model_weights import check_weights
 from nemo_adapt.resize.offline import resize_folder
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 
@@ -34,6 +35,7 @@ def test_an_output_table_that_differs_from_the_input_table_is_refused(folder, tm
     (tmp_path / "resized").mkdir()
     (tmp_path / "checkpoint").mkdir()
     for use in (
+        lambda: check_weights(model, None),
         lambda: convert.build(Config(), {"model": [model]}, tmp_path / "checkpoint"),
         lambda: resize_folder(
             StrategyInputs(model, {}), tmp_path / "tokenizer", tmp_path / "resized", ResizeConfig(), 1
@@ -54,7 +56,11 @@ def test_a_checkpoint_with_an_output_table_is_refused_for_a_tied_model(tmp_path)
     convert.build(Config(), {"model": [places[False]]}, tmp_path / "untied")
     assert OUTPUT_LAYER in Checkpoint(tmp_path / "untied").sizes
     (tmp_path / "copy").mkdir()
-    with pytest.raises(UserError, match=r"has an output table, but .* says it is tied"):
+    refused = r"has an output table, but .* says it is tied"
+    with pytest.raises(UserError, match=refused):
+        check_weights(places[True], tmp_path / "untied")
+    check_weights(places[False], tmp_path / "untied")
+    with pytest.raises(UserError, match=refused):
         convert.build(Config(), {"model": [places[True]], "weights": [tmp_path / "untied"]}, tmp_path / "copy")
     convert.build(Config(), {"model": [places[False]], "weights": [tmp_path / "untied"]}, tmp_path / "copy")
     assert torch.equal(*(Checkpoint(tmp_path / name).rows(OUTPUT_LAYER, 0, 256) for name in ("untied", "copy")))
