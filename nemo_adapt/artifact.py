@@ -99,6 +99,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) and found.keys() >= OUR_KEYS else {}
 
 
+def read_started(folder: Path) -> dict[str, Any]:
+    """Return with what an unfinished stage was started in ``folder``; empty if it was not. Raises ``UserError`` if the
+    file is damaged."""
+    file = folder / STARTED
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError):
+        raise UserError(
+            f"{file} is damaged: delete it to go on with the settings as they are now, or delete {folder} to begin anew"
+        ) from None
+
+
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
     """Return one hash over everything that determines a stage's result."""
     content = json.dumps([stage, config, hashes], sort_keys=True, default=str)
@@ -179,19 +193,16 @@ class Stage:
                     f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
                     "it away"
                 )
-            left = place / STARTED
-            same = left.is_file() and json.loads(left.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint
-            if not (self.keeps_partial and same):
+            if not self._left_files(place):
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir(parents=True)
             if self.keeps_partial:
-                write_json(left, {"fingerprint": self.fingerprint})
+                write_json(place / STARTED, {"fingerprint": self.fingerprint})
             return place
         place.mkdir(parents=True, exist_ok=True)
         started = place / STARTED
         now = {"fingerprint": self.fingerprint, "config": self.config, "inputs": self.hashes}
-        if started.is_file():
-            before = json.loads(started.read_text(encoding="utf-8"))
+        if before := read_started(place):
             names = changed_settings(before["config"], self.config)
             changed = [name for name in names if not name.startswith(self.may_change)]
             old, new = contents(before["inputs"]), contents(self.hashes)
@@ -206,6 +217,12 @@ class Stage:
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
         write_json(started, now)
         return place
+
+    def _left_files(self, place: Path) -> bool:
+        """Return whether an interrupted run with the same inputs and settings left files that can be kept."""
+        with contextlib.suppress(UserError):  # damaged: the files beside it may be, too
+            return self.keeps_partial and read_started(place).get("fingerprint") == self.fingerprint
+        return False
 
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
         """Write the manifest, which also gets ``facts``, and rename the workplace to ``out``."""

@@ -1,7 +1,6 @@
 """Run one stage of a run, here or on ranks, unless its result exists already."""
 
 import importlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +28,12 @@ NOT_IN_FINGERPRINT = {
 """Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""
 FINGERPRINT = 16
 """Digits of a fingerprint in the name of a shared folder."""
-MADE_BY = {"checkpoint": "convert", "adapted": "export"}
-"""Input -> the stage that makes it, if that has another name. One of several results of a stage is ``STAGE.NAME``."""
+MADE_BY = {
+    **{name: name for name in ("tokenizer", "data", "auxiliary", "probe", "train")},
+    **{"checkpoint": "convert", "adapted": "export"},
+}
+"""Input -> the stage that makes it; one of several results of a stage is ``STAGE.NAME``. Others are the user's, who may
+keep them in the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,12 @@ def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
     """Raise ``UserError`` if ``steps`` would replace a result with which ``later``, a resumable stage, was started: it
     could not go on. What is shared between runs is never replaced."""
     run = RunFolder.of(config)
-    started = run[later.result] / artifact.STARTED
-    if config.run.shared or not started.is_file():
+    if config.run.shared:
         return
-    used = json.loads(started.read_text(encoding="utf-8"))["inputs"]
+    used = artifact.read_started(run[later.result]).get("inputs", {})
     fixed = [hashes for key, hashes in used.items() if not key.startswith(later.may_change)]
+    if not fixed:
+        return
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 
     def hash_of(path: Path) -> str:
@@ -194,9 +198,9 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
 
 def _check_earlier(step: Step, inputs: Inputs, run: RunFolder) -> None:
     """Raise ``UserError`` when an input is another stage's result that is not finished."""
-    for key, paths in inputs.items():
-        for path in paths:
-            ours = path.is_relative_to(run.root) or path == run["export"]
-            if ours and not (path / artifact.MANIFEST).is_file():
-                maker = MADE_BY.get(key, key.split(".")[0])
-                raise UserError(f"{path} is not finished: run the {maker} stage before {step.name}")
+    for key, (path, *_) in ((key, paths) for key, paths in inputs.items() if paths):
+        first, _, name = key.partition(".")
+        maker = MADE_BY.get(first, "")
+        made = maker and path == run[f"{maker}/{name}" if name else maker]
+        if made and not (path / artifact.MANIFEST).is_file():
+            raise UserError(f"{path} is not finished: run the {maker} stage before {step.name}")

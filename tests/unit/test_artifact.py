@@ -103,6 +103,21 @@ def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_pat
     assert stage(1).finished
 
 
+@pytest.mark.parametrize("damaged", ['{"fingerprint": "a', "", "\0" * 9, "[1]"])
+def test_a_damaged_note_of_a_started_stage_is_reported(tmp_path, source, damaged):
+    """Training has weeks of work beside it: nothing is deleted. What can be made again is."""
+    train = Stage("train", tmp_path / "train", {}, {"text": [source]}, resumable=True)
+    convert = Stage("convert", tmp_path / "convert", {}, {"text": [source]}, keeps_partial=True)
+    for stage in (train, convert):
+        write_result(stage.prepare())
+        (stage.workplace / artifact.STARTED).write_text(damaged)
+    with pytest.raises(UserError, match=r"started\.json is damaged: delete it to go on"):
+        train.prepare()
+    (tmp_path / "train" / artifact.STARTED).unlink()
+    assert (train.prepare() / "result").is_file()
+    assert not (convert.prepare() / "result").exists()
+
+
 def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")

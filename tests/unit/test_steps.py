@@ -124,3 +124,34 @@ def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
     run_step(config_of(tmp_path, "one", 2, shared=""), step)
     with pytest.raises(UserError, match="trained with another tokenizer than"):
         reads.check_trained(inputs, run["export"])
+
+
+def test_files_of_the_user_in_the_run_folder_are_not_taken_for_results(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    run = RunFolder.of(config)
+    own = {"text": run["text/tr.txt"], "model": run["model"], "texts.tr": run["heldout.txt"], "base": run["base"]}
+    for folder in ("model", "base", "text"):
+        run[folder].mkdir(parents=True)
+    for path in (own["text"], own["texts.tr"]):
+        path.write_text("one\n")
+    log = step.reads(config, run)
+    run_step(config, replace(step, reads=lambda config, run: {**log, **{key: [path] for key, path in own.items()}}))
+    assert run["data/toy/said"].is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "result", "maker"), [("tokenizer", "tokenizer", "tokenizer"), ("checkpoint", "convert", "convert")]
+)
+def test_an_unfinished_result_is_no_input(step, tmp_path, key, result, maker):
+    needs = replace(step, reads=lambda config, run: {key: [run[result]]})
+    with pytest.raises(UserError, match=f"{result} is not finished: run the {maker} stage before toy"):
+        run_step(config_of(tmp_path, "one", 1, shared=""), needs)
+
+
+def test_an_unfinished_set_of_text_and_an_unfinished_export_are_no_inputs(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    config.export.dir = str(tmp_path / "model")
+    for key, result, maker in (("data.code", "data/code", "data"), ("adapted", "export", "export")):
+        needs = replace(step, reads=lambda config, run, key=key, result=result: {key: [run[result]]})
+        with pytest.raises(UserError, match=f"is not finished: run the {maker} stage before toy"):
+            run_step(config, needs)
