@@ -14,6 +14,8 @@ from nemo_adapt.launch import messages
 TIMEOUT_SECONDS = 120.0
 """Timeout of a command in seconds: long enough for Slurm's own retries while its controller restarts."""
 FIELD = re.compile(r"(\w+)=(\S*)")
+FORGOTTEN = "invalid job id"
+"""Part of scontrol's message on a job that Slurm does not know; any other means that it has not answered."""
 RECORD = re.compile(r"^(?=JobId=\d)", re.MULTILINE)
 """Start of a job's record. Records are not lines: a job's name may contain line breaks."""
 
@@ -33,11 +35,13 @@ class State:
     restarts: int = 0
     tasks: tuple[tuple[str, int], ...] = ()
     """Of a job array: (state, number of its tasks in that state)."""
+    unanswered: str = ""
+    """Why Slurm did not answer, in which case nothing is known of the job; empty if it did."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the job has not ended."""
-        return self.state in messages.LIVE
+        """Whether the job has not ended, as far as is known."""
+        return self.state in messages.LIVE or bool(self.unanswered)
 
 
 def missing(command: str) -> bool:
@@ -93,9 +97,9 @@ def states(numbers: Sequence[str]) -> dict[str, State]:
 
 
 def _from_controller(number: str) -> State:
-    code, out, _ = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
+    code, out, said = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
     if code:
-        return State()
+        return State(unanswered=messages.refusal(said) if said and FORGOTTEN not in said.lower() else "")
     records = [_record(part) for part in RECORD.split(out) if part]
     return _merged(records) if records else State()
 

@@ -12,6 +12,7 @@ from helpers.tiny import TinyLlama, make_llama
 
 from nemo_adapt import cli
 from nemo_adapt.errors import UserError
+from nemo_adapt.status import command as status
 
 NOTE = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"\n'
 SBATCH = """\
@@ -163,6 +164,25 @@ def test_cancel_ends_live_jobs_last_first(slurm, folder, monkeypatch, capsys):
     for words, says in ((["runs/other"], "was not launched"), ([], "takes the folder of one run")):
         with pytest.raises(UserError, match=says):
             cli.command("cancel", words)
+
+
+def test_jobs_may_be_live_while_slurm_does_not_answer(slurm, folder, capsys):
+    """A controller that is restarted knows them again: they are cancelled, watched, and not launched a second time."""
+    cli.command("launch", WORDS)
+    said = "Unable to contact slurm controller (connect failure)"
+    for name in ("scontrol", "scancel"):
+        (folder / "bin" / name).write_text(f"#!/bin/bash\necho 'slurm_load_jobs error: {said}' >&2; exit 1\n")
+    with pytest.raises(UserError, match="scancel 108 107 106 105: Slurm's controller does not answer: try again later"):
+        cli.command("cancel", ["runs/r"])
+    submitted = len(slurm())
+    with pytest.raises(UserError, match="not known whether its jobs have ended: Slurm's controller does not answer"):
+        cli.command("launch", WORDS)
+    assert len(slurm()) == submitted
+    report = status.look(folder / "runs/r")
+    assert report.is_under_way
+    assert {(job.state, job.reason) for job in report.jobs} == {
+        ("unknown", f"Slurm's controller does not answer: try again later (slurm_load_jobs error: {said})")
+    }
 
 
 @pytest.fixture
