@@ -76,6 +76,29 @@ def test_chain_is_tested_then_submitted_with_dependencies(slurm, folder, capsys)
     assert "submitted prepare (105), train (106), export (107), evaluate (108)" in capsys.readouterr().out
 
 
+def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slurm, folder, monkeypatch):
+    """sbatch prefers them to what a script says; those that no script sets remain the user's defaults."""
+    body = 'env | grep ^SBATCH_ | sort | paste -sd" " > "$NOTES.$(basename "${@: -1}")"\n'
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{body}{NOTE}{SBATCH}")
+    names = (
+        "TIMELIMIT",
+        "SIGNAL",
+        "JOB_NAME",
+        "OPEN_MODE",
+        "NO_REQUEUE",
+        "REQUEUE",
+        "ACCOUNT",
+        "RESERVATION",
+        "PARTITION",
+    )
+    for name in names:
+        monkeypatch.setenv(f"SBATCH_{name}", "1")
+    cli.command("launch", [*WORDS, "site.partition=long"])
+    assert (folder / "notes.train.sh").read_text() == "SBATCH_ACCOUNT=1 SBATCH_RESERVATION=1\n"
+    cli.command("launch", [*WORDS, "site.account=ling"])
+    assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
+
+
 def test_launch_succeeds_if_its_output_is_a_closed_pipe(slurm, folder):
     """As with ``nemo-adapt launch ... 2>&1 | head -1``: all jobs are submitted and recorded, and the exit code is 0."""
     assert unread("launch", *WORDS) == 0
