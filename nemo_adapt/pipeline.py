@@ -191,8 +191,11 @@ def check_end(config: Config, stages: set[str]) -> None:
         check_which(which)
     if {"train", "export"} <= stages and which == "best" and not config.train.keep_best:
         raise UserError("export.checkpoint=best needs train.keep_best=true: or no checkpoint is chosen while training")
-    if "evaluate" in stages and target and texts:
-        check_target(target, texts)
+    if "evaluate" in stages:
+        if not texts:
+            raise UserError("evaluate.texts is empty: give a held-out text, evaluate.texts.LANG=FILE")
+        if target:
+            check_target(target, texts)
 
 
 def _run(config: Config, steps: list[Step]) -> None:

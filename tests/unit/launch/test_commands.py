@@ -254,6 +254,16 @@ def test_user_errors_are_raised_before_anything_is_submitted(slurm, folder, word
     assert slurm() == [] and not (folder / "runs").exists()
 
 
+@pytest.mark.parametrize("command", ["launch", "run", "evaluate"])
+def test_missing_held_out_text_is_an_error_before_anything_is_made(slurm, folder, command):
+    """The last stage needs it: a training would have ended before it is said."""
+    left = ("evaluate", "site", *(("parallel",) if command == "run" else ()))
+    words = [word for word in WORDS if not word.startswith(left)]
+    with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
+        cli.command(command, [*words, "site=cpu"])
+    assert slurm() == [] and not (folder / "runs").exists()
+
+
 def test_site_file_of_the_user_is_read_and_can_be_overridden(folder, capsys):
     (folder / "mine.yaml").write_text("partition: a100\nranks_per_node: 1\ncpu: {partition: cpu}\n")
     words = [*(word for word in WORDS if not word.startswith("site")), "site=mine.yaml", "launch.dry_run=true"]
