@@ -1,6 +1,7 @@
 """Every recipe composes into the typed configuration; mistakes get one line that names the nearest key."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -201,3 +202,26 @@ def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
     assert found.export.dir == "out/a/b c" and recipes.with_values(tree, {}) == recipes.load(str(own), NEEDED)
     with pytest.raises(UserError, match=r"train\.seed: Value 'x'"):
         recipes.with_values(tree, {"train.seed": "x"})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"partition: [\n", ", line 2: "),
+        (b"- a\n", "does not consist of lines  key: value"),
+        (b"42\n", "does not consist of lines  key: value"),
+    ],
+)
+def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    for read in (recipes.read, lambda path: recipes.load("demo", [f"site={path}"])):
+        with pytest.raises(UserError, match=re.escape(f"{path}{says if says[0] == ',' else ' ' + says}")):
+            read(path)
+
+
+def test_a_configuration_cut_off_after_its_first_lines_is_named(tmp_path):
+    (tmp_path / "config.yaml").write_text("run:\n  name: r\n")
+    with pytest.raises(UserError, match=r"config\.yaml: no value for model\.path"):
+        recipes.read(tmp_path / "config.yaml")
