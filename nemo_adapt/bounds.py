@@ -27,6 +27,7 @@ BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(("auxiliary.dims", "auxiliary.epochs", "auxiliary.min_count", "auxiliary.buckets"), POSITIVE),
     "train.seed": (0, 2**32 - 1),  # what both torch and NumPy accept
     "plan.mfu": SHARE,
+    "plan.proposals": POSITIVE,
 }
 """Key -> smallest and largest allowed value. All other numbers must be at least 0."""
 

@@ -36,7 +36,7 @@ def check_file(path: Path) -> None:
 
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:
-    """Return the keys of a YAML file. ``UserError`` for one that is not YAML or not text, or has no keys (``wanted``)."""
+    """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``)."""
     try:
         found = OmegaConf.load(path)
     except OSError as error:
