@@ -198,14 +198,19 @@ def check_end(config: Config, stages: set[str]) -> None:
             check_target(target, texts)
 
 
+def check_begun(config: Config, steps: list[Step]) -> None:
+    """Raise ``UserError`` if ``steps`` would replace results with which one of them was begun: it could not go on."""
+    for number, step in enumerate(steps):
+        if step.resumable:
+            check_kept(config, steps[:number], step)
+
+
 def _run(config: Config, steps: list[Step]) -> None:
     check_steps(config, steps)
     if any(step.on_ranks for step in steps) and not ranks.already_started():
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)
-    for number, step in enumerate(steps):
-        if step.resumable:
-            check_kept(config, steps[:number], step)
+    check_begun(config, steps)
     for step in steps:
         run_step(config, step)
     save_config(RunFolder.of(config), config)

@@ -10,7 +10,7 @@ import pytest
 from helpers.command import unread
 from helpers.tiny import TinyLlama, make_llama
 
-from nemo_adapt import cli
+from nemo_adapt import artifact, cli
 from nemo_adapt.errors import UserError
 from nemo_adapt.status import command as status
 
@@ -262,6 +262,18 @@ def test_missing_held_out_text_is_an_error_before_anything_is_made(slurm, folder
     with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
         cli.command(command, [*words, "site=cpu"])
     assert slurm() == [] and not (folder / "runs").exists()
+
+
+def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
+    """The job that prepares would have made another tokenizer, with which the training then could not go on."""
+    begun = folder / "runs/r/train" / artifact.STARTED
+    begun.parent.mkdir(parents=True)
+    artifact.write_json(begun, {"inputs": {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}})
+    with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
+        cli.command("launch", WORDS)
+    assert slurm() == []
+    artifact.write_json(begun, {"inputs": {}})
+    cli.command("launch", WORDS)
 
 
 def test_site_file_of_the_user_is_read_and_can_be_overridden(folder, capsys):
