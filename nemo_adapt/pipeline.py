@@ -1,11 +1,12 @@
 """The road: the order of the stages, defined only in this file."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
 from nemo_adapt import gpus, ranks, reads
-from nemo_adapt.artifact import HashOf, input_hash
+from nemo_adapt.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.bounds import check_numbers
 from nemo_adapt.checkpoint.integrity import check_which
 from nemo_adapt.choice import PROBED
@@ -141,7 +142,21 @@ def run_stage(config: Config, name: str) -> None:
     steps = [step for step in road(config, probes=name == "probe") if step.name in wanted]
     if not steps:
         say(f"[{name}] nothing to do: the strategies need none of it")
+    if ranks.is_first():
+        _say_changed(config, steps)
     _run(config, steps)
+
+
+def _say_changed(config: Config, steps: list[Step]) -> None:
+    """Print a line for each result that ``steps`` read although, by the configuration, it would be made anew."""
+    run, own = RunFolder.of(config), {step.result for step in steps}
+    read = {path for step in steps for paths in step.reads(config, run).values() for path in paths}
+    for step in road(config):
+        if step.result in own or run[step.result] not in read or not read_manifest(run[step.result]):
+            continue
+        with contextlib.suppress(UserError):  # its text may no longer be there
+            if change := change_of(config, step, input_hash):
+                say(f"[{step.title}] used as it is, though made with another {change}: run {step.name} to make it anew")
 
 
 def run_stages(config: Config, stages: Iterable[str]) -> None:
@@ -211,8 +226,9 @@ def _run(config: Config, steps: list[Step]) -> None:
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)
     check_begun(config, steps)
+    made = {RunFolder.of(config)[step.result]: step.name for step in (*ROAD, *road(config))}
     for step in steps:
-        run_step(config, step)
+        run_step(config, step, made)
     save_config(RunFolder.of(config), config)
 
 
