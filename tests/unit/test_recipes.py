@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_adapt import pipeline, recipe_files, recipes
+from nemo_adapt import cli, pipeline, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
@@ -219,6 +219,11 @@ def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):
     for read in (recipes.read, lambda path: recipes.load("demo", [f"site={path}"])):
         with pytest.raises(UserError, match=re.escape(f"{path}{says if says[0] == ',' else ' ' + says}")):
             read(path)
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="aaa: File name too long; give another path"), cli.file_errors_explained():
+        (tmp_path / ("a" * 300)).mkdir()
 
 
 def test_a_configuration_cut_off_after_its_first_lines_is_named(tmp_path):
