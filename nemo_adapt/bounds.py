@@ -27,6 +27,7 @@ BOUNDS: dict[str, Bounds] = {
     "train.seed": (0, 2**32 - 1),  # what both torch and NumPy accept
     "resize.wechsel_temperature": (1e-6, math.inf),
     "plan.mfu": SHARE,
+    "plan.proposals": POSITIVE,
 }
 """Key -> smallest and largest allowed value. All other numbers must be at least 0."""
 

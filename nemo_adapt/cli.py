@@ -82,9 +82,9 @@ OTHER_COMMANDS = {
 """Commands that are not stages of a run -> the module whose ``main(words)`` runs each."""
 PATH_ERRORS = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
 )
-"""Errors for paths that do not exist, are blocked by another file, or may not be read or written."""
+"""Errors for paths that do not exist, are too long, are blocked by another file, or may not be read or written."""
 INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
 """The same for commands that only our own scripts call."""
 

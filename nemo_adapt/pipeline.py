@@ -1,12 +1,13 @@
 """The road: the order of the stages, defined only in this file."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from nemo_adapt import gpus, ranks, reads
-from nemo_adapt.artifact import HashOf, input_hash
+from nemo_adapt.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.bounds import check_numbers
 from nemo_adapt.checkpoint.integrity import check_which
 from nemo_adapt.choice import PROBED
@@ -142,7 +143,21 @@ def run_stage(config: Config, name: str) -> None:
     steps = [step for step in road(config, probes=name == "probe") if step.name in wanted]
     if not steps:
         say(f"[{name}] nothing to do: the strategies need none of it")
+    if ranks.is_first():
+        _say_changed(config, steps)
     _run(config, steps)
+
+
+def _say_changed(config: Config, steps: list[Step]) -> None:
+    """Print a line for each result that ``steps`` read although, by the configuration, it would be made anew."""
+    run, own = RunFolder.of(config), {step.result for step in steps}
+    read = {path for step in steps for paths in step.reads(config, run).values() for path in paths}
+    for step in road(config):
+        if step.result in own or run[step.result] not in read or not read_manifest(run[step.result]):
+            continue
+        with contextlib.suppress(UserError):  # its text may no longer be there
+            if change := change_of(config, step, input_hash):
+                say(f"[{step.title}] used as it is, though made with another {change}: run {step.name} to make it anew")
 
 
 def run_stages(config: Config, stages: Iterable[str]) -> None:
@@ -197,8 +212,18 @@ def check_end(config: Config, stages: set[str]) -> None:
         check_which(which)
     if {"train", "export"} <= stages and which == "best" and not config.train.keep_best:
         raise UserError("export.checkpoint=best needs train.keep_best=true: or no checkpoint is chosen while training")
-    if "evaluate" in stages and target and texts:
-        check_target(target, texts)
+    if "evaluate" in stages:
+        if not texts:
+            raise UserError("evaluate.texts is empty: give a held-out text, evaluate.texts.LANG=FILE")
+        if target:
+            check_target(target, texts)
+
+
+def check_begun(config: Config, steps: list[Step]) -> None:
+    """Raise ``UserError`` if ``steps`` would replace results with which one of them was begun: it could not go on."""
+    for number, step in enumerate(steps):
+        if step.resumable:
+            check_kept(config, steps[:number], step)
 
 
 def _run(config: Config, steps: list[Step]) -> None:
@@ -206,11 +231,10 @@ def _run(config: Config, steps: list[Step]) -> None:
     if any(step.on_ranks for step in steps) and not ranks.already_started():
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)
-    for number, step in enumerate(steps):
-        if step.resumable:
-            check_kept(config, steps[:number], step)
+    check_begun(config, steps)
+    made = {RunFolder.of(config)[step.result]: step.name for step in (*ROAD, *road(config))}
     for step in steps:
-        run_step(config, step)
+        run_step(config, step, made)
     save_config(RunFolder.of(config), config)
 
 

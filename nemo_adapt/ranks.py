@@ -32,7 +32,7 @@ SUMMARY_CHARS = 500
 """Most characters of an unexpected error in its one-line summary."""
 terminated = False
 """Whether TERM arrived while signals were only recorded: it is not sent again to a rank that fails later."""
-SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
 def adopt_slurm(least: int = 2) -> None:
@@ -41,8 +41,9 @@ def adopt_slurm(least: int = 2) -> None:
     The job must set MASTER_ADDR and MASTER_PORT. In a PyTorch container, pyxis sets RANK by itself, but WORLD_SIZE
     only where the site has an enroot hook for it.
     """
-    several = int(os.environ.get("SLURM_NTASKS", "1")) >= least
-    if not already_started() and several and "SLURM_PROCID" in os.environ:
+    # Not SLURM_NTASKS: a batch script without srun has it too, for tasks that it has not started.
+    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) >= least
+    if not already_started() and several and SLURM["WORLD_SIZE"] in os.environ:
         for name, slurm in SLURM.items():
             os.environ[name] = os.environ[slurm]
 

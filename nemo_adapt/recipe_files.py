@@ -30,13 +30,25 @@ def names(group: str = "") -> list[str]:
 
 def check_file(path: Path) -> None:
     """Raise ``UserError`` for a recipe that is not YAML or has no ``defaults``."""
+    wanted = "has no defaults: begin it with the line  defaults: [blank, _self_]"
+    if "defaults" not in load_file(path, wanted):
+        raise UserError(f"{path} {wanted}")
+
+
+def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:
+    """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``)."""
     try:
         found = OmegaConf.load(path)
+    except OSError as error:
+        if error.errno:
+            raise
+        found = None  # OmegaConf's error for a file that holds one number
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
-    if not isinstance(found, DictConfig) or "defaults" not in found:
-        raise UserError(f"{path} has no defaults: begin it with the line  defaults: [blank, _self_]")
+    if not isinstance(found, DictConfig):
+        raise UserError(f"{path} {wanted}")
+    return found

@@ -14,13 +14,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from nemo_adapt.bounds import check_numbers
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.recipe_errors import explain, explained, unknown, unreadable
-from nemo_adapt.recipe_files import GROUPS, check_file, names, recipes_folder, shipped
+from nemo_adapt.recipe_files import GROUPS, check_file, load_file, names, recipes_folder, shipped
 from nemo_adapt.registry import nearest
 
 SITE = "site"
@@ -82,9 +81,11 @@ def of_words(words: list[str]) -> Config:
 def read(path: Path) -> Config:
     """Read a configuration that was saved with interpolations resolved (a run's config.yaml)."""
     try:
-        return typed(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
-    except (OmegaConfBaseException, YAMLError) as error:
+        return typed(OmegaConf.merge(OmegaConf.structured(Config), load_file(path)))
+    except OmegaConfBaseException as error:
         raise UserError(f"{path}: {explain(error)}") from None
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
 
 
 def parse(schema: type[T], words: list[str]) -> T:
@@ -210,7 +211,7 @@ def _register_site(override: str) -> str:
     if not path.is_file():
         known = sorted(each.stem for each in folder.glob("*.yaml"))
         raise UserError(f"unknown site {given!r}.{nearest(given, known)} Sites: {', '.join(known)}, or FILE.yaml")
-    ConfigStore.instance().store(group=SITE, name="chosen", node=OmegaConf.load(path))
+    ConfigStore.instance().store(group=SITE, name="chosen", node=load_file(path))
     return f"{SITE}=chosen"
 
 

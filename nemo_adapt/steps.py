@@ -28,8 +28,6 @@ NOT_IN_FINGERPRINT = {
 """Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""
 FINGERPRINT = 16
 """Digits of a fingerprint in the name of a shared folder."""
-MADE_BY = {"checkpoint": "convert", "adapted": "export"}
-"""Input -> the stage that makes it, if that has another name. One of several results of a stage is ``STAGE.NAME``."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +63,14 @@ class Step:
         return f"{self.name} ({self.result.rpartition('/')[2]})" if "/" in self.result else self.name
 
 
-def run_step(config: Config, step: Step) -> None:
-    """Run one stage unless it is finished. Under a launcher, rank 0 does what is done once; the others wait for it."""
+def run_step(config: Config, step: Step, made: Mapping[Path, str] | None = None) -> None:
+    """Run one stage unless it is finished. Under a launcher, rank 0 does what is done once; the others wait for it.
+
+    ``made``: the folder of each stage's result -> the stage; ``UserError`` for an input among them that is unfinished.
+    """
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
-    _check_earlier(step, inputs, run)
+    _check_earlier(step, inputs, made or {})
     stage = _stage(config, step, inputs)
     first = ranks.is_first()
     if config.run.shared and stage.out == run.root / step.result:  # not where export.dir sets its folder
@@ -190,11 +191,9 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
     return found
 
 
-def _check_earlier(step: Step, inputs: Inputs, run: RunFolder) -> None:
-    """Raise ``UserError`` when an input is another stage's result that is not finished."""
-    for key, paths in inputs.items():
-        for path in paths:
-            ours = path.is_relative_to(run.root) or path == run["export"]
-            if ours and not (path / artifact.MANIFEST).is_file():
-                maker = MADE_BY.get(key, key.split(".")[0])
-                raise UserError(f"{path} is not finished: run the {maker} stage before {step.name}")
+def _check_earlier(step: Step, inputs: Inputs, made: Mapping[Path, str]) -> None:
+    """Raise ``UserError`` when an input is another stage's result that is not finished. Others are the user's, who may
+    keep them in the run's folder."""
+    for path in (path for paths in inputs.values() for path in paths if path in made):
+        if not (path / artifact.MANIFEST).is_file():
+            raise UserError(f"{path} is not finished: run the {made[path]} stage before {step.name}")

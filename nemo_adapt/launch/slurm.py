@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,10 @@ from nemo_adapt.launch import messages
 TIMEOUT_SECONDS = 120.0
 """Timeout of a command in seconds: long enough for Slurm's own retries while its controller restarts."""
 FIELD = re.compile(r"(\w+)=(\S*)")
+OVERRIDES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE MEM_PER_CPU MEM_PER_GPU"}
+"""Option of sbatch -> names (after ``SBATCH_``) of the variables that override it, where they are not its own name."""
+FORGOTTEN = "invalid job id"
+"""Part of scontrol's message on a job that Slurm does not know; any other means that it has not answered."""
 RECORD = re.compile(r"^(?=JobId=\d)", re.MULTILINE)
 """Start of a job's record. Records are not lines: a job's name may contain line breaks."""
 
@@ -33,11 +37,13 @@ class State:
     restarts: int = 0
     tasks: tuple[tuple[str, int], ...] = ()
     """Of a job array: (state, number of its tasks in that state)."""
+    unanswered: str = ""
+    """Why Slurm did not answer, in which case nothing is known of the job; empty if it did."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the job has not ended."""
-        return self.state in messages.LIVE
+        """Whether the job has not ended, as far as is known."""
+        return self.state in messages.LIVE or bool(self.unanswered)
 
 
 def missing(command: str) -> bool:
@@ -45,12 +51,14 @@ def missing(command: str) -> bool:
     return shutil.which(command) is None
 
 
-def call(words: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> tuple[int, str, str]:
+def call(words: Sequence[str], timeout: float = TIMEOUT_SECONDS, without: Collection[str] = ()) -> tuple[int, str, str]:
     """Run a command and return (exit code, stdout, stderr); code 1 and a reason if it cannot run or times out.
 
-    Variables ``SLURM_*`` of a job that this process may run in are not passed on, except ``SLURM_CONF``.
+    Variables ``SLURM_*`` of a job that this process may run in are not passed on, except ``SLURM_CONF``; nor are those
+    in ``without``.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    left = (name for name in os.environ if not name.startswith("SLURM_") and name not in without)
+    environment = {name: os.environ[name] for name in left}
     if "SLURM_CONF" in os.environ:
         environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
     try:
@@ -62,9 +70,20 @@ def call(words: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> tuple[int, s
     return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 
+def overriding(script: Path) -> set[str]:
+    """Return the environment variables that, for sbatch, would override options in the head of a job's script.
+
+    Users have SBATCH_ACCOUNT and the like as defaults for their own jobs.
+    """
+    lines = script.read_text(encoding="utf-8").splitlines() if script.is_file() else []
+    options = [line.removeprefix("#SBATCH --").partition("=")[0] for line in lines if line.startswith("#SBATCH --")]
+    names = [name for option in options for name in OVERRIDES.get(option, option.upper().replace("-", "_")).split()]
+    return {f"SBATCH_{name}" for name in (*names, "NO_REQUEUE")}
+
+
 def submit(words: Sequence[str]) -> str:
     """Submit a job and return its id; ``UserError`` if Slurm rejects it."""
-    code, out, said = call(words)
+    code, out, said = call(words, without=overriding(Path(words[-1])))
     number = out.partition(";")[0]  # a cluster's name may follow
     if code or not number.isdigit():
         raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {messages.refusal(said or out)}")
@@ -73,7 +92,7 @@ def submit(words: Sequence[str]) -> str:
 
 def test(words: Sequence[str]) -> None:
     """``UserError`` if Slurm would reject a job (``--test-only``)."""
-    code, out, said = call([words[0], "--test-only", *words[1:]])
+    code, out, said = call([words[0], "--test-only", *words[1:]], without=overriding(Path(words[-1])))
     if code:
         raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {messages.refusal(said or out)}")
 
@@ -93,9 +112,9 @@ def states(numbers: Sequence[str]) -> dict[str, State]:
 
 
 def _from_controller(number: str) -> State:
-    code, out, _ = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
+    code, out, said = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
     if code:
-        return State()
+        return State(unanswered=messages.refusal(said) if said and FORGOTTEN not in said.lower() else "")
     records = [_record(part) for part in RECORD.split(out) if part]
     return _merged(records) if records else State()
 

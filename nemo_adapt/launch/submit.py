@@ -163,7 +163,10 @@ def _experiment(config: Config, jobs: Sequence[Job], folder: Path) -> AbstractCo
 def check_no_live_jobs(paths: LaunchPaths) -> None:
     """``UserError`` while jobs of the run have not ended: two chains would write to the same folder."""
     numbers = {job["id"]: job["name"] for job in submitted(paths.root)}
-    live = [f"{numbers[number]} ({number})" for number, state in slurm.states(list(numbers)).items() if state.is_live]
+    states = slurm.states(list(numbers))
+    if why := next((state.unanswered for state in states.values() if state.unanswered), ""):
+        raise UserError(f"{paths.root} has been launched, and it is not known whether its jobs have ended: {why}")
+    live = [f"{numbers[number]} ({number})" for number, state in states.items() if state.is_live]
     if live:
         raise UserError(
             f"{paths.root} has been launched, and {', '.join(live)} has not ended: nemo-adapt cancel {paths.root} first"

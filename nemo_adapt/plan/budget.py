@@ -1,6 +1,7 @@
 """The steps, tokens and disk space of a whole training."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from nemo_adapt import mixture
 from nemo_adapt.config import Config, ParallelConfig
@@ -46,7 +47,7 @@ class Disk:
     checkpoints: int
     """Checkpoints on disk at once, including one that is being written."""
     saves: int
-    """Checkpoints written during the training."""
+    """Checkpoints written during the training, without those of ``save_minutes`` and ``keep_best``."""
     export: float
     """The exported model."""
     load_seconds: float | None
@@ -72,8 +73,8 @@ def budget(config: Config) -> Budget:
     return Budget(total(plan), each, train.global_batch * train.seq_length, known, counted)
 
 
-def disk(models: Models, config: Config, steps: int) -> Disk:
-    """Return the sizes of what is read and written in ``steps`` steps.
+def disk(models: Models, config: Config, spent: Budget) -> Disk:
+    """Return the sizes of what a training reads and writes.
 
     The checkpoint is that of the phase that trains the most parameters.
     """
@@ -89,12 +90,18 @@ def disk(models: Models, config: Config, steps: int) -> Disk:
         base,
         checkpoint,
         checkpoints=train.keep + train.keep_best + 1,
-        saves=-(-steps // train.save_every),
+        saves=_saves(spent, train.save_every),
         export=size * models.target_parameters,
         load_seconds=base / speed if speed else None,
         save_seconds=checkpoint / speed if speed else None,
         saved_node_bytes=checkpoint / cluster.nodes if cluster.gpus_per_node and cluster.node_memory_gib else 0.0,
     )
+
+
+def _saves(spent: Budget, every: int) -> int:
+    """Return the number of checkpoints: one after ``every`` steps, and one at the end of each phase."""
+    ends = accumulate(steps for _, steps in spent.phases)
+    return spent.steps // every + sum(end % every > 0 for end in ends)
 
 
 def _bytes_per_token(config: Config) -> tuple[float, str]:

@@ -72,7 +72,7 @@ def plan_of(base: Models, config: Config) -> Plan:
     check_phases(config, base.target)
     spent = budget(config)
     timed = [step(base, config, PhaseConfig(what)) for what, _ in spent.phases] if is_chosen(config.cluster) else []
-    return Plan(config, base, needed(base, config), spent, disk(base, config, spent.steps), timed)
+    return Plan(config, base, needed(base, config), spent, disk(base, config, spent), timed)
 
 
 def search(base: Models, config: Config) -> list[Proposal]:

@@ -7,6 +7,7 @@ prints JSON instead of the tables; ``watch`` repeats them until the run has ende
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ def main(words: list[str]) -> None:
     if len(folders) != 1:
         raise UserError(f"status takes the folder of one run, not {len(folders)}: nemo-adapt status runs/NAME")
     settings = recipes.parse(StatusConfig, [word for word in words if "=" in word])
+    if not 0 <= settings.watch < math.inf:
+        raise UserError(f"watch={settings.watch} is not a number of seconds above 0")
     root, out = Path(folders[0]), Path(settings.json)
     if not RunFolder(root).config.is_file():
         raise UserError(f"{root} is not a run's folder (no {RunFolder(root).config.name})")

@@ -86,7 +86,8 @@ def _job(name: str, number: str, paths: LaunchPaths, known: Mapping[str, State],
     if found.state in messages.WAITING and found.start:
         why = f"{why}, expected to start at {found.start}"
     if not found.state:
-        word, why = "unknown", "Slurm does not know it any more" if known else "Slurm cannot be asked on this machine"
+        gone = "Slurm does not know it any more" if known else "Slurm cannot be asked on this machine"
+        word, why = "unknown", found.unanswered or gone
     else:
         word = messages.state(found.state)
     return JobState(

@@ -17,6 +17,8 @@ from nemo_adapt.registry import nearest
 CONDITION = re.compile(r"([^!=\s]+)(!?=)(\S+)")
 SEEDS = ("train.seed", "resize.seed")
 """Config keys to which a cell's seed is added."""
+NOT_OF_CELLS = ("recipe=", "run.", "run=", "study.", "study=")
+"""Prefixes of words that all cells of a study share: a cell is a run of the study's recipe, in the study's folder."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def cells(study: StudyConfig) -> list[Cell]:
         if any(all((values[axis] == value) == same for axis, same, value in rule) for rule in left_out):
             continue
         words = tuple(word for axis, value in values.items() for word in study.axes[axis][value])
+        if of_all := [word for word in words if word.startswith(NOT_OF_CELLS)]:
+            raise UserError(f"study.axes: {of_all[0]} cannot differ between cells: name the keys that do, one by one")
         found.append(Cell(values, seed, words))
     if len({cell.name for cell in found}) < len(found):
         raise UserError("study.axes: two cells would have the same folder: give their values clearly different names")

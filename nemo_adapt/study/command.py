@@ -34,6 +34,7 @@ def main(words: list[str]) -> None:
     found = cells(config.study)
     configs = checked(found, recipe, common, config.study.match)
     jobs = [job_of(cell, configs[cell.values_key], config, recipe, common) for cell in found]
+    check_exports(jobs)
     if config.study.array:
         array.launch(config, jobs)
         return
@@ -83,6 +84,16 @@ def checked(found: list[Cell], recipe: str, common: list[str], match: str) -> di
             configs[cell.values_key] = configuration(cell, recipe, common)
             check(cell, configs[cell.values_key].config, match)
     return configs
+
+
+def check_exports(jobs: list[Job]) -> None:
+    """Raise ``UserError`` if cells export to one folder: each would replace the other's model, and none be done."""
+    places = [job.config.export.dir for job in jobs if job.config.export.dir]
+    if len(set(places)) < len(places):
+        raise UserError(
+            f"study: export.dir={places[0]} is the folder of several cells: leave it out, then a cell's model is in "
+            f"{jobs[0].folder}/export"
+        )
 
 
 def job_of(cell: Cell, own: Composed, study: Config, recipe: str, common: list[str]) -> Job:

@@ -91,19 +91,6 @@ def test_a_rebuilt_upstream_stage_makes_the_downstream_one_unfinished(tmp_path, 
     assert not Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]}).finished
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"config": {}}'])
-def test_a_damaged_record_of_a_resumable_stage_is_one_line(tmp_path, source, content):
-    """With the advice, it goes on: what was trained stays."""
-    stage = Stage("train", tmp_path / "train", {}, {"text": [source]}, resumable=True)
-    write_result(stage.prepare())
-    started = tmp_path / "train" / artifact.STARTED
-    started.write_text(content)
-    with pytest.raises(UserError, match=r"started\.json is damaged.*delete that file"):
-        stage.prepare()
-    started.unlink()
-    assert (stage.prepare() / "result").is_file()
-
-
 def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_path, source):
     def stage(lr):
         return Stage("train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, resumable=True)
@@ -114,6 +101,21 @@ def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_pat
         stage(2).prepare()
     stage(1).finish(1.0, {})
     assert stage(1).finished
+
+
+@pytest.mark.parametrize("damaged", ['{"fingerprint": "a', "", "\0" * 9, "[1]", '{"config": {}}'])
+def test_a_damaged_note_of_a_started_stage_is_reported(tmp_path, source, damaged):
+    """Training has weeks of work beside it: nothing is deleted. What can be made again is."""
+    train = Stage("train", tmp_path / "train", {}, {"text": [source]}, resumable=True)
+    convert = Stage("convert", tmp_path / "convert", {}, {"text": [source]}, keeps_partial=True)
+    for stage in (train, convert):
+        write_result(stage.prepare())
+        (stage.workplace / artifact.STARTED).write_text(damaged)
+    with pytest.raises(UserError, match=r"started\.json is damaged.*delete that file"):
+        train.prepare()
+    (tmp_path / "train" / artifact.STARTED).unlink()
+    assert (train.prepare() / "result").is_file()
+    assert not (convert.prepare() / "result").exists()
 
 
 def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):

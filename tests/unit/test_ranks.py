@@ -139,6 +139,10 @@ def test_a_starting_process_is_not_killed_by_a_training_s_stop_signal():
         assert process.returncode == code
 
 
+BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}
+"""What Slurm 22.05 gives the script of ``sbatch --ntasks=4``, beside the tasks that its srun may start."""
+
+
 @pytest.mark.parametrize(
     ("known", "least", "found"),
     [
@@ -152,10 +156,25 @@ def test_ranks_started_by_srun_get_torchrun_s_variables(known, least, found, mon
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.setenv(name, "")  # so that monkeypatch restores it
         monkeypatch.delenv(name)
-    for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", **known}.items():
+    for name, value in {
+        **BATCH,
+        "SLURM_PROCID": "3",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_LOCALID": "1",
+        **known,
+    }.items():
         monkeypatch.setenv(name, value)
     ranks.adopt_slurm(least)
     assert tuple(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == found
+
+
+def test_a_batch_script_without_srun_is_not_a_rank(monkeypatch):
+    """It would wait for tasks that it has not started."""
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    for name, value in BATCH.items():
+        monkeypatch.setenv(name, value)
+    ranks.adopt_slurm()
+    assert not ranks.already_started()
 
 
 REPORTS = """

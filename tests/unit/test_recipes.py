@@ -1,6 +1,7 @@
 """Every recipe composes into the typed configuration; mistakes get one line that names the nearest key."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_adapt import pipeline, recipe_files, recipes
+from nemo_adapt import cli, pipeline, recipe_files, recipes
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 
@@ -201,3 +202,31 @@ def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
     assert found.export.dir == "out/a/b c" and recipes.with_values(tree, {}) == recipes.load(str(own), NEEDED)
     with pytest.raises(UserError, match=r"train\.seed: Value 'x'"):
         recipes.with_values(tree, {"train.seed": "x"})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"partition: [\n", ", line 2: "),
+        (b"- a\n", "does not consist of lines  key: value"),
+        (b"42\n", "does not consist of lines  key: value"),
+    ],
+)
+def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    for read in (recipes.read, lambda path: recipes.load("demo", [f"site={path}"])):
+        with pytest.raises(UserError, match=re.escape(f"{path}{says if says[0] == ',' else ' ' + says}")):
+            read(path)
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="aaa: File name too long; give another path"), cli.file_errors_explained():
+        (tmp_path / ("a" * 300)).mkdir()
+
+
+def test_a_configuration_cut_off_after_its_first_lines_is_named(tmp_path):
+    (tmp_path / "config.yaml").write_text("run:\n  name: r\n")
+    with pytest.raises(UserError, match=r"config\.yaml: no value for model\.path"):
+        recipes.read(tmp_path / "config.yaml")

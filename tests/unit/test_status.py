@@ -338,6 +338,12 @@ def test_mistakes_get_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("watch", ["-1", "nan", "inf"])
+def test_a_time_that_cannot_be_waited_is_refused(tmp_path, watch):
+    with pytest.raises(UserError, match=f"watch={float(watch)} is not a number of seconds above 0"):
+        command.main([str(new_run(tmp_path)), f"watch={watch}"])
+
+
 def test_status_does_not_import_torch(tmp_path):
     root = in_training(tmp_path)
     code = (

@@ -9,7 +9,7 @@ from nemo_adapt import pipeline, reads, recipes, steps
 from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.steps import Step, check_kept, run_step
+from nemo_adapt.steps import Step, check_kept
 
 
 @pytest.fixture
@@ -17,6 +17,12 @@ def step(tmp_path):
     log = tmp_path / "log"
     log.touch()
     return Step("toy", "helpers.toy_stage", lambda config, run: {"log": [log]}, "data/toy", ("resize.seed",))
+
+
+def run_step(config, step):
+    run = RunFolder.of(config)
+    results = ("tokenizer", "data/code", "convert", "export")
+    steps.run_step(config, step, {run[result]: result.split("/")[0] for result in results})
 
 
 def config_of(tmp_path, name, seed, shared="shared"):
@@ -124,3 +130,50 @@ def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
     run_step(config_of(tmp_path, "one", 2, shared=""), step)
     with pytest.raises(UserError, match="trained with another tokenizer than"):
         reads.check_trained(inputs, run["export"])
+
+
+def test_files_of_the_user_in_the_run_folder_are_not_taken_for_results(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    run = RunFolder.of(config)
+    own = {"text": run["text/tr.txt"], "model": run["model"], "texts.tr": run["heldout.txt"], "base": run["base"]}
+    for folder in ("model", "base", "text"):
+        run[folder].mkdir(parents=True)
+    for path in (own["text"], own["texts.tr"]):
+        path.write_text("one\n")
+    log = step.reads(config, run)
+    run_step(config, replace(step, reads=lambda config, run: {**log, **{key: [path] for key, path in own.items()}}))
+    assert run["data/toy/said"].is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "result", "maker"), [("tokenizer", "tokenizer", "tokenizer"), ("checkpoint", "convert", "convert")]
+)
+def test_an_unfinished_result_is_no_input(step, tmp_path, key, result, maker):
+    needs = replace(step, reads=lambda config, run: {key: [run[result]]})
+    with pytest.raises(UserError, match=f"{result} is not finished: run the {maker} stage before toy"):
+        run_step(config_of(tmp_path, "one", 1, shared=""), needs)
+
+
+def test_an_unfinished_set_of_text_and_an_unfinished_export_are_no_inputs(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    config.export.dir = str(tmp_path / "model")
+    for key, result, maker in (("data.code", "data/code", "data"), ("adapted", "export", "export")):
+        needs = replace(step, reads=lambda config, run, key=key, result=result: {key: [run[result]]})
+        with pytest.raises(UserError, match=f"is not finished: run the {maker} stage before toy"):
+            run_step(config, needs)
+
+
+def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_changed(step, tmp_path, monkeypatch, capsys):
+    def read(config, run):
+        return {**step.reads(config, run), "toy": [run["data/toy"]]}
+
+    later = Step("later", "helpers.toy_stage", read, "later", ("train.seed",))
+    monkeypatch.setattr(pipeline, "ROAD", (step, later))
+    before, now = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
+    before.model.path = now.model.path = "model"
+    pipeline.run_stage(before, "toy")
+    pipeline.run_stage(before, "later")
+    assert "used as it is" not in capsys.readouterr().out
+    pipeline.run_stage(now, "later")
+    said = "[toy (toy)] used as it is, though made with another resize.seed: run toy to make it anew"
+    assert said in capsys.readouterr().out.splitlines()

@@ -14,6 +14,7 @@ module load cuda/12.8
 export NCCL_DEBUG=WARN
 set -uo pipefail
 unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start processes without PATH and all that is exported here
 run=/home/user/adapt/runs/turkish
 fail() {
     echo "nemo-adapt: error: $*" >&2

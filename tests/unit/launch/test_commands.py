@@ -10,8 +10,9 @@ import pytest
 from helpers.command import unread
 from helpers.tiny import TinyLlama, make_llama
 
-from nemo_adapt import cli
+from nemo_adapt import artifact, cli
 from nemo_adapt.errors import UserError
+from nemo_adapt.status import command as status
 
 NOTE = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"\n'
 SBATCH = """\
@@ -73,6 +74,29 @@ def test_chain_is_tested_then_submitted_with_dependencies(slurm, folder, capsys)
     assert (root / "config.yaml").is_file() and (root / "code/nemo_adapt/cli.py").is_file()
     assert (root / "train.sh").read_text().startswith("#!/usr/bin/env bash\n#SBATCH")
     assert "submitted prepare (105), train (106), export (107), evaluate (108)" in capsys.readouterr().out
+
+
+def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slurm, folder, monkeypatch):
+    """sbatch prefers them to what a script says; those that no script sets remain the user's defaults."""
+    body = 'env | grep ^SBATCH_ | sort | paste -sd" " > "$NOTES.$(basename "${@: -1}")"\n'
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{body}{NOTE}{SBATCH}")
+    names = (
+        "TIMELIMIT",
+        "SIGNAL",
+        "JOB_NAME",
+        "OPEN_MODE",
+        "NO_REQUEUE",
+        "REQUEUE",
+        "ACCOUNT",
+        "RESERVATION",
+        "PARTITION",
+    )
+    for name in names:
+        monkeypatch.setenv(f"SBATCH_{name}", "1")
+    cli.command("launch", [*WORDS, "site.partition=long"])
+    assert (folder / "notes.train.sh").read_text() == "SBATCH_ACCOUNT=1 SBATCH_RESERVATION=1\n"
+    cli.command("launch", [*WORDS, "site.account=ling"])
+    assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
 
 
 def test_launch_succeeds_if_its_output_is_a_closed_pipe(slurm, folder):
@@ -165,6 +189,25 @@ def test_cancel_ends_live_jobs_last_first(slurm, folder, monkeypatch, capsys):
             cli.command("cancel", words)
 
 
+def test_jobs_may_be_live_while_slurm_does_not_answer(slurm, folder, capsys):
+    """A controller that is restarted knows them again: they are cancelled, watched, and not launched a second time."""
+    cli.command("launch", WORDS)
+    said = "Unable to contact slurm controller (connect failure)"
+    for name in ("scontrol", "scancel"):
+        (folder / "bin" / name).write_text(f"#!/bin/bash\necho 'slurm_load_jobs error: {said}' >&2; exit 1\n")
+    with pytest.raises(UserError, match="scancel 108 107 106 105: Slurm's controller does not answer: try again later"):
+        cli.command("cancel", ["runs/r"])
+    submitted = len(slurm())
+    with pytest.raises(UserError, match="not known whether its jobs have ended: Slurm's controller does not answer"):
+        cli.command("launch", WORDS)
+    assert len(slurm()) == submitted
+    report = status.look(folder / "runs/r")
+    assert report.is_under_way
+    assert {(job.state, job.reason) for job in report.jobs} == {
+        ("unknown", f"Slurm's controller does not answer: try again later (slurm_load_jobs error: {said})")
+    }
+
+
 @pytest.fixture
 def mask():
     """Restore this process's signal mask after the test."""
@@ -209,6 +252,28 @@ def test_user_errors_are_raised_before_anything_is_submitted(slurm, folder, word
         cli.command("launch", [*WORDS, *words])
     assert "\n" not in str(error.value)
     assert slurm() == [] and not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["launch", "run", "evaluate"])
+def test_missing_held_out_text_is_an_error_before_anything_is_made(slurm, folder, command):
+    """The last stage needs it: a training would have ended before it is said."""
+    left = ("evaluate", "site", *(("parallel",) if command == "run" else ()))
+    words = [word for word in WORDS if not word.startswith(left)]
+    with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
+        cli.command(command, [*words, "site=cpu"])
+    assert slurm() == [] and not (folder / "runs").exists()
+
+
+def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
+    """The job that prepares would have made another tokenizer, with which the training then could not go on."""
+    begun = folder / "runs/r/train" / artifact.STARTED
+    begun.parent.mkdir(parents=True)
+    artifact.write_json(begun, {"inputs": {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}})
+    with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
+        cli.command("launch", WORDS)
+    assert slurm() == []
+    artifact.write_json(begun, {"inputs": {}})
+    cli.command("launch", WORDS)
 
 
 def test_site_file_of_the_user_is_read_and_can_be_overridden(folder, capsys):

@@ -157,6 +157,13 @@ def test_checkpoint_sizes_and_save_times(capsys):
     assert waiting["hours"] - report["hours"] == pytest.approx(13 * disk["save_seconds"] / 3600)
 
 
+@pytest.mark.parametrize(("steps", "saves"), [([200, 1000], 4), ([500, 1000], 3), ([3, 4, 5], 3), ([499], 1)])
+def test_the_end_of_each_phase_is_saved_too(capsys, steps, saves):
+    phases = ",".join(f"{{train: all, steps: {count}}}" for count in steps)
+    report = asked(capsys, "recipe=gemma_2b", f"train.phases=[{phases}]", "train.save_every=500")
+    assert report["disk"]["saves"] == saves
+
+
 def test_json_file_equals_the_printed_json(tmp_path, capsys):
     words = ["recipe=gemma_2b", "cluster=a40_x4"]
     report = asked(capsys, *words)
@@ -212,6 +219,7 @@ def test_search_proposes_layouts_if_the_given_one_is_invalid(capsys):
         (["train.precision=fp8"], "train.precision='fp8' is not one of fp32, bf16"),
         (["train.phases=[{train: 'layers:0-99', steps: 1}]"], "the model has layers 0 to 79"),
         (["plan.mfu=0"], "plan.mfu=0.0 must be above 0"),
+        (["plan.search=true", "plan.proposals=0"], "plan.proposals=0 must be at least 1"),
         (["plan.reserve_gib=-1"], "plan.reserve_gib=-1.0 must be at least 0"),
         (["tokenizer.new_tokens=-1"], "tokenizer.new_tokens=-1 must be at least 0"),
         (["resize.padded_vocab_multiple=0"], "resize.padded_vocab_multiple=0 must be at least 1"),

@@ -280,6 +280,7 @@ def test_dry_run_prints_scripts_and_changes_nothing(folder, capsys):
         (["launch.executor=nemo_run"], "neither launch.executor nor launch.nodes"),
         (["data.target=[absent.txt]"], "study: 0: .*absent.txt"),
         (["site.sbatch=['--array=1-2']"], "one that launch sets"),
+        (["export.dir=out"], "export.dir=out is the folder of several cells"),
     ],
 )
 def test_user_errors_are_raised_before_anything_is_submitted(folder, words, says):
@@ -287,6 +288,11 @@ def test_user_errors_are_raised_before_anything_is_submitted(folder, words, says
         cli.command("study", [*WORDS, *words])
     assert "\n" not in str(error.value)
     assert not (folder / "runs").exists() and not (folder / "notes").exists()
+
+
+def test_cells_may_export_to_folders_of_their_own(folder, capsys):
+    cli.command("study", [*WORDS, "export.dir='out/${run.name}'", "launch.dry_run=true"])
+    assert "cells.sh" in capsys.readouterr().out
 
 
 def test_launch_of_a_study_refers_to_the_study_command(folder):

@@ -43,6 +43,8 @@ def test_seed_of_a_cell_is_added_to_those_of_the_recipe():
         (StudyConfig(AXES, ["vocabularies=0"]), "Did you mean 'vocabulary'"),
         (StudyConfig(AXES, ["strategy=means"]), "Did you mean 'mean'"),
         (StudyConfig({"a": {"x y": [], "x_y": []}}), "same folder"),
+        (StudyConfig({"a": {"x": [], "y": ["recipe=other"]}}), "recipe=other cannot differ between cells"),
+        (StudyConfig({"a": {"x": [], "y": ["run.dir=other"]}}), "run.dir=other cannot differ between cells"),
     ],
 )
 def test_invalid_studies_raise_user_errors(study, said):
