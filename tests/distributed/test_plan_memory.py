@@ -100,9 +100,9 @@ def test_check_detects_a_missing_layer(ranks):
     [("all", "bf16", True), ("new_rows", "fp32", True), ("all", "fp32", False), ("all", "bf16", False)],
 )
 def test_planned_checkpoint_size_equals_the_size_on_disk(ranks, tmp_path, phase, precision, distributed):
-    from nemo_adapt.plan.budget import disk
+    from nemo_adapt.plan.budget import budget, disk
 
     config, models = plan_config(phase, precision=precision), models_of(settings(), new=300)
     config.train.distributed_optimizer = distributed
     (size,) = ranks(1).run(plan_bodies.checkpoint_bytes, config, models, tmp_path)
-    assert disk(models, config, steps=10).checkpoint == pytest.approx(size, rel=0.02)
+    assert disk(models, config, budget(config)).checkpoint == pytest.approx(size, rel=0.02)

@@ -268,11 +268,12 @@ def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
     """The job that prepares would have made another tokenizer, with which the training then could not go on."""
     begun = folder / "runs/r/train" / artifact.STARTED
     begun.parent.mkdir(parents=True)
-    artifact.write_json(begun, {"inputs": {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}})
+    inputs = {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}
+    artifact.write_json(begun, {"config": {}, "inputs": inputs})
     with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
         cli.command("launch", WORDS)
     assert slurm() == []
-    artifact.write_json(begun, {"inputs": {}})
+    artifact.write_json(begun, {"config": {}, "inputs": {}})
     cli.command("launch", WORDS)
 
 
