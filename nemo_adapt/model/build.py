@@ -85,6 +85,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
     dtype = DTYPES[train.precision]
     engine = _has_engine_layers(shape, train, parallel)
     fuses = engine and shape.transformer.get("gated_linear_unit", False) and shape.activation in FUSED
+    slides = engine and any(shape.windows)
     interleaved = parallel.virtual > 1
     return TransformerConfig(
         num_layers=shape.layers,
@@ -126,8 +127,8 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         deterministic_mode=train.deterministic and devices.on_gpu(),
         gradient_accumulation_fusion=True,  # see `patches.weight_gradients`
         # Transformer Engine counts the positions before a token's own.
-        window_size=(max(shape.windows) - 1, 0) if engine and any(shape.windows) else None,
-        window_attn_skip_freq=[int(window > 0) for window in shape.windows] or None,
+        window_size=(max(shape.windows) - 1, 0) if slides else None,
+        window_attn_skip_freq=[int(window > 0) for window in shape.windows] if slides else None,
         **shape.transformer,
     )
 

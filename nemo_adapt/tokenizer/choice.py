@@ -71,7 +71,8 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
 
 def _model_type(config: Config, base: Base) -> str:
     """Return the ``model_type`` of the model, or of the base tokenizer's folder; empty if neither has a config.json."""
-    for folder in [Path(config.model.path)] * bool(config.model.path) + [base.path]:
+    given = config.model.path
+    for folder in (Path(given), base.path) if given else (base.path,):
         if (folder / "config.json").is_file():
             return str(read_config(folder).get("model_type", ""))
     return ""

@@ -1,4 +1,4 @@
-"""On a GPU, two trainings with ``train.deterministic`` have the same bits; so has a resumed one."""
+"""On a GPU, two trainings with ``train.deterministic`` have the same bits."""
 
 import pytest
 import torch
