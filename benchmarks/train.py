@@ -13,7 +13,8 @@ agree. Shown are the best and the median tokens per second of the steps. Nothing
 
 On a CPU in fp32: models of 6 layers x 256 and 8 layers x 512 (heads of 64, FFN 8/3, vocabulary 32,000, untied),
 sequences of 256, 16 and 8 of them a step in micro batches of 4; one process with two threads and with one, and two
-ranks of one thread (TP2, DP2, CP2). Then, with two threads, only the last 2,000 rows of both tables are trained: with
+ranks of one thread (TP2, DP2, CP2, and PP2 with as many layers on both stages, or one on the last, which also has the
+output layer). Then, with two threads, only the last 2,000 rows of both tables are trained: with
 our phase `new_rows`, and in the transformers loop by setting the gradients of the tables' other rows to zero.
 `--quick`: the smaller model, 4 sequences a step, 3 steps.
 
@@ -264,6 +265,8 @@ def on_cpu(size: Size, steps: int) -> Iterator[str]:
     """Measure the contestants of a size in the CPU part; yield the ratios."""
     ours = Contestant("nemo_adapt", 2)
     pairs = [replace(ours, threads=1, **{layout: 2}) for layout in ("tp", "dp", "cp")]
+    for last in (size.layers // 2, 1):  # the output layer computes as much as 10 layers of 6 x 256, or 5 of 8 x 512
+        pairs.append(replace(ours, threads=1, stage_layers=(size.layers - last, last)))
     two = [ours, Contestant("transformers", 2), *pairs]
     one = [replace(each, threads=1) for each in two[:2]]
     with tempfile.TemporaryDirectory() as place:

@@ -18,17 +18,34 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
     shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm != WHOLE
     if shape.kv_heads % parallel.tp and not shared:
         raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {shape.kv_heads} key-value heads")
-    if shape.layers % parallel.pp:
-        raise UserError(f"parallel.pp={parallel.pp} does not divide the model's {shape.layers} layers")
     if parallel.sequence and parallel.tp == 1:
         raise UserError("parallel.sequence=true needs parallel.tp of at least 2")
     if parallel.virtual > 1 and parallel.pp == 1:
         raise UserError("parallel.virtual needs parallel.pp of at least 2")
-    if shape.layers % (parallel.pp * parallel.virtual):
+    stages, given = parallel.pp * parallel.virtual, parallel.stage_layers
+    sizes = f"parallel.pp={parallel.pp}" + f" x parallel.virtual={parallel.virtual}" * (parallel.virtual > 1)
+    if stages > shape.layers:
+        raise UserError(f"{sizes}: more stages than the model's {shape.layers} layers")
+    if given and (len(given) != stages or min(given) < 1 or sum(given) != shape.layers):
         raise UserError(
-            f"parallel.pp={parallel.pp} x parallel.virtual={parallel.virtual} does not divide the model's "
+            f"parallel.stage_layers={given}: {sizes} needs {stages} numbers above 0 whose sum is the model's "
             f"{shape.layers} layers"
         )
+
+
+def stage_layers(layers: int, parallel: ParallelConfig) -> list[int]:
+    """Return the number of layers of each pipeline stage, in the model's order; interleaved, ``virtual`` rounds of
+    stages.
+
+    Where ``layers`` do not divide, the first and the last stage get fewest: the first holds the embedding and the
+    most activations, the last the output layer.
+    """
+    if parallel.stage_layers:
+        return list(parallel.stage_layers)
+    stages = parallel.pp * parallel.virtual
+    each, rest = divmod(layers, stages)
+    larger = [*range(1, stages - 1), 0][:rest]
+    return [each + (stage in larger) for stage in range(stages)]
 
 
 def engine_fits(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:

@@ -19,7 +19,7 @@ import torch
 
 from nemo_adapt import devices
 from nemo_adapt.artifact import peak_memory_mib
-from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.config import Config, ParallelConfig, PhaseConfig, TrainConfig
 
 SCHEDULE_STEPS, LR = 1000, 1e-3
 MASKLESS = "causal_sdpa"
@@ -60,16 +60,25 @@ class Contestant:
     tp: int = 1
     dp: int = 1
     cp: int = 1
+    stage_layers: tuple[int, ...] = ()
+    """Layers of each pipeline stage; empty: no pipeline."""
     compiled: bool = True
     """On a GPU: with torch.compile."""
 
     @property
     def ranks(self) -> int:
         """Number of its processes."""
-        return self.tp * self.dp * self.cp
+        return self.tp * self.dp * self.cp * self.pp
+
+    @property
+    def pp(self) -> int:
+        """Number of pipeline stages."""
+        return len(self.stage_layers) or 1
 
     def __str__(self) -> str:
-        layout = "".join(f" {name.upper()}{size}" for name in ("tp", "dp", "cp") if (size := getattr(self, name)) > 1)
+        sizes = {name: getattr(self, name) for name in ("tp", "dp", "cp", "pp")}
+        layout = "".join(f" {name.upper()}{size}" for name, size in sizes.items() if size > 1)
+        layout += f" of {' + '.join(map(str, self.stage_layers))} layers" * (self.pp > 1)
         loop = self.loop if self.compiled else f"{self.loop} uncompiled"
         return f"{loop}{layout}, {self.ranks} x {self.threads} threads".replace(" 1 threads", " 1 thread")
 
@@ -131,7 +140,7 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     from nemo_adapt.train.prepare import start_layout
 
     config = Config(train=train_config(size))
-    config.parallel.tp, config.parallel.dp, config.parallel.cp = who.tp, who.dp, who.cp
+    config.parallel = ParallelConfig(who.tp, who.pp, stage_layers=list(who.stage_layers), cp=who.cp, dp=who.dp)
     layout = start_layout(config)
     chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
     token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())

@@ -14,7 +14,7 @@ from nemo_adapt.bridge.provider import Settings, precision, provider
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
-from nemo_adapt.model.build import DTYPES
+from nemo_adapt.model.build import DTYPES, stages
 from nemo_adapt.phases import ALL
 from nemo_adapt.vocab import padded_rows
 
@@ -159,6 +159,7 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
         "tensor_model_parallel_size": parallel.tp,
         "pipeline_model_parallel_size": parallel.pp,
         "virtual_pipeline_model_parallel_size": parallel.virtual if parallel.virtual > 1 else None,
+        "pipeline_model_parallel_layout": stages(shape, parallel) if parallel.pp > 1 else None,
         "context_parallel_size": parallel.cp,
         "sequence_parallel": parallel.sequence,
         **(

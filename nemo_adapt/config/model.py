@@ -35,6 +35,9 @@ class ParallelConfig:
     """Pipeline-parallel stages."""
     virtual: int = 1
     """Virtual (interleaved) pipeline stages per PP rank: less idle time; needs pp > 1."""
+    stage_layers: list[int] = field(default_factory=list)
+    """Layers of each pipeline stage, in the model's order: ``pp`` x ``virtual`` numbers. Empty: as equal as possible.
+    Fewer on the last stage balance a large output layer (``plan.search`` proposes how many)."""
     cp: int = 1
     """Context-parallel ranks, among which each sequence is split."""
     dp: int = 1

@@ -33,7 +33,7 @@ from nemo_adapt.families.family import (
     Rotary,
     Shape,
 )
-from nemo_adapt.layout import engine_fits
+from nemo_adapt.layout import engine_fits, stage_layers
 from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer
@@ -98,6 +98,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         tensor_model_parallel_size=parallel.tp,
         pipeline_model_parallel_size=parallel.pp,
         virtual_pipeline_model_parallel_size=parallel.virtual if interleaved else None,
+        pipeline_model_parallel_layout=stages(shape, parallel) if parallel.pp > 1 else None,
         context_parallel_size=parallel.cp,
         # With two interleaved stages, the previous and the next stage are the same rank: batched sends and receives
         # would mix up the two directions (Megatron-LM's arguments.py refuses them there).
@@ -131,6 +132,12 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         window_attn_skip_freq=[int(window > 0) for window in shape.windows] if slides else None,
         **shape.transformer,
     )
+
+
+def stages(shape: Shape, parallel: ParallelConfig) -> list[list[str]]:
+    """Return Megatron's list of what each pipeline stage consists of, in the model's order."""
+    found = [["decoder"] * layers for layers in stage_layers(shape.layers, parallel)]
+    return [["embedding", *found[0]], *found[1:-1], [*found[-1], "loss"]]
 
 
 def _leave(weight: torch.Tensor) -> None:

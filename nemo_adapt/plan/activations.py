@@ -6,10 +6,11 @@ section 4, but with grouped-query attention, gated MLPs and no dropout.
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.families.family import ALIBI, AROUND, HEAD, SHARED, WHOLE, Shape
-from nemo_adapt.layout import engine_fits
+from nemo_adapt.layout import engine_fits, stage_layers
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.plan import model
 
@@ -25,16 +26,20 @@ def bytes_of(precision: str) -> int:
     return 2 if precision == "bf16" else 4
 
 
-def chunks_in_flight(stage: int, parallel: ParallelConfig, count: int) -> int:
-    """Return the most model chunks whose activations a stage holds at once, with ``count`` micro batches per step.
+def micro_batches_in_flight(stage: int, parallel: ParallelConfig, count: int, layers: int) -> float:
+    """Return the most micro batches whose activations a stage holds at once, of ``count`` in a step; those in a part of
+    its interleaved chunks count as the share of its layers.
 
     1F1B: a stage starts with one forward pass for each later stage. Interleaved: with twice as many, and with the
     first ``pp`` micro batches in all chunks but the last (arXiv 2104.04473, section 2.2).
     """
-    behind = parallel.pp - stage - 1
-    if parallel.virtual == 1:
-        return min(count, behind + 1)
-    return min(count * parallel.virtual, 2 * behind + (parallel.virtual - 1) * parallel.pp + 1)
+    pp, virtual, behind = parallel.pp, parallel.virtual, parallel.pp - stage - 1
+    chunks = stage_layers(layers, parallel)[stage::pp]
+    ahead = behind + 1 if virtual == 1 else 2 * behind + (virtual - 1) * pp + 1  # passes before the first backward
+    passes = range(min(count * virtual, ahead + pp * virtual))  # then the same again
+    forward = [chunks[number // pp % virtual] for number in passes]
+    backward = [0] * ahead + [chunks[-1 - number // pp % virtual] for number in passes]
+    return max(accumulate(kept - freed for kept, freed in zip(forward, backward, strict=False))) / sum(chunks)
 
 
 @dataclass(frozen=True)

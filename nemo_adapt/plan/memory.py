@@ -13,7 +13,7 @@ from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.layout import engine_fits
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
-from nemo_adapt.plan.activations import Layer, bytes_of, chunks_in_flight, of_layers
+from nemo_adapt.plan.activations import Layer, bytes_of, micro_batches_in_flight, of_layers
 from nemo_adapt.plan.model import Models, RankTensor
 from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
 
@@ -76,7 +76,7 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     shards = parallel.dp * parallel.cp if train.distributed_optimizer else 1
     is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, on_gpu)
     kept, backward = of_layers(layer, stage, what)
-    waiting = chunks_in_flight(stage, parallel, micro_batches(config)) / parallel.virtual
+    waiting = micro_batches_in_flight(stage, parallel, micro_batches(config), shape.layers)
     gathered = parallel.sequence * size * layer.tokens * shape.hidden  # Megatron's all-gather buffer
     head = is_last * (layer.head() if kept else layer.stream)
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp

@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from nemo_adapt import families
@@ -21,6 +22,7 @@ from nemo_adapt.families.family import (
     HfConfig,
     Shape,
 )
+from nemo_adapt.layout import stage_layers
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.run_folder import RunFolder
 from nemo_adapt.token_map import FILE_NAME, TokenMap
@@ -96,27 +98,30 @@ def count(entries: Sequence[Entry], shape: Shape) -> int:
 
 def layers_of(stage: int, layers: int, parallel: ParallelConfig) -> list[int]:
     """Return the indices of the layers that a pipeline stage holds, in all of its interleaved chunks."""
-    each = layers // (parallel.pp * parallel.virtual)
-    firsts = ((chunk * parallel.pp + stage) * each for chunk in range(parallel.virtual))
-    return [layer for first in firsts for layer in range(first, first + each)]
+    bounds = list(accumulate(stage_layers(layers, parallel), initial=0))
+    ours = range(stage, parallel.pp * parallel.virtual, parallel.pp)
+    return [layer for chunk in ours for layer in range(bounds[chunk], bounds[chunk + 1])]
 
 
 def rank_tensors(models: Models, config: Config, stage: int) -> tuple[RankTensor, ...]:
     """Return the tensors on a rank of pipeline stage ``stage``, padded rows included; of TP ranks that with most new
     rows."""
     parallel = config.parallel
-    return _rank_tensors(models, parallel.tp, parallel.pp, parallel.virtual, stage, config.resize.padded_vocab_multiple)
+    layers = tuple(layers_of(stage, models.target.layers, parallel))
+    return _rank_tensors(models, parallel.tp, parallel.pp, stage, layers, config.resize.padded_vocab_multiple)
 
 
 @functools.lru_cache(maxsize=4096)
-def _rank_tensors(models: Models, tp: int, pp: int, virtual: int, stage: int, multiple: int) -> tuple[RankTensor, ...]:
+def _rank_tensors(
+    models: Models, tp: int, pp: int, stage: int, layers: tuple[int, ...], multiple: int
+) -> tuple[RankTensor, ...]:
     shape, padded = models.target, padded_rows(models.target.vocab, multiple, tp)
-    is_first, is_last, parallel = stage == 0, stage == pp - 1, ParallelConfig(tp, pp, virtual)
+    is_first, is_last = stage == 0, stage == pp - 1
     found = []
     for entry in models.entries:
         if entry.stacked:
             size = math.prod(entry.shape) // (tp if _is_sharded(entry.key, shape) else 1)
-            found += [RankTensor(size, layer) for layer in layers_of(stage, shape.layers, parallel)]
+            found += [RankTensor(size, layer) for layer in layers]
         elif entry.key == EMBEDDING:
             copies = is_first + (is_last and not is_first and shape.tied)
             found += [_shard(models, INPUT, padded, tp, shape.hidden)] * copies

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nemo_adapt.config import Config
-from nemo_adapt.layout import engine_fits
+from nemo_adapt.layout import engine_fits, stage_layers
 from nemo_adapt.plan.budget import Budget, Disk
 from nemo_adapt.plan.memory import GIB, Memory, fullest
 from nemo_adapt.plan.model import Models
@@ -134,10 +134,12 @@ def show_proposals(proposals: list[Proposal]) -> None:
     heads = ["layouts that fit", "TP", "PP", "virtual", "CP", "DP", "micro batch", "recompute", "GiB", "s/step", "MFU"]
     rows = []
     for number, each in enumerate(proposals, start=1):
-        sizes = (getattr(each.parallel, name) for name in ("tp", "pp", "virtual", "cp", "dp"))
+        sizes = [str(getattr(each.parallel, name)) for name in ("tp", "pp", "virtual", "cp", "dp")]
+        if each.parallel.stage_layers:
+            sizes[1] += f" (last: {each.parallel.stage_layers[-1]})"
         timed = (f"{each.memory.total / GIB:,.1f}", f"{each.step.seconds:,.3f}", f"{each.step.mfu:.0%}")
         recompute = "yes" if each.recompute else "no"
-        rows.append((str(number), *map(str, sizes), str(each.micro_batch), recompute, *timed))
+        rows.append((str(number), *sizes, str(each.micro_batch), recompute, *timed))
     print_table(heads, rows)
     print(f"\nthe first: {proposals[0].words}")
 
@@ -161,8 +163,10 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         "recompute": config.train.recompute,
         "CP by Transformer Engine": parallel.cp > 1 and config.cluster.gpus_per_node and engine,
     }
+    layers = stage_layers(models.target.layers, parallel)
+    uneven = [f"stages of {', '.join(map(str, layers))} layers"] * (len(set(layers)) > 1)
     virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
-    yield "layout", ", ".join([sizes, *virtual, *(name for name, value in flags.items() if value)])
+    yield "layout", ", ".join([sizes, *virtual, *uneven, *(name for name, value in flags.items() if value)])
     size = budget.tokens_per_step * budget.bytes_per_token
     yield "a step reads", f"{budget.tokens_per_step:,} tokens, {_size(size)} of text ({budget.counted})"
     yield "training", f"{budget.steps:,} steps, {budget.tokens:,} tokens: {', '.join(map(_phase, budget.phases))}"

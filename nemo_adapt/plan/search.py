@@ -6,11 +6,12 @@ from itertools import product
 
 from nemo_adapt.config import Config, ParallelConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.layout import check_layout, check_train
+from nemo_adapt.layout import check_layout, check_train, stage_layers
+from nemo_adapt.phases import trained
 from nemo_adapt.plan.memory import Memory, fullest
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.needs import needed, room
-from nemo_adapt.plan.speed import Step, step
+from nemo_adapt.plan.speed import Step, balanced, step
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32)
 VIRTUAL = (1, 2, 4, 5, 8, 10, 16, 20)
@@ -31,6 +32,8 @@ class Proposal:
         """The ``key=value`` words that select this layout on the command line."""
         parallel = self.parallel
         sizes = [f"parallel.{name}={getattr(parallel, name)}" for name in ("tp", "pp", "virtual", "cp", "dp")]
+        if parallel.stage_layers:
+            sizes.append(f"parallel.stage_layers=[{','.join(map(str, parallel.stage_layers))}]")
         flags = [
             f"parallel.sequence={str(parallel.sequence).lower()}",
             f"train.recompute={str(self.recompute).lower()}",
@@ -62,14 +65,20 @@ def proposals(models: Models, config: Config) -> list[Proposal]:
 def _candidates(models: Models, config: Config) -> Iterator[Config]:
     cluster, layers = config.cluster, models.target.layers
     devices, on_gpu = cluster.devices, cluster.gpus_per_node > 0  # CP is slower on CPU cores: results/train.md
-    sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if on_gpu else [1], _divisors(layers))
+    sizes = product(_divisors(cluster.devices_per_node), _divisors(devices) if on_gpu else [1], _divisors(devices))
     for tp, cp, pp in sizes:
-        if devices % (tp * cp * pp):
+        if devices % (tp * cp * pp) or pp > layers:
             continue
-        for virtual, micro_batch, recompute in product(VIRTUAL if pp > 1 else (1,), MICRO_BATCHES, (False, True)):
-            parallel = ParallelConfig(tp, pp, virtual, cp, devices // (tp * cp * pp), sequence=tp > 1)
+        interleaved = [each for each in VIRTUAL[1:] if pp > 1 and layers % (pp * each) == 0]
+        for virtual, micro_batch, recompute in product([1, *interleaved], MICRO_BATCHES, (False, True)):
+            parallel = ParallelConfig(tp, pp, virtual, cp=cp, dp=devices // (tp * cp * pp), sequence=tp > 1)
             train = replace(config.train, micro_batch=micro_batch, recompute=recompute)
-            yield replace(config, parallel=parallel, train=train)
+            candidate = replace(config, parallel=parallel, train=train)
+            yield candidate
+            if pp > 1 and virtual == 1:
+                uneven = balanced(models, candidate, trained(train.phases[-1]))
+                if uneven != stage_layers(layers, parallel):
+                    yield replace(candidate, parallel=replace(parallel, stage_layers=uneven))
 
 
 def _divisors(number: int) -> list[int]:

@@ -19,10 +19,11 @@ Ranks are ordered as in Megatron: TP innermost, then CP, DP, PP; a group that do
 between nodes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nemo_adapt.config import ClusterConfig, Config, ParallelConfig, PhaseConfig
+from nemo_adapt.config import ClusterConfig, Config, PhaseConfig
 from nemo_adapt.families.family import OUTPUT, Shape
+from nemo_adapt.layout import stage_layers
 from nemo_adapt.model.flops import forward_flops
 from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
@@ -76,7 +77,7 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     size, count, what = bytes_of(train.precision), micro_batches(config), trained(phase)
     tokens = train.micro_batch * train.seq_length / parallel.cp
     rate = peak(cluster, train.precision, parallel.ranks) * config.plan.mfu
-    layers = shape.layers / parallel.pp
+    layers = max(len(model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp))
     tp, cp = parallel.tp, parallel.cp
     back = len(_backward(shape, what, train.recompute)) / shape.layers  # the share of layers with a backward pass
 
@@ -142,6 +143,19 @@ def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recomp
     return layers, output * (1 + (len(back) > 0 or whole) + own)  # with the weight's gradient comes the input's
 
 
+def balanced(models: Models, config: Config, what: Trained) -> list[int]:
+    """Return the layers of each pipeline stage (not interleaved) with which the busiest has least to compute.
+
+    The last stage also has the output layer, which for a large vocab is worth several layers; the others share equally.
+    """
+    layers, parallel = models.target.layers, config.parallel
+    others = replace(parallel, pp=parallel.pp - 1, stage_layers=[])
+    splits = [[*stage_layers(layers - last, others), last] for last in range(layers // parallel.pp, 0, -1)]
+    return min(
+        splits, key=lambda split: _flops(models, replace(config, parallel=replace(parallel, stage_layers=split)), what)
+    )
+
+
 def _flops(models: Models, config: Config, what: Trained) -> float:
     """Return the operations per token of the pipeline stage that has the most, summed over its TP and CP ranks."""
     shape, train, parallel = models.target, config.train, config.parallel
@@ -158,7 +172,7 @@ def _flops(models: Models, config: Config, what: Trained) -> float:
 def _update(models: Models, config: Config, what: Trained) -> tuple[float, float, float]:
     """Return the seconds per step to reduce gradients over data-parallel ranks, gather weights, and update them."""
     cluster, parallel, train = config.cluster, config.parallel, config.train
-    ours = max(sum(model.trained(model.rank_tensors(models, config, stage), what)) for stage in _ends(parallel))
+    ours = max(sum(model.trained(model.rank_tensors(models, config, stage), what)) for stage in range(parallel.pp))
     copies, size = parallel.dp * parallel.cp, bytes_of(train.precision)
     moved = (GRADIENT, size) if train.distributed_optimizer else (2 * GRADIENT, 0)
     sends = ours * (copies - 1) / copies / link(cluster, parallel.tp * copies)
@@ -169,7 +183,3 @@ def _update(models: Models, config: Config, what: Trained) -> tuple[float, float
     share = 1 if cluster.gpus_per_node else min(parallel.ranks, cluster.devices_per_node)
     gradients, weights = (bytes_of_each * sends for bytes_of_each in moved)
     return gradients, weights, touched * share / (cluster.memory_gb_per_s * GB)
-
-
-def _ends(parallel: ParallelConfig) -> set[int]:
-    return {0, parallel.pp - 1}

@@ -68,6 +68,19 @@ def test_round_trip_logits_and_gradients_match_transformers(model, layout, ranks
         torch.testing.assert_close(ours[name], gradients[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
+@pytest.mark.parametrize("model", ["gemma3", "smollm3"], indirect=True)
+def test_layers_of_unequal_stages_have_their_own_windows_and_positions(model, ranks, tmp_path):
+    folders, logits, _ = model
+    places = [tmp_path / name for name in ("saved", "gradients")]
+    for place in places:
+        place.mkdir()
+    config = tiny_config(pp=2, stage_layers=[1, 3])
+    ours = ranks(2).run(family_bodies.logits_and_gradients, config, folders, IDS, *places)[-1]
+    torch.testing.assert_close(ours[..., : zoo.VOCAB], logits, rtol=0, atol=1e-5)
+    before, after = load_file(folders.model / "model.safetensors"), exported(folders, places[0], tmp_path / "out")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.skipif("NEMO_ADAPT_STANDIN" in os.environ, reason="its attention is no GPU's")
 def test_bf16_logits_are_as_accurate_as_those_of_transformers(model, ranks):
     """Both round intermediate results to 8 bits of mantissa, at different places: errors must be similar."""

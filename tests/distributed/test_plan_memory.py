@@ -25,6 +25,16 @@ CASES = {
     "tp2, sequences cut, padded rows": {"parallel": {"tp": 2, "sequence": True}, "new": 5},
     "pp2": {"parallel": {"pp": 2}},
     "pp2, tied, interleaved": {"parallel": {"pp": 2, "virtual": 2}, "hf": {"tie_word_embeddings": True}},
+    "pp2, tied, three layers and one": {
+        "parallel": {"pp": 2, "stage_layers": [3, 1]},
+        "hf": {"tie_word_embeddings": True},
+    },
+    "pp2, interleaved, five layers": {"parallel": {"pp": 2, "virtual": 2}, "hf": {"num_hidden_layers": 5}},
+    "pp2, interleaved, chunks of 1, 2, 4 and 1 layers": {
+        "parallel": {"pp": 2, "virtual": 2, "stage_layers": [1, 2, 4, 1]},
+        "hf": {"num_hidden_layers": 8},
+        "global_batch": 8,
+    },
     "pp2, recompute, fp32": {"parallel": {"pp": 2}, "recompute": True, "precision": "fp32"},
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},

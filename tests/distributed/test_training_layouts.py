@@ -25,6 +25,13 @@ CP_LAYOUTS = {
     "cp2-dp2": ("untied", {"cp": 2, "dp": 2}),
 }
 """Model and layout, with context parallelism; CP 2 by itself is in test_training_phases.py."""
+UNEVEN = {
+    "pp2-four-and-one": {"pp": 2, "stage_layers": [4, 1]},
+    "pp2-interleaved": {"pp": 2, "virtual": 2},
+    "pp3": {"pp": 3},
+    "pp2-tp2": {"pp": 2, "tp": 2, "sequence": True},
+}
+"""Pipeline stages with different numbers of layers, of a model of five."""
 MODELS = {"untied": TinyLlama(vocab=250, layers=4), "tied": TinyLlama(tied=True, vocab=250, layers=4)}
 
 
@@ -40,7 +47,7 @@ def training_config(distributed_optimizer=True, **parallel):
 @pytest.fixture(scope="module", params=MODELS, ids=list(MODELS))
 def single_rank(request, tmp_path_factory, ranks):
     """Train a model on one rank; return the model, its folders and the result."""
-    tiny = MODELS[request.param]
+    tiny = {**MODELS, "five": TinyLlama(tied=True, vocab=250, layers=5)}[request.param]
     folders = folders_of(tmp_path_factory.mktemp("model"), tiny, new=6)
     result = ranks(1).run(training_bodies.train, training_config(), folders, tiny.vocab + 6)[0]
     assert result.losses[-1] != result.losses[0]
@@ -54,6 +61,12 @@ def test_losses_equal_those_of_one_rank(single_rank, ranks, layout):
 
 @pytest.mark.parametrize(("single_rank", "layout"), CP_LAYOUTS.values(), ids=list(CP_LAYOUTS), indirect=["single_rank"])
 def test_losses_equal_those_of_one_rank_under_context_parallelism(single_rank, ranks, layout):
+    check_equal(single_rank, ranks, layout)
+
+
+@pytest.mark.parametrize("layout", UNEVEN.values(), ids=list(UNEVEN))
+@pytest.mark.parametrize("single_rank", ["five"], indirect=True)
+def test_losses_equal_those_of_one_rank_with_unequal_stages(single_rank, ranks, layout):
     check_equal(single_rank, ranks, layout)
 
 

@@ -154,6 +154,7 @@ UNEQUAL = [
     ("untied", {"tp": 2, "sequence": True}),
     ("tied", {"pp": 2}),
     ("untied", {"pp": 2, "distributed_optimizer": False, "precision": "bf16"}),
+    ("tied", {"pp": 2, "stage_layers": [1, 3]}),
 ]
 
 
@@ -184,6 +185,8 @@ RESHARDED = [
     ("tp2-sequence", {"dp": 2}, 24),
     ("dp2", {"tp": 2}, 24),
     ("cp2", {}, 16),
+    ("pp2-unequal", {"pp": 2, "virtual": 2}, 16),
+    ("tp2-sequence", {"pp": 2, "stage_layers": [3, 1]}, 16),
 ]
 
 
@@ -201,7 +204,8 @@ def test_training_resumes_in_another_layout(tmp_path, ranks, saved, resumed, mul
     folders = folders_of(tmp_path, tiny, new=NEW)
     kinds = (("new_rows", 2), ("all", 3))
     words = (folders, tiny.vocab + NEW, tmp_path / "saved")
-    expected = ranks(2).run(training_bodies.train_and_save, config_of(LAYOUTS[saved]), *words, 0, 5)[0]
+    layout = {**LAYOUTS, "pp2-unequal": {"pp": 2, "stage_layers": [1, 3]}}[saved]
+    expected = ranks(2).run(training_bodies.train_and_save, config_of(layout), *words, 0, 5)[0]
     size = 2 if resumed else 1
     for first in (1, 3):
         found = ranks(size).run(training_bodies.train_and_save, config_of(resumed), *words, first, 5)[0]

@@ -68,8 +68,8 @@ def test_mistake_is_reported_in_one_line(place, short, command, words, says):
 
 TRAINING_CASES = {
     "TP that does not divide the heads": (["parallel.tp=4"], "parallel.tp=4 does not divide the model's 6 att"),
-    "PP that does not divide the layers": (["parallel.tp=1", "parallel.sequence=false", "parallel.pp=3"],
-                                           "parallel.pp=3 does not divide the model's 2 layers"),
+    "more stages than layers": (["parallel.tp=1", "parallel.sequence=false", "parallel.pp=3"],
+                                "parallel.pp=3: more stages than the model's 2 layers"),
     "sequence parallelism without TP": (["parallel.tp=1"], "parallel.sequence=true needs parallel.tp"),
     "micro batch that does not divide the batch": (["train.micro_batch=3"], "not a multiple of train.micro_batch=3"),
     "an unknown schedule": (["train.schedule=cosin"], "train.schedule='cosin' is not one of"),

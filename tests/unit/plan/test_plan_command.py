@@ -211,7 +211,7 @@ def test_search_proposes_layouts_if_the_given_one_is_invalid(capsys):
         (["cluster=h100_x64", "cluster.memory_gib=0"], "cluster.memory_gib=0.0 must be above 0"),
         (["parallel.tp=5"], "parallel.tp=5 does not divide the model's 64 attention heads"),
         (["parallel.tp=0"], "parallel.tp=0 must be at least 1"),
-        (["parallel.pp=3"], "parallel.pp=3 does not divide the model's 80 layers"),
+        (["parallel.stage_layers=[20,60]"], "stage_layers=[20, 60]: parallel.pp=4 needs 4 numbers above 0"),
         (["train.global_batch=127", "parallel.dp=2"], "train.global_batch=127 is not a multiple"),
         (["train.seq_length=8190"], "is not a multiple of 2 x parallel.cp=2"),
         (["train.seq_length=8188"], "is not a multiple of parallel.cp=2 x parallel.tp=4"),

@@ -89,13 +89,18 @@ def test_tp_shards_all_but_the_residual_stream_and_sp_also_that():
         ({}, 8, [1]),
         ({"pp": 4}, 8, [4, 3, 2, 1]),
         ({"pp": 4}, 2, [2, 2, 2, 1]),
-        ({"pp": 2, "virtual": 2}, 8, [5, 3]),
-        ({"pp": 4, "virtual": 2}, 4, [8, 8, 7, 5]),
+        ({"pp": 4, "stage_layers": [1, 2, 3, 2]}, 8, [4, 3, 2, 1]),
+        ({"pp": 2, "virtual": 2}, 8, [5 / 2, 3 / 2]),
+        ({"pp": 4, "virtual": 2}, 4, [8 / 2, 8 / 2, 7 / 2, 5 / 2]),
+        # The second stage has chunks of 2 layers and 1. The third micro batch enters the first chunk before the first
+        # one leaves it: 3 x 2 layers.
+        ({"pp": 2, "virtual": 2, "stage_layers": [1, 2, 4, 1]}, 8, [11 / 5, 6 / 3]),
     ],
 )
-def test_number_of_chunks_in_flight_on_each_stage(parallel, count, in_flight):
+def test_number_of_micro_batches_in_flight_on_each_stage(parallel, count, in_flight):
     layout = ParallelConfig(**parallel)
-    assert [activations.chunks_in_flight(stage, layout, count) for stage in range(layout.pp)] == in_flight
+    found = [activations.micro_batches_in_flight(stage, layout, count, 8) for stage in range(layout.pp)]
+    assert found == pytest.approx(in_flight)
 
 
 def test_each_model_chunk_keeps_its_own_rotary_angles():

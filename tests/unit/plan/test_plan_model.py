@@ -77,7 +77,10 @@ def test_unknown_model_without_config_json_is_a_user_error():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("parallel", [{"tp": 2}, {"pp": 2}, {"tp": 4, "pp": 4}, {"pp": 2, "virtual": 2}])
+@pytest.mark.parametrize(
+    "parallel",
+    [{"tp": 2}, {"pp": 2}, {"tp": 4, "pp": 4}, {"pp": 2, "virtual": 2}, {"pp": 3, "stage_layers": [1, 2, 1]}],
+)
 def test_shards_of_all_ranks_add_up_to_the_model(parallel, tied):
     config, found = plan_config(parallel=parallel), models_of(settings(tie_word_embeddings=tied))
     padded = models_of(settings(tie_word_embeddings=tied), new=48)  # 2,000 rows become 2,048, of 128 x TP 1, 2 and 4
@@ -91,6 +94,9 @@ def test_shards_of_all_ranks_add_up_to_the_model(parallel, tied):
 def test_interleaved_layers_are_assigned_as_in_megatron():
     parallel = replace(plan_config().parallel, pp=2, virtual=2)
     assert model.layers_of(0, 8, parallel) == [0, 1, 4, 5] and model.layers_of(1, 8, parallel) == [2, 3, 6, 7]
+    assert model.layers_of(0, 7, parallel) == [0, 1, 4, 5] and model.layers_of(1, 7, parallel) == [2, 3, 6]
+    given = replace(parallel, stage_layers=[1, 4, 2, 1])
+    assert model.layers_of(0, 8, given) == [0, 5, 6] and model.layers_of(1, 8, given) == [1, 2, 3, 4, 7]
 
 
 def test_number_of_trained_elements_in_each_phase():

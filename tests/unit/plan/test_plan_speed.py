@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 from nemo_adapt import recipes
-from nemo_adapt.config import ClusterConfig
+from nemo_adapt.config import ClusterConfig, ParallelConfig, PhaseConfig
+from nemo_adapt.layout import stage_layers
 from nemo_adapt.model.flops import flops_per_token, forward_flops
+from nemo_adapt.phases import trained
 from nemo_adapt.plan import command
 from nemo_adapt.plan.memory import micro_batches
 from nemo_adapt.plan.model import models
-from nemo_adapt.plan.speed import link
+from nemo_adapt.plan.speed import balanced, link
 
 LLAMA_405B = {"hidden_size": 16384, "intermediate_size": 53248, "num_attention_heads": 128, "num_hidden_layers": 128}
 
@@ -124,3 +126,28 @@ def test_proposals_fit_and_are_sorted_by_step_time():
 def test_search_proposes_nothing_if_nothing_fits():
     config = recipes.load("llama3_70b", ["cluster=a40_x4"])
     assert command.search(models(config), config) == []
+
+
+def test_last_stage_gets_fewer_layers_for_a_large_output_layer():
+    """The output layer of Gemma 3 4B, of 262,144 rows, computes as much as several of its 34 layers."""
+    words = ("gemma3_4b", "h100_x8", "parallel.tp=1", "parallel.sequence=false", "parallel.pp=4")
+    even = plan(*words)
+    layers = balanced(even.models, even.config, trained(PhaseConfig("all")))
+    assert sum(layers) == 34 and 0 < layers[-1] < min(layers[:-1]) and max(layers[:-1]) - min(layers[:-1]) <= 1
+
+    def computation(split):
+        return plan(*words, f"parallel.stage_layers={split}").step.computation
+
+    others = ([*stage_layers(34 - last, ParallelConfig(pp=3)), last] for last in range(1, 12))
+    assert computation(layers) == min(map(computation, others)) < even.step.computation
+
+
+def test_search_proposes_stages_with_fewer_layers_at_the_end():
+    config = recipes.load("gemma3_4b", ["cluster=h100_x8", "plan.proposals=1000"])
+    base = models(config)
+    uneven = [each for each in command.search(base, config) if each.parallel.stage_layers]
+    assert uneven
+    for each in uneven:
+        layers = each.parallel.stage_layers
+        assert f"parallel.stage_layers=[{','.join(map(str, layers))}]" in each.words.split()
+        assert len(layers) == each.parallel.pp and layers[-1] < min(layers[:-1])
