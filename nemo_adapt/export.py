@@ -17,7 +17,7 @@ import torch
 from nemo_adapt import families
 from nemo_adapt.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint.integrity import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete, damage
-from nemo_adapt.checkpoint.pieces import check
+from nemo_adapt.checkpoint.model_tensors import check_entry
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
@@ -25,6 +25,7 @@ from nemo_adapt.families.family import Entry, Rows, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
 from nemo_adapt.model_files import complete_folder, read_generation
 from nemo_adapt.progress import Bar, OnProgress
+from nemo_adapt.row_ranges import blocks
 from nemo_adapt.vocab import padded_rows, rows_with
 from nemo_adapt.workers import cores, share, shared_counters
 
@@ -86,7 +87,7 @@ class Work:
         rows = padded_rows(shape.vocab, config.pad_vocab_to, 1)
         opened, table = Checkpoint(checkpoint), family.entries(shape)
         for entry in table:
-            check(opened, entry, shape.layers)
+            check_entry(opened, entry, shape.layers)
         dtype_of = {
             part.name.format(layer=layer): opened.dtypes[entry.key]
             for entry in table
@@ -164,13 +165,10 @@ def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, confi
 def _copy(work: Work, entry: Entry, layer: int, on_progress: OnProgress) -> None:
     """Copy one layer of a Megatron tensor into the Hugging Face tensors that it corresponds to."""
     row_bytes = torch.Size(entry.shape[1:]).numel() * work.checkpoint.dtypes[entry.key].itemsize
-    step = max(1, PIECE_BYTES // row_bytes)
-    for start in range(0, entry.shape[0], step):
-        stop = min(start + step, entry.shape[0])
-        piece = work.checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
-        for rows, at in entry.sources(start, stop):
-            part = piece[at : at + rows.stop - rows.start]
-            work.target.write(rows.name.format(layer=layer), rows.start, part, rows.transposed)
+    for start, stop in blocks(0, entry.shape[0], row_bytes, PIECE_BYTES):
+        piece = work.checkpoint.entry_rows(entry, layer, start, stop)
+        for rows, place in entry.sources(start, stop):
+            work.target.write(rows.name.format(layer=layer), rows.start, piece[place], rows.transposed)
         on_progress((stop - start) * row_bytes / 1e6)
 
 
@@ -179,7 +177,7 @@ def compare_samples(work: Work, out: Path) -> None:
     weights = HfWeights(out)
     for entry, layer in (pair for job in work.jobs for pair in job):
         for source, row in _samples(entry, layer):
-            expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
+            expected = work.checkpoint.entry_rows(entry, layer, row, row + 1)
             found, name = torch.empty_like(expected), source.name.format(layer=layer)
             weights.read(name, source.start, source.stop, found, source.transposed)
             if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
@@ -192,10 +190,10 @@ def compare_samples(work: Work, out: Path) -> None:
 def _samples(entry: Entry, layer: int) -> Iterator[tuple[Rows, int]]:
     """Yield one row of each Hugging Face tensor that ``entry`` maps to, and its row in the Megatron tensor."""
     parts = defaultdict(list)
-    for rows, at in entry.sources(0, entry.shape[0]):
-        parts[rows.name].append((rows, at))
+    for rows, place in entry.sources(0, entry.shape[0]):
+        parts[rows.name].append((rows, place.start))
     for name, found in parts.items():
         drawn = zlib.crc32(f"{name} {layer}".encode())  # the same at every export
-        rows, at = found[drawn % len(found)]
+        rows, begin = found[drawn % len(found)]
         row = drawn // len(found) % (rows.stop - rows.start)
-        yield replace(rows, start=rows.start + row, stop=rows.start + row + 1), at + row
+        yield replace(rows, start=rows.start + row, stop=rows.start + row + 1), begin + row

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_adapt import artifact, documents, families, hf_tokenizer, recipes
-from nemo_adapt.checkpoint.pieces import rows_beyond
+from nemo_adapt.checkpoint.model_tensors import rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.errors import UserError
@@ -69,7 +69,7 @@ def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
         size = documents.vocabulary_size(hf_tokenizer.load(tokenizer))
     except UserError:  # nothing to check: only a token map, or a model folder without a tokenizer
         return
-    held = opened.sizes.get(EMBEDDING, (rows,))[0]
+    held = opened.shapes.get(EMBEDDING, (rows,))[0]
     if size > min(rows, held):
         raise UserError(
             f"{tokenizer} has {size:,} tokens, but only {min(rows, held):,} rows of {opened.folder} (which has "

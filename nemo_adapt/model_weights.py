@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from nemo_adapt import families
-from nemo_adapt.checkpoint.pieces import check
+from nemo_adapt.checkpoint.model_tensors import check_entry
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Shape, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.row_ranges import blocks
 
 PIECE_BYTES = 8 << 20
 """Most bytes of a table compared at once."""
@@ -31,7 +32,7 @@ def check_weights(folder: Path, checkpoint: Path | None) -> None:
     if checkpoint:
         opened = Checkpoint(checkpoint)
         for entry in family.entries(shape):
-            check(opened, entry, shape.layers)
+            check_entry(opened, entry, shape.layers)
         check_tied(opened, folder)
         return
     weights = HfWeights(folder, family)
@@ -79,7 +80,7 @@ def check_tied(weights: HfWeights | Checkpoint, folder: Path) -> None:
     if not shape.tied:
         return
     if isinstance(weights, Checkpoint):
-        if OUTPUT_LAYER in weights.sizes:
+        if OUTPUT_LAYER in weights.shapes:
             raise UserError(f"{weights.folder} has an output table, but {folder}/config.json says it is tied: {ADVICE}")
         return
     embedding = next(entry.rows[0].name for entry in family.entries(shape) if entry.key == EMBEDDING)
@@ -92,9 +93,7 @@ def _same(weights: HfWeights, *names: str) -> bool:
     first, second = (weights.tensors[name] for name in names)
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    step = max(1, PIECE_BYTES // max(1, first.row_elements * first.dtype.itemsize))
-    for start in range(0, first.shape[0], step):
-        stop = min(start + step, first.shape[0])
+    for start, stop in blocks(0, first.shape[0], first.row_elements * first.dtype.itemsize, PIECE_BYTES):
         parts = [torch.empty((stop - start, *first.shape[1:]), dtype=first.dtype) for _ in names]
         for name, part in zip(names, parts, strict=True):
             weights.read(name, start, stop, part)

@@ -23,6 +23,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_folder import HfWeights, read_config
 from nemo_adapt.progress import say
+from nemo_adapt.row_ranges import blocks
 from nemo_adapt.same_names import same_names, say_left_out
 
 PIECE_BYTES = 64 << 20
@@ -153,8 +154,8 @@ def _of_checkpoint(checkpoint: Checkpoint) -> Tensors:
         return lambda start, stop: checkpoint.rows(key, start, stop)
 
     return {
-        key: (size, checkpoint.dtypes[key], reader(key))
-        for key, size in checkpoint.sizes.items()
+        key: (shape, checkpoint.dtypes[key], reader(key))
+        for key, shape in checkpoint.shapes.items()
         if not key.startswith("optimizer.")
     }
 
@@ -184,17 +185,16 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
     weights = HfWeights(folder, family)
     say_left_out(folder, weights)
     found, table = Findings(), family.entries(shape)
-    for key in checkpoint.sizes.keys() - {entry.key for entry in table}:
+    for key in checkpoint.shapes.keys() - {entry.key for entry in table}:
         if key.startswith(MODEL) and EXTRA_STATE not in key:
             found.wrong[key] = "is not in the folder"
     for entry in table:
-        size = checkpoint.sizes.get(entry.key)
-        if size is None:
+        stored, wanted = checkpoint.shapes.get(entry.key), entry.global_shape(shape.layers)
+        if stored is None:
             found.wrong[entry.key] = "is not in the checkpoint"
             continue
-        wanted = (shape.layers, *entry.shape) if entry.stacked else entry.shape
-        if size[1:] != wanted[1:] or size[0] < wanted[0] or (entry.stacked and size != wanted):
-            found.wrong[entry.key] = f"is {size} in the checkpoint and {wanted} in the folder"
+        if stored[1:] != wanted[1:] or stored[0] < wanted[0] or (entry.stacked and stored != wanted):
+            found.wrong[entry.key] = f"is {stored} in the checkpoint and {wanted} in the folder"
             continue
         for layer in range(shape.layers if entry.stacked else 1):
             name = f"{entry.key} {layer}" if entry.stacked else entry.key
@@ -203,8 +203,8 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
                 found.wrong[name] = f"is not in the folder ({min(absent)})"
                 continue
             found.note(name, _entry_difference(checkpoint, weights, entry, layer), tolerance)
-        if not entry.stacked and size[0] > entry.shape[0]:
-            padding = checkpoint.rows(entry.key, entry.shape[0], size[0])
+        if not entry.stacked and stored[0] > entry.shape[0]:
+            padding = checkpoint.rows(entry.key, entry.shape[0], stored[0])
             if padding.count_nonzero():
                 found.wrong[entry.key] = f"has rows beyond the folder's {entry.shape[0]} that are not zero"
     return found
@@ -213,10 +213,9 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
 def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, layer: int) -> float:
     worst = 0.0
     for start, stop in _pieces(entry.shape, checkpoint.dtypes[entry.key]):
-        ours = checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
-        for rows, at in entry.sources(start, stop):
-            part = ours[at : at + rows.stop - rows.start]
-            name = rows.name.format(layer=layer)
+        ours = checkpoint.entry_rows(entry, layer, start, stop)
+        for rows, place in entry.sources(start, stop):
+            part, name = ours[place], rows.name.format(layer=layer)
             theirs = torch.empty(part.shape, dtype=weights.tensors[name].dtype)
             weights.read(name, rows.start, rows.stop, theirs, rows.transposed)
             worst = max(worst, _largest([(part, theirs)]))
@@ -225,9 +224,8 @@ def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, 
 
 def _pieces(shape: tuple[int, ...], dtype: torch.dtype) -> Iterable[tuple[int, int]]:
     """Return ranges of rows that cover the tensor, each at most ``PIECE_BYTES`` (or one row)."""
-    tall = shape[0] if shape else 1
-    step = max(1, PIECE_BYTES // max(1, torch.Size(shape[1:]).numel() * dtype.itemsize))
-    return [(start, min(start + step, tall)) for start in range(0, tall, step)]
+    row_bytes = torch.Size(shape[1:]).numel() * dtype.itemsize
+    return blocks(0, shape[0] if shape else 1, row_bytes, PIECE_BYTES)
 
 
 def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:

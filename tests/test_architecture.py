@@ -56,6 +56,7 @@ LIGHT = {
     "launch/messages",
     "starts",
     "registry",
+    "row_ranges",
     "text",
     "text_files",
     "progress",

@@ -11,6 +11,7 @@ from nemo_adapt import families
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.row_ranges import blocks
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}
 """Megatron's key of a table -> its name here. Tied models have only the first."""
@@ -28,9 +29,8 @@ class Table:
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield rows ``start`` to ``stop`` in blocks: (index of the first row, rows in float32)."""
-        step = max(1, BLOCK_BYTES // (4 * self.hidden))
-        for first in range(start, stop, step):
-            yield first, self.read(first, min(first + step, stop)).float()
+        for first, end in blocks(start, stop, 4 * self.hidden, BLOCK_BYTES):
+            yield first, self.read(first, end).float()
 
     def pick(self, ids: list[int]) -> torch.Tensor:
         """Return the rows ``ids``, each read separately: [len(ids), hidden], float32."""
@@ -53,9 +53,9 @@ def of_checkpoint(folder: Path) -> dict[str, Table]:
     """Return the same of a Megatron checkpoint, padded rows included."""
     opened = Checkpoint(folder)
     return {
-        name: Table(opened.sizes[key][0], opened.sizes[key][1], partial(opened.rows, key))
+        name: Table(opened.shapes[key][0], opened.shapes[key][1], partial(opened.rows, key))
         for key, name in NAMES.items()
-        if key in opened.sizes
+        if key in opened.shapes
     }
 
 

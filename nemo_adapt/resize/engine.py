@@ -19,6 +19,7 @@ from nemo_adapt.resize.portions import Portion, cut
 from nemo_adapt.resize.sums import Terms
 from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, no_wait
 from nemo_adapt.resize.threads import run_in_threads
+from nemo_adapt.row_ranges import rows_in
 
 
 class Resize:
@@ -97,7 +98,7 @@ class Resize:
 
     def _make_complete(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
         """Make rows whose terms are all at hand, block by block."""
-        step = max(1, BLOCK_BYTES // (4 * out.shape[1]))
+        step = rows_in(BLOCK_BYTES, 4 * out.shape[1])
 
         def work(blocks: list[int]) -> None:
             buffer = torch.empty((step, out.shape[1]), device=out.device)  # reused for all blocks: no new memory

@@ -25,6 +25,7 @@ from nemo_adapt.resize.plan import needs_of
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import PREFIX, StrategyInputs
+from nemo_adapt.row_ranges import blocks
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 
@@ -144,9 +145,8 @@ def _resize(
         plan = bias_plan(plan)
     resize = Resize(source, plan, kept, noise_seed(config.seed, table), name)
     row_bytes = source.like.shape[1] * source.like.element_size()
-    step = max(1, PIECE_BYTES // row_bytes)
-    for start in range(0, rows, step):
-        portion = source.like.new_empty((min(step, rows - start), source.like.shape[1]))
+    for start, stop in blocks(0, rows, row_bytes, PIECE_BYTES):
+        portion = source.like.new_empty((stop - start, source.like.shape[1]))
         resize.fill(portion, start)
         target.write(name, start, portion)
         bar.advance(len(portion) * row_bytes / 1e6)
@@ -156,9 +156,8 @@ def _copy(weights: HfWeights, name: str, rows: int, target: HfWriter, bar: Bar) 
     """Copy the tensor ``name``, which has ``rows`` rows, in pieces."""
     stored = weights.tensors[name]
     row_bytes = stored.row_elements * stored.dtype.itemsize
-    step = max(1, PIECE_BYTES // max(1, row_bytes))
-    for start in range(0, rows, step):
-        piece = torch.empty((min(step, rows - start), stored.row_elements), dtype=stored.dtype)
-        weights.read(name, start, start + len(piece), piece)
+    for start, stop in blocks(0, rows, row_bytes, PIECE_BYTES):
+        piece = torch.empty((stop - start, stored.row_elements), dtype=stored.dtype)
+        weights.read(name, start, stop, piece)
         target.write(name, start, piece)
         bar.advance(len(piece) * row_bytes / 1e6)

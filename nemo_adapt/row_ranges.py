@@ -1,0 +1,20 @@
+"""Ranges of rows, from a first row up to, but not including, a last one."""
+
+from collections.abc import Iterator
+
+
+def rows_in(most_bytes: int, row_bytes: int) -> int:
+    """Return how many rows of ``row_bytes`` fit into ``most_bytes``, but at least one."""
+    return max(1, most_bytes // max(1, row_bytes))
+
+
+def blocks(start: int, stop: int, row_bytes: int, most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges that cover rows ``start`` to ``stop`` in order, each at most ``most_bytes`` (or one row)."""
+    step = rows_in(most_bytes, row_bytes)
+    for begin in range(start, stop, step):
+        yield begin, min(begin + step, stop)
+
+
+def even_bounds(rows: int, parts: int) -> tuple[int, ...]:
+    """Return where each of ``parts`` nearly equal ranges of so many rows begins, and where the last one ends."""
+    return tuple(rows * part // parts for part in range(parts + 1))
