@@ -16,9 +16,11 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
-from nemo_adapt.checkpoint.integrity import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete, damage
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete
+from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.model_tensors import check_entry
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.scores import BEST_ONE, LAST_ONE, best, check_which
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes

@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 
 from nemo_adapt import families, recipes, text
-from nemo_adapt.checkpoint.integrity import METADATA, complete
-from nemo_adapt.checkpoint.layout import TRACKER, checkpoint_in
+from nemo_adapt.checkpoint.folders import METADATA, TRACKER, checkpoint_in, complete
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry

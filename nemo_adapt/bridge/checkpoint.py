@@ -19,7 +19,7 @@ from nemo_adapt import families
 from nemo_adapt.artifact import write_json
 from nemo_adapt.bridge.provider import Settings, provider
 from nemo_adapt.checkpoint import writer
-from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.checkpoint.folders import TRACKER
 from nemo_adapt.checkpoint.model_tensors import copied_chunks
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape

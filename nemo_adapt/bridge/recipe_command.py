@@ -16,7 +16,7 @@ from nemo_adapt import families, mixture, pipeline, ranks, recipes
 from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
 from nemo_adapt.bridge.recipe import RecipePaths, container, only_phase, python
-from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.checkpoint.folders import TRACKER
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError

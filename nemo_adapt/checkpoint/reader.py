@@ -12,8 +12,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from nemo_adapt.checkpoint.box import Box, Dims
-from nemo_adapt.checkpoint.integrity import METADATA
-from nemo_adapt.checkpoint.layout import checkpoint_in
+from nemo_adapt.checkpoint.folders import METADATA, checkpoint_in
 from nemo_adapt.checkpoint.metadata import Damaged, StoredChunk, read_metadata
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
@@ -25,7 +24,7 @@ LOCAL_HEADER = b"PK\x03\x04"
 class Checkpoint:
     """An opened checkpoint folder: ``shapes`` and ``dtypes`` by key, and ``read`` for any box of any tensor.
 
-    ``folder`` may contain several checkpoints (``layout.checkpoint_in``). Keys are the ones that we write, whoever
+    ``folder`` may contain several checkpoints (``folders.checkpoint_in``). Keys are the ones that we write, whoever
     wrote the checkpoint (``metadata.plain_keys``). ``UserError`` if there is no complete checkpoint.
     """
 

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from nemo_adapt.artifact import peak_memory_mib, write_json
 from nemo_adapt.checkpoint.box import Box, Dims
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.checkpoint.folders import COMMON
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.workers import share, shared_counters
 

@@ -14,7 +14,7 @@ from ranks import model_bodies
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_adapt import recipes
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.checkpoint.folders import COMMON
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.token_map import TokenMap
 

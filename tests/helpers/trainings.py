@@ -15,7 +15,8 @@ import psutil
 import torch
 from helpers.command import environment
 
-from nemo_adapt.checkpoint.integrity import complete, damage
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.reader import Checkpoint
 
 PATIENCE = 240.0

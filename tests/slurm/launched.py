@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from cluster import Cluster
 
-from nemo_adapt.checkpoint.integrity import complete, damage
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.reader import Checkpoint
 
 PATIENCE = 600.0

@@ -10,7 +10,7 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from nemo_adapt import convert, export_command, reads, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.box import Box
-from nemo_adapt.checkpoint.layout import checkpoint_in
+from nemo_adapt.checkpoint.folders import checkpoint_in
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
