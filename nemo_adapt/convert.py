@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
 from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.box import Box, Dims
@@ -23,8 +22,8 @@ from nemo_adapt.checkpoint.model_tensors import chunks_of, copied_chunks, rows_b
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.families.family import Entry
-from nemo_adapt.hf_folder import HfWeights, read_config
-from nemo_adapt.model_weights import check_tensors, check_tied
+from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.model_weights import check_tied, open_weights
 from nemo_adapt.progress import say
 from nemo_adapt.workers import cores
 
@@ -41,16 +40,12 @@ class Source(writer.Source):
 
         Raises ``UserError`` for an unsupported model and for missing, unknown or misshapen tensors.
         """
-        hf_config = read_config(folder)
-        family = families.of(hf_config)
-        shape = family.shape(hf_config)
-        table = family.entries(shape)
-        if checkpoint:
-            opened = Checkpoint(checkpoint)
-            return cls(opened, writer.files(list(copied_chunks(opened, table, shape.layers, chunk_bytes)), file_bytes))
-        weights = HfWeights(folder, family)
-        check_tensors(weights, table, shape, folder)
-        return cls(weights, writer.files(list(_chunks(weights, table, shape.layers, chunk_bytes)), file_bytes))
+        weights, table, layers = open_weights(folder, checkpoint)
+        if isinstance(weights, Checkpoint):
+            chunks = copied_chunks(weights, table, layers, chunk_bytes)
+        else:
+            chunks = _chunks(weights, table, layers, chunk_bytes)
+        return cls(weights, writer.files(list(chunks), file_bytes))
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -79,8 +74,7 @@ def _left_out(weights: HfWeights | Checkpoint, folder: Path) -> Iterator[str]:
     if isinstance(weights, HfWeights):
         yield from filter(None, [weights.others_left_out])
         return
-    config = read_config(folder)
-    rows = families.of(config).shape(config).vocab
+    rows = read_shape(folder)[1].vocab
     if held := rows_beyond(weights, rows):
         yield (
             f"{weights.folder}: its tables have {held} rows, but {folder}/config.json says {rows}: the others are left "

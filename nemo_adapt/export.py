@@ -14,17 +14,16 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
 from nemo_adapt.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete
 from nemo_adapt.checkpoint.integrity import damage
-from nemo_adapt.checkpoint.model_tensors import check_entry
+from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.scores import BEST_ONE, LAST_ONE, best, check_which
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
-from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
+from nemo_adapt.hf_folder import HfWeights, HfWriter, read_shape
 from nemo_adapt.model_files import complete_folder, read_generation
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.row_ranges import blocks
@@ -82,14 +81,11 @@ class Work:
     def of(cls, checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> "Work":
         """Plan the export of ``checkpoint``, a model like ``base`` with the tokenizer's vocabulary, and create the
         files in ``out``; ``UserError`` for a tensor that is missing or has another shape."""
-        hf_config = read_config(base)
-        family = families.of(hf_config)
-        shape = family.shape(hf_config)
+        family, shape = read_shape(base)
         shape = replace(shape, vocab=rows_with(shape, tokenizer))
         rows = padded_rows(shape.vocab, config.pad_vocab_to, 1)
-        opened, table = Checkpoint(checkpoint), family.entries(shape)
-        for entry in table:
-            check_entry(opened, entry, shape.layers)
+        table = family.entries(shape)
+        opened = open_checkpoint(checkpoint, table, shape.layers)
         dtype_of = {
             part.name.format(layer=layer): opened.dtypes[entry.key]
             for entry in table
@@ -180,8 +176,8 @@ def compare_samples(work: Work, out: Path) -> None:
     for entry, layer in (pair for job in work.jobs for pair in job):
         for source, row in _samples(entry, layer):
             expected = work.checkpoint.entry_rows(entry, layer, row, row + 1)
-            found, name = torch.empty_like(expected), source.name.format(layer=layer)
-            weights.read(name, source.start, source.stop, found, source.transposed)
+            name = source.name.format(layer=layer)
+            found = weights.rows(name, source.start, source.stop, source.transposed)
             if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
                 raise UserError(
                     f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"

@@ -18,7 +18,7 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Family
+from nemo_adapt.families.family import Family, Shape
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -53,6 +53,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
     return dict(families.language_model(read_object(path)))
+
+
+def read_shape(folder: Path) -> tuple[Family, Shape]:
+    """Return the family and the shape of a folder's model; ``UserError`` if config.json is damaged or not covered."""
+    config = read_config(folder)
+    family = families.of(config)
+    return family, family.shape(config)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -119,6 +126,14 @@ class HfWeights:
                 raise UserError(f"{stored.file}: the file ended inside tensor {name}; download it again")
             target, position = target[got:], position + got
             self.bytes_read += got
+
+    def rows(self, name: str, start: int, stop: int, transposed: bool = False) -> torch.Tensor:
+        """Return rows ``start`` to ``stop`` of a tensor in memory of their own; ``transposed`` as in ``read``."""
+        stored = self.tensors[name]
+        row_shape = stored.shape[:1] if transposed else stored.shape[1:]
+        out = torch.empty((stop - start, *row_shape), dtype=stored.dtype)
+        self.read(name, start, stop, out, transposed)
+        return out
 
     def _read_columns(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
         if self._turned is None or self._turned[0] != name:

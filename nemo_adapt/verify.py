@@ -10,17 +10,18 @@ a piece of one tensor of each model is in memory at a time. Exits with 1 if they
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from nemo_adapt import families, recipes, text
+from nemo_adapt import recipes, text
 from nemo_adapt.checkpoint.folders import METADATA, TRACKER, checkpoint_in, complete
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HfWeights, read_shape
 from nemo_adapt.progress import say
 from nemo_adapt.row_ranges import blocks
 from nemo_adapt.same_names import same_names, say_left_out
@@ -135,25 +136,12 @@ Tensors = dict[str, tuple[tuple[int, ...], torch.dtype, Read]]
 
 
 def _of_folder(weights: HfWeights) -> Tensors:
-    def reader(name: str) -> Read:
-        stored = weights.tensors[name]
-
-        def read(start: int, stop: int) -> torch.Tensor:
-            out = torch.empty((stop - start, *stored.shape[1:]), dtype=stored.dtype)
-            weights.read(name, start, stop, out)
-            return out
-
-        return read
-
-    return {name: (stored.shape, stored.dtype, reader(name)) for name, stored in weights.tensors.items()}
+    return {name: (stored.shape, stored.dtype, partial(weights.rows, name)) for name, stored in weights.tensors.items()}
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> Tensors:
-    def reader(key: str) -> Read:
-        return lambda start, stop: checkpoint.rows(key, start, stop)
-
     return {
-        key: (shape, checkpoint.dtypes[key], reader(key))
+        key: (shape, checkpoint.dtypes[key], partial(checkpoint.rows, key))
         for key, shape in checkpoint.shapes.items()
         if not key.startswith("optimizer.")
     }
@@ -178,9 +166,7 @@ def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
 
 def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findings:
     """Compare through the family's list of tensors. Rows that the checkpoint has beyond the folder's must be zero."""
-    config = read_config(folder)
-    family = families.of(config)
-    shape = family.shape(config)
+    family, shape = read_shape(folder)
     weights = HfWeights(folder, family)
     say_left_out(folder, weights)
     found, table = Findings(), family.entries(shape)

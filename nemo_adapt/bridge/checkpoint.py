@@ -15,15 +15,14 @@ from typing import Any
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from nemo_adapt import families
 from nemo_adapt.artifact import write_json
 from nemo_adapt.bridge.provider import Settings, provider
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.folders import TRACKER
-from nemo_adapt.checkpoint.model_tensors import copied_chunks
+from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
-from nemo_adapt.hf_folder import read_config
+from nemo_adapt.hf_folder import read_shape
 from nemo_adapt.model_files import copy_tokenizer
 from nemo_adapt.vocab import rows_with
 from nemo_adapt.workers import cores
@@ -49,13 +48,11 @@ class Source(writer.Source):
     @classmethod
     def of(cls, checkpoint: Path, model: Path, tokenizer: Path) -> "Source":
         """Open the sources; ``UserError`` unless the checkpoint fits ``model`` with the tokenizer's vocabulary."""
-        hf_config = read_config(model)
-        family = families.of(hf_config)
-        shape = family.shape(hf_config)
+        family, shape = read_shape(model)
         shape = replace(shape, vocab=rows_with(shape, tokenizer))
-        opened = Checkpoint(checkpoint)
-        chunks = list(copied_chunks(opened, family.entries(shape), shape.layers, CHUNK_BYTES))
-        return cls(opened, writer.files(chunks), family, shape)
+        table = family.entries(shape)
+        opened = open_checkpoint(checkpoint, table, shape.layers)
+        return cls(opened, writer.files(list(copied_chunks(opened, table, shape.layers, CHUNK_BYTES))), family, shape)
 
 
 def write(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -29,23 +30,25 @@ def chunks_of(
 
 
 def copied_chunks(opened: Checkpoint, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[NewChunk]:
-    """Yield all tensors of ``table`` in such chunks, with the values of a checkpoint, without its padded rows.
-
-    ``UserError`` for a tensor that is missing or has another shape.
-    """
+    """Yield all tensors of ``table`` in such chunks, with the values of a checkpoint, without its padded rows."""
     for entry in table:
-        check_entry(opened, entry, layers)
         yield from chunks_of(entry, layers, opened.dtypes[entry.key], chunk_bytes, partial(opened.read, entry.key))
 
 
-def check_entry(opened: Checkpoint, entry: Entry, layers: int) -> None:
-    """Raise ``UserError`` unless the checkpoint has the tensor; tables may have more rows, which are padding."""
-    shape, wanted = opened.shapes.get(entry.key), entry.global_shape(layers)
-    if shape is None:
-        raise UserError(f"{opened.folder}: tensor {entry.key} is missing; is it a checkpoint of this model?")
-    padded = entry.key in TABLES and shape[1:] == wanted[1:] and shape[0] >= wanted[0]
-    if shape != wanted and not padded:
-        raise UserError(f"{opened.folder}: tensor {entry.key} is {shape}, but the model's is {wanted}")
+def open_checkpoint(folder: Path, table: list[Entry], layers: int) -> Checkpoint:
+    """Open a checkpoint; ``UserError`` for a tensor of ``table`` that it does not have, or has in another shape.
+
+    Those with a row for each token may have more rows, which are padding.
+    """
+    opened = Checkpoint(folder)
+    for entry in table:
+        shape, wanted = opened.shapes.get(entry.key), entry.global_shape(layers)
+        if shape is None:
+            raise UserError(f"{opened.folder}: tensor {entry.key} is missing; is it a checkpoint of this model?")
+        padded = entry.key in TABLES and shape[1:] == wanted[1:] and shape[0] >= wanted[0]
+        if shape != wanted and not padded:
+            raise UserError(f"{opened.folder}: tensor {entry.key} is {shape}, but the model's is {wanted}")
+    return opened
 
 
 def rows_beyond(opened: Checkpoint, rows: int) -> int:

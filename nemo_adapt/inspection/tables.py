@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HfWeights, read_shape
 from nemo_adapt.row_ranges import blocks
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}
@@ -39,14 +38,13 @@ class Table:
 
 def of_folder(folder: Path) -> dict[str, Table]:
     """Return ``input`` and, if not tied, ``output`` of a Hugging Face folder; ``UserError`` if it cannot be read."""
-    config = read_config(folder)
-    family = families.of(config)
+    family, shape = read_shape(folder)
     weights = HfWeights(folder, family)
-    found = {}
-    for entry in family.entries(family.shape(config)):
-        if entry.key in NAMES:
-            found[NAMES[entry.key]] = _stored(weights, entry.rows[0].name)
-    return found
+    tables = {NAMES[entry.key]: entry.rows[0].name for entry in family.entries(shape) if entry.key in NAMES}
+    return {
+        table: Table(weights.tensors[name].shape[0], weights.tensors[name].row_elements, partial(weights.rows, name))
+        for table, name in tables.items()
+    }
 
 
 def of_checkpoint(folder: Path) -> dict[str, Table]:
@@ -57,14 +55,3 @@ def of_checkpoint(folder: Path) -> dict[str, Table]:
         for key, name in NAMES.items()
         if key in opened.shapes
     }
-
-
-def _stored(weights: HfWeights, name: str) -> Table:
-    tensor = weights.tensors[name]
-
-    def read(start: int, stop: int) -> torch.Tensor:
-        out = torch.empty((stop - start, tensor.row_elements), dtype=tensor.dtype)
-        weights.read(name, start, stop, out)
-        return out
-
-    return Table(tensor.shape[0], tensor.row_elements, read)

@@ -51,9 +51,7 @@ class StoredTable:
     def local_blocks(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield all rows below ``count``, block by block."""
         for start, stop in blocks(0, count, self._row_bytes, block_bytes):
-            rows = self.like.new_empty((stop - start, self.like.shape[1]))
-            self.weights.read(self.name, start, stop, rows)
-            yield start, rows
+            yield start, self.weights.rows(self.name, start, stop).view(stop - start, -1)
 
     def copy(self, start: int, out: torch.Tensor) -> Wait:
         """Read the rows from ``start`` on into ``out``."""
