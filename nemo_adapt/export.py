@@ -25,8 +25,8 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, HfWriter, read_shape
 from nemo_adapt.model_files import complete_folder, read_generation
+from nemo_adapt.partition import blocks
 from nemo_adapt.progress import Bar, OnProgress
-from nemo_adapt.row_ranges import blocks
 from nemo_adapt.vocab import padded_rows, rows_with
 from nemo_adapt.workers import cores, share, shared_counters
 

@@ -19,6 +19,7 @@ import torch
 from nemo_adapt import families
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.partition import groups
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -161,7 +162,8 @@ class HfWriter:
         self.folder = folder
         self.stored: dict[str, StoredTensor] = {}
         self._descriptors: dict[Path, int] = {}
-        shards = _split(tensors, shard_bytes)
+        sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in tensors.items()}
+        shards = groups(sizes, sizes.__getitem__, shard_bytes)
         self.total_bytes = 0
         for number, names in enumerate(shards, start=1):
             file = folder / (SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors")
@@ -169,7 +171,7 @@ class HfWriter:
             end = 0
             for name in names:
                 shape, dtype = tensors[name]
-                begin, end = end, end + math.prod(shape) * dtype.itemsize
+                begin, end = end, end + sizes[name]
                 header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
             text = json.dumps(header, separators=(",", ":")).encode()
             text += b" " * (-len(text) % 8)
@@ -269,20 +271,6 @@ def _stored(file: Path, name: str, entry: Any, start: int, size: int) -> StoredT
             f"{file} is cut short: {size} bytes, but tensor {name} ends at {start + end}; download it again"
         )
     return StoredTensor(file, DTYPES[code], shape, start + begin)
-
-
-def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> list[list[str]]:
-    """Split the names, in order, into files of at most ``shard_bytes`` (or one tensor)."""
-    shards: list[list[str]] = [[]]
-    used = 0
-    for name, (shape, dtype) in tensors.items():
-        size = math.prod(shape) * dtype.itemsize
-        if shards[-1] and used + size > shard_bytes:
-            shards.append([])
-            used = 0
-        shards[-1].append(name)
-        used += size
-    return shards
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

@@ -9,7 +9,7 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Shape, hf_shapes
 from nemo_adapt.hf_folder import HfWeights, read_shape
-from nemo_adapt.row_ranges import blocks
+from nemo_adapt.partition import blocks
 
 PIECE_BYTES = 8 << 20
 """Most bytes of a table compared at once."""

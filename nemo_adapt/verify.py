@@ -22,8 +22,8 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.partition import blocks
 from nemo_adapt.progress import say
-from nemo_adapt.row_ranges import blocks
 from nemo_adapt.same_names import same_names, say_left_out
 
 PIECE_BYTES = 64 << 20

@@ -56,7 +56,7 @@ LIGHT = {
     "launch/messages",
     "starts",
     "registry",
-    "row_ranges",
+    "partition",
     "text",
     "text_files",
     "progress",

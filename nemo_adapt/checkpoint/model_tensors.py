@@ -11,7 +11,7 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.writer import NewChunk
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, TABLES, Entry
-from nemo_adapt.row_ranges import blocks
+from nemo_adapt.partition import blocks
 
 
 def chunks_of(

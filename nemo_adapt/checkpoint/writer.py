@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from nemo_adapt.artifact import peak_memory_mib, write_json
 from nemo_adapt.checkpoint.box import Box, Dims
 from nemo_adapt.checkpoint.folders import COMMON
+from nemo_adapt.partition import groups
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.workers import share, shared_counters
 
@@ -33,6 +34,8 @@ BACKEND = {
     "common_backend": "torch",
     "common_backend_version": 1,
 }
+FILE_BYTES = 1 << 30
+"""Target size of a file: the unit of work of a process, and the most that is repeated after an interruption."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,6 @@ class NewChunk:
     def bytes(self) -> int:
         """Its size in bytes."""
         return self.box.elements * self.dtype.itemsize
-
-
-FILE_BYTES = 1 << 30
-"""Target size of a file: the unit of work of a process, and the most that is repeated after an interruption."""
 
 
 class Weights(Protocol):
@@ -108,15 +107,7 @@ def files(chunks: list[NewChunk], file_bytes: int = FILE_BYTES) -> list[list[New
     ``ValueError`` if the chunks do not cover their tensors exactly once.
     """
     _check_cover(chunks)
-    found: list[list[NewChunk]] = [[]]
-    size = 0
-    for chunk in chunks:
-        if found[-1] and size + chunk.bytes > file_bytes:
-            found.append([])
-            size = 0
-        found[-1].append(chunk)
-        size += chunk.bytes
-    return found
+    return groups(chunks, lambda chunk: chunk.bytes, file_bytes)
 
 
 def write_file(folder: Path, number: int, chunks: list[NewChunk], done: Callable[[float], None]) -> None:

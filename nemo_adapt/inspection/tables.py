@@ -10,7 +10,7 @@ import torch
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.hf_folder import HfWeights, read_shape
-from nemo_adapt.row_ranges import blocks
+from nemo_adapt.partition import blocks
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}
 """Megatron's key of a table -> its name here. Tied models have only the first."""

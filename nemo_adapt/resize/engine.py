@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.partition import rows_in
 from nemo_adapt.resize import statistics
 from nemo_adapt.resize.finite import check_finite
 from nemo_adapt.resize.noise import Spread
@@ -19,7 +20,6 @@ from nemo_adapt.resize.portions import Portion, cut
 from nemo_adapt.resize.sums import Terms
 from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, no_wait
 from nemo_adapt.resize.threads import run_in_threads
-from nemo_adapt.row_ranges import rows_in
 
 
 class Resize:
@@ -46,9 +46,9 @@ class Resize:
 
         The ranges of the ranks must be consecutive, as the shards of a table are.
         """
-        stop, end = start + len(out), self.kept + self.plan.new_rows
-        wait_for_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
-        first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
+        end = self.kept + self.plan.new_rows
+        wait_for_copy = self.source.copy(min(start, self.kept), out[: max(0, self.kept - start)])
+        first, last = (min(max(row, self.kept), end) for row in (start, start + len(out)))
         self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
         out[max(0, end - start) :].zero_()
         wait_for_copy()

@@ -16,6 +16,7 @@ from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TA
 from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config, read_shape
 from nemo_adapt.model_files import complete_folder, read_generation
 from nemo_adapt.model_weights import check_tied
+from nemo_adapt.partition import blocks
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
@@ -23,7 +24,6 @@ from nemo_adapt.resize.plan import needs_of
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import PREFIX, StrategyInputs
-from nemo_adapt.row_ranges import blocks
 from nemo_adapt.token_map import TokenMap
 from nemo_adapt.vocab import target_rows
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from nemo_adapt.hf_folder import HfWeights
+from nemo_adapt.partition import blocks, rows_in
 from nemo_adapt.resize import table
 from nemo_adapt.resize.table import Gathered, Numbers, Wait
-from nemo_adapt.row_ranges import blocks, rows_in
 
 HELD_BYTES = 32 << 20
 """Bytes of source rows held at once."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from nemo_adapt.row_ranges import blocks, rows_in
+from nemo_adapt.partition import blocks, rows_in
 
 EXCHANGE_BYTES = 16 << 20
 """Most bytes of rows that a rank sends in one exchange; small enough for a core's cache."""

@@ -1,6 +1,9 @@
-"""Ranges of rows, from a first row up to, but not including, a last one."""
+"""Rows in ranges, and tensors in files, of bounded size. A range ends before its last number, as in Python."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def rows_in(most_bytes: int, row_bytes: int) -> int:
@@ -18,3 +21,17 @@ def blocks(start: int, stop: int, row_bytes: int, most_bytes: int) -> Iterator[t
 def even_bounds(rows: int, parts: int) -> tuple[int, ...]:
     """Return where each of ``parts`` nearly equal ranges of so many rows begins, and where the last one ends."""
     return tuple(rows * part // parts for part in range(parts + 1))
+
+
+def groups(items: Iterable[T], bytes_of: Callable[[T], int], most_bytes: int) -> list[list[T]]:
+    """Cut ``items``, in order, into lists of at most ``most_bytes`` (or one item); without items, one empty list."""
+    found: list[list[T]] = [[]]
+    used = 0
+    for item in items:
+        size = bytes_of(item)
+        if found[-1] and used + size > most_bytes:
+            found.append([])
+            used = 0
+        found[-1].append(item)
+        used += size
+    return found
