@@ -8,7 +8,6 @@ optimizer state and the key prefixes of wrappers. It is read as data: no code in
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,24 +27,17 @@ from nemo_adapt.progress import say
 from nemo_adapt.workers import cores
 
 
-@dataclass(frozen=True)
-class Source(writer.Source):
-    """The weights of a model, and the checkpoint files to write."""
+def plan(folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> writer.Source:
+    """Plan the conversion of ``folder``; ``checkpoint``: where the weights are, if they are not in ``folder``.
 
-    weights: HfWeights | Checkpoint
-
-    @classmethod
-    def of(cls, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None = None) -> "Source":
-        """Plan the conversion of ``folder``; ``checkpoint``: where the weights are, if they are not in ``folder``.
-
-        Raises ``UserError`` for an unsupported model and for missing, unknown or misshapen tensors.
-        """
-        weights, table, layers = open_weights(folder, checkpoint)
-        if isinstance(weights, Checkpoint):
-            chunks = copied_chunks(weights, table, layers, chunk_bytes)
-        else:
-            chunks = _chunks(weights, table, layers, chunk_bytes)
-        return cls(weights, writer.files(list(chunks), file_bytes))
+    Raises ``UserError`` for an unsupported model and for missing, unknown or misshapen tensors.
+    """
+    weights, table, layers = open_weights(folder, checkpoint)
+    if isinstance(weights, Checkpoint):
+        chunks = copied_chunks(weights, table, layers, chunk_bytes)
+    else:
+        chunks = _chunks(weights, table, layers, chunk_bytes)
+    return writer.Source(weights, writer.files(list(chunks), file_bytes))
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -53,17 +45,15 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     Weights come from ``inputs["weights"]``, a Megatron checkpoint of this model, where it is given. Files of an
     interrupted conversion in ``out`` are kept. ``convert.json`` records the bytes that each process read and its peak
-    memory. Raises ``UserError`` as ``Source.of`` does.
+    memory. Raises ``UserError`` as ``plan`` does.
     """
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
-    source = Source.of(*given)
+    source = plan(*given)
     check_tied(source.weights, inputs["model"][0])
     for said in _left_out(source.weights, inputs["model"][0]):
         say(said)
-    facts = writer.write_files(source, out, config.convert.processes or cores(), "converting", Source.of, *given)
-    if isinstance(source.weights, HfWeights):
-        source.weights.close()
+    facts = writer.write_files(source, out, config.convert.processes or cores(), "converting", plan, *given)
     writer.finish(out, source.files)
     seal(out, sizes_of(out))
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
@@ -24,6 +24,8 @@ from torch.distributed.checkpoint.storage import WriteResult
 from nemo_adapt.artifact import peak_memory_mib, write_json
 from nemo_adapt.checkpoint.box import Box, Dims
 from nemo_adapt.checkpoint.folders import COMMON
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.hf_folder import HfWeights
 from nemo_adapt.partition import groups
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.workers import share, shared_counters
@@ -54,17 +56,11 @@ class NewChunk:
         return self.box.elements * self.dtype.itemsize
 
 
-class Weights(Protocol):
-    """What chunks are computed from."""
-
-    bytes_read: int
-
-
 @dataclass(frozen=True)
 class Source:
     """The files of a checkpoint to write, and what they are made of. Every process builds its own identical copy."""
 
-    weights: Weights
+    weights: HfWeights | Checkpoint
     files: list[list[NewChunk]]
 
     @property
@@ -79,6 +75,8 @@ class Source:
         """
         for number in numbers:
             write_file(folder, number, self.files[number], lambda size: on_progress(size / 1e6))
+        if isinstance(self.weights, HfWeights):
+            self.weights.close()
         return {"bytes_read": self.weights.bytes_read, "peak_mib": peak_memory_mib()}
 
 
