@@ -32,6 +32,7 @@ from pathlib import Path
 
 from nemo_adapt import text
 from nemo_adapt.artifact import versions
+from nemo_adapt.byte_level import SPACE
 from nemo_adapt.workers import cores
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
@@ -164,7 +165,7 @@ def run_transformers(corpus: Path, base: Path, tokens: int, out: Path) -> dict[s
 
     tokenizer = hf_tokenizer.load(base)
     # A Llama-2 tokenizer has no pre-tokenizer: entire lines would be words, and memory would grow without bound.
-    tokenizer.backend_tokenizer.pre_tokenizer = Split(hf_tokenizer.SPACE, "merged_with_next")
+    tokenizer.backend_tokenizer.pre_tokenizer = Split(SPACE, "merged_with_next")
     trained = tokenizer.train_new_from_iterator(text.batches(lines_of(corpus), 1000), tokens + 600)
     return {"vocab": len(trained)}
 

@@ -1,4 +1,4 @@
-"""Byte-level BPE writes each byte as a printable character; the table is GPT-2's (encoder.py, bytes_to_unicode)."""
+"""The characters that tokenizers write for bytes and spaces; the table is GPT-2's (encoder.py, bytes_to_unicode)."""
 
 
 def _alphabet() -> dict[str, int]:
@@ -9,6 +9,8 @@ def _alphabet() -> dict[str, int]:
 
 
 BYTE_OF = _alphabet()
-"""Character -> the byte that it represents."""
+"""Byte-level BPE's character -> the byte that it represents."""
 BYTE_LEVEL_SPACE = "Ġ"
 """The character of the space byte."""
+SPACE = "▁"
+"""SentencePiece's character for a space; in a text it counts as one more space."""

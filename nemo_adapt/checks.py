@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
-from nemo_adapt import families
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_folder import read_config
+from nemo_adapt.hf_folder import read_shape
 from nemo_adapt.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.model_files import read_generation
 from nemo_adapt.resize.plan import strategies
@@ -15,9 +14,8 @@ from nemo_adapt.resize.plan import strategies
 
 def check(config: Config) -> None:
     """Raise ``UserError`` for a model, layout, training or strategy that cannot work."""
-    hf_config = read_config(Path(config.model.path))
+    _, shape = read_shape(Path(config.model.path))
     read_generation(Path(config.model.path))  # export adds it to the result
-    shape = families.of(hf_config).shape(hf_config)
     check_layout(shape, config.parallel)
     check_train(config.train, config.parallel)
     check_positions(shape, config.train.seq_length)

@@ -1,61 +1,43 @@
 """The ``convert`` stage: stream a Hugging Face folder into a Megatron distributed checkpoint.
 
-Each process holds one piece of one tensor at a time, and no model is built; several processes share the files. The
+Each process holds one chunk of one tensor at a time, and no model is built; several processes share the files. The
 tables keep their size: padding depends on the layout and is added when the checkpoint is loaded.
 
 With ``model.checkpoint``, an existing Megatron checkpoint of that model is copied instead, without padded rows,
 optimizer state and the key prefixes of wrappers. It is read as data: no code in it is executed.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
-from nemo_adapt.artifact import Inputs, peak_memory_mib, write_json
+from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.checkpoint import writer
+from nemo_adapt.checkpoint.box import Box, Dims
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
-from nemo_adapt.checkpoint.pieces import cut, pieces, rows_beyond
+from nemo_adapt.checkpoint.model_tensors import chunks_of, copied_chunks, rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.families.family import Entry
-from nemo_adapt.hf_folder import HfWeights, read_config
-from nemo_adapt.model_weights import check_tensors, check_tied
-from nemo_adapt.progress import Bar, OnProgress, say
-from nemo_adapt.workers import cores, share, shared_counters
+from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.model_weights import check_tied, open_weights
+from nemo_adapt.progress import say
+from nemo_adapt.workers import cores
 
 
-@dataclass(frozen=True)
-class Source:
-    """The weights of a model and the checkpoint files to write. Every process builds its own identical copy."""
+def plan(folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> writer.Source:
+    """Plan the conversion of ``folder``; ``checkpoint``: where the weights are, if they are not in ``folder``.
 
-    weights: HfWeights | Checkpoint
-    files: list[list[writer.Piece]]
-
-    @property
-    def bytes(self) -> int:
-        """Size of all tensors, in bytes."""
-        return sum(piece.bytes for pieces in self.files for piece in pieces)
-
-    @classmethod
-    def of(cls, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None = None) -> "Source":
-        """Plan the conversion of ``folder``; ``checkpoint``: where the weights are, if they are not in ``folder``.
-
-        Raises ``UserError`` for an unsupported model and for missing, unknown or misshapen tensors.
-        """
-        hf_config = read_config(folder)
-        family = families.of(hf_config)
-        shape = family.shape(hf_config)
-        table = family.entries(shape)
-        if checkpoint:
-            opened = Checkpoint(checkpoint)
-            return cls(opened, writer.files(list(pieces(opened, table, shape.layers, chunk_bytes)), file_bytes))
-        weights = HfWeights(folder, family)
-        check_tensors(weights, table, shape, folder)
-        return cls(weights, writer.files(list(_pieces(weights, table, shape.layers, chunk_bytes)), file_bytes))
+    Raises ``UserError`` for an unsupported model and for missing, unknown or misshapen tensors.
+    """
+    weights, table, layers = open_weights(folder, checkpoint)
+    if isinstance(weights, Checkpoint):
+        chunks = copied_chunks(weights, table, layers, chunk_bytes)
+    else:
+        chunks = _chunks(weights, table, layers, chunk_bytes)
+    return writer.Source(weights, writer.files(list(chunks), file_bytes))
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -63,18 +45,15 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     Weights come from ``inputs["weights"]``, a Megatron checkpoint of this model, where it is given. Files of an
     interrupted conversion in ``out`` are kept. ``convert.json`` records the bytes that each process read and its peak
-    memory. Raises ``UserError`` as ``Source.of`` does.
+    memory. Raises ``UserError`` as ``plan`` does.
     """
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
-    source = Source.of(*given)
+    source = plan(*given)
     check_tied(source.weights, inputs["model"][0])
     for said in _left_out(source.weights, inputs["model"][0]):
         say(said)
-    jobs = len(source.files)
-    processes = min(config.convert.processes or cores(), jobs)
-    with Bar("converting", source.bytes / 1e6, "MB") as bar:
-        facts = share(jobs, processes, bar, partial(write_files, source, out), _write_share, out, *given)
+    facts = writer.write_files(source, out, config.convert.processes or cores(), "converting", plan, *given)
     writer.finish(out, source.files)
     seal(out, sizes_of(out))
     write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
@@ -85,8 +64,7 @@ def _left_out(weights: HfWeights | Checkpoint, folder: Path) -> Iterator[str]:
     if isinstance(weights, HfWeights):
         yield from filter(None, [weights.others_left_out])
         return
-    config = read_config(folder)
-    rows = families.of(config).shape(config).vocab
+    rows = read_shape(folder)[1].vocab
     if held := rows_beyond(weights, rows):
         yield (
             f"{weights.folder}: its tables have {held} rows, but {folder}/config.json says {rows}: the others are left "
@@ -94,56 +72,33 @@ def _left_out(weights: HfWeights | Checkpoint, folder: Path) -> Iterator[str]:
         )
 
 
-def write_files(source: Source, out: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
-    """Write the files ``numbers`` in this process; return bytes read and peak MiB. ``on_progress`` gets MB written."""
-    for number in numbers:
-        writer.write_file(out, number, source.files[number], lambda size: on_progress(size / 1e6))
-    if isinstance(source.weights, HfWeights):
-        source.weights.close()
-    return {"bytes_read": source.weights.bytes_read, "peak_mib": peak_memory_mib()}
-
-
-def _write_share(out: Path, folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> dict[str, int]:
-    """Write files in another process."""
-    source, shared = Source.of(folder, chunk_bytes, file_bytes, checkpoint), shared_counters()
-    return write_files(source, out, shared.take(len(source.files)), shared.advance)
-
-
 class Memory:
-    """One buffer that all pieces use in turn: allocating it for each would cost more than filling it."""
+    """One buffer that all chunks use in turn: allocating it for each would cost more than filling it."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
-    def tensor(self, size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def tensor(self, shape: Dims, dtype: torch.dtype) -> torch.Tensor:
         """Return an uninitialized tensor, valid until the next call. Its storage is no larger than itself."""
-        count = torch.Size(size).numel()
+        count = torch.Size(shape).numel()
         if len(self._bytes) < count * dtype.itemsize:
             self._bytes = bytearray(count * dtype.itemsize)
-        return torch.frombuffer(self._bytes, dtype=dtype, count=count).view(size)
+        return torch.frombuffer(self._bytes, dtype=dtype, count=count).view(shape)
 
 
-def _pieces(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[writer.Piece]:
-    """Yield all pieces of the checkpoint, each at most ``chunk_bytes`` (or one row). They share one buffer."""
+def _chunks(weights: HfWeights, table: list[Entry], layers: int, chunk_bytes: int) -> Iterator[writer.NewChunk]:
+    """Yield all chunks of the checkpoint, each at most ``chunk_bytes`` (or one row). They share one buffer."""
     memory = Memory()
     for entry in table:
         dtype = weights.tensors[entry.rows[0].name.format(layer=0)].dtype
-        yield from cut(entry, layers, dtype, chunk_bytes, partial(_make, weights, memory, entry, dtype))
+        yield from chunks_of(entry, layers, dtype, chunk_bytes, partial(_make, weights, memory, entry, dtype))
 
 
-def _make(
-    weights: HfWeights,
-    memory: Memory,
-    entry: Entry,
-    dtype: torch.dtype,
-    offset: tuple[int, ...],
-    size: tuple[int, ...],
-) -> torch.Tensor:
-    """Return the piece of a Megatron tensor with this offset and size."""
-    layer, start = offset[:2] if entry.stacked else (0, offset[0])
-    piece = memory.tensor(size, dtype)
-    rows_of_layer = piece[0] if entry.stacked else piece
-    for rows, at in entry.sources(start, start + len(rows_of_layer)):
-        part = rows_of_layer[at : at + rows.stop - rows.start]
-        weights.read(rows.name.format(layer=layer), rows.start, rows.stop, part, rows.transposed)
-    return piece
+def _make(weights: HfWeights, memory: Memory, entry: Entry, dtype: torch.dtype, box: Box) -> torch.Tensor:
+    """Return a box of a Megatron tensor."""
+    layer, start = box.offset[:2] if entry.stacked else (0, box.offset[0])
+    values = memory.tensor(box.shape, dtype)
+    rows_of_layer = values[0] if entry.stacked else values
+    for rows, place in entry.sources(start, start + len(rows_of_layer)):
+        weights.read(rows.name.format(layer=layer), rows.start, rows.stop, rows_of_layer[place], rows.transposed)
+    return values

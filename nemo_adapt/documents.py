@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from nemo_adapt.byte_level import BYTE_OF
+from nemo_adapt.byte_level import BYTE_OF, SPACE
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import adds_bos
 
-METASPACE = "▁"
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -87,7 +86,7 @@ def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
         elif "ByteFallback" in kinds and (piece := BYTE_PIECE.fullmatch(token)):
             contents[number] = bytes.fromhex(piece[1])
         else:
-            contents[number] = token.replace(METASPACE, " ").encode("utf-8")
+            contents[number] = token.replace(SPACE, " ").encode("utf-8")
     return contents
 
 

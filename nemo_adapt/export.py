@@ -14,16 +14,18 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
 from nemo_adapt.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
-from nemo_adapt.checkpoint.integrity import BEST_ONE, CHECKPOINTS, LAST_ONE, best, check_which, complete, damage
-from nemo_adapt.checkpoint.pieces import check
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete
+from nemo_adapt.checkpoint.integrity import damage
+from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.scores import BEST_ONE, LAST_ONE, best, check_which
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
-from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
+from nemo_adapt.hf_folder import HfWeights, HfWriter, read_shape
 from nemo_adapt.model_files import complete_folder, read_generation
+from nemo_adapt.partition import blocks
 from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.vocab import padded_rows, rows_with
 from nemo_adapt.workers import cores, share, shared_counters
@@ -79,14 +81,11 @@ class Work:
     def of(cls, checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> "Work":
         """Plan the export of ``checkpoint``, a model like ``base`` with the tokenizer's vocabulary, and create the
         files in ``out``; ``UserError`` for a tensor that is missing or has another shape."""
-        hf_config = read_config(base)
-        family = families.of(hf_config)
-        shape = family.shape(hf_config)
+        family, shape = read_shape(base)
         shape = replace(shape, vocab=rows_with(shape, tokenizer))
         rows = padded_rows(shape.vocab, config.pad_vocab_to, 1)
-        opened, table = Checkpoint(checkpoint), family.entries(shape)
-        for entry in table:
-            check(opened, entry, shape.layers)
+        table = family.entries(shape)
+        opened = open_checkpoint(checkpoint, table, shape.layers)
         dtype_of = {
             part.name.format(layer=layer): opened.dtypes[entry.key]
             for entry in table
@@ -164,13 +163,10 @@ def _write_share(checkpoint: Path, base: Path, tokenizer: Path, out: Path, confi
 def _copy(work: Work, entry: Entry, layer: int, on_progress: OnProgress) -> None:
     """Copy one layer of a Megatron tensor into the Hugging Face tensors that it corresponds to."""
     row_bytes = torch.Size(entry.shape[1:]).numel() * work.checkpoint.dtypes[entry.key].itemsize
-    step = max(1, PIECE_BYTES // row_bytes)
-    for start in range(0, entry.shape[0], step):
-        stop = min(start + step, entry.shape[0])
-        piece = work.checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
-        for rows, at in entry.sources(start, stop):
-            part = piece[at : at + rows.stop - rows.start]
-            work.target.write(rows.name.format(layer=layer), rows.start, part, rows.transposed)
+    for start, stop in blocks(0, entry.shape[0], row_bytes, PIECE_BYTES):
+        piece = work.checkpoint.entry_rows(entry, layer, start, stop)
+        for rows, place in entry.sources(start, stop):
+            work.target.write(rows.name.format(layer=layer), rows.start, piece[place], rows.transposed)
         on_progress((stop - start) * row_bytes / 1e6)
 
 
@@ -179,9 +175,9 @@ def compare_samples(work: Work, out: Path) -> None:
     weights = HfWeights(out)
     for entry, layer in (pair for job in work.jobs for pair in job):
         for source, row in _samples(entry, layer):
-            expected = work.checkpoint.layer_rows(entry.key, row, row + 1, layer if entry.stacked else None)
-            found, name = torch.empty_like(expected), source.name.format(layer=layer)
-            weights.read(name, source.start, source.stop, found, source.transposed)
+            expected = work.checkpoint.entry_rows(entry, layer, row, row + 1)
+            name = source.name.format(layer=layer)
+            found = weights.rows(name, source.start, source.stop, source.transposed)
             if not torch.equal(found.view(torch.uint8), expected.view(torch.uint8)):
                 raise UserError(
                     f"{out}: tensor {name} is not what was written; the disk may be full or broken: export again"
@@ -192,10 +188,10 @@ def compare_samples(work: Work, out: Path) -> None:
 def _samples(entry: Entry, layer: int) -> Iterator[tuple[Rows, int]]:
     """Yield one row of each Hugging Face tensor that ``entry`` maps to, and its row in the Megatron tensor."""
     parts = defaultdict(list)
-    for rows, at in entry.sources(0, entry.shape[0]):
-        parts[rows.name].append((rows, at))
+    for rows, place in entry.sources(0, entry.shape[0]):
+        parts[rows.name].append((rows, place.start))
     for name, found in parts.items():
         drawn = zlib.crc32(f"{name} {layer}".encode())  # the same at every export
-        rows, at = found[drawn % len(found)]
+        rows, begin = found[drawn % len(found)]
         row = drawn // len(found) % (rows.stop - rows.start)
-        yield replace(rows, start=rows.start + row, stop=rows.start + row + 1), at + row
+        yield replace(rows, start=rows.start + row, stop=rows.start + row + 1), begin + row

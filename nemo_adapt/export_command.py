@@ -10,14 +10,14 @@ Megatron-LM must be in the ``torch_dist`` format.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_adapt import artifact, documents, families, hf_tokenizer, recipes
-from nemo_adapt.checkpoint.pieces import rows_beyond
+from nemo_adapt import artifact, documents, hf_tokenizer, recipes
+from nemo_adapt.checkpoint.model_tensors import rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.family import EMBEDDING
-from nemo_adapt.hf_folder import read_config
+from nemo_adapt.hf_folder import read_shape
 from nemo_adapt.progress import say
 from nemo_adapt.vocab import rows_with
 
@@ -43,10 +43,10 @@ def main(words: list[str]) -> None:
     checkpoint, model, tokenizer = Path(config.checkpoint), Path(config.model), Path(config.tokenizer)
     # Missing inputs are reported before anything is hashed.
     opened = Checkpoint(checkpoint)
-    hf_config = read_config(model)
+    _, shape = read_shape(model)
     if not tokenizer.is_dir():
         raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
-    rows = rows_with(families.of(hf_config).shape(hf_config), tokenizer)
+    rows = rows_with(shape, tokenizer)
     check_tokenizer(tokenizer, opened, rows)
     if held := rows_beyond(opened, rows):
         say(
@@ -69,7 +69,7 @@ def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
         size = documents.vocabulary_size(hf_tokenizer.load(tokenizer))
     except UserError:  # nothing to check: only a token map, or a model folder without a tokenizer
         return
-    held = opened.sizes.get(EMBEDDING, (rows,))[0]
+    held = opened.shapes.get(EMBEDDING, (rows,))[0]
     if size > min(rows, held):
         raise UserError(
             f"{tokenizer} has {size:,} tokens, but only {min(rows, held):,} rows of {opened.folder} (which has "

@@ -18,7 +18,8 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Family
+from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.partition import groups
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -53,6 +54,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
     return dict(families.language_model(read_object(path)))
+
+
+def read_shape(folder: Path) -> tuple[Family, Shape]:
+    """Return the family and the shape of a folder's model; ``UserError`` if config.json is damaged or not covered."""
+    config = read_config(folder)
+    family = families.of(config)
+    return family, family.shape(config)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -120,6 +128,14 @@ class HfWeights:
             target, position = target[got:], position + got
             self.bytes_read += got
 
+    def rows(self, name: str, start: int, stop: int, transposed: bool = False) -> torch.Tensor:
+        """Return rows ``start`` to ``stop`` of a tensor in memory of their own; ``transposed`` as in ``read``."""
+        stored = self.tensors[name]
+        row_shape = stored.shape[:1] if transposed else stored.shape[1:]
+        out = torch.empty((stop - start, *row_shape), dtype=stored.dtype)
+        self.read(name, start, stop, out, transposed)
+        return out
+
     def _read_columns(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
         if self._turned is None or self._turned[0] != name:
             stored = self.tensors[name]
@@ -146,7 +162,8 @@ class HfWriter:
         self.folder = folder
         self.stored: dict[str, StoredTensor] = {}
         self._descriptors: dict[Path, int] = {}
-        shards = _split(tensors, shard_bytes)
+        sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in tensors.items()}
+        shards = groups(sizes, sizes.__getitem__, shard_bytes)
         self.total_bytes = 0
         for number, names in enumerate(shards, start=1):
             file = folder / (SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors")
@@ -154,7 +171,7 @@ class HfWriter:
             end = 0
             for name in names:
                 shape, dtype = tensors[name]
-                begin, end = end, end + math.prod(shape) * dtype.itemsize
+                begin, end = end, end + sizes[name]
                 header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
             text = json.dumps(header, separators=(",", ":")).encode()
             text += b" " * (-len(text) % 8)
@@ -254,20 +271,6 @@ def _stored(file: Path, name: str, entry: Any, start: int, size: int) -> StoredT
             f"{file} is cut short: {size} bytes, but tensor {name} ends at {start + end}; download it again"
         )
     return StoredTensor(file, DTYPES[code], shape, start + begin)
-
-
-def _split(tensors: dict[str, tuple[tuple[int, ...], torch.dtype]], shard_bytes: int) -> list[list[str]]:
-    """Split the names, in order, into files of at most ``shard_bytes`` (or one tensor)."""
-    shards: list[list[str]] = [[]]
-    used = 0
-    for name, (shape, dtype) in tensors.items():
-        size = math.prod(shape) * dtype.itemsize
-        if shards[-1] and used + size > shard_bytes:
-            shards.append([])
-            used = 0
-        shards[-1].append(name)
-        used += size
-    return shards
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
-from nemo_adapt.checkpoint.pieces import check
+from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Shape, hf_shapes
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.partition import blocks
 
 PIECE_BYTES = 8 << 20
 """Most bytes of a table compared at once."""
@@ -25,24 +25,28 @@ def check_weights(folder: Path, checkpoint: Path | None) -> None:
     Reads headers, and the tables of a tied model that stores two. ``checkpoint``: where the weights are, if not in
     ``folder``.
     """
-    config = read_config(folder)
-    family = families.of(config)
-    shape = family.shape(config)
-    if checkpoint:
-        opened = Checkpoint(checkpoint)
-        for entry in family.entries(shape):
-            check(opened, entry, shape.layers)
-        check_tied(opened, folder)
-        return
-    weights = HfWeights(folder, family)
-    check_tensors(weights, family.entries(shape), shape, folder)
+    weights, _, _ = open_weights(folder, checkpoint)
     check_tied(weights, folder)
-    weights.close()
+    if isinstance(weights, HfWeights):
+        weights.close()
 
 
-def check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
-    """Raise ``UserError`` unless the folder holds exactly the tensors of the family's table, in the right shapes, and
-    those of one Megatron tensor have one dtype."""
+def open_weights(folder: Path, checkpoint: Path | None) -> tuple[HfWeights | Checkpoint, list[Entry], int]:
+    """Return the weights of a model, its family's table, and its number of layers.
+
+    ``UserError`` unless the weights have the table's tensors: in a folder those and no others, all layers of one
+    Megatron tensor in one dtype.
+    """
+    family, shape = read_shape(folder)
+    table = family.entries(shape)
+    if checkpoint:
+        return open_checkpoint(checkpoint, table, shape.layers), table, shape.layers
+    weights = HfWeights(folder, family)
+    _check_tensors(weights, table, shape, folder)
+    return weights, table, shape.layers
+
+
+def _check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
     wanted = hf_shapes(table, shape.layers)
     missing = [name for name in wanted if name not in weights.tensors]
     if missing:
@@ -73,13 +77,11 @@ def check_tied(weights: HfWeights | Checkpoint, folder: Path) -> None:
     Many folders store the input table once more. Where the two differ, transformers 5 uses both, and earlier versions
     one; some training programs leave such folders behind.
     """
-    config = read_config(folder)
-    family = families.of(config)
-    shape = family.shape(config)
+    family, shape = read_shape(folder)
     if not shape.tied:
         return
     if isinstance(weights, Checkpoint):
-        if OUTPUT_LAYER in weights.sizes:
+        if OUTPUT_LAYER in weights.shapes:
             raise UserError(f"{weights.folder} has an output table, but {folder}/config.json says it is tied: {ADVICE}")
         return
     embedding = next(entry.rows[0].name for entry in family.entries(shape) if entry.key == EMBEDDING)
@@ -92,13 +94,8 @@ def _same(weights: HfWeights, *names: str) -> bool:
     first, second = (weights.tensors[name] for name in names)
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    step = max(1, PIECE_BYTES // max(1, first.row_elements * first.dtype.itemsize))
-    for start in range(0, first.shape[0], step):
-        stop = min(start + step, first.shape[0])
-        parts = [torch.empty((stop - start, *first.shape[1:]), dtype=first.dtype) for _ in names]
-        for name, part in zip(names, parts, strict=True):
-            weights.read(name, start, stop, part)
-        if not torch.equal(*(part.view(torch.uint8) for part in parts)):
+    for start, stop in blocks(0, first.shape[0], first.row_elements * first.dtype.itemsize, PIECE_BYTES):
+        if not torch.equal(*(weights.rows(name, start, stop).view(torch.uint8) for name in names)):
             return False
     return True
 

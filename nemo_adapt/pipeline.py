@@ -9,7 +9,7 @@ from pathlib import Path
 from nemo_adapt import gpus, ranks, reads
 from nemo_adapt.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.bounds import check_numbers
-from nemo_adapt.checkpoint.integrity import check_which
+from nemo_adapt.checkpoint.scores import check_which
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError

@@ -7,8 +7,8 @@ import importlib.util
 from pathlib import Path
 
 from nemo_adapt.artifact import Inputs, input_hash, read_manifest
-from nemo_adapt.checkpoint.integrity import CHECKPOINTS, complete, damage, repair_advice
-from nemo_adapt.checkpoint.layout import checkpoint_in
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, checkpoint_in, complete
+from nemo_adapt.checkpoint.integrity import damage, repair_advice
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError

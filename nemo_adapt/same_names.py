@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from nemo_adapt import families
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import LM_HEAD, Family
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HfWeights, read_shape
 from nemo_adapt.progress import say
 
 
@@ -37,8 +36,7 @@ def say_left_out(folder: Path, weights: HfWeights) -> None:
 def _family(folder: Path) -> tuple[Family | None, bool]:
     """Return the family of a folder's model and whether its tables are tied; ``None`` for one that is not covered."""
     try:
-        config = read_config(folder)
-        family = families.of(config)
-        return family, family.shape(config).tied
+        family, shape = read_shape(folder)
+        return family, shape.tied
     except UserError:
         return None, False

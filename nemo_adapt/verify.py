@@ -10,18 +10,19 @@ a piece of one tensor of each model is in memory at a time. Exits with 1 if they
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from nemo_adapt import families, recipes, text
-from nemo_adapt.checkpoint.integrity import METADATA, complete
-from nemo_adapt.checkpoint.layout import TRACKER, checkpoint_in
+from nemo_adapt import recipes, text
+from nemo_adapt.checkpoint.folders import METADATA, TRACKER, checkpoint_in, complete
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.partition import blocks
 from nemo_adapt.progress import say
 from nemo_adapt.same_names import same_names, say_left_out
 
@@ -135,26 +136,13 @@ Tensors = dict[str, tuple[tuple[int, ...], torch.dtype, Read]]
 
 
 def _of_folder(weights: HfWeights) -> Tensors:
-    def reader(name: str) -> Read:
-        stored = weights.tensors[name]
-
-        def read(start: int, stop: int) -> torch.Tensor:
-            out = torch.empty((stop - start, *stored.shape[1:]), dtype=stored.dtype)
-            weights.read(name, start, stop, out)
-            return out
-
-        return read
-
-    return {name: (stored.shape, stored.dtype, reader(name)) for name, stored in weights.tensors.items()}
+    return {name: (stored.shape, stored.dtype, partial(weights.rows, name)) for name, stored in weights.tensors.items()}
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> Tensors:
-    def reader(key: str) -> Read:
-        return lambda start, stop: checkpoint.rows(key, start, stop)
-
     return {
-        key: (size, checkpoint.dtypes[key], reader(key))
-        for key, size in checkpoint.sizes.items()
+        key: (shape, checkpoint.dtypes[key], partial(checkpoint.rows, key))
+        for key, shape in checkpoint.shapes.items()
         if not key.startswith("optimizer.")
     }
 
@@ -178,23 +166,20 @@ def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
 
 def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findings:
     """Compare through the family's list of tensors. Rows that the checkpoint has beyond the folder's must be zero."""
-    config = read_config(folder)
-    family = families.of(config)
-    shape = family.shape(config)
+    family, shape = read_shape(folder)
     weights = HfWeights(folder, family)
     say_left_out(folder, weights)
     found, table = Findings(), family.entries(shape)
-    for key in checkpoint.sizes.keys() - {entry.key for entry in table}:
+    for key in checkpoint.shapes.keys() - {entry.key for entry in table}:
         if key.startswith(MODEL) and EXTRA_STATE not in key:
             found.wrong[key] = "is not in the folder"
     for entry in table:
-        size = checkpoint.sizes.get(entry.key)
-        if size is None:
+        stored, wanted = checkpoint.shapes.get(entry.key), entry.global_shape(shape.layers)
+        if stored is None:
             found.wrong[entry.key] = "is not in the checkpoint"
             continue
-        wanted = (shape.layers, *entry.shape) if entry.stacked else entry.shape
-        if size[1:] != wanted[1:] or size[0] < wanted[0] or (entry.stacked and size != wanted):
-            found.wrong[entry.key] = f"is {size} in the checkpoint and {wanted} in the folder"
+        if stored[1:] != wanted[1:] or stored[0] < wanted[0] or (entry.stacked and stored != wanted):
+            found.wrong[entry.key] = f"is {stored} in the checkpoint and {wanted} in the folder"
             continue
         for layer in range(shape.layers if entry.stacked else 1):
             name = f"{entry.key} {layer}" if entry.stacked else entry.key
@@ -203,8 +188,8 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
                 found.wrong[name] = f"is not in the folder ({min(absent)})"
                 continue
             found.note(name, _entry_difference(checkpoint, weights, entry, layer), tolerance)
-        if not entry.stacked and size[0] > entry.shape[0]:
-            padding = checkpoint.rows(entry.key, entry.shape[0], size[0])
+        if not entry.stacked and stored[0] > entry.shape[0]:
+            padding = checkpoint.rows(entry.key, entry.shape[0], stored[0])
             if padding.count_nonzero():
                 found.wrong[entry.key] = f"has rows beyond the folder's {entry.shape[0]} that are not zero"
     return found
@@ -213,10 +198,9 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
 def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, layer: int) -> float:
     worst = 0.0
     for start, stop in _pieces(entry.shape, checkpoint.dtypes[entry.key]):
-        ours = checkpoint.layer_rows(entry.key, start, stop, layer if entry.stacked else None)
-        for rows, at in entry.sources(start, stop):
-            part = ours[at : at + rows.stop - rows.start]
-            name = rows.name.format(layer=layer)
+        ours = checkpoint.entry_rows(entry, layer, start, stop)
+        for rows, place in entry.sources(start, stop):
+            part, name = ours[place], rows.name.format(layer=layer)
             theirs = torch.empty(part.shape, dtype=weights.tensors[name].dtype)
             weights.read(name, rows.start, rows.stop, theirs, rows.transposed)
             worst = max(worst, _largest([(part, theirs)]))
@@ -225,9 +209,8 @@ def _entry_difference(checkpoint: Checkpoint, weights: HfWeights, entry: Entry, 
 
 def _pieces(shape: tuple[int, ...], dtype: torch.dtype) -> Iterable[tuple[int, int]]:
     """Return ranges of rows that cover the tensor, each at most ``PIECE_BYTES`` (or one row)."""
-    tall = shape[0] if shape else 1
-    step = max(1, PIECE_BYTES // max(1, torch.Size(shape[1:]).numel() * dtype.itemsize))
-    return [(start, min(start + step, tall)) for start in range(0, tall, step)]
+    row_bytes = torch.Size(shape[1:]).numel() * dtype.itemsize
+    return blocks(0, shape[0] if shape else 1, row_bytes, PIECE_BYTES)
 
 
 def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:

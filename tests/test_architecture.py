@@ -56,6 +56,7 @@ LIGHT = {
     "launch/messages",
     "starts",
     "registry",
+    "partition",
     "text",
     "text_files",
     "progress",
@@ -93,8 +94,9 @@ LIGHT = {
     "recipe_files",
     "printed",
     "training_files",
-    "checkpoint/layout",
+    "checkpoint/folders",
     "checkpoint/integrity",
+    "checkpoint/scores",
 }
 """Modules that import no slow package at the top: a misspelt command is reported without waiting for torch."""
 

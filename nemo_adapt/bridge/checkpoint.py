@@ -8,28 +8,24 @@ optimizer. The layout is that of megatron/bridge/training/checkpointing.py (0.3.
 """
 
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from nemo_adapt import families
-from nemo_adapt.artifact import peak_memory_mib, write_json
+from nemo_adapt.artifact import write_json
 from nemo_adapt.bridge.provider import Settings, provider
 from nemo_adapt.checkpoint import writer
-from nemo_adapt.checkpoint.layout import TRACKER
-from nemo_adapt.checkpoint.pieces import pieces
+from nemo_adapt.checkpoint.folders import TRACKER
+from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
-from nemo_adapt.hf_folder import read_config
+from nemo_adapt.hf_folder import read_shape
 from nemo_adapt.model_files import copy_tokenizer
-from nemo_adapt.progress import Bar, OnProgress
 from nemo_adapt.vocab import rows_with
-from nemo_adapt.workers import cores, share, shared_counters
+from nemo_adapt.workers import cores
 
 CHUNK_BYTES = 64 << 20
 RUN_CONFIG, TRAIN_STATE, TOKENIZER = "run_config.yaml", "train_state.pt", "tokenizer"
@@ -41,25 +37,22 @@ EXTRA_STATES = (
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is written. Every process builds the same one for itself."""
+class Source(writer.Source):
+    """The checkpoint to copy, and the files to write."""
 
+    weights: Checkpoint
     family: Family
     shape: Shape
     """Shape of the model as written: with the tokenizer's rows."""
-    opened: Checkpoint
-    files: list[list[writer.Piece]]
 
     @classmethod
     def of(cls, checkpoint: Path, model: Path, tokenizer: Path) -> "Source":
         """Open the sources; ``UserError`` unless the checkpoint fits ``model`` with the tokenizer's vocabulary."""
-        hf_config = read_config(model)
-        family = families.of(hf_config)
-        shape = family.shape(hf_config)
+        family, shape = read_shape(model)
         shape = replace(shape, vocab=rows_with(shape, tokenizer))
-        opened = Checkpoint(checkpoint)
-        all_pieces = list(pieces(opened, family.entries(shape), shape.layers, CHUNK_BYTES))
-        return cls(family, shape, opened, writer.files(all_pieces))
+        table = family.entries(shape)
+        opened = open_checkpoint(checkpoint, table, shape.layers)
+        return cls(opened, writer.files(list(copied_chunks(opened, table, shape.layers, CHUNK_BYTES))), family, shape)
 
 
 def write(
@@ -69,34 +62,20 @@ def write(
 
     ``final``: the path that ``out`` gets later, if another, because Bridge's configuration names its tokenizer by an
     absolute path. Tables have a row for each token; Bridge pads them to a multiple of ``pad_vocab_to`` times TP when it
-    builds the model. Each process holds one piece of one tensor at a time. ``UserError`` for a model that Bridge does
+    builds the model. Each process holds one chunk of one tensor at a time. ``UserError`` for a model that Bridge does
     not have.
     """
     places = (checkpoint, model, tokenizer)
     source = Source.of(*places)
-    settings = provider(source.family, source.shape, source.opened.dtypes[EMBEDDING], pad_vocab_to)
-    name = source.opened.folder.name
+    settings = provider(source.family, source.shape, source.weights.dtypes[EMBEDDING], pad_vocab_to)
+    name = source.weights.folder.name
     step = int(name[5:]) if name.startswith("iter_") and name[5:].isdigit() else 0
     place = out / f"iter_{step:07d}"
     place.mkdir(exist_ok=True)
-    jobs, size = len(source.files), sum(piece.bytes for each in source.files for piece in each)
-    with Bar("writing", size / 1e6, "MB") as bar:
-        facts = share(jobs, min(cores(), jobs), bar, partial(_write_files, source, place), _write_share, place, *places)
+    facts = writer.write_files(source, place, cores(), "writing", Source.of, *places)
     writer.finish(place, source.files, _common(step), _extra_states(source.shape.layers))
     _complete(out, place, tokenizer, step, settings, (final or out).absolute())
-    write_json(out / "export.json", {"bytes": size, "processes": facts})
-
-
-def _write_files(source: Source, place: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
-    for number in numbers:
-        writer.write_file(place, number, source.files[number], lambda size: on_progress(size / 1e6))
-    return {"bytes_read": source.opened.bytes_read, "peak_mib": peak_memory_mib()}
-
-
-def _write_share(place: Path, checkpoint: Path, model: Path, tokenizer: Path) -> dict[str, int]:
-    """Write another process's share of the files."""
-    source, shared = Source.of(checkpoint, model, tokenizer), shared_counters()
-    return _write_files(source, place, shared.take(len(source.files)), shared.advance)
+    write_json(out / "export.json", {"bytes": source.bytes, "processes": facts})
 
 
 def _common(step: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def main(words: list[str]) -> None:
     if not tokenizer.is_dir():
         raise UserError(f"tokenizer={tokenizer} does not exist: give the folder of the model's tokenizer")
     # Check the inputs before hashing them.
-    checkpoint = bridge.Source.of(Path(config.checkpoint), model, tokenizer).opened.folder
+    checkpoint = bridge.Source.of(Path(config.checkpoint), model, tokenizer).weights.folder
     inputs = {"checkpoint": [checkpoint], "model": [model], "tokenizer": [tokenizer]}
     stage = artifact.Stage(
         "export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps_partial=True

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from nemo_adapt import families, mixture, pipeline, ranks, recipes
+from nemo_adapt import mixture, pipeline, ranks, recipes
 from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
 from nemo_adapt.bridge.recipe import RecipePaths, container, only_phase, python
-from nemo_adapt.checkpoint.layout import TRACKER
+from nemo_adapt.checkpoint.folders import TRACKER
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
-from nemo_adapt.hf_folder import read_config
+from nemo_adapt.hf_folder import read_shape
 from nemo_adapt.locks import folder_lock
 from nemo_adapt.mixture import text_sets
 from nemo_adapt.model.build import DTYPES
@@ -43,14 +43,13 @@ def main(words: list[str]) -> None:
     out = Path(given[-1]) if given else run["nemo"]
     if (out / START).exists() and not (out / START / TRACKER).is_file():
         raise UserError(f"{out / START} exists and is no result of nemo-recipe: name another out, or move it away")
-    hf_config = read_config(Path(config.model.path))
-    family = families.of(hf_config)
+    family, shape = read_shape(Path(config.model.path))
     only_phase(phases(config), config.train)
-    provider(family, family.shape(hf_config), DTYPES[config.train.precision])
+    provider(family, shape, DTYPES[config.train.precision])
     pipeline.run_up_to(config, "resize")
     config = with_choice(config, {"probe": [run["probe"]]})
     with folder_lock(out):
-        write(config, run, family, family.shape(hf_config), out)
+        write(config, run, family, shape, out)
     say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")
 
 

@@ -1,61 +1,17 @@
-"""Which checkpoints of a folder are complete and intact: by names and sizes of files, and contents of small ones."""
+"""Whether a checkpoint is intact: by the sizes of its files, and the contents of small ones."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nemo_adapt.artifact import file_hash, write_json
-from nemo_adapt.errors import UserError
+from nemo_adapt.checkpoint.folders import COMMON, METADATA
 
-METADATA = ".metadata"
-COMMON = "common.pt"
-"""The unsharded part."""
 FILES = "files.json"
 """Written last, next to a checkpoint's files: the size of each, or the hash of a small one."""
 TENSORS = "*.distcp"
 SMALL = (METADATA, COMMON, "metadata.json")
 """Files besides those with the tensors that are needed to read the checkpoint."""
-
-CHECKPOINTS = "checkpoints"
-"""The folder of a training's checkpoints."""
-LAST_ONE, BEST_ONE = "last", "best"
-"""Values of ``export.checkpoint``: which of them is exported."""
-SCORE = "score.json"
-"""Next to the files of a checkpoint that was the best of its training when it was saved: its score."""
-
-
-def complete(folder: Path) -> list[Path]:
-    """Return the complete checkpoints ``iter_*`` of a folder, oldest first; unfinished ones are ``*.partial``."""
-    return sorted(path.parent for path in folder.glob(f"iter_*/{METADATA}") if path.parent.name[5:].isdigit())
-
-
-def step_of(checkpoint: Path) -> int:
-    """Return the number of steps completed when a checkpoint was saved, from its name."""
-    return int(checkpoint.name.removeprefix("iter_"))
-
-
-def check_which(which: str) -> None:
-    """Raise ``UserError`` for an unknown value of ``export.checkpoint``."""
-    if which not in (LAST_ONE, BEST_ONE):
-        raise UserError(f"export.checkpoint={which!r} is not one of {LAST_ONE}, {BEST_ONE}")
-
-
-def score_of(checkpoint: Path) -> dict[str, Any]:
-    """Return ``score.json``: ``bits_per_byte``, and the text it was ``chosen_by``; empty if there is none."""
-    try:
-        found = json.loads((checkpoint / SCORE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def best(folder: Path) -> tuple[str, float]:
-    """Return name and bits per byte of the checkpoint with the best held-out score; without one, "" and infinity."""
-    scored = {place.name: score_of(place).get("bits_per_byte", math.inf) for place in complete(folder)}
-    name = min(scored, key=scored.__getitem__, default="")
-    return (name, scored[name]) if scored.get(name, math.inf) < math.inf else ("", math.inf)
 
 
 def sizes_of(checkpoint: Path, files: str = TENSORS) -> dict[str, int]:

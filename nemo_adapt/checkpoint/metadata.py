@@ -1,8 +1,8 @@
-"""The metadata of a ``torch_dist`` checkpoint: sizes and dtypes of its tensors, and the boxes in which they are stored.
+"""The metadata of a ``torch_dist`` checkpoint: its tensors' shapes and dtypes, and the chunks that they are stored in.
 
 PyTorch keeps it as a pickle (``.metadata``, torch/distributed/checkpoint/metadata.py). Here unpickling creates only
-sizes, dtypes and inert objects: it runs no code, and needs none of PyTorch's distributed modules, whose import takes as
-long as copying a gigabyte.
+shapes, dtypes and inert objects: it runs no code, and needs none of PyTorch's distributed modules, whose import takes
+as long as copying a gigabyte.
 """
 
 import bisect
@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 
+from nemo_adapt.checkpoint.box import Box, Dims
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING
 
-Dims = tuple[int, ...]
-"""An offset or a size, by dimension."""
 ONE_LAYER = re.compile(r"(decoder\.layers\.)(\d+)\.(.+)")
 
 
@@ -29,48 +28,40 @@ class Damaged(UserError):
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A stored box of a tensor, and where in ``file`` the archive is that ``torch.save`` wrote of it, in bytes."""
+class StoredChunk:
+    """A chunk, and where in ``file`` the archive is that ``torch.save`` wrote of it, in bytes."""
 
-    offset: Dims
-    size: Dims
+    box: Box
     file: str
     begin: int
     length: int
 
-    def overlap(self, offset: Dims, size: Dims) -> tuple[Dims, Dims] | None:
-        """Return the offset (in the tensor) and size of a box's intersection with this one; ``None`` if it is empty."""
-        begin = tuple(map(max, self.offset, offset))
-        end = (min(a + b, c + d) for a, b, c, d in zip(self.offset, self.size, offset, size, strict=True))
-        lengths = tuple(stop - start for start, stop in zip(begin, end, strict=True))
-        return (begin, lengths) if all(length > 0 for length in lengths) else None
-
 
 @dataclass(frozen=True)
-class TensorChunks:
+class ChunkedTensor:
     """A tensor of the checkpoint; ``chunks`` are sorted by offset."""
 
-    size: Dims
+    shape: Dims
     dtype: torch.dtype
-    chunks: list[Chunk]
+    chunks: list[StoredChunk]
 
     @functools.cached_property
     def _starts(self) -> list[int]:
-        return [chunk.offset[0] for chunk in self.chunks]
+        return [chunk.box.offset[0] for chunk in self.chunks]
 
     @functools.cached_property
     def _tallest(self) -> int:
-        return max(chunk.size[0] for chunk in self.chunks)
+        return max(chunk.box.shape[0] for chunk in self.chunks)
 
-    def near(self, offset: Dims, size: Dims) -> list[Chunk]:
+    def near(self, box: Box) -> list[StoredChunk]:
         """Return the chunks that may intersect a box, judged by the first dimension."""
-        if not offset:
+        if not box.offset:
             return self.chunks
-        first = bisect.bisect_right(self._starts, offset[0] - self._tallest)
-        return self.chunks[first : bisect.bisect_left(self._starts, offset[0] + size[0])]
+        first = bisect.bisect_right(self._starts, box.offset[0] - self._tallest)
+        return self.chunks[first : bisect.bisect_left(self._starts, box.offset[0] + box.shape[0])]
 
 
-def read_metadata(path: Path) -> dict[str, TensorChunks]:
+def read_metadata(path: Path) -> dict[str, ChunkedTensor]:
     """Return a checkpoint's tensors by key (``plain_keys``); ``Damaged`` if the file is missing or damaged."""
     try:
         with path.open("rb") as stream:
@@ -89,16 +80,16 @@ def read_metadata(path: Path) -> dict[str, TensorChunks]:
         raise Damaged(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read") from None
 
 
-def plain_keys(tensors: dict[str, TensorChunks]) -> dict[str, TensorChunks]:
+def plain_keys(tensors: dict[str, ChunkedTensor]) -> dict[str, ChunkedTensor]:
     """Return the tensors under the keys of Megatron's own models, with the layers stacked as the first dimension.
 
     A wrapper may have added a prefix to the keys (``module.`` in NeMo 2's checkpoints). If layers may differ, Megatron
-    stores each separately (``decoder.layers.3.mlp...``); such layers are left out if sizes or dtypes differ or one is
+    stores each separately (``decoder.layers.3.mlp...``); such layers are left out if shapes or dtypes differ or one is
     missing. Keys of optimizer states are not changed.
     """
     table = min((key for key in tensors if key.endswith(EMBEDDING)), key=len, default=EMBEDDING)
     prefix = table.removesuffix(EMBEDDING)
-    found, layers = {}, defaultdict[str, dict[int, TensorChunks]](dict)
+    found, layers = {}, defaultdict[str, dict[int, ChunkedTensor]](dict)
     for key, tensor in tensors.items():
         plain = key.removeprefix(prefix)
         one = ONE_LAYER.fullmatch(plain)
@@ -106,32 +97,31 @@ def plain_keys(tensors: dict[str, TensorChunks]) -> dict[str, TensorChunks]:
             layers[one[1] + one[3]][int(one[2])] = tensor
         else:
             found[plain] = tensor
-    for key, parts in layers.items():
-        sizes = {(part.size, part.dtype) for part in parts.values()}
-        if len(sizes) == 1 and sorted(parts) == list(range(len(parts))):
-            found[key] = _stacked([parts[layer] for layer in sorted(parts)])
+    for key, by_layer in layers.items():
+        kinds = {(tensor.shape, tensor.dtype) for tensor in by_layer.values()}
+        if len(kinds) == 1 and sorted(by_layer) == list(range(len(by_layer))):
+            found[key] = _stacked([by_layer[layer] for layer in sorted(by_layer)])
     return found
 
 
-def _stacked(parts: list[TensorChunks]) -> TensorChunks:
+def _stacked(layers: list[ChunkedTensor]) -> ChunkedTensor:
     """Stack equal tensors, one of each layer, into one."""
     chunks = [
-        replace(chunk, offset=(layer, *chunk.offset), size=(1, *chunk.size))
-        for layer, part in enumerate(parts)
-        for chunk in part.chunks
+        replace(chunk, box=chunk.box.stacked(layer)) for layer, tensor in enumerate(layers) for chunk in tensor.chunks
     ]
-    return TensorChunks((len(parts), *parts[0].size), parts[0].dtype, chunks)
+    return ChunkedTensor((len(layers), *layers[0].shape), layers[0].dtype, chunks)
 
 
-def _tensor(key: str, entry: Any, records: dict[tuple[str, Dims], Any]) -> TensorChunks:
+def _tensor(key: str, entry: Any, records: dict[tuple[str, Dims], Any]) -> ChunkedTensor:
     chunks = []
     for chunk in entry.chunks:
-        where = records[key, tuple(chunk.offsets)]
-        chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), where.relative_path, where.offset, where.length))
+        box = Box(tuple(chunk.offsets), tuple(chunk.sizes))
+        where = records[key, box.offset]
+        chunks.append(StoredChunk(box, where.relative_path, where.offset, where.length))
     dtype = entry.properties.state[0]
     if not isinstance(dtype, torch.dtype):
         raise TypeError
-    return TensorChunks(tuple(entry.size), dtype, sorted(chunks, key=lambda chunk: chunk.offset))
+    return ChunkedTensor(tuple(entry.size), dtype, sorted(chunks, key=lambda chunk: chunk.box.offset))
 
 
 class _Inert:

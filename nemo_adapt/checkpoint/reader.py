@@ -5,108 +5,105 @@ import itertools
 import math
 import struct
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
 
-from nemo_adapt.checkpoint.integrity import METADATA
-from nemo_adapt.checkpoint.layout import checkpoint_in
-from nemo_adapt.checkpoint.metadata import Chunk, Damaged, Dims, read_metadata
+from nemo_adapt.checkpoint.box import Box, Dims
+from nemo_adapt.checkpoint.folders import METADATA, checkpoint_in
+from nemo_adapt.checkpoint.metadata import Damaged, StoredChunk, read_metadata
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import Entry
 
 LOCAL_HEADER = b"PK\x03\x04"
 """The signature at the beginning of a record in a zip archive."""
 
 
 class Checkpoint:
-    """An opened checkpoint folder: ``sizes`` and ``dtypes`` by key, and ``read`` for any box of any tensor.
+    """An opened checkpoint folder: ``shapes`` and ``dtypes`` by key, and ``read`` for any box of any tensor.
 
-    ``folder`` may contain several checkpoints (``layout.checkpoint_in``). Keys are the ones that we write, whoever
+    ``folder`` may contain several checkpoints (``folders.checkpoint_in``). Keys are the ones that we write, whoever
     wrote the checkpoint (``metadata.plain_keys``). ``UserError`` if there is no complete checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = checkpoint_in(folder)
-        self._known: dict[Chunk, Stored] = {}
+        self._located: dict[StoredChunk, ChunkData] = {}
         self._tensors = read_metadata(self.folder / METADATA)
-        self.sizes = {key: tensor.size for key, tensor in self._tensors.items()}
+        self.shapes = {key: tensor.shape for key, tensor in self._tensors.items()}
         self.dtypes = {key: tensor.dtype for key, tensor in self._tensors.items()}
         self.bytes_read = 0
 
-    def read(self, key: str, offset: tuple[int, ...], size: tuple[int, ...]) -> torch.Tensor:
-        """Return the box of ``size`` at ``offset`` of tensor ``key``, on the CPU, in its stored dtype.
+    def read(self, key: str, box: Box) -> torch.Tensor:
+        """Return a box of tensor ``key``, on the CPU, in its stored dtype.
 
         ``UserError`` if the checkpoint does not contain all of it.
         """
-        out = torch.empty(size, dtype=self.dtypes[key])
-        parts = [(chunk, chunk.overlap(offset, size)) for chunk in self._tensors[key].near(offset, size)]
-        overlapping = [(chunk, *overlap) for chunk, overlap in parts if overlap is not None]
-        if sum(math.prod(lengths) for _, _, lengths in overlapping) != out.numel():
-            raise UserError(f"{self.folder}: tensor {key} {self.sizes[key]} has no box {size} at {offset}")
-        for chunk, begin, lengths in overlapping:
-            part = self._stored(chunk).read(_relative(begin, chunk.offset), lengths, out.dtype)
-            self.bytes_read += part.numel() * part.element_size()
-            if part.shape == out.shape:
-                return part
-            box_of(out, _relative(begin, offset), lengths).copy_(part)
+        out = torch.empty(box.shape, dtype=self.dtypes[key])
+        overlaps = [(chunk, chunk.box.overlap(box)) for chunk in self._tensors[key].near(box)]
+        found = [(chunk, overlap) for chunk, overlap in overlaps if overlap is not None]
+        if sum(overlap.elements for _, overlap in found) != out.numel():
+            raise UserError(f"{self.folder}: tensor {key} {self.shapes[key]} has no box {box.shape} at {box.offset}")
+        for chunk, overlap in found:
+            values = self._data(chunk).read(overlap.within(chunk.box), out.dtype)
+            self.bytes_read += values.numel() * values.element_size()
+            if values.shape == out.shape:
+                return values
+            overlap.within(box).view(out).copy_(values)
         return out
 
+    def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
+        """Return rows ``start`` to ``stop`` of a tensor: its range along the first dimension."""
+        return self.read(key, Box.of_rows(start, stop, self.shapes[key][1:]))
+
+    def entry_rows(self, entry: Entry, layer: int, start: int, stop: int) -> torch.Tensor:
+        """Return rows of a tensor of a family's table; ``layer`` counts only if it is stacked."""
+        if not entry.stacked:
+            return self.rows(entry.key, start, stop)
+        return self.read(entry.key, Box.of_rows(start, stop, self.shapes[entry.key][2:], layer))[0]
+
     def examine(self, *keys: str) -> None:
-        """Check that the stored boxes of tensors ``keys`` (or of all) can be located; ``Damaged`` names the first bad
-        one.
+        """Check that the chunks of tensors ``keys`` (or of all) can be located; ``Damaged`` names the first bad one.
 
         Reads only the headers, not the data.
         """
         for key in keys or self._tensors:
             for chunk in self._tensors[key].chunks:
-                self._stored(chunk)
+                self._data(chunk)
 
-    def _stored(self, chunk: Chunk) -> "Stored":
-        """Locate the data of a stored box, once."""
-        if chunk not in self._known:
-            found = find(self.folder / chunk.file, chunk.begin, chunk.length)
+    def _data(self, chunk: StoredChunk) -> "ChunkData":
+        """Locate the data of a chunk, once."""
+        if chunk not in self._located:
+            found = locate(self.folder / chunk.file, chunk.begin, chunk.length)
             # A layer stored separately is here a box of the stacked tensor: the same data with one more dimension.
-            is_same = math.prod(found.shape) == math.prod(chunk.size)
-            self._known[chunk] = replace(found, shape=chunk.size) if is_same else found
-        return self._known[chunk]
-
-    def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
-        """Return rows ``start`` to ``stop`` of a table."""
-        return self.layer_rows(key, start, stop, None)
-
-    def layer_rows(self, key: str, start: int, stop: int, layer: int | None) -> torch.Tensor:
-        """Return rows of one layer's part of a tensor; ``layer`` ``None``: the tensor is not stacked."""
-        if layer is None:
-            rest = self.sizes[key][1:]
-            return self.read(key, (start, *(0 for _ in rest)), (stop - start, *rest))
-        rest = self.sizes[key][2:]
-        return self.read(key, (layer, start, *(0 for _ in rest)), (1, stop - start, *rest))[0]
+            is_same = math.prod(found.shape) == chunk.box.elements
+            self._located[chunk] = replace(found, shape=chunk.box.shape) if is_same else found
+        return self._located[chunk]
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A stored box of a tensor: its file, the position of its first data byte there, and its shape."""
+class ChunkData:
+    """Where the data of a chunk is: its file, the position of its first byte there, and its shape."""
 
     file: Path
     position: int
-    shape: tuple[int, ...]
+    shape: Dims
 
-    def read(self, offset: tuple[int, ...], size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Read a part of the box. Trailing dimensions that are wanted completely are read in one go."""
-        out = torch.empty(size, dtype=dtype)
+    def read(self, box: Box, dtype: torch.dtype) -> torch.Tensor:
+        """Read a box of the chunk. Trailing dimensions that are wanted completely are read in one go."""
+        out = torch.empty(box.shape, dtype=dtype)
         whole = len(self.shape)
-        while whole and size[whole - 1] == self.shape[whole - 1]:
+        while whole and box.shape[whole - 1] == self.shape[whole - 1]:
             whole -= 1
         ahead = max(0, whole - 1)  # leading dimensions, read index by index
         flat: Any = out.view(-1).view(torch.uint8).numpy()
-        run = math.prod(size[ahead:]) * dtype.itemsize
+        run = math.prod(box.shape[ahead:]) * dtype.itemsize
         steps = [math.prod(self.shape[d + 1 :]) * dtype.itemsize for d in range(len(self.shape))]
         with self.file.open("rb", buffering=0) as stream:
-            for number, index in enumerate(itertools.product(*map(range, size[:ahead]))):
-                at = [*(begin + i for begin, i in zip(offset, index, strict=False)), *offset[ahead:]]
+            for number, index in enumerate(itertools.product(*map(range, box.shape[:ahead]))):
+                at = [*(begin + i for begin, i in zip(box.offset, index, strict=False)), *box.offset[ahead:]]
                 stream.seek(self.position + sum(i * step for i, step in zip(at, steps, strict=True)))
                 target = memoryview(flat[number * run : (number + 1) * run])
                 while len(target):
@@ -117,19 +114,7 @@ class Stored:
         return out
 
 
-def box_of(tensor: torch.Tensor, offsets: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
-    """Return a view of a box of a tensor."""
-    for dimension, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
-        tensor = tensor.narrow(dimension, offset, length)
-    return tensor
-
-
-def _relative(offset: Dims, begin: Dims) -> Dims:
-    """Return ``offset`` relative to ``begin``."""
-    return tuple(at - first for at, first in zip(offset, begin, strict=True))
-
-
-def find(file: Path, offset: int, length: int) -> Stored:
+def locate(file: Path, offset: int, length: int) -> ChunkData:
     """Locate the data of a tensor that ``torch.save`` wrote into ``file`` at ``offset``.
 
     ``torch.save`` makes a zip archive with the data uncompressed in one record. ``Damaged`` for a file that is missing
@@ -138,7 +123,7 @@ def find(file: Path, offset: int, length: int) -> Stored:
     if not file.is_file():
         raise Damaged(f"{file} is missing; the checkpoint is not complete")
     with file.open("rb") as stream:
-        head = Slice(stream, offset, length)
+        head = ByteRange(stream, offset, length)
         try:
             shape = torch.load(cast(BinaryIO, head), map_location="meta", weights_only=True)
             with zipfile.ZipFile(head) as archive:
@@ -159,10 +144,10 @@ def find(file: Path, offset: int, length: int) -> Stored:
             or record.compress_type
         ):
             raise Damaged(f"{file}: the tensor at byte {offset} is not stored as Megatron stores tensors")
-    return Stored(file, offset + begin, tuple(shape.shape))
+    return ChunkData(file, offset + begin, tuple(shape.shape))
 
 
-class Slice(io.RawIOBase):
+class ByteRange(io.RawIOBase):
     """A byte range of an open file as a file of its own."""
 
     def __init__(self, stream: BinaryIO, offset: int, length: int) -> None:

@@ -1,4 +1,4 @@
-"""Write a ``torch_dist`` checkpoint lazily: each piece is computed when it is written, and freed at once.
+"""Write a ``torch_dist`` checkpoint lazily, in several processes: a chunk is computed when it is written, and freed.
 
 The format is PyTorch's distributed checkpoint (torch/distributed/checkpoint/filesystem.py) with Megatron's
 ``common.pt`` and ``metadata.json`` next to it.
@@ -6,9 +6,11 @@ The format is PyTorch's distributed checkpoint (torch/distributed/checkpoint/fil
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,14 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.storage import WriteResult
 
-from nemo_adapt.artifact import write_json
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.artifact import peak_memory_mib, write_json
+from nemo_adapt.checkpoint.box import Box, Dims
+from nemo_adapt.checkpoint.folders import COMMON
+from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.hf_folder import HfWeights
+from nemo_adapt.partition import groups
+from nemo_adapt.progress import Bar, OnProgress
+from nemo_adapt.workers import share, shared_counters
 
 BACKEND = {
     "sharded_backend": "torch_dist",
@@ -28,65 +36,96 @@ BACKEND = {
     "common_backend": "torch",
     "common_backend_version": 1,
 }
+FILE_BYTES = 1 << 30
+"""Target size of a file: the unit of work of a process, and the most that is repeated after an interruption."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A box of a tensor, and the function that computes it."""
+class NewChunk:
+    """A chunk to write: a box of tensor ``key``, which has ``global_shape``, and the function that computes it."""
 
     key: str
-    tensor_size: tuple[int, ...]
-    """Size of the whole tensor."""
-    offset: tuple[int, ...]
-    size: tuple[int, ...]
+    global_shape: Dims
+    box: Box
     dtype: torch.dtype
     make: Callable[[], torch.Tensor]
 
     @property
     def bytes(self) -> int:
         """Its size in bytes."""
-        return torch.Size(self.size).numel() * self.dtype.itemsize
+        return self.box.elements * self.dtype.itemsize
 
 
-FILE_BYTES = 1 << 30
-"""Target size of a file: the unit of work of a process, and the most that is repeated after an interruption."""
+@dataclass(frozen=True)
+class Source:
+    """The files of a checkpoint to write, and what they are made of. Every process builds its own identical copy."""
+
+    weights: HfWeights | Checkpoint
+    files: list[list[NewChunk]]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors, in bytes."""
+        return sum(chunk.bytes for chunks in self.files for chunk in chunks)
+
+    def write(self, folder: Path, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:
+        """Write the files ``numbers`` in this process; return bytes read and peak MiB.
+
+        ``on_progress`` gets MB written.
+        """
+        for number in numbers:
+            write_file(folder, number, self.files[number], lambda size: on_progress(size / 1e6))
+        if isinstance(self.weights, HfWeights):
+            self.weights.close()
+        return {"bytes_read": self.weights.bytes_read, "peak_mib": peak_memory_mib()}
 
 
-def files(pieces: list[Piece], file_bytes: int = FILE_BYTES) -> list[list[Piece]]:
-    """Cut the pieces, in order, into files of about ``file_bytes``; each is written by one process.
+def write_files(
+    source: Source, folder: Path, processes: int, title: str, build: Callable[..., Source], *given: Any
+) -> list[dict[str, int]]:
+    """Write the files of ``source`` in at most ``processes`` processes; return for each bytes read and peak MiB.
 
-    ``ValueError`` if the pieces do not cover their tensors exactly once.
+    ``title``: that of the bar. The other processes build their source by ``build(*given)``.
     """
-    _check_cover(pieces)
-    found: list[list[Piece]] = [[]]
-    size = 0
-    for piece in pieces:
-        if found[-1] and size + piece.bytes > file_bytes:
-            found.append([])
-            size = 0
-        found[-1].append(piece)
-        size += piece.bytes
-    return found
+    jobs = len(source.files)
+    with Bar(title, source.bytes / 1e6, "MB") as bar:
+        mine = partial(source.write, folder)
+        return share(jobs, min(processes, jobs), bar, mine, _write_share, folder, build, *given)
 
 
-def write_file(folder: Path, number: int, pieces: list[Piece], done: Callable[[float], None]) -> None:
-    """Write one file unless it exists, with a note next to it of the offset and length of each piece.
+def _write_share(folder: Path, build: Callable[..., Source], *given: Any) -> dict[str, int]:
+    """Write another process's share of the files."""
+    source, shared = build(*given), shared_counters()
+    return source.write(folder, shared.take(len(source.files)), shared.advance)
 
-    One piece is in memory at a time. The file is renamed when it is complete, so that an interrupted run continues with
-    the next. ``done`` is called with the bytes of each piece.
+
+def files(chunks: list[NewChunk], file_bytes: int = FILE_BYTES) -> list[list[NewChunk]]:
+    """Cut the chunks, in order, into files of about ``file_bytes``; each is written by one process.
+
+    ``ValueError`` if the chunks do not cover their tensors exactly once.
+    """
+    _check_cover(chunks)
+    return groups(chunks, lambda chunk: chunk.bytes, file_bytes)
+
+
+def write_file(folder: Path, number: int, chunks: list[NewChunk], done: Callable[[float], None]) -> None:
+    """Write one file unless it exists, with a note next to it of the offset and length of each chunk.
+
+    One chunk is in memory at a time. The file is renamed when it is complete, so that an interrupted run continues with
+    the next. ``done`` is called with the bytes of each chunk.
     """
     name, note = f"__{number}_0.distcp", _note(folder, number)
     if note.is_file():
-        done(sum(piece.bytes for piece in pieces))
+        done(sum(chunk.bytes for chunk in chunks))
         return
     extents = []
     unfinished = folder / f"{name}.tmp"
     with unfinished.open("wb", buffering=1 << 20) as stream, _without_checksums():
-        for piece in pieces:
+        for chunk in chunks:
             begin = stream.tell()
-            torch.save(piece.make(), stream)
+            torch.save(chunk.make(), stream)
             extents.append([begin, stream.tell() - begin])
-            done(piece.bytes)
+            done(chunk.bytes)
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(folder / name)
@@ -95,7 +134,7 @@ def write_file(folder: Path, number: int, pieces: list[Piece], done: Callable[[f
 
 def finish(
     folder: Path,
-    files: list[list[Piece]],
+    files: list[list[NewChunk]],
     common: Mapping[str, Any] | None = None,
     objects: Mapping[str, Any] | None = None,
 ) -> None:
@@ -105,13 +144,13 @@ def finish(
     ``torch.save``.
     """
     results, notes = [], []
-    for number, pieces in enumerate(files):
+    for number, chunks in enumerate(files):
         notes.append(_note(folder, number))
         extents = json.loads(notes[-1].read_text(encoding="utf-8"))
-        for piece, (offset, length) in zip(pieces, extents, strict=True):
+        for chunk, (offset, length) in zip(chunks, extents, strict=True):
             where = _StorageInfo(f"__{number}_0.distcp", offset, length)
-            results.append(WriteResult(_write_item_of(piece).index, length, where))
-    items = [_write_item_of(piece) for pieces in files for piece in pieces]
+            results.append(WriteResult(_write_item_of(chunk).index, length, where))
+    items = [_write_item_of(chunk) for chunks in files for chunk in chunks]
     if objects:
         items += [WriteItem(MetadataIndex(key), WriteItemType.BYTE_IO) for key in objects]
         results += _write_objects(folder / f"__{len(files)}_0.distcp", objects)
@@ -152,19 +191,20 @@ def _note(folder: Path, number: int) -> Path:
     return folder / f"__{number}_0.json"
 
 
-def _write_item_of(piece: Piece) -> WriteItem:
-    chunk = ChunkStorageMetadata(torch.Size(piece.offset), torch.Size(piece.size))
-    data = TensorWriteData(chunk, TensorProperties(dtype=piece.dtype), torch.Size(piece.tensor_size))
-    return WriteItem(MetadataIndex(piece.key, torch.Size(piece.offset)), WriteItemType.SHARD, tensor_data=data)
+def _write_item_of(chunk: NewChunk) -> WriteItem:
+    offset, shape = torch.Size(chunk.box.offset), torch.Size(chunk.box.shape)
+    properties = TensorProperties(dtype=chunk.dtype)
+    data = TensorWriteData(ChunkStorageMetadata(offset, shape), properties, torch.Size(chunk.global_shape))
+    return WriteItem(MetadataIndex(chunk.key, offset), WriteItemType.SHARD, tensor_data=data)
 
 
-def _check_cover(pieces: list[Piece]) -> None:
-    """Raise ``ValueError`` unless the pieces cover all tensors exactly once, by their sizes and distinct offsets."""
+def _check_cover(chunks: list[NewChunk]) -> None:
+    """Raise ``ValueError`` unless the chunks cover all tensors exactly once, by their sizes and distinct offsets."""
     covered: dict[str, int] = {}
     whole: dict[str, int] = {}
-    for piece in pieces:
-        whole[piece.key] = torch.Size(piece.tensor_size).numel()
-        covered[piece.key] = covered.get(piece.key, 0) + torch.Size(piece.size).numel()
+    for chunk in chunks:
+        whole[chunk.key] = math.prod(chunk.global_shape)
+        covered[chunk.key] = covered.get(chunk.key, 0) + chunk.box.elements
     wrong = [key for key in whole if covered[key] != whole[key]]
-    if wrong or len({(piece.key, piece.offset) for piece in pieces}) != len(pieces):
+    if wrong or len({(chunk.key, chunk.box.offset) for chunk in chunks}) != len(chunks):
         raise ValueError(f"pieces do not cover {', '.join(wrong) or 'their tensors'} exactly once")

@@ -17,8 +17,7 @@ from transformers.utils import logging
 
 from nemo_adapt import documents, hf_folder, hf_tokenizer
 from nemo_adapt.devices import best_device
-from nemo_adapt.errors import UserError
-from nemo_adapt.hf_tokenizer import one_line
+from nemo_adapt.errors import UserError, one_line
 
 
 @dataclass(frozen=True)

@@ -57,18 +57,21 @@ class Entry:
     rows: tuple[Rows, ...]
     stacked: bool = True
 
-    def sources(self, start: int, stop: int) -> list[tuple[Rows, int]]:
+    def global_shape(self, layers: int) -> tuple[int, ...]:
+        """Return its shape in the checkpoint of a model of so many layers."""
+        return (layers, *self.shape) if self.stacked else self.shape
+
+    def sources(self, start: int, stop: int) -> list[tuple[Rows, slice]]:
         """Return where this tensor's rows ``start`` to ``stop`` come from, in order.
 
-        Each item is a range of a Hugging Face tensor and the row, counted from ``start``, at which it begins.
+        Each item is a range of a Hugging Face tensor, and which of the rows it makes, counted from ``start``.
         """
         found, first = [], 0
         for rows in self.rows:
             begin, end = max(start, first), min(stop, first + rows.stop - rows.start)
             if begin < end:
-                found.append(
-                    (replace(rows, start=rows.start + begin - first, stop=rows.start + end - first), begin - start)
-                )
+                source = replace(rows, start=rows.start + begin - first, stop=rows.start + end - first)
+                found.append((source, slice(begin - start, end - start)))
             first += rows.stop - rows.start
         return found
 

@@ -6,17 +6,9 @@
 
 from nemo_adapt.hf_tokenizer.added import DECODER
 from nemo_adapt.hf_tokenizer.bpe import merges, splits
-from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, one_line, read_json
+from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, read_json
 from nemo_adapt.hf_tokenizer.load import SPECIAL_NAMES, adds_bos, load, wrapper_settings
-from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
-    BPE,
-    CONTROL,
-    NORMAL,
-    SPACE,
-    UNIGRAM,
-    USER_DEFINED,
-    read_sentencepiece,
-)
+from nemo_adapt.hf_tokenizer.sentencepiece_proto import BPE, CONTROL, NORMAL, UNIGRAM, USER_DEFINED, read_sentencepiece
 
 __all__ = [
     "BPE",
@@ -24,7 +16,6 @@ __all__ = [
     "DECODER",
     "FAIRSEQ",
     "NORMAL",
-    "SPACE",
     "SPECIAL_NAMES",
     "UNIGRAM",
     "USER_DEFINED",
@@ -33,7 +24,6 @@ __all__ = [
     "find",
     "load",
     "merges",
-    "one_line",
     "read_json",
     "read_sentencepiece",
     "splits",

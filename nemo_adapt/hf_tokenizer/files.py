@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import UserError, one_line
 
 MODEL_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 """File names of a SentencePiece model: of Llama (or tiktoken ranks), of T5, and of XLM-R and XGLM."""
@@ -53,8 +53,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} is corrupt: not a JSON object; fetch it again")
     return content
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's message on one line, or its type's name if the message is empty."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -14,10 +14,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_tokenizer.added import DECODER, Added, add_pieces, flagged, read_added
 from nemo_adapt.hf_tokenizer.bpe import bpe_model
-from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, one_line, read_json
+from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, read_json
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
     BPE,
     UNIGRAM,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import families
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
-from nemo_adapt.hf_folder import HfWeights, read_config
+from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.partition import blocks
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}
 """Megatron's key of a table -> its name here. Tied models have only the first."""
@@ -28,9 +28,8 @@ class Table:
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield rows ``start`` to ``stop`` in blocks: (index of the first row, rows in float32)."""
-        step = max(1, BLOCK_BYTES // (4 * self.hidden))
-        for first in range(start, stop, step):
-            yield first, self.read(first, min(first + step, stop)).float()
+        for first, end in blocks(start, stop, 4 * self.hidden, BLOCK_BYTES):
+            yield first, self.read(first, end).float()
 
     def pick(self, ids: list[int]) -> torch.Tensor:
         """Return the rows ``ids``, each read separately: [len(ids), hidden], float32."""
@@ -39,32 +38,20 @@ class Table:
 
 def of_folder(folder: Path) -> dict[str, Table]:
     """Return ``input`` and, if not tied, ``output`` of a Hugging Face folder; ``UserError`` if it cannot be read."""
-    config = read_config(folder)
-    family = families.of(config)
+    family, shape = read_shape(folder)
     weights = HfWeights(folder, family)
-    found = {}
-    for entry in family.entries(family.shape(config)):
-        if entry.key in NAMES:
-            found[NAMES[entry.key]] = _stored(weights, entry.rows[0].name)
-    return found
+    tables = {NAMES[entry.key]: entry.rows[0].name for entry in family.entries(shape) if entry.key in NAMES}
+    return {
+        table: Table(weights.tensors[name].shape[0], weights.tensors[name].row_elements, partial(weights.rows, name))
+        for table, name in tables.items()
+    }
 
 
 def of_checkpoint(folder: Path) -> dict[str, Table]:
     """Return the same of a Megatron checkpoint, padded rows included."""
     opened = Checkpoint(folder)
     return {
-        name: Table(opened.sizes[key][0], opened.sizes[key][1], partial(opened.rows, key))
+        name: Table(opened.shapes[key][0], opened.shapes[key][1], partial(opened.rows, key))
         for key, name in NAMES.items()
-        if key in opened.sizes
+        if key in opened.shapes
     }
-
-
-def _stored(weights: HfWeights, name: str) -> Table:
-    tensor = weights.tensors[name]
-
-    def read(start: int, stop: int) -> torch.Tensor:
-        out = torch.empty((stop - start, tensor.row_elements), dtype=tensor.dtype)
-        weights.read(name, start, stop, out)
-        return out
-
-    return Table(tensor.shape[0], tensor.row_elements, read)

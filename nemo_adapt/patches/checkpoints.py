@@ -19,7 +19,7 @@ def save_own_parts(cls: Any) -> None:
     """
     from megatron.core.dist_checkpointing.dict_utils import nested_values
 
-    from nemo_adapt.checkpoint.parts import sharded_parts
+    from nemo_adapt.checkpoint.flattened_ranges import shards_of
 
     def own(self: Any) -> Iterator[tuple[int, Any, int, dict[str, torch.Tensor]]]:
         """Yield number, parameter, first element and tensors of each parameter of which this rank has a part."""
@@ -32,7 +32,7 @@ def save_own_parts(cls: Any) -> None:
         wholes = {id(whole.data): whole for whole in nested_values(model) if hasattr(whole, "replica_id")}
         return {
             number: {
-                name: sharded_parts(wholes[id(parameter)], f"optimizer.state.{name}", start, values.detach())
+                name: shards_of(wholes[id(parameter)], f"optimizer.state.{name}", start, values.detach())
                 for name, values in tensors.items()
             }
             for number, parameter, start, tensors in own(self)

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import families
 from nemo_adapt.checkpoint.integrity import repair_advice
 from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
-from nemo_adapt.hf_folder import read_config
+from nemo_adapt.hf_folder import read_shape
 from nemo_adapt.model.build import build_model
 from nemo_adapt.resize.load import load_resized
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
@@ -21,8 +20,7 @@ from nemo_adapt.vocab import padded_rows, target_rows
 
 def adapted_shape(model_folder: Path, token_map: TokenMap) -> Shape:
     """Return the adapted model's shape: the base's, with the rows of the extended tokenizer (not padded)."""
-    hf_config = read_config(model_folder)
-    base = families.of(hf_config).shape(hf_config)
+    _, base = read_shape(model_folder)
     return replace(base, vocab=target_rows(base, token_map))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.partition import rows_in
 from nemo_adapt.resize import statistics
 from nemo_adapt.resize.finite import check_finite
 from nemo_adapt.resize.noise import Spread
@@ -45,9 +46,9 @@ class Resize:
 
         The ranges of the ranks must be consecutive, as the shards of a table are.
         """
-        stop, end = start + len(out), self.kept + self.plan.new_rows
-        wait_for_copy = self.source.copy(min(start, self.kept), out[: max(0, min(stop, self.kept) - start)])
-        first, last = min(max(start, self.kept), end), min(max(stop, self.kept), end)
+        end = self.kept + self.plan.new_rows
+        wait_for_copy = self.source.copy(min(start, self.kept), out[: max(0, self.kept - start)])
+        first, last = (min(max(row, self.kept), end) for row in (start, start + len(out)))
         self._make(out[max(0, first - start) : max(0, last - start)], first - self.kept, last - self.kept)
         out[max(0, end - start) :].zero_()
         wait_for_copy()
@@ -97,7 +98,7 @@ class Resize:
 
     def _make_complete(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
         """Make rows whose terms are all at hand, block by block."""
-        step = max(1, BLOCK_BYTES // (4 * out.shape[1]))
+        step = rows_in(BLOCK_BYTES, 4 * out.shape[1])
 
         def work(blocks: list[int]) -> None:
             buffer = torch.empty((step, out.shape[1]), device=out.device)  # reused for all blocks: no new memory

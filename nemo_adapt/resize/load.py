@@ -1,5 +1,6 @@
 """Load a converted checkpoint into a Megatron model, its tables resized on the way (for ``resize`` and ``train``)."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nemo_adapt.config import ResizeConfig
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, TABLES
 from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.model.weights import load_weights, replicas
+from nemo_adapt.partition import even_bounds
 from nemo_adapt.progress import say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
@@ -37,12 +39,12 @@ def load_resized(
     except (Exception, CheckpointException):  # the second does not derive from Exception
         opened.examine()  # raises a one-line error if a file is damaged
         raise
-    said = spare_rows(token_map, opened.sizes[EMBEDDING][0])
+    said = spare_rows(token_map, opened.shapes[EMBEDDING][0])
     if said and ranks.is_first():
         say(said)
     group = parallel_state.get_tensor_model_parallel_group()
     for held in (held for chunk in chunks for held in tables_of(chunk)):
-        plan, kept = plan_of(config, held.table, token_map, opened.sizes[held.key][0], strategy_inputs)
+        plan, kept = plan_of(config, held.table, token_map, opened.shapes[held.key][0], strategy_inputs)
         if held.key == OUTPUT_BIAS:
             plan = bias_plan(plan)
         seed = noise_seed(config.seed, held.table)
@@ -56,16 +58,14 @@ def source_shard(opened: Checkpoint, held: TableShard, group: Any) -> ShardedTab
 
     A bias is a table of one column. Each rank of a DP group reads some of the rows and broadcasts them to the others.
     """
-    total, *columns = opened.sizes[held.key]
-    size, rank = group.size(), group.rank()
-    bounds = tuple(total * part // size for part in range(size + 1))
-    first, count = bounds[rank], bounds[rank + 1] - bounds[rank]
-    rows = held.shard.detach().new_empty((count, *columns))
+    total, *columns = opened.shapes[held.key]
+    bounds = even_bounds(total, group.size())
+    first, stop = bounds[group.rank() : group.rank() + 2]
+    rows = held.shard.detach().new_empty((stop - first, *columns))
     readers = replicas()
     opened.examine(held.key)  # on every rank: one that failed alone would leave the others waiting for its broadcast
-    for reader in range(readers.size()):
-        low, high = (count * part // readers.size() for part in (reader, reader + 1))
+    for reader, (low, high) in enumerate(itertools.pairwise(even_bounds(stop - first, readers.size()))):
         if reader == readers.rank():
             rows[low:high] = opened.rows(held.key, first + low, first + high)
         dist.broadcast(rows[low:high], group=readers, group_src=reader)
-    return ShardedTable(rows.view(count, -1), bounds, group if size > 1 else None)
+    return ShardedTable(rows.view(len(rows), -1), bounds, group if group.size() > 1 else None)

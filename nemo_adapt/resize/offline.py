@@ -9,15 +9,14 @@ bit-identical. ``tokenizer`` is a folder made by the tokenizer stage; ``resize.*
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import torch
-
-from nemo_adapt import artifact, families, recipes
+from nemo_adapt import artifact, recipes
 from nemo_adapt.config import ExportConfig, ResizeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, HfConfig
-from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config
+from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, Family, Shape
+from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config, read_shape
 from nemo_adapt.model_files import complete_folder, read_generation
 from nemo_adapt.model_weights import check_tied
+from nemo_adapt.partition import blocks
 from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
@@ -89,11 +88,9 @@ def resize_folder(
     ``UserError`` for a table that is missing or has other rows than config.json says.
     """
     model = strategy_inputs.model_folder
-    token_map, hf_config = TokenMap.load(tokenizer), read_config(model)
-    family = families.of(hf_config)
-    shape, weights = family.shape(hf_config), HfWeights(model, family)
-    rows = target_rows(shape, token_map)
-    resized, dropped = _tables(hf_config)
+    token_map, (family, shape) = TokenMap.load(tokenizer), read_shape(model)
+    weights, rows = HfWeights(model, family), target_rows(shape, token_map)
+    resized, dropped = _tables(family, shape)
     for name in resized:
         if name not in weights.tensors or weights.tensors[name].shape[0] != shape.vocab:
             found = weights.tensors[name].shape if name in weights.tensors else "missing"
@@ -120,10 +117,8 @@ def resize_folder(
     complete_folder(out, model, tokenizer, rows, sizes[embedding][1], rows)
 
 
-def _tables(hf_config: HfConfig) -> tuple[dict[str, str], set[str]]:
+def _tables(family: Family, shape: Shape) -> tuple[dict[str, str], set[str]]:
     """Return Hugging Face name -> Megatron key of what is resized, and names that a tied model stores redundantly."""
-    family = families.of(hf_config)
-    shape = family.shape(hf_config)
 
     def names(tied: bool) -> dict[str, str]:
         entries = family.entries(replace(shape, tied=tied))
@@ -144,9 +139,8 @@ def _resize(
         plan = bias_plan(plan)
     resize = Resize(source, plan, kept, noise_seed(config.seed, table), name)
     row_bytes = source.like.shape[1] * source.like.element_size()
-    step = max(1, PIECE_BYTES // row_bytes)
-    for start in range(0, rows, step):
-        portion = source.like.new_empty((min(step, rows - start), source.like.shape[1]))
+    for start, stop in blocks(0, rows, row_bytes, PIECE_BYTES):
+        portion = source.like.new_empty((stop - start, source.like.shape[1]))
         resize.fill(portion, start)
         target.write(name, start, portion)
         bar.advance(len(portion) * row_bytes / 1e6)
@@ -156,9 +150,6 @@ def _copy(weights: HfWeights, name: str, rows: int, target: HfWriter, bar: Bar) 
     """Copy the tensor ``name``, which has ``rows`` rows, in pieces."""
     stored = weights.tensors[name]
     row_bytes = stored.row_elements * stored.dtype.itemsize
-    step = max(1, PIECE_BYTES // max(1, row_bytes))
-    for start in range(0, rows, step):
-        piece = torch.empty((min(step, rows - start), stored.row_elements), dtype=stored.dtype)
-        weights.read(name, start, start + len(piece), piece)
-        target.write(name, start, piece)
-        bar.advance(len(piece) * row_bytes / 1e6)
+    for start, stop in blocks(0, rows, row_bytes, PIECE_BYTES):
+        target.write(name, start, weights.rows(name, start, stop))
+        bar.advance((stop - start) * row_bytes / 1e6)

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from megatron.core import dist_checkpointing
 
 from nemo_adapt.artifact import Inputs
-from nemo_adapt.checkpoint.common import write_common
+from nemo_adapt.checkpoint.common_state import write_common
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from nemo_adapt.hf_folder import HfWeights
+from nemo_adapt.partition import blocks, rows_in
 from nemo_adapt.resize import table
 from nemo_adapt.resize.table import Gathered, Numbers, Wait
 
@@ -45,13 +46,12 @@ class StoredTable:
     @property
     def max_rows(self) -> int:
         """Number of rows in ``HELD_BYTES``."""
-        return self._rows_of(HELD_BYTES)
+        return rows_in(HELD_BYTES, self._row_bytes)
 
     def local_blocks(self, count: int, block_bytes: int = table.BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield all rows below ``count``, block by block."""
-        step = self._rows_of(block_bytes)
-        for begin in range(0, count, step):
-            yield begin, self._read(begin, min(begin + step, count))
+        for start, stop in blocks(0, count, self._row_bytes, block_bytes):
+            yield start, self.weights.rows(self.name, start, stop).view(stop - start, -1)
 
     def copy(self, start: int, out: torch.Tensor) -> Wait:
         """Read the rows from ``start`` on into ``out``."""
@@ -80,10 +80,6 @@ class StoredTable:
         """Return ``value``: there is only one process."""
         return value
 
-    def _read(self, start: int, stop: int) -> torch.Tensor:
-        out = self.like.new_empty((stop - start, self.like.shape[1]))
-        self.weights.read(self.name, start, stop, out)
-        return out
-
-    def _rows_of(self, size: int) -> int:
-        return max(1, size // (self.like.shape[1] * self.like.element_size()))
+    @property
+    def _row_bytes(self) -> int:
+        return self.like.shape[1] * self.like.element_size()

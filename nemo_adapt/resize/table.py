@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from nemo_adapt.partition import blocks, rows_in
+
 EXCHANGE_BYTES = 16 << 20
 """Most bytes of rows that a rank sends in one exchange; small enough for a core's cache."""
 BLOCK_BYTES = 1 << 20
@@ -130,15 +132,13 @@ class ShardedTable:
         """Rows so few that no rank sends over ``EXCHANGE_BYTES``, even if all ranks want rows of the same one."""
         if self.group is None:
             return self.total  # nothing is copied
-        row_bytes = self.rows.shape[1] * self.rows.element_size()
-        return max(1, EXCHANGE_BYTES // (row_bytes * self.ranks))
+        return rows_in(EXCHANGE_BYTES, self.rows.shape[1] * self.rows.element_size() * self.ranks)
 
     def local_blocks(self, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield this rank's rows below ``count``, block by block."""
         mine = self.rows[: max(0, count - self.first)]
-        step = max(1, block_bytes // (mine.shape[1] * mine.element_size()))
-        for begin in range(0, len(mine), step):
-            yield self.first + begin, mine[begin : begin + step]
+        for start, stop in blocks(0, len(mine), mine.shape[1] * mine.element_size(), block_bytes):
+            yield self.first + start, mine[start:stop]
 
     def copy(self, start: int, out: torch.Tensor) -> Wait:
         """Receive directly from the shards that hold the rows."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.checkpoint.integrity import complete, damage
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.training_files import Record
 
 CLOCK_SKEW = 60.0

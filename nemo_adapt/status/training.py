@@ -7,7 +7,9 @@ from itertools import pairwise
 from statistics import median
 
 from nemo_adapt import artifact, mixture, training_files
-from nemo_adapt.checkpoint.integrity import CHECKPOINTS, FILES, best, step_of
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
+from nemo_adapt.checkpoint.integrity import FILES
+from nemo_adapt.checkpoint.scores import best
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError

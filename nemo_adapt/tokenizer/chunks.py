@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nemo_adapt import text
+from nemo_adapt.byte_level import SPACE
 from nemo_adapt.progress import Bar, OnProgress, say
 from nemo_adapt.text_files import Part, ignore
 from nemo_adapt.tokenizer.counts import Counts, Pieces
@@ -24,9 +25,7 @@ MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, it drops the rarer half (256 MiB and texts)."""
 ALONE_BYTES = 32 << 20
 """Text up to this size is counted in this process, because starting others takes longer."""
-MARK = "▁"
-"""SentencePiece's own sign for a space: in a text it counts as one more space."""
-SAFE_CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
+SAFE_CUT = re.compile(rf"(?<=[^\s{SPACE}]) (?=[^\s{SPACE}])")
 
 
 @dataclass

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
 from nemo_adapt import text
-from nemo_adapt.byte_level import BYTE_OF
-from nemo_adapt.errors import UserError
-from nemo_adapt.hf_tokenizer import NORMAL, SPACE, one_line
+from nemo_adapt.byte_level import BYTE_OF, SPACE
+from nemo_adapt.errors import UserError, one_line
+from nemo_adapt.hf_tokenizer import NORMAL
 from nemo_adapt.progress import Bar
 from nemo_adapt.registry import Registry
 from nemo_adapt.tokenizer.base import Base

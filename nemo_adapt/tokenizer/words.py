@@ -13,9 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_adapt import text
-from nemo_adapt.byte_level import BYTE_LEVEL_SPACE
+from nemo_adapt.byte_level import BYTE_LEVEL_SPACE, SPACE
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_tokenizer import SPACE
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, Tallies, added_pattern, count_chunks
 from nemo_adapt.tokenizer.encode import SEPARATOR

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.artifact import write_json
-from nemo_adapt.checkpoint.common import write_common
-from nemo_adapt.checkpoint.integrity import SCORE, best, complete, damage, score_of, seal, step_of
+from nemo_adapt.checkpoint.common_state import write_common
+from nemo_adapt.checkpoint.folders import complete, step_of
+from nemo_adapt.checkpoint.integrity import damage, seal
+from nemo_adapt.checkpoint.scores import SCORE, best, score_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.progress import say
 from nemo_adapt.train.fence import Fence

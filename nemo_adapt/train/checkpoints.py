@@ -15,7 +15,8 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_adapt.checkpoint.integrity import best, sizes_of
+from nemo_adapt.checkpoint.integrity import sizes_of
+from nemo_adapt.checkpoint.scores import best
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish
 from nemo_adapt.train.collectives import all_gather, any_rank, first_rank_does

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from nemo_adapt.checkpoint.integrity import complete, step_of
+from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.errors import UserError
 
 LEVEL = "loss_level"

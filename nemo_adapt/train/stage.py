@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from nemo_adapt import devices
 from nemo_adapt.artifact import Inputs, file_hash, write_json
-from nemo_adapt.checkpoint.integrity import CHECKPOINTS, step_of
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.mixture import held_out_texts

@@ -176,7 +176,7 @@ def test_output_bias_is_resized_with_its_table(tmp_path, ranks, monkeypatch):
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     token_map = make_token_map(tmp_path / "tokenizer", 256, NEW)
     folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
-    assert Checkpoint(folders.checkpoint).sizes[OUTPUT_BIAS] == (256,)
+    assert Checkpoint(folders.checkpoint).shapes[OUTPUT_BIAS] == (256,)
     names = ["subword_mean", "normal"]
     gathered = gathered_tables(ranks, folders, names, with_bias=True, tp=2)
     expected = {

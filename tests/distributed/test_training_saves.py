@@ -8,7 +8,8 @@ from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import saving_bodies
 
-from nemo_adapt.checkpoint.integrity import COMMON, FILES, complete, damage
+from nemo_adapt.checkpoint.folders import COMMON, complete
+from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.families.family import TABLES
 from nemo_adapt.training_files import HELD_OUT, METRICS
 

@@ -14,7 +14,7 @@ from ranks import model_bodies
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_adapt import recipes
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.checkpoint.folders import COMMON
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.token_map import TokenMap
 
@@ -87,7 +87,7 @@ def test_exported_model_has_megatrons_logits_in_transformers(finished, ranks, wo
 def test_padded_rows_are_not_exported(finished):
     run, _ = finished
     rows = TokenMap.load(run / "tokenizer").target_vocab
-    padded = Checkpoint(run / "train" / "checkpoints" / "iter_0000008").sizes["embedding.word_embeddings.weight"][0]
+    padded = Checkpoint(run / "train" / "checkpoints" / "iter_0000008").shapes["embedding.word_embeddings.weight"][0]
     assert padded % 256 == 0 and padded > rows
     assert json.loads((run / "export" / "config.json").read_text())["vocab_size"] == rows
 
@@ -144,4 +144,4 @@ def test_each_stage_is_a_command(finished, world, short):
     assert answer.code == 0 and "[export] finished before, skipped" in answer.out
     assert (world / "runs" / "whole" / "resize" / COMMON).is_file()
     resized = Checkpoint(world / "runs" / "whole" / "resize")
-    assert resized.sizes["embedding.word_embeddings.weight"][0] % 256 == 0
+    assert resized.shapes["embedding.word_embeddings.weight"][0] % 256 == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.trainings import Training, kill_all, kill_one, ranks_of, wait_for
 
-from nemo_adapt.checkpoint.integrity import complete
+from nemo_adapt.checkpoint.folders import complete
 
 KILLS = int(os.environ.get("NEMO_ADAPT_KILLS", "1"))
 """Number of random kills of one rank, and of all ranks; ``make test-faults`` takes ten of each."""

@@ -6,7 +6,7 @@ import pytest
 from helpers.command import nemo_adapt
 from helpers.trainings import PATIENCE, Training
 
-from nemo_adapt.checkpoint import integrity
+from nemo_adapt.checkpoint.scores import best
 
 STEPS = 4
 ONE_BATCH = [
@@ -23,7 +23,7 @@ def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared)
     """One of the two has nothing to score, and must not make the other wait. The last step is scored, too."""
     words = [*short, *ONE_BATCH, "train.score_every=3", "train.score_bytes=300"]
     words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
-    scores, best, steps = [], [], []
+    scores, kept, steps = [], [], []
     for dp in (1, 2):
         training = Training.prepared(world, f"scored{dp}", [*words, f"parallel.dp={dp}"], prepared)
         code, out = training.run()
@@ -31,12 +31,12 @@ def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared)
         lines = (training.folder / "held_out.jsonl").read_text().splitlines()
         scores.append([record["bits_per_byte"] for record in map(json.loads, lines)])
         steps.append([json.loads(line)["step"] for line in lines])
-        best.append(integrity.best(training.checkpoints))
+        kept.append(best(training.checkpoints))
     of_one, of_two = scores
     assert steps == [[3, STEPS]] * 2 and of_one[0] != of_one[-1]
     for one, two in zip(of_one, of_two, strict=True):
         assert two == pytest.approx(one, abs=1e-6)
-    assert best[0][0] == best[1][0] != ""
+    assert kept[0][0] == kept[1][0] != ""
 
 
 def test_probe_scores_held_out_text_on_all_ranks(world, short, prepared):

@@ -6,7 +6,7 @@ import time
 import pytest
 from helpers.trainings import Training, ranks_of, wait_for
 
-from nemo_adapt.checkpoint.integrity import complete
+from nemo_adapt.checkpoint.folders import complete
 from nemo_adapt.training_files import SUMMARY
 
 

@@ -15,7 +15,8 @@ import psutil
 import torch
 from helpers.command import environment
 
-from nemo_adapt.checkpoint.integrity import complete, damage
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.reader import Checkpoint
 
 PATIENCE = 240.0
@@ -77,7 +78,7 @@ class Training:
     def weights(self) -> dict[str, torch.Tensor]:
         """Return all tensors of the last checkpoint, including the optimizer state, by key."""
         opened = Checkpoint(complete(self.checkpoints)[-1])
-        return {key: opened.read(key, (0,) * len(size), size) for key, size in opened.sizes.items()}
+        return {key: opened.rows(key, 0, shape[0]) for key, shape in opened.shapes.items()}
 
     def assert_sound(self) -> None:
         """Assert that every checkpoint with its final name is complete."""

@@ -17,7 +17,7 @@ from megatron.core.distributed.param_and_grad_buffer import _ParamAndGradBucketG
 from ranks.model_bodies import load_chunks
 
 from nemo_adapt import devices
-from nemo_adapt.checkpoint.integrity import complete
+from nemo_adapt.checkpoint.folders import complete
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.model.build import start_parallel

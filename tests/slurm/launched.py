@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from cluster import Cluster
 
-from nemo_adapt.checkpoint.integrity import complete, damage
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.reader import Checkpoint
 
 PATIENCE = 600.0
@@ -135,7 +136,7 @@ class Launched:
     def weights(self) -> dict[str, torch.Tensor]:
         """Return all tensors of the last checkpoint, including the optimizer state."""
         opened = Checkpoint(complete(self.root / "train/checkpoints")[-1])
-        return {key: opened.read(key, (0,) * len(size), size) for key, size in opened.sizes.items()}
+        return {key: opened.rows(key, 0, shape[0]) for key, shape in opened.shapes.items()}
 
     def assert_ends_like(self, other: "Launched") -> None:
         """Assert that weights, optimizer state and losses are another training's bits; no checkpoint is damaged."""

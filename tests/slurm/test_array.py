@@ -8,7 +8,8 @@ import pytest
 from helpers.worlds import SHORT
 from launched import Launched
 
-from nemo_adapt.checkpoint.integrity import complete, damage
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage
 
 STUDY = """
 defaults: [demo, _self_]

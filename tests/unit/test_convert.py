@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, locks, pipeline, verify
 from nemo_adapt.checkpoint import writer
+from nemo_adapt.checkpoint.box import Box
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
@@ -67,11 +68,11 @@ def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files,
     stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps_partial=True)
     write_file, written = writer.write_file, []
 
-    def fail_in_the_middle(folder, number, pieces, done):
+    def fail_in_the_middle(folder, number, chunks, done):
         if number == 2 and not written:
             written.append(number)
             raise KeyboardInterrupt
-        write_file(folder, number, pieces, done)
+        write_file(folder, number, chunks, done)
 
     monkeypatch.setattr(writer, "write_file", fail_in_the_middle)
     monkeypatch.setattr(convert, "cores", lambda: 1)
@@ -183,30 +184,29 @@ def test_damaged_checkpoints_and_unsupported_models_are_refused(model, tmp_path)
         converted(stranger, tmp_path / "one_more")
 
 
-def test_any_box_of_a_tensor_is_read_across_stored_pieces(tmp_path):
-    """Boxes that begin and end anywhere, also across the border between two stored pieces."""
+def test_any_box_of_a_tensor_is_read_across_stored_chunks(tmp_path):
+    """Boxes that begin and end anywhere, also across the border between two stored chunks."""
     table = torch.arange(7 * 5 * 3, dtype=torch.float32).view(7, 5, 3)
 
-    def piece(start, stop):
-        return writer.Piece(
-            "t", (7, 5, 3), (start, 0, 0), (stop - start, 5, 3), torch.float32, lambda: table[start:stop].clone()
-        )
+    def chunk(start, stop):
+        box = Box.of_rows(start, stop, (5, 3))
+        return writer.NewChunk("t", (7, 5, 3), box, torch.float32, lambda: table[start:stop].clone())
 
-    files = writer.files([piece(0, 3), piece(3, 7)])
+    files = writer.files([chunk(0, 3), chunk(3, 7)])
     writer.write_file(tmp_path, 0, files[0], lambda amount: None)
     writer.finish(tmp_path, files)
     opened = Checkpoint(tmp_path)
-    for offset, size in (
+    for offset, shape in (
         ((2, 1, 0), (3, 2, 3)),
         ((0, 0, 1), (7, 5, 2)),
         ((4, 2, 1), (1, 3, 1)),
         ((0, 0, 0), (7, 5, 3)),
     ):
-        box = tuple(slice(begin, begin + length) for begin, length in zip(offset, size, strict=True))
-        assert torch.equal(opened.read("t", offset, size), table[box])
+        slices = tuple(slice(begin, begin + length) for begin, length in zip(offset, shape, strict=True))
+        assert torch.equal(opened.read("t", Box(offset, shape)), table[slices])
     assert opened.bytes_read == 4 * (18 + 70 + 3 + 105)
     with pytest.raises(UserError, match="has no box"):
-        opened.read("t", (5, 0, 0), (3, 5, 3))
+        opened.read("t", Box((5, 0, 0), (3, 5, 3)))
 
 
 class Malicious:
@@ -226,7 +226,7 @@ def test_metadata_is_read_without_running_code_and_damage_is_reported(model, tmp
     metadata = pickle.loads(whole)
     metadata.planner_data = Malicious(tmp_path / "made")
     path.write_bytes(pickle.dumps(metadata))
-    assert Checkpoint(checkpoint).sizes and not (tmp_path / "made").exists()
+    assert Checkpoint(checkpoint).shapes and not (tmp_path / "made").exists()
     pickle.loads(path.read_bytes())
     assert (tmp_path / "made").exists()
     for damaged in (whole[: len(whole) // 2], b"", b"no pickle", pickle.dumps([1])):
@@ -308,14 +308,14 @@ def test_llama3_70b_rows_are_converted_to_their_places():
     shape = LLAMA.shape(config)
     table = LLAMA.entries(shape)
     weights = LazyWeights(hf_shapes(table, shape.layers))
-    pieces = list(convert._pieces(weights, table, shape.layers, 64 << 20))
-    files = writer.files(pieces)  # covers every tensor exactly once, or it raises
-    assert sum(piece.bytes for piece in pieces) == 2 * 70_553_706_496  # the parameters of Llama-3 70B
-    assert max(piece.bytes for piece in pieces) <= 64 << 20 and len(files) > 100
+    chunks = list(convert._chunks(weights, table, shape.layers, 64 << 20))
+    files = writer.files(chunks)  # covers every tensor exactly once, or it raises
+    assert sum(chunk.bytes for chunk in chunks) == 2 * 70_553_706_496  # the parameters of Llama-3 70B
+    assert max(chunk.bytes for chunk in chunks) <= 64 << 20 and len(files) > 100
     attention = "model.layers.41.self_attn.{}_proj.weight"
-    for piece in pieces:
-        if piece.key.endswith("linear_qkv.weight") and piece.offset[0] == 41:
-            made, first = piece.make()[0], piece.offset[1]
+    for chunk in chunks:
+        if chunk.key.endswith("linear_qkv.weight") and chunk.box.offset[0] == 41:
+            made, first = chunk.make()[0], chunk.box.offset[1]
             for at in range(0, len(made), 509):
                 group, row = divmod(first + at, 10 * 128)  # eight query heads, a key, a value
                 if row < 1024:

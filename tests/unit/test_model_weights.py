@@ -54,7 +54,7 @@ def test_a_checkpoint_with_an_output_table_is_refused_for_a_tied_model(tmp_path)
         places[tied] = make_llama(tmp_path / str(tied), TinyLlama(tied=tied))
     (tmp_path / "untied").mkdir()
     convert.build(Config(), {"model": [places[False]]}, tmp_path / "untied")
-    assert OUTPUT_LAYER in Checkpoint(tmp_path / "untied").sizes
+    assert OUTPUT_LAYER in Checkpoint(tmp_path / "untied").shapes
     (tmp_path / "copy").mkdir()
     refused = r"has an output table, but .* says it is tied"
     with pytest.raises(UserError, match=refused):

@@ -9,7 +9,8 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 
 from nemo_adapt import convert, export_command, reads, verify
 from nemo_adapt.checkpoint import writer
-from nemo_adapt.checkpoint.layout import checkpoint_in
+from nemo_adapt.checkpoint.box import Box
+from nemo_adapt.checkpoint.folders import checkpoint_in
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
@@ -41,27 +42,27 @@ def ours(model, tmp_path):
 def theirs(ours, place, prefix="", alone=False, padding=1.0):
     """Our checkpoint as others write it: ``prefix`` before its keys, each layer ``alone``, padded rows, an optimizer's
     state, objects, and pickles."""
-    opened, pieces = Checkpoint(ours), []
+    opened, chunks = Checkpoint(ours), []
 
     def add(key, value):
-        zeros = (0,) * value.dim()
-        pieces.append(writer.Piece(key, tuple(value.shape), zeros, tuple(value.shape), value.dtype, value.clone))
+        whole = Box((0,) * value.dim(), tuple(value.shape))
+        chunks.append(writer.NewChunk(key, whole.shape, whole, value.dtype, value.clone))
 
-    for key, size in opened.sizes.items():
-        value = opened.read(key, (0,) * len(size), size)
-        if not key.startswith(LAYERS) and len(size) == 2:
-            value = torch.cat([value, torch.full((PADDED, size[1]), padding)])
+    for key, shape in opened.shapes.items():
+        value = opened.rows(key, 0, shape[0])
+        if not key.startswith(LAYERS) and len(shape) == 2:
+            value = torch.cat([value, torch.full((PADDED, shape[1]), padding)])
         if key.startswith(LAYERS) and alone:
-            for layer in range(size[0]):
+            for layer in range(shape[0]):
                 add(f"{prefix}{LAYERS}{layer}.{key.removeprefix(LAYERS)}", value[layer])
         else:
             add(prefix + key, value)
         add(f"optimizer.state.exp_avg.{prefix}{key}", torch.ones_like(value))
     place.mkdir(parents=True)
-    for number, some in enumerate(writer.files(pieces)):
+    for number, some in enumerate(writer.files(chunks)):
         writer.write_file(place, number, some, lambda size: None)
     extra = {f"{prefix}{LAYERS}mlp.linear_fc1._extra_state/shard_0_2": torch.zeros(3)}
-    writer.finish(place, writer.files(pieces), {"iteration": 5}, extra)
+    writer.finish(place, writer.files(chunks), {"iteration": 5}, extra)
     (place / "common.pt").write_bytes(pickle.dumps(Evil()))
     return place
 
@@ -74,7 +75,7 @@ def test_another_tool_s_checkpoint_is_converted_without_running_its_code(model, 
     out.mkdir()
     convert.build(Config(), {"model": [model], "weights": [source]}, out)
     found = verify.compare(ours, out)
-    assert not found.wrong and found.same == len(Checkpoint(ours).sizes)
+    assert not found.wrong and found.same == len(Checkpoint(ours).shapes)
     assert "must not be run" not in capfd.readouterr().out
 
 

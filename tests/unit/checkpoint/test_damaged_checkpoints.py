@@ -8,9 +8,10 @@ import pytest
 from helpers.tiny import TinyLlama, converted, make_llama
 
 from nemo_adapt import pipeline, reads
+from nemo_adapt.checkpoint.box import Box
 from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.checkpoint.metadata import Damaged
-from nemo_adapt.checkpoint.reader import Checkpoint, find
+from nemo_adapt.checkpoint.reader import Checkpoint, locate
 from nemo_adapt.errors import UserError
 
 TENSORS = "__0_0.distcp"
@@ -103,8 +104,8 @@ def test_any_flipped_byte_of_the_metadata_is_a_user_error_or_harmless(checkpoint
         try:
             opened = Checkpoint(checkpoint)
             opened.examine()
-            for key, size in opened.sizes.items():
-                opened.read(key, (0,) * len(size), size)
+            for key, shape in opened.shapes.items():
+                opened.read(key, Box((0,) * len(shape), shape))
         except UserError:
             said += 1
     assert said > 100
@@ -115,13 +116,13 @@ def test_any_flipped_byte_of_a_tensor_file_is_detected_or_harmless(checkpoint):
     file = checkpoint / TENSORS
     chunk = min((each for tensor in Checkpoint(checkpoint)._tensors.values() for each in tensor.chunks), key=size_of)
     file.write_bytes(file.read_bytes()[chunk.begin : chunk.begin + chunk.length])
-    content, before = file.read_bytes(), find(file, 0, chunk.length)
+    content, before = file.read_bytes(), locate(file, 0, chunk.length)
     said = 0
     for at in range(0, len(content), 5):
         file.write_bytes(content)
         flipped(file, at, 0x21)
         try:
-            assert find(file, 0, chunk.length) == before
+            assert locate(file, 0, chunk.length) == before
         except Damaged as error:
             assert str(file) in str(error)
             said += 1

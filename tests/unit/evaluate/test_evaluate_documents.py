@@ -22,7 +22,7 @@ def test_token_bytes_add_up_to_the_text_bytes(maker: Callable[[], PreTrainedToke
     tokenizer = maker()
     counts, added = documents.token_bytes(tokenizer), documents.added_bytes(tokenizer)
     for text, ids in zip(texts, documents.encode(tokenizer, texts), strict=True):
-        spelled = text if not added else " " + text.replace(documents.METASPACE, " ")
+        spelled = text if not added else " " + text.replace(documents.SPACE, " ")
         assert counts[ids].sum() == len(spelled.encode("utf-8"))
         contents = documents.token_contents(tokenizer)
         assert b"".join(contents[number] for number in ids) == spelled.encode("utf-8")

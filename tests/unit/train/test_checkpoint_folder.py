@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_adapt.checkpoint.integrity import best, complete, damage, score_of, sizes_of
+from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.integrity import damage, sizes_of
+from nemo_adapt.checkpoint.scores import best, score_of
 from nemo_adapt.errors import UserError
 from nemo_adapt.train import checkpoint_folder as folder_of
 

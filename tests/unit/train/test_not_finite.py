@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nemo_adapt.checkpoint.integrity import METADATA
+from nemo_adapt.checkpoint.folders import METADATA
 from nemo_adapt.train import not_finite
 from nemo_adapt.train.batches import BatchLayout
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from megatron.core import dist_checkpointing
 
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.checkpoint.folders import COMMON
 
 
 def write_common(checkpoint: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from megatron.core import dist_checkpointing
 
-from nemo_adapt.checkpoint.common import write_common
-from nemo_adapt.checkpoint.integrity import COMMON
+from nemo_adapt.checkpoint.common_state import write_common
+from nemo_adapt.checkpoint.folders import COMMON
 
 
 @pytest.fixture

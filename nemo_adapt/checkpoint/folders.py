@@ -1,16 +1,31 @@
-"""Finding the checkpoint in a folder of checkpoints as Megatron-LM and Megatron-Bridge lay it out.
+"""Folders of checkpoints: which are complete, and which one is meant, whoever wrote them.
 
-Their trainings have a folder ``iter_0001000`` for each checkpoint (or ``release``), and a file beside them that names
-the newest (megatron/training/checkpointing.py; megatron/bridge/training/utils/checkpoint_utils.py).
+Trainings of Megatron-LM and Megatron-Bridge have a folder ``iter_0001000`` for each checkpoint (or ``release``), and
+a file beside them that names the newest (megatron/training/checkpointing.py;
+megatron/bridge/training/utils/checkpoint_utils.py).
 """
 
 from pathlib import Path
 
-from nemo_adapt.checkpoint.integrity import METADATA, complete
 from nemo_adapt.errors import UserError
 
+METADATA = ".metadata"
+COMMON = "common.pt"
+"""The unsharded part."""
+CHECKPOINTS = "checkpoints"
+"""The folder of a training's checkpoints."""
 TRACKER = "latest_checkpointed_iteration.txt"
 RELEASE = "release"
+
+
+def complete(folder: Path) -> list[Path]:
+    """Return the complete checkpoints ``iter_*`` of a folder, oldest first; unfinished ones are ``*.partial``."""
+    return sorted(path.parent for path in folder.glob(f"iter_*/{METADATA}") if path.parent.name[5:].isdigit())
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the number of steps completed when a checkpoint was saved, from its name."""
+    return int(checkpoint.name.removeprefix("iter_"))
 
 
 def checkpoint_in(folder: Path) -> Path:
