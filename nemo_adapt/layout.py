@@ -90,6 +90,8 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
             f"train.warmup_share={train.warmup_share} and train.decay_share={train.decay_share} are together more than "
             "1: the learning rate would drop at once where they overlap"
         )
+    if train.trace and (len(train.trace) != 2 or not 1 <= train.trace[0] <= train.trace[1]):
+        raise UserError(f"train.trace={train.trace}: give the first and the last step to record, such as [11,12]")
     if parallel.cp > 1 and train.seq_length % (2 * parallel.cp):
         raise UserError(f"train.seq_length={train.seq_length} is not a multiple of 2 x parallel.cp={parallel.cp}")
     if parallel.sequence and train.seq_length % (parallel.cp * parallel.tp):

@@ -21,8 +21,9 @@ NOT_IN_FINGERPRINT = {
     "export": ("dir", "processes"),
     "evaluate": ("cache",),
     "train": (
-        *("save_every", "save_minutes", "async_save", "keep", "keep_best", "score_every", "score_bytes", "attempts"),
-        *("log_every", "wandb", "micro_batch", "recompute", "deterministic", "max_loss_rise", "max_wait_minutes"),
+        *("save_every", "save_minutes", "async_save", "keep", "keep_every", "keep_best", "score_every", "score_bytes"),
+        *("attempts", "log_every", "trace", "wandb", "micro_batch", "recompute", "deterministic"),
+        *("max_loss_rise", "max_wait_minutes"),
     ),
 }
 """Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""

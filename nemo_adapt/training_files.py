@@ -11,6 +11,8 @@ OWNER, STARTS = "owner.json", "starts.json"
 """The start that owns the folder; how many starts in a row made no progress."""
 SUMMARY = "summary.json"
 """Totals of a finished training."""
+TRACES = "traces"
+"""Folder of the traces of ``train.trace``."""
 SAVED = "saved.json"
 """Holds the step of the newest checkpoint that was ever completed."""
 TAIL_BYTES = 64 << 10

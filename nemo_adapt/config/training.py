@@ -75,6 +75,8 @@ class TrainConfig:
     """Continue training while threads of each rank write the checkpoint."""
     keep: int = 2
     """Number of newest checkpoints kept on disk."""
+    keep_every: int = 0
+    """Also save, and never delete, a checkpoint after every so many steps; 0: none."""
     keep_best: bool = False
     """Also keep the checkpoint with the fewest bits per byte on the target's held-out text (``score_every``)."""
     score_every: int = 0
@@ -88,5 +90,8 @@ class TrainConfig:
     """Steps between records in metrics.jsonl."""
     max_wait_minutes: float = 30.0
     """After the first step, end the training when a rank waits this long for another, which hangs; 0: half a day."""
+    trace: list[int] = field(default_factory=list)
+    """First and last step of which torch's profiler records a trace on one rank of each pipeline stage, for Perfetto or
+    chrome://tracing: ``[11,12]``. The first steps of a start take longer than others."""
     wandb: str = ""
     """Weights & Biases project that also gets the metrics (needs ``wandb``, which reads its own settings)."""

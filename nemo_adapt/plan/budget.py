@@ -89,8 +89,8 @@ def disk(models: Models, config: Config, spent: Budget) -> Disk:
     return Disk(
         base,
         checkpoint,
-        checkpoints=train.keep + train.keep_best + 1,
-        saves=_saves(spent, train.save_every),
+        checkpoints=train.keep + train.keep_best + 1 + (spent.steps // train.keep_every if train.keep_every else 0),
+        saves=_saves(spent, train.save_every, train.keep_every),
         export=size * models.target_parameters,
         load_seconds=base / speed if speed else None,
         save_seconds=checkpoint / speed if speed else None,
@@ -98,10 +98,11 @@ def disk(models: Models, config: Config, spent: Budget) -> Disk:
     )
 
 
-def _saves(spent: Budget, every: int) -> int:
-    """Return the number of checkpoints: one after ``every`` steps, and one at the end of each phase."""
-    ends = accumulate(steps for _, steps in spent.phases)
-    return spent.steps // every + sum(end % every > 0 for end in ends)
+def _saves(spent: Budget, every: int, keep_every: int) -> int:
+    """Return the number of checkpoints: one after ``every`` and ``keep_every`` steps (0: none), and one at the end of
+    each phase."""
+    saved = {*accumulate(steps for _, steps in spent.phases), *range(every, spent.steps + 1, every)}
+    return len(saved.union(range(keep_every, spent.steps + 1, keep_every) if keep_every else ()))
 
 
 def _bytes_per_token(config: Config) -> tuple[float, str]:

@@ -56,7 +56,7 @@ class BetweenSteps:
         self.saver.poll()
         stop, late = any_rank(self.signals.seen, self._is_late())
         best = self._score(done)
-        if stop or late or best is not None or done.ends_phase or done.step % self.config.train.save_every == 0:
+        if stop or late or best is not None or done.ends_phase or self._is_due(done.step):
             self._save(done, best)
         if stop and done.step < self.steps:
             self.saver.finish()
@@ -85,6 +85,11 @@ class BetweenSteps:
         if has_risen(level, self.config.train.max_loss_rise):
             self.saver.finish()
             raise explain_rise(level, done.step, self.layout.global_batch, done.lr, self.saver.folder)
+
+    def _is_due(self, step: int) -> bool:
+        """Whether ``step`` is saved because of its number."""
+        train = self.config.train
+        return step % train.save_every == 0 or (train.keep_every > 0 and step % train.keep_every == 0)
 
     def _is_late(self) -> bool:
         """Whether ``train.save_minutes`` have passed since the last checkpoint; only the first rank's clock counts."""

@@ -78,9 +78,16 @@ def newest(folder: Path) -> Path | None:
 
 
 def publish(
-    partial: Path, place: Path, sizes: Mapping[str, int], fence: Fence, keep: int, score: Mapping[str, Any] | None
+    partial: Path,
+    place: Path,
+    sizes: Mapping[str, int],
+    fence: Fence,
+    keep: int,
+    score: Mapping[str, Any] | None,
+    keep_every: int = 0,
 ) -> None:
-    """Publish a checkpoint whose tensors are written: rename it to ``place``, then delete all but the ``keep`` newest.
+    """Publish a checkpoint whose tensors are written: rename it to ``place``, then delete all but the ``keep`` newest
+    and those of steps that ``keep_every`` (0: none) divides.
 
     ``sizes``: those of the files with tensors. ``score``: its bits per byte and the text they are of, if it is the best
     so far. On any error earlier checkpoints stay and ``partial`` is deleted. ``UserError`` if another start owns the
@@ -107,14 +114,16 @@ def publish(
         raise
     _sync(place.parent)
     write_json(place.parent.parent / SAVED, {"step": step_of(place)})
-    _delete_old(place.parent, fence, keep)
+    _delete_old(place.parent, fence, keep, keep_every)
 
 
-def _delete_old(folder: Path, fence: Fence, keep: int) -> None:
-    """Delete all checkpoints but the ``keep`` newest and the best one, and damaged ones that are older than those."""
+def _delete_old(folder: Path, fence: Fence, keep: int, keep_every: int) -> None:
+    """Delete all checkpoints but the ``keep`` newest, the best one and every ``keep_every``-th step's, and damaged ones
+    that are older than the newest."""
     whole, chosen = complete(folder), best(folder)[0]
     kept = whole[-max(1, keep) :]
-    old = [each for each in whole if each not in kept and each.name != chosen]
+    stays = {chosen, *(each.name for each in whole if keep_every and step_of(each) % keep_every == 0)}
+    old = [each for each in whole if each not in kept and each.name not in stays]
     old += [each for each in folder.glob(f"iter_*{DAMAGED}") if each.name < kept[0].name]
     for each in old:
         aside = partial_name(each, fence)

@@ -54,6 +54,8 @@ class Saver:
     fence: Fence
     keep: int
     """Number of newest checkpoints to keep, besides the best one."""
+    keep_every: int = 0
+    """Keep those of steps that this divides, too; 0: none."""
     wait: bool = False
     """Block training while a checkpoint is written."""
     chosen_by: Mapping[str, Any] | None = None
@@ -116,7 +118,8 @@ class Saver:
         # Each rank looks at its own files: on NFS another node may not list them yet.
         mine = sizes_of(writing.partial, OF_RANK.format(rank=dist.get_rank()))
         sizes = {name: size for each in all_gather(mine) for name, size in each.items()}
-        first_rank_does(publish, writing.partial, writing.place, sizes, self.fence, self.keep, writing.score)
+        words = (writing.partial, writing.place, sizes, self.fence, self.keep, writing.score, self.keep_every)
+        first_rank_does(publish, *words)
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()

@@ -33,7 +33,8 @@ from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
 from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.training_files import SUMMARY
+from nemo_adapt.train.trace import traced
+from nemo_adapt.training_files import SUMMARY, TRACES
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -55,11 +56,12 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         first_rank_does(drop_scores if progress["step"] < steps else check_best, out / CHECKPOINTS, chosen_by)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
-        saver = Saver(out / CHECKPOINTS, fence, train.keep, wait=not train.async_save, chosen_by=chosen_by)
+        saver = Saver(out / CHECKPOINTS, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
         restore = partial(state.load_optimizer, saved) if saved else None
         with (
             Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
-            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as training,
+            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as steps_made,
+            closing(traced(steps_made, train.trace, progress["step"], out / TRACES)) as training,
             timeout_explained(),
         ):
             between = BetweenSteps(

@@ -27,6 +27,13 @@ def test_batch_is_checked_for_the_data_parallel_size_that_a_launcher_gives(dp_si
         check_batch(train, parallel, dp_size)
 
 
+@pytest.mark.parametrize("steps", [[5], [0, 2], [3, 2], [1, 2, 3]])
+def test_trace_has_a_first_and_a_last_step(steps):
+    check_train(TrainConfig(trace=[2, 2]), ParallelConfig())
+    with pytest.raises(UserError, match=r"train\.trace=.*give the first and the last step"):
+        check_train(TrainConfig(trace=steps), ParallelConfig())
+
+
 def test_warm_up_and_decay_of_wsd_do_not_overlap():
     check_train(TrainConfig(schedule="wsd", warmup_share=0.5, decay_share=0.5), ParallelConfig())
     check_train(TrainConfig(schedule="cosine", warmup_share=0.9, decay_share=0.5), ParallelConfig())

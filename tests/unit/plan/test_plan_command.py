@@ -164,6 +164,13 @@ def test_the_end_of_each_phase_is_saved_too(capsys, steps, saves):
     assert report["disk"]["saves"] == saves
 
 
+def test_checkpoints_of_every_so_many_steps_are_saved_and_kept(capsys):
+    words = ["recipe=gemma_2b", "train.phases=[{train: all, steps: 1000}]", "train.save_every=300"]
+    disk, kept = (asked(capsys, *words, f"train.keep_every={every}")["disk"] for every in (0, 200))
+    assert (disk["saves"], kept["saves"]) == (4, 7)  # 300, 600, 900, 1000; and 200, 400, 800
+    assert kept["checkpoints"] == disk["checkpoints"] + 5
+
+
 def test_json_file_equals_the_printed_json(tmp_path, capsys):
     words = ["recipe=gemma_2b", "cluster=a40_x4"]
     report = asked(capsys, *words)

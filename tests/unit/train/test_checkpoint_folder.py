@@ -45,10 +45,10 @@ def written(folder, step, token="mine", tensors=b"1234"):
     return partial, place
 
 
-def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234"):
+def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234", keep_every=0):
     partial, place = written(folder, step, token, tensors)
     scored = score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
-    folder_of.publish(partial, place, sizes_of(partial), FakeFence(token), keep, scored)
+    folder_of.publish(partial, place, sizes_of(partial), FakeFence(token), keep, scored, keep_every)
 
 
 def names(folder):
@@ -63,6 +63,12 @@ def test_the_newest_and_the_best_are_kept(folder):
     put(folder, 14)
     assert names(folder) == ["iter_0000010", "iter_0000012", "iter_0000014"]
     assert not any(damage(place) for place in complete(folder))
+
+
+def test_checkpoints_of_every_so_many_steps_are_never_deleted(folder):
+    for step in (2, 4, 5, 6, 8, 10, 12, 14):
+        put(folder, step, keep=1, keep_every=5)
+    assert names(folder) == ["iter_0000005", "iter_0000010", "iter_0000014"]
 
 
 def test_a_kill_right_after_the_rename_loses_no_best_checkpoint(folder, monkeypatch):
