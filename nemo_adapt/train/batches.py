@@ -102,8 +102,8 @@ def _check_size(folder: Path, ending: str, sizes: tuple[int, ...], content: str)
 def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfig, vocab: int, cache: Path) -> Any:
     """Return Megatron's blend of the data folders ``sets`` (folder, weight), with at least ``samples`` samples.
 
-    The order depends only on the seed, and a longer set begins with the samples of a shorter one. Needs the process
-    group. ``UserError`` if the order cannot be written to ``cache``.
+    The order depends only on the seed and, once a text is used more than once, on ``samples``. Needs the process group.
+    ``UserError`` if the order cannot be written to ``cache``.
     """
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
