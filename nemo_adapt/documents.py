@@ -98,13 +98,15 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
     return np.array([len(content) for content in token_contents(tokenizer)], dtype=np.int32)
 
 
-def training_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
+def training_bytes(tokenizer: PreTrainedTokenizerFast, masks_ends: bool = False) -> NDArray[np.int32]:
     """Return ``token_bytes``, but with ``-added_bytes`` for the end-of-document id.
 
     The sum over the ids of complete documents, as training sees them, is then their exact length in bytes.
+    ``masks_ends``: the id after an end is not counted (``train.mask_document_ends``). Without BOS it is a document's
+    first token, which has the added bytes, so that the end stands for none.
     """
     counts = token_bytes(tokenizer)
-    counts[end_id(tokenizer)] = -added_bytes(tokenizer)
+    counts[end_id(tokenizer)] = 0 if masks_ends and not training_prefix(tokenizer) else -added_bytes(tokenizer)
     return counts
 
 

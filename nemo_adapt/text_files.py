@@ -217,7 +217,7 @@ def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, on_progre
     That position, in compressed bytes, is the same each time the file is read, so every group belongs to one part.
     """
     size, (begin, end) = os.fstat(file.fileno()).st_size, _range(part)
-    reported, inside = begin, not begin
+    reported, inside = begin, not part.index
     for number, raw in enumerate(lines, start=1):
         if not number % GROUP:
             place = min(file.tell(), size - 1)  # the end of the file belongs to the last part

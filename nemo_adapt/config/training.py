@@ -48,7 +48,8 @@ class TrainConfig:
     weight_decay: float = 0.1
     """Weight decay of matrices and tables; vectors (norms, biases) are not decayed."""
     no_weight_decay: list[str] = field(default_factory=list)
-    """Patterns of Megatron names of further parameters without weight decay, such as ``*word_embeddings*``."""
+    """Patterns of further parameters without weight decay, such as ``*word_embeddings*``: Megatron's names in the whole
+    model, where new rows belong to their table, and layers are counted from 0."""
     z_loss: float = 0.0
     """Weight of the squared log of the softmax's denominator, which keeps logits from drifting (arXiv 2204.02311 uses
     1e-4); the reported loss does not include it."""

@@ -102,8 +102,8 @@ def _check_size(folder: Path, ending: str, sizes: tuple[int, ...], content: str)
 def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfig, vocab: int, cache: Path) -> Any:
     """Return Megatron's blend of the data folders ``sets`` (folder, weight), with at least ``samples`` samples.
 
-    The order depends only on the seed, and a longer set begins with the samples of a shorter one. Needs the process
-    group.
+    The order depends only on the seed and, once a text is used more than once, on ``samples``. Needs the process group.
+    ``UserError`` if the order cannot be written to ``cache``.
     """
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
@@ -124,7 +124,15 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
         create_attention_mask=False,
     )
     first_rank_does(_drop_incomplete, cache)
-    built = BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
+    try:
+        built = BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
+    except Exception as error:  # raised by Megatron, with other advice
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise UserError(
+            f"{cache}: the order of the samples could not be written ({error.__cause__}): is the disk full, or a quota "
+            "used up? Make room, then run the same command"
+        ) from None
     first_rank_does(_record_sizes, cache)
     return built
 

@@ -118,8 +118,7 @@ class Metrics:
     def _close(self, code: int) -> None:
         self._log.close()
         self._board.close()
-        if self._run:
-            self._run.finish(exit_code=code)
+        self._tell_wandb(lambda run: run.finish(exit_code=code))
 
     def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:
         self.watch.check()
@@ -169,8 +168,18 @@ class Metrics:
         step = self.progress["step"]
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        if self._run:
-            self._run.log(dict(values), step=step)
+        self._tell_wandb(lambda run: run.log(dict(values), step=step))
+
+    def _tell_wandb(self, tell: Callable[[Any], object]) -> None:
+        """``tell`` the run of Weights & Biases, if there is one. Training goes on without it, and saves: TERM to all
+        processes of a rank, as Slurm sends it, also ends the process that would get the metrics."""
+        if not self._run:
+            return
+        try:
+            tell(self._run)
+        except Exception as error:
+            self._run = None
+            self.bar.say(f"no more metrics for train.wandb={self.watch.wandb} until the next start: {error!r}")
 
 
 def _drop_records_after(path: Path, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.collectives import all_gather, first_rank_does
 from nemo_adapt.train.loop import CompletedStep
-from nemo_adapt.train.new_rows import NAME
+from nemo_adapt.train.names import named_parameters
 
 SHOWN = 3
 
@@ -45,29 +46,21 @@ def _samples(done: CompletedStep, layout: BatchLayout) -> list[int]:
     return [number for micro_batch in wrong for number in numbers[micro_batch]]
 
 
+def _parameters(done: CompletedStep) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    return chain.from_iterable(map(named_parameters, done.trainer.chunks))
+
+
 def _weights(done: CompletedStep) -> Iterator[str]:
-    for name, parameter in _parameters(done.trainer.chunks):
+    for name, parameter in _parameters(done):
         if not torch.isfinite(parameter).all():
             yield name
 
 
 def _gradients(done: CompletedStep) -> Iterator[str]:
-    for name, parameter in _parameters(done.trainer.chunks):
+    for name, parameter in _parameters(done):
         gradient = getattr(parameter, "main_grad", None)
         if gradient is not None and not torch.isfinite(gradient).all():
             yield name
-
-
-def _parameters(chunks: list[Any]) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Yield parameters with their names in the whole model; new rows are left out, as their table contains them."""
-    for chunk in chunks:
-        numbers = {str(place): layer.layer_number - 1 for place, layer in enumerate(chunk.decoder.layers)}
-        for name, parameter in chunk.named_parameters():
-            if name.startswith(NAME):
-                continue
-            before, dot, rest = name.partition("layers.")
-            place, *_ = rest.split(".")
-            yield f"{before}{dot}{numbers[place]}{rest[len(place) :]}" if dot else name, parameter
 
 
 def _joined(parts: Any) -> list[Any]:

@@ -62,5 +62,7 @@ def training_data(
     for folder, _ in mix:
         check_token_file(folder)
     samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
-    token_bytes = torch.from_numpy(documents.training_bytes(tokenizer)).to(devices.best_device())
-    return Data(samples, layout, token_bytes, Boundaries.of(train, documents.end_id(tokenizer)))
+    token_bytes = torch.from_numpy(documents.training_bytes(tokenizer, train.mask_document_ends))
+    return Data(
+        samples, layout, token_bytes.to(devices.best_device()), Boundaries.of(train, documents.end_id(tokenizer))
+    )

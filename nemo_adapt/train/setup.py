@@ -2,8 +2,9 @@
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,13 @@ from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.phases import NEW_ROWS, Trained, trained
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import freeze
+from nemo_adapt.train.names import named_parameters
 from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
 
 STYLES = {"wsd": "WSD"}
 """Megatron's names of schedules where they differ from ours."""
+NOT_DECAYED = "is_not_decayed"
+"""Attribute of a parameter that ``train.no_weight_decay`` names."""
 
 
 class NormNotFinite(ArithmeticError):
@@ -87,6 +91,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     new_rows = []
     for chunk in chunks:
         freeze(chunk, what)
+        _mark_not_decayed(chunk, train.no_weight_decay)
         new_rows += attach(chunk, new) if NEW_ROWS in what.kinds else []
     overlaps = _overlaps(what)
     ddp_config = DistributedDataParallelConfig(
@@ -142,12 +147,17 @@ def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig
     )
 
 
+def _mark_not_decayed(chunk: Any, patterns: Sequence[str]) -> None:
+    """Mark the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks. Megatron
+    would match the names on this stage and in its wrappers: a copy of a tied table would be decayed, and it not."""
+    for name, parameter in named_parameters(chunk):
+        setattr(parameter, NOT_DECAYED, any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
 def _overrides(train: TrainConfig, phase: PhaseConfig) -> dict[ParamKey, Any]:
     """Return Megatron's rule (no weight decay for vectors) and the exceptions of the configuration."""
     overrides: dict[ParamKey, Any] = get_standard_config_overrides(_optimizer_config(train, phase))
-    if train.no_weight_decay:
-        overrides[ParamKey(name=tuple(train.no_weight_decay))] = {"wd_mult": 0.0}
-    return overrides
+    return {**overrides, ParamKey(attr=NOT_DECAYED): {"wd_mult": 0.0}}
 
 
 def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> OptimizerParamScheduler:

@@ -59,6 +59,14 @@ def test_sample_order_is_independent_of_length_options_and_ranks(blend, ranks):
         assert torch.equal(half, by_rank[:, rank].flatten(0, 1))
 
 
+def test_a_full_disk_is_one_line(blend, ranks):
+    """Megatron says to supply another folder in its own settings."""
+    config, inputs, place, _ = blend
+    (said,) = ranks(1).run(data_bodies.tokens_on_a_full_disk, config, inputs, place / "full")
+    assert said.startswith(f"{place / 'full'}: the order of the samples could not be written (4096 requested and 0")
+    assert "\n" not in said
+
+
 def test_check_detects_another_order(blend, ranks):
     """Negative control: another seed gives another order."""
     config, inputs, place, expected = blend

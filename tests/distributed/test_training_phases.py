@@ -1,5 +1,7 @@
 """Phases keep what they do not train bit by bit, in every layout; losses agree; restarts change nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.folders import folders_of
@@ -268,3 +270,35 @@ def test_z_loss_affects_gradients_but_not_the_reported_loss(single_rank, ranks):
     found = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)[0]
     assert found.losses[0] == pytest.approx(reference.losses[0], abs=1e-6)
     assert found.grad_norms[0] > reference.grad_norms[0] + 0.1
+
+
+def test_no_weight_decay_holds_for_new_rows_trained_alone(tmp_path, ranks):
+    """Their phase has parameters of its own for them, which belong to the tables by name."""
+    tiny = MODELS["untied"]
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    config, undecayed = phase_config((("new_rows", 3),)), phase_config((("new_rows", 3),))
+    config.train.no_weight_decay, undecayed.train.weight_decay = ["*word_embeddings*", "*output_layer*"], 0.0
+    found, expected = (ranks(1).run(training_bodies.train, each, folders, 251)[0] for each in (config, undecayed))
+    for name, tensor in expected.parameters.items():
+        assert torch.equal(found.parameters[name], tensor), name
+
+
+def test_no_weight_decay_names_the_same_parameters_on_pipeline_stages(tmp_path, ranks):
+    """The last stage numbers its layers from 0, and has its copy of a tied table under another name."""
+    tiny = MODELS["tied"]
+    folders = folders_of(tmp_path, tiny, new=NEW)
+    config = phase_config(THREE)
+    config.train.no_weight_decay, config.train.weight_decay = ["*word_embeddings*", "*layers.2.*"], 1000.0
+    config.train.phases = [replace(phase, lr=1e-4) for phase in config.train.phases]  # of each weight, a tenth decays
+    (whole,) = ranks(1).run(training_bodies.train, config, folders, tiny.vocab + NEW)
+    config.parallel.pp = 2
+    first, last = ranks(2).run(training_bodies.train, config, folders, tiny.vocab + NEW)
+    (copy,) = [tensor for name, tensor in last.parameters.items() if "output_layer" in name]
+    (table,) = [tensor for name, tensor in first.parameters.items() if "word_embeddings" in name]
+    assert torch.equal(copy, table)
+    for number in range(4):
+        stage, place = (first, last)[number // 2], number % 2
+        for name, tensor in whole.parameters.items():
+            if f"layers.{number}." in name:
+                found = stage.parameters[name.replace(f"layers.{number}.", f"layers.{place}.")]
+                torch.testing.assert_close(found, tensor, rtol=0, atol=3e-4, msg=name)

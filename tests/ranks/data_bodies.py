@@ -2,11 +2,13 @@
 
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
 from nemo_adapt.train.batches import batches, read_ahead
 from nemo_adapt.train.prepare import start_layout, training_data
 
@@ -17,3 +19,14 @@ def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -
     data = training_data(config, inputs, layout, config.train, steps, cache)
     read = partial(batches, data.samples, layout, boundaries=data.boundaries)
     return torch.cat([batch["tokens"] for step in read_ahead(read, range(steps)) for batch in step])
+
+
+def tokens_on_a_full_disk(rank: int, config: Config, inputs: Inputs, cache: Path) -> str:
+    """Return the error of reading when the order of the samples cannot be written."""
+    full = OSError("4096 requested and 0 written")  # as numpy says it
+    with mock.patch("numpy.save", side_effect=full):
+        try:
+            tokens(rank, config, inputs, 1, cache)
+        except UserError as error:
+            return str(error)
+    return "it could be written"

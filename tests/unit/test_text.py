@@ -190,6 +190,14 @@ def test_large_compressed_files_are_split_into_similar_parts(tmp_path, name):
     assert sum(seen) == pytest.approx((tmp_path / name).stat().st_size)
 
 
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+def test_a_compressed_file_of_fewer_bytes_than_parts_is_read_once(tmp_path, name):
+    compress = gzip.compress if name.endswith("gz") else zstandard.ZstdCompressor().compress
+    (tmp_path / name).write_bytes(compress(b"one\ntwo\n"))
+    documents = [document for part in range(64) for document in read(Part(tmp_path / name, part, 64))]
+    assert documents == ["one", "two"]
+
+
 @pytest.mark.parametrize("size", range(1, 12))
 def test_plain_files_are_split_between_lines_at_any_size(tmp_path, size, monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 1)

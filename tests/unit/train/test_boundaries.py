@@ -1,10 +1,15 @@
 """Document boundaries equal those that Megatron's data set computes sample by sample."""
 
+import json
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from megatron.core.datasets.gpt_dataset import _get_ltor_masks_and_position_ids
+from unit.tokenizer.tokenizer_samples import sentencepiece_base
 
+from nemo_adapt import documents, hf_tokenizer
 from nemo_adapt.train.batches import Boundaries
 
 END = 0
@@ -32,3 +37,22 @@ def test_only_requested_masks_are_made():
     tokens = torch.tensor([[1, END, 2], [END, 1, 2]])
     found = Boundaries(END).applied({"tokens": tokens})
     assert set(found) == {"tokens", "position_ids"} and found["position_ids"].tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_bytes_of_counted_labels_are_those_of_the_text(tmp_path, adds_bos):
+    """Without BOS, the label at the end of a document is the next one's first token, with the space put before it."""
+    folder = sentencepiece_base(tmp_path)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": adds_bos}))
+    tokenizer = hf_tokenizer.load(folder)
+    prefix, end = documents.training_prefix(tokenizer), documents.end_id(tokenizer)
+    assert bool(prefix) == adds_bos and documents.added_bytes(tokenizer) == 1
+    texts = ["the river is long", "a house", "it rains"]
+    stream, size = [end], 0
+    for text, ids in zip(texts, documents.encode(tokenizer, texts), strict=True):
+        stream += [*prefix, *ids, end]
+        first = 0 if adds_bos else documents.token_bytes(tokenizer)[ids[0]] - 1
+        size += len(text.encode()) - first
+    tokens, labels = torch.tensor(stream)[None, :-1], torch.tensor(stream)[1:]
+    counted = Boundaries(end, mask_ends=True).applied({"tokens": tokens})["counted"][0]
+    assert documents.training_bytes(tokenizer, masks_ends=True)[labels][counted].sum() == size

@@ -116,6 +116,26 @@ def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
     assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
 
 
+@pytest.mark.parametrize("lost", ["log", "finish"])
+def test_training_goes_on_without_weights_and_biases(tmp_path, monkeypatch, capsys, lost):
+    """TERM to all processes of a rank ends its process: the connection is lost."""
+    calls = []
+
+    def called(name):
+        calls.append(name)
+        if name == lost:
+            raise ConnectionResetError("Connection lost")
+
+    run = SimpleNamespace(log=lambda values, step: called("log"), finish=lambda exit_code: called("finish"))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **words: run, Error=RuntimeError))
+    (tmp_path / "train").mkdir()
+    record_steps(tmp_path / "train", fresh(), wandb="adapting")
+    assert [record["step"] for record in lines(tmp_path / "train" / "metrics.jsonl")] == [2, 4]
+    assert calls == (["log"] if lost == "log" else ["log", "log", "log", "finish"])
+    said = "no more metrics for train.wandb=adapting until the next start: ConnectionResetError('Connection lost')"
+    assert capsys.readouterr().out.count(said) == 1
+
+
 @pytest.mark.parametrize("error", [RuntimeError, ValueError])
 def test_weights_and_biases_that_cannot_start_is_one_line(tmp_path, monkeypatch, error):
     def init(**words):
