@@ -1,15 +1,47 @@
 """Floating-point operations of training, as papers count them for model FLOPs utilization (MFU)."""
 
-from nemo_adapt.families.family import Shape
+from nemo_adapt.families.family import OUTPUT, Shape
+from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
+
+EVERYTHING = Trained(frozenset({ALL}), frozenset())
 
 
-def flops_per_token(shape: Shape, seq_length: int) -> float:
-    """Return the operations per token of a training step that trains everything: three times the forward pass.
+def flops_per_token(shape: Shape, seq_length: int, what: Trained = EVERYTHING, new: float = 1.0) -> float:
+    """Return the operations per token of a step of a phase that trains ``what``, forward and backward; for everything
+    that is three times the forward pass. ``new``: the share of the tables' rows that are new.
 
     Recomputation is not counted (arXiv 2204.02311, appendix B).
     """
+    layers, output = trained_flops(shape, new, seq_length, what, recompute=False)
+    return sum(layers) + output
+
+
+def trained_flops(
+    shape: Shape, new: float, seq_length: int, what: Trained, recompute: bool
+) -> tuple[list[float], float]:
+    """Return the operations per token of each layer, and of the output layer, in a phase that trains ``what``; with
+    ``recompute`` also those of layers that are computed again. ``new``: the share of the tables' rows that are new.
+
+    In the backward pass, a matrix product costs one forward pass for its input's gradient and one for its weight's.
+    Attention has no weights: its backward pass costs two forward passes.
+    """
     weights, scores, output = forward_flops(shape, seq_length)
-    return 3 * (shape.layers * weights + sum(scores) + output)
+    back = backward_layers(shape, what, recompute)
+    layers = []
+    for number in range(shape.layers):
+        goes, trains = number in back, ALL in what.kinds or number in what.layers
+        times = 1 + goes * (1 + recompute)
+        layers.append(weights * (times + trains) + scores[number] * (times + goes))
+    whole = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT})
+    own = 1.0 if whole else new * (NEW_ROWS in what.kinds)
+    return layers, output * (1 + (len(back) > 0 or whole) + own)  # with the weight's gradient comes the input's
+
+
+def backward_layers(shape: Shape, what: Trained, recompute: bool) -> range:
+    """Return the layers with a backward pass; recomputation needs it down to the embedding if any layer is trained."""
+    if what.kinds & {ALL, EMBEDDINGS, NEW_ROWS} or (recompute and what.layers):
+        return range(shape.layers)
+    return range(min(what.layers, default=shape.layers), shape.layers)
 
 
 def forward_flops(shape: Shape, seq_length: int) -> tuple[float, list[float], float]:

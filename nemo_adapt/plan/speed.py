@@ -22,10 +22,9 @@ between nodes.
 from dataclasses import dataclass, replace
 
 from nemo_adapt.config import ClusterConfig, Config, PhaseConfig
-from nemo_adapt.families.family import OUTPUT, Shape
 from nemo_adapt.layout import stage_layers
-from nemo_adapt.model.flops import forward_flops
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
+from nemo_adapt.model.flops import backward_layers, forward_flops, trained_flops
+from nemo_adapt.phases import ALL, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
@@ -79,7 +78,7 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     rate = peak(cluster, train.precision, parallel.ranks) * config.plan.mfu
     layers = max(len(model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp))
     tp, cp = parallel.tp, parallel.cp
-    back = len(_backward(shape, what, train.recompute)) / shape.layers  # the share of layers with a backward pass
+    back = len(backward_layers(shape, what, train.recompute)) / shape.layers  # the share of layers with a backward pass
 
     computation = _flops(models, config, what) * tokens / tp / rate
     stream = size * tokens * shape.hidden
@@ -106,7 +105,7 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
 def operations(models: Models, seq_length: int, what: Trained, recompute: bool = False) -> float:
     """Return the operations per token of the whole model in a phase, forward and backward."""
     new = (models.target.vocab - models.first_new) / models.target.vocab
-    layers, output = _operations(models.target, new, seq_length, what, recompute)
+    layers, output = trained_flops(models.target, new, seq_length, what, recompute)
     return sum(layers) + output
 
 
@@ -115,32 +114,6 @@ def _share_back(models: Models, seq_length: int, what: Trained, recompute: bool)
     weights, scores, output = forward_flops(models.target, seq_length)
     forward = models.target.layers * weights + sum(scores) + output
     return 1 - forward / operations(models, seq_length, what, recompute)
-
-
-def _backward(shape: Shape, what: Trained, recompute: bool) -> range:
-    """Return the layers with a backward pass; recomputation needs it down to the embedding if any layer is trained."""
-    if what.kinds & {ALL, EMBEDDINGS, NEW_ROWS} or (recompute and what.layers):
-        return range(shape.layers)
-    return range(min(what.layers, default=shape.layers), shape.layers)
-
-
-def _operations(shape: Shape, new: float, seq_length: int, what: Trained, recompute: bool) -> tuple[list[float], float]:
-    """Return the operations per token of each layer, and of the output layer; ``new``: the share of its rows that are
-    new.
-
-    In the backward pass, a matrix product costs one forward pass for its input's gradient and one for its weight's.
-    Attention has no weights: its backward pass costs two forward passes.
-    """
-    weights, scores, output = forward_flops(shape, seq_length)
-    back = _backward(shape, what, recompute)
-    layers = []
-    for number in range(shape.layers):
-        goes, trains = number in back, ALL in what.kinds or number in what.layers
-        times = 1 + goes * (1 + recompute)
-        layers.append(weights * (times + trains) + scores[number] * (times + goes))
-    whole = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT})
-    own = 1.0 if whole else new * (NEW_ROWS in what.kinds)
-    return layers, output * (1 + (len(back) > 0 or whole) + own)  # with the weight's gradient comes the input's
 
 
 def balanced(models: Models, config: Config, what: Trained) -> list[int]:
@@ -161,7 +134,7 @@ def _flops(models: Models, config: Config, what: Trained) -> float:
     shape, train, parallel = models.target, config.train, config.parallel
     last = model.rank_tensors(models, config, parallel.pp - 1)
     new = max(each.new / each.elements for each in last if each.table)  # of the TP rank with the most new rows
-    layers, output = _operations(shape, new, train.seq_length, what, train.recompute)
+    layers, output = trained_flops(shape, new, train.seq_length, what, train.recompute)
     stages = [
         sum(layers[each] for each in model.layers_of(stage, shape.layers, parallel)) for stage in range(parallel.pp)
     ]

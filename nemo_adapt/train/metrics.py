@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,8 @@ class Watch:
     """Steps between records."""
     tokens: int
     """Tokens of a step."""
-    flops_per_token: float
+    flops: Sequence[float]
+    """Floating-point operations of a step in each phase, over all ranks."""
     ranks: int
     """Number of ranks: the MFU is that of one device."""
     matmul_rate: float = 0.0
@@ -46,7 +47,7 @@ class Watch:
 
 UNRECORDED = "unrecorded"
 """Key in a training's progress: sums over the steps since the last record, which a checkpoint keeps."""
-NOTHING = {"steps": 0.0, "nats": 0.0, "labels": 0.0, "bytes": 0.0, "seconds": 0.0}
+NOTHING = {"steps": 0.0, "nats": 0.0, "labels": 0.0, "bytes": 0.0, "seconds": 0.0, "flops": 0.0}
 
 
 class Metrics:
@@ -58,13 +59,14 @@ class Metrics:
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per label),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
     far), ``memory_mib`` (peak of this process, or of its GPU), on a GPU ``mfu`` (share of the device's measured rate in
-    matrix products).
+    matrix products, of the operations that the phase needs).
     """
 
     def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
         self.folder, self.progress, self.watch, self.quiet = folder, progress, watch, quiet
         self.bar = Bar("training", watch.steps, "steps", quiet, progress["step"])
-        self._sums: dict[str, float] = progress.setdefault(UNRECORDED, dict(NOTHING))
+        self._sums: dict[str, float] = {**NOTHING, **progress.get(UNRECORDED, {})}
+        progress[UNRECORDED] = self._sums
         self._clock = time.monotonic()
         self._run: Any = None
 
@@ -79,7 +81,8 @@ class Metrics:
         ``train.mask_document_ends``), and their bytes of text."""
         now = time.monotonic()
         progress, seconds = self.progress, now - self._clock
-        of_step = {"steps": 1, "nats": nats, "labels": labels, "bytes": size, "seconds": seconds}
+        flops = self.watch.flops[progress["phase"] - 1]
+        of_step = {"steps": 1, "nats": nats, "labels": labels, "bytes": size, "seconds": seconds, "flops": flops}
         for name, value in of_step.items():
             self._sums[name] += value
         progress["step"] += 1
@@ -147,8 +150,7 @@ class Metrics:
             "memory_mib": devices.peak_memory_mib() or artifact.peak_memory_mib(),
         }
         if watch.matmul_rate:
-            done = record["tokens_per_second"] * watch.flops_per_token
-            record["mfu"] = done / watch.ranks / watch.matmul_rate
+            record["mfu"] = sums["flops"] / sums["seconds"] / watch.ranks / watch.matmul_rate
         speed = f"{record['tokens_per_second']:,.0f} tokens/s, {record['bytes_per_second'] / 1000:,.1f} kB/s"
         share = f", MFU {record['mfu']:.1%}" if "mfu" in record else ""
         memory = f", {record['memory_mib'] / 1024:.1f} GiB"

@@ -16,7 +16,7 @@ from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.mixture import held_out_texts
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
-from nemo_adapt.phases import phases, total
+from nemo_adapt.phases import phases, total, trained
 from nemo_adapt.progress import say
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
@@ -31,6 +31,7 @@ from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
+from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.trace import traced
@@ -59,7 +60,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         saver = Saver(out / CHECKPOINTS, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
         restore = partial(state.load_optimizer, saved) if saved else None
         with (
-            Metrics(out, progress, _watch(config, inputs, steps, fence), quiet=dist.get_rank() != 0) as metrics,
+            Metrics(out, progress, _watch(config, inputs, plan, new, fence), quiet=dist.get_rank() != 0) as metrics,
             closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as steps_made,
             closing(traced(steps_made, train.trace, progress["step"], out / TRACES)) as training,
             timeout_explained(),
@@ -120,17 +121,18 @@ def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[
     return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
 
 
-def _watch(config: Config, inputs: Inputs, steps: int, fence: Fence) -> Watch:
+def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: Span, fence: Fence) -> Watch:
     train = config.train
     shape = adapted_shape(inputs["model"][0], TokenMap.load(inputs["tokenizer"][0]))
     rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0
-    flops = flops_per_token(shape, train.seq_length)
     tokens = train.global_batch * train.seq_length
+    share = (new.stop - new.first) / shape.vocab
+    flops = [tokens * flops_per_token(shape, train.seq_length, trained(phase), share) for phase in plan]
     return Watch(
-        steps=steps,
+        steps=total(plan),
         every=train.log_every,
         tokens=tokens,
-        flops_per_token=flops,
+        flops=flops,
         ranks=dist.get_world_size(),
         matmul_rate=rate,
         check=fence.check,

@@ -48,7 +48,7 @@ class Saved:
 def record_metrics(rank: int, folder: Path, scores: bool) -> str:
     """Record a step, or scores; return the error that this rank gets."""
     progress = {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}
-    watch = Watch(steps=1, every=1, tokens=10, flops_per_token=1.0, ranks=2)
+    watch = Watch(steps=1, every=1, tokens=10, flops=[10.0], ranks=2)
     try:
         with Metrics(folder, progress, watch, quiet=rank > 0) as metrics:
             metrics.held_out({"tr": 1.0}) if scores else metrics.step(1.0, 1.0, 1.0, 0.1, 1.0)

@@ -8,16 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nemo_adapt.config import TrainConfig
+from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.model.flops import flops_per_token, forward_flops
+from nemo_adapt.phases import trained
 from nemo_adapt.train.metrics import Metrics, Watch, check_wandb
 
 
 def record_steps(folder, progress, steps=4, labels=100.0, **watch):
     """Record steps of 100 tokens and 200 bytes, up to step ``steps``."""
-    watch = {"steps": 4, "every": 2, "tokens": 100, "flops_per_token": 10.0, "ranks": 2, **watch}
+    watch = {"steps": 4, "every": 2, "tokens": 100, "flops": [1000.0], "ranks": 2, **watch}
     with Metrics(folder, progress, Watch(**watch), quiet=False) as metrics:
         for step in range(progress["step"], steps):
             metrics.step(
@@ -50,6 +51,17 @@ def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
     assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
 
 
+def test_mfu_is_of_the_operations_that_each_phase_needs(tmp_path):
+    """A record over steps of two phases has the sum of both."""
+    progress, watch = fresh(), Watch(steps=4, every=4, tokens=100, flops=[1000.0, 3000.0], ranks=2, matmul_rate=1e6)
+    with Metrics(tmp_path, progress, watch, quiet=False) as metrics:
+        for phase in (1, 2, 2, 2):
+            progress["phase"] = phase
+            metrics.step(nats=1.0, labels=100.0, size=200.0, lr=0.1, grad_norm=1.0)
+    (record,) = lines(tmp_path / "metrics.jsonl")
+    assert record["mfu"] == pytest.approx(record["tokens_per_second"] / 400 * 10_000 / 2 / 1e6)
+
+
 def test_tokens_without_a_label_count_in_speed_and_budget_but_not_in_the_loss(tmp_path):
     """As with ``train.mask_document_ends``."""
     record_steps(tmp_path, fresh(), labels=80.0)
@@ -61,7 +73,7 @@ def test_tokens_without_a_label_count_in_speed_and_budget_but_not_in_the_loss(tm
 def test_scoring_has_its_own_seconds(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("nemo_adapt.train.metrics.time", SimpleNamespace(monotonic=lambda: clock.now))
-    with Metrics(tmp_path, fresh(), Watch(2, 1, 100, 10.0, 2), quiet=False) as metrics:
+    with Metrics(tmp_path, fresh(), Watch(2, 1, 100, [1000.0], 2), quiet=False) as metrics:
         for clock.now, score in ((3.0, False), (10.0, True), (12.0, False)):
             metrics.held_out({"tr": 2.5}) if score else metrics.step(1.0, 1.0, 1.0, 0.1, 1.0)
     assert [record["seconds"] for record in lines(tmp_path / "metrics.jsonl")] == [3.0, 5.0]
@@ -162,6 +174,10 @@ def test_flops_per_token_equal_those_computed_by_hand():
     weights = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16 + 8 * 32  # query, key and value, projection, MLP, output
     attention = 2 * 2 * 8 * 10 / 2  # scores and their use, two operations each, half of them masked
     assert flops_per_token(shape, 10) == 3 * (2 * weights + attention)
+    # A quarter of the rows is new: their weight gradient, and the input's gradient through all that is frozen.
+    tables = flops_per_token(shape, 10, trained(PhaseConfig("new_rows")), 0.25)
+    assert tables == 2 * 2 * weights + 3 * attention + 2 * 8 * 32 / 4
+    assert flops_per_token(shape, 10, trained(PhaseConfig("output"))) == 2 * weights + attention + 2 * 2 * 8 * 32
 
 
 @pytest.mark.parametrize("window", [0, 1, 7, 64, 200])
