@@ -14,7 +14,7 @@ from nemo_adapt.checkpoint.integrity import check_which
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import check_target, text_sets
+from nemo_adapt.mixture import check_target, text_sets, trained_and_held_out
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, check_recipe, save_config
@@ -229,10 +229,14 @@ def check_end(config: Config, stages: set[str]) -> None:
 
 
 def foresee(config: Config, steps: list[Step]) -> None:
-    """Raise ``UserError`` for files that a later one of ``steps`` could not use, though the first could begin."""
+    """Raise ``UserError`` for files that a later one of ``steps`` could not use, though the first could begin; print a
+    line for a text that is both trained on and held out."""
     for step in steps[1:]:
         if step.foresees:
             importlib.import_module(step.foresees).check(config, step.reads(config, RunFolder.of(config)))
+            if ranks.is_first():
+                for line in trained_and_held_out(config):
+                    say(line)
 
 
 def check_begun(config: Config, steps: list[Step]) -> None:

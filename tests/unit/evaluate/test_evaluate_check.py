@@ -74,3 +74,17 @@ def test_tasks_that_cannot_be_used(
     assert "evaluate.tasks.xcopa needs lm-eval" in error()
     config.site.venv = "/environment/of/the/jobs"
     pipeline.foresee(config, pipeline.run_steps(config))
+
+
+def test_a_file_that_is_trained_on_and_held_out_is_said(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when a glob of the training text also matches the held-out file."""
+    for name in ("a", "b.heldout"):
+        (tmp_path / f"{name}.txt").write_text("bir iki\n", encoding="utf-8")
+    config.data.target, config.evaluate.texts = [str(tmp_path / "*.txt")], {"tr": str(tmp_path / "b.heldout.txt")}
+    pipeline.foresee(config, pipeline.run_steps(config))
+    assert "evaluate.texts.tr: " in (said := capsys.readouterr().out) and "b.heldout.txt is also in data.target" in said
+    config.data.target = [str(tmp_path / "a.txt")]
+    pipeline.foresee(config, pipeline.run_steps(config))
+    assert not capsys.readouterr().out
