@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.text import one_file
+from nemo_adapt.text import expand, one_file
 
 TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -59,6 +59,17 @@ def text_sets(config: Config) -> dict[str, TextSet]:
 def held_out_texts(config: Config) -> dict[str, Path]:
     """Return the held-out text file of each language; nothing is trained on it."""
     return {name: one_file(text, f"evaluate.texts.{name}") for name, text in config.evaluate.texts.items()}
+
+
+def trained_and_held_out(config: Config) -> list[str]:
+    """Return a line for each file that is both trained on and held out."""
+    held_out = {path.resolve(): f"evaluate.texts.{name}" for name, path in held_out_texts(config).items()}
+    return [
+        f"{held_out[path.resolve()]}: {path} is also in {each.key}: its scores say nothing about other text"
+        for each in text_sets(config).values()
+        for path in expand(each.text, each.key)
+        if path.resolve() in held_out
+    ]
 
 
 def check_target(target: str, texts: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 """The road: the order of the stages, defined only in this file."""
 
 import contextlib
+import importlib
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from nemo_adapt.checkpoint.scores import check_which
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import check_target, text_sets
+from nemo_adapt.mixture import check_target, text_sets, trained_and_held_out
 from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
 from nemo_adapt.run_folder import RunFolder, check_recipe, save_config
@@ -87,7 +88,15 @@ ROAD = (
         checks=reads.check_trained,
         keeps_partial=True,
     ),
-    Step("evaluate", "nemo_adapt.evaluate.stage", reads.adapted, "evaluate", SCORED, uses_gpu=True),
+    Step(
+        "evaluate",
+        "nemo_adapt.evaluate.stage",
+        reads.adapted,
+        "evaluate",
+        SCORED,
+        uses_gpu=True,
+        foresees="nemo_adapt.evaluate.check",
+    ),
 )
 
 BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
@@ -219,6 +228,17 @@ def check_end(config: Config, stages: set[str]) -> None:
             check_target(target, texts)
 
 
+def foresee(config: Config, steps: list[Step]) -> None:
+    """Raise ``UserError`` for files that a later one of ``steps`` could not use, though the first could begin; print a
+    line for a text that is both trained on and held out."""
+    for step in steps[1:]:
+        if step.foresees:
+            importlib.import_module(step.foresees).check(config, step.reads(config, RunFolder.of(config)))
+            if ranks.is_first():
+                for line in trained_and_held_out(config):
+                    say(line)
+
+
 def check_begun(config: Config, steps: list[Step]) -> None:
     """Raise ``UserError`` if ``steps`` would replace results with which one of them was begun: it could not go on."""
     for number, step in enumerate(steps):
@@ -228,6 +248,7 @@ def check_begun(config: Config, steps: list[Step]) -> None:
 
 def _run(config: Config, steps: list[Step]) -> None:
     check_steps(config, steps)
+    foresee(config, steps)
     if any(step.on_ranks for step in steps) and not ranks.already_started():
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)

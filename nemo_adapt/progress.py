@@ -24,14 +24,16 @@ def say(message: str) -> None:
 class Bar:
     """``with Bar("tokenizing", total, "MB") as bar: bar.advance(1.5, "loss 2.3")``.
 
-    ``total`` and the amounts are in ``unit``; ``done`` is the amount at the start. On a terminal it draws a live bar;
-    elsewhere it prints a line every 10 seconds and one at the end. ``quiet`` (all ranks but the first) prints nothing.
+    ``total`` and the amounts are in ``unit``, shown without decimals where ``total`` is an integer; ``done`` is the
+    amount at the start. On a terminal it draws a live bar; elsewhere it prints a line every 10 seconds and one at the
+    end. ``quiet`` (all ranks but the first) prints nothing.
     """
 
     def __init__(self, title: str, total: float, unit: str, quiet: bool = False, done: float = 0.0) -> None:
         self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
         self.done = self._at_start = done
         self.note = ""
+        self._printed = -1.0  # what was done at the last line
         self._live: Progress | None = None
         self._task: Any = None
 
@@ -75,17 +77,17 @@ class Bar:
         if self._live:
             self._live.update(self._task, completed=self.done, amount=self._amount())
             self._live.stop()
-        elif kind is None:
+        elif kind is None and self._printed != self.done:
             self._line()
 
     def _amount(self) -> str:
         def shown(x: float) -> str:
-            return f"{x:,.0f}" if self.total >= 100 else f"{x:.2f}"
+            return f"{x:,.0f}" if self.total >= 100 or isinstance(self.total, int) else f"{x:.2f}"
 
         return f"{shown(self.done)}/{shown(self.total)} {self.unit}"
 
     def _line(self) -> None:
-        self._said = time.monotonic()
+        self._said, self._printed = time.monotonic(), self.done
         if not self.quiet:
             seconds = self._said - self._began
             speed = (self.done - self._at_start) / seconds if seconds > 0 else 0.0

@@ -156,7 +156,7 @@ def _forwarding() -> Iterator[Collection[int]]:
                     child.send_signal(number)
                     delivered = True
         if not delivered:
-            raise SystemExit(MORE_TO_DO)
+            _exit_asked()
         forwarded.add(number)
 
     def receive() -> None:

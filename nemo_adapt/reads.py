@@ -21,7 +21,8 @@ def tokenizer(config: Config, run: RunFolder) -> Inputs:
     """The base tokenizer, text to learn from, guard text, and parallel text to measure fertility on."""
     chosen = config.tokenizer
     if not Path(chosen.base).exists():
-        raise UserError(f"tokenizer.base: {chosen.base} does not exist")
+        key = "model.path" if chosen.base == config.model.path else "tokenizer.base"
+        raise UserError(f"{key}: {chosen.base} does not exist: give a folder on this machine")
     text = _files("tokenizer.text", chosen.text) if chosen.new_tokens else []
     parallel = _by_language("parallel", "tokenizer.parallel", chosen.parallel)
     return {"base": [Path(chosen.base)], "text": text, "guard": expand(chosen.guard, "tokenizer.guard"), **parallel}

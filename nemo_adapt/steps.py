@@ -55,6 +55,9 @@ class Step:
     """Settings that may change between starts of a resumable stage."""
     checks: Callable[[Inputs, Path], None] | None = None
     """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
+    foresees: str = ""
+    """Module whose ``check(config, inputs)`` raises ``UserError`` before the first of several stages starts, for files
+    that this one could not use."""
     keeps_partial: bool = False
     """The files of an interrupted stage are kept, if inputs and settings have not changed."""
 

@@ -84,8 +84,9 @@ def write(
     sequences, cut = _prompts(tokenizer, prompts, max(room, (positions or 1 << 30) // 2))
     order = sorted(range(len(prompts)), key=lambda number: -len(sequences[number]))
     written: dict[int, Written] = {}
-    if order:
-        _batch(model, [sequences[order[-1]]], weights, Limits(1), limit, positions)
+    if not order:
+        return Generation()
+    _batch(model, [sequences[order[-1]]], weights, Limits(1), limit, positions)
     devices.synchronize()
     began = time.perf_counter()
     with Bar(title, len(prompts), "texts") as bar:

@@ -80,10 +80,14 @@ def _bits(report: Report, language: str, gate: bool = False) -> Headline:
 def _size(report: Report) -> Headline:
     training = report["training"]
     if "tokens" in training and "bytes" in training:
-        return Headline("trained on", "", "", f"{training['tokens']:,} tokens", f"{training['bytes'] / 1e6:,.1f} MB")
+        return Headline("trained on", "", "", f"{training['tokens']:,} tokens", _text_size(training["bytes"]))
     facts = report["scores"][report["models"][0]].values()
-    scored = sum(fact["bytes"] for fact in facts) / 1e6
-    return Headline("scored on", "", "", f"{sum(fact['documents'] for fact in facts):,} documents", f"{scored:,.2f} MB")
+    scored = _text_size(sum(fact["bytes"] for fact in facts))
+    return Headline("scored on", "", "", f"{sum(fact['documents'] for fact in facts):,} documents", scored)
+
+
+def _text_size(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def _result(report: Report, label: str, language: str, before: str, after: str, note: str) -> Headline:

@@ -23,6 +23,7 @@ def main(words: list[str]) -> None:
     config = laid_out(config)
     steps = pipeline.run_steps(config)
     pipeline.check_steps(config, steps)
+    pipeline.foresee(config, steps)
     pipeline.check_begun(config, steps)  # each job sees only its own stages
     jobs = chain(steps)
     if config.launch.dry_run:

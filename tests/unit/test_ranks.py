@@ -313,9 +313,10 @@ cli.command("rank", [{stage!r}, "config.yaml"])
     assert done.stdout == f"False {stage == 'train'}\n", done.stderr
 
 
-def test_a_signal_before_any_rank_runs_is_not_lost():
+def test_a_signal_before_any_rank_runs_is_not_lost_and_said(capsys):
     with pytest.raises(SystemExit) as ended, ranks._forwarding():
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(5)
     assert ended.value.code == ranks.MORE_TO_DO
+    assert capsys.readouterr().out == "asked to stop; run the same command to go on\n"
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

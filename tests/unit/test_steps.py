@@ -177,3 +177,11 @@ def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_chang
     pipeline.run_stage(now, "later")
     said = "[toy (toy)] used as it is, though made with another resize.seed: run toy to make it anew"
     assert said in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("base", "key"), [("nowhere", "model.path"), ("elsewhere", "tokenizer.base")])
+def test_a_missing_base_is_said_with_the_key_that_names_it(base, key):
+    config = Config()
+    config.model.path, config.tokenizer.base = "nowhere", base
+    with pytest.raises(UserError, match=f"{key}: {base} does not exist: give a folder on this machine"):
+        reads.tokenizer(config, RunFolder(Path("runs/r")))

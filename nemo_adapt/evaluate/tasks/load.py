@@ -2,7 +2,7 @@
 
 import importlib.util
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,18 @@ class Task:
 def load(config: EvaluateConfig, paths: Mapping[str, Path]) -> list[Task]:
     """Read the tasks of a configuration; ``paths``: ``KIND.LANGUAGE`` -> file or folder.
 
+    Raises ``UserError`` as ``read`` does, and for a missing package of the extra ``eval``.
+    """
+    tasks = read(config, paths)
+    require_packages(tasks)
+    return tasks
+
+
+def read(config: EvaluateConfig, paths: Mapping[str, Path]) -> list[Task]:
+    """Read the tasks, whether or not the packages that they need are installed.
+
     Raises ``UserError`` for an unknown kind or language, a record with a missing or empty field (with file and line),
-    too few examples for the shots, and a missing package of the extra ``eval``.
+    and too few examples for the shots.
     """
     tasks = []
     for key, path in paths.items():
@@ -46,9 +56,13 @@ def load(config: EvaluateConfig, paths: Mapping[str, Path]) -> list[Task]:
     odd = set(config.shots) - set(KINDS)
     if odd:
         raise UserError(f"evaluate.shots: unknown kind {min(odd)!r}.{nearest(min(odd), KINDS)}")
+    return tasks
+
+
+def require_packages(tasks: Iterable[Task]) -> None:
+    """Raise ``UserError`` for a package that one of ``tasks`` needs and that is not installed."""
     for kind in dict.fromkeys(task.kind for task in tasks):
         _require(kind)
-    return tasks
 
 
 def _task(config: EvaluateConfig, name: str, language: str, path: Path) -> Task:

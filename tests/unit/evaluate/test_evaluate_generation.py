@@ -106,9 +106,10 @@ def reference_of_ids(model: PreTrainedModel, ids: list[int], count: int) -> list
     return found
 
 
-def test_no_prompts_give_no_texts() -> None:
+def test_no_prompts_give_no_texts_and_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     model, tokenizer = ready(byte_level_tokenizer)
     assert generation.write(model, tokenizer, [], Limits(4), 4).written == []
+    assert not capsys.readouterr().out
 
 
 def test_batch_time_is_divided_among_unfinished_texts() -> None:

@@ -136,7 +136,7 @@ def test_headline_has_three_lines_with_the_numbers(finished: Path) -> None:
     shares["en"]["share"] = 0.051
     assert "English gate fails" in headline(report)[2]
     report["reference"] = "de"
-    assert headline(report)[2] == "trained on: 3,000 tokens (0.0 MB)"
+    assert headline(report)[2] == "trained on: 3,000 tokens (9.0 kB)"
     report["training"] = {}
     assert headline(report)[2].startswith("scored on: 10 documents")
 

@@ -1,0 +1,28 @@
+"""Check before the first stage of a run that the last one will be able to read what it measures."""
+
+import contextlib
+import io
+
+from nemo_adapt.artifact import Inputs
+from nemo_adapt.config import Config
+from nemo_adapt.evaluate.tasks import load, scores
+from nemo_adapt.text import documents
+
+TEXTS, TASKS = "texts.", "tasks."
+
+
+def check(config: Config, inputs: Inputs) -> None:
+    """Raise ``UserError`` for held-out texts and tasks (``inputs`` of the stage) that cannot be read or used."""
+    settings = config.evaluate
+    for path in (path for key, paths in inputs.items() if key.startswith(TEXTS) for path in paths):
+        size = 0
+        for document in documents([path], config.data.text_field):
+            size += len(document.encode("utf-8"))
+            if 0 < settings.max_bytes < size:
+                break
+    tasks = {key.removeprefix(TASKS): paths[0] for key, paths in inputs.items() if key.startswith(TASKS)}
+    with contextlib.redirect_stdout(io.StringIO()):  # the stage says what is left out
+        read = load.read(settings, tasks)
+    if not (config.site.venv or config.site.container.image):  # which may have packages that this environment lacks
+        load.require_packages(read)
+    scores.spbleu_model(settings.spbleu_model)
