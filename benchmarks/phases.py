@@ -28,10 +28,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import hf_tokenizer, recipe_files, recipes
-from nemo_adapt.artifact import versions
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.config import recipe_files, recipes
 from nemo_adapt.evaluate.bits_per_byte import read_text, score
 from nemo_adapt.evaluate.plots import COLORS, DPI, INK, set_style
+from nemo_adapt.run.artifact import versions
 
 LANGUAGES = {"tr": "Turkish", "hi": "Hindi"}
 PREPARED = ("tokenizer", "data", "convert")

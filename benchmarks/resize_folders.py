@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt.artifact import versions
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.run.artifact import versions
+from nemo_adapt.tokens.token_map import TokenMap
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data")).absolute()
 NEMO_ADAPT = (sys.executable, "-m", "nemo_adapt")

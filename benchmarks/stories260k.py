@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nemo_adapt import recipes
+from nemo_adapt.config import recipes
 
 PEER = {"tr": 2.41, "en": 3.00}
 CHECK_DOCUMENTS = 400
@@ -41,7 +41,7 @@ def megatron_logits(folder: str) -> None:
     from nemo_adapt.export import chosen_checkpoint
     from nemo_adapt.model.build import start_parallel
     from nemo_adapt.resize.adapted import adapted_shape, build_adapted
-    from nemo_adapt.token_map import TokenMap
+    from nemo_adapt.tokens.token_map import TokenMap
 
     run = Path(folder)
     config = recipes.read(run / "config.yaml")

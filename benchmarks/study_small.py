@@ -26,9 +26,9 @@ from typing import Any
 import yaml
 from study_bases import KINDS, pretrained
 
-from nemo_adapt.ranks import MORE_TO_DO
+from nemo_adapt.machine.ranks import MORE_TO_DO
+from nemo_adapt.machine.workers import cores
 from nemo_adapt.study.results import TARGET
-from nemo_adapt.workers import cores
 
 LANGUAGES = ("tr", "hi", "ta", "ar")
 VOCABULARIES = (0, 1_000, 5_000)

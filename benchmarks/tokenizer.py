@@ -30,10 +30,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from nemo_adapt import text
-from nemo_adapt.artifact import versions
-from nemo_adapt.byte_level import SPACE
-from nemo_adapt.workers import cores
+from nemo_adapt.corpora import text
+from nemo_adapt.machine.workers import cores
+from nemo_adapt.run.artifact import versions
+from nemo_adapt.tokens.byte_level import SPACE
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
 HEAPS = 0.7

@@ -22,7 +22,7 @@ On a GPU: models shaped like Llama 3.2 1B and 3B in bf16, sequences of 4,096, ag
 torch.compile and flash kernels. Its weights and Adam's moments are bf16, the fastest setting of a plain loop;
 nemo_adapt has fp32 master weights, moments and gradients. Contestants have the card one at a time, in two rounds. MFU
 is relative to the card's measured rate of matrix products (`devices.matmul_rate`) and, for a known card, to the peak in
-its data sheet, as in published MFUs. `--uncompiled` adds nemo_adapt without torch.compile (`nemo_adapt/fusion.py`).
+its data sheet, as in published MFUs. `--uncompiled` adds nemo_adapt without torch.compile (`machine/fusion.py`).
 Micro batches are the largest that fit on a card of 80 GB by our plan. `--quick`: one round, of the 1B unless `--size`
 names another.
 
@@ -54,8 +54,8 @@ import torch
 from peers import training_loops
 from peers.training_loops import Contestant, Size
 
-from nemo_adapt import devices
-from nemo_adapt.artifact import versions
+from nemo_adapt.machine import devices
+from nemo_adapt.run.artifact import versions
 
 LOOPS = training_loops.__file__
 

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.run.artifact import Inputs, write_json
 
 PROBED = "probed"
 """The value of ``resize.input`` that selects the probe's choice for both tables."""

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import __version__, cuda_environment, manual, pipeline, ranks, recipe_files, recipes
-from nemo_adapt.config import Config
+from nemo_adapt import __version__, pipeline
+from nemo_adapt.config import Config, manual, recipe_files, recipes
+from nemo_adapt.console.output import ignore_closed_pipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.output import ignore_closed_pipes
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.machine import cuda_environment, ranks
+from nemo_adapt.run.run_folder import RunFolder
 
 USAGE = """\
 usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
@@ -66,10 +67,10 @@ recipe=NAME is one of those listed, or the path of a YAML file:
 OTHER_COMMANDS = {
     "cancel": "nemo_adapt.launch.cancel",
     "compare": "nemo_adapt.evaluate.command",
-    "doctor": "nemo_adapt.doctor",
+    "doctor": "nemo_adapt.machine.doctor",
     "export-bridge": "nemo_adapt.bridge.export_command",
     "export-hf": "nemo_adapt.export_command",
-    "fertility": "nemo_adapt.fertility_command",
+    "fertility": "nemo_adapt.tokens.fertility_command",
     "inspect": "nemo_adapt.inspection.command",
     "launch": "nemo_adapt.launch.command",
     "nemo-recipe": "nemo_adapt.bridge.recipe_command",

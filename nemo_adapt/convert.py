@@ -13,18 +13,18 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.box import Box, Dims
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
 from nemo_adapt.checkpoint.model_tensors import chunks_of, copied_chunks, rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
+from nemo_adapt.console.progress import say
 from nemo_adapt.families.family import Entry
-from nemo_adapt.hf_folder import HfWeights, read_shape
-from nemo_adapt.model_weights import check_tied, open_weights
-from nemo_adapt.progress import say
-from nemo_adapt.workers import cores
+from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.model_weights import check_tied, open_weights
+from nemo_adapt.machine.workers import cores
+from nemo_adapt.run.artifact import Inputs, write_json
 
 
 def plan(folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> writer.Source:

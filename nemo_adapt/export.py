@@ -14,21 +14,21 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete
 from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.scores import BEST_ONE, LAST_ONE, best, check_which
 from nemo_adapt.config import Config, ExportConfig
+from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
-from nemo_adapt.hf_folder import HfWeights, HfWriter, read_shape
-from nemo_adapt.model_files import complete_folder, read_generation
+from nemo_adapt.hf_model.hf_folder import HfWeights, HfWriter, read_shape
+from nemo_adapt.hf_model.model_files import complete_folder, read_generation
+from nemo_adapt.machine.workers import cores, share, shared_counters
 from nemo_adapt.partition import blocks
-from nemo_adapt.progress import Bar, OnProgress
-from nemo_adapt.vocab import padded_rows, rows_with
-from nemo_adapt.workers import cores, share, shared_counters
+from nemo_adapt.run.artifact import MANIFEST, Inputs, peak_memory_mib, write_json
+from nemo_adapt.tokens.vocab import padded_rows, rows_with
 
 PIECE_BYTES = 8 << 20
 """Most bytes read from the checkpoint at once: larger buffers are freshly mapped by the system each time."""

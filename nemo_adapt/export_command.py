@@ -10,16 +10,18 @@ Megatron-LM must be in the ``torch_dist`` format.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_adapt import artifact, documents, hf_tokenizer, recipes
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.checkpoint.model_tensors import rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.config import ExportConfig
+from nemo_adapt.config import ExportConfig, recipes
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.family import EMBEDDING
-from nemo_adapt.hf_folder import read_shape
-from nemo_adapt.progress import say
-from nemo_adapt.vocab import rows_with
+from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.run import artifact
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.vocab import rows_with
 
 
 @dataclass

@@ -7,18 +7,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from nemo_adapt import gpus, ranks, reads
-from nemo_adapt.artifact import HashOf, input_hash, read_manifest
-from nemo_adapt.bounds import check_numbers
 from nemo_adapt.checkpoint.scores import check_which
 from nemo_adapt.choice import PROBED
 from nemo_adapt.config import Config
+from nemo_adapt.config.bounds import check_numbers
+from nemo_adapt.console.progress import say
+from nemo_adapt.corpora.mixture import check_target, text_sets, trained_and_held_out
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import check_target, text_sets, trained_and_held_out
-from nemo_adapt.progress import say
+from nemo_adapt.machine import gpus, ranks
 from nemo_adapt.registry import nearest
-from nemo_adapt.run_folder import RunFolder, check_recipe, save_config
-from nemo_adapt.steps import Step, build_as_rank, change_of, check_kept, run_step
+from nemo_adapt.run import reads
+from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
+from nemo_adapt.run.run_folder import RunFolder, check_recipe, save_config
+from nemo_adapt.run.steps import Step, build_as_rank, change_of, check_kept, run_step
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
 
 TEXT = "data.text_field"
@@ -204,11 +205,11 @@ def check_steps(config: Config, steps: list[Step]) -> None:
         step.reads(config, RunFolder.of(config))  # a file missing for the last stage is reported before the first
     check_end(config, {step.name for step in steps})
     if any(step.on_ranks for step in steps):
-        from nemo_adapt.checks import check  # imports torch, which a misspelt key need not wait for
+        from nemo_adapt.run.checks import check  # imports torch, which a misspelt key need not wait for
 
         check(config)
     if len(steps) > 1 and any(step.name == "convert" for step in steps):
-        from nemo_adapt.model_weights import check_weights
+        from nemo_adapt.hf_model.model_weights import check_weights
 
         given = config.model.checkpoint
         check_weights(Path(config.model.path), Path(given) if given else None)
@@ -261,7 +262,7 @@ def _run(config: Config, steps: list[Step]) -> None:
 
 def _check_gpus(config: Config, steps: list[Step]) -> None:
     """Raise ``UserError`` for more ranks than this machine has GPUs, unless all stages on ranks are finished."""
-    from nemo_adapt import devices
+    from nemo_adapt.machine import devices
 
     try:
         gpus.check_enough(config.parallel.ranks, devices.gpu_count())

@@ -16,15 +16,16 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt import recipes, text
 from nemo_adapt.checkpoint.folders import METADATA, TRACKER, checkpoint_in, complete
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.config import recipes
+from nemo_adapt.console.progress import say
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry
-from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.same_names import same_names, say_left_out
 from nemo_adapt.partition import blocks
-from nemo_adapt.progress import say
-from nemo_adapt.same_names import same_names, say_left_out
 
 PIECE_BYTES = 64 << 20
 """Most bytes of a tensor read at once."""

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from nemo_adapt import devices
-from nemo_adapt.artifact import peak_memory_mib
 from nemo_adapt.config import Config, ParallelConfig, PhaseConfig, TrainConfig
+from nemo_adapt.machine import devices
+from nemo_adapt.run.artifact import peak_memory_mib
 
 SCHEDULE_STEPS, LR = 1000, 1e-3
 MASKLESS = "causal_sdpa"
@@ -115,7 +115,7 @@ def prepare(size: Size, place: Path) -> None:
 
     from nemo_adapt import convert
     from nemo_adapt.model.build import DTYPES
-    from nemo_adapt.token_map import TokenMap
+    from nemo_adapt.tokens.token_map import TokenMap
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(

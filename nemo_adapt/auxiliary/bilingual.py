@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import orthogonal_procrustes
 
-from nemo_adapt import documents, hf_tokenizer
-from nemo_adapt.artifact import Inputs
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.auxiliary import fasttext
 from nemo_adapt.config import Config
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import TokenMap
 
 MARKS = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char)[0] == "M")
 WORD = re.compile(rf"[\w{MARKS}\u200c\u200d]+|[^\w\s]")

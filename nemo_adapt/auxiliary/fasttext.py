@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import text
 from nemo_adapt.config import AuxiliaryConfig
+from nemo_adapt.console.progress import Bar
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import Bar
 
 LONGEST = 10_000
 """Longest sentence, in tokens, that gensim reads (its MAX_WORDS_IN_BATCH); longer ones are split."""

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt import documents, hf_tokenizer, text
-from nemo_adapt.artifact import Inputs
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
+from nemo_adapt.console.progress import Bar, say
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import Bar, say
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import TokenMap
 
 BATCH = 1000
 """Documents per tokenizer call."""

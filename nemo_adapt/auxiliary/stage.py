@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.auxiliary import bilingual, overlaps, piece_bytes, vectors
 from nemo_adapt.config import Config
+from nemo_adapt.run.artifact import Inputs
 
 KINDS: dict[str, Callable[[Config, Inputs], Mapping[str, NDArray[Any]]]] = {
     "bilingual": bilingual.make,

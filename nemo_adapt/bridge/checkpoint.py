@@ -15,17 +15,17 @@ from typing import Any
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from nemo_adapt.artifact import write_json
 from nemo_adapt.bridge.provider import Settings, provider
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.folders import TRACKER
 from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
-from nemo_adapt.hf_folder import read_shape
-from nemo_adapt.model_files import copy_tokenizer
-from nemo_adapt.vocab import rows_with
-from nemo_adapt.workers import cores
+from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_files import copy_tokenizer
+from nemo_adapt.machine.workers import cores
+from nemo_adapt.run.artifact import write_json
+from nemo_adapt.tokens.vocab import rows_with
 
 CHUNK_BYTES = 64 << 20
 RUN_CONFIG, TRAIN_STATE, TOKENIZER = "run_config.yaml", "train_state.pt", "tokenizer"

@@ -7,10 +7,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_adapt import artifact, recipes
 from nemo_adapt.bridge import checkpoint as bridge
+from nemo_adapt.config import recipes
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
+from nemo_adapt.run import artifact
 
 
 @dataclass

@@ -12,11 +12,11 @@ from typing import Any
 
 from nemo_adapt.bridge.provider import Settings, precision, provider
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.config.phases import ALL
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
 from nemo_adapt.model.build import DTYPES, stages
-from nemo_adapt.phases import ALL
-from nemo_adapt.vocab import padded_rows
+from nemo_adapt.tokens.vocab import padded_rows
 
 CONFIG = "megatron.bridge.training.config"
 STYLES = {"wsd": "WSD"}

@@ -12,23 +12,25 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from nemo_adapt import mixture, pipeline, ranks, recipes
+from nemo_adapt import pipeline
 from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
 from nemo_adapt.bridge.recipe import RecipePaths, container, only_phase, python
 from nemo_adapt.checkpoint.folders import TRACKER
 from nemo_adapt.choice import with_choice
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, recipes
+from nemo_adapt.config.phases import phases
+from nemo_adapt.console.progress import say
+from nemo_adapt.corpora import mixture
+from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
-from nemo_adapt.hf_folder import read_shape
-from nemo_adapt.locks import folder_lock
-from nemo_adapt.mixture import text_sets
+from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.machine import ranks
+from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.model.build import DTYPES
-from nemo_adapt.phases import phases
-from nemo_adapt.progress import say
-from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.vocab import rows_with
+from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.tokens.vocab import rows_with
 
 START = "start"
 

@@ -1,7 +1,7 @@
 """Tokenize one set of text files into a Megatron indexed dataset (.bin/.idx).
 
-Documents are not split, and end as ``nemo_adapt.documents`` defines. Several processes share the files; the order of
-the documents is that of the files, whichever process encoded them.
+Documents are not split, and end as ``tokens.documents`` defines. Several processes share the files; the order of the
+documents is that of the files, whichever process encoded them.
 
 Imports are light because every worker process imports this module when it starts.
 """
@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_adapt import text
-from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
+from nemo_adapt.console.progress import Bar, OnProgress
+from nemo_adapt.corpora import text
+from nemo_adapt.corpora.text_files import Part
 from nemo_adapt.data import store
 from nemo_adapt.data.encode import Encoder, Rule
-from nemo_adapt.progress import Bar, OnProgress
-from nemo_adapt.text_files import Part
-from nemo_adapt.workers import cores, share, shared_counters
+from nemo_adapt.machine.workers import cores, share, shared_counters
+from nemo_adapt.run.artifact import Inputs, write_json
 
 ALONE_BYTES = 8 << 20
 """Text up to this size is tokenized by this process alone: starting workers takes longer."""
@@ -64,8 +64,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 def rule_of(folder: Path) -> Rule:
     """Return how the tokenizer in ``folder`` encodes documents."""
-    from nemo_adapt import documents, hf_tokenizer
+    from nemo_adapt import hf_tokenizer
     from nemo_adapt.data import words
+    from nemo_adapt.tokens import documents
 
     tokenizer = hf_tokenizer.load(folder)
     backend = tokenizer.backend_tokenizer.to_str()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_adapt.progress import OnProgress
+from nemo_adapt.console.progress import OnProgress
 
 NARROW_IDS = 1 << 16
 """Vocabularies smaller than this use 16 bits per token, others 32: a larger id would silently wrap in 16 bits."""

@@ -3,7 +3,7 @@
 The protocol, in enough detail to reproduce it:
 
 - A document is one line of the text. ``t1 .. tn`` are its ids, without BOS and EOS; ``x = [start, t1, .., tn]``, where
-  start is the tokenizer's BOS, or its EOS where there is no BOS (``nemo_adapt.documents``).
+  start is the tokenizer's BOS, or its EOS where there is no BOS (``nemo_adapt.tokens.documents``).
 - Every ``ti`` is scored exactly once, with ``-ln softmax(logits of x up to t(i-1))[ti]`` nats. The end of the document
   is not scored: it encodes no byte.
 - A window holds W tokens. The first one reads ``x[0:W]`` and scores ``t1 .. tW``. Window k reads
@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from nemo_adapt import bootstrap, documents
-from nemo_adapt.progress import Bar
-from nemo_adapt.text import documents as read_documents
+from nemo_adapt import bootstrap
+from nemo_adapt.console.progress import Bar
+from nemo_adapt.corpora.text import documents as read_documents
+from nemo_adapt.tokens import documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # slow to import, and training ranks, which also use this file, need none

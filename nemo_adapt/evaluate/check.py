@@ -3,10 +3,10 @@
 import contextlib
 import io
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
+from nemo_adapt.corpora.text import documents
 from nemo_adapt.evaluate.tasks import load, scores
-from nemo_adapt.text import documents
+from nemo_adapt.run.artifact import Inputs
 
 TEXTS, TASKS = "texts.", "tasks."
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_adapt import fertility, locks, recipes, text
-from nemo_adapt.config import EvaluateConfig
+from nemo_adapt.config import EvaluateConfig, recipes
+from nemo_adapt.console.progress import say
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, models
 from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.report import About
-from nemo_adapt.progress import say
+from nemo_adapt.machine import locks
+from nemo_adapt.tokens import fertility
 
 WINDOW = 1024
 """Default tokens per window if every model's context is that long: the paper's training length."""

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import documents
-from nemo_adapt.artifact import write_json
 from nemo_adapt.config import EvaluateConfig, PhaseConfig
+from nemo_adapt.corpora.mixture import check_target
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import bits_per_byte, samples
 from nemo_adapt.evaluate.headline import headline
@@ -15,7 +14,8 @@ from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.render import render
 from nemo_adapt.evaluate.report import About, Continuation, Report, Sample, collect
 from nemo_adapt.evaluate.tasks import harness, load, scores
-from nemo_adapt.mixture import check_target
+from nemo_adapt.run.artifact import write_json
+from nemo_adapt.tokens import documents
 
 TASKS = "tasks"
 """Folder of lm-evaluation-harness task files, beside the report."""

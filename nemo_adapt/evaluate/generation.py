@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
-from nemo_adapt import devices, documents
-from nemo_adapt.progress import Bar
+from nemo_adapt.console.progress import Bar
+from nemo_adapt.machine import devices
+from nemo_adapt.tokens import documents
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nemo_adapt import bootstrap
-from nemo_adapt.artifact import peak_memory_mib, versions
 from nemo_adapt.evaluate.bits_per_byte import Score
 from nemo_adapt.evaluate.generation import Generation
 from nemo_adapt.evaluate.measure import Measured
@@ -13,6 +12,7 @@ from nemo_adapt.evaluate.samples import Piece
 from nemo_adapt.evaluate.tasks import scores as task_scores
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
+from nemo_adapt.run.artifact import peak_memory_mib, versions
 
 GATE_SHARE = 0.05
 """The gate on the reference language holds if bits per byte rise by at most this fraction."""

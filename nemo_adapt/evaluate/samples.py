@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from nemo_adapt import documents
+from nemo_adapt.tokens import documents
 
 SENTENCE_CHARACTERS = (60, 140)
 """Samples are as close as possible to the text's median length, clamped to these bounds."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, cost, models
 from nemo_adapt.evaluate.check import TASKS, TEXTS
 from nemo_adapt.evaluate.report import About
+from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.training_files import HELD_OUT, METRICS, SUMMARY, records
 
 

@@ -12,17 +12,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import artifact, documents, hf_tokenizer, recipes
-from nemo_adapt.artifact import write_json
-from nemo_adapt.bounds import check_positive
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.config import recipes
+from nemo_adapt.config.bounds import check_positive
+from nemo_adapt.console.printed import print_table
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.inspection import measures, tables
 from nemo_adapt.inspection.tables import Table
-from nemo_adapt.printed import print_table
-from nemo_adapt.progress import say
 from nemo_adapt.registry import nearest
-from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.token_map import FILE_NAME, TokenMap
+from nemo_adapt.run import artifact
+from nemo_adapt.run.artifact import write_json
+from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import FILE_NAME, TokenMap
 
 Report = dict[str, Any]
 

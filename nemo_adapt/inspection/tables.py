@@ -9,7 +9,7 @@ import torch
 
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
-from nemo_adapt.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
 from nemo_adapt.partition import blocks
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}

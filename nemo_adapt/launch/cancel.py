@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import slurm
 from nemo_adapt.launch.paths import LaunchPaths, submitted
-from nemo_adapt.progress import say
 
 
 def main(words: list[str]) -> None:

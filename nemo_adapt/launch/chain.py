@@ -6,7 +6,7 @@ from enum import Enum
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.steps import Step
+from nemo_adapt.run.steps import Step
 
 PREPARE = "prepare"
 """Name of the job that runs all stages before the first one on ranks."""

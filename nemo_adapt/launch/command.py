@@ -3,7 +3,8 @@
 ``launch.dry_run=true`` prints the scripts and submits nothing.
 """
 
-from nemo_adapt import pipeline, recipes
+from nemo_adapt import pipeline
+from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
 from nemo_adapt.launch.chain import chain, laid_out, size_of

@@ -5,10 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
-from nemo_adapt import cuda_environment, pipeline, ranks, recipes
+from nemo_adapt import pipeline
+from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.chain import Kind, chain
 from nemo_adapt.launch.paths import LaunchPaths
+from nemo_adapt.machine import cuda_environment, ranks
 
 
 def main(words: list[str]) -> None:
@@ -44,7 +46,7 @@ def main(words: list[str]) -> None:
 
 def _join(paths: LaunchPaths) -> None:
     """Wait until all ranks run, and tell the job's script."""
-    from nemo_adapt import devices  # torch
+    from nemo_adapt.machine import devices  # torch
 
     devices.limit_imports()
     devices.start_ranks()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.starts import this_start
+from nemo_adapt.machine.starts import this_start
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from nemo_adapt import devices, fusion
-from nemo_adapt.vocab import LOGITS_AT_ONCE
+from nemo_adapt.machine import devices, fusion
+from nemo_adapt.tokens.vocab import LOGITS_AT_ONCE
 
 COMPILED_AT_ONCE = 512 * 2**20
 """Bytes of fp32 logits that a compiled kernel gets at a time. The first call times variants of the kernel on a copy of

@@ -1,7 +1,7 @@
 """Floating-point operations of training, as papers count them for model FLOPs utilization (MFU)."""
 
+from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.families.family import OUTPUT, Shape
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 
 EVERYTHING = Trained(frozenset({ALL}), frozenset())
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.mlp import MLP
 
-from nemo_adapt import fusion
+from nemo_adapt.machine import fusion
 
 _aten = torch.ops.aten
 KERNELS: dict[str, tuple[Any, Any]] = {

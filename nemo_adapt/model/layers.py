@@ -15,7 +15,7 @@ from megatron.core.transformer import TransformerConfig, TransformerLayer
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 
-from nemo_adapt import fusion
+from nemo_adapt.machine import fusion
 
 
 class Norm(torch.nn.Module):

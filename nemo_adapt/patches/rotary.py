@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from nemo_adapt import fusion
+from nemo_adapt.machine import fusion
 
 
 def fuse_rotary(rope_utils: Any) -> None:

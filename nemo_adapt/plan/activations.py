@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from nemo_adapt.config import ParallelConfig, TrainConfig
+from nemo_adapt.config.layout import engine_fits, stage_layers
+from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.families.family import ALIBI, AROUND, HEAD, SHARED, WHOLE, Shape
-from nemo_adapt.layout import engine_fits, stage_layers
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.plan import model
 
 NORMS = {AROUND: 4, SHARED: 1}

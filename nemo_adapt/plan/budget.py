@@ -3,16 +3,16 @@
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from nemo_adapt import mixture
 from nemo_adapt.config import Config, ParallelConfig
-from nemo_adapt.mixture import text_sets
-from nemo_adapt.phases import phases, total, trained
+from nemo_adapt.config.phases import phases, total, trained
+from nemo_adapt.corpora import mixture
+from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import bytes_of
 from nemo_adapt.plan.memory import SAVED
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.speed import GB
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.run.run_folder import RunFolder
 
 ASSUMED_BYTES_PER_TOKEN = 4.0
 """Bytes of text per token if nothing else is known: typical of an English tokenizer on English text."""

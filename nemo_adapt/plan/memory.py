@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.config.layout import engine_fits
+from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.families.family import INPUT, OUTPUT
-from nemo_adapt.layout import engine_fits
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of, micro_batches_in_flight, of_layers
 from nemo_adapt.plan.model import Models, RankTensor
-from nemo_adapt.vocab import LOGITS_AT_ONCE, padded_rows
+from nemo_adapt.tokens.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30
 MASTER = {"bf16": 12, "fp32": 8}

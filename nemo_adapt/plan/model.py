@@ -9,6 +9,8 @@ from pathlib import Path
 
 from nemo_adapt import families
 from nemo_adapt.config import Config, ParallelConfig
+from nemo_adapt.config.layout import stage_layers
+from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.entries import ATTENTION, FC1, FC2, KEY_NORM, PROJECTION, QUERY_NORM
 from nemo_adapt.families.family import (
@@ -22,11 +24,9 @@ from nemo_adapt.families.family import (
     HfConfig,
     Shape,
 )
-from nemo_adapt.layout import stage_layers
-from nemo_adapt.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
-from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.token_map import FILE_NAME, TokenMap
-from nemo_adapt.vocab import padded_rows, target_rows
+from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.tokens.token_map import FILE_NAME, TokenMap
+from nemo_adapt.tokens.vocab import padded_rows, target_rows
 
 SHARDED = {EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS, f"{PROJECTION}.weight", f"{FC2}.weight"} | {
     f"{name}.{kind}" for name in (ATTENTION, FC1) for kind in ("weight", "bias")
@@ -148,7 +148,7 @@ def _settings(config: Config) -> tuple[HfConfig, str]:
     """Return config.json of ``model.path``, or else the recipe's ``model.config``, and its source in words."""
     folder = Path(config.model.path)
     if (folder / "config.json").is_file():
-        from nemo_adapt.hf_folder import read_config  # imports torch, so only if needed
+        from nemo_adapt.hf_model.hf_folder import read_config  # imports torch, so only if needed
 
         return read_config(folder), f"{folder}/config.json"
     if config.model.config:

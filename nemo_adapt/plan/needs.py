@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from nemo_adapt.config import ClusterConfig, Config
+from nemo_adapt.config.phases import phases
 from nemo_adapt.errors import UserError
-from nemo_adapt.phases import phases
 from nemo_adapt.plan.memory import GIB, Memory, fullest, of_stages
 from nemo_adapt.plan.model import Models
 

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nemo_adapt.config import Config
-from nemo_adapt.layout import engine_fits, stage_layers
+from nemo_adapt.config.layout import engine_fits, stage_layers
+from nemo_adapt.console.printed import print_table, span
 from nemo_adapt.plan.budget import Budget, Disk
 from nemo_adapt.plan.memory import GIB, Memory, fullest
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.needs import room
 from nemo_adapt.plan.search import Proposal
 from nemo_adapt.plan.speed import Step
-from nemo_adapt.printed import print_table, span
-from nemo_adapt.vocab import padded_rows
+from nemo_adapt.tokens.vocab import padded_rows
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working", "saving")
 SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "optimizer")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from nemo_adapt.config import Config, ParallelConfig
+from nemo_adapt.config.layout import check_layout, check_train, stage_layers
+from nemo_adapt.config.phases import trained
 from nemo_adapt.errors import UserError
-from nemo_adapt.layout import check_layout, check_train, stage_layers
-from nemo_adapt.phases import trained
 from nemo_adapt.plan.memory import Memory, fullest
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.needs import needed, room

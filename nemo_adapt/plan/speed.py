@@ -22,9 +22,9 @@ between nodes.
 from dataclasses import dataclass, replace
 
 from nemo_adapt.config import ClusterConfig, Config, PhaseConfig
-from nemo_adapt.layout import stage_layers
+from nemo_adapt.config.layout import stage_layers
+from nemo_adapt.config.phases import ALL, NEW_ROWS, Trained, trained
 from nemo_adapt.model.flops import backward_layers, forward_flops, trained_flops
-from nemo_adapt.phases import ALL, NEW_ROWS, Trained, trained
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches

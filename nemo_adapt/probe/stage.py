@@ -14,15 +14,15 @@ from typing import Any
 
 import torch.distributed as dist
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.choice import Choice
 from nemo_adapt.config import Config, ProbeConfig
+from nemo_adapt.config.phases import own_phases, phases, shortened, total
+from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
-from nemo_adapt.phases import own_phases, phases, shortened, total
 from nemo_adapt.probe import report
-from nemo_adapt.progress import Bar
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
+from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.collectives import first_rank_does

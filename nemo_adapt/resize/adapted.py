@@ -10,12 +10,12 @@ from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
-from nemo_adapt.hf_folder import read_shape
+from nemo_adapt.hf_model.hf_folder import read_shape
 from nemo_adapt.model.build import build_model
 from nemo_adapt.resize.load import load_resized
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
-from nemo_adapt.token_map import TokenMap
-from nemo_adapt.vocab import padded_rows, target_rows
+from nemo_adapt.tokens.token_map import TokenMap
+from nemo_adapt.tokens.vocab import padded_rows, target_rows
 
 
 def adapted_shape(model_folder: Path, token_map: TokenMap) -> Shape:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """One new row: indices of the source rows that it combines, and their weights."""

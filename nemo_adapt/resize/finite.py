@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nemo_adapt.compiled import compiled
 from nemo_adapt.errors import UserError
+from nemo_adapt.machine.compiled import compiled
 from nemo_adapt.resize.table import BLOCK_BYTES, Source
 from nemo_adapt.resize.threads import run_in_threads
 

@@ -8,20 +8,20 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_adapt import ranks
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
+from nemo_adapt.console.progress import say
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, TABLES
+from nemo_adapt.machine import ranks
 from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.model.weights import load_weights, replicas
 from nemo_adapt.partition import even_bounds
-from nemo_adapt.progress import say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.resize.table import ShardedTable
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 
 def load_resized(

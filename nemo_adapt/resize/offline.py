@@ -9,23 +9,23 @@ bit-identical. ``tokenizer`` is a folder made by the tokenizer stage; ``resize.*
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from nemo_adapt import artifact, recipes
-from nemo_adapt.config import ExportConfig, ResizeConfig
+from nemo_adapt.config import ExportConfig, ResizeConfig, recipes
+from nemo_adapt.console.progress import Bar, say
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, Family, Shape
-from nemo_adapt.hf_folder import HfWeights, HfWriter, read_config, read_shape
-from nemo_adapt.model_files import complete_folder, read_generation
-from nemo_adapt.model_weights import check_tied
+from nemo_adapt.hf_model.hf_folder import HfWeights, HfWriter, read_config, read_shape
+from nemo_adapt.hf_model.model_files import complete_folder, read_generation
+from nemo_adapt.hf_model.model_weights import check_tied
 from nemo_adapt.partition import blocks
-from nemo_adapt.progress import Bar, say
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.plan import needs_of
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import PREFIX, StrategyInputs
-from nemo_adapt.token_map import TokenMap
-from nemo_adapt.vocab import target_rows
+from nemo_adapt.run import artifact
+from nemo_adapt.tokens.token_map import TokenMap
+from nemo_adapt.tokens.vocab import target_rows
 
 PIECE_BYTES = 8 << 20
 """Bytes written or copied at once."""

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.families.family import INPUT
 from nemo_adapt.registry import Registry
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 NOISE_KINDS = ("unit", "diagonal", "covariance")
 

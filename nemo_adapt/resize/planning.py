@@ -6,8 +6,8 @@ from scipy.sparse import csr_matrix
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.resize.plan import RowPlan
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
-from nemo_adapt.token_map import TokenMap
-from nemo_adapt.vocab import check_fit
+from nemo_adapt.tokens.token_map import TokenMap
+from nemo_adapt.tokens.vocab import check_fit
 
 
 def plan_of(

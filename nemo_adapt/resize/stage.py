@@ -5,7 +5,6 @@ from pathlib import Path
 import torch.distributed as dist
 from megatron.core import dist_checkpointing
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.checkpoint.common_state import write_common
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
@@ -13,6 +12,7 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.weights import sharded_weights
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
+from nemo_adapt.run.artifact import Inputs
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nemo_adapt.compiled import compiled
+from nemo_adapt.machine.compiled import compiled
 from nemo_adapt.resize.table import Numbers
 
 UPPER_BITS = {torch.bfloat16: (torch.int16, 16), torch.float32: (torch.int32, 0)}

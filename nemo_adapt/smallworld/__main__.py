@@ -8,8 +8,8 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
 from nemo_adapt.smallworld.make import make
 
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from nemo_adapt import artifact, pipeline
+from nemo_adapt import pipeline
 from nemo_adapt.config import Config
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.run import artifact
+from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.steps import Step
 from nemo_adapt.status.run_files import last_written, read, written
-from nemo_adapt.steps import Step
 from nemo_adapt.training_files import SUMMARY
 
 FINISHED, MAKING, NOT_YET, DAMAGED = "finished", "being made", "not yet", "damaged"

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-from nemo_adapt import artifact, mixture, training_files
+from nemo_adapt import training_files
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.checkpoint.integrity import FILES
 from nemo_adapt.checkpoint.scores import best
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.config.phases import ends, phases, total
+from nemo_adapt.corpora import mixture
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
-from nemo_adapt.phases import ends, phases, total
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.run import artifact
+from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
 from nemo_adapt.training_files import Record, records
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from nemo_adapt import pipeline, recipes
-from nemo_adapt.config import Config
+from nemo_adapt import pipeline
+from nemo_adapt.config import Config, recipes
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import chain, submit
 from nemo_adapt.launch.chain import Kind, Size, room_of
 from nemo_adapt.launch.paths import LaunchPaths
-from nemo_adapt.progress import say
 from nemo_adapt.study.cells import cells
 from nemo_adapt.study.work import CELLS, Job
 

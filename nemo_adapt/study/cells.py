@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from nemo_adapt import recipes
-from nemo_adapt.config import Config, StudyConfig
+from nemo_adapt.config import Config, StudyConfig, recipes
+from nemo_adapt.config.phases import BUDGETS
 from nemo_adapt.errors import UserError
-from nemo_adapt.phases import BUDGETS
 from nemo_adapt.registry import nearest
 
 CONDITION = re.compile(r"([^!=\s]+)(!?=)(\S+)")

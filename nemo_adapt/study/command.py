@@ -7,11 +7,10 @@ study. What cells have in common (tokenizers, data, converted models) is made on
 import re
 from functools import partial
 
-from nemo_adapt import recipes
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, recipes
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
-from nemo_adapt.run_folder import RunFolder, claim
+from nemo_adapt.run.run_folder import RunFolder, claim
 from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, Composed, cells, check, configuration, seeded
 from nemo_adapt.study.work import CELLS, LOG, Job, print_changed, run_cells, unfinished

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nemo_adapt
-from nemo_adapt import pipeline, recipes
+from nemo_adapt import pipeline
+from nemo_adapt.config import recipes
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.paths import LaunchPaths
-from nemo_adapt.progress import say
 from nemo_adapt.study.array import config_of, first_seeds, read_launched
 from nemo_adapt.study.command import unfinished_line, write_report
 from nemo_adapt.study.work import Job, run_cells, unfinished

@@ -7,7 +7,8 @@ OpenBLAS itself stops before a fork and restarts after it.
 import importlib
 import warnings
 
-from nemo_adapt import devices, patches, pipeline
+from nemo_adapt import patches, pipeline
+from nemo_adapt.machine import devices
 
 devices.limit_imports()
 with warnings.catch_warnings():

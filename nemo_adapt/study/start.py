@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-from nemo_adapt import ranks
-from nemo_adapt.workers import cores
+from nemo_adapt.machine import ranks
+from nemo_adapt.machine.workers import cores
 
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 """torchrun's environment variables for a process that is the only rank."""
@@ -21,7 +21,7 @@ def context(ranks_at_a_time: int) -> ForkServerContext:
 
     On a GPU machine nothing is imported before the fork: a process that has initialized CUDA cannot be forked.
     """
-    from nemo_adapt import devices
+    from nemo_adapt.machine import devices
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks_at_a_time)))
     server = multiprocessing.get_context("forkserver")

@@ -12,12 +12,13 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import gpus, pipeline, ranks
-from nemo_adapt.artifact import input_hash, write_json
+from nemo_adapt import pipeline
 from nemo_adapt.config import Config
+from nemo_adapt.console.progress import Bar, say
 from nemo_adapt.errors import ERROR
-from nemo_adapt.progress import Bar, say
-from nemo_adapt.starts import is_earlier, this_start
+from nemo_adapt.machine import gpus, ranks
+from nemo_adapt.machine.starts import is_earlier, this_start
+from nemo_adapt.run.artifact import input_hash, write_json
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
 
@@ -130,7 +131,7 @@ def run_cells(jobs: Sequence[Job], processes: int) -> list[Job]:
     A requeued Slurm job does not retry cells that failed in its earlier starts. USR1, TERM and HUP are forwarded to
     the runs, which save and end; then ``SystemExit`` with ``ranks.MORE_TO_DO`` is raised.
     """
-    from nemo_adapt import devices  # torch
+    from nemo_adapt.machine import devices  # torch
 
     left = unfinished(jobs)
     print_changed("run again", left, len(jobs))

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from nemo_adapt import text
-from nemo_adapt.byte_level import SPACE
-from nemo_adapt.progress import Bar, OnProgress, say
-from nemo_adapt.text_files import Part, ignore
+from nemo_adapt.console.progress import Bar, OnProgress, say
+from nemo_adapt.corpora import text
+from nemo_adapt.corpora.text_files import Part, ignore
+from nemo_adapt.machine.workers import cores, shared_counters, team
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import odd_bytes
 from nemo_adapt.tokenizer.tally import Tally, stretches
-from nemo_adapt.workers import cores, shared_counters, team
+from nemo_adapt.tokens.byte_level import SPACE
 
 MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, it drops the rarer half (256 MiB and texts)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.compiled import compiled, prefetch
+from nemo_adapt.machine.compiled import compiled, prefetch
 from nemo_adapt.tokenizer.scan import BEGIN, COUNT, HASH, LONGEST, PLACE, WEIGHT, find, hash_all
 from nemo_adapt.tokenizer.tally import weight
 

@@ -10,7 +10,7 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 
 from nemo_adapt import hf_tokenizer
-from nemo_adapt.model_files import copy_templates
+from nemo_adapt.hf_model.model_files import copy_templates
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.unigram_scores import new_scores
 

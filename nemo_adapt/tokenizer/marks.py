@@ -16,9 +16,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.regexes import GPT2, KEPT
-from nemo_adapt.progress import say
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numba import types
 from numba.typed import List
 
-from nemo_adapt.compiled import compiled, mix64
+from nemo_adapt.machine.compiled import compiled, mix64
 
 FACTOR = np.int64(-7046029254386353131)
 """Base of the polynomial hash: odd, so that its powers never become 0 (2**64 over the golden ratio, signed)."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.compiled import compiled, mix64
-from nemo_adapt.text_files import END as MARK
+from nemo_adapt.corpora.text_files import END as MARK
+from nemo_adapt.machine.compiled import compiled, mix64
 from nemo_adapt.tokenizer.tally import STRETCH, weight
 
 END = MARK[0]

@@ -7,9 +7,9 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from nemo_adapt import text
-from nemo_adapt.artifact import Inputs
-from nemo_adapt.progress import say
+from nemo_adapt.console.progress import say
+from nemo_adapt.corpora import text
+from nemo_adapt.run.artifact import Inputs
 
 LOOKED_AT = 50_000
 """Most frequent pieces of a corpus from which the shares are computed."""

@@ -7,11 +7,10 @@ from typing import Any
 
 import sentencepiece
 
-from nemo_adapt import fertility, text
-from nemo_adapt.artifact import Inputs, write_json
 from nemo_adapt.config import Config
-from nemo_adapt.hf_folder import read_config
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.corpora import text
+from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.run.artifact import Inputs, write_json
 from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
 from nemo_adapt.tokenizer.choice import choose_tokens, parallel_texts
@@ -19,7 +18,9 @@ from nemo_adapt.tokenizer.clock import Clock
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.select import Selection
-from nemo_adapt.vocab import check_fit
+from nemo_adapt.tokens import fertility
+from nemo_adapt.tokens.token_map import NewToken, TokenMap
+from nemo_adapt.tokens.vocab import check_fit
 
 CHECKED_LINES = 2000
 """Lines of the training text on which the fast tokenizer is compared with sentencepiece."""

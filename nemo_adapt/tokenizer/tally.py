@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nemo_adapt.compiled import compiled
+from nemo_adapt.machine.compiled import compiled
 
 STRETCH = 1 << 14
 """Bytes of text within which repeats are damped, chosen from 300 to 65,536: larger values help Turkish more, but Arabic

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from nemo_adapt import text
-from nemo_adapt.byte_level import BYTE_LEVEL_SPACE, SPACE
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, Tallies, added_pattern, count_chunks
 from nemo_adapt.tokenizer.encode import SEPARATOR
 from nemo_adapt.tokenizer.tally import Tally, stretches
+from nemo_adapt.tokens.byte_level import BYTE_LEVEL_SPACE, SPACE
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 FIRST_WORD = "a"

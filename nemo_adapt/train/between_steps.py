@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import torch.distributed as dist
 
-from nemo_adapt import ranks
 from nemo_adapt.config import Config
+from nemo_adapt.machine import ranks
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.collectives import any_rank

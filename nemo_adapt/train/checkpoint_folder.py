@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.artifact import write_json
 from nemo_adapt.checkpoint.common_state import write_common
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.checkpoint.integrity import damage, seal
 from nemo_adapt.checkpoint.scores import SCORE, best, score_of
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.progress import say
+from nemo_adapt.run.artifact import write_json
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.training_files import SAVED
 

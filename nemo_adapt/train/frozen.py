@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from nemo_adapt.config.phases import ALL, EMBEDDINGS, Trained
 from nemo_adapt.model.tables import tables_of
-from nemo_adapt.phases import ALL, EMBEDDINGS, Trained
 
 MARKS = "main_grad", "grad_added_to_main_grad"
 """Attributes that Megatron's data-parallel wrapper sets on a parameter: its part of the gradient buffer, and whether a

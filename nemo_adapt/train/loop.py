@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.phases import ends, total
+from nemo_adapt.config.phases import ends, total
 from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, batches, on_device, read_ahead
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import Trainer, build_trainer

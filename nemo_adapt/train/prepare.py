@@ -5,15 +5,18 @@ from pathlib import Path
 import torch
 from megatron.core import parallel_state
 
-from nemo_adapt import devices, documents, hf_tokenizer, mixture
-from nemo_adapt.artifact import Inputs
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.config.layout import check_batch
+from nemo_adapt.config.phases import NEW_ROWS, trained
+from nemo_adapt.corpora import mixture
+from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
-from nemo_adapt.layout import check_batch
-from nemo_adapt.mixture import text_sets
+from nemo_adapt.machine import devices
 from nemo_adapt.model.build import start_parallel
-from nemo_adapt.phases import NEW_ROWS, trained
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
 from nemo_adapt.train.loop import Data
 from nemo_adapt.train.new_rows import Span

@@ -15,7 +15,7 @@ from megatron.core.optimizer.optimizer_config import ParamKey
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.phases import NEW_ROWS, Trained, trained
+from nemo_adapt.config.phases import NEW_ROWS, Trained, trained
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import freeze
 from nemo_adapt.train.names import named_parameters

@@ -4,7 +4,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-from nemo_adapt import ranks
+from nemo_adapt.machine import ranks
 
 
 class Signals:

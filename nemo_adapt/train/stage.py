@@ -8,19 +8,19 @@ from typing import Any
 
 import torch.distributed as dist
 
-from nemo_adapt import devices
-from nemo_adapt.artifact import Inputs, file_hash, write_json
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
-from nemo_adapt.mixture import held_out_texts
+from nemo_adapt.config.phases import phases, total, trained
+from nemo_adapt.console.progress import say
+from nemo_adapt.corpora.mixture import held_out_texts
+from nemo_adapt.machine import devices
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
-from nemo_adapt.phases import phases, total, trained
-from nemo_adapt.progress import say
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.run.artifact import Inputs, file_hash, write_json
+from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps

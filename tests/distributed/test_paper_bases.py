@@ -13,13 +13,14 @@ from helpers.tiny import converted, make_token_map, tiny_config
 from ranks import model_bodies, road_bodies, training_bodies
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from nemo_adapt import convert, documents, export
+from nemo_adapt import convert, export
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.data import stage as data
 from nemo_adapt.smallworld import world
-from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer import stage as tokenizer
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import TokenMap
 
 NEW = 1000
 SENTENCE = "Selma çarşıya gitti ve bir elma aldı. They walked to the house by the river."

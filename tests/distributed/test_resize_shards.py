@@ -23,7 +23,7 @@ from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.resize import offline
 from nemo_adapt.resize.plan import strategies
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 NEW = 45
 MODELS = {"tied": TinyLlama(tied=True, vocab=250), "untied": TinyLlama(vocab=256), "padded": TinyLlama(vocab=256)}
@@ -270,7 +270,7 @@ def test_failed_offline_resize_leaves_no_output_folder(tmp_path, damage, words, 
 
 def test_a_tokenizer_that_does_not_fit_the_table_is_rejected():
     """Up to 8,192 rows, or a tenth of the tokens, may be padding; more are real rows, which would be lost."""
-    from nemo_adapt.vocab import check_fit
+    from nemo_adapt.tokens.vocab import check_fit
 
     for tokens, rows in ((50_295, 51_200), (128_815, 129_280), (32_000, 32_000), (200_000, 220_000)):
         check_fit(tokens, rows)

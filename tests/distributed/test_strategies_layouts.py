@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.resize import offline
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 NEW = 45
 STRATEGIES = ["align", "calibrated", "focus", "omp", "random_token", "subword_weighted_position", "wechsel"]

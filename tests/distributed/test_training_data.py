@@ -8,8 +8,8 @@ from helpers.bytes_tokenizer import save_tokenizer
 from ranks import data_bodies
 
 from nemo_adapt.config import Config, SetConfig
+from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.data import stage
-from nemo_adapt.mixture import text_sets
 
 LETTERS = {"target": "a", "replay": "b", "code": "c", "web": "d"}
 STEPS = 50

@@ -13,10 +13,10 @@ from helpers.folders import Folders
 from ranks import model_bodies
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nemo_adapt import recipes
 from nemo_adapt.checkpoint.folders import COMMON
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.config import recipes
+from nemo_adapt.tokens.token_map import TokenMap
 
 STAGES = ["tokenizer", "data (target)", "data (replay)", "convert", "train", "export", "evaluate"]
 

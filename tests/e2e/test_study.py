@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers.command import environment, nemo_adapt
 
-from nemo_adapt.ranks import MORE_TO_DO
+from nemo_adapt.machine.ranks import MORE_TO_DO
 from nemo_adapt.study.results import LOST, NEW_SHARE, TARGET, TOKENS
 
 STUDY = """

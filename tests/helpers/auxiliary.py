@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 
 def make_auxiliary(place: Path, token_map: TokenMap, dims: int = 6, seed: int = 0) -> dict[str, Path]:

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_adapt import pipeline, recipes
-from nemo_adapt.config import Config
+from nemo_adapt import pipeline
+from nemo_adapt.config import Config, recipes
 from nemo_adapt.launch import sbatch
 from nemo_adapt.launch.chain import Job, chain, laid_out, size_of
 from nemo_adapt.launch.paths import LaunchPaths

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt import convert
 from nemo_adapt.config import Config
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
+from nemo_adapt.run.artifact import Inputs
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

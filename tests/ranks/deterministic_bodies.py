@@ -5,9 +5,9 @@ from helpers.folders import Folders
 from ranks.model_bodies import load_chunks
 from ranks.training_bodies import Trained, note, span, state
 
-from nemo_adapt import cuda_environment, devices
 from nemo_adapt.config import Config
-from nemo_adapt.phases import phases
+from nemo_adapt.config.phases import phases
+from nemo_adapt.machine import cuda_environment, devices
 from nemo_adapt.train import loop
 from nemo_adapt.train.batches import BatchLayout, Boundaries
 

@@ -11,11 +11,11 @@ from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
 from nemo_adapt.config import Config
-from nemo_adapt.phases import phases, trained
+from nemo_adapt.config.phases import phases, trained
 from nemo_adapt.plan import memory
 from nemo_adapt.plan.activations import Layer
 from nemo_adapt.resize.adapted import adapted_shape
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop
 
 

@@ -13,7 +13,7 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.context import own_part
 from nemo_adapt.model.weights import load_weights
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 
 def load_chunks(config: Config, folders: Folders) -> list[Any]:

@@ -8,12 +8,13 @@ from helpers.live_bytes import LiveBytes
 from megatron.core import parallel_state
 from torch.utils.flop_counter import FlopCounterMode
 
-from nemo_adapt import devices
 from nemo_adapt.config import Config
+from nemo_adapt.config.phases import phases
+from nemo_adapt.machine import devices
 from nemo_adapt.model.build import build_model, start_parallel
 from nemo_adapt.model.context import own_part
-from nemo_adapt.phases import phases
 from nemo_adapt.plan.model import Models
+from nemo_adapt.tokens.vocab import padded_rows
 from nemo_adapt.train import checkpoints
 from nemo_adapt.train.batches import Boundaries
 from nemo_adapt.train.fence import Fence
@@ -21,7 +22,6 @@ from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.state import saved_state
 from nemo_adapt.train.step import train_step
-from nemo_adapt.vocab import padded_rows
 
 
 @dataclass

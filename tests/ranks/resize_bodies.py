@@ -20,7 +20,7 @@ from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.load import load_resized
 from nemo_adapt.resize.plan import RowPlan
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 SEED = 7
 

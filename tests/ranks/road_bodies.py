@@ -7,9 +7,9 @@ import torch
 from helpers.folders import Folders
 from ranks import model_bodies
 
-from nemo_adapt.artifact import Inputs
 from nemo_adapt.config import Config
 from nemo_adapt.model import attention
+from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.train import stage
 
 

@@ -22,9 +22,9 @@ from ranks.training_bodies import data, span
 
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
+from nemo_adapt.config.phases import phases
 from nemo_adapt.errors import UserError
 from nemo_adapt.model.weights import SHARDED, load_weights, sharded_weights
-from nemo_adapt.phases import phases
 from nemo_adapt.train import checkpoints, loop, state
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.metrics import Metrics, Watch

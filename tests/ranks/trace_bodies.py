@@ -10,7 +10,7 @@ from ranks.model_bodies import load_chunks
 from ranks.training_bodies import data, span
 
 from nemo_adapt.config import Config
-from nemo_adapt.phases import phases
+from nemo_adapt.config.phases import phases
 from nemo_adapt.train import loop
 from nemo_adapt.train.trace import traced
 

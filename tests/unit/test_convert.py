@@ -17,7 +17,7 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import artifact, cli, convert, export, export_command, hf_folder, locks, pipeline, verify
+from nemo_adapt import cli, convert, export, export_command, pipeline, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.box import Box
 from nemo_adapt.checkpoint.reader import Checkpoint
@@ -25,7 +25,10 @@ from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import hf_shapes
 from nemo_adapt.families.llama import LLAMA
-from nemo_adapt.hf_folder import StoredTensor
+from nemo_adapt.hf_model import hf_folder
+from nemo_adapt.hf_model.hf_folder import StoredTensor
+from nemo_adapt.machine import locks
+from nemo_adapt.run import artifact
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
+from nemo_adapt.config.layout import check_layout, check_positions
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_folder import read_config
-from nemo_adapt.layout import check_layout, check_positions
+from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_files import complete_folder
 from nemo_adapt.model.rotary import inverse_frequencies
-from nemo_adapt.model_files import complete_folder
 
 
 def config_of(name: str, **changed: object) -> dict:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_adapt import pipeline, recipes
-from nemo_adapt.config import TrainConfig
-from nemo_adapt.phases import phases
+from nemo_adapt import pipeline
+from nemo_adapt.config import TrainConfig, recipes
+from nemo_adapt.config.phases import phases
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = [

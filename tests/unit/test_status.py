@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from nemo_adapt import recipes, training_files
+from nemo_adapt import training_files
+from nemo_adapt.config import recipes
+from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
-from nemo_adapt.printed import print_table
 from nemo_adapt.status import command, training
 
 SETTINGS = [

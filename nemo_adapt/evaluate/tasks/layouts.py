@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.tasks import files
 from nemo_adapt.evaluate.tasks.records import Record
-from nemo_adapt.progress import say
 
 FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
     "sentiment": {

@@ -7,7 +7,7 @@ from nemo_adapt.families.family import INPUT
 from nemo_adapt.resize.combine import from_pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.resize.strategies.subword_weighted import subword_weighted
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 
 @strategy("calibrated", needs=("piece_bytes",))

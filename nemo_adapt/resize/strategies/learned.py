@@ -1,6 +1,6 @@
 """Rows that are trained before the rest of the model (Learned-Emb and the warm start of arXiv 2406.14670).
 
-Only their initial values are set here. ``nemo_adapt.phases`` makes the first share of the steps train the tables alone.
+Only their initial values are set here. ``config.phases`` makes the first share of the steps train the tables alone.
 """
 
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, from_pieces, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.token_map import NewToken
+from nemo_adapt.tokens.token_map import NewToken
 
 
 @strategy("subword_weighted", needs=("piece_bytes",))

@@ -5,7 +5,7 @@ import numpy as np
 from nemo_adapt.families.family import INPUT
 from nemo_adapt.resize.combine import Row, from_pieces, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.token_map import NewToken
+from nemo_adapt.tokens.token_map import NewToken
 
 DECAY = 2.0
 """The exponent's factor in the paper: each position weighs e^2 times the one before (input) or after (output)."""

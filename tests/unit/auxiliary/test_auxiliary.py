@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from unit.tokenizer.tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
 
-from nemo_adapt import documents, hf_tokenizer, pipeline, reads, recipes
+from nemo_adapt import hf_tokenizer, pipeline
 from nemo_adapt.auxiliary import bilingual, overlaps, stage, vectors
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.run_folder import RunFolder
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.run import reads
+from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import TokenMap
 
 needs_gensim = pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="gensim is not installed")
 BASES = {"sentencepiece": sentencepiece_base, "byte_level": byte_level_base}

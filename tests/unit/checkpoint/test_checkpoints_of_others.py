@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 
-from nemo_adapt import convert, export_command, reads, verify
+from nemo_adapt import convert, export_command, verify
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.box import Box
 from nemo_adapt.checkpoint.folders import checkpoint_in
@@ -15,7 +15,8 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.run import reads
+from nemo_adapt.run.run_folder import RunFolder
 
 PADDED = 7
 """Padded rows of the tables in such a checkpoint."""

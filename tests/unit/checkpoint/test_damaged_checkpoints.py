@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from helpers.tiny import TinyLlama, converted, make_llama
 
-from nemo_adapt import pipeline, reads
+from nemo_adapt import pipeline
 from nemo_adapt.checkpoint.box import Box
 from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.checkpoint.reader import Checkpoint, locate
 from nemo_adapt.errors import UserError
+from nemo_adapt.run import reads
 
 TENSORS = "__0_0.distcp"
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
 from unit.tokenizer.tokenizer_samples import byte_level_base, english, sentencepiece_base, target
 
-from nemo_adapt import documents, hf_tokenizer
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.data import encode, store
 from nemo_adapt.data.encode import Encoder
 from nemo_adapt.data.stage import rule_of
 from nemo_adapt.hf_tokenizer.regexes import KEPT, LLAMA3
+from nemo_adapt.tokens import documents
 
 PLAIN = ["the", "river", "s", ".", "'s", "12345", "ğ", "kış", "K", "語", "😀"]
 SPELLED = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|pad|>", "<0x41>", "<tool>", "tool", "▁", "▁▁", "Ġ"]

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from nemo_adapt import artifact, pipeline, recipes, steps
+from nemo_adapt import pipeline
+from nemo_adapt.config import recipes
+from nemo_adapt.corpora.mixture import bytes_per_token, text_sets, token_shares
 from nemo_adapt.errors import UserError
-from nemo_adapt.mixture import bytes_per_token, text_sets, token_shares
-from nemo_adapt.reads import training
-from nemo_adapt.run_folder import RunFolder
+from nemo_adapt.run import artifact, steps
+from nemo_adapt.run.reads import training
+from nemo_adapt.run.run_folder import RunFolder
 
 GIVEN = ["run.name=x", "model.path=y", "data.target=[t.txt]"]
 REPLAY = ["data.replay=[r.txt]", "data.replay_share=0.2"]

@@ -12,10 +12,11 @@ import zstandard
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 from unit.tokenizer.tokenizer_samples import byte_level_base, english, sentencepiece_base, target
 
-from nemo_adapt import documents, hf_tokenizer
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.data import stage, store
 from nemo_adapt.errors import UserError
+from nemo_adapt.tokens import documents
 
 LINES = [f"{number} {line}" for number, line in enumerate(english(1500) + target(1500))]
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nemo_adapt import documents
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import bits_per_byte
+from nemo_adapt.tokens import documents
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", Path(__file__).parents[3] / "../shared/data"))
 

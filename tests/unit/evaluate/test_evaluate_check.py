@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.tiny import TinyLlama, make_llama
 
-from nemo_adapt import pipeline, recipes
-from nemo_adapt.config import Config
+from nemo_adapt import pipeline
+from nemo_adapt.config import Config, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.tasks import load
 from nemo_adapt.launch import command

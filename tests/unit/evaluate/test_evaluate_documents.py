@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from nemo_adapt import documents
 from nemo_adapt.errors import UserError
+from nemo_adapt.tokens import documents
 
 MAKERS = {"byte-level": byte_level_tokenizer, "sentencepiece": sentencepiece_tokenizer}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)

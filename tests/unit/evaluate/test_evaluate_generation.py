@@ -7,9 +7,9 @@ import torch
 from evaluate_tiny import ALL, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nemo_adapt import documents
 from nemo_adapt.evaluate import generation
 from nemo_adapt.evaluate.generation import Limits
+from nemo_adapt.tokens import documents
 
 PROMPTS = ["Bugün", "A cat sleeps under", "Kitap okumayı seven insanlar", "Su."]
 Maker = Callable[[], PreTrainedTokenizerFast]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
 
-from nemo_adapt import documents
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure, models, samples
@@ -17,7 +16,8 @@ from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.stage import build
 from nemo_adapt.evaluate.tasks import load
 from nemo_adapt.evaluate.tasks.scores import Result
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.tokens import documents
+from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 EVIL = "<script>alert('x')</script> & [link](http://example.org) | çok güzel bir gün"
 

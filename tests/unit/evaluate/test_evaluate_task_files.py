@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from nemo_adapt import reads, recipes
-from nemo_adapt.config import EvaluateConfig
+from nemo_adapt.config import EvaluateConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.command import CompareConfig
 from nemo_adapt.evaluate.tasks import kinds, load, prompts, records
 from nemo_adapt.evaluate.tasks.kinds import KINDS, Choice, Line
+from nemo_adapt.run import reads
 
 XCOPA = {"premise": "Adam musluğu açtı.", "choice1": "Tuvalet doldu.", "choice2": "Su aktı.", "question": "effect"}
 STORY = {f"input_sentence_{number}": f"Cümle {number}." for number in range(1, 5)}

@@ -3,7 +3,7 @@
 import pytest
 from helpers.launches import SETTINGS, config_of, jobs_of
 
-from nemo_adapt import recipes
+from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.chain import Kind, Size, laid_out, size_of
 

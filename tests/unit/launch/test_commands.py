@@ -10,8 +10,9 @@ import pytest
 from helpers.command import unread
 from helpers.tiny import TinyLlama, make_llama
 
-from nemo_adapt import artifact, cli
+from nemo_adapt import cli
 from nemo_adapt.errors import UserError
+from nemo_adapt.run import artifact
 from nemo_adapt.status import command as status
 
 NOTE = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"\n'
@@ -220,7 +221,7 @@ def test_job_blocks_sigusr1_before_reading_the_recipe(slurm, mask, monkeypatch):
     """Threads of later imports inherit the mask; without it, a signal to any one of them ends the rank."""
     seen = []
     monkeypatch.setattr(
-        "nemo_adapt.recipes.read", lambda path: seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        "nemo_adapt.config.recipes.read", lambda path: seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
     )
     with pytest.raises(AttributeError):
         cli.command("job", ["runs/r", "train"])

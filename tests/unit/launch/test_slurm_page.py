@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.worlds import small_world
 
-from nemo_adapt import cli, recipe_errors
-from nemo_adapt.config import Config
+from nemo_adapt import cli
+from nemo_adapt.config import Config, recipe_errors
 
 PAGE = (Path(__file__).parent.parent.parent.parent / "docs/slurm.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in PAGE.splitlines() if line.startswith("nemo-adapt launch ")]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from megatron.core.models.common.embeddings.rope_utils import _apply_rotary_pos_emb_bshd
 
-from nemo_adapt import fusion
+from nemo_adapt.machine import fusion
 from nemo_adapt.patches.rotary import apply_rotary
 
 

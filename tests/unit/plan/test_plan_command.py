@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from helpers.plans_of_models import settings
 
-from nemo_adapt import recipe_files, recipes
-from nemo_adapt.checks import check
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, recipe_files, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.plan import command
 from nemo_adapt.plan.report import PARTS, SECONDS
+from nemo_adapt.run.checks import check
 
 CLUSTER_OF = {
     "llama2_7b": "a40_x4",

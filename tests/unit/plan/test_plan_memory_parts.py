@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 from helpers.plans_of_models import models_of, plan_config, settings
 
-from nemo_adapt import recipes
-from nemo_adapt.config import ParallelConfig, PhaseConfig
-from nemo_adapt.phases import trained
+from nemo_adapt.config import ParallelConfig, PhaseConfig, recipes
+from nemo_adapt.config.phases import trained
 from nemo_adapt.plan import activations, command, memory
 from nemo_adapt.plan.memory import GIB, fullest
 from nemo_adapt.plan.model import models

@@ -9,10 +9,9 @@ from helpers.tiny import make_token_map
 from helpers.zoo import ZOO
 from transformers import AutoModelForCausalLM
 
-from nemo_adapt import recipes
-from nemo_adapt.config import PhaseConfig
+from nemo_adapt.config import PhaseConfig, recipes
+from nemo_adapt.config.phases import trained
 from nemo_adapt.errors import UserError
-from nemo_adapt.phases import trained
 from nemo_adapt.plan import model
 
 PUBLISHED = {

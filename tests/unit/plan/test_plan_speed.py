@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from nemo_adapt import recipes
-from nemo_adapt.config import ClusterConfig, ParallelConfig, PhaseConfig
-from nemo_adapt.layout import stage_layers
+from nemo_adapt.config import ClusterConfig, ParallelConfig, PhaseConfig, recipes
+from nemo_adapt.config.layout import stage_layers
+from nemo_adapt.config.phases import trained
 from nemo_adapt.model.flops import flops_per_token, forward_flops
-from nemo_adapt.phases import trained
 from nemo_adapt.plan import command
 from nemo_adapt.plan.memory import micro_batches
 from nemo_adapt.plan.model import models

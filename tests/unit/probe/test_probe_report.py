@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from nemo_adapt import steps
-from nemo_adapt.artifact import Stage
-from nemo_adapt.checks import check_probe
 from nemo_adapt.choice import Choice, with_choice
 from nemo_adapt.config import Config, PhaseConfig, ProbeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.pipeline import ROAD
 from nemo_adapt.probe import report, stage
 from nemo_adapt.probe.stage import points
+from nemo_adapt.run import steps
+from nemo_adapt.run.artifact import Stage
+from nemo_adapt.run.checks import check_probe
 
 
 def run(strategy, seed, *bits):

@@ -13,7 +13,7 @@ from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.registry import Registry
 from nemo_adapt.resize import plan
 from nemo_adapt.resize.plan import Materials
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 PAGE = (Path(__file__).parents[3] / "docs" / "add-a-strategy.md").read_text(encoding="utf-8")
 

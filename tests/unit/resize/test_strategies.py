@@ -18,7 +18,7 @@ from nemo_adapt.resize.plan import Materials, Noise, strategies
 from nemo_adapt.resize.strategies.focus import sparsemax
 from nemo_adapt.resize.strategies.wechsel import nearest
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
-from nemo_adapt.token_map import NewToken, TokenMap
+from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 quick = settings(max_examples=25, deadline=None)
 VOCAB = 12

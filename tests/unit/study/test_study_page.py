@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.worlds import small_world
 
-from nemo_adapt import cli, recipes
+from nemo_adapt import cli
+from nemo_adapt.config import recipes
 from nemo_adapt.study.cells import cells
 from nemo_adapt.study.command import checked
 

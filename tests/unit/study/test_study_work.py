@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from nemo_adapt import pipeline
-from nemo_adapt.artifact import input_hash, write_json
 from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.steps import Step, run_step
+from nemo_adapt.run.artifact import input_hash, write_json
+from nemo_adapt.run.steps import Step, run_step
 from nemo_adapt.study import work as working
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.work import DONE, LOG, Job, run_cells, unfinished

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False}
 START, END, TOOL = "<|im_start|>", "<|im_end|>", "<tool>"

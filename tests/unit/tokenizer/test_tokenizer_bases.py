@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from tokenizer_samples import DATA, english, extend, needs_data, sentencepiece_base, target, write
 from transformers import AutoTokenizer
 
-from nemo_adapt import hf_tokenizer, text
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.tiktoken_ranks import LLAMA3, RankKind, ranks_json, read_ranks
-from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.unigram_scores import repeats
+from nemo_adapt.tokens.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False, "vocab_size": 400}
 

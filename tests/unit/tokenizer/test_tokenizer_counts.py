@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nemo_adapt.compiled import mix64
+from nemo_adapt.machine.compiled import mix64
 from nemo_adapt.tokenizer.chunks import Chunks, added_pattern
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import END, odd_bytes

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER as VERY_LARGE
 
-from nemo_adapt import fertility, hf_tokenizer
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens import fertility
+from nemo_adapt.tokens.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False}
 VARIANTS = {

@@ -16,8 +16,8 @@ from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import regexes
 from nemo_adapt.hf_tokenizer.tiktoken_ranks import LLAMA3
-from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer import marks
+from nemo_adapt.tokens.token_map import TokenMap
 
 SPLITS = {
     name: (Split(Regex(pattern), "isolated"), Split(Regex(regexes.KEPT[pattern]), "isolated"))

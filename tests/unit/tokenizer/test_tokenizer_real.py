@@ -11,12 +11,13 @@ import sentencepiece
 from tokenizer_samples import DATA, extend, needs_data, write
 from transformers import AutoTokenizer
 
-from nemo_adapt import hf_tokenizer, text
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.corpora import text
 from nemo_adapt.tokenizer import choice, marks
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.methods import free_scripts
+from nemo_adapt.tokens.token_map import TokenMap
 
 pytestmark = [needs_data, pytest.mark.data]
 LINES = 3000

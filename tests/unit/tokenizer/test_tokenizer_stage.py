@@ -11,10 +11,10 @@ from transformers import AutoTokenizer
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.token_map import TokenMap
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.stage import build
+from nemo_adapt.tokens.token_map import TokenMap
 
 GUARDED = ["golden", "evening", "ruler", "level", "never", "eleven", "derive", "mode", "killer", "seven"]
 KINDS = {"sentencepiece": sentencepiece_base, "byte_level": byte_level_base}

@@ -7,7 +7,7 @@ from tokenizer_samples import byte_level_base, english, extend, sentencepiece_ba
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
-from nemo_adapt.token_map import TokenMap
+from nemo_adapt.tokens.token_map import TokenMap
 
 KINDS = {"sentencepiece": sentencepiece_base, "byte_level": byte_level_base}
 

@@ -7,8 +7,8 @@ import pytest
 import tokenizer_samples as samples
 from tokenizer_samples import DATA, needs_data
 
-from nemo_adapt import text
 from nemo_adapt.config import Config
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer import script
 from nemo_adapt.tokenizer.base import read

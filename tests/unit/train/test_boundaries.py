@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from megatron.core.datasets.gpt_dataset import _get_ltor_masks_and_position_ids
 from unit.tokenizer.tokenizer_samples import sentencepiece_base
 
-from nemo_adapt import documents, hf_tokenizer
+from nemo_adapt import hf_tokenizer
+from nemo_adapt.tokens import documents
 from nemo_adapt.train.batches import Boundaries
 
 END = 0

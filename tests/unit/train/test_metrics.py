@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
+from nemo_adapt.config.phases import trained
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.model.flops import flops_per_token, forward_flops
-from nemo_adapt.phases import trained
 from nemo_adapt.train.metrics import Metrics, Watch, check_wandb
 
 

@@ -1,0 +1,116 @@
+"""One-line explanations of configuration errors, in place of messages that name Hydra's and OmegaConf's classes."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from nemo_adapt.config import Config
+from nemo_adapt.config.recipe_files import names
+from nemo_adapt.errors import UserError
+from nemo_adapt.registry import nearest
+
+LIST, TABLE = "expected a list: {key}=[...]", "expected names with values: {key}.NAME=..."
+PLAINER = {
+    "is not a ListConfig": LIST,
+    "Cannot assign": TABLE,
+    "is not a subclass of": TABLE,
+    "(bool) is incompatible": 'YAML reads no, yes, on and off as false and true: put this name in quotes, as "no"',
+    "is not Optional": "it cannot be null: leave {key} out for its default",
+}
+"""Part of a message of OmegaConf -> our message."""
+NO_ENTRY = ("dict is not a subclass of", "list index out of range")
+"""Parts of OmegaConf's messages on an entry that a list does not have."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Context: raise configuration errors as a ``UserError`` of one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(explain(error)) from None
+    except TypeError as error:
+        if "is not an int" not in str(error):
+            raise
+        raise UserError(f"{error}: entries of a list are numbered from 0, as in train.phases.0.steps=5") from None
+    except RecursionError:
+        raise UserError("a recipe includes itself: check its defaults, and theirs") from None
+
+
+def explain(error: Exception, schema: type = Config) -> str:
+    """Return one line for a composition error, with the nearest known key where a key was misspelt."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, name = cause.missing_cfg_file.rpartition("/")
+            known = names(group)
+            return f"unknown {group or 'recipe'} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
+        if isinstance(cause, OverrideParseException):
+            return unreadable(str(cause.override))
+        key = getattr(cause, "full_key", None)
+        if key and "not in" in str(cause):
+            return unknown(str(key), schema)
+        if isinstance(cause, InterpolationToMissingValueError):
+            return f"no value for {str(cause).split(': ')[-1].split()[0]}: set it in the recipe or on the command line"
+        if key and any(part in str(cause) for part in NO_ENTRY):
+            name, entries = str(key).partition("[")[0], getattr(cause, "parent_node", None)
+            return (
+                f"{key}: {name} has {len(entries or ())} entries, numbered from 0: give the list itself, {name}=[...]"
+            )
+    keyed = next((cause for cause in chain if getattr(cause, "full_key", None)), None)
+    reason = str(keyed or chain[-1]).strip().splitlines()[0]
+    return f"{keyed.full_key}: {_plainer(reason, keyed)}" if keyed else reason  # type: ignore[attr-defined]
+
+
+def _plainer(reason: str, error: Any) -> str:
+    """Return what is expected, where OmegaConf's ``reason`` names its own classes; else ``reason``."""
+    if "merge DictConfig with ListConfig" in reason:  # the same message for either in place of the other
+        said = LIST if error.object_type is list else TABLE
+    else:
+        said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
+    return said.replace("{key}", error.full_key)
+
+
+def unreadable(word: str) -> str:
+    """Return one line for an override that Hydra's grammar cannot read as one value."""
+    word = word.removeprefix("++")
+    name, _, value = word.partition("=")
+    example = {"[": f'{name}=["..."]', "{": f'{name}={{NAME: "..."}}'}.get(value[:1], f'{name}="..."')
+    return (
+        f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
+        f"( ) = , in quotes of its own: '{example}'"
+    )
+
+
+def unknown(key: str, schema: type) -> str:
+    """Return one line for an unknown key: with the full name where its section was left out, or the nearest name."""
+    known = _known_keys(schema)
+    whole = [name for name in known if name.endswith(f".{key}")]
+    last_parts = [name.rpartition(".")[2] for name in known]  # inside a list, an error names only the last part
+    hint = f" Did you mean {whole[0]!r}?" if whole else nearest(key, [*known, *last_parts])
+    return f"unknown key {key!r}.{hint}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _known_keys(schema: type) -> list[str]:
+    """Return all dotted keys of a schema: list entries without numbers, ``NAME`` for names in dictionaries."""
+
+    def walk(schema: Any, prefix: str) -> Iterator[str]:
+        for entry in fields(schema):
+            yield f"{prefix}{entry.name}"
+            inner = get_args(entry.type)[-1] if get_args(entry.type) else entry.type
+            if is_dataclass(inner):
+                name = "NAME." if len(get_args(entry.type)) > 1 else ""
+                yield from walk(inner, f"{prefix}{entry.name}.{name}")
+
+    return list(walk(schema, ""))

@@ -1,0 +1,227 @@
+"""Build a typed configuration from a recipe and ``key=value`` words (Hydra over the dataclasses of ``config``)."""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from nemo_adapt.config import Config, SetConfig
+from nemo_adapt.config.bounds import check_numbers
+from nemo_adapt.config.recipe_errors import explain, explained, unknown, unreadable
+from nemo_adapt.config.recipe_files import GROUPS, check_file, load_file, names, recipes_folder, shipped
+from nemo_adapt.errors import UserError
+from nemo_adapt.registry import nearest
+
+SITE = "site"
+"""The config group of site profiles, which are in ``slurm/`` or in a file of the user's."""
+ConfigStore.instance().store(name="fields", node=Config)
+DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
+ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
+T = TypeVar("T")
+SETS = "data.sets."
+INTERPOLATION = re.compile(r"\$\{[^{},]*\}")
+"""A reference to another key, as ``${data.folder}``, which may be in quotes."""
+
+
+def load(recipe: str, overrides: list[str]) -> Config:
+    """Return the configuration of ``recipe`` (a name, or a YAML file) with ``overrides`` (Hydra's grammar).
+
+    Raises ``UserError`` for an unknown recipe, an unknown key (with the nearest one) and a value of the wrong type.
+    """
+    return with_values(composed(recipe, overrides), {})
+
+
+def composed(recipe: str, overrides: list[str]) -> DictConfig:
+    """Compose as ``load`` does, but leave interpolations unresolved."""
+    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else recipes_folder() / f"{recipe}.yaml"
+    if not path.is_file():
+        if path.suffix and recipe.endswith(path.suffix):
+            raise UserError(f"recipe file {recipe} does not exist")
+        raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
+    if path.suffix == ".yml":
+        raise UserError(f"recipe file {recipe}: names of recipes end in .yaml: rename it to {path.stem}.yaml")
+    check_file(path)
+    search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
+    with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+        of_sets = [word for word in overrides if word.startswith((SETS, f"{SETS[:-1]}={{"))]
+        others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
+        _parsed(others)
+        chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
+        _add_sets(chosen, [_quoted(word) for word in of_sets])
+    return chosen
+
+
+def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
+    """Return the configuration of a composed tree with ``values`` (dotted key -> value) replaced. For many
+    configurations from one tree, this takes a tenth of the time of composing each."""
+    with explained():
+        own = copy.deepcopy(tree)
+        for key, value in values.items():
+            OmegaConf.update(own, key, value)
+        return typed(own)
+
+
+def of_words(words: list[str]) -> Config:
+    """Return the configuration for the words of a command line: ``recipe=...`` and ``key=value``."""
+    _check_form(words)
+    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
+    return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
+
+
+def read(path: Path) -> Config:
+    """Read a configuration that was saved with interpolations resolved (a run's config.yaml)."""
+    try:
+        return typed(OmegaConf.merge(OmegaConf.structured(Config), load_file(path)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
+
+
+def parse(schema: type[T], words: list[str]) -> T:
+    """Return the settings of a command that is not a stage: ``schema`` (a dataclass) with ``key=value`` words.
+
+    Raises ``UserError`` as ``load`` and ``check_numbers`` do.
+    """
+    _check_form(words)
+    config = OmegaConf.structured(schema)
+    try:
+        for word in _parsed([_quoted(word) for word in words]):
+            OmegaConf.update(config, word.key_or_group, word.value())
+        found = OmegaConf.to_object(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, schema)) from None
+    check_numbers(found)
+    return cast(T, found)
+
+
+def _check_form(words: list[str]) -> None:
+    for word in words:
+        if "=" not in word or not word[0].isalpha():
+            raise UserError(f"{word!r} is not of the form key=value")
+        if word.startswith("hydra."):
+            raise UserError(unknown(word.partition("=")[0], Config))
+
+
+def _parsed(words: list[str]) -> list[Override]:
+    """Parse words in Hydra's grammar; ``UserError`` for one with several values to try in turn, as ``lr=1,2``."""
+    found = OverridesParser.create().parse_overrides(words)
+    several = next((word for word in found if word.is_sweep_override()), None)
+    if several:
+        raise UserError(unreadable(str(several.input_line)))
+    return found
+
+
+def _literal(text: str) -> str:
+    """Return text in quotes, so that Hydra's grammar reads it as it is."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
+
+
+def _quoted(word: str) -> str:
+    """Quote the value of ``key=value`` where it has letters beyond ASCII, which Hydra's grammar cannot read."""
+    key, _, value = word.partition("=")
+    if value.isascii() or any(sign in INTERPOLATION.sub("", value) for sign in "\"'{}"):
+        return word
+    parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+    quoted = ",".join(part if part.isascii() else f'"{part.strip()}"' for part in parts)
+    return f"{key}=[{quoted}]" if parts != [value] else f"{key}={quoted}"
+
+
+def require(command: str, settings: Any, names: Sequence[str]) -> None:
+    """Raise ``UserError`` if a command was not given one of the folders ``names``."""
+    missing = [name for name in names if not getattr(settings, name)]
+    if missing:
+        raise UserError(
+            f"{command}: no value for {', '.join(missing)}: give {' '.join(f'{name}=FOLDER' for name in missing)}"
+        )
+
+
+def typed(config: Any) -> Config:
+    """Convert a composed configuration to dataclasses, with interpolations resolved; ``UserError`` for a missing
+    mandatory value, for a language that YAML reads as true or false, and for a ``run.name`` that leaves ``run.dir``."""
+    mandatory = (("run", "name"), ("model", "path"))
+    missing = [f"{part}.{key}" for part, key in mandatory if OmegaConf.is_missing(config[part], key)]
+    if missing:
+        raise UserError(f"no value for {', '.join(missing)}: set it in the recipe or on the command line")
+    found = cast(Config, OmegaConf.to_object(config))
+    for key, value in (("evaluate.target", found.evaluate.target), ("tokenizer.reference", found.tokenizer.reference)):
+        if value in ("False", "True"):
+            raise UserError(
+                f'{key} is read as {value.lower()}: put no, yes, on or off in quotes, as {key}: "no" in YAML'
+            )
+    name = Path(found.run.name)
+    if not name.parts or name.is_absolute() or ".." in name.parts:
+        raise UserError(f"run.name={found.run.name!r}: it names a folder in run.dir={found.run.dir}")
+    return found
+
+
+def to_yaml(config: Config) -> str:
+    """Return the resolved configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def section(config: Config, *names: str) -> dict[str, Any]:
+    """Return some sections (or dotted keys) of a configuration as plain values, for manifests.
+
+    ``a.*.b`` names the key ``b`` of each entry of the dictionary ``a``.
+    """
+    whole = asdict(config)
+    return {key: value for name in names for key, value in _each(whole, name)}
+
+
+def _each(whole: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    table, star, key = name.partition(".*.")
+    found: Any = whole
+    for part in table.split("."):
+        found = found[part]
+    if star:
+        yield from ((f"{table}.{entry}.{key}", found[entry][key]) for entry in sorted(found))
+    else:
+        yield name, found
+
+
+def _allow_new_key(override: str) -> str:
+    """Prefix an override of a dictionary (``evaluate.texts.tr=...``, ``evaluate.texts={tr: ...}``) with ``++``, so that
+    its keys may be new."""
+    tables = (
+        *("evaluate.texts", "evaluate.tasks", "evaluate.shots", "tokenizer.parallel"),
+        *("site.environment", "model.config"),
+    )
+    begins = tuple(f"{table}{sign}" for table in tables for sign in (".", "={"))
+    return f"++{override}" if override.startswith(begins) else override
+
+
+def _register_site(override: str) -> str:
+    """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` in Hydra's store; return the override choosing it."""
+    key, _, given = override.partition("=")
+    if key != SITE:
+        return override
+    folder = shipped("slurm")
+    path = Path(given) if given.endswith((".yaml", ".yml")) else folder / f"{given}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in folder.glob("*.yaml"))
+        raise UserError(f"unknown site {given!r}.{nearest(given, known)} Sites: {', '.join(known)}, or FILE.yaml")
+    ConfigStore.instance().store(group=SITE, name="chosen", node=load_file(path))
+    return f"{SITE}=chosen"
+
+
+def _add_sets(config: DictConfig, words: list[str]) -> None:
+    """Apply overrides of ``data.sets.NAME``; Hydra cannot create a new entry in a dictionary of dataclasses."""
+    for word in _parsed(words):
+        key, value = word.key_or_group, cast(Any, word.value())
+        values = {key: value} if key.startswith(SETS) else {f"{SETS}{name}": each for name, each in value.items()}
+        for key, each in values.items():
+            name = key.removeprefix(SETS).partition(".")[0]
+            with open_dict(config.data.sets):
+                config.data.sets.setdefault(name, OmegaConf.structured(SetConfig))
+            OmegaConf.update(config, key, each)

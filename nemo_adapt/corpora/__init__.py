@@ -1,0 +1,1 @@
+"""Text as users have it: files, sets of them, their documents."""

@@ -1,0 +1,66 @@
+"""The files of a Hugging Face model folder besides its weights: configurations, and the tokenizer's files."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.settings import older_rope
+from nemo_adapt.hf_model.hf_folder import read_config, read_object
+
+TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
+"""Prefixes of the names of files that belong to the tokenizer."""
+TEMPLATES = "additional_chat_templates"
+"""Folder of a tokenizer's named chat templates, beside its default one (transformers 4.50)."""
+GENERATION = "generation_config.json"
+DTYPE_KEYS = ("dtype", "torch_dtype")
+"""Keys of the weights' dtype in config.json, in transformers 5 and 4."""
+
+
+def read_generation(folder: Path) -> dict[str, Any]:
+    """Return the generation config of a model folder, empty if there is none; ``UserError`` if it is damaged."""
+    path = folder / GENERATION
+    content = read_object(path) if path.is_file() else {}
+    if not isinstance(content.get("suppress_tokens") or [], list):
+        raise UserError(f"{path} is damaged: suppress_tokens is not a list; download it again")
+    return content
+
+
+def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype, tokens: int) -> None:
+    """Write the files that a model folder needs besides its weights.
+
+    These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the keys that it used, and
+    rotary positions also in the form of transformers 4, without the name of code beside it, which is not copied; its
+    generation config, if any; and the tokenizer's files. Rows from ``tokens`` on are padding, whose ids the generation
+    config suppresses.
+    """
+    hf_config = read_config(base)
+    used = [key for key in DTYPE_KEYS if key in hf_config] or ["torch_dtype"]
+    dtypes = dict.fromkeys(used, str(dtype).removeprefix("torch."))
+    content = {**hf_config, **older_rope(hf_config), "vocab_size": rows, **dtypes}
+    content.pop("auto_map", None)
+    (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    generation, padded = read_generation(base), list(range(tokens, rows))
+    if padded:
+        generation["suppress_tokens"] = [*(generation.get("suppress_tokens") or []), *padded]
+    if generation:
+        (out / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+    copy_tokenizer(tokenizer, out)
+
+
+def copy_tokenizer(tokenizer: Path, out: Path) -> None:
+    """Copy the tokenizer's files (``TOKENIZER_FILES``) and its chat templates from one folder into another."""
+    for file in sorted(tokenizer.iterdir()):
+        if file.is_file() and file.name.startswith(TOKENIZER_FILES):
+            shutil.copyfile(file, out / file.name)
+    copy_templates(tokenizer, out)
+
+
+def copy_templates(tokenizer: Path, out: Path) -> None:
+    """Copy the named chat templates of a tokenizer, if it has any."""
+    for file in sorted((tokenizer / TEMPLATES).glob("*.jinja")):
+        (out / TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(file, out / TEMPLATES / file.name)

@@ -1,0 +1,42 @@
+"""Two Hugging Face folders whose tensors have the same names, so that they can be compared."""
+
+from pathlib import Path
+
+from nemo_adapt.console.progress import say
+from nemo_adapt.errors import UserError
+from nemo_adapt.families.family import LM_HEAD, Family
+from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+
+
+def same_names(first: Path, second: Path) -> tuple[HfWeights, HfWeights]:
+    """Return the tensors of two folders by the names of their families, where both are of known ones.
+
+    Published files may leave out a prefix, nest a language model in one that reads images (its other parts are compared
+    only if both folders have them), or store the output table of a tied model, which nothing reads.
+    """
+    (family, tied), (other_family, other_tied) = _family(first), _family(second)
+    known = bool(family and other_family)
+    ours, theirs = HfWeights(first, family if known else None), HfWeights(second, other_family if known else None)
+    if ours.others and theirs.others:
+        return HfWeights(first), HfWeights(second)
+    say_left_out(first, ours)
+    say_left_out(second, theirs)
+    for weights, others, is_tied in ((ours, theirs, tied), (theirs, ours, other_tied)):
+        if is_tied and LM_HEAD not in others.tensors:
+            weights.tensors.pop(LM_HEAD, None)
+    return ours, theirs
+
+
+def say_left_out(folder: Path, weights: HfWeights) -> None:
+    """Tell the user how many tensors of a folder are not compared, if any."""
+    if weights.others:
+        say(f"{folder}: {weights.others} tensors that are not the language model's are not compared")
+
+
+def _family(folder: Path) -> tuple[Family | None, bool]:
+    """Return the family of a folder's model and whether its tables are tied; ``None`` for one that is not covered."""
+    try:
+        family, shape = read_shape(folder)
+        return family, shape.tied
+    except UserError:
+        return None, False

@@ -1,0 +1,1 @@
+"""The machine: devices, ranks and other processes, kernels, and what is installed."""

@@ -1,0 +1,266 @@
+"""Ranks: processes started here with torchrun's launcher, or already started by torchrun or Slurm."""
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Collection, Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nemo_adapt.errors import ERROR, UserError
+from nemo_adapt.machine.workers import cores
+
+USER_ERROR = 2
+"""Exit code for a user's mistake."""
+MORE_TO_DO = 85
+"""Exit code of a training that was asked to stop and has saved: the same command continues it."""
+STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a training to save and exit: Slurm sends USR1 before a time limit (``--signal``); Slurm and others
+send TERM to end a job; HUP comes when the terminal is closed. The process that started the ranks forwards them."""
+FIRST_RANK_SECONDS, NEXT_RANK_SECONDS = 10.0, 0.5
+"""Seconds that the other ranks wait for rank 0 to print an error that all may have, and additional seconds per rank."""
+GO_ON = "run the same command to go on from what is finished"
+SUMMARY_CHARS = 500
+"""Most characters of an unexpected error in its one-line summary."""
+terminated = False
+"""Whether TERM arrived while signals were only recorded: it is not sent again to a rank that fails later."""
+SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+
+
+def adopt_slurm(least: int = 2) -> None:
+    """Under ``srun`` with at least ``least`` tasks, set torchrun's variables for this rank from Slurm's.
+
+    The job must set MASTER_ADDR and MASTER_PORT. In a PyTorch container, pyxis sets RANK by itself, but WORLD_SIZE
+    only where the site has an enroot hook for it.
+    """
+    # Not SLURM_NTASKS: a batch script without srun has it too, for tasks that it has not started.
+    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) >= least
+    if not already_started() and several and SLURM["WORLD_SIZE"] in os.environ:
+        for name, slurm in SLURM.items():
+            os.environ[name] = os.environ[slurm]
+
+
+def already_started() -> bool:
+    """Return whether a launcher started this process as a rank."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_first() -> bool:
+    """Return whether this process does the work that is done only once: rank 0, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def to_handle() -> list[signal.Signals]:
+    """Return the signals of ``STOP_SIGNALS`` that get a handler: all, but not HUP while it is ignored, as ``nohup`` has
+    it for work that is to go on without a terminal."""
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (is_ignored and number == signal.SIGHUP)]
+
+
+def launch(count: int, arguments: list[str]) -> None:
+    """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
+
+    When one fails, the others are terminated. Raises the ``UserError`` that a rank reported; ``SystemExit`` with
+    ``MORE_TO_DO`` if they were asked to stop, even if all then finished their work; and ``SystemExit`` with 1 for any
+    other failure, whose traceback the rank has printed, or with 128 + its number for QUIT.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    config = LaunchConfig(
+        run_id="nemo_adapt",
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.2,
+        # At these it kills the ranks. Not TERM, INT and HUP: we forward them, and under nohup its handler would undo
+        # that HUP is ignored.
+        signals_to_handle="SIGQUIT",
+    )
+    with _forwarding() as forwarded:
+        try:
+            elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
+        except ChildFailedError as error:
+            _exit_like(list(error.failures.values()), forwarded)
+        except SignalException as error:
+            print(f"{ERROR}the ranks were killed by {error.sigval.name}; {GO_ON}", file=sys.stderr)
+            raise SystemExit(128 + error.sigval) from None
+    if forwarded:  # the ranks finished nevertheless; the next stage must not start
+        _exit_asked()
+
+
+def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn:
+    """Exit like the failed ranks: raise the ``UserError`` that one reported, or ``SystemExit`` with its code. A rank
+    killed by a signal in ``forwarded`` had no handler for it yet, so it has lost nothing."""
+    for failure in failures:  # a rank that has reported its error may still crash in a thread while it exits
+        if Path(failure.error_file).is_file():
+            raise UserError(failure.message) from None
+    # A rank exits with MORE_TO_DO once all have saved; the launcher then terminates those that are still exiting.
+    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in forwarded}
+    if codes and codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
+        if MORE_TO_DO in codes:  # that rank has printed it
+            raise SystemExit(MORE_TO_DO) from None
+        _exit_asked()
+    for failure in failures:
+        if failure.exitcode < 0:
+            print(f"{ERROR}rank {failure.local_rank} was killed by {failure.signal_name()}; {GO_ON}", file=sys.stderr)
+    raise SystemExit(1) from None
+
+
+def _exit_asked() -> NoReturn:
+    """Exit with ``MORE_TO_DO`` after a signal that no training could save at."""
+    print("asked to stop; run the same command to go on", flush=True)
+    raise SystemExit(MORE_TO_DO) from None
+
+
+@contextlib.contextmanager
+def _forwarding() -> Iterator[Collection[int]]:
+    """Context: forward signals to the ranks, which are child processes; yields the set of signals forwarded so far.
+    Before any rank runs, a signal raises ``SystemExit`` with ``MORE_TO_DO``, as no rank would get it. Control-C, which
+    ranks get from the terminal too but ignore, is forwarded as TERM; a second one raises ``KeyboardInterrupt``.
+
+    Ranks start with these signals blocked: one that arrives before a rank has installed its handler would kill it. They
+    inherit the mask of this thread, so it is blocked here as well; another thread unblocks the signals to receive them,
+    and Python runs the handler in the main thread.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    forwarded: set[int] = set()
+    interrupted = False
+    over = threading.Event()
+
+    def forward(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        delivered = False
+        if number == signal.SIGINT:
+            if interrupted:
+                raise KeyboardInterrupt
+            interrupted, number = True, signal.SIGTERM
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "nemo_adapt" in child.cmdline():
+                    child.send_signal(number)
+                    delivered = True
+        if not delivered:
+            _exit_asked()
+        forwarded.add(number)
+
+    def receive() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        over.wait()
+
+    before = {number: signal.signal(number, forward) for number in (*to_handle(), signal.SIGINT)}
+    threading.Thread(target=receive, daemon=True).start()
+    try:
+        with stop_signals_blocked():
+            yield forwarded
+    finally:
+        over.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Context: processes start with the signals in ``STOP_SIGNALS`` blocked.
+
+    srun sends signals to all processes of a rank, including one that has not installed its handlers yet.
+    """
+    resource_tracker.ensure_running()  # if multiprocessing starts it later, that unblocks TERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def signal_when_parent_ends(number: int) -> None:
+    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+def write_error_file(error: UserError) -> None:
+    """In a rank that ``launch`` started: write the error's line to the file where the launcher looks for it."""
+    path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
+    path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
+
+
+def print_user_error(error: UserError) -> None:
+    """Print the line of a user's mistake, once for all ranks that have the same; if there are several, exit.
+
+    Rank 0 does so at once. Its exit makes ``torchrun``, and ``srun --kill-on-bad-exit``, terminate the others, which
+    therefore wait a little; a rank that is not terminated by then is the first one with this error.
+    """
+    _wait_for_earlier_rank(USER_ERROR)
+    print(f"{ERROR}{error}", file=sys.stderr, flush=True)
+    if several():
+        _exit_now(USER_ERROR)
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Exit a rank, or the only process, after an unexpected error: print its traceback and one line.
+
+    As in ``print_user_error``, only the first rank with the error prints it. Ranks that wait keep their connections
+    open, because others may be blocked on them.
+    """
+    _wait_for_earlier_rank(1)
+    traceback.print_exception(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ... ".join(dict.fromkeys(lines[:1] + lines[-1:]))[:SUMMARY_CHARS]  # lines in between may be other errors
+    what = f"{type(error).__name__}: {said}"
+    who = f"rank {os.environ['RANK']} on {platform.node()}" if several() else platform.node()
+    print(f"{ERROR}{who} failed: {what} (see above)", file=sys.stderr, flush=True)
+    _exit_now(1)
+
+
+def several() -> bool:
+    """Return whether this process is one of several ranks."""
+    return already_started() and os.environ["WORLD_SIZE"] != "1"
+
+
+def _wait_for_earlier_rank(code: int) -> None:
+    """Give the launcher time to terminate this rank, which then exits with ``code``, because an earlier one has exited.
+
+    Returns if that does not happen: this rank is then the one to print the error.
+    """
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    if rank:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        if terminated:
+            os._exit(code)
+        time.sleep(FIRST_RANK_SECONDS + NEXT_RANK_SECONDS * min(rank, 20))
+
+
+def _exit_now(code: int) -> NoReturn:
+    """Exit at once: exit handlers may wait for ranks that wait for this one to exit."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def wait_for_first(folder: Path, fingerprint: str, timeout_seconds: float = 12 * 3600) -> None:
+    """Wait until rank 0 has finished a stage's folder, as seen on the shared file system; ``UserError`` after the
+    timeout."""
+    from nemo_adapt.run.artifact import read_manifest
+
+    until = time.monotonic() + timeout_seconds
+    while read_manifest(folder).get("fingerprint") != fingerprint:
+        if time.monotonic() > until:
+            raise UserError(f"{folder} was not finished by the first rank in {timeout_seconds:.0f} s")
+        time.sleep(0.5)

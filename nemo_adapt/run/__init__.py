@@ -1,0 +1,1 @@
+"""A run: its folder, and how a step is checked, built and finished in it."""

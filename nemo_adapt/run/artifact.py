@@ -1,0 +1,292 @@
+"""The result folder of a stage. It counts as finished only once it has a manifest.
+
+A stage builds in ``NAME.partial``, which is renamed to ``NAME`` at the end, after ``manifest.json`` is written.
+A resumable stage (training) builds in place: its folder counts as unfinished until the manifest exists.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import resource
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt import __version__
+from nemo_adapt.errors import UserError
+from nemo_adapt.machine.locks import folder_lock
+from nemo_adapt.run.changes import changed_files, changed_settings, contents
+
+MANIFEST = "manifest.json"
+OUR_KEYS = {"stage", "fingerprint", "inputs", "config"}
+"""Keys that tell our manifest from a ``manifest.json`` of another program."""
+STARTED = "started.json"
+WHOLE_FILE_BYTES = 64 << 20
+"""Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
+SAMPLE_BYTES = 64 << 10
+SAMPLES = 64
+NOT_READ = (
+    *("readme*", "license*", "licence*", "notice*", "use_policy*", "*.md", "*.pdf"),
+    *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
+)
+"""Names, in small letters, of files in a model's or tokenizer's folder that no stage reads."""
+MOST_NAMED = 3
+"""Most changes that are listed in one line."""
+RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
+
+Inputs = Mapping[str, list[Path]]
+"""Inputs of a stage: name -> files or folders."""
+HashOf = Callable[[Path], str]
+"""``input_hash``, or a version of it that caches its results."""
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's size and contents; above 64 MiB, of its size and 64 samples of 64 KiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        if size <= WHOLE_FILE_BYTES:
+            digest.update(stream.read())
+        else:
+            for sample in range(SAMPLES):
+                stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def input_hash(path: Path) -> str:
+    """Return the hash of a file, of a finished stage folder (its fingerprint), or of the files of any other folder.
+
+    Left out are files that no stage reads, so that a downloaded model stays the same model with them: ``NOT_READ``, and
+    all that is hidden, as a download's ``.cache``, except a checkpoint's ``.metadata``.
+    """
+    if path.is_file():
+        return file_hash(path)
+    if ours := read_manifest(path):
+        return str(ours["fingerprint"])
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if _may_be_read(name) and file.is_file():
+            digest.update(f"{name}\0{file_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _may_be_read(name: Path) -> bool:
+    hidden = any(part.startswith(".") and part != ".metadata" for part in name.parts)
+    return not hidden and not any(fnmatchcase(name.name.lower(), pattern) for pattern in NOT_READ)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a stage's result; empty if the folder has none, or only a ``manifest.json`` of another
+    program. Raises ``UserError`` if the file is not JSON."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError:
+        raise UserError(
+            f"{folder / MANIFEST} is damaged, or of another program: if nemo-adapt made {folder}, delete it and run "
+            "again; else choose another folder"
+        ) from None
+    return found if isinstance(found, dict) and found.keys() >= OUR_KEYS else {}
+
+
+def read_started(folder: Path) -> dict[str, Any]:
+    """Return what a resumable stage was started with in ``folder``: ``config`` and the hashes of its ``inputs``; empty
+    if it has not been. Raises ``UserError`` if the file is damaged."""
+    path = folder / STARTED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"config": dict(found["config"]), "inputs": dict(found["inputs"])}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f"{path} is damaged, so that it is not known what {folder} was begun with: if settings and inputs are the "
+            "same, delete that file and run the same command"
+        ) from None
+
+
+def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
+    """Return one hash over everything that determines a stage's result."""
+    content = json.dumps([stage, config, hashes], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Stage:
+    """One stage about to run: its inputs, its result folder, and whether the result exists already.
+
+    ``config`` is the part of the resolved configuration that determines the result. The constructor hashes ``inputs``;
+    it raises ``UserError`` where ``out`` is, contains or is inside one of them.
+    A resumable stage may continue although settings and inputs whose keys begin with one of ``may_change`` have
+    changed. One that ``keeps_partial`` continues from the files of an interrupted run, unless inputs or settings have
+    changed. A ``fenced`` stage stops writing once a later start of its Slurm job has taken over its folder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        out: Path,
+        config: Mapping[str, Any],
+        inputs: Inputs,
+        resumable: bool = False,
+        may_change: tuple[str, ...] = (),
+        keeps_partial: bool = False,
+        fenced: bool = False,
+        hash_of: HashOf = input_hash,
+    ) -> None:
+        self.name, self.out, self.config = name, out, dict(config)
+        self.resumable, self.may_change, self.keeps_partial, self.fenced = resumable, may_change, keeps_partial, fenced
+        self._check_apart(inputs)
+        self.hashes = {key: {str(path): hash_of(path) for path in paths} for key, paths in inputs.items()}
+        self.fingerprint = fingerprint(name, self.config, contents(self.hashes))
+
+    def _check_apart(self, inputs: Inputs) -> None:
+        """Raise ``UserError`` where replacing ``out`` would delete an input, or where it is in an input's folder."""
+        out = self.out.resolve()
+        for path in (path for paths in inputs.values() for path in paths):
+            place = path.resolve()
+            if out == place or out in place.parents or place in out.parents:
+                how = "is" if out == place else "contains" if out in place.parents else "is inside"
+                raise UserError(
+                    f"{self.out} {how} {path}, which {self.name} reads: choose another folder for the result"
+                )
+
+    @property
+    def finished(self) -> bool:
+        """True when ``out`` holds the result of exactly these inputs and this configuration."""
+        return read_manifest(self.out).get("fingerprint") == self.fingerprint
+
+    @property
+    def change(self) -> str:
+        """Why the stage is not finished: the settings and files that differ from those of the result in ``out``, or
+        that ``out`` has no result. Empty if it is finished."""
+        before = read_manifest(self.out)
+        if before.get("fingerprint") == self.fingerprint:
+            return ""
+        if not before:
+            return f"no {self.out}"
+        names = [*changed_settings(before["config"], self.config), *changed_files(before["inputs"], self.hashes)]
+        return ", ".join(names[:MOST_NAMED] or [self.name]) + (", …" if len(names) > MOST_NAMED else "")
+
+    @property
+    def workplace(self) -> Path:
+        """The folder to build in."""
+        return self.out if self.resumable else self.out.with_name(self.out.name + ".partial")
+
+    def prepare(self) -> Path:
+        """Create the workplace and return it: empty, or with the files of an interrupted run.
+
+        Raises ``UserError`` when a resumable folder was started with other settings or inputs, and when ``out`` exists
+        and is not a result of this stage.
+        """
+        place = self.workplace
+        if not self.resumable:
+            if self.out.exists() and read_manifest(self.out).get("stage") != self.name:
+                raise UserError(
+                    f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
+                    "it away"
+                )
+            left, ours = place / STARTED, json.dumps({"fingerprint": self.fingerprint})
+            same = left.is_file() and left.read_text(encoding="utf-8", errors="replace") == ours
+            if not (self.keeps_partial and same):
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
+            if self.keeps_partial:
+                write_text(left, ours)
+            return place
+        place.mkdir(parents=True, exist_ok=True)
+        if before := read_started(place):
+            names = changed_settings(before["config"], self.config)
+            changed = [name for name in names if not name.startswith(self.may_change)]
+            old, new = contents(before["inputs"]), contents(self.hashes)
+            kept = old.keys() & new.keys() if self.may_change else old.keys() | new.keys()  # larger: more inputs
+            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.may_change)):
+                changed.append("the inputs")
+            if changed:
+                raise UserError(
+                    f"{place} was made with other settings ({', '.join(changed)}): choose another run.name, or delete "
+                    "the folder"
+                )
+            (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
+        write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
+        return place
+
+    def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
+        """Write the manifest, which also gets ``facts``, and rename the workplace to ``out``."""
+        place = self.workplace
+        manifest = {
+            "stage": self.name,
+            "fingerprint": self.fingerprint,
+            "inputs": self.hashes,
+            "config": self.config,
+            "versions": versions(),
+            "seconds": round(seconds, 2),
+            **facts,
+        }
+        write_json(place / MANIFEST, manifest)
+        if place != self.out:
+            (place / STARTED).unlink(missing_ok=True)
+            old = self.out.with_name(f".{self.out.name}.old")  # hidden, as a user may keep a NAME.old
+            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.out.rename(old)
+            place.rename(self.out)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> float:
+    """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took.
+
+    If another process is building the same folder: with ``waits``, wait and use its result; else raise ``UserError``.
+    """
+    began = time.monotonic()
+    with folder_lock(stage.out, stage.fenced, waits):
+        if waits and stage.finished:
+            return time.monotonic() - began
+        build(stage.prepare())
+        seconds = time.monotonic() - began
+        stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
+    return seconds
+
+
+def peak_memory_mib() -> int:
+    """Return the peak resident memory, in MiB, of this process or of its largest child that has ended."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) >> 10
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of the packages that results depend on."""
+    found = {"python": platform.python_version(), "nemo_adapt": __version__}
+    for name in RECORDED_VERSIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the complete new one."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=str))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: a reader sees the old file or the complete new one. Processes on several nodes may write
+    the same file at once."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # left over only where one of these failed

@@ -1,0 +1,215 @@
+"""The inputs of each stage: name -> the user's files and folders of earlier stages.
+
+A file that the user names but that does not exist is a ``UserError`` here, before anything runs.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, checkpoint_in, complete
+from nemo_adapt.checkpoint.integrity import damage, repair_advice
+from nemo_adapt.choice import PROBED, Choice
+from nemo_adapt.config import Config
+from nemo_adapt.corpora.mixture import TARGET, held_out_texts, text_sets
+from nemo_adapt.corpora.text import expand, one_file
+from nemo_adapt.errors import UserError
+from nemo_adapt.run.artifact import Inputs, input_hash, read_manifest
+from nemo_adapt.run.run_folder import RunFolder
+
+
+def tokenizer(config: Config, run: RunFolder) -> Inputs:
+    """The base tokenizer, text to learn from, guard text, and parallel text to measure fertility on."""
+    chosen = config.tokenizer
+    if not Path(chosen.base).exists():
+        key = "model.path" if chosen.base == config.model.path else "tokenizer.base"
+        raise UserError(f"{key}: {chosen.base} does not exist: give a folder on this machine")
+    text = _files("tokenizer.text", chosen.text) if chosen.new_tokens else []
+    parallel = _by_language("parallel", "tokenizer.parallel", chosen.parallel)
+    return {"base": [Path(chosen.base)], "text": text, "guard": expand(chosen.guard, "tokenizer.guard"), **parallel}
+
+
+def text_set(name: str, config: Config, run: RunFolder) -> Inputs:
+    """The text of one set, and the extended tokenizer that encodes it."""
+    given = text_sets(config)[name]
+    return {"tokenizer": [run["tokenizer"]], "text": _files(given.key, given.text)}
+
+
+def target(config: Config, run: RunFolder) -> Inputs:
+    """The same for the target set."""
+    return text_set(TARGET, config, run)
+
+
+def piece_bytes(config: Config, run: RunFolder) -> Inputs:
+    """The extended tokenizer, which includes the base's tokens."""
+    return {"tokenizer": [run["tokenizer"]]}
+
+
+def overlaps(config: Config, run: RunFolder) -> Inputs:
+    """Target text, and the base and extended tokenizers that both encode it."""
+    return {"base": [Path(config.tokenizer.base)], **target(config, run)}
+
+
+def vectors(config: Config, run: RunFolder) -> Inputs:
+    """The user's vectors, or target text to train them on."""
+    if config.auxiliary.vectors:
+        return {"tokenizer": [run["tokenizer"]], "vectors": [_file("auxiliary.vectors", config.auxiliary.vectors)]}
+    require_gensim(_strategies(config, "vectors"))
+    return target(config, run)
+
+
+def bilingual(config: Config, run: RunFolder) -> Inputs:
+    """The dictionary, and text of both languages."""
+    wanted_by = _strategies(config, "bilingual")
+    dictionary, source = config.auxiliary.dictionary, config.auxiliary.source_text or config.data.replay
+    if not dictionary:
+        raise UserError(
+            f"{wanted_by} needs a bilingual dictionary: give auxiliary.dictionary a text file with a source "
+            "and a target word, separated by a tab, on each line"
+        )
+    if not source:
+        raise UserError(f"{wanted_by} needs source-language text: give auxiliary.source_text files or globs")
+    require_gensim(wanted_by)
+    return {
+        **target(config, run),
+        "dictionary": [_file("auxiliary.dictionary", dictionary)],
+        "source_text": expand(source, "auxiliary.source_text"),
+    }
+
+
+def model(config: Config, run: RunFolder) -> Inputs:
+    """The base model."""
+    return {"model": [Path(config.model.path)]}
+
+
+def converting(config: Config, run: RunFolder) -> Inputs:
+    """The base model and, with ``model.checkpoint``, the checkpoint that has its weights."""
+    if not config.model.checkpoint:
+        return model(config, run)
+    if not Path(config.model.checkpoint).is_dir():
+        raise UserError(f"model.checkpoint: {config.model.checkpoint} does not exist")
+    return {**model(config, run), "weights": [checkpoint_in(Path(config.model.checkpoint))]}
+
+
+def resizing(config: Config, run: RunFolder) -> Inputs:
+    """The base model, its checkpoint, the extended tokenizer, auxiliary data, and the probe's choice if it is used."""
+    choice = {"probe": [run["probe"]]} if config.resize.input == PROBED else {}
+    return {**_converted(config, run), **choice}
+
+
+def check_converted(inputs: Inputs, out: Path) -> None:
+    """Raise ``UserError`` where the files of the converted checkpoint are not as written: presence, sizes, and contents
+    of the small ones. Not checked if ``out`` has a checkpoint, from which a training continues instead."""
+    (folder,) = inputs["checkpoint"]
+    wrong = "" if complete(out / CHECKPOINTS) else damage(folder)
+    if wrong:
+        raise UserError(f"{folder} is damaged ({wrong}): {repair_advice(folder)}")
+
+
+def training(config: Config, run: RunFolder) -> Inputs:
+    """The inputs of ``resizing``, the data, and the held-out text that selects the best checkpoint. Other held-out text
+    does not affect the result, but must exist if it is scored."""
+    train = config.train
+    texts = held_out_texts(config) if train.score_every else {}
+    target = config.evaluate.target
+    chooses = {"train.keep_best": [texts[target]]} if train.keep_best and target in texts else {}
+    return {**resizing(config, run), **_data(config, run), **chooses}
+
+
+def probing(config: Config, run: RunFolder) -> Inputs:
+    """The inputs of training, without the probe's choice, and held-out text in the target language."""
+    texts, target = config.evaluate.texts, config.evaluate.target
+    if target not in texts:
+        raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts: the probe scores that text")
+    held_out = one_file(texts[target], f"evaluate.texts.{target}")
+    return {**_converted(config, run, probes=True), **_data(config, run), "text": [held_out]}
+
+
+def trained(config: Config, run: RunFolder) -> Inputs:
+    """The training's checkpoints, the extended tokenizer, and the base model's configuration."""
+    return {**model(config, run), "tokenizer": [run["tokenizer"]], "train": [run["train"]]}
+
+
+def check_trained(inputs: Inputs, out: Path) -> None:
+    """Raise ``UserError`` where the training had another tokenizer than the one to export with: its rows would belong
+    to other tokens."""
+    (train,), (tokenizer,) = inputs["train"], inputs["tokenizer"]
+    used = read_manifest(train)["inputs"]["tokenizer"]
+    if [input_hash(tokenizer)] != list(used.values()):
+        raise UserError(
+            f"{train} was trained with another tokenizer than {tokenizer} has now: make the tokenizer again "
+            "with the settings and text that it had, or train again under another run.name"
+        )
+
+
+def adapted(config: Config, run: RunFolder) -> Inputs:
+    """Base and adapted model, held-out text, tasks, and the stages that the report describes."""
+    return {
+        "base": [Path(config.model.path)],
+        "base_tokenizer": [Path(config.tokenizer.base)],
+        "adapted": [run["export"]],
+        "tokenizer": [run["tokenizer"]],
+        "train": [run["train"]],
+        **_by_language("texts", "evaluate.texts", config.evaluate.texts),
+        **_tasks(config),
+    }
+
+
+def needs(config: Config, probes: bool = False) -> list[str]:
+    """Return the kinds of auxiliary data that the strategies of both tables need; where the probe runs or its choice is
+    used, those of all strategies that it tries. ``UserError`` for an unknown strategy."""
+    import nemo_adapt.resize.strategies  # noqa: F401  (registers them; here, as it imports scipy)
+    from nemo_adapt.resize.plan import needs_of
+
+    if not probes and config.resize.input != PROBED:
+        return needs_of(config.resize.input, config.resize.output)
+    choices = map(Choice.of, config.probe.strategies)
+    return needs_of(*(name for choice in choices for name in (choice.input, choice.output)))
+
+
+def require_gensim(wanted_by: str) -> None:
+    """Raise ``UserError`` where gensim, which trains vectors, is not installed."""
+    if importlib.util.find_spec("gensim") is None:
+        raise UserError(f"{wanted_by} trains fastText vectors with gensim: pip install 'nemo-adapt[focus]'")
+
+
+def _strategies(config: Config, kind: str) -> str:
+    """Return the settings that chose the strategies with this kind of auxiliary data, for error messages."""
+    if config.resize.input != PROBED and kind in needs(config):
+        return f"resize.input={config.resize.input} resize.output={config.resize.output}"
+    return f"probe.strategies=[{','.join(config.probe.strategies)}]"
+
+
+def _tasks(config: Config) -> Inputs:
+    """The files and folders of ``evaluate.tasks``; ``UserError`` for one that does not exist."""
+    given = {f"{kind}.{name}": path for kind, of in config.evaluate.tasks.items() for name, path in of.items()}
+    for key, path in given.items():
+        if not Path(path).exists():
+            raise UserError(f"evaluate.tasks.{key}: {path} does not exist")
+    return {f"tasks.{key}": [Path(path)] for key, path in given.items()}
+
+
+def _file(key: str, path: str) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"{key}: {path} does not exist")
+    return Path(path)
+
+
+def _converted(config: Config, run: RunFolder, probes: bool = False) -> Inputs:
+    """The base model, its checkpoint, the extended tokenizer, and what the strategies need."""
+    needed = {f"auxiliary.{kind}": [run[f"auxiliary/{kind}"]] for kind in needs(config, probes)}
+    return {**model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]], **needed}
+
+
+def _data(config: Config, run: RunFolder) -> Inputs:
+    return {f"data.{name}": [run[f"data/{name}"]] for name in text_sets(config)}
+
+
+def _files(key: str, patterns: list[str]) -> list[Path]:
+    if not patterns:
+        raise UserError(f"no value for {key}: give it files or globs")
+    return expand(patterns, key)
+
+
+def _by_language(name: str, key: str, patterns: dict[str, str]) -> dict[str, list[Path]]:
+    """Return one file for each language: of a glob that matches several, the others would be left out silently."""
+    return {f"{name}.{language}": [one_file(each, f"{key}.{language}")] for language, each in patterns.items()}

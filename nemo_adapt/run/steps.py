@@ -1,0 +1,204 @@
+"""Run one stage of a run, here or on ranks, unless its result exists already."""
+
+import importlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt.config import Config, recipes
+from nemo_adapt.console.progress import say
+from nemo_adapt.errors import UserError
+from nemo_adapt.machine import ranks
+from nemo_adapt.run import artifact
+from nemo_adapt.run.artifact import HashOf, Inputs
+from nemo_adapt.run.run_folder import RunFolder, save_config
+
+NOT_IN_FINGERPRINT = {
+    "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
+    "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
+    "convert": ("processes",),
+    "export": ("dir", "processes"),
+    "evaluate": ("cache",),
+    "train": (
+        *("save_every", "save_minutes", "async_save", "keep", "keep_every", "keep_best", "score_every", "score_bytes"),
+        *("attempts", "log_every", "trace", "wandb", "micro_batch", "recompute", "deterministic"),
+        *("max_loss_rise", "max_wait_minutes"),
+    ),
+}
+"""Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""
+FINGERPRINT = 16
+"""Digits of a fingerprint in the name of a shared folder."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage: the module whose ``build(config, inputs, out)`` runs it, its inputs, and its result's name."""
+
+    name: str
+    module: str
+    reads: Callable[[Config, RunFolder], Inputs]
+    result: str
+    decided_by: tuple[str, ...] = ()
+    """Sections or keys of the configuration that determine the result."""
+    decided_where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Switch (a key that does not affect the result if it is off) -> keys that determine the result if it is on."""
+    on_ranks: bool = False
+    """Runs on all ranks of the layout."""
+    uses_gpu: bool = False
+    """Runs in one process that computes with a model."""
+    resumable: bool = False
+    """Builds in place and continues where it was interrupted."""
+    fenced: bool = False
+    """Stops writing once a later start of its Slurm job has taken over its folder."""
+    may_change: tuple[str, ...] = ()
+    """Settings that may change between starts of a resumable stage."""
+    checks: Callable[[Inputs, Path], None] | None = None
+    """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
+    foresees: str = ""
+    """Module whose ``check(config, inputs)`` raises ``UserError`` before the first of several stages starts, for files
+    that this one could not use."""
+    keeps_partial: bool = False
+    """The files of an interrupted stage are kept, if inputs and settings have not changed."""
+
+    @property
+    def title(self) -> str:
+        """Name of the step in the log."""
+        return f"{self.name} ({self.result.rpartition('/')[2]})" if "/" in self.result else self.name
+
+
+def run_step(config: Config, step: Step, made: Mapping[Path, str] | None = None) -> None:
+    """Run one stage unless it is finished. Under a launcher, rank 0 does what is done once; the others wait for it.
+
+    ``made``: the folder of each stage's result -> the stage; ``UserError`` for an input among them that is unfinished.
+    """
+    run = RunFolder.of(config)
+    inputs = step.reads(config, run)
+    _check_earlier(step, inputs, made or {})
+    stage = _stage(config, step, inputs)
+    first = ranks.is_first()
+    if config.run.shared and stage.out == run.root / step.result:  # not where export.dir sets its folder
+        stage.out = _shared_place(config, step, stage)
+        if first:
+            run.share(step.result, stage.out)
+    if stage.finished:
+        if first:
+            say(f"[{step.title}] finished before, skipped")
+        return
+    if step.checks:
+        step.checks(inputs, stage.out)
+    if first:
+        _do(config, step, stage, inputs)
+        return
+    if step.on_ranks:
+        build(config, step, stage, inputs)
+    ranks.wait_for_first(stage.out, stage.fingerprint)
+
+
+def change_of(config: Config, step: Step, hash_of: HashOf) -> str:
+    """Return why ``run_step`` would not skip a stage, given the run's folder as it is (``Stage.change``); empty if it
+    would. ``UserError`` for a missing file."""
+    return _stage(config, step, step.reads(config, RunFolder.of(config)), hash_of).change
+
+
+def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
+    """Raise ``UserError`` if ``steps`` would replace a result with which ``later``, a resumable stage, was started: it
+    could not go on. What is shared between runs is never replaced."""
+    run = RunFolder.of(config)
+    started = {} if config.run.shared else artifact.read_started(run[later.result])
+    if not started:
+        return
+    fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.may_change)]
+    made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
+
+    def hash_of(path: Path) -> str:
+        return made.get(path) or artifact.input_hash(path)
+
+    for step in steps:
+        stage = _stage(config, step, step.reads(config, run), hash_of)
+        made[stage.out] = stage.fingerprint
+        if any(hashes.get(str(stage.out), stage.fingerprint) != stage.fingerprint for hashes in fixed):
+            raise UserError(
+                f"{run[later.result]} was started with another {step.title} than now ({stage.change}): put that back "
+                "to go on, choose another run.name, or delete the folder"
+            )
+
+
+def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifact.input_hash) -> artifact.Stage:
+    """Return the stage, with its result in the run's folder."""
+    return artifact.Stage(
+        step.name,
+        RunFolder.of(config)[step.result],
+        _deciding(config, step),
+        inputs,
+        step.resumable,
+        step.may_change,
+        step.keeps_partial,
+        step.fenced,
+        hash_of,
+    )
+
+
+def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:
+    """Return the folder of a shared result. Its last part stays the same, because files are named after it."""
+    return Path(config.run.shared) / stage.fingerprint[:FINGERPRINT] / step.result
+
+
+def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
+    """Call ``build`` of the stage's module."""
+    from nemo_adapt.machine import devices  # imports torch
+
+    devices.limit_imports()
+    importlib.import_module(step.module).build(config, inputs, stage.workplace)
+
+
+def build_as_rank(config: Config, step: Step) -> None:
+    """In a rank that ``run_step`` launched: build this rank's part in the workplace, which is already prepared."""
+    run = RunFolder.of(config)
+    out = run[step.result].resolve() if config.run.shared else run[step.result]
+    build(config, step, artifact.Stage(step.name, out, {}, {}, step.resumable), step.reads(config, run))
+
+
+def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
+    """Build the stage and finish its folder."""
+
+    def body(workplace: Path) -> None:
+        save_config(RunFolder.of(config), config)
+        if step.on_ranks and not ranks.already_started():
+            _launch(config, step)
+        else:
+            build(config, step, stage, inputs)
+
+    say(f"[{step.title}]")
+    seconds = artifact.run(stage, body, waits=bool(config.run.shared))
+    say(f"[{step.title}] done in {seconds:.1f} s")
+
+
+def _launch(config: Config, step: Step) -> None:
+    """Run a stage on new ranks. They read the configuration from a file of their own: another command may replace the
+    one in the run's folder before they do."""
+    with tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
+        own = Path(folder) / "config.yaml"
+        own.write_text(recipes.to_yaml(config), encoding="utf-8")
+        ranks.launch(config.parallel.ranks, ["rank", step.name, str(own)])
+
+
+def _deciding(config: Config, step: Step) -> dict[str, Any]:
+    """Return the part of the configuration that determines a stage's result."""
+    found = recipes.section(config, *step.decided_by)
+    for section, keys in NOT_IN_FINGERPRINT.items():
+        for key in keys if section in found else ():
+            found[section].pop(key)
+    for switch, keys in step.decided_where.items():
+        if recipes.section(config, switch)[switch]:
+            found[switch] = recipes.section(config, *keys)
+    return found
+
+
+def _check_earlier(step: Step, inputs: Inputs, made: Mapping[Path, str]) -> None:
+    """Raise ``UserError`` when an input is another stage's result that is not finished. Others are the user's, who may
+    keep them in the run's folder."""
+    for path in (path for paths in inputs.values() for path in paths if path in made):
+        if not (path / artifact.MANIFEST).is_file():
+            raise UserError(f"{path} is not finished: run the {made[path]} stage before {step.name}")

@@ -1,0 +1,126 @@
+"""Fertility: how many tokens a tokenizer needs for a text, as measured by the tokenizer stage and the command."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_adapt import bootstrap
+from nemo_adapt.corpora import text
+from nemo_adapt.tokens.documents import token_contents
+
+Row = dict[str, Any]
+Counts = NDArray[np.int64]
+"""Number of tokens of each sentence, [sentences]."""
+AT_ONCE = 10_000
+"""Sentences encoded per call."""
+BLOCKS = 10_000
+"""Most blocks of sentences that are resampled; longer texts have several sentences per block."""
+
+
+def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: str, field: str = "text") -> list[Row]:
+    """Return the rows of ``fertility.json``: one per tokenizer (the first is the base) and text (language -> file).
+
+    The token count is divided by the base's for the same text (``tokens_vs_base``), by the base's for the ``reference``
+    language's text (``tokens_vs_reference``), and by the tokenizer's own for that text (``disparity``). They are
+    ``None`` without that text, ``disparity`` also where it has another number of sentences. ``intervals`` are 95%, from
+    resampling the sentences of both texts together. ``field`` is the JSON field or Parquet column of the texts.
+    """
+    counts = {
+        (name, language): sentence_tokens(tokenizer, path, field)
+        for name, tokenizer in tokenizers.items()
+        for language, path in texts.items()
+    }
+    base = next(iter(tokenizers))
+    rows = []
+    for (name, language), tokens in counts.items():
+        first, yardstick, own = (counts.get(key) for key in ((base, language), (base, reference), (name, reference)))
+        row = measure(name, language, texts[language], int(tokens.sum()), field)
+        row["tokens_vs_base"] = _share(tokens, first)
+        row["tokens_vs_reference"] = _share(tokens, yardstick)
+        row["disparity"] = _share(tokens, own) if _aligned(tokens, own) else None
+        row["intervals"] = {
+            "tokens_per_sentence": _interval(tokens, np.ones_like(tokens)),
+            "tokens_vs_base": _interval(tokens, first),
+            "tokens_vs_reference": _interval(tokens, yardstick),
+            "disparity": _interval(tokens, own),
+        }
+        rows.append(row)
+    return rows
+
+
+def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.int64]:
+    """Return, by id, how often each token occurs in a text, encoded sentence by sentence without BOS and EOS."""
+    backend = tokenizer.backend_tokenizer
+    size = max(tokenizer.get_vocab().values()) + 1
+    counts = np.zeros(size, dtype=np.int64)
+    for sentences in text.batches(text.documents([path], field), AT_ONCE):
+        for encoding in backend.encode_batch_fast(sentences, add_special_tokens=False):
+            np.add.at(counts, encoding.ids, 1)
+    return counts
+
+
+def sentence_tokens(tokenizer: Any, path: Path, field: str = "text") -> Counts:
+    """Return the number of tokens of each sentence of a text, without BOS and EOS."""
+    backend = tokenizer.backend_tokenizer
+    found: list[int] = []
+    for sentences in text.batches(text.documents([path], field), AT_ONCE):
+        found += map(len, backend.encode_batch_fast(sentences, add_special_tokens=False))
+    return np.array(found, dtype=np.int64)
+
+
+def measure(name: str, language: str, path: Path, tokens: int, field: str = "text") -> Row:
+    """Return the row of the tokenizer ``name``, which needs ``tokens`` tokens for the text ``path``."""
+    sentences = words = size = 0
+    for sentence in text.documents([path], field):
+        sentences += 1
+        words += len(sentence.split())
+        size += len(sentence.encode())
+    return {
+        "tokenizer": name,
+        "text": path.name,
+        "language": language,
+        "sentences": sentences,
+        "words": words,
+        "bytes": size,
+        "tokens": tokens,
+        "tokens_per_word": round(tokens / words, 4),
+        "bytes_per_token": round(size / tokens, 4),
+    }
+
+
+def partial_tokens(tokenizer: Any) -> NDArray[np.bool_]:
+    """Return, by id, whether a token alone is not valid UTF-8 (a byte piece, or a byte-level part of a character)."""
+    return np.array([not _is_whole(content) for content in token_contents(tokenizer)])
+
+
+def share(counts: NDArray[np.int64], which: NDArray[np.bool_]) -> float:
+    """Return the share of the counted tokens that ``which`` marks."""
+    return round(float(counts[which].sum()) / max(1.0, float(counts.sum())), 4)
+
+
+def _aligned(tokens: Counts, other: Counts | None) -> bool:
+    """Return whether two texts have the same number of sentences, so that they can be translations."""
+    return other is not None and len(tokens) == len(other)
+
+
+def _share(tokens: Counts, other: Counts | None) -> float | None:
+    return None if other is None else round(float(tokens.sum() / other.sum()), 4)
+
+
+def _interval(tokens: Counts, other: Counts | None) -> list[float] | None:
+    """Return the interval of the ratio of two sums over the same sentences; ``None`` if their numbers differ."""
+    if other is None or len(other) != len(tokens):
+        return None
+    rows = bootstrap.in_blocks(np.stack([tokens, other], axis=1), BLOCKS)
+    return [round(end, 4) for end in bootstrap.interval(rows)]
+
+
+def _is_whole(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

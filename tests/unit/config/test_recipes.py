@@ -1,0 +1,232 @@
+"""Every recipe composes into the typed configuration; mistakes get one line that names the nearest key."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_adapt import cli, pipeline
+from nemo_adapt.config import Config, recipe_files, recipes
+from nemo_adapt.errors import UserError
+
+REPOSITORY = Path(__file__).parents[3]
+NEEDED = ["run.name=x", "model.path=y"]
+
+
+@pytest.mark.parametrize("name", recipe_files.names())
+def test_every_recipe_composes(name):
+    config = recipes.load(name, NEEDED if name == "blank" else [])
+    assert isinstance(config, Config) and config.recipe == name
+    assert {step.name for step in pipeline.road(config)} >= set(pipeline.names()) - {"auxiliary"}
+
+
+def test_the_expected_recipes_exist():
+    assert {"blank", "demo", "demo_base", "stories260k_tr"} <= set(recipe_files.names())
+
+
+def test_a_saved_configuration_reads_back_the_same(tmp_path):
+    config = recipes.load("blank", [*NEEDED, "train.phases=[{steps: 3, lr: 0.1}]"])
+    (tmp_path / "config.yaml").write_text(recipes.to_yaml(config), encoding="utf-8")
+    assert recipes.read(tmp_path / "config.yaml") == config
+    assert config.train.phases[0].steps == 3
+
+
+def test_languages_are_added_and_replaced_by_name():
+    config = recipes.load("stories260k_tr", ["evaluate.texts.hi=h.txt", "evaluate.texts.tr=t.txt"])
+    assert config.evaluate.texts["hi"] == "h.txt" and config.evaluate.texts["tr"] == "t.txt"
+    assert set(config.evaluate.texts) == {"tr", "en", "hi"}
+
+
+def test_tables_may_be_given_whole():
+    words = ["evaluate.texts={tr: t.txt, hi: h.txt}", "evaluate.tasks={xcopa: {tr: x}}", "model.config={a: 1}"]
+    config = recipes.load("stories260k_tr", [*words, "data.sets={code: {text: [c.txt], share: 0.1}}"])
+    assert config.evaluate.texts["hi"] == "h.txt" and set(config.evaluate.texts) == {"tr", "en", "hi"}
+    assert config.evaluate.tasks["xcopa"] == {"tr": "x"} and config.model.config == {"a": 1}
+    assert config.data.sets["code"].text == ["c.txt"] and config.data.sets["code"].share == 0.1
+
+
+def test_a_user_s_recipe_extends_another(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("defaults: [stories260k_tr, _self_]\ntokenizer:\n  new_tokens: 7\n", encoding="utf-8")
+    config = recipes.load(str(own), ["parallel.tp=1"])
+    assert (config.tokenizer.new_tokens, config.parallel.tp, config.recipe) == (7, 1, "mine")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["tokenizer.new_token=5"], "unknown key 'tokenizer.new_token'. Did you mean 'tokenizer.new_tokens'?"),
+        (["train.phases=[{step: 3}]"], "unknown key 'step'. Did you mean 'steps'?"),
+        (["tokenizer.new_tokens=many"], "tokenizer.new_tokens: Value 'many'"),
+        (["tokenizer.text=/a b.txt"], "tokenizer.text: expected a list: tokenizer.text=[...]"),
+        (["train.phases={steps: 3}"], "train.phases: expected a list: train.phases=[...]"),
+        (["train.phases=[3]"], "train.phases[0]: expected names with values"),
+        (["evaluate.texts=/tr.txt"], "expected names with values: evaluate.texts.NAME=..."),
+        (["evaluate.texts=[/tr.txt]"], "expected names with values: evaluate.texts.NAME=..."),
+        (["parallel.tp=null"], "parallel.tp: it cannot be null: leave parallel.tp out for its default"),
+        (["tp=2"], "unknown key 'tp'. Did you mean 'parallel.tp'?"),
+        (["warmup_share=0.1"], "unknown key 'warmup_share'. Did you mean 'train.warmup_share'?"),
+        (["paralel.tp=2"], "unknown key 'paralel'. Did you mean 'parallel'?"),
+        (["model.path=~/base"], "'model.path=~/base' cannot be read: close lists and tables, write $HOME for ~"),
+        (["train.phases=[{steps: 3"], "'train.phases=[{steps: 3' cannot be read"),
+        (["evaluate.texts.tr=/a(1).txt"], "in quotes of its own: 'evaluate.texts.tr=\"...\"'"),
+        (["tokenizer.text=[/a(1).txt]"], "in quotes of its own: 'tokenizer.text=[\"...\"]'"),
+        (["+foo=1"], "'+foo=1' is not of the form key=value"),
+        (["hydra.run.dir=x"], "unknown key 'hydra.run.dir'"),
+        (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
+        (["run.name="], "run.name='': it names a folder in run.dir=runs"),
+        (["run.name=../other"], "run.name='../other': it names a folder in"),
+        (["train.phases.3.steps=4"], "train.phases[3]: train.phases has 1 entries, numbered from 0"),
+        (["data.target.4=x"], "data.target[4]: data.target has 0 entries, numbered from 0: give the list itself"),
+        (["run.dir=rs/p,q"], "'run.dir=rs/p,q' cannot be read"),
+        (["run.dir=range(1,3)"], "in quotes of its own: 'run.dir=\"...\"'"),
+        (["data.sets.code.text=a,b"], "'data.sets.code.text=a,b' cannot be read"),
+        (["data.sets.code.text=[x"], "'data.sets.code.text=[x' cannot be read"),
+    ],
+)
+def test_mistakes_in_keys_and_values(overrides, says):
+    with pytest.raises(UserError) as error:
+        recipes.of_words(["recipe=blank", *NEEDED, *overrides])
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@dataclass
+class Command:
+    """Settings of a command that is not a stage."""
+
+    out: str = ""
+
+
+def test_a_comma_in_a_command_s_value_needs_quotes():
+    with pytest.raises(UserError, match=r"'out=rs/p,q' cannot be read.* in quotes of its own: 'out=\"\.\.\.\"'"):
+        recipes.parse(Command, ["out=rs/p,q"])
+    assert recipes.parse(Command, ['out="rs/p,q"']).out == "rs/p,q"
+
+
+@pytest.mark.parametrize("folder", ["müller", "a (x)", "a=b", "a, b", "a[1]{2}", 'a"b', "a\\"])
+def test_recipes_are_found_wherever_the_package_is(tmp_path, folder):
+    """Hydra reads the path of the recipes in its own grammar."""
+    place = tmp_path / folder
+    for name in ("nemo_adapt", "recipes"):
+        shutil.copytree(REPOSITORY / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from nemo_adapt.config import recipes; print(recipes.__file__, recipes.of_words(['recipe=demo']).run.name)"
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{place}/nemo_adapt/config/recipes.py demo", done.stderr
+
+
+def test_non_ascii_letters_need_no_quotes(tmp_path):
+    """Hydra's grammar allows only ASCII letters without quotes."""
+    own = tmp_path / "türkçe.yaml"
+    own.write_text("defaults: [blank, _self_]\n", encoding="utf-8")
+    words = ["tokenizer.text=[/a/ığü.txt,b.txt]", "data.target=[हिन्दी.txt]", "evaluate.texts.tr=/x/ş.txt"]
+    config = recipes.of_words([f"recipe={own}", *NEEDED, *words, "data.sets.a.text=[é.txt]", "data.sets.a.share=0.1"])
+    assert config.recipe == "türkçe" and config.tokenizer.text == ["/a/ığü.txt", "b.txt"]
+    assert config.data.target == ["हिन्दी.txt"] and config.evaluate.texts["tr"] == "/x/ş.txt"
+    assert config.data.sets["a"].text == ["é.txt"]
+    own_folder = recipes.of_words(["recipe=demo", "data.folder=/x", "tokenizer.text=[${data.folder}/türkçe.txt]"])
+    assert own_folder.tokenizer.text == ["/x/türkçe.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"train: {seq_length: 5}\n", "has no defaults: .* defaults: "),
+        (b"", "has no defaults"),
+        (b"- a\n", "has no defaults"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"defaults: [blank, _self_]\nrun: {name: x\n", r"own\.yaml, line 3: expected"),
+        (b"defaults: [blank, _self_]\nevaluate: {texts: {no: f.txt}}\n", 'put this name in quotes, as "no"'),
+        (b"defaults: [blank, _self_]\nevaluate: {target: no}\n", "evaluate.target is read as false: put no, yes"),
+        (b"defaults: [own, _self_]\n", "a recipe includes itself"),
+    ],
+)
+def test_mistakes_in_recipe_files(tmp_path, content, says):
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        recipes.of_words([f"recipe={tmp_path / 'own.yaml'}", *NEEDED])
+
+
+def test_groups_are_chosen_by_name(monkeypatch):
+    monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
+    config = recipes.load("blank", ["run.name=x", "model=gemma_2b", "language=ta", "train=paper", "cluster=a40_x4"])
+    assert config.model.path == "data/weights/gemma-2b" and config.evaluate.target == "ta"
+    assert (config.tokenizer.method, config.train.precision, config.cluster.devices) == ("union", "bf16", 4)
+    own = recipes.load("llama2_7b_tr", ["data.folder=/corpora", "language=ta", "tokenizer.new_tokens=50000"])
+    assert own.data.target == ["/corpora/text/ta.train*"] and own.run.name == "llama2_7b_ta"
+    assert own.model.path == "/corpora/weights/Llama-2-7b-hf"
+
+
+@pytest.mark.parametrize("group", recipe_files.GROUPS)
+def test_mistakes_in_groups(group):
+    near = recipe_files.names(group)[0]
+    with pytest.raises(UserError, match=f"unknown {group} '{near}x'. Did you mean '{near}'"):
+        recipes.load("blank", [*NEEDED, f"{group}={near}x"])
+
+
+def test_mistakes_in_recipe_names(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'stories260k_tr'"):
+        recipes.load("stories260k", [])
+    with pytest.raises(UserError, match="does not exist"):
+        recipes.load(str(tmp_path / "none.yaml"), [])
+    (tmp_path / "own.yml").write_text("defaults: [blank, _self_]\n")
+    with pytest.raises(UserError, match=r"end in \.yaml: rename it to own\.yaml"):
+        recipes.load(str(tmp_path / "own.yml"), NEEDED)
+    with pytest.raises(UserError, match=r"no value for run\.name"):
+        recipes.load("blank", ["model.path=y"])
+
+
+def test_sections_are_plain_values():
+    config = recipes.load("blank", NEEDED)
+    found = recipes.section(config, "resize.input", "parallel")
+    assert found["resize.input"] == "subword_mean" and found["parallel"]["tp"] == 1
+    assert not OmegaConf.is_config(found["parallel"])
+    sets = [f"data.sets.{name}.{key}" for name in ("web", "code") for key in ("text=[a.txt]", "share=0.1")]
+    found = recipes.section(recipes.load("blank", [*NEEDED, *sets]), "data.sets.*.share")
+    assert list(found.items()) == [("data.sets.code.share", 0.1), ("data.sets.web.share", 0.1)]
+
+
+def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("defaults: [blank, _self_]\nexport: {dir: 'out/${run.name}'}\n", encoding="utf-8")
+    tree = recipes.composed(str(own), NEEDED)
+    values = {"run.name": "a/b c", "train.seed": 7}
+    found = recipes.with_values(tree, values)
+    assert found == recipes.load(str(own), [*NEEDED, 'run.name="a/b c"', "train.seed=7"])
+    assert found.export.dir == "out/a/b c" and recipes.with_values(tree, {}) == recipes.load(str(own), NEEDED)
+    with pytest.raises(UserError, match=r"train\.seed: Value 'x'"):
+        recipes.with_values(tree, {"train.seed": "x"})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"partition: [\n", ", line 2: "),
+        (b"- a\n", "does not consist of lines  key: value"),
+        (b"42\n", "does not consist of lines  key: value"),
+    ],
+)
+def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    for read in (recipes.read, lambda path: recipes.load("demo", [f"site={path}"])):
+        with pytest.raises(UserError, match=re.escape(f"{path}{says if says[0] == ',' else ' ' + says}")):
+            read(path)
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="aaa: File name too long; give another path"), cli.file_errors_explained():
+        (tmp_path / ("a" * 300)).mkdir()
+
+
+def test_a_configuration_cut_off_after_its_first_lines_is_named(tmp_path):
+    (tmp_path / "config.yaml").write_text("run:\n  name: r\n")
+    with pytest.raises(UserError, match=r"config\.yaml: no value for model\.path"):
+        recipes.read(tmp_path / "config.yaml")

@@ -1,0 +1,329 @@
+"""Signals, errors and exit codes of ranks, and of the command that starts them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.machine import ranks
+from nemo_adapt.train.signals import Signals
+
+SLOW_RANK = """
+import os, pathlib, signal, sys, time
+stop_signals = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
+kind = sys.argv[-1]
+pathlib.Path(f"ready{os.environ['RANK']}").touch()
+if kind == "handles it later":  # after its imports
+    time.sleep(1)
+    for each in stop_signals:
+        signal.signal(each, lambda number, frame: sys.exit(85))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
+    time.sleep(60)
+elif kind == "ends well":
+    while not signal.sigpending():
+        time.sleep(0.05)
+elif kind == "dies":
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
+    time.sleep(60)
+elif kind == "goes on":
+    while not pathlib.Path("sent").exists():
+        time.sleep(0.05)
+    time.sleep(1)  # a launcher that stops would end this rank meanwhile
+elif kind == "fails":
+    while not signal.sigpending():
+        time.sleep(0.05)
+    sys.exit(1)
+"""
+"""A package whose ranks react late to a signal, or never."""
+LAUNCHES = """
+import sys
+from nemo_adapt.machine import ranks
+ranks.launch(2, ['rank', 'train', sys.argv[1]])
+print('went on')
+"""
+
+
+def launched(tmp_path, kind, number, *before):
+    """Launch two ranks, send the command a signal as soon as both run; return its exit code and output."""
+    (tmp_path / "ranks" / "nemo_adapt").mkdir(parents=True)
+    (tmp_path / "ranks" / "nemo_adapt" / "__init__.py").touch()
+    (tmp_path / "ranks" / "nemo_adapt" / "__main__.py").write_text(SLOW_RANK)
+    (tmp_path / "launches.py").write_text(LAUNCHES)
+    process = subprocess.Popen(
+        [*before, sys.executable, str(tmp_path / "launches.py"), kind],
+        cwd=tmp_path / "ranks",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    until = time.monotonic() + 100
+    while not all((tmp_path / "ranks" / f"ready{rank}").exists() for rank in range(2)):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(number)
+    (tmp_path / "ranks" / "sent").touch()
+    out, _ = process.communicate(timeout=100)
+    return process.returncode, out
+
+
+@pytest.fixture(autouse=True)
+def hup_is_not_ignored():
+    """Under nohup, tests would ignore it, and so would what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("kind", "code"), [("handles it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
+def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code):
+    """They install their handlers later, or end before."""
+    found, out = launched(tmp_path, kind, number)
+    assert found == code and "went on" not in out, out
+    assert ("asked to stop; run the same" in out) == (kind in ("ends well", "dies")), out
+
+
+def test_under_nohup_the_ranks_go_on_when_the_terminal_is_closed(tmp_path):
+    code, out = launched(tmp_path, "goes on", signal.SIGHUP, "nohup")
+    assert (code, out.splitlines()[-1]) == (0, "went on"), out
+
+
+def test_a_launcher_that_quits_says_so_in_one_line(tmp_path):
+    code, out = launched(tmp_path, "dies", signal.SIGQUIT)
+    said = "the ranks were killed by SIGQUIT; run the same command to go on from what is finished"
+    assert (code, out.splitlines()[-1]) == (128 + signal.SIGQUIT, f"nemo-adapt: error: {said}"), out
+    assert "Traceback" not in out
+
+
+def failed(code, error_file="<N/A>", message=""):
+    return SimpleNamespace(
+        exitcode=code, error_file=str(error_file), message=message, local_rank=1, signal_name=lambda: "SIGKILL"
+    )
+
+
+def test_a_reported_error_is_raised_however_the_rank_ended(tmp_path):
+    reported = tmp_path / "error.json"
+    reported.touch()
+    for code in (2, -11):
+        with pytest.raises(UserError, match="no such file"):
+            ranks._exit_like([failed(-15), failed(code, reported, "no such file")])
+
+
+@pytest.mark.parametrize(
+    ("codes", "forwarded", "expected"),
+    [
+        *(([85], (), 85), ([85, 85], (), 85), ([85, -15], (), 85), ([1], (), 1), ([85, 1], (), 1), ([-9], (), 1)),
+        # The signal killed a rank that had no handler yet; the launcher has terminated the other.
+        *(([-10, -15], {10}, 85), ([-10, 85], {10}, 85), ([-15, -15], {15}, 85), ([-10, -10], (), 1)),
+        *(([-10, 1], {10}, 1), ([-9, -15], {10}, 1)),
+    ],
+)
+def test_exit_codes(codes, forwarded, expected, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ranks._exit_like([failed(code) for code in codes], forwarded)
+    assert ended.value.code == expected
+    is_said = expected == 1 and any(code < 0 for code in codes)
+    said = capsys.readouterr()
+    assert ("rank 1 was killed by SIGKILL" in said.err) == is_said
+    assert ("asked to stop" in said.out) == (expected == 85 and 85 not in codes), "a rank that has saved says it"
+
+
+def test_a_starting_process_is_not_killed_by_a_training_s_stop_signal():
+    """srun sends signals to all processes of a rank, also to one that has no handler yet."""
+    for blocked, code in ((True, 0), (False, -signal.SIGUSR1)):
+        with ranks.stop_signals_blocked() if blocked else contextlib.nullcontext():
+            process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        process.send_signal(signal.SIGUSR1)
+        process.communicate(b"\n")
+        assert process.returncode == code
+
+
+BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}
+"""What Slurm 22.05 gives the script of ``sbatch --ntasks=4``, beside the tasks that its srun may start."""
+
+
+@pytest.mark.parametrize(
+    ("known", "least", "found"),
+    [
+        ({}, 1, ("3", "4", "1")),
+        ({"RANK": "3", "LOCAL_RANK": "1"}, 1, ("3", "4", "1")),  # as pyxis sets it in a PyTorch container
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 1, ("0", "2", "0")),  # torchrun's, in a Slurm job
+        ({}, 5, (None, None, None)),
+    ],
+)
+def test_ranks_started_by_srun_get_torchrun_s_variables(known, least, found, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it
+        monkeypatch.delenv(name)
+    for name, value in {
+        **BATCH,
+        "SLURM_PROCID": "3",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_LOCALID": "1",
+        **known,
+    }.items():
+        monkeypatch.setenv(name, value)
+    ranks.adopt_slurm(least)
+    assert tuple(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == found
+
+
+def test_a_batch_script_without_srun_is_not_a_rank(monkeypatch):
+    """It would wait for tasks that it has not started."""
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    for name, value in BATCH.items():
+        monkeypatch.setenv(name, value)
+    ranks.adopt_slurm()
+    assert not ranks.already_started()
+
+
+REPORTS = """
+import sys
+from nemo_adapt.machine import ranks
+ranks.FIRST_RANK_SECONDS, ranks.NEXT_RANK_SECONDS = float(sys.argv[1]), 0.0
+print("begun", flush=True)
+import atexit
+atexit.register(print, "at its end")  # stands for process groups, which wait for other ranks
+if sys.argv[2] == "late":  # TERM arrives while a training records signals, before this rank fails
+    import os, signal
+    from nemo_adapt.train.signals import Signals
+    try:
+        with Signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Exception("no such file")
+    except Exception as error:
+        ranks.print_user_error(error)
+if sys.argv[2] == "tell":
+    ranks.print_user_error(Exception("no such file"))
+else:
+    ranks.fail(ValueError("offset must be\\n1\\n\\nnon-negative"))
+"""
+
+
+def reporting_rank(rank, patience, how="tell"):
+    """Start a rank that has a user error to print, or fails."""
+    environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "3"}
+    words = [sys.executable, "-c", REPORTS, str(patience), how]
+    process = subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def test_rank_0_prints_a_user_error_at_once_and_others_after_a_wait():
+    for process in (reporting_rank(0, 60.0), reporting_rank(2, 0.1)):
+        assert process.communicate(timeout=30) == ("", "nemo-adapt: error: no such file\n")
+        assert process.returncode == ranks.USER_ERROR
+
+
+def test_ranks_that_fail_alike_print_one_traceback_and_one_line():
+    for process in (reporting_rank(0, 60.0, "fail"), reporting_rank(2, 0.1, "fail")):
+        out, said = process.communicate(timeout=30)
+        assert (out, process.returncode, said.count("ValueError: offset")) == ("", 1, 2)
+        line = said.splitlines()[-1]
+        assert (
+            line.startswith("nemo-adapt: error: rank ")
+            and "ValueError: offset must be ... non-negative (see above)" in line
+        )
+    process = reporting_rank(1, 60.0, "fail")
+    time.sleep(0.3)
+    process.terminate()
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == 1
+
+
+def test_a_rank_terminated_while_rank_0_prints_the_error_prints_nothing():
+    process = reporting_rank(1, 60.0)
+    time.sleep(0.3)  # it waits for rank 0
+    process.terminate()
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
+    process = reporting_rank(1, 60.0, "late")
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == ranks.USER_ERROR
+
+
+def test_multiprocessing_children_start_with_stop_signals_blocked():
+    """Also the first child: multiprocessing starts its resource tracker with it, which unblocks TERM."""
+    text = """
+import multiprocessing, time
+from nemo_adapt.machine import ranks
+with ranks.stop_signals_blocked():
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+facts = dict(line.split(":", 1) for line in open(f"/proc/{child.pid}/status"))
+child.kill()
+blocked = int(facts["SigBlk"], 16)
+assert all(blocked >> (number - 1) & 1 for number in ranks.STOP_SIGNALS), facts["SigBlk"]
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+SIGNALS_AROUND_TRAINING = """
+import os, signal, subprocess, sys, threading, time
+from nemo_adapt.machine import ranks
+from nemo_adapt.train.signals import Signals
+if sys.argv[1] == "blocked":
+    signal.pthread_sigmask(signal.SIG_BLOCK, ranks.STOP_SIGNALS)
+    os.kill(os.getpid(), signal.SIGUSR1)  # before it has a handler
+with Signals() as signals:
+    print(signals.seen, flush=True)
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+for number in ranks.STOP_SIGNALS:
+    os.kill(os.getpid(), number)
+print("alive", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "code"), [("blocked", "True\nalive\n", 0), ("not blocked", "False\n", -signal.SIGUSR1)]
+)
+def test_stop_signals_before_and_after_a_training(kind, said, code):
+    """An earlier one that was blocked reaches the training; later ones are ignored then, and kill other processes."""
+    done = subprocess.run([sys.executable, "-c", SIGNALS_AROUND_TRAINING, kind], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == (said, code), done.stderr
+
+
+def test_a_training_leaves_hup_ignored_as_nohup_has_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and not signals.seen
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signals.seen and signal.getsignal(signal.SIGHUP) == before
+
+
+@pytest.mark.parametrize("stage", ["train", "probe"])
+def test_a_training_rank_blocks_stop_signals_before_it_reads_anything(stage):
+    """Ranks of other stages unblock them, so that they end at a signal, also at the one of their parent's end."""
+    program = f"""
+import signal, sys
+from nemo_adapt import cli
+from nemo_adapt.config import recipes
+from nemo_adapt.machine import ranks
+def read(path):
+    print("torch" in sys.modules, sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])) == sorted(ranks.STOP_SIGNALS))
+    raise SystemExit
+recipes.read = read
+signal.pthread_sigmask(signal.SIG_SETMASK, ranks.STOP_SIGNALS if {stage!r} == "probe" else [])
+cli.command("rank", [{stage!r}, "config.yaml"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"False {stage == 'train'}\n", done.stderr
+
+
+def test_a_signal_before_any_rank_runs_is_not_lost_and_said(capsys):
+    with pytest.raises(SystemExit) as ended, ranks._forwarding():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(5)
+    assert ended.value.code == ranks.MORE_TO_DO
+    assert capsys.readouterr().out == "asked to stop; run the same command to go on\n"
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

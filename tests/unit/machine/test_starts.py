@@ -1,0 +1,79 @@
+"""Two starts of one Slurm job: the later one takes over locks of the earlier one, left over on a lost node."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.machine import locks
+from nemo_adapt.machine.starts import is_earlier, this_start
+
+
+def as_start(monkeypatch, job, restart):
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
+
+
+def test_earlier_starts_of_the_same_job_are_recognized(monkeypatch):
+    as_start(monkeypatch, "7", "2")
+    assert this_start() == {"job": "7", "restart": 2}
+    before = [{"job": "7", "restart": 1}, {"job": "7"}]
+    others = [{"job": "7", "restart": 2}, {"job": "7", "restart": 3}, {"job": "8", "restart": 1}, {}]
+    assert [is_earlier(each, this_start()) for each in [*before, *others]] == [True, True, *[False] * 4]
+    monkeypatch.delenv("SLURM_JOB_ID")
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert not is_earlier({"job": "", "restart": -1}, this_start()), "outside of Slurm no start replaces another"
+
+
+def test_a_later_start_takes_over_a_fenced_lock(tmp_path, monkeypatch):
+    as_start(monkeypatch, "7", "0")
+    with locks.folder_lock(tmp_path / "train", fenced=True):
+        as_start(monkeypatch, "7", "1")
+        with locks.folder_lock(tmp_path / "train", fenced=True):
+            for job, restart in (("7", "0"), ("7", "1"), ("8", "5")):
+                as_start(monkeypatch, job, restart)
+                with (
+                    pytest.raises(UserError, match="is being made"),
+                    locks.folder_lock(tmp_path / "train", fenced=True),
+                ):
+                    pass
+            lock = tmp_path / ".train.lock"
+            assert json.loads(lock.read_text()) == {"job": "7", "restart": 1}
+    assert not lock.exists()
+
+
+def test_the_earlier_start_does_not_delete_the_later_one_s_lock(tmp_path, monkeypatch):
+    as_start(monkeypatch, "7", "0")
+    earlier = locks.folder_lock(tmp_path / "train", fenced=True)
+    earlier.__enter__()
+    as_start(monkeypatch, "7", "1")
+    with locks.folder_lock(tmp_path / "train", fenced=True):
+        earlier.__exit__(None, None, None)
+        assert (tmp_path / ".train.lock").exists()
+
+
+def test_a_lock_released_while_its_holder_is_read_is_acquired(tmp_path, monkeypatch):
+    earlier, holder = locks.folder_lock(tmp_path / "data"), locks._holder
+    earlier.__enter__()
+
+    def holder_after_release(path):
+        if path.exists():
+            earlier.__exit__(None, None, None)
+        return holder(path)
+
+    monkeypatch.setattr(locks, "_holder", holder_after_release)
+    with locks.folder_lock(tmp_path / "data"):
+        pass
+
+
+def test_a_later_start_waits_for_a_lock_without_fence(tmp_path, monkeypatch):
+    as_start(monkeypatch, "7", "0")
+    earlier = locks.folder_lock(tmp_path / "data")
+    earlier.__enter__()
+    threading.Timer(0.5, lambda: earlier.__exit__(None, None, None)).start()
+    as_start(monkeypatch, "7", "1")
+    began = time.monotonic()
+    with locks.folder_lock(tmp_path / "data"):
+        assert time.monotonic() - began > 0.4

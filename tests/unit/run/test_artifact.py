@@ -1,0 +1,238 @@
+"""Result folders of stages: when they count as finished, what makes a stage run again, and interrupted builds."""
+
+import hashlib
+import json
+import threading
+import time
+
+import pytest
+
+from nemo_adapt.errors import UserError
+from nemo_adapt.run import artifact
+from nemo_adapt.run.artifact import Stage
+
+
+@pytest.fixture
+def source(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("one\n")
+    return file
+
+
+def write_result(folder):
+    (folder / "result").write_text("done")
+
+
+def test_a_finished_stage_is_recognized_and_has_a_manifest(tmp_path, source):
+    stage = Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]})
+    assert not stage.finished
+    artifact.run(stage, write_result)
+    assert stage.finished and not stage.workplace.exists()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["config"] == {"a": 1} and manifest["versions"]["python"] and manifest["peak_memory_mib"] > 0
+    assert str(source) in manifest["inputs"]["text"]
+
+
+def test_a_changed_configuration_or_input_makes_a_stage_unfinished(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
+    assert not Stage("data", tmp_path / "out", {"a": 2}, {"text": [source]}).finished
+    source.write_text("two\n")
+    assert not Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
+
+
+def test_an_input_moved_without_changes_keeps_a_stage_finished(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), write_result)
+    moved = source.rename(tmp_path / "moved.txt")
+    assert Stage("data", tmp_path / "out", {}, {"text": [moved]}).finished
+
+
+def test_changed_settings_and_inputs_are_named(tmp_path, source):
+    other, out = tmp_path / "other.txt", tmp_path / "out"
+    other.write_text("three\n")
+
+    def change(config, *files):
+        return Stage("data", out, config, {"text": list(files)}).change
+
+    before = {"train": {"seed": 1, "lr": 2}, "a": 1}
+    assert change(before, source) == f"no {out}"
+    artifact.run(Stage("data", out, before, {"text": [source, other]}), write_result)
+    assert change(before, source, other) == ""
+    assert change({**before, "train": {"seed": 1, "lr": 3}}, source, other) == "train.lr"
+    assert change({"train": {}, "b": 1}, source, other) == "a, b, train.lr, …"
+    assert change(before, other, source) == "text"
+    assert change(before, source) == str(other), "which is not read any more"
+    source.write_text("two\n")
+    assert change({**before, "a": 2}, source, other) == f"a, {source}"
+    assert Stage("words", out, before, {"text": [source, other]}).change == str(source)
+    artifact.run(Stage("data", out, before, {"text": [source, other]}), write_result)
+    assert Stage("words", out, before, {"text": [source, other]}).change == "words"
+
+
+def test_a_failed_stage_keeps_the_previous_result(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
+
+    def fail(folder):
+        write_result(folder)
+        raise RuntimeError("power cut")
+
+    again = Stage("data", tmp_path / "out", {"a": 2}, {"text": [source]})
+    with pytest.raises(RuntimeError):
+        artifact.run(again, fail)
+    assert not again.finished
+    assert Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
+
+
+def test_a_rebuilt_upstream_stage_makes_the_downstream_one_unfinished(tmp_path, source):
+    upstream = Stage("tokenizer", tmp_path / "up", {"a": 1}, {"text": [source]})
+    artifact.run(upstream, write_result)
+    downstream = Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]})
+    artifact.run(downstream, write_result)
+    artifact.run(Stage("tokenizer", tmp_path / "up", {"a": 2}, {"text": [source]}), write_result)
+    assert not Stage("data", tmp_path / "down", {}, {"tokenizer": [tmp_path / "up"]}).finished
+
+
+def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_path, source):
+    def stage(lr):
+        return Stage("train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, resumable=True)
+
+    write_result(stage(1).prepare())
+    assert (stage(1).prepare() / "result").is_file() and not stage(1).finished
+    with pytest.raises(UserError, match=r"made with other settings \(train\.lr\)"):
+        stage(2).prepare()
+    stage(1).finish(1.0, {})
+    assert stage(1).finished
+
+
+@pytest.mark.parametrize("damaged", ['{"fingerprint": "a', "", "\0" * 9, "[1]", '{"config": {}}'])
+def test_a_damaged_note_of_a_started_stage_is_reported(tmp_path, source, damaged):
+    """Training has weeks of work beside it: nothing is deleted. What can be made again is."""
+    train = Stage("train", tmp_path / "train", {}, {"text": [source]}, resumable=True)
+    convert = Stage("convert", tmp_path / "convert", {}, {"text": [source]}, keeps_partial=True)
+    for stage in (train, convert):
+        write_result(stage.prepare())
+        (stage.workplace / artifact.STARTED).write_text(damaged)
+    with pytest.raises(UserError, match=r"started\.json is damaged.*delete that file"):
+        train.prepare()
+    (tmp_path / "train" / artifact.STARTED).unlink()
+    assert (train.prepare() / "result").is_file()
+    assert not (convert.prepare() / "result").exists()
+
+
+def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="not a result of nemo-adapt"):
+        artifact.run(Stage("export", tmp_path / "out", {}, {"text": [source]}), write_result)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+OTHERS = {"name": "my app", "stage": "beta"}
+"""A manifest.json of another program."""
+
+
+@pytest.mark.parametrize(
+    "manifest", [OTHERS, ["a", "list"], {**OTHERS, "fingerprint": "f", "config": {}, "inputs": {}}]
+)
+def test_a_folder_with_a_manifest_of_another_program_or_stage_is_not_replaced(tmp_path, source, manifest):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    assert not stage.finished
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_is_not_replaced_by_a_result(tmp_path, source):
+    (tmp_path / "out").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    assert not stage.finished
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+
+
+def test_a_folder_that_the_user_named_like_an_old_result_is_kept(tmp_path, source):
+    (tmp_path / "out.old").mkdir()
+    for value in range(2):
+        artifact.run(Stage("data", tmp_path / "out", {"a": value}, {"text": [source]}), write_result)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old", "text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("model", "is"), ("link", "is"), ("model/new", "is inside"), ("link/new", "is inside"), (".", "cont")],
+)
+def test_a_result_never_takes_the_place_of_an_input(tmp_path, out, said):
+    artifact.run(Stage("resize-hf", tmp_path / "model", {}, {}), write_result)
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    with pytest.raises(UserError, match=f"{said}.*which resize-hf reads: choose another folder"):
+        Stage("resize-hf", tmp_path / out, {}, {"model": [tmp_path / "model"]})
+    Stage("resize-hf", tmp_path / "model2", {}, {"model": [tmp_path / "model"]})
+
+
+def test_an_input_folder_with_a_manifest_of_another_program_is_hashed_by_its_files(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps(OTHERS))
+    (tmp_path / "weights").write_text("1")
+    before = artifact.input_hash(tmp_path)
+    (tmp_path / "manifest.json").write_text("[1]")
+    assert artifact.input_hash(tmp_path) != before
+
+
+def test_files_that_no_stage_reads_do_not_change_a_model_folder(tmp_path):
+    (tmp_path / "weights").write_text("1")
+    before = artifact.input_hash(tmp_path)
+    assert before == hashlib.sha256(f"weights\0{artifact.file_hash(tmp_path / 'weights')}\n".encode()).hexdigest()
+    for name in ("README.md", "LICENSE", "Notice.txt", "model.PNG", ".gitattributes", ".cache/huggingface/x.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("later")
+    assert artifact.input_hash(tmp_path) == before
+    for name in ("config.json", "chat_template.jinja", "part/.metadata", "generation_config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("later")
+        assert artifact.input_hash(tmp_path) != before, name
+        before = artifact.input_hash(tmp_path)
+
+
+def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifact, "WHOLE_FILE_BYTES", 1000)
+    monkeypatch.setattr(artifact, "SAMPLE_BYTES", 10)
+    file = tmp_path / "big"
+    file.write_bytes(bytes(5000))
+    before = artifact.file_hash(file)
+    file.write_bytes(bytes(4999) + b"x")
+    assert artifact.file_hash(file) != before
+    file.write_bytes(bytes(5001))
+    assert artifact.file_hash(file) != before
+
+
+def test_a_damaged_manifest_is_reported(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        artifact.read_manifest(tmp_path)
+
+
+def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
+    source = tmp_path / "input.txt"
+    source.write_text("text", encoding="utf-8")
+    stages = [artifact.Stage("toy", tmp_path / "out", {}, {"text": [source]}) for _ in range(2)]
+    built = []
+    waiting = threading.Thread(target=lambda: artifact.run(stages[1], built.append, waits=True))
+
+    def build(place):
+        waiting.start()
+        time.sleep(0.3)
+        assert waiting.is_alive()
+
+    artifact.run(stages[0], build)
+    waiting.join(20)
+    assert not waiting.is_alive() and not built and stages[1].finished
+
+
+def test_a_file_that_cannot_be_written_leaves_none_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        artifact.write_text(tmp_path / "taken", "text")
+    with pytest.raises(UnicodeEncodeError):
+        artifact.write_text(tmp_path / "new", "\ud800")
+    assert [each.name for each in tmp_path.iterdir()] == ["taken"]

@@ -1,0 +1,188 @@
+"""Results that runs share (``run.shared``), and the check of a stage's inputs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nemo_adapt import pipeline
+from nemo_adapt.config import Config, RunConfig, recipes
+from nemo_adapt.errors import UserError
+from nemo_adapt.run import reads, steps
+from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.steps import Step, check_kept
+
+
+@pytest.fixture
+def step(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    return Step("toy", "helpers.toy_stage", lambda config, run: {"log": [log]}, "data/toy", ("resize.seed",))
+
+
+def run_step(config, step):
+    run = RunFolder.of(config)
+    results = ("tokenizer", "data/code", "convert", "export")
+    steps.run_step(config, step, {run[result]: result.split("/")[0] for result in results})
+
+
+def config_of(tmp_path, name, seed, shared="shared"):
+    config = Config(run=RunConfig(name, str(tmp_path / "runs"), str(tmp_path / shared) if shared else ""))
+    config.resize.seed = seed
+    return config
+
+
+def test_runs_with_the_same_settings_share_a_result(step, tmp_path):
+    for name, seed in (("one", 1), ("two", 1), ("three", 2), ("one", 1)):
+        run_step(config_of(tmp_path, name, seed), step)
+    assert (tmp_path / "calls").read_text().split() == ["one", "three"]
+    places = {name: tmp_path / "runs" / name / "data" / "toy" for name in ("one", "two", "three")}
+    assert all(place.is_symlink() and place.resolve().name == "toy" for place in places.values())
+    assert places["one"].resolve() == places["two"].resolve() != places["three"].resolve()
+    assert {name: (place / "said").read_text() for name, place in places.items()} == {
+        "one": "1",
+        "two": "1",
+        "three": "2",
+    }
+    run_step(config_of(tmp_path, "one", 2), step)  # with other settings its link leads to the other result
+    assert places["one"].resolve() == places["three"].resolve()
+    assert (tmp_path / "calls").read_text().split() == ["one", "three"]
+
+
+def test_inputs_are_checked_before_a_stage_starts_but_not_once_finished(step, tmp_path):
+    def damaged(inputs, out):
+        raise UserError(f"{inputs['log'][0].name} is damaged")
+
+    with pytest.raises(UserError, match="log is damaged"):
+        run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+    assert not (tmp_path / "calls").exists()
+    run_step(config_of(tmp_path, "one", 1), step)
+    run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+
+
+def test_a_result_made_before_run_shared_was_set_is_not_replaced(step, tmp_path):
+    run_step(config_of(tmp_path, "one", 1, shared=""), step)
+    with pytest.raises(UserError, match=r"made before run\.shared"):
+        run_step(config_of(tmp_path, "one", 1), step)
+    assert (tmp_path / "runs/one/data/toy/said").read_text() == "1"
+
+
+def test_padding_decides_the_resized_tables_but_not_a_training():
+    """A training may go on with other padding."""
+
+    def deciding(*words):
+        config = recipes.load(
+            "blank", ["run.name=x", "model.path=m", "data.target=[t.txt]", "tokenizer.text=[t.txt]", *words]
+        )
+        return {step.name: steps._deciding(config, step) for step in pipeline.road(config)}
+
+    plain, padded = deciding(), deciding("resize.padded_vocab_multiple=64")
+    assert [name for name in plain if plain[name] != padded[name]] == ["resize"]
+
+
+def test_ranks_have_the_configuration_of_their_own_command(step, tmp_path, monkeypatch):
+    """Another command, although it is refused later, may replace the run's file before they read it."""
+    config, given = config_of(tmp_path, "one", 1, shared=""), []
+    config.model.path = "model"
+
+    def launch(count, arguments):
+        run = RunFolder.of(config)
+        assert recipes.read(run.config).resize.seed == 1, "saved before the stage starts"
+        run.config.write_text("another")
+        given.append(recipes.read(Path(arguments[-1])).resize.seed)
+
+    monkeypatch.setattr(steps.ranks, "launch", launch)
+    run_step(config, replace(step, on_ranks=True))
+    assert given == [1]
+
+
+def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, tmp_path):
+    """It could not go on, and what it was started with would be lost."""
+    config = config_of(tmp_path, "one", 1, shared="")
+    run_step(config, step)
+    between = Step("between", "helpers.toy_stage", lambda config, run: {"log": [run["data/toy"]]}, "data/between")
+    run_step(config, between)
+
+    def read(config, run):
+        return {"log": [run["data/toy"]], "between": [run["data/between"]]}
+
+    later = Step("later", "helpers.toy_stage", read, "later", resumable=True)
+    check_kept(config, [step, between], later)
+    run_step(config, later)
+    check_kept(config, [step, between], later)
+    with pytest.raises(
+        UserError, match=r"later was started with another toy \(toy\) than now \(resize\.seed\): put that back"
+    ):
+        check_kept(config_of(tmp_path, "one", 2, shared=""), [step], later)
+    check_kept(config_of(tmp_path, "one", 2, shared=""), [step], replace(later, may_change=("log",)))
+    check_kept(config_of(tmp_path, "one", 2), [step], later)
+    run_step(config_of(tmp_path, "one", 2, shared=""), step)  # by itself
+    check_kept(config, [step, between], later)
+
+
+def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    run_step(config, step)
+    made_with = {"log": [tmp_path / "log"], "tokenizer": [tmp_path / "runs/one/data/toy"]}
+    run_step(config, Step("train", "helpers.toy_stage", lambda config, run: made_with, "train"))
+    run = RunFolder.of(config)
+    inputs = {"train": [run["train"]], "tokenizer": [run["data/toy"]]}
+    reads.check_trained(inputs, run["export"])
+    run_step(config_of(tmp_path, "one", 2, shared=""), step)
+    with pytest.raises(UserError, match="trained with another tokenizer than"):
+        reads.check_trained(inputs, run["export"])
+
+
+def test_files_of_the_user_in_the_run_folder_are_not_taken_for_results(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    run = RunFolder.of(config)
+    own = {"text": run["text/tr.txt"], "model": run["model"], "texts.tr": run["heldout.txt"], "base": run["base"]}
+    for folder in ("model", "base", "text"):
+        run[folder].mkdir(parents=True)
+    for path in (own["text"], own["texts.tr"]):
+        path.write_text("one\n")
+    log = step.reads(config, run)
+    run_step(config, replace(step, reads=lambda config, run: {**log, **{key: [path] for key, path in own.items()}}))
+    assert run["data/toy/said"].is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "result", "maker"), [("tokenizer", "tokenizer", "tokenizer"), ("checkpoint", "convert", "convert")]
+)
+def test_an_unfinished_result_is_no_input(step, tmp_path, key, result, maker):
+    needs = replace(step, reads=lambda config, run: {key: [run[result]]})
+    with pytest.raises(UserError, match=f"{result} is not finished: run the {maker} stage before toy"):
+        run_step(config_of(tmp_path, "one", 1, shared=""), needs)
+
+
+def test_an_unfinished_set_of_text_and_an_unfinished_export_are_no_inputs(step, tmp_path):
+    config = config_of(tmp_path, "one", 1, shared="")
+    config.export.dir = str(tmp_path / "model")
+    for key, result, maker in (("data.code", "data/code", "data"), ("adapted", "export", "export")):
+        needs = replace(step, reads=lambda config, run, key=key, result=result: {key: [run[result]]})
+        with pytest.raises(UserError, match=f"is not finished: run the {maker} stage before toy"):
+            run_step(config, needs)
+
+
+def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_changed(step, tmp_path, monkeypatch, capsys):
+    def read(config, run):
+        return {**step.reads(config, run), "toy": [run["data/toy"]]}
+
+    later = Step("later", "helpers.toy_stage", read, "later", ("train.seed",))
+    monkeypatch.setattr(pipeline, "ROAD", (step, later))
+    before, now = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
+    before.model.path = now.model.path = "model"
+    pipeline.run_stage(before, "toy")
+    pipeline.run_stage(before, "later")
+    assert "used as it is" not in capsys.readouterr().out
+    pipeline.run_stage(now, "later")
+    said = "[toy (toy)] used as it is, though made with another resize.seed: run toy to make it anew"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("base", "key"), [("nowhere", "model.path"), ("elsewhere", "tokenizer.base")])
+def test_a_missing_base_is_said_with_the_key_that_names_it(base, key):
+    config = Config()
+    config.model.path, config.tokenizer.base = "nowhere", base
+    with pytest.raises(UserError, match=f"{key}: {base} does not exist: give a folder on this machine"):
+        reads.tokenizer(config, RunFolder(Path("runs/r")))
