@@ -34,8 +34,8 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.enums import AttnMaskType
 
 from nemo_adapt.machine import devices
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.model.attention import CoreAttention
-from nemo_adapt.run.artifact import versions
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Tolerance of outputs."""

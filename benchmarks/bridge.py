@@ -24,7 +24,7 @@ from convert import make_model
 
 from nemo_adapt import convert
 from nemo_adapt.config import Config
-from nemo_adapt.run.artifact import peak_memory_mib, versions
+from nemo_adapt.machine.facts import peak_memory_mib, versions
 
 PEER = Path(__file__).parent / "peers" / "megatron_bridge.py"
 PINS = Path(__file__).parent.parent / "tests" / "bridge" / "requirements.txt"

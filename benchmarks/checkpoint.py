@@ -35,7 +35,7 @@ from peers.training_loops import Samples, Size, prepare, train_config
 
 from nemo_adapt.config import Config
 from nemo_adapt.machine import devices
-from nemo_adapt.run.artifact import versions
+from nemo_adapt.machine.facts import versions
 
 SIZES = (
     Size("8 x 512", 8, 512, 8, 8, 1408, 32_000, False, 256, 8, 4, "bf16"),

@@ -26,7 +26,7 @@ import torch
 from nemo_adapt.families.family import hf_shapes
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.hf_model.hf_folder import HfWriter
-from nemo_adapt.run.artifact import versions
+from nemo_adapt.machine.facts import versions
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "intermediate_size": 5632,

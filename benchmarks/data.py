@@ -32,8 +32,8 @@ import numpy as np
 from tokenizer import kept_corpus, real_words, write_base
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.machine.workers import cores
-from nemo_adapt.run.artifact import versions
 from nemo_adapt.tokens import documents
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))

@@ -38,13 +38,13 @@ from ranks import plan_bodies
 
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.config.phases import phases
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.plan import memory
 from nemo_adapt.plan.command import plan_of
 from nemo_adapt.plan.memory import GIB, Memory
 from nemo_adapt.plan.model import Models, models
 from nemo_adapt.plan.needs import room
-from nemo_adapt.run.artifact import versions
 from nemo_adapt.train.state import saved_state
 
 RESULTS = HERE / "results" / "plan.md"

@@ -36,11 +36,11 @@ import torch.distributed as dist
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.config import ResizeConfig
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.plan import Materials, Noise, RowPlan
 from nemo_adapt.resize.strategies.omp import omp
 from nemo_adapt.resize.table import Gathered, Numbers, ShardedTable
-from nemo_adapt.run.artifact import versions
 from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from nemo_adapt.run.artifact import versions
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.tokens.token_map import TokenMap
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data")).absolute()

@@ -55,7 +55,7 @@ from peers import training_loops
 from peers.training_loops import Contestant, Size
 
 from nemo_adapt.machine import devices
-from nemo_adapt.run.artifact import versions
+from nemo_adapt.machine.facts import versions
 
 LOOPS = training_loops.__file__
 

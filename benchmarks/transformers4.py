@@ -32,7 +32,7 @@ from safetensors.torch import load_file
 
 from nemo_adapt import families
 from nemo_adapt.config import Config
-from nemo_adapt.run.artifact import versions
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.tokenizer import stage
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))

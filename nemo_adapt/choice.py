@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import Inputs, write_json
+from nemo_adapt.files import write_json
+from nemo_adapt.run.artifact import Inputs
 
 PROBED = "probed"
 """The value of ``resize.input`` that selects the probe's choice for both tables."""

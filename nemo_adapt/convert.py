@@ -21,10 +21,11 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import say
 from nemo_adapt.families.family import Entry
+from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
 from nemo_adapt.hf_model.model_weights import check_tied, open_weights
 from nemo_adapt.machine.workers import cores
-from nemo_adapt.run.artifact import Inputs, write_json
+from nemo_adapt.run.artifact import Inputs
 
 
 def plan(folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> writer.Source:

@@ -61,6 +61,8 @@ LIGHT = {
     "corpora/text_files",
     "console/progress",
     "run/artifact",
+    "files",
+    "machine/facts",
     "machine/locks",
     "config/manual",
     "machine/ranks",

@@ -19,7 +19,7 @@ import torch
 
 from nemo_adapt.config import Config, ParallelConfig, PhaseConfig, TrainConfig
 from nemo_adapt.machine import devices
-from nemo_adapt.run.artifact import peak_memory_mib
+from nemo_adapt.machine.facts import peak_memory_mib
 
 SCHEDULE_STEPS, LR = 1000, 1e-3
 MASKLESS = "causal_sdpa"

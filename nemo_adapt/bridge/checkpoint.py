@@ -21,10 +21,10 @@ from nemo_adapt.checkpoint.folders import TRACKER
 from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
+from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.hf_folder import read_shape
 from nemo_adapt.hf_model.model_files import copy_tokenizer
 from nemo_adapt.machine.workers import cores
-from nemo_adapt.run.artifact import write_json
 from nemo_adapt.tokens.vocab import rows_with
 
 CHUNK_BYTES = 64 << 20

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_adapt.checkpoint.folders import COMMON, METADATA
-from nemo_adapt.run.artifact import file_hash, write_json
+from nemo_adapt.files import file_hash, write_json
 
 FILES = "files.json"
 """Written last, next to a checkpoint's files: the size of each, or the hash of a small one."""

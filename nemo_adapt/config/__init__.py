@@ -1,4 +1,4 @@
-"""The schema of a run: one dataclass per section. Recipes (YAML) only choose values.
+"""The settings of a run: one dataclass per section (its schema), and recipes (YAML), which only choose values.
 
 A key that is not a field here is an error. ``MISSING`` fields have no default: a recipe or the command line sets them.
 """

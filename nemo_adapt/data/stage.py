@@ -23,8 +23,9 @@ from nemo_adapt.corpora import text
 from nemo_adapt.corpora.text_files import Part
 from nemo_adapt.data import store
 from nemo_adapt.data.encode import Encoder, Rule
+from nemo_adapt.files import write_json
 from nemo_adapt.machine.workers import cores, share, shared_counters
-from nemo_adapt.run.artifact import Inputs, write_json
+from nemo_adapt.run.artifact import Inputs
 
 ALONE_BYTES = 8 << 20
 """Text up to this size is tokenized by this process alone: starting workers takes longer."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.run.artifact import file_hash, write_json
+from nemo_adapt.files import file_hash, write_json
 
 DETERMINING = (".safetensors", ".json", ".model", ".tiktoken")
 """Suffixes of the files in a model folder that determine its output; our own files (``OURS``) do not."""

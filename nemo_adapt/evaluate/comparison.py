@@ -14,7 +14,7 @@ from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.render import render
 from nemo_adapt.evaluate.report import About, Continuation, Report, Sample, collect
 from nemo_adapt.evaluate.tasks import harness, load, scores
-from nemo_adapt.run.artifact import write_json
+from nemo_adapt.files import write_json
 from nemo_adapt.tokens import documents
 
 TASKS = "tasks"

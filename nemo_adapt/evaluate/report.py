@@ -12,7 +12,7 @@ from nemo_adapt.evaluate.samples import Piece
 from nemo_adapt.evaluate.tasks import scores as task_scores
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
-from nemo_adapt.run.artifact import peak_memory_mib, versions
+from nemo_adapt.machine.facts import peak_memory_mib, versions
 
 GATE_SHARE = 0.05
 """The gate on the reference language holds if bits per byte rise by at most this fraction."""

@@ -18,11 +18,11 @@ from nemo_adapt.config.bounds import check_positive
 from nemo_adapt.console.printed import print_table
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.inspection import measures, tables
 from nemo_adapt.inspection.tables import Table
 from nemo_adapt.registry import nearest
 from nemo_adapt.run import artifact
-from nemo_adapt.run.artifact import write_json
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import FILE_NAME, TokenMap

@@ -14,10 +14,11 @@ import nemo_adapt
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.launch import container, nemo_run, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Size
 from nemo_adapt.launch.paths import LaunchPaths, submitted
-from nemo_adapt.run.artifact import versions, write_json
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.run.run_folder import RunFolder, claim
 
 NEMO_RUN = "nemo_run"

@@ -25,8 +25,8 @@ from nemo_adapt import __version__
 from nemo_adapt.config import recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.machine.workers import cores
-from nemo_adapt.run.artifact import write_json
 
 PACKAGES = {
     "needed": (

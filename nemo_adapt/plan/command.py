@@ -15,6 +15,7 @@ from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.config.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.plan.budget import budget, disk
 from nemo_adapt.plan.memory import GIB, Memory, fullest
 from nemo_adapt.plan.model import Models, models
@@ -22,7 +23,6 @@ from nemo_adapt.plan.needs import is_chosen, laid_out, needed, room
 from nemo_adapt.plan.report import PARTS, Plan, as_values, show, show_proposals
 from nemo_adapt.plan.search import Proposal, proposals
 from nemo_adapt.plan.speed import step
-from nemo_adapt.run.artifact import write_json
 
 
 def main(words: list[str]) -> None:

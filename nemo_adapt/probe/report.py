@@ -9,7 +9,7 @@ import numpy as np
 
 from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import write_json
+from nemo_adapt.files import write_json
 
 Result = dict[str, Any]
 

@@ -7,20 +7,16 @@ A resumable stage (training) builds in place: its folder counts as unfinished un
 import contextlib
 import hashlib
 import json
-import os
-import platform
-import resource
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt import __version__
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import file_hash, write_json, write_text
+from nemo_adapt.machine.facts import peak_memory_mib, versions
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.run.changes import changed_files, changed_settings, contents
 
@@ -28,10 +24,6 @@ MANIFEST = "manifest.json"
 OUR_KEYS = {"stage", "fingerprint", "inputs", "config"}
 """Keys that tell our manifest from a ``manifest.json`` of another program."""
 STARTED = "started.json"
-WHOLE_FILE_BYTES = 64 << 20
-"""Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
-SAMPLE_BYTES = 64 << 10
-SAMPLES = 64
 NOT_READ = (
     *("readme*", "license*", "licence*", "notice*", "use_policy*", "*.md", "*.pdf"),
     *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
@@ -39,26 +31,11 @@ NOT_READ = (
 """Names, in small letters, of files in a model's or tokenizer's folder that no stage reads."""
 MOST_NAMED = 3
 """Most changes that are listed in one line."""
-RECORDED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "sentencepiece", "numpy", "hydra-core")
 
 Inputs = Mapping[str, list[Path]]
 """Inputs of a stage: name -> files or folders."""
 HashOf = Callable[[Path], str]
 """``input_hash``, or a version of it that caches its results."""
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's size and contents; above 64 MiB, of its size and 64 samples of 64 KiB."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as stream:
-        if size <= WHOLE_FILE_BYTES:
-            digest.update(stream.read())
-        else:
-            for sample in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def input_hash(path: Path) -> str:
@@ -256,37 +233,3 @@ def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> flo
         seconds = time.monotonic() - began
         stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
     return seconds
-
-
-def peak_memory_mib() -> int:
-    """Return the peak resident memory, in MiB, of this process or of its largest child that has ended."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) >> 10
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "nemo_adapt": __version__}
-    for name in RECORDED_VERSIONS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically: a reader sees the old file or the complete new one."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=str))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: a reader sees the old file or the complete new one. Processes on several nodes may write
-    the same file at once."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # left over only where one of these failed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_text
 from nemo_adapt.machine import ranks
-from nemo_adapt.run import artifact
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def save_config(run: RunFolder, config: Config) -> None:
     """Save the configuration in the run's folder (rank 0), once a stage has accepted it: ``status`` reads it there."""
     if ranks.is_first():
         run.root.mkdir(parents=True, exist_ok=True)
-        artifact.write_text(run.config, recipes.to_yaml(config))
+        write_text(run.config, recipes.to_yaml(config))
 
 
 def claim(run: RunFolder, config: Config) -> None:

@@ -21,7 +21,7 @@ from nemo_adapt.console.output import is_read
 from nemo_adapt.console.printed import ago, print_table, span
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import write_json
+from nemo_adapt.files import write_json
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
 from nemo_adapt.status.jobs import JobState, jobs, relevant_log, states

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nemo_adapt.evaluate import pages
 from nemo_adapt.evaluate.tables import Table
-from nemo_adapt.run.artifact import versions, write_json
+from nemo_adapt.files import write_json
+from nemo_adapt.machine.facts import versions
 from nemo_adapt.study import plots, tables
 from nemo_adapt.study.compare import differences
 from nemo_adapt.study.plots import Picture

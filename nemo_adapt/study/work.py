@@ -16,9 +16,10 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import Bar, say
 from nemo_adapt.errors import ERROR
+from nemo_adapt.files import write_json
 from nemo_adapt.machine import gpus, ranks
 from nemo_adapt.machine.starts import is_earlier, this_start
-from nemo_adapt.run.artifact import input_hash, write_json
+from nemo_adapt.run.artifact import input_hash
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
 

@@ -10,8 +10,9 @@ from nemo_adapt.config import Config, TokenizerConfig
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.hf_folder import read_config
-from nemo_adapt.run.artifact import Inputs, write_json
+from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.clock import Clock

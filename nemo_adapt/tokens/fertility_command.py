@@ -20,7 +20,7 @@ from nemo_adapt.console.printed import print_table
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import write_json
+from nemo_adapt.files import write_json
 from nemo_adapt.tokens import fertility
 from nemo_adapt.tokens.fertility import Row
 from nemo_adapt.tokens.token_map import FILE_NAME, TokenMap

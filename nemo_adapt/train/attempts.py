@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import write_json
+from nemo_adapt.files import write_json
 from nemo_adapt.training_files import STARTS
 
 

@@ -13,8 +13,8 @@ import torch
 
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.model.context import own_part
-from nemo_adapt.run.artifact import write_json
 from nemo_adapt.train.collectives import first_rank_does
 
 Batch = dict[str, torch.Tensor]

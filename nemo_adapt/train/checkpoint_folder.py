@@ -16,7 +16,7 @@ from nemo_adapt.checkpoint.integrity import damage, seal
 from nemo_adapt.checkpoint.scores import SCORE, best, score_of
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import write_json
+from nemo_adapt.files import write_json
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.training_files import SAVED
 

@@ -15,8 +15,9 @@ from typing import Any
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json, write_text
 from nemo_adapt.machine import devices
-from nemo_adapt.run import artifact
+from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.training_files import HELD_OUT, METRICS, records
 
@@ -148,7 +149,7 @@ class Metrics:
             "tokens_per_second": sums["steps"] * watch.tokens / sums["seconds"],
             "bytes_per_second": sums["bytes"] / sums["seconds"],
             "seconds": progress["seconds"],
-            "memory_mib": devices.peak_memory_mib() or artifact.peak_memory_mib(),
+            "memory_mib": devices.peak_memory_mib() or peak_memory_mib(),
         }
         if watch.matmul_rate:
             record["mfu"] = sums["flops"] / sums["seconds"] / watch.ranks / watch.matmul_rate
@@ -190,7 +191,7 @@ def _drop_records_after(path: Path, step: int) -> None:
     incomplete lines."""
     if path.is_file():
         kept = [record for record in records(path, whole=True) if record["step"] <= step]
-        artifact.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def check_wandb(train: TrainConfig) -> None:
@@ -208,7 +209,7 @@ def _wandb(watch: Watch, folder: Path) -> Any:
 
     path = folder / "wandb.json"
     number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else secrets.token_hex(4)
-    artifact.write_json(path, {"id": number})
+    write_json(path, {"id": number})
     words = {"project": watch.wandb, "name": folder.parent.name, "config": dict(watch.settings)}
     try:
         return wandb.init(**words, id=number, resume="allow", dir=str(folder))

@@ -14,12 +14,13 @@ from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.config.phases import phases, total, trained
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import held_out_texts
+from nemo_adapt.files import file_hash, write_json
 from nemo_adapt.machine import devices
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.strategy_inputs import auxiliary_of
-from nemo_adapt.run.artifact import Inputs, file_hash, write_json
+from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.attempts import count_start

@@ -12,6 +12,7 @@ from helpers.tiny import TinyLlama, make_llama
 
 from nemo_adapt import cli
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.run import artifact
 from nemo_adapt.status import command as status
 
@@ -270,11 +271,11 @@ def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
     begun = folder / "runs/r/train" / artifact.STARTED
     begun.parent.mkdir(parents=True)
     inputs = {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}
-    artifact.write_json(begun, {"config": {}, "inputs": inputs})
+    write_json(begun, {"config": {}, "inputs": inputs})
     with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
         cli.command("launch", WORDS)
     assert slurm() == []
-    artifact.write_json(begun, {"config": {}, "inputs": {}})
+    write_json(begun, {"config": {}, "inputs": {}})
     cli.command("launch", WORDS)
 
 

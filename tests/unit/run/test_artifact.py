@@ -8,6 +8,7 @@ import time
 import pytest
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import file_hash
 from nemo_adapt.run import artifact
 from nemo_adapt.run.artifact import Stage
 
@@ -182,7 +183,7 @@ def test_an_input_folder_with_a_manifest_of_another_program_is_hashed_by_its_fil
 def test_files_that_no_stage_reads_do_not_change_a_model_folder(tmp_path):
     (tmp_path / "weights").write_text("1")
     before = artifact.input_hash(tmp_path)
-    assert before == hashlib.sha256(f"weights\0{artifact.file_hash(tmp_path / 'weights')}\n".encode()).hexdigest()
+    assert before == hashlib.sha256(f"weights\0{file_hash(tmp_path / 'weights')}\n".encode()).hexdigest()
     for name in ("README.md", "LICENSE", "Notice.txt", "model.PNG", ".gitattributes", ".cache/huggingface/x.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("later")
@@ -192,18 +193,6 @@ def test_files_that_no_stage_reads_do_not_change_a_model_folder(tmp_path):
         (tmp_path / name).write_text("later")
         assert artifact.input_hash(tmp_path) != before, name
         before = artifact.input_hash(tmp_path)
-
-
-def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifact, "WHOLE_FILE_BYTES", 1000)
-    monkeypatch.setattr(artifact, "SAMPLE_BYTES", 10)
-    file = tmp_path / "big"
-    file.write_bytes(bytes(5000))
-    before = artifact.file_hash(file)
-    file.write_bytes(bytes(4999) + b"x")
-    assert artifact.file_hash(file) != before
-    file.write_bytes(bytes(5001))
-    assert artifact.file_hash(file) != before
 
 
 def test_a_damaged_manifest_is_reported(tmp_path):
@@ -227,12 +216,3 @@ def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
     artifact.run(stages[0], build)
     waiting.join(20)
     assert not waiting.is_alive() and not built and stages[1].finished
-
-
-def test_a_file_that_cannot_be_written_leaves_none_behind(tmp_path):
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(IsADirectoryError):
-        artifact.write_text(tmp_path / "taken", "text")
-    with pytest.raises(UnicodeEncodeError):
-        artifact.write_text(tmp_path / "new", "\ud800")
-    assert [each.name for each in tmp_path.iterdir()] == ["taken"]

@@ -14,9 +14,9 @@ from helpers.tiny import TinyLlama, make_llama
 from nemo_adapt import cli, pipeline
 from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_json
 from nemo_adapt.launch import sbatch, slurm
 from nemo_adapt.launch.paths import LaunchPaths
-from nemo_adapt.run.artifact import write_json
 from nemo_adapt.study import array, jobs
 from nemo_adapt.study.array import chain_of, size_of
 from nemo_adapt.study.work import DONE, FAILED, run_cells, unfinished

@@ -1,0 +1,46 @@
+"""Files: written whole or not at all, and told apart by a hash."""
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+WHOLE_FILE_BYTES = 64 << 20
+"""Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
+SAMPLE_BYTES = 64 << 10
+SAMPLES = 64
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's size and contents; above 64 MiB, of its size and 64 samples of 64 KiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        if size <= WHOLE_FILE_BYTES:
+            digest.update(stream.read())
+        else:
+            for sample in range(SAMPLES):
+                stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the complete new one."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=str))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: a reader sees the old file or the complete new one. Processes on several nodes may write
+    the same file at once."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())  # otherwise a power loss can leave the new name without the contents
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # left over only where one of these failed
