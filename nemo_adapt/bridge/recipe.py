@@ -12,6 +12,7 @@ from typing import Any
 
 from nemo_adapt.bridge.provider import Settings, precision, provider
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.config.layout import stage_layers
 from nemo_adapt.config.phases import ALL
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
@@ -59,7 +60,7 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
             f"nemo-recipe: Megatron-Bridge trains everything in one phase, this run has {what}: train the other phases "
             "here, and go on from model.checkpoint with the last"
         )
-    alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False}
+    alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False, "keep_every": 0}
     for key, value in alone.items():
         if getattr(train, key) != value:
             raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has no equivalent in Megatron-Bridge")
@@ -150,6 +151,7 @@ def schedule(phase: PhaseConfig, train: TrainConfig) -> Settings:
 def _model(config: Config, family: Family, shape: Shape) -> Settings:
     """Return the provider for the run's layout; only TP adds padded rows, as they take part in Bridge's softmax."""
     parallel, train, dtype = config.parallel, config.train, DTYPES[config.train.precision]
+    is_unequal = len(set(stage_layers(shape.layers, parallel))) > 1
     return {
         **provider(family, shape, dtype),
         **precision(dtype),
@@ -159,7 +161,6 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
         "tensor_model_parallel_size": parallel.tp,
         "pipeline_model_parallel_size": parallel.pp,
         "virtual_pipeline_model_parallel_size": parallel.virtual if parallel.virtual > 1 else None,
-        "pipeline_model_parallel_layout": stages(shape, parallel) if parallel.pp > 1 else None,
         "context_parallel_size": parallel.cp,
         "sequence_parallel": parallel.sequence,
         **(
@@ -168,6 +169,7 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
             else {}
         ),
         **({"deterministic_mode": True} if train.deterministic else {}),
+        **({"pipeline_model_parallel_layout": stages(shape, parallel)} if is_unequal else {}),
     }
 
 

@@ -46,6 +46,14 @@ def test_the_recipe_has_the_settings_of_the_run(model):
     assert found["train"]["train_iters"] == 1000 and found["checkpoint"]["pretrained_checkpoint"] == "/start"
 
 
+def test_unequal_stages_are_passed_to_bridge(tmp_path):
+    model = make_llama(tmp_path / "model", TinyLlama(vocab=301, layers=4))
+    key = "pipeline_model_parallel_layout"
+    assert key not in settings(model, "parallel.pp=2")["model"]
+    found = settings(model, "parallel.pp=2", "parallel.stage_layers=[3,1]")["model"][key]
+    assert found == [["embedding", "decoder", "decoder", "decoder"], ["decoder", "loss"]]
+
+
 def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
     """Bridge's classes are replaced by ones that record their arguments."""
     wanted = settings(model)
@@ -118,6 +126,7 @@ def test_bridge_s_learning_rates_equal_ours(train):
         (["train.phases=[{train: new_rows, steps: 5}, {steps: 5}]"], "this run has new_rows, all"),
         (["resize.input=warm_start"], "this run has embeddings, all"),
         (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has no equivalent"),
+        (["train.keep_every=500"], r"train\.keep_every=500 has no equivalent"),
         (["train.reset_attention=true"], r"train\.reset_attention=True has no equivalent"),
         (["train.no_weight_decay=['*word*']"], "has no equivalent"),
         (["model.path=nowhere"], "nowhere does not exist"),
