@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.enums import AttnMaskType
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 from nemo_adapt.machine.facts import versions
 from nemo_adapt.model.attention import CoreAttention
 

@@ -33,8 +33,8 @@ import torch
 import torch.multiprocessing as mp
 from peers.training_loops import Samples, Size, prepare, train_config
 
+from nemo_adapt import devices
 from nemo_adapt.config import Config
-from nemo_adapt.machine import devices
 from nemo_adapt.machine.facts import versions
 
 SIZES = (

@@ -23,8 +23,8 @@ import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.devices import best_device, synchronize
 from nemo_adapt.evaluate import bits_per_byte, models
-from nemo_adapt.machine.devices import best_device, synchronize
 
 try:
     from lm_eval.api.instance import Instance

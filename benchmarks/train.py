@@ -54,7 +54,7 @@ import torch
 from peers import training_loops
 from peers.training_loops import Contestant, Size
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 from nemo_adapt.machine.facts import versions
 
 LOOPS = training_loops.__file__

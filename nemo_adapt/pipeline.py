@@ -262,7 +262,7 @@ def _run(config: Config, steps: list[Step]) -> None:
 
 def _check_gpus(config: Config, steps: list[Step]) -> None:
     """Raise ``UserError`` for more ranks than this machine has GPUs, unless all stages on ranks are finished."""
-    from nemo_adapt.machine import devices
+    from nemo_adapt import devices
 
     try:
         gpus.check_enough(config.parallel.ranks, devices.gpu_count())

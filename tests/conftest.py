@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.rank_pool import RankPool
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 
 REPOSITORY = Path(__file__).parent.parent
 NEED = {"bridge": "NEMO_ADAPT_BRIDGE", "standin": "NEMO_ADAPT_STANDIN"}

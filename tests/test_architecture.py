@@ -168,7 +168,7 @@ def test_imports_go_in_one_direction():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_devices_py_names_devices(path):
     text = path.read_text(encoding="utf-8")
-    if name_of(path) != "machine/devices":
+    if name_of(path) != "devices":
         assert not re.search(r"""["'](cuda|nccl|gloo)["':]|torch\.cuda""", text)
 
 
@@ -180,7 +180,7 @@ def test_only_patches_and_devices_py_monkeypatch_megatron(path):
     theirs = {
         alias.asname or alias.name for node in imported if node.module.startswith("megatron") for alias in node.names
     }
-    if component_of(path) != "patches" and name_of(path) != "machine/devices":
+    if component_of(path) != "patches" and name_of(path) != "devices":
         assert not theirs & set(names_changed(tree))
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from nemo_adapt import devices
 from nemo_adapt.config import Config, ParallelConfig, PhaseConfig, TrainConfig
-from nemo_adapt.machine import devices
 from nemo_adapt.machine.facts import peak_memory_mib
 
 SCHEDULE_STEPS, LR = 1000, 1e-3

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
+from nemo_adapt import devices
 from nemo_adapt.console.progress import Bar
-from nemo_adapt.machine import devices
 from nemo_adapt.tokens import documents
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from nemo_adapt import devices
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.evaluate import generation, models, samples
 from nemo_adapt.evaluate.bits_per_byte import Score, score
@@ -19,7 +20,6 @@ from nemo_adapt.evaluate.models import Candidate
 from nemo_adapt.evaluate.tasks import harness, writing
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
-from nemo_adapt.machine import devices
 
 CONTINUATION_BYTES = 160
 """Bytes after which a continuation ends, unless the model ends it earlier: about a sentence in any script."""

@@ -16,9 +16,9 @@ from transformers import (
 from transformers.utils import logging
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.devices import best_device
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_model import hf_folder
-from nemo_adapt.machine.devices import best_device
 from nemo_adapt.tokens import documents
 
 

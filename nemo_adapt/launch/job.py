@@ -46,7 +46,7 @@ def main(words: list[str]) -> None:
 
 def _join(paths: LaunchPaths) -> None:
     """Wait until all ranks run, and tell the job's script."""
-    from nemo_adapt.machine import devices  # torch
+    from nemo_adapt import devices  # torch
 
     devices.limit_imports()
     devices.start_ranks()

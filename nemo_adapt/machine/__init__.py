@@ -1,1 +1,1 @@
-"""The machine: devices, ranks and other processes, kernels, and what is installed."""
+"""The machine: ranks and other processes, GPU kernels, locks, and what is installed."""

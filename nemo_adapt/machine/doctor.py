@@ -138,7 +138,8 @@ def _devices(found: dict[str, Any]) -> list[str]:
 
 def _torch_facts() -> dict[str, Any]:
     """Return the facts that need torch: devices, backends, and which implementation is used for what."""
-    from nemo_adapt.machine import devices, fusion
+    from nemo_adapt import devices
+    from nemo_adapt.machine import fusion
 
     engine, apex = devices.has_transformer_engine(), devices.has_apex()
     installed = importlib.util.find_spec("transformer_engine") is not None

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from nemo_adapt import devices
 from nemo_adapt.console.progress import say
-from nemo_adapt.machine import devices, ranks
+from nemo_adapt.machine import ranks
 
 OPTIONS: dict[str, Any] = {"deterministic": True}
 """Of torch's compiler: a sum's order of additions does not depend on timings, so that a resumed training has the same

@@ -16,7 +16,7 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import MegatronModule
 from torch.nn.attention.bias import causal_lower_right
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 from nemo_adapt.model import context, flash
 from nemo_adapt.model.flash import Tensors
 from nemo_adapt.model.positions import alibi_slopes, with_alibi

@@ -18,7 +18,7 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-from nemo_adapt import patches
+from nemo_adapt import devices, patches
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.config.layout import engine_fits, stage_layers
 from nemo_adapt.errors import UserError
@@ -34,7 +34,7 @@ from nemo_adapt.families.family import (
     Rotary,
     Shape,
 )
-from nemo_adapt.machine import cuda_environment, devices
+from nemo_adapt.machine import cuda_environment
 from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer

@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from nemo_adapt.machine import devices, fusion
+from nemo_adapt import devices
+from nemo_adapt.machine import fusion
 from nemo_adapt.tokens.vocab import LOGITS_AT_ONCE
 
 COMPILED_AT_ONCE = 512 * 2**20

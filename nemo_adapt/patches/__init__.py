@@ -7,7 +7,7 @@ import functools
 import logging
 import warnings
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 from nemo_adapt.patches import checkpoints, passes, rotary, weight_gradients
 
 

@@ -147,7 +147,7 @@ def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:
 
 def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Call ``build`` of the stage's module."""
-    from nemo_adapt.machine import devices  # imports torch
+    from nemo_adapt import devices  # imports torch
 
     devices.limit_imports()
     importlib.import_module(step.module).build(config, inputs, stage.workplace)

@@ -7,8 +7,7 @@ OpenBLAS itself stops before a fork and restarts after it.
 import importlib
 import warnings
 
-from nemo_adapt import patches, pipeline
-from nemo_adapt.machine import devices
+from nemo_adapt import devices, patches, pipeline
 
 devices.limit_imports()
 with warnings.catch_warnings():

@@ -21,7 +21,7 @@ def context(ranks_at_a_time: int) -> ForkServerContext:
 
     On a GPU machine nothing is imported before the fork: a process that has initialized CUDA cannot be forked.
     """
-    from nemo_adapt.machine import devices
+    from nemo_adapt import devices
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks_at_a_time)))
     server = multiprocessing.get_context("forkserver")

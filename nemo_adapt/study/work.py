@@ -132,7 +132,7 @@ def run_cells(jobs: Sequence[Job], processes: int) -> list[Job]:
     A requeued Slurm job does not retry cells that failed in its earlier starts. USR1, TERM and HUP are forwarded to
     the runs, which save and end; then ``SystemExit`` with ``ranks.MORE_TO_DO`` is raised.
     """
-    from nemo_adapt.machine import devices  # torch
+    from nemo_adapt import devices  # torch
 
     left = unfinished(jobs)
     print_changed("run again", left, len(jobs))

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from nemo_adapt import devices
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import devices
 
 EXPLAINED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of a file that cannot be written; the command says in one line what to do about them."""

@@ -15,10 +15,9 @@ import torch
 from megatron.core import parallel_state
 from numpy.typing import NDArray
 
-from nemo_adapt import hf_tokenizer
+from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate.bits_per_byte import IGNORED, batches, padded, read_text, scored_sequences
-from nemo_adapt.machine import devices
 from nemo_adapt.model.context import own_part
 from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.schedule import run_schedule, sum_over_ranks

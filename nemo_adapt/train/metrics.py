@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nemo_adapt import devices
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json, write_text
-from nemo_adapt.machine import devices
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.training_files import HELD_OUT, METRICS, records

@@ -5,14 +5,13 @@ from pathlib import Path
 import torch
 from megatron.core import parallel_state
 
-from nemo_adapt import hf_tokenizer
+from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.config.layout import check_batch
 from nemo_adapt.config.phases import NEW_ROWS, trained
 from nemo_adapt.corpora import mixture
 from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import devices
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens import documents

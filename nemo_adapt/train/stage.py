@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from nemo_adapt import devices
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
@@ -15,7 +16,6 @@ from nemo_adapt.config.phases import phases, total, trained
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import held_out_texts
 from nemo_adapt.files import file_hash, write_json
-from nemo_adapt.machine import devices
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted

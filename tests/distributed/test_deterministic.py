@@ -7,8 +7,8 @@ from helpers.folders import Folders
 from helpers.tiny import converted, make_token_map, tiny_config
 from ranks import deterministic_bodies
 
+from nemo_adapt import devices
 from nemo_adapt.config import PhaseConfig
-from nemo_adapt.machine import devices
 
 pytestmark = pytest.mark.skipif(not devices.on_gpu(), reason="without a GPU, no result depends on timing")
 LENGTH, NEW = 512, 6

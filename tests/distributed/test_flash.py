@@ -4,7 +4,7 @@ import pytest
 import torch
 from ranks import attention_bodies
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 
 pytestmark = pytest.mark.skipif(not devices.on_gpu(), reason="no flash kernel without a GPU")
 APART = [[7, 1, 40, 16], [30, 34]]

@@ -6,7 +6,7 @@ from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
 from ranks import product_bodies, training_bodies
 
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 
 NEW = 6
 LAYOUTS = {

@@ -10,9 +10,9 @@ from ranks import model_bodies
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
+from nemo_adapt import devices
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
-from nemo_adapt.machine import devices
 
 # 256 is divisible by every TP and padding multiple; 250 is not.
 MODELS = [TinyLlama(tied, kv, vocab) for tied in (False, True) for kv, vocab in ((2, 256), (4, 250))]

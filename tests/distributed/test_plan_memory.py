@@ -6,8 +6,8 @@ import pytest
 from helpers.plans_of_models import models_of, plan_config, settings
 from ranks import plan_bodies
 
+from nemo_adapt import devices
 from nemo_adapt.config.phases import phases
-from nemo_adapt.machine import devices
 from nemo_adapt.plan import memory
 
 pytestmark = pytest.mark.skipif(devices.on_gpu(), reason="kernels of a GPU keep other tensors")

@@ -4,8 +4,8 @@ import pytest
 from helpers.plans_of_models import models_of, plan_config, settings
 from ranks import plan_bodies
 
+from nemo_adapt import devices
 from nemo_adapt.config.phases import trained
-from nemo_adapt.machine import devices
 from nemo_adapt.plan.speed import operations
 
 pytestmark = pytest.mark.skipif(devices.on_gpu(), reason="kernels of a GPU are counted otherwise")

@@ -18,8 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nemo_adapt import patches
-from nemo_adapt.machine import devices
+from nemo_adapt import devices, patches
 
 Answer = tuple[bool, Any]
 """Whether a rank has succeeded, and its result, or else the error."""

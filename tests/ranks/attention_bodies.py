@@ -6,8 +6,8 @@ from unittest.mock import patch
 import torch
 from megatron.core.transformer import TransformerConfig
 
+from nemo_adapt import devices
 from nemo_adapt.config import ParallelConfig
-from nemo_adapt.machine import devices
 from nemo_adapt.model import flash
 from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.build import start_parallel

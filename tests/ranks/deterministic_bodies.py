@@ -5,9 +5,10 @@ from helpers.folders import Folders
 from ranks.model_bodies import load_chunks
 from ranks.training_bodies import Trained, note, span, state
 
+from nemo_adapt import devices
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
-from nemo_adapt.machine import cuda_environment, devices
+from nemo_adapt.machine import cuda_environment
 from nemo_adapt.train import loop
 from nemo_adapt.train.batches import BatchLayout, Boundaries
 

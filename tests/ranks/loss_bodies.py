@@ -10,8 +10,9 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel import ColumnParallelLinear, vocab_parallel_cross_entropy
 from megatron.core.transformer import TransformerConfig
 
+from nemo_adapt import devices
 from nemo_adapt.config import ParallelConfig
-from nemo_adapt.machine import devices, fusion
+from nemo_adapt.machine import fusion
 from nemo_adapt.model import cross_entropy as ours
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.embedding_output import finish_output_layer

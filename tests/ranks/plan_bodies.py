@@ -8,9 +8,9 @@ from helpers.live_bytes import LiveBytes
 from megatron.core import parallel_state
 from torch.utils.flop_counter import FlopCounterMode
 
+from nemo_adapt import devices
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
-from nemo_adapt.machine import devices
 from nemo_adapt.model.build import build_model, start_parallel
 from nemo_adapt.model.context import own_part
 from nemo_adapt.plan.model import Models

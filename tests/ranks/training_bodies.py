@@ -16,11 +16,11 @@ from megatron.core import parallel_state
 from megatron.core.distributed.param_and_grad_buffer import _ParamAndGradBucketGroup
 from ranks.model_bodies import load_chunks
 
+from nemo_adapt import devices
 from nemo_adapt.checkpoint.folders import complete
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import devices
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.tokens.token_map import TokenMap

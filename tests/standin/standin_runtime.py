@@ -55,6 +55,6 @@ def install(library: ctypes.CDLL, count: int) -> None:
             setattr(module, name, answer)
     torch.cuda.nccl.version = lambda: (0, 0, 0)
 
-    from nemo_adapt.machine import devices
+    from nemo_adapt import devices
 
     devices.matmul_rate = lambda dtype: MATMUL_RATE

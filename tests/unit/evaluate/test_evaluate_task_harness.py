@@ -102,6 +102,6 @@ def test_answer_longer_than_the_context_is_named(tmp_path: Path) -> None:
 
 
 def candidate_device() -> str:
-    from nemo_adapt.machine.devices import best_device
+    from nemo_adapt.devices import best_device
 
     return best_device().type

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
+from nemo_adapt import devices
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import devices, doctor
+from nemo_adapt.machine import doctor
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ def test_apex_counts_as_installed_only_with_its_kernels(monkeypatch):
 def test_a_broken_torch_or_slurm_is_reported(programs, monkeypatch, capsys):
     programs(sinfo="sleep 60", sbatch="exit 1")
     monkeypatch.setattr(doctor, "PATIENCE", 0.1)
-    monkeypatch.setitem(sys.modules, "nemo_adapt.machine.devices", None)
-    monkeypatch.delattr("nemo_adapt.machine.devices")
+    monkeypatch.setitem(sys.modules, "nemo_adapt.devices", None)
+    monkeypatch.delattr("nemo_adapt.devices")
     doctor.main([])
     said = capsys.readouterr().out
     assert "torch cannot be used: " in said and "sbatch does not work: no slurm.conf?" in said

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from nemo_adapt.machine import devices, fusion
+from nemo_adapt import devices
+from nemo_adapt.machine import fusion
 from nemo_adapt.model import cross_entropy, gated, layers
 from nemo_adapt.patches import rotary
 

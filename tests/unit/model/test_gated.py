@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from helpers.plans_of_models import plan_config, settings
 
-from nemo_adapt import families
+from nemo_adapt import devices, families
 from nemo_adapt.config import ParallelConfig
-from nemo_adapt.machine import devices, fusion
+from nemo_adapt.machine import fusion
 from nemo_adapt.model.build import ACTIVATIONS, transformer_config
 from nemo_adapt.model.gated import KERNELS, _Gated
 

@@ -6,9 +6,8 @@ import pytest
 from helpers.plans_of_models import plan_config, settings
 from megatron.core.transformer import ModuleSpec
 
-from nemo_adapt import families
+from nemo_adapt import devices, families
 from nemo_adapt.config import ParallelConfig
-from nemo_adapt.machine import devices
 from nemo_adapt.model import build
 
 ENGINE = ModuleSpec(object)

@@ -6,8 +6,7 @@ from megatron.core import utils
 from megatron.core.optimizer import clip_grads
 from torch.profiler import ProfilerActivity, profile
 
-from nemo_adapt import patches
-from nemo_adapt.machine import devices
+from nemo_adapt import devices, patches
 from nemo_adapt.patches.passes import skip_copies
 
 

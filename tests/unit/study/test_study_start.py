@@ -27,7 +27,7 @@ def test_openmp_threads_are_cores_divided_by_ranks(monkeypatch, cores, ranks, th
 def test_process_group_of_a_single_rank_needs_no_port():
     text = """
 import torch, torch.distributed as dist
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 devices.start_ranks()
 total = torch.ones(2, device=devices.best_device())
 dist.all_reduce(total)
@@ -61,7 +61,7 @@ def test_run_ends_when_its_study_is_killed(tmp_path):
     text = f"""
 import sys, time
 from pathlib import Path
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 from nemo_adapt.study import start
 devices.on_gpu = lambda: True  # nothing is imported before the fork: it would only take time
 run = start.start(start.context(1), ["status", "{tmp_path}/r", "watch=0.1"], Path("{tmp_path}/log"), True, {{}})

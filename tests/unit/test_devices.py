@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from megatron.core.transformer import TransformerConfig
 
+from nemo_adapt import devices
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure
-from nemo_adapt.machine import devices
 from nemo_adapt.model import attention
 from nemo_adapt.train import held_out
 
@@ -52,7 +52,7 @@ def test_two_ranks_on_the_same_gpu_are_named(monkeypatch, nccl, raised, says):
 def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
     """They are slow to import, and none of them is used on a CPU."""
     program = (
-        "import sys; from nemo_adapt.machine import devices; devices.limit_imports(); import nemo_adapt.train.stage; "
+        "import sys; from nemo_adapt import devices; devices.limit_imports(); import nemo_adapt.train.stage; "
         "print({'torch._inductor.compile_fx', 'transformers.modeling_utils'} & set(sys.modules))"
     )
     answer = subprocess.run(
@@ -169,7 +169,7 @@ def test_a_transformer_engine_that_cannot_be_imported_is_not_used(tmp_path, file
     program = """
 import importlib, sys, torch
 torch.cuda.is_available = lambda: True
-from nemo_adapt.machine import devices
+from nemo_adapt import devices
 devices.limit_imports()
 def is_there(name):
     try:
