@@ -10,7 +10,8 @@ CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("f
 
 
 def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
-    """Raise ``UserError`` when TP or PP does not divide the model's sizes, or an option needs TP or PP above 1."""
+    """Raise ``UserError`` when TP does not divide the model's sizes, pipeline stages do not make up its layers, or an
+    option needs TP or PP above 1."""
     for what, number in (("attention heads", shape.heads), ("FFN rows", shape.ffn)):
         if number % parallel.tp:
             raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")

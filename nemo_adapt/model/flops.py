@@ -6,13 +6,15 @@ from nemo_adapt.families.family import OUTPUT, Shape
 EVERYTHING = Trained(frozenset({ALL}), frozenset())
 
 
-def flops_per_token(shape: Shape, seq_length: int, what: Trained = EVERYTHING, new: float = 1.0) -> float:
+def flops_per_token(
+    shape: Shape, seq_length: int, what: Trained = EVERYTHING, new: float = 1.0, recompute: bool = False
+) -> float:
     """Return the operations per token of a step of a phase that trains ``what``, forward and backward; for everything
     that is three times the forward pass. ``new``: the share of the tables' rows that are new.
 
-    Recomputation is not counted (arXiv 2204.02311, appendix B).
+    The MFU counts no recomputation (arXiv 2204.02311, appendix B).
     """
-    layers, output = trained_flops(shape, new, seq_length, what, recompute=False)
+    layers, output = trained_flops(shape, new, seq_length, what, recompute)
     return sum(layers) + output
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from nemo_adapt.config import ClusterConfig, Config, PhaseConfig
 from nemo_adapt.config.layout import stage_layers
 from nemo_adapt.config.phases import ALL, NEW_ROWS, Trained, trained
-from nemo_adapt.model.flops import backward_layers, forward_flops, trained_flops
+from nemo_adapt.model.flops import backward_layers, flops_per_token, forward_flops, trained_flops
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import Layer, bytes_of
 from nemo_adapt.plan.memory import GRADIENT, MASTER, micro_batches
@@ -105,8 +105,7 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
 def operations(models: Models, seq_length: int, what: Trained, recompute: bool = False) -> float:
     """Return the operations per token of the whole model in a phase, forward and backward."""
     new = (models.target.vocab - models.first_new) / models.target.vocab
-    layers, output = trained_flops(models.target, new, seq_length, what, recompute)
-    return sum(layers) + output
+    return flops_per_token(models.target, seq_length, what, new, recompute)
 
 
 def _share_back(models: Models, seq_length: int, what: Trained, recompute: bool) -> float:
