@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.rank_pool import RankPool
+from hypothesis import settings
 
 from nemo_adapt import devices
+
+settings.register_profile("no bounds of time", deadline=None)
+settings.load_profile("no bounds of time")
 
 REPOSITORY = Path(__file__).parent.parent
 NEED = {"bridge": "NEMO_ADAPT_BRIDGE", "standin": "NEMO_ADAPT_STANDIN"}

@@ -136,7 +136,7 @@ def test_square_root_of_a_singular_covariance():
     torch.testing.assert_close(root @ root.T, cov, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     count=st.integers(2, 60),
@@ -166,7 +166,7 @@ def test_moments_equal_numpys_in_any_order_of_blocks(seed, count, power, cuts):
     np.testing.assert_allclose(norm, np.linalg.norm(real, axis=1) @ weights[:count] / weights.sum(), rtol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(columns=st.integers(1, 70))
 def test_norms_equal_numpys_and_do_not_depend_on_other_rows(columns):
     rows = torch.randn(9, columns, generator=torch.Generator().manual_seed(columns))

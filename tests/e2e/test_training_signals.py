@@ -6,8 +6,8 @@ import time
 import pytest
 from helpers.trainings import Training, ranks_of, wait_for
 
-from nemo_adapt.checkpoint.folders import complete
-from nemo_adapt.training_files import SUMMARY
+from nemo_adapt.checkpoint.folders import complete, step_of
+from nemo_adapt.training_files import SUMMARY, TRACES
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,10 @@ def test_ctrl_c_saves_a_checkpoint(world, short, prepared):
 
 
 def test_metrics_of_a_resumed_training_equal_an_uninterrupted_one(world, short, prepared):
-    """Also if it was stopped between two records; the last step always has one."""
+    """Also if it was stopped between two records; the last step always has one. Checkpoints that are to stay are saved
+    between the others, and steps are traced."""
     words = [*short, "train.phases=[{steps: 24, lr: 1e-3}]", "train.log_every=5", "train.save_every=100"]
-    words += ["parallel.tp=1", "parallel.sequence=false"]
+    words += ["parallel.tp=1", "parallel.sequence=false", "train.keep=1", "train.keep_every=10", "train.trace=[3,4]"]
     whole, stopped = (Training.prepared(world, f"records-{name}", words, prepared) for name in ("whole", "stopped"))
     code, out = whole.run()
     assert code == 0, out
@@ -83,5 +84,7 @@ def test_metrics_of_a_resumed_training_equal_an_uninterrupted_one(world, short, 
     assert process.returncode == 85, out
     code, out = stopped.run()
     assert code == 0, out
+    assert [step_of(place) for place in complete(whole.checkpoints)] == [10, 20, 24]
+    assert [file.name for file in (whole.folder / TRACES).iterdir()] == ["rank_0.json.gz"]
     assert [step for step, _ in whole.losses()] == [5, 10, 15, 20, 24]
     assert stopped.losses() == whole.losses()

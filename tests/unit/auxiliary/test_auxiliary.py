@@ -91,7 +91,7 @@ def test_overlaps_equal_those_counted_span_by_span(made, tmp_path):
     assert list(got) == sorted(got)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     one=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=20),
     other=st.lists(st.tuples(st.integers(0, 14), st.integers(0, 4)), max_size=20),

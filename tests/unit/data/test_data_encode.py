@@ -127,7 +127,7 @@ def expected(tokenizer, texts):
     return [[*prefix, *ids, end] for ids in documents.encode(tokenizer, texts)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, max_size=4))
 @example(texts=["", " ", "the  river <tool>s</s> ▁ s", "a the river"])
 def test_ids_equal_those_of_the_tokenizer(base, texts):

@@ -17,7 +17,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
 @given(texts=st.lists(TEXT, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_token_bytes_add_up_to_the_text_bytes(maker: Callable[[], PreTrainedTokenizerFast], texts: list[str]) -> None:
     tokenizer = maker()
     counts, added = documents.token_bytes(tokenizer), documents.added_bytes(tokenizer)

@@ -55,7 +55,7 @@ LENGTHS = st.integers(1, 40)
 
 
 @given(rows=LENGTHS, more=st.integers(0, 40), window=st.integers(0, 45), cap=st.sampled_from([0.0, 2.0]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_attention_is_as_defined_for_all_lengths(rows, more, window, cap):
     """With as many queries as keys, and with fewer, as of a later chunk under context parallelism."""
     inputs = tensors(rows, rows + more)
@@ -67,7 +67,7 @@ def test_attention_is_as_defined_for_all_lengths(rows, more, window, cap):
     share=st.floats(0, 1),
     window=st.integers(0, 12),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_documents_do_not_see_each_other(sizes, share, window):
     """Both samples have other documents; the queries begin anywhere, so that documents before them have none."""
     columns = sum(sizes)

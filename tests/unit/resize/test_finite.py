@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_adapt.errors import UserError
@@ -26,7 +26,6 @@ def of_bits(dtype: torch.dtype, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [*BITS, torch.float64])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@settings(deadline=None)  # compiled when first called
 @given(places=st.sets(st.integers(0, ROWS * COLUMNS - 1), max_size=30), seed=st.integers(0, 2**32 - 1))
 def test_rows_that_are_not_finite_are_named(dtype, value, places, seed):
     table = of_bits(dtype, seed) if dtype in BITS else torch.zeros(ROWS, COLUMNS, dtype=dtype)

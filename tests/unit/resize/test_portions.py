@@ -20,7 +20,7 @@ def plan_of(lengths, source, seed):
     return csr_matrix((weights, draw.integers(0, source, ends[-1]), ends), shape=(len(lengths), source))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 12), st.integers(1, 20), st.data())
 def test_portions_hold_all_terms_in_order_and_fit(lengths, room, source, data):
     plan = plan_of(lengths, source, 0)
@@ -47,7 +47,7 @@ def test_portions_hold_all_terms_in_order_and_fit(lengths, room, source, data):
 COLUMNS = st.integers(1, 40) | st.integers(STRETCH - 1, STRETCH + 1) | st.integers(2 * STRETCH, 2 * STRETCH + 40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 20), COLUMNS, st.integers(0, 99))
 def test_compiled_sums_equal_those_of_torch_and_numpy(lengths, far, columns, seed):
     for dtype in (torch.float32, torch.bfloat16):

@@ -20,7 +20,7 @@ from nemo_adapt.resize.strategies.wechsel import nearest
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 VOCAB = 12
 SIZES = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 7], dtype=np.int32)
 """Bytes of the base's pieces; the first two are special tokens."""

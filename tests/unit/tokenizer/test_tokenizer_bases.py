@@ -58,7 +58,7 @@ def rank_file(path, tokens):
     return path
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     longer=st.lists(st.text("abc", min_size=2, max_size=6), max_size=12, unique=True),
     words=st.lists(st.text("abc", min_size=1, max_size=12), max_size=8),

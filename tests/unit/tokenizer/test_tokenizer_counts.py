@@ -49,21 +49,21 @@ def counted(documents, added=ADDED):
     return counts
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(documents=DOCUMENTS)
 @example(documents=["a bb c", "<s>a", "b a]b", "xxy"])
 def test_counts_of_blocks_equal_counts_of_documents(documents):
     assert in_table(counted(documents)) == taken(documents)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents=DOCUMENTS)
 @example(documents=["ab cd"])
 def test_space_that_is_an_added_token_separates_pieces(documents):
     assert in_table(counted(documents, [*ADDED, " "])) == taken(documents, [*ADDED, " "])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some=DOCUMENTS, others=DOCUMENTS)
 def test_tables_are_merged(some, others):
     counts, other = counted(some), counted(others)

@@ -54,7 +54,7 @@ WORDS = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 
 BASE = st.lists(st.text("abcd", min_size=2, max_size=3), max_size=4, unique=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(words=WORDS, merging=BASE)
 def test_each_token_saves_the_most_with_the_tokens_chosen_before(words, merging):
     ranks = {piece: i for i, piece in enumerate(merging)}
@@ -68,7 +68,7 @@ def test_each_token_saves_the_most_with_the_tokens_chosen_before(words, merging)
         ranks[token] = len(ranks)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(words=WORDS, spelled=st.dictionaries(st.sampled_from("bcd"), st.integers(2, 4)))
 def test_missing_characters_are_learned_if_they_save_the_most(words, spelled):
     ranks: dict[str, int] = {}
@@ -109,7 +109,7 @@ def test_of_equal_savings_the_token_of_more_words_comes_first():
     assert list(learned(words, [], {}, 2, lambda token: True)) == ["cd", "ab"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words=WORDS, few=st.integers(0, 6))
 def test_fewer_tokens_are_a_prefix_of_more_and_counts_are_the_savings(words, few):
     start = [(list(word), count) for word, count in words.items()]
@@ -167,7 +167,6 @@ def test_mark_separated_from_its_letter_is_detected(token, script):
     assert cut_cluster(token, False) == cut_cluster(spelled, True) == script
 
 
-@settings(deadline=None)
 @given(
     st.text("कनरगமறக", min_size=1, max_size=6), st.text("\u093e\u093f\u0947\u094d\u0bbf\u0bc1", min_size=1, max_size=3)
 )

@@ -50,7 +50,7 @@ def test_sentencepiece_model_gives_sentencepiece_ids(both):
             assert fast.decode(model.encode(line)) == model.decode(model.encode(line)), line
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXT)
 def test_any_text_gives_sentencepiece_ids(both, text):
     model, fast = both

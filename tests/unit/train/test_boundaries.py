@@ -21,7 +21,7 @@ BATCHES = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=BATCHES)
 def test_masks_and_positions_equal_megatron_s(rows):
     tokens = torch.tensor(rows)
