@@ -64,6 +64,8 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
     for key, value in alone.items():
         if getattr(train, key) != value:
             raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has no equivalent in Megatron-Bridge")
+    if plan[0].lr_factors:
+        raise UserError(f"nemo-recipe: lr_factors={plan[0].lr_factors} has no equivalent in Megatron-Bridge")
     return plan[0]
 
 

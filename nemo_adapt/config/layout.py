@@ -1,7 +1,7 @@
 """Checks that model, layout and training settings fit each other, independent of the machine."""
 
 from nemo_adapt.config import Config, ParallelConfig, TrainConfig
-from nemo_adapt.config.phases import phases, trained
+from nemo_adapt.config.phases import lr_factors, phases, trained
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import LEARNED, OUTPUT, WHOLE, Shape
 
@@ -72,13 +72,15 @@ def check_positions(shape: Shape, length: int, key: str = "train.seq_length") ->
 def check_phases(config: Config, shape: Shape) -> None:
     """Raise ``UserError`` for phases that do not fit the model."""
     for phase in phases(config):
-        what = trained(phase)
-        if OUTPUT in what.kinds and shape.tied:
-            raise UserError(
-                "train.phases: train=output: this model's output layer is its input table; train embeddings"
-            )
-        if what.layers and max(what.layers) >= shape.layers:
-            raise UserError(f"train.phases: train={phase.train}: the model has layers 0 to {shape.layers - 1}")
+        named = [(f"train={phase.train}", trained(phase))]
+        named += [(f"lr_factors={phase.lr_factors}", what) for what, _ in lr_factors(phase)]
+        for said, what in named:
+            if OUTPUT in what.kinds and shape.tied:
+                raise UserError(
+                    f"train.phases: {said}: this model's output layer is its input table: name embeddings instead"
+                )
+            if what.layers and max(what.layers) >= shape.layers:
+                raise UserError(f"train.phases: {said}: the model has layers 0 to {shape.layers - 1}")
 
 
 def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:

@@ -40,24 +40,46 @@ class Trained:
 
 def trained(phase: PhaseConfig) -> Trained:
     """Parse ``phase.train``; ``UserError`` for unknown, repeated or overlapping parts."""
+    what = _parsed(phase.train, "train")
+    if (ALL in what.kinds and len(what.kinds) + len(what.layers) > 1) or {NEW_ROWS, EMBEDDINGS} <= what.kinds:
+        raise UserError(f"train.phases: train={phase.train!r} names a part twice")
+    if {NEW_ROWS, OUTPUT} <= what.kinds:
+        raise UserError(f"train.phases: train={phase.train!r}: the output layer's new rows are part of it")
+    return what
+
+
+def lr_factors(phase: PhaseConfig) -> list[tuple[Trained, float]]:
+    """Return what ``phase.lr_factors`` names, in order, each with its factor; ``UserError`` for what has none."""
+    ours, found = trained(phase), []
+    for part, factor in phase.lr_factors.items():
+        what = _parsed(part, "lr_factors")
+        if what.kinds & {NEW_ROWS, ALL}:
+            raise UserError(f"train.phases: lr_factors: {part} has no factor: name embeddings, output or layers:0-3")
+        if not 0 < factor < math.inf:  # also rejects NaN
+            raise UserError(f"train.phases: lr_factors: {part}: {factor} must be above 0; train names what is trained")
+        # Each kind trains rows of a table, if only new ones.
+        if not (ALL in ours.kinds or (what.kinds and ours.kinds) or what.layers & ours.layers):
+            raise UserError(f"train.phases: lr_factors: {part} is not trained by train={phase.train}")
+        found.append((what, factor))
+    return found
+
+
+def _parsed(text: str, key: str) -> Trained:
+    """Parse parts that are joined by ``+``, the value of the phase's ``key``; ``UserError`` for unknown ones."""
     kinds, layers = set(), set()
-    for part in phase.train.split("+"):
+    for part in text.split("+"):
         if span := LAYERS.fullmatch(part):
             first, last = int(span[1]), int(span[2] or span[1])
             layers |= set(range(first, min(last, first + MOST_LAYERS) + 1))
             if last < first:
-                raise UserError(f"train.phases: train={phase.train!r} goes from layer {first} to {last}")
+                raise UserError(f"train.phases: {key}={text!r} goes from layer {first} to {last}")
         elif part in KINDS:
             kinds.add(part)
         else:
             known = ", ".join((*KINDS, "layers:FIRST-LAST"))
             raise UserError(
-                f"train.phases: unknown train={part!r}.{nearest(part, KINDS)} Known: {known}, and several joined by +"
+                f"train.phases: unknown {key}={part!r}.{nearest(part, KINDS)} Known: {known}, and several joined by +"
             )
-    if (ALL in kinds and len(kinds) + len(layers) > 1) or {NEW_ROWS, EMBEDDINGS} <= kinds:
-        raise UserError(f"train.phases: train={phase.train!r} names a part twice")
-    if NEW_ROWS in kinds and OUTPUT in kinds:
-        raise UserError(f"train.phases: train={phase.train!r}: the output layer's new rows are part of it")
     return Trained(frozenset(kinds), frozenset(layers))
 
 
@@ -73,6 +95,7 @@ def own_phases(train: TrainConfig, bytes_per_token: float = 0.0) -> list[PhaseCo
         trained(phase)
         if not 0 < phase.lr < math.inf:  # also rejects NaN
             raise UserError(f"train.phases: lr={phase.lr} must be above 0")
+        lr_factors(phase)
     return [_in_steps(phase, train, bytes_per_token) for phase in train.phases]
 
 

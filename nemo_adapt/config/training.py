@@ -16,6 +16,9 @@ class PhaseConfig:
     """Tokens to train on, rounded up to whole steps."""
     bytes: int = 0
     """Bytes of text to train on, rounded up to whole steps: a fair budget for comparing tokenizers."""
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    """Factors of the learning rate for ``embeddings``, ``output`` and ``layers:0-3``, as ``{embeddings: 0.2}``. A later
+    one holds where two name the same part."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ fused matrix product has already added to it."""
 
 def freeze(model: Any, what: Trained) -> None:
     """Enable gradients for exactly what ``what`` names (new rows: see ``new_rows``), and clear leftover gradients."""
-    ours = {id(parameter) for parameter in _chosen(model, what)}
+    ours = {id(parameter) for parameter in chosen(model, what)}
     for parameter in model.parameters():
         parameter.requires_grad_(ALL in what.kinds or id(parameter) in ours)
         parameter.grad = None
@@ -26,8 +26,8 @@ def freeze(model: Any, what: Trained) -> None:
             parameter.__dict__.pop(name, None)
 
 
-def _chosen(model: Any, what: Trained) -> Iterator[torch.nn.Parameter]:
-    """Yield this rank's parameters of the tables and layers that ``what`` names."""
+def chosen(model: Any, what: Trained) -> Iterator[torch.nn.Parameter]:
+    """Yield this rank's parameters of the tables and layers that ``what`` names (not for ``all`` and ``new_rows``)."""
     for each in tables_of(model):
         if EMBEDDINGS in what.kinds or each.table in what.kinds:
             yield each.shard

@@ -80,4 +80,4 @@ def _one_step(
     result = train_step(trainer, [on_device(batch, token_bytes.device) for batch in micro_batches], token_bytes)
     if ends_phase:
         trainer.gather()
-    return CompletedStep(step, phase, ends_phase, trainer, result, trainer.optimizer.param_groups[0]["lr"])
+    return CompletedStep(step, phase, ends_phase, trainer, result, trainer.scheduler.get_lr({}))

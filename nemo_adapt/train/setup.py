@@ -8,16 +8,17 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
+import torch
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer, get_standard_config_overrides
-from megatron.core.optimizer.optimizer_config import ParamKey
+from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.config.phases import NEW_ROWS, Trained, trained
+from nemo_adapt.config.phases import NEW_ROWS, Trained, lr_factors, trained
 from nemo_adapt.train import adam
-from nemo_adapt.train.frozen import freeze
+from nemo_adapt.train.frozen import chosen, freeze
 from nemo_adapt.train.names import named_parameters
 from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
 
@@ -25,6 +26,8 @@ STYLES = {"wsd": "WSD"}
 """Megatron's names of schedules where they differ from ours."""
 NOT_DECAYED = "is_not_decayed"
 """Attribute of a parameter that ``train.no_weight_decay`` names."""
+LR_FACTOR = "lr_factor"
+"""Attribute of a parameter: its factor of the phase's learning rate."""
 
 
 class NormNotFinite(ArithmeticError):
@@ -92,6 +95,7 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     for chunk in chunks:
         freeze(chunk, what)
         _mark_not_decayed(chunk, train.no_weight_decay)
+        _mark_lr_factors(chunk, phase)
         new_rows += attach(chunk, new) if NEW_ROWS in what.kinds else []
     overlaps = _overlaps(what)
     ddp_config = DistributedDataParallelConfig(
@@ -154,10 +158,30 @@ def _mark_not_decayed(chunk: Any, patterns: Sequence[str]) -> None:
         setattr(parameter, NOT_DECAYED, any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
+def _mark_lr_factors(chunk: Any, phase: PhaseConfig) -> None:
+    """Give each parameter its factor of the learning rate, which separate new rows get from their table."""
+    for parameter in chunk.parameters():
+        setattr(parameter, LR_FACTOR, 1.0)
+    for what, factor in lr_factors(phase):
+        for parameter in chosen(chunk, what):
+            setattr(parameter, LR_FACTOR, factor)
+
+
 def _overrides(train: TrainConfig, phase: PhaseConfig) -> dict[ParamKey, Any]:
     """Return Megatron's rule (no weight decay for vectors) and the exceptions of the configuration."""
-    overrides: dict[ParamKey, Any] = get_standard_config_overrides(_optimizer_config(train, phase))
-    return {**overrides, ParamKey(attr=NOT_DECAYED): {"wd_mult": 0.0}}
+    config = _optimizer_config(train, phase)
+    overrides: dict[ParamKey, Any] = get_standard_config_overrides(config)
+    overrides[ParamKey(attr=NOT_DECAYED)] = {"wd_mult": 0.0}
+    for factor in set(phase.lr_factors.values()) - {1.0}:
+        key = ParamKey(predicate=ParamPredicate(f"{LR_FACTOR}={factor}", partial(_has_factor, factor)))
+        # Megatron's schedule reads the rates, and loading a checkpoint tells groups apart by the factor.
+        rates = {"max_lr": config.lr * factor, "min_lr": config.min_lr * factor}
+        overrides[key] = {"lr_mult": factor, **rates}
+    return overrides
+
+
+def _has_factor(factor: float, parameter: torch.nn.Parameter) -> bool:
+    return bool(getattr(parameter, LR_FACTOR) == factor)
 
 
 def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> OptimizerParamScheduler:

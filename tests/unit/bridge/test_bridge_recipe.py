@@ -128,6 +128,10 @@ def test_bridge_s_learning_rates_equal_ours(train):
         (["train.z_loss=1e-4"], r"train\.z_loss=0\.0001 has no equivalent"),
         (["train.keep_every=500"], r"train\.keep_every=500 has no equivalent"),
         (["train.reset_attention=true"], r"train\.reset_attention=True has no equivalent"),
+        (
+            ["train.phases=[{steps: 5, lr_factors: {embeddings: 0.5}}]"],
+            r"lr_factors=\{'embeddings': 0\.5\} has no equiv",
+        ),
         (["train.no_weight_decay=['*word*']"], "has no equivalent"),
         (["model.path=nowhere"], "nowhere does not exist"),
         (["tp=2"], "Did you mean 'parallel.tp'"),

@@ -1,5 +1,7 @@
 """The list of phases: a pure function of the configuration."""
 
+import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -81,6 +83,30 @@ def test_shortened_phases_have_the_wanted_total_and_the_same_order(steps, wanted
 )
 def test_trained_parts_are_parsed(said, kinds, layers):
     assert trained(PhaseConfig(said, 1)) == Trained(frozenset(kinds), frozenset(layers))
+
+
+@pytest.mark.parametrize(
+    ("train", "factors", "said"),
+    [
+        ("all", {"new_rows": 2.0}, "lr_factors: new_rows has no factor: name embeddings"),
+        ("all", {"embedings": 2.0}, "unknown lr_factors='embedings'. Did you mean 'embeddings'"),
+        ("all", {"output": 0.0}, "lr_factors: output: 0.0 must be above 0; train names what"),
+        ("all", {"output": math.nan}, "must be above 0"),
+        ("layers:0-1", {"embeddings": 2.0}, "embeddings is not trained by train=layers:0-1"),
+        ("embeddings+layers:2", {"layers:0-1": 2.0}, "layers:0-1 is not trained by train=embeddings"),
+    ],
+)
+def test_factors_of_the_learning_rate_that_cannot_hold_are_refused(train, factors, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        phases(config_of((train, 1, 1e-4, 0, 0, factors)))
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"), [({"layers:4-5": 2.0}, "the model has layers 0 to 4"), ({"output": 2.0}, "name embeddings")]
+)
+def test_factors_name_parts_of_the_model(factors, said):
+    with pytest.raises(UserError, match=f"lr_factors=.*{said}"):
+        check_phases(config_of(("all", 1, 1e-4, 0, 0, factors)), SimpleNamespace(layers=5, tied=True))
 
 
 def test_an_endless_range_of_layers_is_refused_without_listing_them():
