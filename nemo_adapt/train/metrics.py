@@ -17,6 +17,7 @@ from nemo_adapt.config import TrainConfig
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json, write_text
+from nemo_adapt.machine import ranks
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.training_files import HELD_OUT, METRICS, records
@@ -108,8 +109,9 @@ class Metrics:
         if kind is None:
             first_rank_does(self._close, 0)
         elif not self.quiet:
+            is_asked = isinstance(error, SystemExit) and error.code == ranks.MORE_TO_DO
             with contextlib.suppress(OSError):  # it would hide the error that ends the training
-                self._close(1)
+                self._close(ranks.MORE_TO_DO if is_asked else 1)
 
     def _open(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -123,6 +125,8 @@ class Metrics:
     def _close(self, code: int) -> None:
         self._log.close()
         self._board.close()
+        if code == ranks.MORE_TO_DO:  # with it the run counts as preempted, not as failed
+            self._tell_wandb(lambda run: run.mark_preempting())
         self._tell_wandb(lambda run: run.finish(exit_code=code))
 
     def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:

@@ -12,6 +12,7 @@ from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import trained
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
+from nemo_adapt.machine import ranks
 from nemo_adapt.model.flops import flops_per_token, forward_flops
 from nemo_adapt.train.metrics import Metrics, Watch, check_wandb
 
@@ -126,6 +127,27 @@ def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
     assert number and [(words["project"], words["name"]) for words in begun] == [("adapting", "my_run")] * 2
     assert [step for step, _ in logged[:3]] == [2, 2, 4] and ended == [0, 0]
     assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        (SystemExit(ranks.MORE_TO_DO), ["preempting", ranks.MORE_TO_DO]),
+        (SystemExit(1), [1]),
+        (UserError("the disk is full"), [1]),
+    ],
+)
+def test_weights_and_biases_is_told_that_a_stopped_training_goes_on(tmp_path, monkeypatch, ends, told):
+    """With an exit code alone, the run would count as failed until the next start."""
+    calls = []
+    run = SimpleNamespace(
+        mark_preempting=lambda: calls.append("preempting"), finish=lambda exit_code: calls.append(exit_code)
+    )
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **words: run, Error=RuntimeError))
+    (tmp_path / "train").mkdir()
+    with pytest.raises(type(ends)), Metrics(tmp_path / "train", fresh(), Watch(4, 2, 100, [1.0], 1, wandb="p"), False):
+        raise ends
+    assert calls == told
 
 
 @pytest.mark.parametrize("lost", ["log", "finish"])
