@@ -31,7 +31,7 @@ from nemo_adapt.train.collectives import first_rank_does, timeout_explained
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
-from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
+from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, check_wandb
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
@@ -55,7 +55,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         fence, chosen_by = Fence.claim(out), _chosen_by(config)
         first_rank_does(clean_up, out / CHECKPOINTS, fence)
         chunks, progress, saved = _start(config, inputs, out, steps)
-        first_rank_does(drop_scores if progress["step"] < steps else check_best, out / CHECKPOINTS, chosen_by)
+        is_done = progress["step"] == steps and UNSCORED not in progress
+        first_rank_does(check_best if is_done else drop_scores, out / CHECKPOINTS, chosen_by)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
         saver = Saver(out / CHECKPOINTS, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
@@ -76,6 +77,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
                 held_out=held_out,
                 signals=signals,
             )
+            between.resume()
             for number, done in enumerate(training):
                 if not number:  # all ranks are prepared, and have made one step
                     devices.limit_waiting(train.max_wait_minutes)
