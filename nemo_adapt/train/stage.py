@@ -35,7 +35,7 @@ from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, check
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.trace import traced
+from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
 
 
@@ -51,6 +51,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         config = with_choice(config, inputs)
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
         steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
+        check_trace(train.trace, steps)
         layout = start_layout(config)
         fence, chosen_by = Fence.claim(out), _chosen_by(config)
         first_rank_does(clean_up, out / CHECKPOINTS, fence)
