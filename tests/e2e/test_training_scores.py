@@ -73,7 +73,7 @@ def scores_of(training):
 
 @pytest.mark.parametrize(("step", "saved"), [(2, 2), (0, 2), (STEPS, STEPS)])
 def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, short, prepared, monkeypatch, step, saved):
-    """Scoring may take longer than the time that is left. The next start makes the scores."""
+    """Scoring may take longer than the time that is left. The next start makes the scores, or the one after it."""
     words = [*short, *ONE_BATCH, "train.score_every=2", "train.score_bytes=0", "evaluate.batch=1"]
     words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
     words += ["train.log_every=1", "train.precision=bf16"]
@@ -87,6 +87,9 @@ def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, short, p
     code, out = stopped.run(("-c", SIGNALED.format(step=step)))
     assert code == 85, out
     assert [step_of(place) for place in complete(stopped.checkpoints)][-1] == saved
+    assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
+    code, out = stopped.run(("-c", SIGNALED.format(step=0)))  # while it makes the scores of that step
+    assert code == 85 and f"held-out text is to be scored at step {saved}" in out, out
     assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
     for _ in range(2):
         code, out = stopped.run()
