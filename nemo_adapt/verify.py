@@ -22,7 +22,7 @@ from nemo_adapt.config import recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Entry
+from nemo_adapt.families.family import LM_HEAD, Entry, hf_shapes
 from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
 from nemo_adapt.hf_model.same_names import same_names, say_left_out
 from nemo_adapt.partition import blocks
@@ -166,7 +166,10 @@ def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
 
 
 def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findings:
-    """Compare through the family's list of tensors. Rows that the checkpoint has beyond the folder's must be zero."""
+    """Compare through the family's list of tensors. Rows that the checkpoint has beyond the folder's must be zero.
+
+    The folder's tensors need not have the shapes that its config.json says: such are differences.
+    """
     family, shape = read_shape(folder)
     weights = HfWeights(folder, family)
     say_left_out(folder, weights)
@@ -174,6 +177,9 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
     for key in checkpoint.shapes.keys() - {entry.key for entry in table}:
         if key.startswith(MODEL) and EXTRA_STATE not in key:
             found.wrong[key] = "is not in the folder"
+    shapes = hf_shapes(table, shape.layers)
+    for tensor in weights.tensors.keys() - shapes.keys() - ({LM_HEAD} if shape.tied else set()):
+        found.wrong[tensor] = "is only in the folder"
     for entry in table:
         stored, wanted = checkpoint.shapes.get(entry.key), entry.global_shape(shape.layers)
         if stored is None:
@@ -184,9 +190,13 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
             continue
         for layer in range(shape.layers if entry.stacked else 1):
             name = f"{entry.key} {layer}" if entry.stacked else entry.key
-            absent = {rows.name.format(layer=layer) for rows in entry.rows} - weights.tensors.keys()
-            if absent:
+            tensors = {rows.name.format(layer=layer) for rows in entry.rows}
+            if absent := tensors - weights.tensors.keys():
                 found.wrong[name] = f"is not in the folder ({min(absent)})"
+                continue
+            if other := [each for each in sorted(tensors) if weights.tensors[each].shape != shapes[each]]:
+                is_now = f"{other[0]} is {weights.tensors[other[0]].shape} in the folder"
+                found.wrong[name] = f"cannot be compared: {is_now}, whose config.json says {shapes[other[0]]}"
                 continue
             found.note(name, _entry_difference(checkpoint, weights, entry, layer), tolerance)
         if not entry.stacked and stored[0] > entry.shape[0]:

@@ -17,7 +17,7 @@ import yaml  # type: ignore[import-untyped]
 
 from nemo_adapt.bridge.provider import Settings, provider
 from nemo_adapt.checkpoint import writer
-from nemo_adapt.checkpoint.folders import TRACKER
+from nemo_adapt.checkpoint.folders import TRACKER, checkpoint_name
 from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
@@ -70,7 +70,7 @@ def write(
     settings = provider(source.family, source.shape, source.weights.dtypes[EMBEDDING], pad_vocab_to)
     name = source.weights.folder.name
     step = int(name[5:]) if name.startswith("iter_") and name[5:].isdigit() else 0
-    place = out / f"iter_{step:07d}"
+    place = out / checkpoint_name(step)
     place.mkdir(exist_ok=True)
     facts = writer.write_files(source, place, cores(), "writing", Source.of, *places)
     writer.finish(place, source.files, _common(step), _extra_states(source.shape.layers))

@@ -23,6 +23,11 @@ def complete(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"iter_*/{METADATA}") if path.parent.name[5:].isdigit())
 
 
+def checkpoint_name(step: int) -> str:
+    """Return the name of the folder of the checkpoint after ``step`` steps."""
+    return f"iter_{step:07d}"
+
+
 def step_of(checkpoint: Path) -> int:
     """Return the number of steps completed when a checkpoint was saved, from its name."""
     return int(checkpoint.name.removeprefix("iter_"))
@@ -37,7 +42,7 @@ def checkpoint_in(folder: Path) -> Path:
         return folder
     if (folder / TRACKER).is_file():
         named = (folder / TRACKER).read_text(encoding="utf-8").strip()
-        place = folder / (RELEASE if named == RELEASE else f"iter_{int(named):07d}" if named.isdigit() else named)
+        place = folder / (RELEASE if named == RELEASE else checkpoint_name(int(named)) if named.isdigit() else named)
         if place.parent == folder and (place / METADATA).is_file():
             return place
         raise UserError(f"{folder / TRACKER} names {named!r}, of which {folder} has no complete checkpoint")

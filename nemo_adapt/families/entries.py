@@ -4,7 +4,7 @@ Megatron's keys are those of its Transformer Engine layers, with or without that
 and MLP are Megatron-Bridge's (``post_layernorm``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Rows, Shape
 
@@ -19,6 +19,9 @@ EMBEDDING_NORM, FINAL_NORM = "embedding.layernorm.weight", "decoder.final_layern
 NORMS_BEFORE = {BEFORE_ATTENTION: "input_layernorm", BEFORE_MLP: "post_attention_layernorm"}
 QKV = tuple(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")
 GATE_UP = tuple(f"{LAYER}.mlp.{name}_proj.weight" for name in ("gate", "up"))
+
+OUR_NORMS = {f"{ATTENTION}.layer_norm_": "input_layernorm.", f"{FC1}.layer_norm_": "pre_mlp_layernorm."}
+"""Beginnings of keys of norms -> of their names in a layer that is not Transformer Engine's."""
 
 Place = tuple[str, int]
 """A Hugging Face tensor and the row at which a part begins in it."""
@@ -95,3 +98,17 @@ def qk_norms(query_rows: int, key_rows: int) -> list[Entry]:
         one(QUERY_NORM, f"{LAYER}.self_attn.q_norm.weight", query_rows),
         one(KEY_NORM, f"{LAYER}.self_attn.k_norm.weight", key_rows),
     ]
+
+
+def parameter_names(table: Iterable[Entry], layers: int) -> Iterator[str]:
+    """Yield the names of a model's parameters, with layers counted from 0, as all pipeline stages together have them.
+
+    Norms before attention and MLP have two: with Transformer Engine's layers, and without.
+    """
+    for entry in table:
+        keys = [entry.key]
+        for begin, ours in OUR_NORMS.items():
+            if entry.key.startswith(begin):
+                keys.append(f"{MEGATRON}.{ours}{entry.key.removeprefix(begin)}")
+        for key in keys:
+            yield from (key.replace(MEGATRON, f"{MEGATRON}.{layer}") for layer in range(layers if entry.stacked else 1))

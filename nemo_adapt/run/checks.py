@@ -1,5 +1,6 @@
 """Checks before anything is started: settings that do not fit each other or the model."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
@@ -7,17 +8,20 @@ from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.entries import parameter_names
 from nemo_adapt.hf_model.hf_folder import read_shape
 from nemo_adapt.hf_model.model_files import read_generation
+from nemo_adapt.registry import nearest
 from nemo_adapt.resize.plan import strategies
 
 
 def check(config: Config) -> None:
     """Raise ``UserError`` for a model, layout, training or strategy that cannot work."""
-    _, shape = read_shape(Path(config.model.path))
+    family, shape = read_shape(Path(config.model.path))
     read_generation(Path(config.model.path))  # export adds it to the result
     check_layout(shape, config.parallel)
     check_train(config.train, config.parallel)
+    check_not_decayed(config.train.no_weight_decay, list(parameter_names(family.entries(shape), shape.layers)))
     check_positions(shape, config.train.seq_length)
     check_positions(shape, config.evaluate.context, "evaluate.context")
     check_scores(config)
@@ -26,6 +30,16 @@ def check(config: Config) -> None:
     if config.resize.input != PROBED:
         for strategy in (config.resize.input, config.resize.output):
             strategies.get(strategy)
+
+
+def check_not_decayed(patterns: list[str], names: list[str]) -> None:
+    """Raise ``UserError`` for a pattern of ``train.no_weight_decay`` that matches none of the parameters ``names``."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                f"train.no_weight_decay: {pattern!r} matches no parameter of this model.{nearest(pattern, names)} "
+                f"Some: {', '.join(names[:: -(-len(names) // 4)])}"
+            )
 
 
 def check_probe(probe: ProbeConfig) -> None:

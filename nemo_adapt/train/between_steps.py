@@ -16,13 +16,17 @@ from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.loss_rise import LEVEL, NO_LEVEL, has_risen, updated
 from nemo_adapt.train.loss_rise import explain as explain_rise
-from nemo_adapt.train.metrics import Metrics
+from nemo_adapt.train.metrics import UNSCORED, Metrics
 from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.signals import Signals
 
 LONG_WAIT = 1.0
 """Waiting for the disk for more than this many seconds is reported."""
 SAVING = "(train.save_every, train.save_minutes)"
+
+
+class _Stopped(Exception):
+    """A stop was requested while held-out text is scored."""
 
 
 @dataclass(kw_only=True)
@@ -41,8 +45,22 @@ class BetweenSteps:
     signals: Signals
     _saved_at: float = field(default_factory=time.monotonic)
 
+    def resume(self) -> None:
+        """Before the first step: score the checkpoint that training resumes from, if an earlier start had no time left.
+
+        ``SystemExit`` as in ``after``; the checkpoint is then still unscored.
+        """
+        if not self.metrics.progress.pop(UNSCORED, False) or not self.held_out:
+            return
+        try:
+            best = self._score()
+        except _Stopped:
+            self._stop(f"held-out text is to be scored at step {self.metrics.progress['step']}")
+        if best is not None:
+            self.saver.record_best(self.metrics.progress["step"], best)
+
     def after(self, done: CompletedStep) -> None:
-        """Record a step, then score and save where due.
+        """Record a step, then score and save where due. On a requested stop it is only saved: the time left is unknown.
 
         ``UserError`` if the loss or the gradient norm is not finite, or the loss has risen by more than
         ``train.max_loss_rise``. ``SystemExit`` with ``ranks.MORE_TO_DO`` if a stop was requested before the last step,
@@ -55,7 +73,13 @@ class BetweenSteps:
         self._check_level(done)
         self.saver.poll()
         stop, late = any_rank(self.signals.seen, self._is_late())
-        best = self._score(done)
+        best = None
+        if self._is_scored(done.step):
+            done.trainer.gather()
+            try:
+                best = self._score()
+            except _Stopped:
+                stop = self.metrics.progress[UNSCORED] = True
         if stop or late or best is not None or done.ends_phase or self._is_due(done.step):
             self._save(done, best)
         if stop and done.step < self.steps:
@@ -96,18 +120,23 @@ class BetweenSteps:
         minutes = self.config.train.save_minutes
         return dist.get_rank() == 0 and 0 < minutes * 60 < time.monotonic() - self._saved_at
 
-    def _score(self, done: CompletedStep) -> float | None:
-        """Score the texts if due, and after the last step.
+    def _is_scored(self, step: int) -> bool:
+        """Whether the texts are scored after ``step``; they are after the last one."""
+        return bool(self.held_out) and (step % self.config.train.score_every == 0 or step == self.steps)
+
+    def _score(self) -> float | None:
+        """Score the texts. ``_Stopped`` if a stop is requested before or meanwhile.
 
         Returns the target's bits per byte if it is the best so far and its checkpoint is to be kept.
         """
-        train = self.config.train
-        if not self.held_out or (done.step % train.score_every and done.step != self.steps):
-            return None
-        done.trainer.gather()
-        scores = {language: text.bits_per_byte(self.chunks) for language, text in self.held_out.items()}
+
+        def check() -> None:
+            if any_rank(self.signals.seen)[0]:
+                raise _Stopped
+
+        scores = {language: text.bits_per_byte(self.chunks, check) for language, text in self.held_out.items()}
         self.metrics.held_out(scores)
-        score = scores[self.config.evaluate.target] if train.keep_best else None
+        score = scores[self.config.evaluate.target] if self.config.train.keep_best else None
         return score if score is not None and self.saver.beats_all(score) else None
 
     def _save(self, done: CompletedStep, best: float | None) -> None:

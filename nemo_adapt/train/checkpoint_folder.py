@@ -57,6 +57,12 @@ def check_best(folder: Path, chosen_by: Mapping[str, Any] | None) -> None:
         )
 
 
+def record_score(checkpoint: Path, score: Mapping[str, Any], fence: Fence) -> None:
+    """Write the score of a complete checkpoint, which is the best so far."""
+    fence.check()
+    write_json(checkpoint / SCORE, score)
+
+
 def newest(folder: Path) -> Path | None:
     """Return the newest intact checkpoint; report damaged ones and rename them, so that they are not used again.
 

@@ -15,10 +15,11 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
+from nemo_adapt.checkpoint.folders import checkpoint_name
 from nemo_adapt.checkpoint.integrity import sizes_of
 from nemo_adapt.checkpoint.scores import best
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish
+from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish, record_score
 from nemo_adapt.train.collectives import all_gather, any_rank, first_rank_does
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
@@ -72,10 +73,10 @@ class Saver:
         """
         self.finish()
         waited, self._waited = self._waited, 0.0
-        place = self.folder / f"iter_{progress['step']:07d}"
+        place = self.folder / checkpoint_name(progress["step"])
         partial = partial_name(place, self.fence)
         first_rank_does(self._begin, partial)
-        score = None if best_score is None else {"bits_per_byte": best_score, CHOSEN_BY: self.chosen_by}
+        score = None if best_score is None else self._score_file(best_score)
         state = {**saved_state(trainer), "progress": copy.deepcopy(progress)}
         try:
             request = dist_checkpointing.save(state, str(partial), async_sharded_save=True, **WRITER)
@@ -94,6 +95,10 @@ class Saver:
         """Whether ``bits_per_byte`` is lower than the score of every saved checkpoint."""
         self.finish()
         return bool(first_rank_does(lambda: bits_per_byte < best(self.folder)[1]))
+
+    def record_best(self, step: int, bits_per_byte: float) -> None:
+        """Record the score of the saved checkpoint of ``step``, which is the best so far."""
+        first_rank_does(record_score, self.folder / checkpoint_name(step), self._score_file(bits_per_byte), self.fence)
 
     def poll(self) -> None:
         """Publish the checkpoint that is being written if all ranks have finished writing."""
@@ -120,6 +125,9 @@ class Saver:
         sizes = {name: size for each in all_gather(mine) for name, size in each.items()}
         words = (writing.partial, writing.place, sizes, self.fence, self.keep, writing.score, self.keep_every)
         first_rank_does(publish, *words)
+
+    def _score_file(self, bits_per_byte: float) -> dict[str, Any]:
+        return {"bits_per_byte": bits_per_byte, CHOSEN_BY: self.chosen_by}
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()

@@ -5,7 +5,7 @@ are float32.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,19 +43,30 @@ class HeldOut:
         window = config.evaluate.context or config.train.seq_length
         return cls(scored_sequences(loaded, texts), size, window, config.evaluate.batch, len(loaded))
 
-    def bits_per_byte(self, chunks: Sequence[Any]) -> float | None:
-        """Score the model that this rank holds a part of; ``None`` if the result is not finite. A collective."""
-        found = nats(chunks, self.sequences, self.window, self.batch, self.vocab)
+    def bits_per_byte(self, chunks: Sequence[Any], check: Callable[[], None] = lambda: None) -> float | None:
+        """Score the model that this rank holds a part of; ``None`` if the result is not finite. A collective.
+
+        ``check``: see ``nats``.
+        """
+        found = nats(chunks, self.sequences, self.window, self.batch, self.vocab, check)
         return found / math.log(2) / self.bytes if math.isfinite(found) else None
 
 
 @torch.no_grad()
 @devices.varying_shapes()
-def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocab: int) -> float:
+def nats(
+    chunks: Sequence[Any],
+    sequences: Sequence[NDArray[np.int64]],
+    window: int,
+    batch: int,
+    vocab: int,
+    check: Callable[[], None] = lambda: None,
+) -> float:
     """Return the sum of nats over all scored tokens of ``sequences``, the same on every rank. A collective.
 
     ``chunks`` are this rank's part of the model, with or without Megatron's wrappers. ``window`` is in tokens,
-    ``batch`` in windows; ``vocab`` lowers the batch so that the logits of one pass stay bounded.
+    ``batch`` in windows; ``vocab`` lowers the batch so that the logits of one pass stay bounded. ``check`` is called
+    before each pass, on all ranks alike; what it raises ends the scoring.
     """
     device = devices.best_device()
     sum_of_nats = torch.zeros(1, dtype=torch.float64, device=device)
@@ -66,6 +77,8 @@ def nats(chunks: Sequence[Any], sequences: Sequence[NDArray[np.int64]], window: 
     for chunk in chunks:
         chunk.eval()
     for number, group in enumerate(batches(sequences, window, batch, vocab)):
+        if number % dp_size == 0:
+            check()
         if number % dp_size == dp_rank:
             inputs, targets = padded(sequences, group, multiple)
             positions = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding

@@ -17,10 +17,14 @@ from nemo_adapt.config import TrainConfig
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json, write_text
+from nemo_adapt.machine import ranks
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.training_files import HELD_OUT, METRICS, records
 
+SCORES, SCORES_STEP = "held_out/", "held_out_step"
+"""Prefix of held-out scores in TensorBoard and Weights & Biases; their step in the latter, which ignores what comes
+after a later step's metrics: those of a start that had no time left for the scores."""
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 
 
@@ -49,6 +53,8 @@ class Watch:
 
 UNRECORDED = "unrecorded"
 """Key in a training's progress: sums over the steps since the last record, which a checkpoint keeps."""
+UNSCORED = "unscored"
+"""Key there: the step was due to be scored, but a stop was requested; the next start scores it."""
 NOTHING = {"steps": 0.0, "nats": 0.0, "labels": 0.0, "bytes": 0.0, "seconds": 0.0, "flops": 0.0}
 
 
@@ -108,21 +114,25 @@ class Metrics:
         if kind is None:
             first_rank_does(self._close, 0)
         elif not self.quiet:
+            is_asked = isinstance(error, SystemExit) and error.code == ranks.MORE_TO_DO
             with contextlib.suppress(OSError):  # it would hide the error that ends the training
-                self._close(1)
+                self._close(ranks.MORE_TO_DO if is_asked else 1)
 
     def _open(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        for name in (METRICS, HELD_OUT):
-            _drop_records_after(self.folder / name, self.progress["step"])
+        step = self.progress["step"]
+        _drop_records_after(self.folder / METRICS, step)
+        _drop_records_after(self.folder / HELD_OUT, step - (UNSCORED in self.progress))
         self._log = (self.folder / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress["step"] + 1)
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
         self._run = _wandb(self.watch, self.folder) if self.watch.wandb else None
 
     def _close(self, code: int) -> None:
         self._log.close()
         self._board.close()
+        if code == ranks.MORE_TO_DO:  # with it the run counts as preempted, not as failed
+            self._tell_wandb(lambda run: run.mark_preempting())
         self._tell_wandb(lambda run: run.finish(exit_code=code))
 
     def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:
@@ -131,7 +141,10 @@ class Metrics:
         record = {"step": step, "bits_per_byte": dict(bits_per_byte), "seconds": seconds}
         with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
-        self._show({f"held_out/{name}": value for name, value in bits_per_byte.items() if value is not None})
+        shown = {f"{SCORES}{name}": value for name, value in bits_per_byte.items() if value is not None}
+        for name, value in shown.items():
+            self._board.add_scalar(name, value, step)
+        self._tell_wandb(lambda run: run.log({**shown, SCORES_STEP: step}))
         scores = ", ".join(f"{name} {value:.4f}" for name, value in bits_per_byte.items() if value is not None)
         self.bar.say(f"step {step}: held-out bits/byte {scores}")
 
@@ -166,13 +179,10 @@ class Metrics:
         self.watch.check()
         self._log.write(json.dumps(record) + "\n")
         self._log.flush()
-        self._show({name: record[name] for name in BOARD if name in record})
-
-    def _show(self, values: Mapping[str, float]) -> None:
-        step = self.progress["step"]
-        for name, value in values.items():
+        shown, step = {name: record[name] for name in BOARD if name in record}, record["step"]
+        for name, value in shown.items():
             self._board.add_scalar(name, value, step)
-        self._tell_wandb(lambda run: run.log(dict(values), step=step))
+        self._tell_wandb(lambda run: run.log(shown, step=step))
 
     def _tell_wandb(self, tell: Callable[[Any], object]) -> None:
         """``tell`` the run of Weights & Biases, if there is one. Training goes on without it, and saves: TERM to all
@@ -212,7 +222,9 @@ def _wandb(watch: Watch, folder: Path) -> Any:
     write_json(path, {"id": number})
     words = {"project": watch.wandb, "name": folder.parent.name, "config": dict(watch.settings)}
     try:
-        return wandb.init(**words, id=number, resume="allow", dir=str(folder))
+        run = wandb.init(**words, id=number, resume="allow", dir=str(folder))
+        run.define_metric(f"{SCORES}*", step_metric=SCORES_STEP)
+        return run
     except (wandb.Error, ValueError) as error:  # its settings are checked by pydantic
         said = str(error).splitlines()[0].rstrip(".")
         raise UserError(

@@ -185,7 +185,11 @@ def _has_factor(factor: float, parameter: torch.nn.Parameter) -> bool:
 
 
 def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> OptimizerParamScheduler:
-    """Return Megatron's schedule, counted in steps: linear warm-up, then decay to ``min_lr_share`` at the last step."""
+    """Return Megatron's schedule, counted in steps: linear warm-up, then decay to ``min_lr_share`` at the last step.
+
+    A single step, which is the first and the last, is at the peak.
+    """
+    style = "constant" if phase.steps == 1 else STYLES.get(train.schedule, train.schedule)
     return OptimizerParamScheduler(
         optimizer,
         init_lr=0.0,
@@ -193,7 +197,7 @@ def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> Optimiz
         min_lr=phase.lr * train.min_lr_share,
         lr_warmup_steps=min(phase.steps - 1, round(train.warmup_share * phase.steps)),
         lr_decay_steps=phase.steps,
-        lr_decay_style=STYLES.get(train.schedule, train.schedule),
+        lr_decay_style=style,
         wsd_decay_steps=max(1, round(train.decay_share * phase.steps)),
         lr_wsd_decay_style="linear",
         start_wd=train.weight_decay,

@@ -31,11 +31,11 @@ from nemo_adapt.train.collectives import first_rank_does, timeout_explained
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
-from nemo_adapt.train.metrics import UNRECORDED, Metrics, Watch, check_wandb
+from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, check_wandb
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
 from nemo_adapt.train.signals import Signals
-from nemo_adapt.train.trace import traced
+from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
 
 
@@ -51,11 +51,13 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         config = with_choice(config, inputs)
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
         steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
+        check_trace(train.trace, steps)
         layout = start_layout(config)
         fence, chosen_by = Fence.claim(out), _chosen_by(config)
         first_rank_does(clean_up, out / CHECKPOINTS, fence)
         chunks, progress, saved = _start(config, inputs, out, steps)
-        first_rank_does(drop_scores if progress["step"] < steps else check_best, out / CHECKPOINTS, chosen_by)
+        is_done = progress["step"] == steps and UNSCORED not in progress
+        first_rank_does(check_best if is_done else drop_scores, out / CHECKPOINTS, chosen_by)
         data = training_data(config, inputs, layout, train, steps, out / "cache")
         held_out = _held_out(config, inputs)
         saver = Saver(out / CHECKPOINTS, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
@@ -76,6 +78,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
                 held_out=held_out,
                 signals=signals,
             )
+            between.resume()
             for number, done in enumerate(training):
                 if not number:  # all ranks are prepared, and have made one step
                     devices.limit_waiting(train.max_wait_minutes)

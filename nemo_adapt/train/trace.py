@@ -10,9 +10,16 @@ from megatron.core import parallel_state
 from torch.profiler import profile, schedule
 
 from nemo_adapt.console.progress import say
+from nemo_adapt.errors import UserError
 from nemo_adapt.train.collectives import first_rank_does
 
 T = TypeVar("T")
+
+
+def check_trace(steps: Sequence[int], total: int) -> None:
+    """Raise ``UserError`` if none of the ``total`` steps of a training would be recorded."""
+    if steps and steps[0] > total:
+        raise UserError(f"train.trace={list(steps)}: the training has only {total} steps")
 
 
 def traced(training: Iterable[T], steps: Sequence[int], done: int, folder: Path) -> Generator[T, None, None]:

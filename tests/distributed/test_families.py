@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 from nemo_adapt import families
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
+from nemo_adapt.families.entries import parameter_names
+from nemo_adapt.hf_model.hf_folder import read_shape
 
 LAYOUTS = {
     "one rank": {},
@@ -42,6 +44,16 @@ def exported(folders, checkpoint, out):
     out.mkdir()
     export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, ExportConfig())
     return load_file(out / "model.safetensors")
+
+
+def test_names_of_parameters_are_known_without_a_model(model, ranks):
+    """Patterns of ``train.no_weight_decay`` are compared with them before anything starts."""
+    folders = model[0]
+    family, shape = read_shape(folders.model)
+    known = set(parameter_names(family.entries(shape), shape.layers))
+    (found,) = ranks(1).run(model_bodies.names, tiny_config(), folders)
+    assert found <= known
+    assert {name for name in known - found if "layer_norm_" not in name and ".input_layernorm" not in name} == set()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

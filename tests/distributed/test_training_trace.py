@@ -6,6 +6,8 @@ from helpers.tiny import TinyLlama, tiny_config
 from ranks import trace_bodies, training_bodies
 
 from nemo_adapt.config import PhaseConfig
+from nemo_adapt.errors import UserError
+from nemo_adapt.train.trace import check_trace
 
 VOCAB = 251
 """Rows of the target: 245 of the source and six new ones."""
@@ -62,3 +64,11 @@ def test_trace_that_cannot_be_written_does_not_end_the_training(tmp_path, folder
     (tmp_path / "rank_0.json.gz").mkdir()
     ((losses, _),) = ranks(1).run(trace_bodies.train, config_of([2, 3]), folders, VOCAB, tmp_path, 0, 5)
     assert len(losses) == 5
+
+
+def test_a_trace_of_steps_that_training_does_not_have_is_refused():
+    """An empty folder had been made, and nothing said."""
+    check_trace([], 8)
+    check_trace([8, 99], 8)
+    with pytest.raises(UserError, match=r"train\.trace=\[9, 12\]: the training has only 8 steps"):
+        check_trace([9, 12], 8)

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 from helpers.command import nemo_adapt
 from helpers.trainings import PATIENCE, Training
 
+from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.checkpoint.scores import best
+from nemo_adapt.training_files import HELD_OUT, records
 
 STEPS = 4
 ONE_BATCH = [
@@ -37,6 +40,64 @@ def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared)
     for one, two in zip(of_one, of_two, strict=True):
         assert two == pytest.approx(one, abs=1e-6)
     assert kept[0][0] == kept[1][0] != ""
+
+
+SIGNALED = """
+import os, signal
+from nemo_adapt import cli
+from nemo_adapt.train import held_out
+from nemo_adapt.train.between_steps import BetweenSteps
+count, score = BetweenSteps._count, held_out._pass
+
+def counted(self, done):
+    count(self, done)
+    if done.step == {step}:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+def scored(*words):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return score(*words)
+
+if {step}:
+    BetweenSteps._count = counted
+else:
+    held_out._pass = scored
+cli.main()
+"""
+"""A training that gets a signal in ``step``, or (0) while it scores."""
+
+
+def scores_of(training):
+    return [(record["step"], record["bits_per_byte"]) for record in records(training.folder / HELD_OUT, whole=True)]
+
+
+@pytest.mark.parametrize(("step", "saved"), [(2, 2), (0, 2), (STEPS, STEPS)])
+def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, short, prepared, monkeypatch, step, saved):
+    """Scoring may take longer than the time that is left. The next start makes the scores, or the one after it."""
+    words = [*short, *ONE_BATCH, "train.score_every=2", "train.score_bytes=0", "evaluate.batch=1"]
+    words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
+    words += ["train.log_every=1", "train.precision=bf16"]
+    whole, stopped = (
+        Training.prepared(world, f"scores-{name}{step}", words, prepared) for name in ("whole", "stopped")
+    )
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    code, out = whole.run()
+    assert code == 0, out
+    code, out = stopped.run(("-c", SIGNALED.format(step=step)))
+    assert code == 85, out
+    assert [step_of(place) for place in complete(stopped.checkpoints)][-1] == saved
+    assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
+    code, out = stopped.run(("-c", SIGNALED.format(step=0)))  # while it makes the scores of that step
+    assert code == 85 and f"held-out text is to be scored at step {saved}" in out, out
+    assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
+    for _ in range(2):
+        code, out = stopped.run()
+        assert code == 0, out
+    assert scores_of(stopped) == scores_of(whole) and stopped.losses() == whole.losses()
+    assert best(stopped.checkpoints) == best(whole.checkpoints)
+    ours, theirs = stopped.weights(), whole.weights()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_probe_scores_held_out_text_on_all_ranks(world, short, prepared):

@@ -14,6 +14,7 @@ from nemo_adapt.model.context import own_part
 from nemo_adapt.model.weights import load_weights
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.tokens.token_map import TokenMap
+from nemo_adapt.train.names import named_parameters
 
 
 def load_chunks(config: Config, folders: Folders) -> list[Any]:
@@ -33,6 +34,11 @@ def parts(rank: int, config: Config, folders: Folders) -> set[tuple[str, str, st
     layers = load(config, folders).decoder.layers
     of_each = ((layer.mlp, layer.self_attention.core_attention, layer.pre_mlp_layernorm) for layer in layers)
     return {tuple(type(part).__name__ for part in of_one) for of_one in of_each}
+
+
+def names(rank: int, config: Config, folders: Folders) -> set[str]:
+    """Return the names of the parameters in the whole model."""
+    return {name for name, _ in named_parameters(load(config, folders))}
 
 
 def save(rank: int, config: Config, folders: Folders, out: Path) -> None:

@@ -154,6 +154,34 @@ def test_a_tensor_that_the_folder_lacks_is_a_difference(model, tmp_path):
     assert wrong == {"decoder.final_layernorm.weight": "is not in the folder (model.norm.weight)"}
 
 
+@pytest.mark.parametrize(
+    ("tensor", "key", "change"),
+    [
+        ("model.norm.weight", "decoder.final_layernorm.weight", lambda rows: rows[:-2]),
+        ("model.layers.0.mlp.up_proj.weight", "decoder.layers.mlp.linear_fc1.weight 0", lambda rows: rows[:, :-1]),
+        ("model.layers.0.mlp.up_proj.weight", "decoder.layers.mlp.linear_fc1.weight 0", lambda rows: rows.T),
+        ("model.embed_tokens.weight", "embedding.word_embeddings.weight", lambda rows: torch.cat([rows, rows])),
+        ("model.embed_tokens.weight", "embedding.word_embeddings.weight", lambda rows: rows[:-2]),
+    ],
+)
+def test_a_tensor_with_another_shape_than_config_json_says_is_a_difference(model, tmp_path, tensor, key, change):
+    """Some had been an error, of others the first rows had been compared."""
+    checkpoint = converted(model, tmp_path / "checkpoint")
+
+    def reshape(tensors):
+        tensors[tensor] = change(tensors[tensor]).contiguous()
+
+    wrong = verify.compare(checkpoint, changed(model, tmp_path / "other", reshape)).wrong
+    assert list(wrong) == [key]
+    assert wrong[key].startswith(f"cannot be compared: {tensor} is (") and "whose config.json says (" in wrong[key]
+
+
+def test_a_tensor_that_only_the_folder_has_is_a_difference(model, tmp_path):
+    checkpoint = converted(model, tmp_path / "checkpoint")
+    other = changed(model, tmp_path / "other", lambda tensors: tensors.update(extra=torch.zeros(2)))
+    assert verify.compare(checkpoint, other).wrong == {"extra": "is only in the folder"}
+
+
 def test_a_path_may_have_an_equals_sign(model, tmp_path, monkeypatch):
     shutil.copytree(model, tmp_path / "lr=1e-4")
     monkeypatch.chdir(tmp_path)

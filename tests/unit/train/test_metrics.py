@@ -12,6 +12,7 @@ from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import trained
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
+from nemo_adapt.machine import ranks
 from nemo_adapt.model.flops import flops_per_token, forward_flops
 from nemo_adapt.train.metrics import Metrics, Watch, check_wandb
 
@@ -108,12 +109,14 @@ def test_a_superseded_start_writes_no_metrics(tmp_path):
 
 
 def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
-    logged, begun, ended = [], [], []
+    logged, begun, ended, defined = [], [], [], []
 
     def init(**words):
         begun.append(words)
         return SimpleNamespace(
-            log=lambda values, step: logged.append((step, values)), finish=lambda exit_code: ended.append(exit_code)
+            define_metric=lambda *words, **named: defined.append((words, named)),
+            log=lambda values, step=None: logged.append((step, values)),
+            finish=lambda exit_code: ended.append(exit_code),
         )
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=RuntimeError))
@@ -124,8 +127,34 @@ def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
     (number,) = {words["id"] for words in begun}  # the same run when training resumes
     assert begun[0]["config"] == {"train": {"seed": 3}}
     assert number and [(words["project"], words["name"]) for words in begun] == [("adapting", "my_run")] * 2
-    assert [step for step, _ in logged[:3]] == [2, 2, 4] and ended == [0, 0]
-    assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0) and logged[1][1] == {"held_out/tr": 2.5}
+    # Scores have a step of their own: with that of the run they are ignored after those of later steps.
+    assert [step for step, _ in logged[:3]] == [2, None, 4] and ended == [0, 0]
+    assert logged[0][1]["bits_per_byte"] == pytest.approx(1.0)
+    assert logged[1][1] == {"held_out/tr": 2.5, "held_out_step": 2}
+    assert defined[0] == (("held_out/*",), {"step_metric": "held_out_step"})
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        (SystemExit(ranks.MORE_TO_DO), ["preempting", ranks.MORE_TO_DO]),
+        (SystemExit(1), [1]),
+        (UserError("the disk is full"), [1]),
+    ],
+)
+def test_weights_and_biases_is_told_that_a_stopped_training_goes_on(tmp_path, monkeypatch, ends, told):
+    """With an exit code alone, the run would count as failed until the next start."""
+    calls = []
+    run = SimpleNamespace(
+        define_metric=lambda *words, **named: None,
+        mark_preempting=lambda: calls.append("preempting"),
+        finish=lambda exit_code: calls.append(exit_code),
+    )
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **words: run, Error=RuntimeError))
+    (tmp_path / "train").mkdir()
+    with pytest.raises(type(ends)), Metrics(tmp_path / "train", fresh(), Watch(4, 2, 100, [1.0], 1, wandb="p"), False):
+        raise ends
+    assert calls == told
 
 
 @pytest.mark.parametrize("lost", ["log", "finish"])
@@ -138,7 +167,11 @@ def test_training_goes_on_without_weights_and_biases(tmp_path, monkeypatch, caps
         if name == lost:
             raise ConnectionResetError("Connection lost")
 
-    run = SimpleNamespace(log=lambda values, step: called("log"), finish=lambda exit_code: called("finish"))
+    run = SimpleNamespace(
+        define_metric=lambda *words, **named: None,
+        log=lambda values, step=None: called("log"),
+        finish=lambda exit_code: called("finish"),
+    )
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **words: run, Error=RuntimeError))
     (tmp_path / "train").mkdir()
     record_steps(tmp_path / "train", fresh(), wandb="adapting")

@@ -11,12 +11,12 @@ from nemo_adapt.train.setup import _schedule
 STEPS, PEAK = 100, 2.0
 
 
-def rates(**settings):
+def rates(steps=STEPS, **settings):
     """The learning rate of each step of a phase."""
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.0, "weight_decay": 0.0}])
-    schedule = _schedule(optimizer, TrainConfig(**settings), PhaseConfig("all", STEPS, PEAK))
+    schedule = _schedule(optimizer, TrainConfig(**settings), PhaseConfig("all", steps, PEAK))
     found = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         schedule.step(1)
         found.append(optimizer.param_groups[0]["lr"])
     return found
@@ -42,3 +42,10 @@ def test_cosine_and_linear_end_at_the_minimum():
     assert cosine[-1] == pytest.approx(0.1 * PEAK) == linear[-1]
     assert cosine[49] == pytest.approx(PEAK * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 0.5))))
     assert linear[49] == pytest.approx(PEAK * (0.1 + 0.9 * 0.5))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "wsd"])
+@pytest.mark.parametrize("warmup_share", [0.0, 0.5])
+def test_a_single_step_is_at_the_peak(schedule, warmup_share):
+    """It had been at the minimum, being the last one."""
+    assert rates(1, schedule=schedule, warmup_share=warmup_share) == [PEAK]

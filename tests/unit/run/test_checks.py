@@ -1,0 +1,38 @@
+"""Checks of the settings against the model, before anything is started."""
+
+import pytest
+from helpers.tiny import TinyLlama, make_llama
+
+from nemo_adapt.config import Config
+from nemo_adapt.errors import UserError
+from nemo_adapt.run.checks import check
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*word_embeddings*", "*.layers.1.*", "*layernorm*", "*layer_norm*", "output_layer.weight"]
+)
+def test_a_pattern_of_parameters_without_decay_may_match_any(tmp_path, pattern):
+    check(config_of(tmp_path, pattern))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("embedding.word_embedings.weight", r" Did you mean 'embedding\.word_embeddings\.weight'\?"),
+        ("*.layers.2.*", ""),
+        ("word_embeddings", ""),
+        ("*bias*", ""),
+    ],
+)
+def test_a_pattern_that_matches_no_parameter_is_one_line(tmp_path, pattern, hint):
+    """With one misspelt, weights would be decayed all the same."""
+    with pytest.raises(UserError, match=r"no_weight_decay: '.*' matches no parameter of this model\." + hint) as error:
+        check(config_of(tmp_path, "*output_layer*", pattern))
+    assert repr(pattern) in str(error.value) and "decoder.layers.0." in str(error.value)
+
+
+def config_of(place, *patterns):
+    config = Config()
+    config.model.path = str(make_llama(place, TinyLlama()))
+    config.train.no_weight_decay, config.train.seq_length = list(patterns), 64
+    return config
