@@ -18,7 +18,7 @@ from nemo_adapt import __version__, pipeline
 from nemo_adapt.config import Config, manual, recipe_files, recipes
 from nemo_adapt.console.output import ignore_closed_pipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import cuda_environment, ranks
+from nemo_adapt.machine import cuda_environment, ranks, workers
 from nemo_adapt.run.run_folder import RunFolder
 
 USAGE = """\
@@ -157,7 +157,7 @@ def command(name: str, words: list[str]) -> None:
         keeps = signal.SIG_BLOCK if words[0] == "train" else signal.SIG_UNBLOCK
         signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-        ranks.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
+        workers.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
         config = recipes.read(Path(words[1]))
         cuda_environment.set_up(config.parallel, config.train.deterministic)
         pipeline.run_as_rank(config, words[0])

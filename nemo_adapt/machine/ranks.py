@@ -1,7 +1,6 @@
 """Ranks: processes started here with torchrun's launcher, or already started by torchrun or Slurm."""
 
 import contextlib
-import ctypes
 import json
 import os
 import platform
@@ -186,12 +185,6 @@ def stop_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def signal_when_parent_ends(number: int) -> None:
-    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def write_error_file(error: UserError) -> None:

@@ -3,8 +3,11 @@
 Only light imports: each new process imports this module first.
 """
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -63,6 +66,7 @@ _counters: SharedCounters | None = None
 def _start(counters: SharedCounters) -> None:
     global _counters
     _counters = counters
+    signal_when_parent_ends(signal.SIGKILL)  # or it would take jobs that the next start takes, too
 
 
 def shared_counters() -> SharedCounters:
@@ -152,3 +156,9 @@ def share(
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def signal_when_parent_ends(number: int) -> None:
+    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
