@@ -149,7 +149,7 @@ def file_errors_explained() -> Iterator[None]:
 
 def command(name: str, words: list[str]) -> None:
     """Run one command, or print its help."""
-    if name == "recipes":
+    if name == "recipes" and not {"-h", "--help"} & set(words):
         print("\n".join(recipe_files.names()))
         return
     if name == "rank":  # started by ``ranks.launch``
@@ -163,7 +163,7 @@ def command(name: str, words: list[str]) -> None:
         pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
-        of = name if name in OTHER_COMMANDS else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
+        of = name if name in ("recipes", *OTHER_COMMANDS) else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
         print(manual.page(of, OTHER_COMMANDS.get(name, "")), end="")
         return
     if module := (OTHER_COMMANDS | INTERNAL).get(name):
@@ -172,6 +172,7 @@ def command(name: str, words: list[str]) -> None:
     ranks.adopt_slurm()
     stage = pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
     config = recipes.of_words(words)
+    ranks.stop_at_usr1()
     if ranks.already_started():
         cuda_environment.set_up(config.parallel, config.train.deterministic)
     if stage == "run":

@@ -87,7 +87,8 @@ class Team:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Run ``function(*arguments)``, which gets its jobs from :func:`shared_counters`, in every other process."""
-        self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
+        with _usr1_blocked():
+            self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
 
     def advance(self, amount: float) -> None:
         """The ``OnProgress`` of this process: also updates the bar for all, and raises an error of another process."""
@@ -113,13 +114,25 @@ class Team:
 
 
 @contextmanager
+def _usr1_blocked() -> Iterator[None]:
+    """Context: processes start with USR1 blocked, which would kill them. srun sends it to all processes of a job step;
+    the main one ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def team(others: int, bar: Bar) -> Iterator[Team]:
     """Context: run ``others`` processes besides this one. An error in any of them stops all and is raised here.
 
     Raises ``UserError`` where a process was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
-    shared = SharedCounters(context.Value("i", 0), context.Value("d", 0.0))
+    with _usr1_blocked():  # starts multiprocessing's resource tracker
+        shared = SharedCounters(context.Value("i", 0), context.Value("d", 0.0))
     with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
         try:
             yield Team(shared, others, pool, bar)
