@@ -108,6 +108,8 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_of_file
+    if arguments[0] in ("run", *pipeline.names()):
+        ranks.stop_at_usr1()
     try:
         with file_errors_explained():
             command(arguments[0], arguments[1:])
@@ -172,7 +174,6 @@ def command(name: str, words: list[str]) -> None:
     ranks.adopt_slurm()
     stage = pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
     config = recipes.of_words(words)
-    ranks.stop_at_usr1()
     if ranks.already_started():
         cuda_environment.set_up(config.parallel, config.train.deterministic)
     if stage == "run":
