@@ -18,7 +18,7 @@ from nemo_adapt import __version__, pipeline
 from nemo_adapt.config import Config, manual, recipe_files, recipes
 from nemo_adapt.console.output import ignore_closed_pipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import cuda_environment, ranks
+from nemo_adapt.machine import cuda_environment, ranks, workers
 from nemo_adapt.run.run_folder import RunFolder
 
 USAGE = """\
@@ -108,6 +108,8 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_of_file
+    if arguments[0] in ("run", *pipeline.names()):
+        ranks.stop_at_usr1()
     try:
         with file_errors_explained():
             command(arguments[0], arguments[1:])
@@ -149,7 +151,7 @@ def file_errors_explained() -> Iterator[None]:
 
 def command(name: str, words: list[str]) -> None:
     """Run one command, or print its help."""
-    if name == "recipes":
+    if name == "recipes" and not {"-h", "--help"} & set(words):
         print("\n".join(recipe_files.names()))
         return
     if name == "rank":  # started by ``ranks.launch``
@@ -157,13 +159,13 @@ def command(name: str, words: list[str]) -> None:
         keeps = signal.SIG_BLOCK if words[0] == "train" else signal.SIG_UNBLOCK
         signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-        ranks.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
+        workers.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
         config = recipes.read(Path(words[1]))
         cuda_environment.set_up(config.parallel, config.train.deterministic)
         pipeline.run_as_rank(config, words[0])
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
-        of = name if name in OTHER_COMMANDS else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
+        of = name if name in ("recipes", *OTHER_COMMANDS) else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
         print(manual.page(of, OTHER_COMMANDS.get(name, "")), end="")
         return
     if module := (OTHER_COMMANDS | INTERNAL).get(name):

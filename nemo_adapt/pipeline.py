@@ -41,7 +41,15 @@ PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
 ROAD = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
-    Step("data", "nemo_adapt.data.stage", reads.target, "data/target", (TEXT,)),  # plus one for each other set
+    Step(  # plus one for each other set
+        "data",
+        "nemo_adapt.data.stage",
+        reads.target,
+        "data/target",
+        (TEXT,),
+        keeps_partial=True,
+        foresees="nemo_adapt.data.check",
+    ),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
@@ -235,9 +243,9 @@ def foresee(config: Config, steps: list[Step]) -> None:
     for step in steps[1:]:
         if step.foresees:
             importlib.import_module(step.foresees).check(config, step.reads(config, RunFolder.of(config)))
-            if ranks.is_first():
-                for line in trained_and_held_out(config):
-                    say(line)
+    if ranks.is_first() and any(step.name == "evaluate" for step in steps[1:]):
+        for line in trained_and_held_out(config):
+            say(line)
 
 
 def check_begun(config: Config, steps: list[Step]) -> None:

@@ -17,10 +17,14 @@ SECTIONS = {
     "plan": ("plan", "cluster"),
     "launch": ("launch", "site"),
     "compare": ("evaluate",),
-    "resize-hf": ("resize",),
+    "resize-hf": ("resize", "export"),
+    "export-hf": ("export",),
 }
 """Command -> sections of the schema on its page, where they are not the one of its name."""
 INDENT = " " * 4
+RECIPES = """nemo-adapt recipes
+
+List the recipes that come with the package: recipe=NAME takes one, and a file of yours may begin with it."""
 STAGE = """nemo-adapt {} recipe=NAME [key=value ...]
 
 A recipe holds the keys of all stages; those of the others are on their own pages."""
@@ -29,7 +33,9 @@ A recipe holds the keys of all stages; those of the others are on their own page
 def page(command: str, module: str = "") -> str:
     """Return the help of ``command``; ``module`` runs it, if it is not a stage of a run."""
     sections = {field.name: field.type for field in dataclasses.fields(Config)}
-    parts = [_module_docstring(module) if module else STAGE.format(command)]
+    parts = [_module_docstring(module) if module else RECIPES if command == "recipes" else STAGE.format(command)]
+    if own := "\n".join(_own_keys(module)) if module else "":
+        parts.append(own)
     for section in SECTIONS.get(command, (command,)):
         if section in sections:
             parts.append("\n".join(_keys(sections[section], section)))
@@ -37,10 +43,43 @@ def page(command: str, module: str = "") -> str:
 
 
 def _module_docstring(module: str) -> str:
-    """Return a module's docstring without importing the module, which may take seconds."""
+    return (ast.get_docstring(_source(module)) or "").replace("``", "")
+
+
+def _source(module: str) -> ast.Module:
+    """Return the syntax tree of a module without importing it, which may take seconds."""
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
-    return (ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or "").replace("``", "")
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def _own_keys(module: str) -> Iterator[str]:
+    """Yield the keys of a command that has settings of its own (``recipes.parse``), each with its default and its
+    docstring; those of a section of recipes only with its docstring."""
+    source = _source(module)
+    parsed = {
+        ast.unparse(call.args[0])
+        for call in ast.walk(source)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "recipes.parse"
+    }
+    for schema in source.body:
+        if isinstance(schema, ast.ClassDef) and schema.name in parsed:
+            said = _docstrings_of(schema)
+            for field in schema.body:
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    name = field.target.id
+                    is_section = ast.unparse(field.annotation).endswith("Config")
+                    yield f"{name}.KEY=..." if is_section else f"{name}={_written_default(field.value)}"
+                    yield textwrap.indent(said.get(name, ""), INDENT)
+
+
+def _written_default(value: ast.expr | None) -> str:
+    """Format a default in source code as on the command line."""
+    if isinstance(value, ast.Constant):
+        return _shown(value.value)
+    return {"field(default_factory=list)": "[]", "field(default_factory=dict)": "{}"}.get(
+        ast.unparse(value) if value else "", "..."
+    )
 
 
 def _keys(section: Any, prefix: str) -> Iterator[str]:
@@ -64,6 +103,10 @@ def _field_docstrings(section: Any) -> dict[str, str]:
     """Return the docstring of each field: the bare string after it."""
     body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
     assert isinstance(body, ast.ClassDef)
+    return _docstrings_of(body)
+
+
+def _docstrings_of(body: ast.ClassDef) -> dict[str, str]:
     return {
         field.target.id: inspect.cleandoc(str(said.value.value)).replace("``", "")
         for field, said in zip(body.body, body.body[1:], strict=False)
@@ -83,4 +126,8 @@ def _default(field: dataclasses.Field[Any]) -> str:
         brackets = "[]" if isinstance(value, list) else "{}"
         inside = value if isinstance(value, list) else [f"{key}: {one}" for key, one in value.items()]
         return brackets[0] + ", ".join(map(str, inside)) + brackets[1]
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
     return {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)

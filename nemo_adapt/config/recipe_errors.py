@@ -1,6 +1,7 @@
 """One-line explanations of configuration errors, in place of messages that name Hydra's and OmegaConf's classes."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
@@ -9,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.config.recipe_files import names
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
@@ -90,10 +91,21 @@ def unreadable(word: str) -> str:
 def unknown(key: str, schema: type) -> str:
     """Return one line for an unknown key: with the full name where its section was left out, or the nearest name."""
     known = _known_keys(schema)
+    if inside := re.fullmatch(r"(.+)\[\d+\]\.(\w+)", key):
+        fields_of_entry = [name.rpartition(".")[2] for name in known if name.startswith(f"{inside[1]}.")]
+        return f"unknown key {key!r}.{nearest(inside[2], fields_of_entry)}"
     whole = [name for name in known if name.endswith(f".{key}")]
     last_parts = [name.rpartition(".")[2] for name in known]  # inside a list, an error names only the last part
     hint = f" Did you mean {whole[0]!r}?" if whole else nearest(key, [*known, *last_parts])
     return f"unknown key {key!r}.{hint}"
+
+
+def check_phases(phases: Any) -> None:
+    """Raise ``UserError`` for an unknown key of a phase, with its place: OmegaConf names only the last part."""
+    for number, phase in enumerate(phases if isinstance(phases, list) else ()):
+        for name in phase if isinstance(phase, dict) else ():
+            if name not in {entry.name for entry in fields(PhaseConfig)}:
+                raise UserError(unknown(f"train.phases[{number}].{name}", Config))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

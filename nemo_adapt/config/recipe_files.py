@@ -1,6 +1,7 @@
 """The recipes and profiles that come with the package, and a check that a user's recipe can be read."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -28,11 +29,14 @@ def names(group: str = "") -> list[str]:
     return sorted(path.stem for path in (recipes_folder() / group).glob("*.yaml"))
 
 
-def check_file(path: Path) -> None:
-    """Raise ``UserError`` for a recipe that is not YAML or has no ``defaults``."""
+def check_file(path: Path) -> Any:
+    """Return ``train.phases`` of a recipe, ``None`` without; ``UserError`` if it is not YAML or has no ``defaults``."""
     wanted = "has no defaults: begin it with the line  defaults: [blank, _self_]"
-    if "defaults" not in load_file(path, wanted):
+    found = load_file(path, wanted)
+    if "defaults" not in found:
         raise UserError(f"{path} {wanted}")
+    train = OmegaConf.to_container(found).get("train")  # type: ignore[union-attr]
+    return train.get("phases") if isinstance(train, dict) else None
 
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:

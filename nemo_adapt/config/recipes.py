@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
-from nemo_adapt.config.recipe_errors import explain, explained, unknown, unreadable
+from nemo_adapt.config.recipe_errors import check_phases, explain, explained, unknown, unreadable
 from nemo_adapt.config.recipe_files import GROUPS, check_file, load_file, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
@@ -28,7 +28,7 @@ ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
 T = TypeVar("T")
-SETS = "data.sets."
+SETS, PHASES = "data.sets.", "train.phases"
 INTERPOLATION = re.compile(r"\$\{[^{},]*\}")
 """A reference to another key, as ``${data.folder}``, which may be in quotes."""
 
@@ -50,12 +50,14 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
     if path.suffix == ".yml":
         raise UserError(f"recipe file {recipe}: names of recipes end in .yaml: rename it to {path.stem}.yaml")
-    check_file(path)
+    check_phases(check_file(path))
     search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith((SETS, f"{SETS[:-1]}={{"))]
         others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
-        _parsed(others)
+        for word in _parsed(others):
+            if word.key_or_group == PHASES:
+                check_phases(word.value())
         chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
@@ -73,7 +75,7 @@ def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
 
 def of_words(words: list[str]) -> Config:
     """Return the configuration for the words of a command line: ``recipe=...`` and ``key=value``."""
-    _check_form(words)
+    _check_form(words, is_recipe)
     given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
     return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
 
@@ -105,12 +107,19 @@ def parse(schema: type[T], words: list[str]) -> T:
     return cast(T, found)
 
 
-def _check_form(words: list[str]) -> None:
+def _check_form(words: list[str], known: Callable[[str], bool] = lambda word: False) -> None:
+    """Raise ``UserError`` for a word that is not ``key=value``; ``known``: whether it may be a recipe."""
     for word in words:
         if "=" not in word or not word[0].isalpha():
-            raise UserError(f"{word!r} is not of the form key=value")
+            hint = f": write recipe={word}" if known(word) else ""
+            raise UserError(f"{word!r} is not of the form key=value{hint}")
         if word.startswith("hydra."):
             raise UserError(unknown(word.partition("=")[0], Config))
+
+
+def is_recipe(word: str) -> bool:
+    """Return whether a word is a recipe's name, or looks like the path of one."""
+    return word.endswith((".yaml", ".yml")) or word in names()
 
 
 def _parsed(words: list[str]) -> list[Override]:
@@ -195,7 +204,7 @@ def _allow_new_key(override: str) -> str:
     its keys may be new."""
     tables = (
         *("evaluate.texts", "evaluate.tasks", "evaluate.shots", "tokenizer.parallel"),
-        *("site.environment", "model.config"),
+        *("site.environment", "model.config", "study.axes"),
     )
     begins = tuple(f"{table}{sign}" for table in tables for sign in (".", "={"))
     return f"++{override}" if override.startswith(begins) else override

@@ -290,10 +290,10 @@ def _check_column(path: Path, schema: Any, field: str) -> None:
     import pyarrow
 
     if field not in schema.names:
-        raise UserError(
-            f"{path} has no column {field!r}, only {', '.join(schema.names)}: name the one with the text in "
-            "data.text_field"
-        )
+        named = ", ".join(schema.names)
+        raise UserError(f"{path} has no column {field!r}, only {named}: name the one with the text in data.text_field")
+    if schema.names.count(field) > 1:
+        raise UserError(f"{path} has several columns {field!r}: give each its own name")
     kind = schema.field(field).type
     kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     if str(kind) not in ("string", "large_string", "string_view"):

@@ -8,6 +8,7 @@ Imports are light because every worker process imports this module when it start
 
 import json
 import os
+import shutil
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.corpora import text
 from nemo_adapt.corpora.text_files import Part
 from nemo_adapt.data import store
+from nemo_adapt.data.check import check
 from nemo_adapt.data.encode import Encoder, Rule
 from nemo_adapt.files import write_json
 from nemo_adapt.machine.workers import cores, share, shared_counters
@@ -31,6 +33,7 @@ ALONE_BYTES = 8 << 20
 """Text up to this size is tokenized by this process alone: starting workers takes longer."""
 BATCH_CHARACTERS = 1 << 19
 """A batch of documents is full once it has this many characters."""
+PIECES, COUNTS = "pieces", "counts.json"
 RUST_THREADS = "TOKENIZERS_PARALLELISM"
 
 
@@ -38,17 +41,21 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write ``SET.bin``, ``SET.idx`` and ``counts.json`` for ``inputs["text"]`` with ``inputs["tokenizer"]``.
 
     SET is the name of the folder. ``data.processes`` processes share the work; the result does not depend on their
-    number. counts.json has the numbers of documents, of tokens (BOS and EOS included) and of bytes of text.
-    ``UserError`` for text that cannot be read, and for a file without a document.
+    number. counts.json has the numbers of documents, of tokens (BOS and EOS included) and of bytes of text. Parts of
+    files that an interrupted start has encoded are kept. ``UserError`` for text that cannot be read, and for a file
+    without a document.
     """
     name, files = out.name.removesuffix(".partial"), inputs["text"]
+    pieces = out / PIECES
+    if (out / COUNTS).is_file():  # interrupted at its very end
+        shutil.rmtree(pieces, ignore_errors=True)
+        return
+    check(config, inputs)
     rule = rule_of(inputs["tokenizer"][0])
     size = text.total_bytes(files)
     processes = config.data.processes or (1 if size <= ALONE_BYTES else cores())
-    parts = text.parts(files, processes)
+    parts = _parts(files, processes, pieces)
     used = min(processes, len(parts))
-    pieces = out / "pieces"
-    pieces.mkdir()
     given = (rule, parts, config.data.text_field, pieces)
     with Bar(f"tokenizing {name}", size / 1e6, "MB") as bar, _one_thread_each(used):
         answers = share(len(parts), used, bar, partial(encode_parts, *given), _encode_share, *given)
@@ -60,7 +67,19 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     dtype = np.dtype(rule.typecode).type
     with Bar(f"joining {name}", total["tokens"] * dtype().itemsize / 1e6, "MB") as bar:
         store.join(pieces, order, out / name, dtype, lambda amount: bar.advance(amount / 1e6))
-    write_json(out / "counts.json", total)
+    write_json(out / COUNTS, total)
+    shutil.rmtree(pieces)
+
+
+def _parts(files: list[Path], processes: int, pieces: Path) -> list[Part]:
+    """Return the parts of the files, and make the folder ``pieces``: those that an interrupted start had made, with
+    however many processes, so that its pieces fit."""
+    note = pieces / "parts.json"
+    if not note.is_file():
+        found, place = text.parts(files, processes), {path: number for number, path in enumerate(files)}
+        pieces.mkdir(exist_ok=True)
+        write_json(note, [[place[part.path], part.index, part.of] for part in found])
+    return [Part(files[number], index, of) for number, index, of in json.loads(note.read_text(encoding="utf-8"))]
 
 
 def rule_of(folder: Path) -> Rule:
@@ -106,6 +125,10 @@ def _encode_share(rule: Rule, parts: list[Part], field: str, pieces: Path) -> di
 def _encode_part(
     encoder: Encoder, part: Part, field: str, pieces: Path, number: int, on_progress: OnProgress
 ) -> dict[str, int]:
+    """Encode a part into its piece, unless an interrupted start has; return its counts."""
+    if store.has_piece(pieces, number):
+        on_progress(part.path.stat().st_size / part.of)
+        return store.counts(pieces, number)
     width, lengths, size = array(encoder.rule.typecode).itemsize, array("i"), 0
     with (pieces / store.TOKENS.format(number)).open("wb") as out:
         for batch in _batches(text.part_documents(part, field, on_progress)):
@@ -113,9 +136,11 @@ def _encode_part(
             out.write(b"".join(found))
             lengths.extend([len(ids) // width for ids in found])
             size += len("".join(batch).encode())
-    tokens = np.asarray(lengths, np.int32)
-    np.save(pieces / store.LENGTHS.format(number), tokens)
-    return {"documents": len(tokens), "tokens": int(tokens.sum(dtype=np.int64)), "bytes": size}
+        if size:
+            out.flush()
+            os.fsync(out.fileno())
+    store.write_note(pieces, number, lengths, size)
+    return store.counts(pieces, number)
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -20,8 +20,13 @@ VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 REQUESTS = ("gpus-per-node", "gres", "none")
 LEAST_SECONDS = 60
 """Slurm may send the stop signal up to this many seconds earlier than asked (sbatch's ``--signal``)."""
-OURS = ("dependency", "output", "chdir", "parsable", "array")
-"""Options of sbatch that are set here, and that a site cannot set."""
+OURS = (
+    *("array", "chdir", "dependency", "error", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks"),
+    *("ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "time", "wait", "wrap"),
+)
+"""Options of sbatch that are set here or that scripts depend on, and that a site cannot set."""
+OURS_OF_SRUN = ("kill-on-bad-exit", "ntasks")
+"""The same of srun."""
 
 
 def script(config: Config, job: Job, size: Size, paths: LaunchPaths, workdir: Path, python: str) -> str:
@@ -145,11 +150,14 @@ def check_site(site: SiteConfig) -> None:
         if value and not PLAIN.fullmatch(value):
             raise UserError(f"{key}={value!r}: sbatch takes no spaces, quotes or line breaks there")
     for option in site.sbatch:
-        name = option.removeprefix("--").partition("=")[0]
-        if not option.startswith("--") or name in OURS:
-            raise UserError(
-                f"site.sbatch: {option!r} is not an --option, or is one that launch sets ({', '.join(OURS)})"
-            )
+        if not option.startswith("--"):
+            raise UserError(f"site.sbatch: {option!r} is not an --option")
+    for key, given, ours in (("site.sbatch", site.sbatch, OURS), ("site.srun", site.srun, OURS_OF_SRUN)):
+        for option in given:
+            name = option.removeprefix("--").partition("=")[0]
+            # Slurm takes the beginning of an option's name for it.
+            if option.startswith("--") and name and any(each.startswith(name) for each in ours):
+                raise UserError(f"{key}: {option!r} is an option that launch sets itself, as are {', '.join(ours)}")
     for name in site.environment:
         if not VARIABLE.fullmatch(name):
             raise UserError(f"site.environment: {name!r} is not a valid variable name")
@@ -160,6 +168,17 @@ def check_site(site: SiteConfig) -> None:
             f"site.time={site.time} leaves no time to train before site.signal_seconds={site.signal_seconds}: give a "
             "longer time limit, or a shorter notice"
         )
+
+
+def short_of_time(site: SiteConfig) -> str:
+    """Return a note if a training may be asked to stop soon after it begins, else ""."""
+    left = max(0, seconds(site.time) - site.signal_seconds - LEAST_SECONDS)
+    if left >= LEAST_SECONDS:
+        return ""
+    return (
+        f"site.time={site.time} with site.signal_seconds={site.signal_seconds} may leave a training {left} s, with the "
+        "start of its ranks: give a longer time limit"
+    )
 
 
 def seconds(limit: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import messages
+from nemo_adapt.launch.sbatch import seconds
 
 TIMEOUT_SECONDS = 120.0
 """Timeout of a command in seconds: long enough for Slurm's own retries while its controller restarts."""
@@ -18,6 +19,8 @@ OVERRIDES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE MEM
 """Option of sbatch -> names (after ``SBATCH_``) of the variables that override it, where they are not its own name."""
 FORGOTTEN = "invalid job id"
 """Part of scontrol's message on a job that Slurm does not know; any other means that it has not answered."""
+LIMIT = re.compile(r"[\d:-]+")
+"""A time limit as Slurm prints it, if it is not UNLIMITED."""
 RECORD = re.compile(r"^(?=JobId=\d)", re.MULTILINE)
 """Start of a job's record. Records are not lines: a job's name may contain line breaks."""
 
@@ -102,6 +105,17 @@ def cancel(numbers: Sequence[str]) -> None:
     code, _, said = call(["scancel", *numbers])
     if code:
         raise UserError(f"scancel {' '.join(numbers)}: {messages.refusal(said)}")
+
+
+def longest(partition: str) -> str:
+    """Return the longest time limit that a partition (several: any of them; empty: the default one) allows, in Slurm's
+    format; empty if there is none, or it cannot be known."""
+    code, out, _ = call(["scontrol", "--oneliner", "show", "partition"], timeout=30)
+    known = [dict(FIELD.findall(line)) for line in out.splitlines() if not code]
+    names = partition.split(",")
+    of = [one for one in known if (one.get("PartitionName") in names if partition else one.get("Default") == "YES")]
+    limits = [one.get("MaxTime", "") for one in of]
+    return max(limits, key=seconds) if limits and all(map(LIMIT.fullmatch, limits)) else ""
 
 
 def states(numbers: Sequence[str]) -> dict[str, State]:

@@ -1,5 +1,6 @@
 """Submission of a run: write what the jobs need to the run's folder, then submit the chain to Slurm."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +81,33 @@ def check_image(config: Config) -> str:
     return f"site.container.image: {image} cannot be seen from here: each job looks for it on its nodes"
 
 
+def notes(config: Config) -> list[str]:
+    """Return what the user is told before anything is submitted."""
+    return [note for note in (check_image(config), sbatch.short_of_time(config.site)) if note]
+
+
+def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
+    """Raise ``UserError`` for a job that would wait for ever, as its partition allows less time than it asks for. Not
+    checked with a quality of service, which may allow more, and with a partition from the user's environment."""
+    longest = cache(slurm.longest)
+    for job in jobs:
+        given = dict(option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size))
+        partition = given.get("partition", "")
+        if config.site.qos or "time" not in given or (not partition and "SBATCH_PARTITION" in os.environ):
+            continue
+        most = longest(partition)
+        if most and sbatch.seconds(given["time"]) > sbatch.seconds(most):
+            key = "site.time" if given["time"] == config.site.time else "site.cpu.time"
+            where = f"partition {partition}" if partition else "the default partition"
+            raise UserError(
+                f"{key}={given['time']} is more than {where} allows ({most}): {job.name} would wait for ever; give a "
+                "shorter time limit, or another partition"
+            )
+
+
 def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
     """Print the scripts and commands that would be submitted."""
-    note = check_image(config)
-    if note:
+    for note in notes(config):
         print(f"### {note}")
     if config.launch.executor == NEMO_RUN:
         # NeMo-Run writes files in a dry run, too.
@@ -108,8 +133,8 @@ def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, 
         )
     paths = paths_of(config)
     check_no_live_jobs(paths)
-    note = check_image(config)
-    if note:
+    check_limits(config, jobs, size)
+    for note in notes(config):
         say(note)
     if config.launch.executor == NEMO_RUN:
         numbers = _by_nemo_run(config, jobs, paths)

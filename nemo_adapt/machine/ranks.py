@@ -1,7 +1,6 @@
 """Ranks: processes started here with torchrun's launcher, or already started by torchrun or Slurm."""
 
 import contextlib
-import ctypes
 import json
 import os
 import platform
@@ -65,6 +64,12 @@ def to_handle() -> list[signal.Signals]:
     return [number for number in STOP_SIGNALS if not (is_ignored and number == signal.SIGHUP)]
 
 
+def stop_at_usr1() -> None:
+    """Make this process exit with ``MORE_TO_DO`` at USR1, which would kill it, unless a training handles the signal: a
+    job that requeues itself on that code goes on, whichever stage its time limit comes in."""
+    signal.signal(signal.SIGUSR1, lambda number, frame: _exit_asked())
+
+
 def launch(count: int, arguments: list[str]) -> None:
     """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
 
@@ -123,7 +128,8 @@ def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn
 
 def _exit_asked() -> NoReturn:
     """Exit with ``MORE_TO_DO`` after a signal that no training could save at."""
-    print("asked to stop; run the same command to go on", flush=True)
+    if is_first():
+        print("asked to stop; run the same command to go on", flush=True)
     raise SystemExit(MORE_TO_DO) from None
 
 
@@ -186,12 +192,6 @@ def stop_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def signal_when_parent_ends(number: int) -> None:
-    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def write_error_file(error: UserError) -> None:

@@ -3,8 +3,11 @@
 Only light imports: each new process imports this module first.
 """
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -63,6 +66,7 @@ _counters: SharedCounters | None = None
 def _start(counters: SharedCounters) -> None:
     global _counters
     _counters = counters
+    signal_when_parent_ends(signal.SIGKILL)  # or it would take jobs that the next start takes, too
 
 
 def shared_counters() -> SharedCounters:
@@ -83,7 +87,8 @@ class Team:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Run ``function(*arguments)``, which gets its jobs from :func:`shared_counters`, in every other process."""
-        self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
+        with _usr1_blocked():
+            self.others += [self.pool.submit(function, *arguments) for _ in range(self.size)]
 
     def advance(self, amount: float) -> None:
         """The ``OnProgress`` of this process: also updates the bar for all, and raises an error of another process."""
@@ -109,13 +114,25 @@ class Team:
 
 
 @contextmanager
+def _usr1_blocked() -> Iterator[None]:
+    """Context: processes start with USR1 blocked, which would kill them. srun sends it to all processes of a job step;
+    the main one ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def team(others: int, bar: Bar) -> Iterator[Team]:
     """Context: run ``others`` processes besides this one. An error in any of them stops all and is raised here.
 
     Raises ``UserError`` where a process was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
-    shared = SharedCounters(context.Value("i", 0), context.Value("d", 0.0))
+    with _usr1_blocked():  # starts multiprocessing's resource tracker
+        shared = SharedCounters(context.Value("i", 0), context.Value("d", 0.0))
     with ProcessPoolExecutor(others, context, _start, (shared,)) as pool:
         try:
             yield Team(shared, others, pool, bar)
@@ -152,3 +169,9 @@ def share(
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def signal_when_parent_ends(number: int) -> None:
+    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h

@@ -1,5 +1,6 @@
 """The ``resize`` stage: the resized model as a checkpoint of its own. ``train`` does the same in memory."""
 
+import logging
 from pathlib import Path
 
 import torch.distributed as dist
@@ -21,6 +22,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     start_parallel(config.parallel, config.resize.seed)
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
     chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))
+    # It would say that it replaces a damaged checkpoint: the folder is not empty, but has the note of the stage.
+    logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(logging.ERROR)
     dist_checkpointing.save({"model": sharded_weights(chunks)}, str(out))
     if dist.get_rank() == 0:
         write_common(out)

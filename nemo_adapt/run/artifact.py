@@ -1,6 +1,7 @@
 """The result folder of a stage. It counts as finished only once it has a manifest.
 
-A stage builds in ``NAME.partial``, which is renamed to ``NAME`` at the end, after ``manifest.json`` is written.
+A stage builds in ``NAME.partial``, which is renamed to ``NAME`` at the end, after ``manifest.json`` is written. A note
+in it tells it from a user's folder of that name.
 A resumable stage (training) builds in place: its folder counts as unfinished until the manifest exists.
 """
 
@@ -162,8 +163,8 @@ class Stage:
     def prepare(self) -> Path:
         """Create the workplace and return it: empty, or with the files of an interrupted run.
 
-        Raises ``UserError`` when a resumable folder was started with other settings or inputs, and when ``out`` exists
-        and is not a result of this stage.
+        Raises ``UserError`` when a resumable folder was started with other settings or inputs, and when ``out`` or the
+        workplace exists and is not of this stage.
         """
         place = self.workplace
         if not self.resumable:
@@ -175,9 +176,9 @@ class Stage:
             left, ours = place / STARTED, json.dumps({"fingerprint": self.fingerprint})
             same = left.is_file() and left.read_text(encoding="utf-8", errors="replace") == ours
             if not (self.keeps_partial and same):
+                self._check_partial(place)
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir(parents=True)
-            if self.keeps_partial:
                 write_text(left, ours)
             return place
         place.mkdir(parents=True, exist_ok=True)
@@ -196,6 +197,15 @@ class Stage:
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
         write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
         return place
+
+    def _check_partial(self, place: Path) -> None:
+        """Raise ``UserError`` for a folder that is in the way of ``place``, and that no interrupted stage has left."""
+        is_ours = (place / STARTED).is_file() or read_manifest(place).get("stage") == self.name
+        if place.is_symlink() or (place.exists() and not is_ours and any(place.iterdir())):
+            raise UserError(
+                f"{place} is not what an interrupted nemo-adapt {self.name} has left, and is where it would work: move "
+                f"it away, or delete it if it is of an earlier version"
+            )
 
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
         """Write the manifest, which also gets ``facts``, and rename the workplace to ``out``."""

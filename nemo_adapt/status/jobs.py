@@ -82,7 +82,8 @@ def _job(name: str, number: str, paths: LaunchPaths, known: Mapping[str, State],
     if found.state == "FAILED":
         why = _error(log) or why
     if found.tasks:
-        why = ", ".join(f"{count} {messages.state(state)}" for state, count in found.tasks)
+        counts = ", ".join(f"{count} {messages.state(state)}" for state, count in found.tasks)
+        why = f"{counts}, {why}" if why and found.state in messages.WAITING else counts
     if found.state in messages.WAITING and found.start:
         why = f"{why}, expected to start at {found.start}"
     if not found.state:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nemo_adapt import pipeline
-from nemo_adapt.config import Config, recipes
+from nemo_adapt.config import Config, SiteConfig, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import chain, submit
@@ -41,10 +42,27 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
             pipeline.check_steps(job.config, pipeline.run_steps(job.config))
         except UserError as error:
             raise UserError(f"study: {', '.join(job.cell.values_key)}: {error}") from None
+    if wrong := next(filter(None, foresee(jobs, config.site)), ""):
+        raise UserError(wrong)
     if config.launch.dry_run:
         submit.show(config, chain_of(tasks), size)
     else:
         submit.submit(config, chain_of(tasks), size, launch_files(jobs))
+
+
+def foresee(jobs: Sequence[Job], site: SiteConfig) -> list[str]:
+    """Return an error for each text or task that cells could not use, read once for all cells that have the same; for
+    those whose files can be used, an empty one."""
+    found: list[tuple[dict[str, Any], str]] = []
+    for job in first_seeds(jobs):
+        wanted = recipes.section(job.config, "data", "evaluate")
+        if wanted not in [read for read, _ in found]:
+            try:
+                pipeline.foresee(replace(job.config, site=site), pipeline.run_steps(job.config))
+                found.append((wanted, ""))
+            except UserError as error:
+                found.append((wanted, f"study: {', '.join(job.cell.values_key)}: {error}"))
+    return [error for _, error in found]
 
 
 def chain_of(tasks: int) -> list[chain.Job]:

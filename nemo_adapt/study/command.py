@@ -37,6 +37,11 @@ def main(words: list[str]) -> None:
     if config.study.array:
         array.launch(config, jobs)
         return
+    wrong = array.foresee([job for job in jobs if not job.has_ended], config.site)
+    if wrong and all(wrong):
+        raise UserError(wrong[0])
+    for error in filter(None, wrong):  # the other cells work
+        say(error)
     claim(run, config)
     say(f"study {config.run.name}: {len(jobs)} cells")
     try:

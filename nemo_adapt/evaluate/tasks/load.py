@@ -69,7 +69,7 @@ def _task(config: EvaluateConfig, name: str, language: str, path: Path) -> Task:
     kind = KINDS[name]
     words = kind.words(language, name)
     shots = config.shots.get(name, kind.shots)
-    splits = records.split(_read(name, language, path), shots, path)
+    splits = records.split(_read(name, language, path), shots, path, name)
     shown, scored = _rendered(kind, splits, words)
     if not scored:
         raise UserError(f"{path}: no examples to score (splits {', '.join(records.TEST)})")

@@ -123,7 +123,7 @@ def read_aligned(folder: Path, languages: Iterable[str]) -> list[Record]:
     return records
 
 
-def split(records: list[Record], shots: int, path: Path) -> Splits:
+def split(records: list[Record], shots: int, path: Path, kind: str) -> Splits:
     """Divide records by their field ``split`` (case is ignored); of a single split, whatever its name, set the first
     examples aside.
 
@@ -143,7 +143,7 @@ def split(records: list[Record], shots: int, path: Path) -> Splits:
     if len(shown) < shots:
         raise UserError(
             f"{path}: {shots} examples are to be shown, its splits {', '.join((*TRAINING, *VALIDATION))} have "
-            f"{len(shown)}: add some, or set evaluate.shots.KIND"
+            f"{len(shown)}: add some, or set evaluate.shots.{kind}"
         )
     return Splits(shown, scored)
 

@@ -1,6 +1,9 @@
 """``--help`` lists every key of the schema, and has a page for every command."""
 
 import dataclasses
+import importlib
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -35,6 +38,35 @@ def test_every_command_has_a_help_page(name, capsys):
     command(name, ["recipe=demo", "--help"])
     said = capsys.readouterr().out
     assert f"nemo-adapt {name}" in said and "``" not in said
+
+
+def test_the_list_of_recipes_has_a_help_page(capsys):
+    command("recipes", ["--help"])
+    assert capsys.readouterr().out.startswith("nemo-adapt recipes\n\nList the recipes")
+    command("recipes", [])
+    assert "demo" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("name", OTHER_COMMANDS)
+def test_every_own_key_of_a_command_is_on_its_help_page(name):
+    """Keys of the dataclass that its words are parsed into; those of sections are on the page as well."""
+    module = importlib.import_module(OTHER_COMMANDS[name])
+    parsed = re.findall(r"recipes\.parse\((\w+),", Path(module.__file__).read_text())
+    page = manual.page(name, OTHER_COMMANDS[name]).splitlines()
+    for schema in parsed:
+        for field in dataclasses.fields(getattr(module, schema)):
+            begins = (f"{field.name}=", f"{field.name}.")
+            assert any(line.startswith(begins) for line in page), field.name
+    assert bool(parsed) == (
+        name
+        in ("compare", "doctor", "verify", "status", "inspect", "fertility", "export-hf", "export-bridge", "resize-hf")
+    )
+
+
+def test_defaults_of_own_keys_are_written_as_on_the_command_line():
+    page = manual.page("compare", OTHER_COMMANDS["compare"])
+    assert "\nmodels={}\n    Name -> Hugging Face folder" in page and "\nout=comparison\n" in page
+    assert "\nevaluate.texts={}\n" in page and "\ntokens=[]\n" in manual.page("inspect", OTHER_COMMANDS["inspect"])
 
 
 def test_defaults_are_written_as_on_the_command_line(capsys):

@@ -62,7 +62,7 @@ def test_a_user_s_recipe_extends_another(tmp_path):
     ("overrides", "says"),
     [
         (["tokenizer.new_token=5"], "unknown key 'tokenizer.new_token'. Did you mean 'tokenizer.new_tokens'?"),
-        (["train.phases=[{step: 3}]"], "unknown key 'step'. Did you mean 'steps'?"),
+        (["train.phases=[{step: 3}]"], "unknown key 'train.phases[0].step'. Did you mean 'steps'?"),
         (["tokenizer.new_tokens=many"], "tokenizer.new_tokens: Value 'many'"),
         (["tokenizer.text=/a b.txt"], "tokenizer.text: expected a list: tokenizer.text=[...]"),
         (["train.phases={steps: 3}"], "train.phases: expected a list: train.phases=[...]"),
@@ -230,3 +230,29 @@ def test_a_configuration_cut_off_after_its_first_lines_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("run:\n  name: r\n")
     with pytest.raises(UserError, match=r"config\.yaml: no value for model\.path"):
         recipes.read(tmp_path / "config.yaml")
+
+
+def test_a_recipe_given_without_its_key_is_suggested():
+    for word in ("my_tr.yaml", "a/b.yml", "demo"):
+        with pytest.raises(UserError, match=f"'{word}' is not of the form key=value: write recipe={word}$"):
+            recipes.of_words([word])
+    with pytest.raises(UserError, match=r"'dem' is not of the form key=value$"):
+        recipes.of_words(["dem"])
+
+
+def test_an_unknown_key_of_a_phase_is_named_with_its_place(tmp_path):
+    says = r"unknown key 'train\.phases\[1\]\.stepz'\. Did you mean 'steps'\?"
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("defaults: [blank, _self_]\ntrain: {phases: [{steps: 3}, {train: all, stepz: 4}]}\n")
+    with pytest.raises(UserError, match=says):
+        recipes.load(str(recipe), ["run.name=x", "model.path=y"])
+    for words in (["train.phases=[{steps: 3}, {train: all, stepz: 4}]"], ["train.phases.1.stepz=4"]):
+        both = ["train.phases=[{steps: 3}, {steps: 3}]", *words] if len(words[0]) < 30 else words
+        with pytest.raises(UserError, match=says):
+            recipes.load("blank", ["run.name=x", "model.path=y", *both])
+
+
+def test_the_axes_of_a_study_may_be_given_on_the_command_line():
+    words = ["run.name=x", "model.path=y", "study.axes={seed: {a: ['train.seed=1'], b: ['train.seed=2']}}"]
+    assert recipes.load("blank", words).study.axes["seed"]["b"] == ["train.seed=2"]
+    assert recipes.load("blank", [*words, "study.axes.x.y=[a]"]).study.axes["x"] == {"y": ["a"]}

@@ -314,3 +314,13 @@ def test_a_sample_depends_only_on_the_documents_and_the_seed(tmp_path):
 def test_a_sample_larger_than_the_text_is_the_whole_text(tmp_path):
     (tmp_path / "a.txt").write_text("bir\niki\nbir\n")
     assert drawn([tmp_path / "a.txt"], tmp_path, 10, 1) == (3, ["bir", "iki", "bir"])
+
+
+def test_a_parquet_file_with_the_column_twice_is_refused(tmp_path):
+    """Of columns that are not read, names may repeat."""
+    path, columns = tmp_path / "a.parquet", [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "text", "x"]), path)
+    with pytest.raises(UserError, match=r"a\.parquet has several columns 'text'"):
+        list(text.documents([path]))
+    pq.write_table(pa.Table.from_arrays(columns, names=["x", "x", "text"]), path)
+    assert list(text.documents([path])) == ["c"]

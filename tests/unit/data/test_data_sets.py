@@ -149,3 +149,18 @@ def test_shares_in_bytes_are_converted_to_shares_in_tokens(tmp_path):
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["replay"] * 5 / (shares["replay"] * 5 + shares["target"] * 3) == pytest.approx(0.2)
     assert bytes_per_token(in_bytes, folders) == pytest.approx(1 / (0.8 / 3 + 0.2 / 5))  # 1 / tokens per byte
+
+
+def test_files_of_every_set_are_looked_into_before_the_first_stage(tmp_path):
+    paths = {name: tmp_path / f"{name}.jsonl" for name in "trc"}
+    for path in paths.values():
+        path.write_text('{"text": "one"}\n')
+    words = [f"data.target=[{paths['t']}]", f"data.replay=[{paths['r']}]", f"data.sets.code.text=[{paths['c']}]"]
+    config = load(*words, "data.sets.code.share=0.05", "data.replay_share=0.2")
+    steps_of_run = [step for step in pipeline.road(config) if step.name in ("tokenizer", "data")]
+    pipeline.foresee(config, steps_of_run)
+    for path in paths.values():
+        path.write_text('{"content": "one"}\n')
+        with pytest.raises(UserError, match=f"{path.name}: line 1 is not a JSON object"):
+            pipeline.foresee(config, steps_of_run)
+        path.write_text('{"text": "one"}\n')

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import multiprocessing
 import os
+import signal
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +31,7 @@ def base(tmp_path_factory):
 def build(out, tokenizer, files, processes=1):
     config = Config()
     config.data.processes = processes
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     stage.build(config, {"tokenizer": [tokenizer], "text": files}, out)
     return out
 
@@ -119,6 +121,103 @@ def test_a_document_longer_than_a_batch_is_not_split(base, tmp_path):
     tokenizer = hf_tokenizer.load(base)
     assert data[1].tolist()[1:-1] == documents.encode(tokenizer, [long])[0] and len(data) == 3
     assert data[0].tolist() == data[2].tolist()
+
+
+def half_appended(piece, whole, *rest):
+    whole.write(piece.read(1000))
+    whole.flush()
+
+
+def half_deleted(paths, whole):
+    whole.flush()
+    paths[0].unlink()
+
+
+def one_file_deleted(pieces, **options):
+    (pieces / store.NOTE.format(0)).unlink()
+
+
+KILLS = {
+    "while a piece is encoded": (stage.Encoder, "encode", 2, None),
+    "before a piece is noted": (store, "write_note", 7, None),
+    "while a piece is joined": (store.shutil, "copyfileobj", 4, half_appended),
+    "while joined pieces are deleted": (store, "_delete", 2, half_deleted),
+    "before the index is written": (store, "write_index", 1, None),
+    "before the counts are written": (stage, "write_json", 2, None),
+    "while the pieces are deleted": (stage.shutil, "rmtree", 1, one_file_deleted),
+}
+"""When a process is killed: in which call of which function, and what that has done by then."""
+
+
+def build_until_killed(when, *given):
+    """Build in a process of one's own, which kills itself."""
+    place, name, number, then = KILLS[when]
+    original, calls = getattr(place, name), []
+
+    def dies(*arguments, **named):
+        calls.append(name)
+        if len(calls) < number:
+            return original(*arguments, **named)
+        if then:
+            then(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(place, name, dies)
+    store.SYNC_BYTES = SMALL
+    build(*given)
+
+
+SMALL = 40_000
+"""Bytes of one or two pieces here."""
+
+
+@pytest.mark.parametrize(("when", "processes"), [*((when, 1) for when in KILLS), ("before a piece is noted", 3)])
+def test_a_killed_stage_keeps_its_pieces_and_gives_the_same_dataset(base, tmp_path, monkeypatch, when, processes):
+    """Also if it goes on with more processes, which would have split the files otherwise."""
+    (tmp_path / "text").mkdir()
+    files, _ = write_kinds(tmp_path / "text")
+    whole, out = build(tmp_path / "whole" / "set", base, files), tmp_path / "out" / "set"
+    process = multiprocessing.get_context("spawn").Process(target=build_until_killed, args=(when, out, base, files))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    kept = {int(note.stem) for note in out.glob("pieces/*.npz")}
+    assert kept or when == "while the pieces are deleted"
+    if processes == 1:
+        write, written = store.write_note, set()
+        monkeypatch.setattr(store, "write_note", lambda *given: written.add(given[1]) or write(*given))
+    build(out, base, files, processes)
+    assert contents(out) == contents(whole)
+    assert processes > 1 or not kept & written
+
+
+def test_pieces_that_do_not_add_up_are_refused(base, tmp_path):
+    """A joined piece is gone, and so is what it was joined into."""
+    (tmp_path / "text").mkdir()
+    files, _ = write_kinds(tmp_path / "text")
+    out = tmp_path / "set"
+    process = multiprocessing.get_context("spawn").Process(
+        target=build_until_killed, args=("while a piece is joined", out, base, files)
+    )
+    process.start()
+    process.join()
+    os.truncate(out / "set.bin", 100)
+    with pytest.raises(UserError, match="set is damaged: delete it"):
+        build(out, base, files)
+
+
+def test_files_are_looked_into_before_any_is_tokenized(base, tmp_path, monkeypatch):
+    """The largest files come first in the work."""
+    (tmp_path / "a.txt").write_text("\n".join(LINES))
+    monkeypatch.setattr(stage, "share", lambda *given: pytest.fail("has begun"))
+    for name, content, says in (
+        ("b.txt", b"", "b.txt: the file is empty"),
+        ("c.txt.gz", gzip.compress(b" \n" * 9), "c.txt.gz holds no document"),
+        ("d.jsonl", b'{"content": "x"}\n', 'd.jsonl: line 1 is not a JSON object with a "text" field'),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=says):
+            build(tmp_path / f"out {name}", base, [tmp_path / "a.txt", tmp_path / name])
 
 
 BROKEN = {

@@ -119,7 +119,9 @@ def test_other_bad_input_raises_clear_errors(tmp_path: Path, monkeypatch: pytest
     assert "unknown kind 'xcopy'. Did you mean 'xcopa'?" in error(path, "xcopy")
     good = write(path, [RECORDS["xcopa"]] * 4)
     assert "unknown kind 'xcop'" in error(good, "xcopa", shots={"xcop": 1, "xcopa": 0})
-    assert "5 examples are to be shown" in error(good, "xcopa")
+    assert "5 examples are to be shown" in error(good, "xcopa") and error(good, "xcopa").endswith(
+        "evaluate.shots.xcopa"
+    )
     assert "'entr' is not a pair" in error(write(path, [RECORDS["translation"]]), "translation", "entr")
     facts = RECORDS["mlama"] | {"candidates": ["Paris"]}
     assert "line 1 has an 'obj_label' that is not among" in error(write(path, [facts]), "mlama")

@@ -101,6 +101,48 @@ def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slur
     assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
 
 
+PARTITIONS = """\
+case $* in *partition*)
+    echo "PartitionName=short Default=YES DefaultTime=NONE MaxTime=06:00:00 State=UP"
+    echo "PartitionName=long Default=NO DefaultTime=NONE MaxTime=2-00:00:00 State=UP"
+    echo "PartitionName=free Default=NO DefaultTime=NONE MaxTime=UNLIMITED State=UP" ;;
+*) echo "JobId=1 JobState=COMPLETED Reason=None Command=/x" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["site.cpu.time=1:00:00"], "site.time=24:00:00 is more than the default partition allows (06:00:00): train"),
+        (["site.time=5:00:00"], "site.cpu.time=12:00:00 is more than the default partition allows (06:00:00): prepare"),
+        (["site.partition=long", "site.time=3-0"], "site.time=3-0 is more than partition long allows (2-00:00:00)"),
+        (["site.partition=free", "site.cpu.partition=short"], "site.cpu.time=12:00:00 is more than partition short"),
+        (["site.partition='long,short'"], ""),
+        (["site.partition=free", "site.time=30-0"], ""),
+        (["site.partition=unknown", "site.time=30-0"], ""),  # which sbatch refuses
+        (["site.qos=night", "site.time=3-0"], ""),
+    ],
+)
+def test_a_time_limit_that_the_partition_does_not_allow_is_said(slurm, folder, words, says):
+    """Slurm would accept the job, and let it wait for ever."""
+    (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{PARTITIONS}")
+    if not says:
+        cli.command("launch", [*WORDS, *words])
+        return
+    with pytest.raises(UserError) as error:
+        cli.command("launch", [*WORDS, *words])
+    assert says in str(error.value) and "would wait for ever" in str(error.value)
+    assert not slurm() and not (folder / "runs").exists()
+
+
+def test_the_partition_of_the_user_s_environment_is_not_second_guessed(slurm, folder, monkeypatch):
+    (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{PARTITIONS}")
+    monkeypatch.setenv("SBATCH_PARTITION", "long")
+    cli.command("launch", WORDS)
+    assert slurm()
+
+
 def test_launch_succeeds_if_its_output_is_a_closed_pipe(slurm, folder):
     """As with ``nemo-adapt launch ... 2>&1 | head -1``: all jobs are submitted and recorded, and the exit code is 0."""
     assert unread("launch", *WORDS) == 0

@@ -254,7 +254,12 @@ def test_prepare_job_has_the_exit_code_of_its_process(machine):
     [
         (["site.partition='a b'"], "site.partition='a b': sbatch takes no spaces"),
         (["site.sbatch=[exclusive]"], "is not an --option"),
-        (["site.sbatch=['--output=x']"], "is not an --option, or is one that launch sets"),
+        (["site.sbatch=['--output=x']"], "is an option that launch sets itself"),
+        (["site.sbatch=['--signal=B:TERM@9']"], "site.sbatch: '--signal=B:TERM@9' is an option that launch sets"),
+        (["site.sbatch=['--no-requeue']"], "'--no-requeue' is an option that launch sets itself"),
+        (["site.sbatch=['--sig=TERM']"], "'--sig=TERM' is an option that launch sets itself"),
+        (["site.sbatch=['--time=1:00:00']"], "'--time=1:00:00' is an option that launch sets itself"),
+        (["site.srun=['--kill-on-bad-exit=0']"], "site.srun: '--kill-on-bad-exit=0' is an option that launch sets"),
         (["site.sbatch=['--x=\\'a\\nb\\'']"], "line breaks"),
         (["++site.environment={A-B: c}"], "'A-B' is not a valid variable name"),
         (["site.gpu_request=gpus"], "is not one of gpus-per-node, gres, none"),
@@ -267,6 +272,23 @@ def test_invalid_site_settings_raise_user_errors(words, says):
     with pytest.raises(UserError, match=says.replace("(", r"\(")) as error:
         script_of(config, "train")
     assert "\n" not in str(error.value)
+
+
+def test_a_time_limit_that_leaves_a_training_little_time_is_noted():
+    for limit, notice, left in (("1", 30, "0 s"), ("6", 300, "0 s"), ("0:06:59", 300, "59 s"), ("0:07:00", 300, "")):
+        note = sbatch.short_of_time(
+            config_of("site=gpus", f"site.time='{limit}'", f"site.signal_seconds={notice}").site
+        )
+        assert (f"may leave a training {left}," in note) if left else not note
+
+
+def test_options_of_a_site_that_scripts_do_not_depend_on_are_passed_on():
+    words = [
+        "site.sbatch=['--exclusive','--nodelist=n1','--export=NONE','--time-min=1']",
+        "site.srun=['--cpu-bind=none']",
+    ]
+    script = script_of(config_of("site=gpus", *words), "train")
+    assert "#SBATCH --nodelist=n1\n" in script and "#SBATCH --time-min=1\n" in script and "--cpu-bind=none" in script
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,54 @@ def launched(tmp_path, kind, number, *before):
     return process.returncode, out
 
 
+STAGE = """
+import os, pathlib, sys, time
+from nemo_adapt import cli, pipeline
+from nemo_adapt.console.progress import Bar
+from nemo_adapt.machine.workers import share, shared_counters
+
+def work(numbers, seen):
+    for number in numbers:
+        pathlib.Path(f"begun{os.getpid()}").touch()
+        seen(1.0)
+        time.sleep(0.1)
+
+def other():
+    work(shared_counters().take(10_000), shared_counters().advance)
+
+def stage(config):
+    with Bar("work", 10_000, "jobs") as bar:
+        share(10_000, 3, bar, work, other)
+
+if __name__ == "__main__":
+    pipeline.run_all = stage
+    sys.argv = ["nemo-adapt", "run", "run.name=x", "model.path=y"]
+    cli.main()
+"""
+"""A run in a stage that several processes share."""
+
+
+@pytest.mark.parametrize("all_processes", [False, True])
+def test_usr1_in_another_stage_than_training_asks_to_run_again(tmp_path, all_processes):
+    """Slurm sends it before a time limit: to the command, or to all processes of a step."""
+    (tmp_path / "stage.py").write_text(STAGE)
+    process = subprocess.Popen(
+        [sys.executable, "stage.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while len(list(tmp_path.glob("begun*"))) < 3:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    (os.killpg if all_processes else os.kill)(process.pid, signal.SIGUSR1)
+    out, _ = process.communicate(timeout=100)
+    assert (process.returncode, "asked to stop; run the same command to go on" in out) == (85, True), out
+    assert "error" not in out and "Traceback" not in out
+
+
 @pytest.fixture(autouse=True)
 def hup_is_not_ignored():
     """Under nohup, tests would ignore it, and so would what they start."""

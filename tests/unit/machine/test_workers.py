@@ -1,5 +1,6 @@
 """Processes that share jobs: an error in one ends all, in one line; so does a process that is killed."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -61,3 +62,26 @@ def test_an_error_in_the_main_process_stops_the_workers(tmp_path):
 def test_a_killed_worker_is_reported():
     with pytest.raises(UserError, match=r"a process that shared the work was killed, .*; ask for fewer processes"):
         run("killed", partial(do, seconds=0.2))
+
+
+def run_until_killed(folder):
+    """The main process is killed once a worker has begun a job."""
+
+    def mine(numbers, seen):
+        while not list(folder.iterdir()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    run(str(folder), mine, seconds=0.1)
+
+
+def test_workers_end_with_the_main_process_even_if_that_is_killed(tmp_path):
+    """The next start would make the same files at the same time."""
+    process = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    time.sleep(1)  # for the workers to get the signal
+    begun = len(list(tmp_path.iterdir()))
+    time.sleep(1)
+    assert len(list(tmp_path.iterdir())) == begun < JOBS

@@ -127,6 +127,37 @@ def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path, source):
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_folder_that_the_user_named_like_a_workplace_is_kept(tmp_path, source):
+    """As ``export.dir=/models/mine`` beside a download in ``/models/mine.partial``."""
+    place = tmp_path / "out.partial"
+    place.mkdir()
+    (place / "thesis.tex").write_text("years of work")
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]}, keeps_partial=True)
+    with pytest.raises(UserError, match=r"out\.partial is not what an interrupted nemo-adapt export has left"):
+        artifact.run(stage, write_result)
+    assert (place / "thesis.tex").read_text() == "years of work"
+    (place / "thesis.tex").rename(tmp_path / "thesis.tex")
+    artifact.run(stage, write_result)
+    place.symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"out\.partial is not what an interrupted"):
+        artifact.run(Stage("export", tmp_path / "out", {"a": 1}, {"text": [source]}), write_result)
+    assert stage.finished
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_an_interrupted_stage_has_left_is_replaced(tmp_path, source, keeps):
+    """At any moment: before it has made anything, by one with other settings, after its manifest."""
+    out = tmp_path / "out"
+    (tmp_path / "out.partial").mkdir()
+    for value in range(2):
+        write_result(Stage("data", out, {"a": value}, {"text": [source]}, keeps_partial=keeps).prepare())
+    stage = Stage("data", out, {"a": 2}, {"text": [source]}, keeps_partial=keeps)
+    artifact.run(stage, write_result)
+    out.rename(tmp_path / "out.partial")
+    artifact.run(stage, write_result)
+    assert stage.finished and not (out / artifact.STARTED).exists()
+
+
 OTHERS = {"name": "my app", "stage": "beta"}
 """A manifest.json of another program."""
 

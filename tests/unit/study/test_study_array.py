@@ -17,7 +17,9 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch import sbatch, slurm
 from nemo_adapt.launch.paths import LaunchPaths
+from nemo_adapt.status import jobs as status_jobs
 from nemo_adapt.study import array, jobs
+from nemo_adapt.study import command as study_command
 from nemo_adapt.study.array import chain_of, size_of
 from nemo_adapt.study.work import DONE, FAILED, run_cells, unfinished
 
@@ -182,6 +184,17 @@ def test_array_state_is_combined_from_its_tasks(monkeypatch, lines, state, is_li
         assert (found.restarts, found.nodes) == (3, "n2")
 
 
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [("PartitionTimeLimit", "3 waiting, asks for more time than the partition allows"), ("None", "3 waiting")],
+)
+def test_status_says_why_the_tasks_of_an_array_wait(tmp_path, reason, why):
+    (tmp_path / "launch").mkdir()
+    write_json(tmp_path / "launch/jobs.json", {"jobs": [{"name": "cells", "id": "14", "tasks": 3}]})
+    state = slurm.State("PENDING", reason, tasks=(("PENDING", 3),))
+    assert status_jobs.jobs(tmp_path, {"14": state})[0].reason == why
+
+
 def test_states_are_parsed_despite_line_breaks_in_job_names(monkeypatch):
     """``scontrol --oneliner`` does not escape them, neither in the job's name nor in its paths."""
     name = "it's\n`two`\n100%"
@@ -280,15 +293,39 @@ def test_dry_run_prints_scripts_and_changes_nothing(folder, capsys):
         (["launch.nodes=2"], "neither launch.executor nor launch.nodes"),
         (["launch.executor=nemo_run"], "neither launch.executor nor launch.nodes"),
         (["data.target=[absent.txt]"], "study: 0: .*absent.txt"),
-        (["site.sbatch=['--array=1-2']"], "one that launch sets"),
+        (["evaluate.texts.tr=blank.txt"], "study: 0: blank.txt holds no document"),
+        (["evaluate.tasks.quiz.tr=tr.txt"], "study: 0: evaluate.tasks: unknown kind 'quiz'"),
+        (["data.replay=[blank.txt]", "data.replay_share=0.1"], "study: 0: blank.txt holds no document"),
+        (["site.sbatch=['--array=1-2']"], "is an option that launch sets"),
         (["export.dir=out"], "export.dir=out is the folder of several cells"),
     ],
 )
 def test_user_errors_are_raised_before_anything_is_submitted(folder, words, says):
+    (folder / "blank.txt").write_text(" \n")
     with pytest.raises(UserError, match=says) as error:
         cli.command("study", [*WORDS, *words])
     assert "\n" not in str(error.value)
     assert not (folder / "runs").exists() and not (folder / "notes").exists()
+
+
+def test_texts_are_read_once_before_any_cell_runs_here(folder, monkeypatch, capsys):
+    read, check = [], pipeline.foresee
+    monkeypatch.setattr(pipeline, "foresee", lambda config, steps: read.append(config.run.name) or check(config, steps))
+    monkeypatch.setattr(study_command, "run_cells", lambda jobs, processes: pytest.fail("has begun"))
+    words = [word for word in WORDS if not word.startswith(("study.array", "site"))]
+    (folder / "blank.txt").write_text(" \n")
+    with pytest.raises(UserError, match=r"study: 0: blank\.txt holds no document"):
+        cli.command("study", [*words, "evaluate.texts.tr=blank.txt"])
+    assert read == ["grid/cells/0-seed0"] and not (folder / "runs").exists()
+    cli.command("study", [*WORDS, "launch.dry_run=true"])
+    assert read == ["grid/cells/0-seed0"] * 2, "all cells have the same texts"
+    given = STUDY.replace("[tokenizer.new_tokens=5]", "[tokenizer.new_tokens=5, evaluate.texts.tr=blank.txt]")
+    (folder / "study.yaml").write_text(given)
+    monkeypatch.setattr(study_command, "run_cells", lambda jobs, processes: read.append("begun") or [])
+    with pytest.raises(UserError, match="4 of 4 cells are not done"):
+        cli.command("study", words)
+    assert read[2:] == ["grid/cells/0-seed0", "grid/cells/5-seed0", "begun"], "a value fails, the other can be run"
+    assert "study: 5: blank.txt holds no document" in capsys.readouterr().out
 
 
 def test_cells_may_export_to_folders_of_their_own(folder, capsys):
