@@ -7,7 +7,7 @@ from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
-from nemo_adapt.families.olmo2 import OLMO2
+from nemo_adapt.families.olmo import OLMO2, OLMO3
 from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
@@ -26,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     PHI,
     PHI3,
     OLMO2,
+    OLMO3,
     SMOLLM3,
     GPT2,
     BLOOM,
