@@ -168,7 +168,7 @@ def _by_name(ours: Tensors, theirs: Tensors, tolerance: float) -> Findings:
 def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findings:
     """Compare through the family's list of tensors. Rows that the checkpoint has beyond the folder's must be zero."""
     family, shape = read_shape(folder)
-    weights = HfWeights(folder, family)
+    weights = HfWeights(folder, family, shape)
     say_left_out(folder, weights)
     found, table = Findings(), family.entries(shape)
     for key in checkpoint.shapes.keys() - {entry.key for entry in table}:
