@@ -98,8 +98,8 @@ def warn_of_own_regex(base: Base, model_type: str) -> None:
     if normalizer.get("type") != "NFC" or regexes[:1] not in ([QWEN2], [KEPT[QWEN2]]) or not base.byte_level:
         say(
             f"tokenizer: AutoTokenizer of transformers 5 gives {model_type} models the normalizer and the split regex "
-            "of Qwen 2, which this base does not have: load the result, like the base, with PreTrainedTokenizerFast, or "
-            "texts get other tokens than in training"
+            "of Qwen 2, which this base does not have: load the result, like the base, with PreTrainedTokenizerFast, "
+            "or texts get other tokens than in training"
         )
 
 
