@@ -60,5 +60,7 @@ def language_model(config: HfConfig) -> HfConfig:
         return config
     if not isinstance(config.get("text_config") or {}, dict):
         raise UserError(f"config.json: text_config={config['text_config']!r} is not an object: download it again")
-    shared = {key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in config}
+    shared = {
+        key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id", "quantization_config") if key in config
+    }
     return {**shared, **(config.get("text_config") or {}), "architectures": [family.architectures[0]]}

@@ -189,7 +189,14 @@ class Family:
     """Of these: prefixes of the names of tensors that the language model does not have."""
 
     def shape(self, config: HfConfig) -> Shape:
-        """Return the shape of a config.json's model; ``UserError`` if a field is missing, not covered or mistyped."""
+        """Return the shape of a config.json's model; ``UserError`` if a field is missing, not covered or mistyped, and
+        for a quantized model."""
+        if quantized := config.get("quantization_config"):
+            kind = quantized.get("quant_method") if isinstance(quantized, Mapping) else quantized
+            raise UserError(
+                f"config.json: quantization_config ({kind}): quantized models are not covered: give the model in bf16, "
+                "fp16 or fp32; if its weights are, delete quantization_config"
+            )
         try:
             return self.reads(checked(config))
         except KeyError as error:

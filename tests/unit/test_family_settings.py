@@ -18,7 +18,7 @@ from nemo_adapt.config import ParallelConfig
 from nemo_adapt.config.layout import check_layout, check_positions
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.hf_folder import read_config, read_shape
 from nemo_adapt.hf_model.model_files import complete_folder
 from nemo_adapt.model.rotary import inverse_frequencies
 
@@ -288,6 +288,18 @@ def test_a_list_of_rotated_layers_that_is_too_short_is_reported():
     config = config_of("smollm3", architectures=["SmolLM3ForCausalLM"], no_rope_layers=[1, 0])
     with pytest.raises(UserError, match="no_rope_layers has 2 numbers for 4 layers"):
         families.of(config).shape(config)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(("given", "said"), [({"quant_method": "fp8"}, "fp8"), ({"bits": 4}, "None"), ("gptq", "gptq")])
+def test_a_quantized_model_is_refused(tmp_path, given, said, inside):
+    """Its export would be read as quantized, whatever its weights are."""
+    config = config_of("gemma3", architectures=["Gemma3ForCausalLM"], quantization_config=given)
+    if inside:
+        config |= {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": config_of("gemma3")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"quantization_config \({said}\): quantized models are not covered"):
+        read_shape(tmp_path)
 
 
 @pytest.mark.parametrize("text", [{}, {"text_config": None}])
