@@ -241,7 +241,7 @@ def test_a_quantized_model_whose_package_is_missing_raises_a_user_error(tmp_path
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="the model cannot be loaded: .* requires optimum"):
+    with pytest.raises(UserError, match=r"the model cannot be loaded: .* requires optimum"):
         models.load(models.inspect(folder, folder))
 
 
