@@ -171,7 +171,7 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
     The folder's tensors need not have the shapes that its config.json says: such are differences.
     """
     family, shape = read_shape(folder)
-    weights = HfWeights(folder, family)
+    weights = HfWeights(folder, family, shape)
     say_left_out(folder, weights)
     found, table = Findings(), family.entries(shape)
     for key in checkpoint.shapes.keys() - {entry.key for entry in table}:

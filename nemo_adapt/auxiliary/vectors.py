@@ -14,6 +14,9 @@ from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 
+NUMBERS = "fiub"
+"""Kinds of numpy's real numbers, Booleans included."""
+
 
 def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
     """Return ``vectors`` [target vocab, dims], float32; zero rows for tokens without a vector.
@@ -40,7 +43,8 @@ def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
 def read(path: Path, rows: int) -> npt.NDArray[np.float32]:
     """Read the vectors in a ``.npz`` or ``.safetensors`` file, its only array or that named ``vectors``, as float32.
 
-    ``UserError`` if its shape is not [rows, dims], it contains NaN or infinity, or the file cannot be read.
+    ``UserError`` if its shape is not [rows, dims], it has other contents than finite numbers, or the file cannot be
+    read.
     """
     try:
         tables = dict(np.load(path, allow_pickle=False)) if path.suffix == ".npz" else _safetensors(path)
@@ -50,15 +54,19 @@ def read(path: Path, rows: int) -> npt.NDArray[np.float32]:
     table = tables.get("vectors", next(iter(tables.values())) if len(tables) == 1 else None)
     if table is None:
         raise UserError(f"auxiliary.vectors: {path} holds {', '.join(tables)}: call the table 'vectors'")
-    if table.ndim != 2 or table.shape[0] != rows:
+    if table.dtype.kind not in NUMBERS:
+        raise UserError(f"auxiliary.vectors: {path} holds {table.dtype}, not numbers: save the table as float32")
+    if table.ndim != 2 or table.shape[0] != rows or not table.shape[1]:
         raise UserError(
             f"auxiliary.vectors: {path} holds {list(table.shape)}, but the extended tokenizer has {rows} ids: "
             "give one vector for each id"
         )
-    wrong = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    with np.errstate(over="ignore"):  # float64 beyond float32 is refused as infinity
+        found = table.astype(np.float32)
+    wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(wrong):
         raise UserError(f"auxiliary.vectors: {path} holds NaN or infinity, first in row {wrong[0]}")
-    return table.astype(np.float32)
+    return found
 
 
 def _safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:

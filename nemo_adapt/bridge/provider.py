@@ -90,6 +90,8 @@ def _scaling(scaling: Mapping[str, float]) -> Settings:
         return {"seq_len_interpolation_factor": scaling["linear"]}
     if not scaling:
         return {}
+    if not scaling.keys() >= MEGATRON_LLAMA3.keys():
+        raise UserError("Megatron-Bridge: rope scaling 'yarn' is not covered")
     for name, value in MEGATRON_LLAMA3.items():
         if scaling[name] != value:
             raise UserError(f"Megatron-Bridge: rope scaling with {name}={scaling[name]} is not covered, only {value}")

@@ -77,7 +77,7 @@ def load(candidate: Candidate) -> PreTrainedModel:
             dtype=torch.float32 if device.type == "cpu" else "auto",
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # the last: quantized, without its package
         raise UserError(f"{candidate.folder}: the model cannot be loaded: {_first_line(error)}") from None
     if info["missing_keys"]:
         raise UserError(f"{candidate.folder} has no weights for {', '.join(sorted(info['missing_keys'])[:3])}")

@@ -7,7 +7,7 @@ from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
-from nemo_adapt.families.olmo2 import OLMO2
+from nemo_adapt.families.olmo import OLMO2, OLMO3
 from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
@@ -26,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     PHI,
     PHI3,
     OLMO2,
+    OLMO3,
     SMOLLM3,
     GPT2,
     BLOOM,
@@ -59,5 +60,7 @@ def language_model(config: HfConfig) -> HfConfig:
         return config
     if not isinstance(config.get("text_config") or {}, dict):
         raise UserError(f"config.json: text_config={config['text_config']!r} is not an object: download it again")
-    shared = {key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in config}
+    shared = {
+        key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id", "quantization_config") if key in config
+    }
     return {**shared, **(config.get("text_config") or {}), "architectures": [family.architectures[0]]}

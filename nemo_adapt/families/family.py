@@ -129,7 +129,15 @@ class Shape:
     def is_plain(self) -> bool:
         """Whether Transformer Engine's layers implement everything that the model needs, but for ``windows``."""
         needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.positions == ALIBI
-        return self.norms == BEFORE and not needs_ours
+        return self.norms == BEFORE and not needs_ours and len(set(self.attention_scales)) == 1
+
+    @property
+    def attention_scales(self) -> tuple[float | None, ...]:
+        """``attention_scale`` of each layer, with the magnitude of its queries and of its keys."""
+        plain = self.attention_scale or self.head_dim**-0.5
+        rotaries = self.rotaries or (self.rotary,) * self.layers
+        found = [rotary.magnitude if rotary else 1.0 for rotary in rotaries]
+        return tuple(self.attention_scale if each == 1.0 else plain * each**2 for each in found)
 
     @property
     def kinds_of_rotary(self) -> "tuple[Rotary, ...]":
@@ -154,7 +162,9 @@ class Rotary:
     base: float
     share: float = 1.0
     scaling: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Empty, ``{"linear": factor}``, or the four numbers of Llama 3 (see ``model.rotary``)."""
+    """Empty, ``{"linear": factor}``, or the numbers of Llama 3 or of YaRN (see ``model.rotary``)."""
+    magnitude: float = 1.0
+    """Factor on rotated queries and keys (YaRN's attention factor)."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +189,14 @@ class Family:
     """Of these: prefixes of the names of tensors that the language model does not have."""
 
     def shape(self, config: HfConfig) -> Shape:
-        """Return the shape of a config.json's model; ``UserError`` if a field is missing, not covered or mistyped."""
+        """Return the shape of a config.json's model; ``UserError`` if a field is missing, not covered or mistyped, and
+        for a quantized model."""
+        if quantized := config.get("quantization_config"):
+            kind = quantized.get("quant_method") if isinstance(quantized, Mapping) else quantized
+            raise UserError(
+                f"config.json: quantization_config ({kind}): quantized models are not covered: give the model in bf16, "
+                "fp16 or fp32; if its weights are, delete quantization_config"
+            )
         try:
             return self.reads(checked(config))
         except KeyError as error:

@@ -66,7 +66,8 @@ def shape_3(config: HfConfig) -> Shape:
     kinds = config.get("rope_parameters") or {}  # by kind of layer (transformers 5)
     # Unlike elsewhere, transformers adds rope_scaling to what rope_parameters says.
     scaled = {**(kinds.get(settings.FULL) or {}), **(config.get("rope_scaling") or {})}
-    everywhere = {"rope_theta": THETA, **config, "rope_parameters": scaled, "rope_scaling": None}
+    require(scaled, "Gemma3", settings.TRUNCATED)
+    everywhere = {"rope_theta": THETA, **config, "rope_parameters": scaled, **settings.OF_ONE_KIND}
     local = {
         "rope_theta": config.get("rope_local_base_freq", LOCAL_THETA),
         "rope_parameters": kinds.get(settings.SLIDING),

@@ -1,20 +1,27 @@
 """Reading a config.json: what models with Llama's settings share, in the spelling of transformers 4 and 5."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import HfConfig, Rotary, Shape
 
-LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+ORIGINAL = "original_max_position_embeddings"
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL)
 RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_linear": False}
 """Arguments of ``TransformerConfig`` for layers with RMSNorm, a gated MLP and no biases."""
 LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
-WHOLE_HEADS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "OLMo-2", "SmolLM3")
+WHOLE_HEADS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "OLMo-2", "OLMo-3", "SmolLM3")
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
+
+TRUNCATED = {"truncate": (True,)}
+"""What is covered where rotary positions are given by kind of layer: transformers 5 does not look for it there."""
+OF_ONE_KIND = {"rope_scaling": None, ORIGINAL: None}
+"""Settings beside rotary positions that are given by kind of layer, which do not count for these."""
 
 
 def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
@@ -50,14 +57,17 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     }
     kind = settings.get("rope_type") or settings.get("type") or "default"
     scaling: dict[str, float] = {}
+    magnitude = 1.0
     if kind == "linear":
         scaling = {"linear": _number(settings, "factor")}
     elif kind == "llama3":
         scaling = {name: _number(settings, name) for name in LLAMA3}
+    elif kind == "yarn":
+        scaling, magnitude = yarn(config, settings)
     elif kind != "default":
         raise UserError(
             f"config.json: rope scaling {kind!r} is not covered for {family} models "
-            "(covered: 'default', 'linear', 'llama3')"
+            "(covered: 'default', 'linear', 'llama3', 'yarn')"
         )
     share = settings["partial_rotary_factor"] or 1.0
     if share != 1.0 and family in WHOLE_HEADS:
@@ -65,13 +75,47 @@ def rotary(config: HfConfig, family: str) -> Rotary:
             f"config.json: partial_rotary_factor={share} is not covered for {family} models: transformers ignores it "
             "there; remove it, or name the class that the model was trained with"
         )
-    return Rotary(_number(settings, "rope_theta"), share, scaling)
+    if share != 1.0 and magnitude != 1.0:
+        raise UserError(
+            f"config.json: rope scaling 'yarn' is not covered for {family} models with partial_rotary_factor={share}, "
+            "unless its attention_factor is 1.0"
+        )
+    return Rotary(_number(settings, "rope_theta"), share, scaling, magnitude)
+
+
+def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float], float]:
+    """Return YaRN's scaling and magnitude, with transformers 5's defaults (modeling_rope_utils.py).
+
+    The magnitude is 0.1 ln(factor) + 1 (arXiv 2309.00071, equation 22), unless it is given, or is the quotient of two
+    with weights on the logarithm (DeepSeek).
+    """
+    longest = config.get("max_position_embeddings", 2048)
+    original = config.get(ORIGINAL) or settings.get(ORIGINAL) or longest
+    factor = longest / original if settings["factor"] is None else _number(settings, "factor")
+    fast, slow = settings.get("beta_fast") or 32, settings.get("beta_slow") or 1
+    if _number(settings, "rope_theta") <= 1 or fast < 0 or slow < 0 or original < 0:
+        raise UserError(
+            f"config.json: rope scaling 'yarn' needs rope_theta above 1 ({settings['rope_theta']}), and beta_fast "
+            f"({fast}), beta_slow ({slow}) and {ORIGINAL} ({original}) above 0: correct it or download it again"
+        )
+    above, below = settings.get("mscale"), settings.get("mscale_all_dim")
+    magnitude = settings.get("attention_factor")
+    if magnitude is None:
+        magnitude = _magnitude(factor, above) / _magnitude(factor, below) if above and below else _magnitude(factor)
+    scaling = {"factor": factor, "beta_fast": fast, "beta_slow": slow, ORIGINAL: original}
+    return {**scaling, "truncate": settings.get("truncate", True)}, float(magnitude)
+
+
+def _magnitude(factor: float, weight: float = 1.0) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 
 
 def _number(settings: Mapping[str, Any], name: str) -> Any:
     """Return a setting of rotary positions; ``KeyError``, as for an absent one, if it is null."""
     if settings[name] is None:
         raise KeyError(name)
+    if settings[name] <= 0:
+        raise UserError(f"config.json: {name}={settings[name]} is not above 0: correct it or download it again")
     return settings[name]
 
 

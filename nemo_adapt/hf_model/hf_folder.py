@@ -18,7 +18,7 @@ import torch
 
 from nemo_adapt import families
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.families.family import EMBEDDING, LM_HEAD, Family, Shape
 from nemo_adapt.partition import groups
 
 INDEX = "model.safetensors.index.json"
@@ -84,11 +84,12 @@ class HfWeights:
     """The tensors of a model folder, found through the file headers; nothing is loaded until ``read``.
 
     With a ``family``, names are those of its table, and ``others`` is the number of tensors that are not the language
-    model's. Raises ``UserError`` for a folder without safetensors, a missing shard of the index, a file that is shorter
-    than its header says, and unsupported dtypes.
+    model's. With its ``shape`` too, the only table of a tied model is the input table, whichever name it was saved by,
+    as in transformers. Raises ``UserError`` for a folder without safetensors, a missing shard of the index, a file that
+    is shorter than its header says, and unsupported dtypes.
     """
 
-    def __init__(self, folder: Path, family: Family | None = None) -> None:
+    def __init__(self, folder: Path, family: Family | None = None, shape: Shape | None = None) -> None:
         self.tensors: dict[str, StoredTensor] = {}
         self._files: dict[Path, int] = {}
         self._turned: tuple[str, torch.Tensor] | None = None
@@ -98,6 +99,10 @@ class HfWeights:
         names = family.names(self.tensors) if family else {name: name for name in self.tensors}
         self.others = len(self.tensors) - len(names)
         self.tensors = {own: self.tensors[name] for name, own in names.items()}
+        if family and shape and shape.tied and LM_HEAD in self.tensors:
+            embedding = next(entry.rows[0].name for entry in family.entries(shape) if entry.key == EMBEDDING)
+            if embedding not in self.tensors:
+                self.tensors[embedding] = self.tensors.pop(LM_HEAD)
 
     @property
     def others_left_out(self) -> str:

@@ -41,7 +41,7 @@ def open_weights(folder: Path, checkpoint: Path | None) -> tuple[HfWeights | Che
     table = family.entries(shape)
     if checkpoint:
         return open_checkpoint(checkpoint, table, shape.layers), table, shape.layers
-    weights = HfWeights(folder, family)
+    weights = HfWeights(folder, family, shape)
     _check_tensors(weights, table, shape, folder)
     return weights, table, shape.layers
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import LM_HEAD, Family
+from nemo_adapt.families.family import LM_HEAD, Family, Shape
 from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
 
 
@@ -14,15 +14,15 @@ def same_names(first: Path, second: Path) -> tuple[HfWeights, HfWeights]:
     Published files may leave out a prefix, nest a language model in one that reads images (its other parts are compared
     only if both folders have them), or store the output table of a tied model, which nothing reads.
     """
-    (family, tied), (other_family, other_tied) = _family(first), _family(second)
-    known = bool(family and other_family)
-    ours, theirs = HfWeights(first, family if known else None), HfWeights(second, other_family if known else None)
+    given, other_given = _family(first), _family(second)
+    known = bool(given and other_given)
+    ours, theirs = HfWeights(first, *(given if known else ())), HfWeights(second, *(other_given if known else ()))
     if ours.others and theirs.others:
         return HfWeights(first), HfWeights(second)
     say_left_out(first, ours)
     say_left_out(second, theirs)
-    for weights, others, is_tied in ((ours, theirs, tied), (theirs, ours, other_tied)):
-        if is_tied and LM_HEAD not in others.tensors:
+    for weights, others, its in ((ours, theirs, given), (theirs, ours, other_given)):
+        if its and its[1].tied and LM_HEAD not in others.tensors:
             weights.tensors.pop(LM_HEAD, None)
     return ours, theirs
 
@@ -33,10 +33,9 @@ def say_left_out(folder: Path, weights: HfWeights) -> None:
         say(f"{folder}: {weights.others} tensors that are not the language model's are not compared")
 
 
-def _family(folder: Path) -> tuple[Family | None, bool]:
-    """Return the family of a folder's model and whether its tables are tied; ``None`` for one that is not covered."""
+def _family(folder: Path) -> tuple[Family, Shape] | tuple[()]:
+    """Return the family and the shape of a folder's model; empty for one that is not covered."""
     try:
-        family, shape = read_shape(folder)
-        return family, shape.tied
+        return read_shape(folder)
     except UserError:
-        return None, False
+        return ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
 from nemo_adapt.partition import blocks
@@ -39,8 +40,11 @@ class Table:
 def of_folder(folder: Path) -> dict[str, Table]:
     """Return ``input`` and, if not tied, ``output`` of a Hugging Face folder; ``UserError`` if it cannot be read."""
     family, shape = read_shape(folder)
-    weights = HfWeights(folder, family)
+    weights = HfWeights(folder, family, shape)
     tables = {NAMES[entry.key]: entry.rows[0].name for entry in family.entries(shape) if entry.key in NAMES}
+    for name in tables.values():
+        if name not in weights.tensors:
+            raise UserError(f"{folder}: tensor {name} is missing")
     return {
         table: Table(weights.tensors[name].shape[0], weights.tensors[name].row_elements, partial(weights.rows, name))
         for table, name in tables.items()

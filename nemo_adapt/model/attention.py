@@ -26,7 +26,7 @@ class CoreAttention(MegatronModule):
     """Causal attention with grouped heads (GQA), windows, capped scores and ALiBi.
 
     Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), plus
-    ``windows`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores.
+    ``windows``, ``scales`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores.
     """
 
     def __init__(
@@ -38,13 +38,15 @@ class CoreAttention(MegatronModule):
         attention_dropout: float | None = None,
         softmax_scale: float | None = None,
         windows: tuple[int, ...] = (),
+        scales: tuple[float | None, ...] = (),
         cap: float = 0.0,
         alibi: bool = False,
         **unused: Any,
     ) -> None:
         super().__init__(config=config)
-        self.softmax_scale = softmax_scale
-        self.window = windows[layer_number - 1] if windows else 0  # counted from 1, over all stages
+        # Layers are counted from 1, over all stages.
+        self.softmax_scale = scales[layer_number - 1] if scales else softmax_scale
+        self.window = windows[layer_number - 1] if windows else 0
         self.cap, self.alibi = cap, alibi
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
 

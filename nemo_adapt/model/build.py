@@ -113,7 +113,7 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         recompute_method="uniform" if train.recompute else None,
         recompute_num_layers=1 if train.recompute else None,
         activation_func=(FUSED if fuses else ACTIVATIONS)[shape.activation],
-        softmax_scale=shape.attention_scale,
+        softmax_scale=shape.attention_scales[0],  # where layers differ, `CoreAttention` has its own
         qk_layernorm=bool(shape.qk_norm),
         attention_dropout=0.0,
         hidden_dropout=0.0,
@@ -159,7 +159,11 @@ def layer_spec(
     spec = get_gpt_layer_local_spec(normalization=config.normalization)
     layer, attention = spec.submodules, spec.submodules.self_attention.submodules
     attention.core_attention = partial(
-        CoreAttention, windows=shape.windows, cap=shape.attention_cap, alibi=shape.positions == ALIBI
+        CoreAttention,
+        windows=shape.windows,
+        scales=shape.attention_scales,
+        cap=shape.attention_cap,
+        alibi=shape.positions == ALIBI,
     )
     attention.q_layernorm, attention.k_layernorm = QK_NORMS[shape.qk_norm]
     second = RowParallelLinear  # the MLP is assembled here, as its spec differs between Megatron versions

@@ -18,6 +18,8 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
         return plain
     if "linear" in rotary.scaling:
         return plain / rotary.scaling["linear"]
+    if "beta_fast" in rotary.scaling:
+        return _yarn(plain, rotary.base, columns, **rotary.scaling)
     return _llama3(plain, **rotary.scaling)
 
 
@@ -75,3 +77,28 @@ def _llama3(
     turns = original_max_position_embeddings * plain / (2 * math.pi)  # within the original context
     kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0)
     return plain * kept + plain / factor * (1.0 - kept)
+
+
+def _yarn(
+    plain: torch.Tensor,
+    base: float,
+    columns: int,
+    factor: float,
+    beta_fast: float,
+    beta_slow: float,
+    original_max_position_embeddings: float,
+    truncate: float,
+) -> torch.Tensor:
+    """Keep waves that turn more than ``beta_fast`` times within the original context, slow those that turn less than
+    ``beta_slow`` times by ``factor``, and blend those between by their number (YaRN, arXiv 2309.00071, section 3.2).
+
+    ``truncate``: the blend begins and ends at whole numbers.
+    """
+    context = original_max_position_embeddings / (2 * math.pi)
+    first, last = (columns * math.log(context / turns) / (2 * math.log(base)) for turns in (beta_fast, beta_slow))
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, columns - 1)
+    span = (last - first) or 0.001
+    slowed = ((torch.arange(len(plain), dtype=torch.float32, device=plain.device) - first) / span).clamp(0.0, 1.0)
+    return plain * (1.0 - slowed) + plain / factor * slowed

@@ -89,7 +89,7 @@ def resize_folder(
     """
     model = strategy_inputs.model_folder
     token_map, (family, shape) = TokenMap.load(tokenizer), read_shape(model)
-    weights, rows = HfWeights(model, family), target_rows(shape, token_map)
+    weights, rows = HfWeights(model, family, shape), target_rows(shape, token_map)
     resized, dropped = _tables(family, shape)
     for name in resized:
         if name not in weights.tensors or weights.tensors[name].shape[0] != shape.vocab:

@@ -20,9 +20,10 @@ Vectors = npt.NDArray[np.floating]
 
 def fixed_point(vectors: Vectors) -> npt.NDArray[np.float64]:
     """Return the rows of ``vectors`` as unit vectors times ``SCALE``, rounded to integers; zero rows stay zero."""
-    wide = vectors.astype(np.float64)
+    wide = vectors.astype(np.float64)  # the only copy: all base vectors are many
     norms = np.sqrt(np.einsum("rd,rd->r", wide, wide))
-    return np.rint(wide * (SCALE / np.where(norms, norms, 1.0))[:, None])
+    wide *= (SCALE / np.where(norms, norms, 1.0))[:, None]
+    return np.rint(wide, out=wide)
 
 
 def cosines(new: Vectors, base: Vectors) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:

@@ -50,7 +50,9 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
     with clock.time("marks"):
         sample = marks.sample(text.documents(files, text_field))
         propose = partial(_propose, original, files)
-        base, marks_report = marks.choose(original, settings.keep_marks, sample, propose, _model_type(config, original))
+        model_type = _model_type(config, original)
+        base, marks_report = marks.choose(original, settings.keep_marks, sample, propose, model_type)
+        marks.warn_of_own_regex(original, model_type)
         if marks_report.get("kept"):
             say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
     with clock.time("count"):

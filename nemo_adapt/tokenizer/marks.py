@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_tokenizer.regexes import GPT2, KEPT
+from nemo_adapt.hf_tokenizer.regexes import GPT2, KEPT, QWEN2
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json
@@ -86,6 +86,21 @@ def choose(
     better = tokens[True] < tokens[False]
     found = {"tokens_split": tokens[False], "tokens_kept": tokens[True], "optional_share": round(share, 4)}
     return kept if better else base, {**report, "kept": better, **found}
+
+
+def warn_of_own_regex(base: Base, model_type: str) -> None:
+    """Print a line if transformers 5 would load the tokenizer of such a model otherwise than it is: with the normalizer
+    and the split regex of Qwen 2 for a base that has others."""
+    if model_type not in OWN_REGEX:
+        return
+    split, normalizer = base.content["pre_tokenizer"] or {}, base.content["normalizer"] or {}
+    regexes = [part.get("pattern", {}).get("Regex") for part in split.get("pretokenizers", ())]
+    if normalizer.get("type") != "NFC" or regexes[:1] not in ([QWEN2], [KEPT[QWEN2]]) or not base.byte_level:
+        say(
+            f"tokenizer: AutoTokenizer of transformers 5 gives {model_type} models the normalizer and the split regex "
+            "of Qwen 2, which this base does not have: load the result, like the base, with PreTrainedTokenizerFast, "
+            "or texts get other tokens than in training"
+        )
 
 
 def sample(lines: Iterable[str]) -> list[str]:

@@ -27,7 +27,7 @@ def place(world, tmp_path_factory):
     weights = copy / "cut_short" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     shutil.copytree(model, copy / "other_rope")
-    scaled = {**config, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0}}
+    scaled = {**config, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}
     (copy / "other_rope" / "config.json").write_text(json.dumps(scaled))
     (copy / "empty.txt").write_text("")
     (copy / "latin1.txt").write_bytes("güzel bir gün\n".encode("iso-8859-9"))
@@ -39,7 +39,7 @@ CASES = {
     "no config.json": ("convert", ["model.path=no_config"], "no_config has no config.json"),
     "unsupported architecture": ("convert", ["model.path=unsupported"], "Mamba2ForCausalLM is not supported; supp"),
     "truncated safetensors": ("convert", ["model.path=cut_short"], "cut short"),
-    "rope scaling that the family does not support": ("convert", ["model.path=other_rope"], "'yarn' is not covered"),
+    "rope scaling that the family does not support": ("convert", ["model.path=other_rope"], "'dynamic' is not"),
     "empty text": ("tokenizer", ["tokenizer.text=[empty.txt]"], "empty.txt: the file is empty"),
     "text that is not UTF-8": ("tokenizer", ["tokenizer.text=[latin1.txt]"], "latin1.txt: line 1 is not UTF-8"),
     "missing text": ("run", ["data.target=[nothing*.txt]"], "data.target: no file matches 'nothing*.txt'"),

@@ -14,6 +14,7 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
+    Olmo3Config,
     Phi3Config,
     PhiConfig,
     PreTrainedConfig,
@@ -32,6 +33,15 @@ LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
+}
+
+YARN_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 2.0,
+    "beta_slow": 0.25,
 }
 
 
@@ -60,9 +70,13 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "llama, rope stretched": lambda: common(
         LlamaConfig, rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
     ),
+    "llama with yarn": lambda: common(
+        LlamaConfig, rope_parameters={**YARN_ROPE, "truncate": False, "mscale": 0.7, "mscale_all_dim": 0.2}
+    ),
     "mistral": lambda: common(MistralConfig, sliding_window=8, head_dim=16),
     "qwen2": lambda: common(Qwen2Config, tie_word_embeddings=True),
     "qwen2 with a window": lambda: common(Qwen2Config, use_sliding_window=True, sliding_window=8, max_window_layers=1),
+    "qwen2 with yarn": lambda: common(Qwen2Config, hidden_size=64, rope_parameters=YARN_ROPE),
     "qwen3": lambda: common(Qwen3Config, head_dim=16),
     "gemma": lambda: common(GemmaConfig, head_dim=8, num_key_value_heads=1, tie_word_embeddings=True),
     "gemma 7B's heads": lambda: common(GemmaConfig, head_dim=16, num_key_value_heads=4, tie_word_embeddings=True),
@@ -87,12 +101,20 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         Phi3Config, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
     ),
     "olmo2": lambda: common(Olmo2Config, num_key_value_heads=4),
+    "olmo3": lambda: common(
+        Olmo3Config, hidden_size=64, num_key_value_heads=4, num_hidden_layers=4, sliding_window=8,
+        rope_parameters={
+            "full_attention": {**YARN_ROPE, "rope_theta": 500_000.0, "attention_factor": 1.3},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500_000.0},
+        },
+    ),
     "smollm3": lambda: common(
         SmolLM3Config, num_hidden_layers=4, no_rope_layers=[1, 0, 0, 1], tie_word_embeddings=True
     ),
     "smollm3 with windows": lambda: common(
         SmolLM3Config, no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=8
     ),
+    "smollm3 with yarn": lambda: common(SmolLM3Config, head_dim=16, no_rope_layers=[1, 0], rope_parameters=YARN_ROPE),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import zoo
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Olmo3Config, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
 
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
 from nemo_adapt.config.layout import check_layout, check_positions
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.hf_folder import read_config, read_shape
 from nemo_adapt.hf_model.model_files import complete_folder
 from nemo_adapt.model.rotary import inverse_frequencies
 
@@ -97,6 +98,7 @@ REFUSED = {
     "phi": ({"qk_layernorm": True}, "qk_layernorm=True is not covered for Phi"),
     "phi3": ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not covered for Phi-3"),
     "olmo2": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-2"),
+    "olmo3": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-3"),
     "smollm3": ({"mlp_bias": True}, "mlp_bias=True is not covered for SmolLM3"),
     "gpt2": (
         {"scale_attn_by_inverse_layer_idx": True},
@@ -133,6 +135,28 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("llama", {"partial_rotary_factor": 0.5, "rope_parameters": None}, "partial_rotary_factor=0.5 is not covered"),
         ("qwen3", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5 is not covered"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma"),
+        (
+            "llama",
+            {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            "'dynamic' is not cov",
+        ),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 0.0}}, r"factor=0\.0 is not above 0"),
+        ("qwen2", {"rope_scaling": {"type": "yarn", "factor": -4}}, "factor=-4 is not above 0"),
+        ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}}, r"beta_slow \(-1\)"),
+        ("qwen2", {"rope_theta": 1, "rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 4}}, "above 1"),
+        (
+            "phi3",
+            {"partial_rotary_factor": 0.5, "rope_scaling": {"type": "yarn", "factor": 4}},
+            "partial_rotary_factor",
+        ),
+        ("gemma3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
+        ("olmo3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
+        ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
+        (
+            "olmo3",
+            {"rope_parameters": {"sliding_attention": {"rope_theta": 500_000, "rope_type": "linear", "factor": 2}}},
+            "sliding_attention other than unscaled ones",
+        ),
     ],
 )
 def test_further_unsupported_settings_are_named(name, changed, said):
@@ -266,6 +290,18 @@ def test_a_list_of_rotated_layers_that_is_too_short_is_reported():
         families.of(config).shape(config)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(("given", "said"), [({"quant_method": "fp8"}, "fp8"), ({"bits": 4}, "None"), ("gptq", "gptq")])
+def test_a_quantized_model_is_refused(tmp_path, given, said, inside):
+    """Its export would be read as quantized, whatever its weights are."""
+    config = config_of("gemma3", architectures=["Gemma3ForCausalLM"], quantization_config=given)
+    if inside:
+        config |= {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": config_of("gemma3")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"quantization_config \({said}\): quantized models are not covered"):
+        read_shape(tmp_path)
+
+
 @pytest.mark.parametrize("text", [{}, {"text_config": None}])
 def test_a_model_with_images_whose_language_model_is_not_described_is_reported(tmp_path, text):
     config = {"architectures": ["Gemma3ForConditionalGeneration"], **text}
@@ -287,7 +323,13 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
     assert family.shape(for_four) == family.shape(config)
 
 
-@pytest.mark.parametrize("name", ["llama", "llama 3.1's rope", "llama, rope stretched", "phi3, half rotated", "phi"])
+ROTARY = (
+    *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
+    *("smollm3 with yarn", "phi3, half rotated", "phi"),
+)
+
+
+@pytest.mark.parametrize("name", ROTARY)
 def test_rotary_frequencies_equal_transformers(name):
     config = zoo.ZOO[name]()
     shape = families.of(config_of(name, architectures=zoo.architectures(name))).shape(config_of(name))
@@ -295,10 +337,59 @@ def test_rotary_frequencies_equal_transformers(name):
     kind = config.rope_parameters["rope_type"]
     if kind == "default":
         columns = int(shape.head_dim * config.rope_parameters.get("partial_rotary_factor", 1.0))
-        expected = 1.0 / 10_000.0 ** (torch.arange(0, columns, 2).float() / columns)
+        expected, magnitude = 1.0 / 10_000.0 ** (torch.arange(0, columns, 2).float() / columns), 1.0
     else:
-        expected, _ = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
+        expected, magnitude = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    assert shape.rotary.magnitude == pytest.approx(magnitude)
+
+
+QWEN_2_5 = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+"""As Qwen 2.5's model cards give it, for config.json of transformers 4."""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"factor": None},
+        {"attention_factor": 1.25},
+        {"mscale": 1.0, "mscale_all_dim": 0.8},
+        {"mscale": 1.0},
+        {"beta_fast": 64, "beta_slow": 2},
+        {"truncate": False},
+        {"factor": 0.5},
+        {"original_max_position_embeddings": None},
+        {"original_max_position_embeddings": 4},
+    ],
+    ids=str,
+)
+def test_yarn_is_that_of_transformers(changed):
+    scaling = {key: value for key, value in {**QWEN_2_5, **changed}.items() if value is not None or key == "factor"}
+    config = {
+        **config_of("qwen2", architectures=["Qwen2ForCausalLM"]), "hidden_size": 256, "max_position_embeddings": 131072,
+        "rope_parameters": None, "rope_theta": 1_000_000.0, "rope_scaling": scaling,
+    }  # fmt: skip
+    rotary = families.of(config).shape(config).rotary
+    expected, magnitude = ROPE_INIT_FUNCTIONS["yarn"](Qwen2Config.from_dict(dict(config)), torch.device("cpu"))
+    torch.testing.assert_close(inverse_frequencies(rotary, 64, torch.device("cpu")), expected, rtol=1e-6, atol=0)
+    assert rotary.magnitude == pytest.approx(magnitude)
+
+
+def test_both_rotaries_of_olmo3_equal_transformers():
+    """In the format of transformers 4, as published, and with YaRN where a layer sees all positions."""
+    scaling = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192, "attention_factor": 1.2}
+    config = {
+        **config_of("olmo3", architectures=["Olmo3ForCausalLM"]), "rope_parameters": None, "rope_scaling": scaling,
+        "rope_theta": 500_000, "max_position_embeddings": 65536,
+    }  # fmt: skip
+    shape, theirs = families.of(config).shape(config), Olmo3RotaryEmbedding(Olmo3Config.from_dict(dict(config)))
+    assert shape.windows == (8, 8, 8, 0)
+    for sliding, rotary in zip(shape.windows, shape.rotaries, strict=True):
+        kind = "sliding_attention" if sliding else "full_attention"
+        found = inverse_frequencies(rotary, shape.head_dim, torch.device("cpu"))
+        torch.testing.assert_close(found, getattr(theirs, f"{kind}_inv_freq"), rtol=1e-6, atol=0)
+        assert rotary.magnitude == getattr(theirs, f"{kind}_attention_scaling")
 
 
 def test_ranks_may_share_a_key_value_head_except_in_olmo2():

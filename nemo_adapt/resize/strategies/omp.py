@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.resize.plan import Materials, RowPlan, strategy
-from nemo_adapt.resize.similarity import SCALE, fixed_point, nonzero_rows, rows_in_block
+from nemo_adapt.resize.similarity import SCALE, Vectors, fixed_point, nonzero_rows, rows_in_block
 
 Numbers = npt.NDArray[np.float64]
 DEPENDENT = 1e-6
@@ -26,7 +26,7 @@ def omp(materials: Materials) -> RowPlan:
     The weights need not sum to 1. A new token without a vector is the mean of its pieces.
     """
     token_map = materials.token_map
-    vectors = materials.auxiliary["vectors"]["vectors"].astype(np.float64)
+    vectors = materials.auxiliary["vectors"]["vectors"]
     base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
     there, asked = nonzero_rows(base), nonzero_rows(new)
     atoms = base[there]
@@ -36,7 +36,7 @@ def omp(materials: Materials) -> RowPlan:
     step = rows_in_block(max(len(there), most * vectors.shape[1]))
     for start in range(0, len(asked), step):
         part = asked[start : start + step]
-        chosen, weights = pursue(new[part], atoms, fixed, most)
+        chosen, weights = pursue(new[part].astype(np.float64), atoms, fixed, most)
         for index, places, values in zip(part, chosen, weights, strict=True):
             used = values != 0.0
             if used.any():
@@ -44,7 +44,7 @@ def omp(materials: Materials) -> RowPlan:
     return RowPlan(combination(rows, token_map.source_vocab))
 
 
-def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:
+def pursue(targets: Numbers, atoms: Vectors, fixed: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:
     """Return for each target [m, d] the ``most`` atoms [n, d] chosen for it, [m, most], and their coefficients.
 
     Each step takes the atom with the largest inner product (in magnitude) with the residual (Pati et al. 1993; like the
@@ -61,7 +61,7 @@ def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple
         np.abs(scores, out=scores)
         scores[everyone[:, None], chosen[:, :step]] = -1.0
         chosen[:, step] = scores.argmax(axis=1)
-        atom = atoms[chosen[:, step]]
+        atom = atoms[chosen[:, step]].astype(np.float64)
         outside = atom.copy()
         for _ in range(2):  # twice, because rounding leaves a part inside the span
             inside = np.einsum("mkd,md->mk", basis[:, :step], outside)
@@ -77,10 +77,12 @@ def pursue(targets: Numbers, atoms: Numbers, fixed: Numbers, most: int) -> tuple
     return chosen, _back_substitute(upper, heights)
 
 
-def _fixed(atoms: Numbers) -> Numbers:
+def _fixed(atoms: Vectors) -> Numbers:
     """Return the atoms as integers, all on one scale, [d, n]."""
-    largest = float(np.abs(atoms).max(initial=0.0)) * np.sqrt(atoms.shape[1])
-    return np.rint(atoms * (SCALE / largest if largest else 1.0)).T
+    largest = max(float(atoms.max(initial=0.0)), -float(atoms.min(initial=0.0))) * np.sqrt(atoms.shape[1])
+    wide = atoms.astype(np.float64)  # the only copy
+    wide *= SCALE / largest if largest else 1.0
+    return np.rint(wide, out=wide).T
 
 
 def _back_substitute(upper: Numbers, heights: Numbers) -> Numbers:

@@ -181,6 +181,10 @@ def test_unsuitable_vectors_are_refused(tmp_path):
         "call the table 'vectors'": {"a": good, "b": good},
         "NaN or infinity, first in row 2": {"a": np.array([[1, 1], [1, 1], [np.nan, 1], [np.inf, 1], [1, 1]])},
         "is not a .npz or .safetensors file": {"a": np.array([{}, {}], dtype=object)},
+        "NaN or infinity, first in row 0": {"a": np.full((5, 2), 1e300)},
+        "holds <U3, not numbers": {"a": np.array([["0.5", "1.0"]] * 5)},
+        "holds complex128, not numbers": {"a": np.ones((5, 2), dtype=complex)},
+        r"holds \[5, 0\], but": {"a": np.ones((5, 0))},
     }.items():
         with pytest.raises(UserError, match=says) as error:
             vectors.read(written(**tables), 5)

@@ -96,6 +96,7 @@ def test_family_settings_are_passed_to_bridge():
         ("gemma2", f"gemma2 models are not covered .covered: {', '.join(PROVIDERS)}"),
         ("gpt2", "gpt2 models are not covered"),
         ("qwen2 with a window", "no attention windows for qwen2"),
+        ("qwen2 with yarn", "rope scaling 'yarn' is not covered"),
         ("llama 3.1's rope", "original_max_position_embeddings=16 is not covered, only 8192"),
     ],
 )

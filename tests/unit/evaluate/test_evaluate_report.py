@@ -1,6 +1,7 @@
 """The evaluate stage, from input folders to report pages: contents, escaping, missing inputs, errors."""
 
 import html
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -232,6 +233,16 @@ def test_bad_input_raises_one_line_errors(tmp_path: Path) -> None:
     assert "at most 64 tokens" in message(config)
     with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
         build(make_config(), {key: value for key, value in inputs.items() if "texts" not in key}, out)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("optimum") is not None, reason="the package is there")
+def test_a_quantized_model_whose_package_is_missing_raises_a_user_error(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", byte_level_tokenizer())
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"the model cannot be loaded: .* requires optimum"):
+        models.load(models.inspect(folder, folder))
 
 
 def test_missing_weights_and_unknown_model_type_raise_user_errors(tmp_path: Path) -> None:

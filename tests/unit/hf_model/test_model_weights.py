@@ -1,16 +1,22 @@
 """Weights that are not those of config.json: tied models that also store an output table."""
 
+import shutil
+
 import pytest
 import torch
-from helpers.tiny import TinyLlama, make_llama, make_token_map
+from helpers import zoo
+from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 
-from nemo_adapt import convert
+from nemo_adapt import convert, verify
 from nemo_adapt.checkpoint.reader import Checkpoint
-from nemo_adapt.config import Config, ResizeConfig
+from nemo_adapt.config import Config, ExportConfig, ResizeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import OUTPUT_LAYER
+from nemo_adapt.export import export_checkpoint
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
+from nemo_adapt.hf_model.hf_folder import read_shape
 from nemo_adapt.hf_model.model_weights import check_weights
+from nemo_adapt.inspection import tables
 from nemo_adapt.resize.offline import resize_folder
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 
@@ -46,6 +52,44 @@ def test_an_output_table_that_differs_from_the_input_table_is_refused(folder, tm
                 use()
         else:
             use()
+
+
+@pytest.mark.parametrize("name", ["llama with one key-value head", "gpt2"])
+def test_a_tied_model_may_store_its_table_as_the_output_layer_s(tmp_path, name):
+    """As some programs save it; transformers loads it alike."""
+    model, stored = zoo.make(tmp_path / "model", name), tmp_path / "stored"
+    shutil.copytree(model, stored)
+    before = load_file(model / "model.safetensors")
+    family, shape = read_shape(model)
+    table = next(entry.rows[0].name for entry in family.entries(shape) if entry.key == EMBEDDING)
+    moved = {**before, "lm_head.weight": before[table]}
+    del moved[table]
+    save_file(moved, stored / "model.safetensors", {"format": "pt"})
+
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "resized").mkdir()
+    check_weights(stored, None)
+    checkpoint = converted(stored, tmp_path / "checkpoint")
+    export_checkpoint(checkpoint, stored, tmp_path / "tokenizer", tmp_path / "out", ExportConfig())
+    resize_folder(StrategyInputs(stored, {}), tmp_path / "tokenizer", tmp_path / "resized", ResizeConfig(), 1)
+    for folder in (tmp_path / "out", tmp_path / "resized"):
+        after = load_file(folder / "model.safetensors")
+        assert after.keys() == before.keys() and all(torch.equal(after[each], before[each]) for each in before)
+    for first, second in ((model, stored), (stored, model), (stored, checkpoint)):
+        assert not verify.compare(first, second).wrong
+    assert torch.equal(tables.of_folder(stored)["input"].read(0, zoo.VOCAB), before[table])
+
+
+def test_an_untied_model_needs_both_tables(tmp_path):
+    model = make_llama(tmp_path / "model", TinyLlama())
+    tensors = load_file(model / "model.safetensors")
+    del tensors[TABLE]
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"1 tensors are missing: {TABLE}"):
+        check_weights(model, None)
+    with pytest.raises(UserError, match=rf"tensor {TABLE} is missing"):
+        tables.of_folder(model)
 
 
 def test_a_checkpoint_with_an_output_table_is_refused_for_a_tied_model(tmp_path):

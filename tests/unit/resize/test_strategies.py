@@ -1,6 +1,7 @@
 """Every strategy against a plain computation of what its docstring says."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -359,6 +360,21 @@ def test_plans_are_the_same_bits_for_any_block_size(monkeypatch, name):
     parts = plan_of(name, TokenMap(VOCAB, tokens), given=given_).combination
     for part in ("indptr", "indices", "data"):
         assert np.array_equal(getattr(whole, part), getattr(parts, part))
+
+
+@pytest.mark.parametrize("name", ["focus", "omp"])
+def test_memory_is_one_wide_copy_of_the_base_vectors(name):
+    """Every rank makes the plan: 12 bytes beside each float32 of the vectors, for a copy without zeros and a wide one,
+    and blocks of bounded size."""
+    random = np.random.default_rng(0)
+    vocab, dims = 40_000, 200
+    vectors = random.standard_normal((vocab + 2, dims)).astype(np.float32)
+    token_map = TokenMap(vocab, [NewToken(vocab + i, "a", "a", [1], 1, 1) for i in range(2)])
+    tracemalloc.start()
+    plan_of(name, token_map, given={"vectors": {"vectors": vectors}}, omp_pieces=2)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 14 * vectors.size
 
 
 def test_similarities_do_not_depend_on_the_order_of_dimensions():

@@ -9,6 +9,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import reads, steps
+from nemo_adapt.run.artifact import input_hash
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step, check_kept
 
@@ -186,3 +187,19 @@ def test_a_missing_base_is_said_with_the_key_that_names_it(base, key):
     config.model.path, config.tokenizer.base = "nowhere", base
     with pytest.raises(UserError, match=f"{key}: {base} does not exist: give a folder on this machine"):
         reads.tokenizer(config, RunFolder(Path("runs/r")))
+
+
+@pytest.mark.parametrize("base", ["base", "model/tokenizer.json", "model"])
+def test_a_changed_config_json_makes_the_tokenizer_unfinished(step, tmp_path, base):
+    """The number of rows and the type of the model decide, also where the base tokenizer is not in its folder."""
+    for file in ("base/tokenizer.json", "model/tokenizer.json", "model/config.json"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    config = config_of(tmp_path, "r", 1, shared="")
+    config.model.path, config.tokenizer.base = str(tmp_path / "model"), str(tmp_path / base)
+    config.tokenizer.new_tokens = 0
+    step = replace(step, reads=lambda config, run, own=step.reads: {**own(config, run), **reads.tokenizer(config, run)})
+    run_step(config, step)
+    assert not steps.change_of(config, step, input_hash)
+    (tmp_path / "model/config.json").write_text('{"model_type": "qwen2"}')
+    assert "model" in steps.change_of(config, step, input_hash)

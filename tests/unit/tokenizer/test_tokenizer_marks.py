@@ -158,9 +158,27 @@ def test_a_qwen2_model_gets_a_tokenizer_that_transformers_5_loads_with_the_same_
     texts = tmp_path / "texts"
     texts.mkdir()
     out, report = kept(base, texts, target())
-    assert not report["kept"] and "AutoTokenizer of transformers 5 splits qwen2 models" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert not report["kept"] and "AutoTokenizer of transformers 5 splits qwen2 models" in said
+    assert FOREIGN not in said
     shutil.copyfile(base / "config.json", out / "config.json")
     ours, theirs = hf_tokenizer.load(out), AutoTokenizer.from_pretrained(str(out))
     assert all(ours(line)["input_ids"] == theirs(line)["input_ids"] for line in target())
     assert kept(base, texts, target(), keep_marks="true")[1]["kept"]
     assert "not with AutoTokenizer" in capsys.readouterr().out
+
+
+FOREIGN = "which this base does not have"
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_a_foreign_tokenizer_of_a_qwen2_model_is_said(tmp_path, capsys, kind):
+    """AutoTokenizer takes Qwen's regex and normalizer there too, though nothing of the tokenizer is Qwen's."""
+    base = byte_level_base(tmp_path / "base")
+    (base / "config.json").write_text(json.dumps({"model_type": kind, "architectures": ["Other"]}))
+    out = extend(base, tmp_path / "out", [write(tmp_path / "text.txt", target())], 20)
+    shutil.copyfile(base / "config.json", out / "config.json")
+    ours, theirs = hf_tokenizer.load(out), AutoTokenizer.from_pretrained(str(out))
+    accent = "e\u0301"
+    assert (ours.tokenize(accent) == theirs.tokenize(accent)) == (kind == "qwen3")
+    assert (FOREIGN in capsys.readouterr().out) == (kind == "qwen2")
