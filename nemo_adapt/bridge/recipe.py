@@ -13,7 +13,7 @@ from typing import Any
 from nemo_adapt.bridge.provider import Settings, precision, provider
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.config.layout import stage_layers
-from nemo_adapt.config.phases import ALL
+from nemo_adapt.config.phases import ALL, decay_steps, warmup_steps
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
 from nemo_adapt.model.build import DTYPES, stages
@@ -133,10 +133,10 @@ def schedule(phase: PhaseConfig, train: TrainConfig) -> Settings:
     Our schedule advances before a step of the optimizer, Bridge's after it. So with W steps of warm-up and D of decay,
     Bridge gets W - 1 and D - 1, and begins at the rate of our first step, 1/W of the peak.
     """
-    warmup = min(phase.steps - 1, round(train.warmup_share * phase.steps))
+    warmup = warmup_steps(phase, train)
     earlier = 1 if warmup else 0
     decay = phase.steps - earlier
-    wsd = {"lr_wsd_decay_iters": max(1, round(train.decay_share * phase.steps)), "lr_wsd_decay_style": "linear"}
+    wsd = {"lr_wsd_decay_iters": decay_steps(phase, train), "lr_wsd_decay_style": "linear"}
     return {
         "_target_": f"{CONFIG}.SchedulerConfig",
         "lr_decay_style": STYLES.get(train.schedule, train.schedule),

@@ -129,6 +129,16 @@ def ends(plan: Sequence[PhaseConfig]) -> list[int]:
     return list(accumulate(phase.steps for phase in plan))
 
 
+def warmup_steps(phase: PhaseConfig, train: TrainConfig) -> int:
+    """Return the steps of a phase in which the learning rate rises; its last step is at the peak or after it."""
+    return min(phase.steps - 1, round(train.warmup_share * phase.steps))
+
+
+def decay_steps(phase: PhaseConfig, train: TrainConfig) -> int:
+    """Return the last steps of a phase in which the schedule ``wsd`` decays."""
+    return max(1, round(train.decay_share * phase.steps))
+
+
 def shortened(plan: Sequence[PhaseConfig], steps: int) -> list[PhaseConfig]:
     """Return the phases scaled to ``steps`` steps in total; a phase that gets none is left out."""
     marks = [0, *(round(end * steps / total(plan)) for end in ends(plan))]

@@ -16,7 +16,7 @@ from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.config.phases import NEW_ROWS, Trained, lr_factors, trained
+from nemo_adapt.config.phases import NEW_ROWS, Trained, decay_steps, lr_factors, trained, warmup_steps
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import chosen, freeze
 from nemo_adapt.train.names import named_parameters
@@ -195,10 +195,10 @@ def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> Optimiz
         init_lr=0.0,
         max_lr=phase.lr,
         min_lr=phase.lr * train.min_lr_share,
-        lr_warmup_steps=min(phase.steps - 1, round(train.warmup_share * phase.steps)),
+        lr_warmup_steps=warmup_steps(phase, train),
         lr_decay_steps=phase.steps,
         lr_decay_style=style,
-        wsd_decay_steps=max(1, round(train.decay_share * phase.steps)),
+        wsd_decay_steps=decay_steps(phase, train),
         lr_wsd_decay_style="linear",
         start_wd=train.weight_decay,
         end_wd=train.weight_decay,
