@@ -60,7 +60,7 @@ class Study(Launched):
 @pytest.fixture(scope="module")
 def study(cluster, world):
     (world / "study.yaml").write_text(STUDY)
-    (world / "later.jsonl").write_text('{"text": 1}\n')
+    (world / "later.jsonl").write_text('{"text": "read before"}\n{"text": 1}\n')
     return Study(cluster, world, "it's $(touch pwned) a study")
 
 
@@ -78,7 +78,7 @@ def test_cancelled_tasks_save_and_no_report_is_written(full_cluster, study):
     study.wait_until(lambda: study.cell(FIRST).step() > 2 and study.cell(SECOND).step() > 2, "two cells train")
     code, said = study.command("cancel", str(study.root))
     assert code == 0 and re.search(r"cancelled: cells \(\d+\), report \(\d+\)", said), said
-    assert "later.jsonl: line 1 is not" in study.log("prepare"), "one that cannot be prepared leaves the others"
+    assert "later.jsonl: line 2 is not" in study.log("prepare"), "one that cannot be prepared leaves the others"
     for job in ("cells_0", "cells_1", "report"):
         study.wait_for_state(job, "CANCELLED")
     assert all(checkpoints(study.cell(cell)) for cell in (FIRST, SECOND)), "they were given the time to save"
@@ -134,9 +134,9 @@ def test_tasks_are_requeued_separately_and_failed_cells_reported(full_cluster, s
     assert [cell["state"] for cell in found["cells"]] == ["finished", "finished", "failed"]
     assert found["jobs"][1]["reason"] in ("1 failed, 1 done", "1 done, 1 failed")
     shown = study.status_text()
-    assert "2 of 3 cells finished, 1 failed" in shown and "later.jsonl: line 1 is not" in shown
+    assert "2 of 3 cells finished, 1 failed" in shown and "later.jsonl: line 2 is not" in shown
     page = (study.root / "study.md").read_text()
-    assert "2 of 3 runs" in page and f"failed: {BROKEN}: later.jsonl: line 1 is not" in page
+    assert "2 of 3 runs" in page and f"failed: {BROKEN}: later.jsonl: line 2 is not" in page
 
 
 def test_same_command_runs_only_unfinished_cells(full_cluster, study, world):
