@@ -71,19 +71,31 @@ def scores_of(training):
     return [(record["step"], record["bits_per_byte"]) for record in records(training.folder / HELD_OUT, whole=True)]
 
 
-@pytest.mark.parametrize(("step", "saved"), [(2, 2), (0, 2), (STEPS, STEPS)])
-def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, short, prepared, monkeypatch, step, saved):
-    """Scoring may take longer than the time that is left. The next start makes the scores, or the one after it."""
+@pytest.fixture(scope="module")
+def scored(short):
+    """The words of a training that takes longer to score than to train."""
     words = [*short, *ONE_BATCH, "train.score_every=2", "train.score_bytes=0", "evaluate.batch=1"]
     words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
-    words += ["train.log_every=1", "train.precision=bf16"]
-    whole, stopped = (
-        Training.prepared(world, f"scores-{name}{step}", words, prepared) for name in ("whole", "stopped")
-    )
+    return [*words, "train.log_every=1", "train.precision=bf16"]
+
+
+@pytest.fixture(scope="module")
+def whole(world, scored, prepared):
+    """That training, without an interruption."""
+    training = Training.prepared(world, "scores-whole", scored, prepared)
+    code, out = training.run()
+    assert code == 0, out
+    return training
+
+
+@pytest.mark.parametrize(("step", "saved"), [(2, 2), (0, 2), (STEPS, STEPS)])
+def test_a_training_that_is_asked_to_stop_saves_before_it_scores(
+    world, scored, prepared, whole, monkeypatch, step, saved
+):
+    """Scoring may take longer than the time that is left. The next start makes the scores, or the one after it."""
+    stopped = Training.prepared(world, f"scores-stopped{step}", scored, prepared)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
-    code, out = whole.run()
-    assert code == 0, out
     code, out = stopped.run(("-c", SIGNALED.format(step=step)))
     assert code == 85, out
     assert [step_of(place) for place in complete(stopped.checkpoints)][-1] == saved

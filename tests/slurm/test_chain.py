@@ -46,7 +46,7 @@ def test_two_concurrent_runs_finish_with_reports(full_cluster, world, prepared):
 def test_failed_preparation_cancels_the_rest_of_the_chain(full_cluster, world):
     run = Launched(full_cluster, world, "fails")
     broken = world / "broken.jsonl"
-    broken.write_text('{"text": 1}\n')
+    broken.write_text('{"text": "read before"}\n{"text": 1}\n')
     run.launch(*BRIEF, f"data.target=[{broken}]")
     run.wait_for_state("prepare", "FAILED")
     for job in ("train", "export", "evaluate"):
