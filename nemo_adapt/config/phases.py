@@ -20,6 +20,8 @@ from nemo_adapt.registry import nearest
 NEW_ROWS, EMBEDDINGS, ALL = "new_rows", "embeddings", "all"
 KINDS = (NEW_ROWS, EMBEDDINGS, OUTPUT, ALL)
 """What a phase may train besides layers: the new rows of both tables, both tables, the output layer, everything."""
+WITH_FACTOR = (EMBEDDINGS, OUTPUT)
+"""Of these, what may have a factor of the learning rate."""
 LAYERS = re.compile(r"layers:(\d+)(?:-(\d+))?")
 MOST_LAYERS = 10_000
 """Layers of a longer range are left out: no model has that many, so ``layout.check_phases`` refuses it all the same."""
@@ -40,7 +42,7 @@ class Trained:
 
 def trained(phase: PhaseConfig) -> Trained:
     """Parse ``phase.train``; ``UserError`` for unknown, repeated or overlapping parts."""
-    what = _parsed(phase.train, "train")
+    what = _parsed(phase.train, "train", KINDS)
     if (ALL in what.kinds and len(what.kinds) + len(what.layers) > 1) or {NEW_ROWS, EMBEDDINGS} <= what.kinds:
         raise UserError(f"train.phases: train={phase.train!r} names a part twice")
     if {NEW_ROWS, OUTPUT} <= what.kinds:
@@ -52,9 +54,7 @@ def lr_factors(phase: PhaseConfig) -> list[tuple[Trained, float]]:
     """Return what ``phase.lr_factors`` names, in order, each with its factor; ``UserError`` for what has none."""
     ours, found = trained(phase), []
     for part, factor in phase.lr_factors.items():
-        what = _parsed(part, "lr_factors")
-        if what.kinds & {NEW_ROWS, ALL}:
-            raise UserError(f"train.phases: lr_factors: {part} has no factor: name embeddings, output or layers:0-3")
+        what = _parsed(part, "lr_factors", WITH_FACTOR)
         if not 0 < factor < math.inf:  # also rejects NaN
             raise UserError(f"train.phases: lr_factors: {part}: {factor} must be above 0; train names what is trained")
         # Each kind trains rows of a table, if only new ones.
@@ -64,8 +64,8 @@ def lr_factors(phase: PhaseConfig) -> list[tuple[Trained, float]]:
     return found
 
 
-def _parsed(text: str, key: str) -> Trained:
-    """Parse parts that are joined by ``+``, the value of the phase's ``key``; ``UserError`` for unknown ones."""
+def _parsed(text: str, key: str, known: Sequence[str]) -> Trained:
+    """Parse what the phase's ``key`` names, joined by ``+``: layers, and ``known`` kinds; ``UserError`` for others."""
     kinds, layers = set(), set()
     for part in text.split("+"):
         if span := LAYERS.fullmatch(part):
@@ -73,12 +73,12 @@ def _parsed(text: str, key: str) -> Trained:
             layers |= set(range(first, min(last, first + MOST_LAYERS) + 1))
             if last < first:
                 raise UserError(f"train.phases: {key}={text!r} goes from layer {first} to {last}")
-        elif part in KINDS:
+        elif part in known:
             kinds.add(part)
         else:
-            known = ", ".join((*KINDS, "layers:FIRST-LAST"))
+            listed = ", ".join((*known, "layers:FIRST-LAST"))
             raise UserError(
-                f"train.phases: unknown {key}={part!r}.{nearest(part, KINDS)} Known: {known}, and several joined by +"
+                f"train.phases: unknown {key}={part!r}.{nearest(part, known)} Known: {listed}, and several joined by +"
             )
     return Trained(frozenset(kinds), frozenset(layers))
 

@@ -29,14 +29,15 @@ def names(group: str = "") -> list[str]:
     return sorted(path.stem for path in (recipes_folder() / group).glob("*.yaml"))
 
 
-def check_file(path: Path) -> Any:
-    """Return ``train.phases`` of a recipe, ``None`` without; ``UserError`` if it is not YAML or has no ``defaults``."""
+def load_recipe(path: Path) -> dict[Any, Any]:
+    """Return a recipe's own settings, without its ``defaults``' and unresolved; ``UserError`` if it is not YAML or has
+    none of these."""
     wanted = "has no defaults: begin it with the line  defaults: [blank, _self_]"
-    found = load_file(path, wanted)
+    found = OmegaConf.to_container(load_file(path, wanted))
+    assert isinstance(found, dict)
     if "defaults" not in found:
         raise UserError(f"{path} {wanted}")
-    train = OmegaConf.to_container(found).get("train")  # type: ignore[union-attr]
-    return train.get("phases") if isinstance(train, dict) else None
+    return found
 
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.config.recipe_errors import check_phases, explain, explained, unknown, unreadable
-from nemo_adapt.config.recipe_files import GROUPS, check_file, load_file, names, recipes_folder, shipped
+from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
@@ -50,7 +50,8 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
     if path.suffix == ".yml":
         raise UserError(f"recipe file {recipe}: names of recipes end in .yaml: rename it to {path.stem}.yaml")
-    check_phases(check_file(path))
+    own = load_recipe(path).get("train")
+    check_phases(own.get("phases") if isinstance(own, dict) else None)
     search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith((SETS, f"{SETS[:-1]}={{"))]
@@ -75,7 +76,7 @@ def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
 
 def of_words(words: list[str]) -> Config:
     """Return the configuration for the words of a command line: ``recipe=...`` and ``key=value``."""
-    _check_form(words, is_recipe)
+    _check_form(words, of_recipe=True)
     given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
     return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
 
@@ -107,19 +108,15 @@ def parse(schema: type[T], words: list[str]) -> T:
     return cast(T, found)
 
 
-def _check_form(words: list[str], known: Callable[[str], bool] = lambda word: False) -> None:
-    """Raise ``UserError`` for a word that is not ``key=value``; ``known``: whether it may be a recipe."""
+def _check_form(words: list[str], of_recipe: bool = False) -> None:
+    """Raise ``UserError`` for a word that is not ``key=value``; ``of_recipe``: whether one may be ``recipe=NAME``."""
     for word in words:
         if "=" not in word or not word[0].isalpha():
-            hint = f": write recipe={word}" if known(word) else ""
+            is_recipe = of_recipe and (word.endswith((".yaml", ".yml")) or word in names())
+            hint = f": write recipe={word}" if is_recipe else ""
             raise UserError(f"{word!r} is not of the form key=value{hint}")
         if word.startswith("hydra."):
             raise UserError(unknown(word.partition("=")[0], Config))
-
-
-def is_recipe(word: str) -> bool:
-    """Return whether a word is a recipe's name, or looks like the path of one."""
-    return word.endswith((".yaml", ".yml")) or word in names()
 
 
 def _parsed(words: list[str]) -> list[Override]:

@@ -204,7 +204,7 @@ class Stage:
         if place.is_symlink() or (place.exists() and not is_ours and any(place.iterdir())):
             raise UserError(
                 f"{place} is not what an interrupted nemo-adapt {self.name} has left, and is where it would work: move "
-                f"it away, or delete it if it is of an earlier version"
+                "it away, or delete it if it is of an earlier version"
             )
 
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from nemo_adapt import pipeline
-from nemo_adapt.config import Config, SiteConfig, recipes
+from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import chain, submit
 from nemo_adapt.launch.chain import Kind, Size, room_of
 from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.study.cells import cells
+from nemo_adapt.study.foresee import first_seeds, foresee
 from nemo_adapt.study.work import CELLS, Job
 
 COMMAND = "study-job"
@@ -50,21 +50,6 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
         submit.submit(config, chain_of(tasks), size, launch_files(jobs))
 
 
-def foresee(jobs: Sequence[Job], site: SiteConfig) -> list[str]:
-    """Return an error for each text or task that cells could not use, read once for all cells that have the same; for
-    those whose files can be used, an empty one."""
-    found: list[tuple[dict[str, Any], str]] = []
-    for job in first_seeds(jobs):
-        wanted = recipes.section(job.config, "data", "evaluate")
-        if wanted not in [read for read, _ in found]:
-            try:
-                pipeline.foresee(replace(job.config, site=site), pipeline.run_steps(job.config))
-                found.append((wanted, ""))
-            except UserError as error:
-                found.append((wanted, f"study: {', '.join(job.cell.values_key)}: {error}"))
-    return [error for _, error in found]
-
-
 def chain_of(tasks: int) -> list[chain.Job]:
     """Return the jobs; the report is made even if cells have failed."""
     return [
@@ -91,11 +76,6 @@ def launch_files(jobs: Sequence[Job]) -> dict[str, str]:
     rows = [{"command": job.command, "ranks": job.ranks} for job in jobs]
     configs = {config_of(job.cell.name): recipes.to_yaml(job.config) for job in jobs}
     return {f"{CELLS}.json": json.dumps(rows, indent=1, ensure_ascii=False), **configs}
-
-
-def first_seeds(jobs: Sequence[Job]) -> list[Job]:
-    """Return the first cell (seed) of each combination of values."""
-    return list({job.cell.values_key: job for job in reversed(jobs)}.values())[::-1]
 
 
 def config_of(cell: str) -> str:

@@ -12,8 +12,9 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.paths import LaunchPaths
-from nemo_adapt.study.array import config_of, first_seeds, read_launched
+from nemo_adapt.study.array import config_of, read_launched
 from nemo_adapt.study.command import unfinished_line, write_report
+from nemo_adapt.study.foresee import first_seeds
 from nemo_adapt.study.work import Job, run_cells, unfinished
 
 

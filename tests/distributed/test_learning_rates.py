@@ -54,6 +54,7 @@ def test_parts_move_by_their_factor(tmp_path, ranks, model, layout, kind):
     for given in ({}, FACTORS[model]):
         config = config_of([PhaseConfig(kind, 1, 1e-2, lr_factors=given)], **layout)
         found = ranks(size).run(training_bodies.train, config, folders, tiny.vocab + NEW)
+        assert all(each.lrs == [1e-2] for each in found), "the phase's is recorded"
         moved.append([{name: each.states[1][name] - old for name, old in each.states[0].items()} for each in found])
     for rank, (plain, ours) in enumerate(zip(*moved, strict=True)):
         stage = rank if layout.get("pp") else 0

@@ -44,6 +44,8 @@ class Trained:
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     phases: list[int] = field(default_factory=list)
+    lrs: list[float] = field(default_factory=list)
+    """Learning rates as recorded, by step: without factors."""
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """Elements of first moments in this rank's optimizer, by phase."""
@@ -200,6 +202,7 @@ def note(answer: Trained, made: loop.CompletedStep) -> None:
     answer.losses.append(made.result.nats / made.result.labels)
     answer.grad_norms.append(made.result.grad_norm)
     answer.phases.append(made.phase)
+    answer.lrs.append(made.lr)
 
 
 def state(chunks: list[Any]) -> dict[str, torch.Tensor]:

@@ -88,7 +88,7 @@ def test_trained_parts_are_parsed(said, kinds, layers):
 @pytest.mark.parametrize(
     ("train", "factors", "said"),
     [
-        ("all", {"new_rows": 2.0}, "lr_factors: new_rows has no factor: name embeddings"),
+        ("all", {"new_rows": 2.0}, "unknown lr_factors='new_rows'. Known: embeddings, output, layers"),
         ("all", {"embedings": 2.0}, "unknown lr_factors='embedings'. Did you mean 'embeddings'"),
         ("all", {"output": 0.0}, "lr_factors: output: 0.0 must be above 0; train names what"),
         ("all", {"output": math.nan}, "must be above 0"),
