@@ -25,7 +25,7 @@ import torch
 
 from nemo_adapt.families.family import hf_shapes
 from nemo_adapt.families.llama import LLAMA
-from nemo_adapt.hf_model.hf_folder import HfWriter
+from nemo_adapt.hf_model.weights import HfWriter
 from nemo_adapt.machine.facts import versions
 
 CONFIG = {

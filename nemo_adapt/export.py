@@ -24,8 +24,9 @@ from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
 from nemo_adapt.files import write_json
-from nemo_adapt.hf_model.hf_folder import HfWeights, HfWriter, read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import complete_folder, read_generation
+from nemo_adapt.hf_model.weights import HfWeights, HfWriter
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.machine.workers import cores, share, shared_counters
 from nemo_adapt.partition import blocks

@@ -18,7 +18,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.family import EMBEDDING
-from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.run import artifact
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.vocab import rows_with

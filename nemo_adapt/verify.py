@@ -23,8 +23,9 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import LM_HEAD, Entry, hf_shapes
-from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.same_names import same_names, say_left_out
+from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.partition import blocks
 
 PIECE_BYTES = 64 << 20

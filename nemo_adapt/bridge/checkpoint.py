@@ -22,7 +22,7 @@ from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
 from nemo_adapt.files import write_json
-from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import copy_tokenizer
 from nemo_adapt.machine.workers import cores
 from nemo_adapt.tokens.vocab import rows_with

@@ -25,7 +25,7 @@ from nemo_adapt.corpora import mixture
 from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
-from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.machine import ranks
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.model.build import DTYPES

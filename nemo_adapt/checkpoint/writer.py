@@ -26,7 +26,7 @@ from nemo_adapt.checkpoint.folders import COMMON
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.files import write_json
-from nemo_adapt.hf_model.hf_folder import HfWeights
+from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.machine.workers import share, shared_counters
 from nemo_adapt.partition import groups

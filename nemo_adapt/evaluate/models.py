@@ -18,7 +18,7 @@ from transformers.utils import logging
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.devices import best_device
 from nemo_adapt.errors import UserError, one_line
-from nemo_adapt.hf_model import hf_folder
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.tokens import documents
 
 
@@ -43,7 +43,7 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
     Raises ``UserError`` for a folder without config.json or safetensors, an architecture that transformers does not
     know, and a tokenizer with ids beyond the rows of the model's embedding.
     """
-    hf_folder.read_config(folder)
+    read_config(folder)
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} has no safetensors file: other kinds of weights are not loaded")
     try:

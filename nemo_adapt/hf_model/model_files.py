@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_model.hf_folder import read_config, read_object
+from nemo_adapt.hf_model.model_config import read_config, read_object
+
+if TYPE_CHECKING:
+    import torch  # slow to import, and not needed to check what a run is started with
 
 TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
 """Prefixes of the names of files that belong to the tokenizer."""
@@ -29,7 +30,7 @@ def read_generation(folder: Path) -> dict[str, Any]:
     return content
 
 
-def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: torch.dtype, tokens: int) -> None:
+def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: "torch.dtype", tokens: int) -> None:
     """Write the files that a model folder needs besides its weights.
 
     These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the keys that it used, and

@@ -8,7 +8,8 @@ from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Shape, hf_shapes
-from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.model_config import read_shape
+from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.partition import blocks
 
 PIECE_BYTES = 8 << 20

@@ -5,7 +5,8 @@ from pathlib import Path
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import LM_HEAD, Family, Shape
-from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.model_config import read_shape
+from nemo_adapt.hf_model.weights import HfWeights
 
 
 def same_names(first: Path, second: Path) -> tuple[HfWeights, HfWeights]:

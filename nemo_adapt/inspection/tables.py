@@ -10,7 +10,8 @@ import torch
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
-from nemo_adapt.hf_model.hf_folder import HfWeights, read_shape
+from nemo_adapt.hf_model.model_config import read_shape
+from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.partition import blocks
 
 NAMES = {EMBEDDING: "input", OUTPUT_LAYER: "output"}

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from megatron.core import parallel_state
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import MegatronModule
-from torch.nn.attention.bias import causal_lower_right
 
 from nemo_adapt import devices
 from nemo_adapt.model import context, flash
@@ -114,11 +113,13 @@ class CoreAttention(MegatronModule):
         queries than keys."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         rows, columns = query.shape[2], key.shape[2]
-        fewer, bias = rows < columns, None  # GPU kernels have this mask: causal_lower_right
+        fewer, bias = rows < columns, None
         if 0 < self.window < columns or self.cap or (fewer and not devices.on_gpu()):
             bias = _bias(rows, columns, self.window, query.dtype, query.device)
         dropout = self.dropout if self.training else 0.0
-        width, scale = value.shape[3], self.softmax_scale
+        width, scale, mask = value.shape[3], self.softmax_scale, bias
+        if fewer and bias is None:
+            mask = _causal_to_the_last(rows, columns)
         if self.alibi:
             scale = scale or query.shape[3] ** -0.5
             query, key, value = with_alibi(query, key, value, self._slopes(query.shape[1], query.device), scale)
@@ -133,8 +134,8 @@ class CoreAttention(MegatronModule):
                 query,
                 key,
                 value,
-                attn_mask=causal_lower_right(rows, columns) if fewer and bias is None else bias,
-                is_causal=bias is None and not fewer,
+                attn_mask=mask,
+                is_causal=mask is None,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,
                 scale=scale,
@@ -171,6 +172,13 @@ def _bias(rows: int, columns: int, window: int, dtype: torch.dtype, device: torc
     if window:
         unseen |= torch.ones_like(unseen).tril(columns - rows - window)
     return torch.zeros(rows, columns, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))
+
+
+def _causal_to_the_last(rows: int, columns: int) -> torch.Tensor:
+    """Return torch's mark for the causal mask of the last ``rows`` of ``columns`` positions, which GPU kernels know."""
+    from torch.nn.attention.bias import causal_lower_right  # imports torch's compiler, which is slow
+
+    return causal_lower_right(rows, columns)
 
 
 def _ungrouped(heads: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from nemo_adapt.families.family import (
     HfConfig,
     Shape,
 )
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.tokens.token_map import FILE_NAME, TokenMap
 from nemo_adapt.tokens.vocab import padded_rows, target_rows
@@ -148,8 +149,6 @@ def _settings(config: Config) -> tuple[HfConfig, str]:
     """Return config.json of ``model.path``, or else the recipe's ``model.config``, and its source in words."""
     folder = Path(config.model.path)
     if (folder / "config.json").is_file():
-        from nemo_adapt.hf_model.hf_folder import read_config  # imports torch, so only if needed
-
         return read_config(folder), f"{folder}/config.json"
     if config.model.config:
         return config.model.config, f"the recipe ({folder} has no config.json here)"

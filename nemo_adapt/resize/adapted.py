@@ -10,7 +10,7 @@ from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
-from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.model.build import build_model
 from nemo_adapt.resize.load import load_resized
 from nemo_adapt.resize.strategy_inputs import StrategyInputs

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nemo_adapt.hf_model.hf_folder import HfWeights
+from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.partition import blocks, rows_in
 from nemo_adapt.resize import table
 from nemo_adapt.resize.table import Gathered, Numbers, Wait

@@ -10,7 +10,7 @@ import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import INPUT
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.resize.plan import Materials, RowPlan, strategies
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens.token_map import TokenMap

@@ -9,7 +9,7 @@ from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.entries import parameter_names
-from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import read_generation
 from nemo_adapt.registry import nearest
 from nemo_adapt.resize.plan import strategies

@@ -11,7 +11,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base

@@ -10,7 +10,7 @@ import sentencepiece
 from nemo_adapt.config import Config
 from nemo_adapt.corpora import text
 from nemo_adapt.files import write_json
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read

@@ -17,7 +17,7 @@ from nemo_adapt import families
 from nemo_adapt.config import ExportConfig
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.entries import parameter_names
-from nemo_adapt.hf_model.hf_folder import read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 
 LAYOUTS = {
     "one rank": {},

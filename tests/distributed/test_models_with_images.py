@@ -20,7 +20,7 @@ from transformers import (
 from nemo_adapt import families
 from nemo_adapt.config import ExportConfig, ResizeConfig
 from nemo_adapt.export import export_checkpoint
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.resize.offline import resize_folder
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 

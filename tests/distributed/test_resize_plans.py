@@ -12,7 +12,7 @@ from ranks import resize_bodies
 from safetensors.torch import save_file
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.hf_folder import HfWeights
+from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.resize.engine import Resize, bias_plan
 from nemo_adapt.resize.noise import square_root
 from nemo_adapt.resize.plan import Noise, RowPlan

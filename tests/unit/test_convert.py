@@ -25,8 +25,8 @@ from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import hf_shapes
 from nemo_adapt.families.llama import LLAMA
-from nemo_adapt.hf_model import hf_folder
-from nemo_adapt.hf_model.hf_folder import StoredTensor
+from nemo_adapt.hf_model import weights
+from nemo_adapt.hf_model.weights import StoredTensor
 from nemo_adapt.machine import locks
 from nemo_adapt.run import artifact
 
@@ -276,7 +276,7 @@ def test_enospc_while_writing_weights_is_reported_in_one_line(model, tmp_path, m
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(hf_folder, "_write_at", full)
+    monkeypatch.setattr(weights, "_write_at", full)
     words = ["resize-hf", f"model={model}", f"tokenizer={tmp_path}/tokenizer", f"out={tmp_path}/out"]
     monkeypatch.setattr(sys, "argv", ["nemo-adapt", *words])
     with pytest.raises(SystemExit, match="2"):

@@ -18,7 +18,7 @@ from nemo_adapt.config import ParallelConfig
 from nemo_adapt.config.layout import check_layout, check_positions
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_model.hf_folder import read_config, read_shape
+from nemo_adapt.hf_model.model_config import read_config, read_shape
 from nemo_adapt.hf_model.model_files import complete_folder
 from nemo_adapt.model.rotary import inverse_frequencies
 

@@ -14,7 +14,7 @@ from nemo_adapt.bridge import recipe, recipe_command
 from nemo_adapt.bridge.recipe import RecipePaths
 from nemo_adapt.config import PhaseConfig, TrainConfig, recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.train.setup import _schedule
 
 WORDS = ["recipe=blank", "run.name=x", "data.target=[t.txt]"]

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.hf_folder import read_config
+from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.hf_model.model_files import complete_folder
 from nemo_adapt.run.checks import check
 from nemo_adapt.tokenizer import extend

@@ -1,5 +1,8 @@
 """Checks of the settings against the model, before anything is started."""
 
+import subprocess
+import sys
+
 import pytest
 from helpers.tiny import TinyLlama, make_llama
 
@@ -29,6 +32,20 @@ def test_a_pattern_that_matches_no_parameter_is_one_line(tmp_path, pattern, hint
     with pytest.raises(UserError, match=r"no_weight_decay: '.*' matches no parameter of this model\." + hint) as error:
         check(config_of(tmp_path, "*output_layer*", pattern))
     assert repr(pattern) in str(error.value) and "decoder.layers.0." in str(error.value)
+
+
+def test_a_mistake_is_said_without_waiting_for_torch(tmp_path):
+    code = (
+        "import sys\n"
+        "from nemo_adapt import cli\n"
+        "try:\n"
+        "    cli.command('train', sys.argv[1:])\n"
+        "except cli.UserError as error:\n"
+        "    print(error, 'torch' in sys.modules)"
+    )
+    words = ["recipe=blank", f"model.path={make_llama(tmp_path, TinyLlama())}", "parallel.tp=3", "run.name=a"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert "parallel.tp=3 does not divide" in done.stdout and done.stdout.endswith("False\n"), done.stderr
 
 
 def config_of(place, *patterns):

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.hf_folder import INDEX, SINGLE, HfWeights, HfWriter, read_config
+from nemo_adapt.hf_model.model_config import read_config
+from nemo_adapt.hf_model.weights import INDEX, SINGLE, HfWeights, HfWriter
 
 TENSORS = {
     "a": torch.arange(12, dtype=torch.float32).view(4, 3),

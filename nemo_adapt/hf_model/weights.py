@@ -1,4 +1,4 @@
-"""Hugging Face model folders: config.json and safetensors, read and written by ranges of rows.
+"""The weights of Hugging Face model folders: safetensors files, read and written by ranges of rows.
 
 The safetensors format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian header length, a
 JSON header ``{name: {dtype, shape, data_offsets}}``, then the raw tensors. Reading with ``pread`` keeps resident
@@ -16,15 +16,14 @@ from typing import Any
 
 import torch
 
-from nemo_adapt import families
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, LM_HEAD, Family, Shape
+from nemo_adapt.hf_model.model_config import read_object
 from nemo_adapt.partition import groups
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-BYTE_ORDER_MARK = "\ufeff"
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -41,43 +40,6 @@ class StoredTensor:
     def row_elements(self) -> int:
         """Elements of one row (1 for a vector)."""
         return math.prod(self.shape[1:])
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json of a model folder, of its language model if it also reads images.
-
-    ``UserError`` when the folder or the file is missing or damaged.
-    """
-    if not folder.is_dir():
-        raise UserError(f"model folder {folder} does not exist")
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
-    return dict(families.language_model(read_object(path)))
-
-
-def read_shape(folder: Path) -> tuple[Family, Shape]:
-    """Return the family and the shape of a folder's model; ``UserError`` if config.json is damaged or not covered."""
-    config = read_config(folder)
-    family = families.of(config)
-    return family, family.shape(config)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a model folder; ``UserError`` that names the file if it is damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if text.startswith(BYTE_ORDER_MARK):
-            raise UserError(
-                f"{path} begins with a byte order mark, with which transformers does not read it either: save it as "
-                "UTF-8 without one"
-            )
-        content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: not valid JSON: {error}; download it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: not a JSON object; download it again")
-    return content
 
 
 class HfWeights:
