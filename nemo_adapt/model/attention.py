@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from megatron.core import parallel_state
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import MegatronModule
+from torch.nn.attention.bias import causal_lower_right
 
 from nemo_adapt import devices
 from nemo_adapt.model import context, flash
@@ -113,13 +114,11 @@ class CoreAttention(MegatronModule):
         queries than keys."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         rows, columns = query.shape[2], key.shape[2]
-        fewer, bias = rows < columns, None
+        fewer, bias = rows < columns, None  # GPU kernels have this mask: causal_lower_right
         if 0 < self.window < columns or self.cap or (fewer and not devices.on_gpu()):
             bias = _bias(rows, columns, self.window, query.dtype, query.device)
         dropout = self.dropout if self.training else 0.0
-        width, scale, mask = value.shape[3], self.softmax_scale, bias
-        if fewer and bias is None:
-            mask = _causal_to_the_last(rows, columns)
+        width, scale = value.shape[3], self.softmax_scale
         if self.alibi:
             scale = scale or query.shape[3] ** -0.5
             query, key, value = with_alibi(query, key, value, self._slopes(query.shape[1], query.device), scale)
@@ -134,8 +133,8 @@ class CoreAttention(MegatronModule):
                 query,
                 key,
                 value,
-                attn_mask=mask,
-                is_causal=mask is None,
+                attn_mask=causal_lower_right(rows, columns) if fewer and bias is None else bias,
+                is_causal=bias is None and not fewer,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,
                 scale=scale,
@@ -172,13 +171,6 @@ def _bias(rows: int, columns: int, window: int, dtype: torch.dtype, device: torc
     if window:
         unseen |= torch.ones_like(unseen).tril(columns - rows - window)
     return torch.zeros(rows, columns, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))
-
-
-def _causal_to_the_last(rows: int, columns: int) -> torch.Tensor:
-    """Return torch's mark for the causal mask of the last ``rows`` of ``columns`` positions, which GPU kernels know."""
-    from torch.nn.attention.bias import causal_lower_right  # imports torch's compiler, which is slow
-
-    return causal_lower_right(rows, columns)
 
 
 def _ungrouped(heads: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
