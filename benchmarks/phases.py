@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import recipe_files, recipes
 from nemo_adapt.evaluate.bits_per_byte import read_text, score
-from nemo_adapt.evaluate.plots import COLORS, DPI, INK, set_style
+from nemo_adapt.figures import COLORS, DPI, INK, set_style
 from nemo_adapt.machine.facts import versions
 
 LANGUAGES = {"tr": "Turkish", "hi": "Hindi"}

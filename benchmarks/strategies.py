@@ -24,7 +24,10 @@ from pathlib import Path
 from nemo_adapt.probe.report import markdown
 from nemo_adapt.resize.plan import strategies
 
-SETTINGS = ("train.global_batch=4", "train.micro_batch=4", "train.warmup_share=0.1", "probe.max_bytes=100000")
+SETTINGS = (
+    *("train.phases=[{train: all, steps: 400, lr: 4e-3}]", "train.global_batch=4", "train.micro_batch=4"),
+    *("train.warmup_share=0.1", "probe.max_bytes=100000"),
+)
 """Steps of 4 x 256 tokens: small, so that the whole table takes well under an hour on two cores."""
 QUICK = ["random_init", "mean", "subword_mean"]
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))

@@ -20,8 +20,7 @@ MAY_IMPORT = {
     "cli": {"evaluate", "probe"},  # the headline of the report, the probe's table
     "pipeline": {"tokenizer"},  # checks that its settings are consistent
     "export_command": {"export"},  # the same for one checkpoint
-    "inspection": {"evaluate"},  # the style of the plots
-    "study": {"evaluate"},  # likewise
+    "study": {"evaluate"},  # its tables, pages and bars
     "status": {"train"},  # the names of its files
     "probe": {"resize", "train", "evaluate"},  # it runs short trainings, scored as the report scores
 }

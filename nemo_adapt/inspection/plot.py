@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nemo_adapt.evaluate.plots import COLORS, DPI, INK
+from nemo_adapt.figures import COLORS, DPI, INK
 
 View = tuple[NDArray[np.float64], NDArray[np.float64], float]
 

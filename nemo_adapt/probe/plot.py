@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.evaluate.plots import DPI, INK, new_figure
+from nemo_adapt.figures import DPI, INK, new_figure
 
 
 def curves(result: dict[str, Any], path: Path) -> None:

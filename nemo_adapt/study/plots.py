@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes as Plot
 from numpy.typing import NDArray
 
-from nemo_adapt.evaluate.plots import DPI, Bar, horizontal_bars, new_figure
+from nemo_adapt.evaluate.plots import Bar, horizontal_bars
+from nemo_adapt.figures import DPI, new_figure
 from nemo_adapt.study.compare import by_value
 from nemo_adapt.study.results import DIGITS, LOST, TARGET, TOKENS, Row
 from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, run, varied

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from nemo_adapt.figures import DPI, INK, color, legend, new_figure
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.extend import extended_json
@@ -17,10 +17,6 @@ from nemo_adapt.tokenizer.extend import extended_json
 Row = dict[str, Any]
 Settle = Callable[[int], list[str]]
 """Returns the tokens that asking for this number gives."""
-COLORS = ("#0b7f79", "#b4552d", "#4a5fa5", "#8a6d1f", "#7a3b69", "#5c6670")
-INK, FAINT = "#1f2933", "#d5dbe1"
-SIZE_INCHES, DPI = (5.4, 3.1), 150
-"""As in the report's plots."""
 STEP = 1.01
 """Growth of the size while the one found by bisection just misses the target."""
 
@@ -116,26 +112,18 @@ def plot(path: Path, rows: Sequence[Row], reference: str) -> None:
     """Plot tokens relative to the reference's base tokens (without it, bytes per token) against new tokens."""
     compared = rows[0]["tokens_vs_reference"] is not None
     key = "tokens_vs_reference" if compared else "bytes_per_token"
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(f"tokens over {reference} (base)" if compared else "bytes per token", "new tokens")
     if compared:
         axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
-    for i, language in enumerate(dict.fromkeys(row["language"] for row in rows)):
+    languages = list(dict.fromkeys(row["language"] for row in rows))
+    for number, language in enumerate(languages, start=1):
         points = [(row["new_tokens"], row[key]) for row in rows if row["language"] == language]
-        color = COLORS[i % len(COLORS)]
-        axes.plot(*zip(*points, strict=True), color=color, linewidth=1.8, marker="o", markersize=4, label=language)
+        axes.plot(*zip(*points, strict=True), "o-", color=color(number), linewidth=1.8, markersize=4, label=language)
         axes.annotate(f"{points[-1][1]:.2f}", points[-1], (6, 0), textcoords="offset points", color=INK, va="center")
     ticks = sorted({row["new_tokens"] for row in rows})
     axes.set_xscale("symlog", linthresh=ticks[min(1, len(ticks) - 1)] or 1)
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45 if len(ticks) > 6 else 0)
     axes.minorticks_off()
     axes.margins(x=0.1)
-    axes.set_xlabel("new tokens", fontsize=10, color=INK)
-    axes.set_ylabel(f"tokens over {reference} (base)" if compared else "bytes per token", fontsize=10, color=INK)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.grid(axis="y", color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    axes.legend(frameon=False, fontsize=10, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
+    legend(axes, len(languages))
     figure.savefig(path, dpi=DPI)

@@ -134,26 +134,24 @@ def write(rows: Sequence[Row], out: Path) -> None:
 
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Plot the disparity: a group of bars per text and language, a bar per tokenizer."""
-    from matplotlib.figure import Figure
+    from nemo_adapt.figures import DPI, INK, color, legend, new_figure  # imports matplotlib
 
     drawn = [row for row in rows if row["disparity"] is not None]
     groups = {row["group"] for row in drawn}
     place = {key: i for i, key in enumerate(dict.fromkeys((row["group"], row["language"]) for row in drawn))}
     names = list(dict.fromkeys(row["tokenizer"] for row in drawn))
-    figure = Figure(figsize=(max(5.4, 0.35 * len(place) * (len(names) + 1)), 3.2), layout="constrained")
-    axes = figure.add_subplot()
+    size_inches = (max(5.4, 0.35 * len(place) * (len(names) + 1)), 3.2)
+    figure, axes = new_figure("tokens over the reference language's", size_inches=size_inches)
     width = 0.8 / len(names)
     for i, name in enumerate(names):
         own = [row for row in drawn if row["tokenizer"] == name]
         left = [place[row["group"], row["language"]] + (i - (len(names) - 1) / 2) * width for row in own]
-        axes.bar(left, [row["disparity"] for row in own], width * 0.92, label=name)
+        axes.bar(left, [row["disparity"] for row in own], width * 0.92, color=color(i), label=name)
     ticks = [language if len(groups) == 1 else f"{language}\n{group}" for group, language in place]
     axes.set_xticks(range(len(place)), ticks)
-    axes.axhline(1.0, color="#1f2933", linewidth=0.8, linestyle=(0, (2, 3)))
-    axes.set_ylabel("tokens over the reference language's")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
+    axes.axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+    legend(axes, len(names))
+    figure.savefig(path, dpi=DPI)
 
 
 def _texts(config: FertilityConfig) -> Iterator[Text]:
