@@ -36,10 +36,11 @@ def command(*words: str) -> None:
 def megatron_logits(folder: str) -> None:
     """Run on each rank of the comparison: compute the last checkpoint's logits of TEXT; the first rank saves them."""
     import torch.distributed as dist
-    from megatron.core import dist_checkpointing, parallel_state
+    from megatron.core import parallel_state
 
     from nemo_adapt.export import chosen_checkpoint
     from nemo_adapt.model.build import start_parallel
+    from nemo_adapt.model.weights import load_weights
     from nemo_adapt.resize.adapted import adapted_shape, build_adapted
     from nemo_adapt.tokens.token_map import TokenMap
 
@@ -49,8 +50,7 @@ def megatron_logits(folder: str) -> None:
     (model,) = build_adapted(config, adapted_shape(Path(config.model.path), TokenMap.load(run / "tokenizer")))
     model.eval()
     checkpoint = chosen_checkpoint(run / "train", "last")
-    loaded = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(checkpoint))
-    model.load_state_dict(loaded["model"])
+    load_weights([model], checkpoint)
     ids = AutoTokenizer.from_pretrained(run / "export")(TEXT, return_tensors="pt").input_ids
     with torch.no_grad():
         shard = model(ids, torch.arange(ids.shape[1])[None], None)
@@ -64,7 +64,7 @@ def megatron_logits(folder: str) -> None:
 def logits_difference(run: Path, model: torch.nn.Module, ids: torch.Tensor) -> float:
     """Return the largest difference between transformers' logits and Megatron's at TP=2."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([sys.executable, *launch, __file__, "--logits-of", str(run)], check=True, capture_output=True)
+    subprocess.run([sys.executable, *launch, __file__, "--logits-of", str(run)], check=True)
     megatron = torch.load(run / "logits.pt", weights_only=True)
     with torch.no_grad():
         reference = model(ids).logits
