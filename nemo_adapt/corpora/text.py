@@ -28,10 +28,11 @@ PIECES = 32
 def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     """Return the files that ``patterns`` (paths or globs) name, sorted within a pattern, each once.
 
+    A file that is named in several ways, as by a relative and an absolute path or by a link, is returned by the first.
     ``key`` is the configuration key that the patterns came from, for error messages. Raises ``UserError`` when a
     pattern matches nothing or a file has an unknown suffix.
     """
-    files: dict[Path, None] = {}
+    files: dict[Path, Path] = {}
     for pattern in patterns:
         if any("**" in part and part != "**" for part in Path(pattern).parts) and not Path(pattern).is_file():
             raise UserError(f"{key}: {pattern}: ** stands for folders, between slashes, as in **/*.txt")
@@ -41,8 +42,8 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
         for match in matches:
             if not match.endswith(SUFFIXES):
                 raise UserError(f"{key}: {match} is not one of {', '.join(SUFFIXES)}")
-            files[Path(match)] = None
-    return list(files)
+            files.setdefault(Path(match).resolve(), Path(match))
+    return list(files.values())
 
 
 def one_file(pattern: str | Path, key: str) -> Path:
