@@ -54,6 +54,23 @@ def one_file(pattern: str | Path, key: str) -> Path:
     return first
 
 
+def by_language(folder: Path, key: str) -> dict[str, Path]:
+    """Return language -> file of a folder of texts, one per language, named ``en.txt`` or ``en.dev.txt``.
+
+    ``key`` names the folder in error messages. Raises ``UserError`` where there is no folder, and for two files of a
+    language: one would be left out silently.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{key}: {folder} is not a folder")
+    files: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES)):
+        language = path.name.split(".")[0]
+        if language in files:
+            raise UserError(f"{key}: {folder} has {files[language].name} and {path.name} for {language!r}; keep one")
+        files[language] = path
+    return files
+
+
 def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:
     """Yield every non-empty document of ``paths``, without its line end.
 

@@ -31,6 +31,9 @@ def place(tmp_path_factory):
     (folder / "parallel").mkdir()
     for language, lines in TEXTS.items():
         (folder / "parallel" / f"{language}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "two").mkdir()
+    for name in ("en.txt", "tr.txt", "tr.dev.txt"):
+        (folder / "two" / name).write_text("a\n")
     tokenizer = learn_tokenizer(TEXTS["en"] * 5, 265)
     for name in ("base", "longer"):
         tokenizer.save_pretrained(folder / name)
@@ -97,6 +100,7 @@ MISTAKES = {
     "no value": (["tokenizers"], "'tokenizers' is not of the form key=value"),
     "an option": (["--tokenizers=a"], "'--tokenizers=a' is not of the form key=value"),
     "no corpus there": (["tokenizers=[x]", "parallel=PLACE/base"], "holds no text"),
+    "two of a language": (["tokenizers=[x]", "parallel=PLACE/two"], "two has tr.dev.txt and tr.txt for 'tr'; keep one"),
 }  # fmt: skip
 
 
