@@ -62,6 +62,11 @@ def test_numbers_follow_their_definitions(place):
     assert 0 < rows["longer", "en"]["new_used_share"] <= 1
 
 
+def test_a_text_that_spells_a_special_token_is_text(place):
+    (place / "odd.txt").write_text("<|endoftext|>\n")
+    assert run(place, f"texts.xx={place / 'odd.txt'}")["base", "xx"]["tokens"] > 1
+
+
 def test_csv_plot_and_printed_table(place, capsys):
     rows = run(place, f"parallel=[{place / 'parallel'}]", "languages=[tr,en]", "reference=tr")
     shown = capsys.readouterr().out
