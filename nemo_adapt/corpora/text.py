@@ -28,10 +28,11 @@ PIECES = 32
 def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
     """Return the files that ``patterns`` (paths or globs) name, sorted within a pattern, each once.
 
+    A file that is named in several ways, as by a relative and an absolute path or by a link, is returned by the first.
     ``key`` is the configuration key that the patterns came from, for error messages. Raises ``UserError`` when a
     pattern matches nothing or a file has an unknown suffix.
     """
-    files: dict[Path, None] = {}
+    files: dict[Path, Path] = {}
     for pattern in patterns:
         if any("**" in part and part != "**" for part in Path(pattern).parts) and not Path(pattern).is_file():
             raise UserError(f"{key}: {pattern}: ** stands for folders, between slashes, as in **/*.txt")
@@ -41,8 +42,8 @@ def expand(patterns: Iterable[str | Path], key: str) -> list[Path]:
         for match in matches:
             if not match.endswith(SUFFIXES):
                 raise UserError(f"{key}: {match} is not one of {', '.join(SUFFIXES)}")
-            files[Path(match)] = None
-    return list(files)
+            files.setdefault(Path(match).resolve(), Path(match))
+    return list(files.values())
 
 
 def one_file(pattern: str | Path, key: str) -> Path:
@@ -51,6 +52,23 @@ def one_file(pattern: str | Path, key: str) -> Path:
     if more:
         raise UserError(f"{key}: {pattern} names {1 + len(more)} files; give one")
     return first
+
+
+def by_language(folder: Path, key: str) -> dict[str, Path]:
+    """Return language -> file of a folder of texts, one per language, named ``en.txt`` or ``en.dev.txt``.
+
+    ``key`` names the folder in error messages. Raises ``UserError`` where there is no folder, and for two files of a
+    language: one would be left out silently.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{key}: {folder} is not a folder")
+    files: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES)):
+        language = path.name.split(".")[0]
+        if language in files:
+            raise UserError(f"{key}: {folder} has {files[language].name} and {path.name} for {language!r}; keep one")
+        files[language] = path
+    return files
 
 
 def documents(paths: Iterable[Path], field: str = "text") -> Iterator[str]:

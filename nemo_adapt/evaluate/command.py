@@ -104,9 +104,7 @@ def _fertility(config: CompareConfig, candidates: dict[str, Candidate], texts: d
     files = texts
     if config.parallel:
         folder = existing(config.parallel, "parallel")
-        found = {
-            path.name.split(".")[0]: path for path in sorted(folder.iterdir()) if path.name.endswith(text.SUFFIXES)
-        }
+        found = text.by_language(folder, "parallel")
         files = {name: found[name] for name in dict.fromkeys([*texts, config.reference]) if name in found}
         if not files:
             raise UserError(f"parallel: {folder} has no text of {', '.join(texts)}")

@@ -19,7 +19,7 @@ from nemo_adapt.tokenizer.clock import Clock
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.select import Selection
-from nemo_adapt.tokens import fertility
+from nemo_adapt.tokens import documents, fertility
 from nemo_adapt.tokens.token_map import NewToken, TokenMap
 from nemo_adapt.tokens.vocab import check_fit
 
@@ -87,9 +87,9 @@ def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]
     return rows
 
 
-def _differing(tokenizer: Any, out: Path, documents: Iterator[str]) -> int:
+def _differing(tokenizer: Any, out: Path, lines: Iterator[str]) -> int:
     """Return how many lines of text have other ids in the fast tokenizer than in sentencepiece."""
     model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
-    lines = list(itertools.islice(documents, CHECKED_LINES))
-    encoded = tokenizer.backend_tokenizer.encode_batch_fast(lines, add_special_tokens=False)
-    return sum(encoding.ids != model.encode(line) for encoding, line in zip(encoded, lines, strict=True))
+    checked = list(itertools.islice(lines, CHECKED_LINES))
+    encoded = documents.encode(tokenizer, checked)
+    return sum(ids != model.encode(line) for ids, line in zip(encoded, checked, strict=True))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nemo_adapt import bootstrap
 from nemo_adapt.corpora import text
-from nemo_adapt.tokens.documents import token_contents
+from nemo_adapt.tokens import documents
 
 Row = dict[str, Any]
 Counts = NDArray[np.int64]
@@ -53,21 +53,19 @@ def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: s
 
 def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.int64]:
     """Return, by id, how often each token occurs in a text, encoded sentence by sentence without BOS and EOS."""
-    backend = tokenizer.backend_tokenizer
     size = max(tokenizer.get_vocab().values()) + 1
     counts = np.zeros(size, dtype=np.int64)
     for sentences in text.batches(text.documents([path], field), AT_ONCE):
-        for encoding in backend.encode_batch_fast(sentences, add_special_tokens=False):
-            np.add.at(counts, encoding.ids, 1)
+        for ids in documents.encode(tokenizer, sentences):
+            np.add.at(counts, ids, 1)
     return counts
 
 
 def sentence_tokens(tokenizer: Any, path: Path, field: str = "text") -> Counts:
     """Return the number of tokens of each sentence of a text, without BOS and EOS."""
-    backend = tokenizer.backend_tokenizer
     found: list[int] = []
     for sentences in text.batches(text.documents([path], field), AT_ONCE):
-        found += map(len, backend.encode_batch_fast(sentences, add_special_tokens=False))
+        found += map(len, documents.encode(tokenizer, sentences))
     return np.array(found, dtype=np.int64)
 
 
@@ -93,7 +91,7 @@ def measure(name: str, language: str, path: Path, tokens: int, field: str = "tex
 
 def partial_tokens(tokenizer: Any) -> NDArray[np.bool_]:
     """Return, by id, whether a token alone is not valid UTF-8 (a byte piece, or a byte-level part of a character)."""
-    return np.array([not _is_whole(content) for content in token_contents(tokenizer)])
+    return np.array([not _is_whole(content) for content in documents.token_contents(tokenizer)])
 
 
 def share(counts: NDArray[np.int64], which: NDArray[np.bool_]) -> float:

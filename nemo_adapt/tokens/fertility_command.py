@@ -159,9 +159,9 @@ def _texts(config: FertilityConfig) -> Iterator[Text]:
     folders = config.parallel if isinstance(config.parallel, list) else [config.parallel]
     found = []
     for folder in map(Path, map(str, folders)):
-        if not folder.is_dir():
-            raise UserError(f"parallel: {folder} is not a folder")
-        files = {path.name.split(".")[0]: path for path in text.expand(_corpora(folder), "parallel")}
+        files = text.by_language(folder, "parallel")
+        if not files:
+            raise UserError(f"parallel: {folder} holds no text ({', '.join(text.SUFFIXES)})")
         for language in config.languages or files:
             if language not in files:
                 raise UserError(f"languages: {folder} has no text of {language!r}, only of {', '.join(files)}")
@@ -171,14 +171,6 @@ def _texts(config: FertilityConfig) -> Iterator[Text]:
     if not found:
         raise UserError("no text to measure: give parallel=FOLDER or 'texts={LANG: FILE}'")
     yield from found
-
-
-def _corpora(folder: Path) -> list[Path]:
-    """Return the files of a folder that can be read as text; ``UserError`` if there are none."""
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(text.SUFFIXES))
-    if not files:
-        raise UserError(f"parallel: {folder} holds no text ({', '.join(text.SUFFIXES)})")
-    return files
 
 
 def _shown(column: str, value: float | None) -> str:

@@ -104,7 +104,7 @@ def read_aligned(folder: Path, languages: Iterable[str]) -> list[Record]:
     """Read FLORES's layout: folders ``dev/`` and ``devtest/`` (or a single folder) with a text file per language.
 
     The file of a language is ``tr.txt``, or named as in FLORES-200 (``tur_Latn.dev``). An example's fields are the
-    languages. Raises ``UserError`` for files that are missing, ambiguous or not line-aligned.
+    languages. Raises ``UserError`` for files that are missing, ambiguous, not UTF-8 or not line-aligned.
     """
     folders = [each for each in sorted(folder.iterdir()) if each.is_dir() and each.name in SPLITS]
     records = []
@@ -157,5 +157,8 @@ def _lines_of(folder: Path, language: str) -> tuple[Path, list[str]]:
     found = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.split(".")[0] in names]
     if len(found) != 1:
         raise UserError(f"{folder} has {len(found)} files for {language!r} ({' or '.join(sorted(names))}.*), not one")
-    lines = found[0].read_text(encoding="utf-8").split("\n")
+    try:
+        lines = found[0].read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"{found[0]} is not UTF-8") from None
     return found[0], lines[:-1] if not lines[-1] else lines

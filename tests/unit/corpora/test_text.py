@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -147,6 +148,15 @@ def test_a_glob_for_one_language_names_one_file(tmp_path, key):
     for reader in readers[key.partition(".")[0]]:
         with pytest.raises(UserError, match=rf"{key}: .*/\*\.txt names 2 files; give one"):
             reader(config, run)
+
+
+def test_a_file_that_is_named_in_several_ways_is_read_once(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text("x\n")
+    (tmp_path / "in/linked.txt").symlink_to(tmp_path / "in/a.txt")
+    monkeypatch.chdir(tmp_path / "in")
+    names = ["a.txt", "./a.txt", "../in/a.txt", str(tmp_path / "in/a.txt"), "linked.txt", "*.txt"]
+    assert text.expand(names, "k") == [Path("a.txt")]
 
 
 def test_unmatched_globs_and_unknown_suffixes_are_refused(tmp_path):

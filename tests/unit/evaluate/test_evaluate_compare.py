@@ -120,6 +120,9 @@ def test_bad_input_raises_one_line_errors(place: Path, tmp_path: Path) -> None:
     assert message("evaluate.shots.xcopa=-1") == "evaluate.shots.xcopa=-1 must be at least 0"
     (tmp_path / "de.txt").write_text("Eine Katze.\n")
     assert f"parallel: {tmp_path} has no text of en, tr" in message(f"parallel={tmp_path}")
+    (tmp_path / "de.dev.txt").write_text("Ein Hund.\n")
+    assert "has de.dev.txt and de.txt for 'de'; keep one" in message(f"parallel={tmp_path}")
+    assert "parallel: " in (said := message(f"parallel={place / 'en.txt'}")) and "en.txt is not a folder" in said
     big = byte_level_tokenizer(400)
     save_model(tmp_path / "small", big, vocabulary=300)
     assert "they do not belong together" in message(f"models={{base: {tmp_path / 'small'}}}")

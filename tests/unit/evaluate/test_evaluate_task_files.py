@@ -200,6 +200,10 @@ def test_flores_is_read_in_both_layouts(tmp_path: Path) -> None:
     assert len(loaded(flat, "translation", "tr-en").items) == 80 - records.HELD_APART
     (flat / "en.txt").write_text("".join(f"en {number}\n" if number != 40 else "\n" for number in range(80)))
     assert "line 41 has an empty field 'en'" in error(flat, "translation", "tr-en")
+    (flat / "en.txt").write_bytes(b"caf\xe9\n" * 80)
+    assert "en.txt is not UTF-8" in error(flat, "translation", "tr-en")
+    (flat / "en.txt").write_text("one\n" * 80, encoding="utf-8-sig")
+    assert records.read_aligned(flat, ["en"])[0].text("en") == "one"  # without the byte order mark
 
 
 def test_neutral_is_a_choice_if_the_file_has_such_labels(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.stage import build
+from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 
 GUARDED = ["golden", "evening", "ruler", "level", "never", "eleven", "derive", "mode", "killer", "seven"]
@@ -113,6 +114,16 @@ def test_every_new_token_is_reachable(pair):
     learned = json.loads((pair[1] / "learn.json").read_text())
     assert learned["unreachable"]["left"] == 0 and learned["added"] == len(new)
     assert learned["lines_unlike_sentencepiece"] == 0
+
+
+def test_text_that_spells_special_tokens_is_measured_as_text(tmp_path):
+    """As in training and scoring."""
+    content = ["<s> the level </s>", *target(80)]
+    odd = write(tmp_path / "odd.txt", content)
+    out = extend(sentencepiece_base(tmp_path / "base"), tmp_path / "out", [odd], 20, parallel={"xx": odd})
+    row = json.loads((out / "fertility.json").read_text())[1]
+    assert row["tokens"] == sum(map(len, documents.encode(hf_tokenizer.load(out), content)))
+    assert json.loads((out / "learn.json").read_text())["lines_unlike_sentencepiece"] == 0
 
 
 def test_fertility_has_a_row_for_each_tokenizer_and_text(pair):

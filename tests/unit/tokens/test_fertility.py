@@ -31,6 +31,9 @@ def place(tmp_path_factory):
     (folder / "parallel").mkdir()
     for language, lines in TEXTS.items():
         (folder / "parallel" / f"{language}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "two").mkdir()
+    for name in ("en.txt", "tr.txt", "tr.dev.txt"):
+        (folder / "two" / name).write_text("a\n")
     tokenizer = learn_tokenizer(TEXTS["en"] * 5, 265)
     for name in ("base", "longer"):
         tokenizer.save_pretrained(folder / name)
@@ -57,6 +60,11 @@ def test_numbers_follow_their_definitions(place):
     assert turkish["partial_share"] == round(2 * letters_of_two_bytes / turkish["tokens"], 4)
     assert english["new_used_share"] is None
     assert 0 < rows["longer", "en"]["new_used_share"] <= 1
+
+
+def test_a_text_that_spells_a_special_token_is_text(place):
+    (place / "odd.txt").write_text("<|endoftext|>\n")
+    assert run(place, f"texts.xx={place / 'odd.txt'}")["base", "xx"]["tokens"] > 1
 
 
 def test_csv_plot_and_printed_table(place, capsys):
@@ -97,6 +105,7 @@ MISTAKES = {
     "no value": (["tokenizers"], "'tokenizers' is not of the form key=value"),
     "an option": (["--tokenizers=a"], "'--tokenizers=a' is not of the form key=value"),
     "no corpus there": (["tokenizers=[x]", "parallel=PLACE/base"], "holds no text"),
+    "two of a language": (["tokenizers=[x]", "parallel=PLACE/two"], "two has tr.dev.txt and tr.txt for 'tr'; keep one"),
 }  # fmt: skip
 
 
