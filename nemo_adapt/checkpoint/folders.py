@@ -14,6 +14,8 @@ COMMON = "common.pt"
 """The unsharded part."""
 CHECKPOINTS = "checkpoints"
 """The folder of a training's checkpoints."""
+TRAIN = "train"
+"""The folder of a run's training."""
 TRACKER = "latest_checkpointed_iteration.txt"
 RELEASE = "release"
 
@@ -48,5 +50,7 @@ def checkpoint_in(folder: Path) -> Path:
         raise UserError(f"{folder / TRACKER} names {named!r}, of which {folder} has no complete checkpoint")
     found = complete(folder)
     if not found:
-        raise UserError(f"{folder} is not a complete Megatron checkpoint (no {METADATA} in it)")
+        places = [place for place in (folder / CHECKPOINTS, folder / TRAIN / CHECKPOINTS) if complete(place)]
+        advice = "".join(f"; give {place}, or one of those in it" for place in places)
+        raise UserError(f"{folder} is not a complete Megatron checkpoint (no {METADATA} in it){advice}")
     return found[-1]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
@@ -121,6 +122,18 @@ def test_a_folder_stands_for_the_tracked_or_newest_checkpoint(ours, tmp_path):
             checkpoint_in(folder)
     with pytest.raises(UserError, match="is not a complete Megatron checkpoint"):
         checkpoint_in(tmp_path)
+
+
+def test_the_checkpoints_of_a_run_or_of_its_training_are_suggested(tmp_path):
+    place = tmp_path / "train" / "checkpoints"
+    for folder in (tmp_path, tmp_path / "train"):
+        with pytest.raises(UserError, match=r"is not a complete Megatron checkpoint \(no \.metadata in it\)$"):
+            checkpoint_in(folder)
+    (place / "iter_0000010").mkdir(parents=True)
+    (place / "iter_0000010" / ".metadata").touch()
+    for folder in (tmp_path, tmp_path / "train"):
+        with pytest.raises(UserError, match=f"; give {re.escape(str(place))}, or one of those in it$"):
+            checkpoint_in(folder)
 
 
 def test_model_checkpoint_is_an_input_of_the_conversion(ours, tmp_path):
