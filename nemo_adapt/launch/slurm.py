@@ -141,8 +141,15 @@ def longest(partition: str) -> str:
 
 
 def states(numbers: Sequence[str]) -> dict[str, State]:
-    """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten."""
-    found = {number: _from_controller(number) for number in numbers}
+    """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten.
+
+    Once the controller has not answered, it is not asked again: it may take half a minute each time.
+    """
+    found: dict[str, State] = {}
+    why = ""
+    for number in numbers:
+        found[number] = State(unanswered=why) if why else _from_controller(number)
+        why = found[number].unanswered
     forgotten = [number for number, state in found.items() if not state.state]
     return {**found, **_from_accounting(forgotten)}
 

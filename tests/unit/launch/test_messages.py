@@ -102,6 +102,15 @@ def test_state_of_a_job_comes_from_sacct_once_scontrol_has_forgotten_it(commands
     assert slurm.states(["23"]) == {"23": State()}
 
 
+def test_controller_that_does_not_answer_is_asked_only_once(commands, tmp_path):
+    """Each question may take half a minute."""
+    says = "echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1"
+    commands(scontrol=f"echo >> {tmp_path}/asked; {says}", sacct="exit 1")
+    found = slurm.states(["23", "24"])
+    assert all(state.is_live and "controller does not answer" in state.unanswered for state in found.values())
+    assert len(found) == 2 and (tmp_path / "asked").read_text() == "\n"
+
+
 def launched(tmp_path, *names):
     (tmp_path / "launch").mkdir()
     rows = [{"name": name, "id": str(number), "stages": []} for number, name in enumerate(names, 1)]
