@@ -173,7 +173,7 @@ def _by_sbatch(
         for job in jobs:
             after = slurm.submit(sbatch.submission(config, job, paths, Path.cwd(), after))
             numbers[job.name] = after
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         if numbers:
             slurm.cancel(list(numbers.values()))
         raise

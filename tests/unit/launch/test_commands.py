@@ -237,6 +237,15 @@ def test_submitted_jobs_are_cancelled_if_a_later_one_is_refused(slurm, folder, m
     assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
 
 
+def test_submitted_jobs_are_cancelled_at_control_c(slurm, folder):
+    """No record of them is left by which they could be cancelled later."""
+    asked = "case $* in *--test-only*) ;; *train.sh*) kill -INT $PPID; exec sleep 60 ;; esac\n"
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{NOTE}{asked}{SBATCH}")
+    with pytest.raises(KeyboardInterrupt):
+        cli.command("launch", WORDS)
+    assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
+
+
 def test_refused_launch_leaves_no_files(slurm, folder):
     (folder / "bin/sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition specified: x >&2; exit 1\n")
     with pytest.raises(UserError, match=r"the job prepare: the partition does not exist here: site\.partition"):
