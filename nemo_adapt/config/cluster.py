@@ -27,7 +27,7 @@ class ClusterConfig:
     within_node_gb_per_s: float = 0.0
     """Bandwidth from one GPU to the others of its node (NVLink, else PCIe), in GB per second."""
     between_nodes_gb_per_s: float = 0.0
-    """Bandwidth from one GPU to other nodes: the node's network bandwidth divided by its GPUs; 0: only one node."""
+    """Bandwidth from one GPU to other nodes: the node's network bandwidth divided by its GPUs. For several nodes."""
     disk_gb_per_s: float = 0.0
     """Bandwidth of the shared disk, for all nodes together, in GB per second."""
     cpus_per_node: int = 1

@@ -1,15 +1,19 @@
 """The recipes and profiles that come with the package, and a check that a user's recipe can be read."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from nemo_adapt.errors import UserError
 
 GROUPS = ("model", "language", "train", "cluster")
 """Folders of ``recipes/``: a file chosen as ``cluster=NAME`` sets that section (a ``language``: several sections)."""
+MISREAD = re.compile(r"[-+]?(0[0-7]+|[1-9]\d*(:[0-5]?\d)+)")
+"""What YAML reads as an octal number, or as a number to the base 60: a time limit in seconds, which Slurm would take
+for minutes."""
 
 
 def recipes_folder() -> Path:
@@ -41,19 +45,26 @@ def load_recipe(path: Path) -> dict[Any, Any]:
 
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:
-    """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``)."""
+    """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``),
+    and for a value that YAML reads as another number than it says."""
     try:
         found = OmegaConf.load(path)
+        events = list(yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader))
     except OSError as error:
         if error.errno:
             raise
         found = None  # OmegaConf's error for a file that holds one number
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
-    except YAMLError as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
     if not isinstance(found, DictConfig):
         raise UserError(f"{path} {wanted}")
+    for event in events:
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and MISREAD.fullmatch(event.value):
+            number = yaml.safe_load(event.value)
+            where = f"{path}, line {event.start_mark.line + 1}"
+            raise UserError(f'{where}: YAML reads {event.value} as {number}: put it in quotes, as "{event.value}"')
     return found

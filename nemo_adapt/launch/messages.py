@@ -58,6 +58,7 @@ REASONS = {
     "PartitionNodeLimit": "asks for more nodes than the partition allows",
     "PartitionTimeLimit": "asks for more time than the partition allows",
     "ReqNodeNotAvail": "the nodes it could run on are down or reserved",
+    "Nodes_required_for_job_are_DOWN": "the nodes it could run on are down or reserved",
     "NodeDown": "a node that it needs is down",
     "BadConstraints": "no node has what it asks for",
     "Licenses": "waits for a licence",
@@ -100,6 +101,8 @@ def reason(state: str, given: str, exit_code: str) -> str:
     if exit_code == NO_LOG:
         return "its node could not write the log: it does not see the run's folder"
     name = given.split("(")[0].split(",")[0].strip()
+    if state == "CANCELLED" and name != "DependencyNeverSatisfied":
+        return ""  # Slurm keeps the reason for which the job was waiting
     if name in ("None", ""):
         return f"exit code {exit_code.split(':')[0]}" if state == "FAILED" and exit_code else ""
     plain = REASONS.get(name) or next((words for begin, words in FAMILIES if name.startswith(begin)), "")

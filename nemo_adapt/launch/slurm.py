@@ -17,6 +17,8 @@ TIMEOUT_SECONDS = 120.0
 FIELD = re.compile(r"(\w+)=(\S*)")
 OVERRIDES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE MEM_PER_CPU MEM_PER_GPU"}
 """Option of sbatch -> names (after ``SBATCH_``) of the variables that override it, where they are not its own name."""
+NO_NODES = "requested node configuration"
+"""Part of sbatch's message on a job for which there are no nodes."""
 FORGOTTEN = "invalid job id"
 """Part of scontrol's message on a job that Slurm does not know; any other means that it has not answered."""
 LIMIT = re.compile(r"[\d:-]+")
@@ -93,11 +95,31 @@ def submit(words: Sequence[str]) -> str:
     return number
 
 
-def test(words: Sequence[str]) -> None:
-    """``UserError`` if Slurm would reject a job (``--test-only``)."""
+def test(words: Sequence[str], nodes: int, partition: str) -> str:
+    """``UserError`` if Slurm would reject a job of ``nodes`` nodes (``--test-only``).
+
+    The test also fails while too many of the partition's nodes are down or drained, although Slurm lets such a job wait
+    for them: then return a note, else "".
+    """
     code, out, said = call([words[0], "--test-only", *words[1:]], without=overriding(Path(words[-1])))
-    if code:
-        raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {messages.refusal(said or out)}")
+    if not code:
+        return ""
+    job = Path(words[-1]).stem
+    if NO_NODES in said.lower():
+        for other, every in _nodes(partition):
+            if every - other < nodes <= every:
+                return f"{other} of {every} nodes are down or drained (sinfo): {job}, on {nodes}, will wait for them"
+    raise UserError(f"Slurm refuses the job {job}: {messages.refusal(said or out)}")
+
+
+def _nodes(partition: str) -> list[tuple[int, int]]:
+    """Return for each partition of a list (empty: the default one) its numbers of nodes that are down or drained, and
+    of all nodes; empty if they cannot be known."""
+    asked = [f"--partition={partition}"] if partition else []
+    code, out, _ = call(["sinfo", "--noheader", *asked, "--format=%P %F"], timeout=30)
+    rows = [line.split() for line in out.splitlines() if not code]
+    counts = [row[1].split("/") for row in rows if len(row) == 2 and (partition or row[0].endswith("*"))]
+    return [(int(row[2]), int(row[3])) for row in counts if len(row) == 4 and all(map(str.isdigit, row))]
 
 
 def cancel(numbers: Sequence[str]) -> None:
@@ -119,8 +141,15 @@ def longest(partition: str) -> str:
 
 
 def states(numbers: Sequence[str]) -> dict[str, State]:
-    """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten."""
-    found = {number: _from_controller(number) for number in numbers}
+    """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten.
+
+    Once the controller has not answered, it is not asked again: it may take half a minute each time.
+    """
+    found: dict[str, State] = {}
+    why = ""
+    for number in numbers:
+        found[number] = State(unanswered=why) if why else _from_controller(number)
+        why = found[number].unanswered
     forgotten = [number for number, state in found.items() if not state.state]
     return {**found, **_from_accounting(forgotten)}
 

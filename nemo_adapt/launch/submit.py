@@ -91,7 +91,7 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
     checked with a quality of service, which may allow more, and with a partition from the user's environment."""
     longest = cache(slurm.longest)
     for job in jobs:
-        given = dict(option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size))
+        given = _options(config, job, size)
         partition = given.get("partition", "")
         if config.site.qos or "time" not in given or (not partition and "SBATCH_PARTITION" in os.environ):
             continue
@@ -103,6 +103,11 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
                 f"{key}={given['time']} is more than {where} allows ({most}): {job.name} would wait for ever; give a "
                 "shorter time limit, or another partition"
             )
+
+
+def _options(config: Config, job: Job, size: Size) -> dict[str, str]:
+    """Return sbatch's options for a job by name."""
+    return dict(option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size))
 
 
 def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
@@ -155,7 +160,11 @@ def _by_sbatch(
         for job in jobs:
             path = Path(folder) / paths.script(job.name).name
             path.write_text(texts[job.name], encoding="utf-8")
-            slurm.test([*sbatch.submission(config, job, paths, Path.cwd())[:-1], str(path)])
+            words = [*sbatch.submission(config, job, paths, Path.cwd())[:-1], str(path)]
+            given = _options(config, job, size)
+            partition = given.get("partition") or os.environ.get("SBATCH_PARTITION", "")
+            if note := slurm.test(words, int(given["nodes"]), partition):
+                say(note)
     claim(RunFolder.of(config), config)
     write_files(config, paths, texts, files)
     numbers: dict[str, str] = {}
@@ -164,7 +173,7 @@ def _by_sbatch(
         for job in jobs:
             after = slurm.submit(sbatch.submission(config, job, paths, Path.cwd(), after))
             numbers[job.name] = after
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         if numbers:
             slurm.cancel(list(numbers.values()))
         raise

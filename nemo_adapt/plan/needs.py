@@ -16,6 +16,8 @@ def is_chosen(cluster: ClusterConfig) -> bool:
     said = {name: getattr(cluster, name) for name in FACTS}
     if not any(said.values()):
         return False
+    if cluster.nodes > 1:
+        said["between_nodes_gb_per_s"] = cluster.between_nodes_gb_per_s
     wrong = [f"cluster.{name}={value}" for name, value in said.items() if value <= 0]
     if cluster.devices < 1 or cluster.nodes < 1:
         wrong.append(f"cluster.nodes={cluster.nodes} x {cluster.devices_per_node} devices")

@@ -124,6 +124,17 @@ def test_error_names_the_setting_that_slurm_rejects(full_cluster, world):
     assert not full_cluster.call("squeue", "-h")
 
 
+def test_training_waits_for_drained_nodes(full_cluster, world):
+    full_cluster.call("scontrol", "update", "nodename=n3", "state=drain", "reason=test")
+    try:
+        run = Launched(full_cluster, world, "waits")
+        layout = ("parallel.tp=1", "parallel.sequence=false", "train.micro_batch=1", "train.global_batch=9")
+        run.launch(*BRIEF, "launch.nodes=3", *layout)
+        run.command("cancel", str(run.root))
+    finally:
+        full_cluster.call("scontrol", "update", "nodename=n3", "state=resume")
+
+
 def test_missing_container_image_is_reported(full_cluster, world):
     run = Launched(full_cluster, world, "image")
     code, said = run.command(

@@ -145,6 +145,7 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
         (b"defaults: [blank, _self_]\nevaluate: {texts: {no: f.txt}}\n", 'put this name in quotes, as "no"'),
         (b"defaults: [blank, _self_]\nevaluate: {target: no}\n", "evaluate.target is read as false: put no, yes"),
         (b"defaults: [own, _self_]\n", "a recipe includes itself"),
+        (b"defaults: [blank, _self_]\nsite: {time: 24:00:00}\n", r"own\.yaml, line 2: YAML reads 24:00:00 as 86400"),
     ],
 )
 def test_mistakes_in_recipe_files(tmp_path, content, says):
@@ -211,6 +212,8 @@ def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
         (b"partition: [\n", ", line 2: "),
         (b"- a\n", "does not consist of lines  key: value"),
         (b"42\n", "does not consist of lines  key: value"),
+        (b"time: '24:00:00' # 24:00:00\ncpu: {time: 12:30:00}\n", ", line 2: YAML reads 12:30:00 as 45000: put it in"),
+        (b"account: 0123\n", ", line 1: YAML reads 0123 as 83: put it in quotes"),
     ],
 )
 def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):

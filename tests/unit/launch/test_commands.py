@@ -136,6 +136,38 @@ def test_a_time_limit_that_the_partition_does_not_allow_is_said(slurm, folder, w
     assert not slurm() and not (folder / "runs").exists()
 
 
+NO_NODES = """\
+case $* in
+*--test-only*train.sh*) echo "allocation failure: Requested node configuration is not available" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "nodes", "note"),
+    [
+        ([], "main* 0/0/1/1", "1 of 1 nodes are down or drained (sinfo): train, on 1, will wait for them"),
+        (["site.partition=b"], "b 0/3/2/5", ""),  # there are three others
+        (["site.partition='a,b'"], "a 2/3/0/5\nb 0/0/2/2", "2 of 2 nodes are down or drained"),
+        (["site.partition=b"], "b 0/0/0/0", ""),
+        ([], "main 0/0/1/1", ""),
+        ([], "sinfo: error: cannot say", ""),
+    ],
+)
+def test_a_job_may_wait_for_nodes_that_are_down(slurm, folder, capsys, words, nodes, note):
+    """``sbatch --test-only`` refuses it, with the same message as one for which there are no nodes at all."""
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{NOTE}{NO_NODES}{SBATCH}")
+    (folder / "bin/sinfo").write_text(f"#!/bin/bash\necho '{nodes}'\n")
+    (folder / "bin/sinfo").chmod(0o755)
+    if note:
+        cli.command("launch", [*WORDS, *words])
+        assert note in capsys.readouterr().out and (folder / "runs/r/launch/jobs.json").is_file()
+        return
+    with pytest.raises(UserError, match="Slurm refuses the job train: no such nodes here"):
+        cli.command("launch", [*WORDS, *words])
+    assert not (folder / "runs").exists()
+
+
 def test_the_partition_of_the_user_s_environment_is_not_second_guessed(slurm, folder, monkeypatch):
     (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{PARTITIONS}")
     monkeypatch.setenv("SBATCH_PARTITION", "long")
@@ -201,6 +233,15 @@ def test_missing_sbatch_is_a_user_error(folder, monkeypatch):
 def test_submitted_jobs_are_cancelled_if_a_later_one_is_refused(slurm, folder, monkeypatch):
     monkeypatch.setenv("REFUSE", "1")
     with pytest.raises(UserError, match="Slurm refuses the job train: no"):
+        cli.command("launch", WORDS)
+    assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
+
+
+def test_submitted_jobs_are_cancelled_at_control_c(slurm, folder):
+    """No record of them is left by which they could be cancelled later."""
+    asked = "case $* in *--test-only*) ;; *train.sh*) kill -INT $PPID; exec sleep 60 ;; esac\n"
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{NOTE}{asked}{SBATCH}")
+    with pytest.raises(KeyboardInterrupt):
         cli.command("launch", WORDS)
     assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
 

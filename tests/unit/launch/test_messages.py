@@ -42,6 +42,14 @@ def test_refusals_of_sbatch_are_explained(said, means):
         ("PENDING", "Priority", "0:0", "waits behind jobs of higher priority"),
         ("PENDING", "DependencyNeverSatisfied", "0:0", "the job before it did not end well"),
         ("PENDING", "ReqNodeNotAvail,_UnavailableNodes:n2", "0:0", "the nodes it could run on are down or reserved"),
+        (
+            "PENDING",
+            "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions",
+            "0:0",
+            "the nodes it could run on are down or reserved",
+        ),
+        ("CANCELLED", "Dependency", "0:0", ""),
+        ("CANCELLED", "DependencyNeverSatisfied", "0:0", "the job before it did not end well"),
         ("PENDING", "QOSMaxJobsPerUserLimit", "0:0", "a limit of its quality of service is reached"),
         ("PENDING", "AssocGrpGRESMinutes", "0:0", "a limit of your account is reached"),
         ("PENDING", "SomethingNew", "0:0", "Slurm says: SomethingNew"),
@@ -92,6 +100,15 @@ def test_state_of_a_job_comes_from_sacct_once_scontrol_has_forgotten_it(commands
     assert found["23"].state == "CANCELLED" and found["24"] == State()
     commands(sacct="echo Slurm accounting storage is disabled >&2; exit 1")
     assert slurm.states(["23"]) == {"23": State()}
+
+
+def test_controller_that_does_not_answer_is_asked_only_once(commands, tmp_path):
+    """Each question may take half a minute."""
+    says = "echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1"
+    commands(scontrol=f"echo >> {tmp_path}/asked; {says}", sacct="exit 1")
+    found = slurm.states(["23", "24"])
+    assert all(state.is_live and "controller does not answer" in state.unanswered for state in found.values())
+    assert len(found) == 2 and (tmp_path / "asked").read_text() == "\n"
 
 
 def launched(tmp_path, *names):

@@ -243,6 +243,16 @@ def test_missing_image_or_mount_source_on_a_node_is_named(machine):
     assert f"--container-image={registry}" in machine.words
 
 
+def test_missing_virtual_environment_is_an_error(machine):
+    """Otherwise another Python on the PATH would run the job."""
+    (machine.folder / "my env/bin").mkdir(parents=True)
+    (machine.folder / "my env/bin/activate").write_text("export TASKS='exit 3'\n")
+    for venv, wanted in (("/absent env", 2), (machine.folder / "my env", 3)):
+        script = script_of(config_of("site=gpus", f"site.venv={venv}"), "prepare", LaunchPaths(machine.run))
+        code, said = machine.ends(script)
+        assert code == wanted and ("site.venv: /absent env/bin/activate is missing on" in said) == (wanted == 2)
+
+
 def test_prepare_job_has_the_exit_code_of_its_process(machine):
     script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "prepare", LaunchPaths(machine.run))
     assert machine.ends(script, tasks="exit 2")[0] == 2 and machine.ends(script)[0] == 0

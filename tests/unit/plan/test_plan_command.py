@@ -215,6 +215,7 @@ def test_search_proposes_layouts_if_the_given_one_is_invalid(capsys):
         (["cluster=h100_x64", "parallel.tp=3"], "a model of tp=3 x pp=4 x cp=2 = 24 ranks does not divide the 64 GPUs"),
         (["cluster=h100_x64", "cluster.nodes=0"], "cluster.nodes=0 x 8 devices must be above 0"),
         (["cluster=h100_x64", "cluster.memory_gib=0"], "cluster.memory_gib=0.0 must be above 0"),
+        (["cluster=a40_x4", "launch.nodes=8"], "cluster.between_nodes_gb_per_s=0.0 must be above 0"),
         (["parallel.tp=5"], "parallel.tp=5 does not divide the model's 64 attention heads"),
         (["parallel.tp=0"], "parallel.tp=0 must be at least 1"),
         (["parallel.stage_layers=[20,60]"], "stage_layers=[20, 60]: parallel.pp=4 needs 4 numbers above 0"),
