@@ -140,9 +140,18 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
 
 
 def slides(config: HfConfig, sliding: list[bool]) -> list[bool]:
-    """Return which layers see a window: ``layer_types`` (transformers 5) says it, else ``sliding``."""
+    """Return which layers see a window: ``layer_types`` (transformers 5) says it, else ``sliding``.
+
+    ``UserError`` unless it has one of two kinds for each layer.
+    """
     kinds = config.get("layer_types")
-    return [kind == SLIDING for kind in kinds] if kinds else sliding
+    if not kinds:
+        return sliding
+    if len(kinds) != config["num_hidden_layers"] or not all(kind in (FULL, SLIDING) for kind in kinds):
+        raise UserError(
+            f"config.json: layer_types must be {FULL!r} or {SLIDING!r} for each of {config['num_hidden_layers']} layers"
+        )
+    return [kind == SLIDING for kind in kinds]
 
 
 def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple[int, ...]:
@@ -152,3 +161,18 @@ def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple
     """
     size, found = config.get("sliding_window", default) or 0, slides(config, sliding)
     return tuple(size if each else 0 for each in found) if size and any(found) else ()
+
+
+def windows_everywhere(config: HfConfig, family: str, default: int = 4096) -> tuple[int, ...]:
+    """Return ``Shape.windows`` of a family in which all layers have the window, if there is one.
+
+    ``UserError`` for ``layer_types`` without it, which transformers ignores in such a family.
+    """
+    everywhere = [True] * config["num_hidden_layers"]
+    found = windows({**config, "layer_types": None}, everywhere, default)
+    if found and not all(slides(config, everywhere)):
+        raise UserError(
+            f"config.json: layer_types without the window in some layers is not covered for {family} models: "
+            "transformers ignores it there; remove it, or name the class that the model was trained with"
+        )
+    return found

@@ -152,6 +152,10 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("gemma3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("olmo3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
+        ("mistral", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types without the window in some"),
+        ("phi3", {"layer_types": ["full_attention"] * 2}, "layer_types without the window in some"),
+        ("gemma2", {"layer_types": ["sliding_attention"]}, "layer_types must be .* for each of 2 layers"),
+        ("qwen2 with a window", {"layer_types": ["chunked_attention"] * 2}, "layer_types must be .* for each of 2"),
         (
             "olmo3",
             {"rope_parameters": {"sliding_attention": {"rope_theta": 500_000, "rope_type": "linear", "factor": 2}}},
