@@ -15,6 +15,8 @@ LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
 WHOLE_HEADS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "OLMo-2", "OLMo-3", "SmolLM3")
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
+LONGROPE_ALONE = ("Phi-3",)
+"""Families for which transformers has no scaled rotary positions but ``longrope``, and reads ``yarn`` as that."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
 
@@ -56,6 +58,12 @@ def rotary(config: HfConfig, family: str) -> Rotary:
         **(config.get("rope_scaling") or config.get("rope_parameters") or {}),
     }
     kind = settings.get("rope_type") or settings.get("type") or "default"
+    covered = ("default",) if family in LONGROPE_ALONE else ("default", "linear", "llama3", "yarn")
+    if kind not in covered:
+        raise UserError(
+            f"config.json: rope scaling {kind!r} is not covered for {family} models "
+            f"(covered: {', '.join(map(repr, covered))})"
+        )
     scaling: dict[str, float] = {}
     magnitude = 1.0
     if kind == "linear":
@@ -64,11 +72,6 @@ def rotary(config: HfConfig, family: str) -> Rotary:
         scaling = {name: _number(settings, name) for name in LLAMA3}
     elif kind == "yarn":
         scaling, magnitude = yarn(config, settings)
-    elif kind != "default":
-        raise UserError(
-            f"config.json: rope scaling {kind!r} is not covered for {family} models "
-            "(covered: 'default', 'linear', 'llama3', 'yarn')"
-        )
     share = settings["partial_rotary_factor"] or 1.0
     if share != 1.0 and family in WHOLE_HEADS:
         raise UserError(
