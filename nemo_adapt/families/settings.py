@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import HfConfig, Rotary, Shape
+from nemo_adapt.families.family import HfConfig, Rotary, Shape, require
 
 ORIGINAL = "original_max_position_embeddings"
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL)
@@ -20,8 +20,6 @@ LONGROPE_ALONE = ("Phi-3",)
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
 
-TRUNCATED = {"truncate": (True,)}
-"""What is covered where rotary positions are given by kind of layer: transformers 5 does not look for it there."""
 OF_ONE_KIND = {"rope_scaling": None, ORIGINAL: None}
 """Settings beside rotary positions that are given by kind of layer, which do not count for these."""
 
@@ -84,6 +82,23 @@ def rotary(config: HfConfig, family: str) -> Rotary:
             "unless its attention_factor is 1.0"
         )
     return Rotary(_number(settings, "rope_theta"), share, scaling, magnitude)
+
+
+def of_full_layers(config: HfConfig, family: str) -> dict[str, Any]:
+    """Return the rotary settings of layers that see all positions, in families that have them by kind of layer.
+
+    Unlike elsewhere, transformers adds ``rope_scaling`` to what ``rope_parameters`` says. ``UserError`` for settings
+    that transformers 5 does not look for there.
+    """
+    kinds, scaling = config.get("rope_parameters"), config.get("rope_scaling") or {}
+    scaled = {**((kinds or {}).get(FULL) or {}), **scaling}
+    require(scaled, family, {"truncate": (True,)})
+    if kinds is None and "rope_type" not in scaling and scaling.get("type", "default") != "default":
+        raise UserError(
+            f"config.json: rope_scaling with type={scaling['type']!r} is not covered for {family} models: transformers "
+            "5 ignores it there; name it rope_type"
+        )
+    return scaled
 
 
 def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float], float]:

@@ -38,7 +38,8 @@ def older(config: dict) -> dict:
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
     kind = rope.pop("rope_type", "default")
-    old["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+    name = "rope_type" if config["model_type"] in ("gemma3_text", "olmo3") else "type"
+    old["rope_scaling"] = None if kind == "default" else {name: kind, **rope}
     return old
 
 
@@ -150,6 +151,8 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("phi3", {"rope_scaling": {"type": "linear", "factor": 4}}, "'linear' is not covered"),
         ("gemma3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("olmo3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
+        ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
+        ("olmo3", {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
         ("mistral", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types without the window in some"),
         ("phi3", {"layer_types": ["full_attention"] * 2}, "layer_types without the window in some"),
