@@ -55,6 +55,8 @@ def rotary(config: HfConfig, family: str) -> Rotary:
         "partial_rotary_factor": config.get("partial_rotary_factor", 1.0),
         **(config.get("rope_scaling") or config.get("rope_parameters") or {}),
     }
+    if config.get(ORIGINAL):  # beside them, it counts more
+        settings[ORIGINAL] = config[ORIGINAL]
     kind = settings.get("rope_type") or settings.get("type") or "default"
     covered = ("default",) if family in LONGROPE_ALONE else ("default", "linear", "llama3", "yarn")
     if kind not in covered:
@@ -108,7 +110,7 @@ def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float
     with weights on the logarithm (DeepSeek).
     """
     longest = config.get("max_position_embeddings", 2048)
-    original = config.get(ORIGINAL) or settings.get(ORIGINAL) or longest
+    original = settings.get(ORIGINAL) or longest
     factor = longest / original if settings["factor"] is None else _number(settings, "factor")
     fast, slow = settings.get("beta_fast") or 32, settings.get("beta_slow") or 1
     if _number(settings, "rope_theta") <= 1 or fast < 0 or slow < 0 or original < 0:

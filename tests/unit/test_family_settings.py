@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import zoo
-from transformers import AutoConfig, AutoModelForCausalLM, Olmo3Config, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Olmo3Config, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
@@ -348,6 +348,16 @@ def test_rotary_frequencies_equal_transformers(name):
         expected, magnitude = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
     assert shape.rotary.magnitude == pytest.approx(magnitude)
+
+
+@pytest.mark.parametrize("name", ["llama 3.1's rope", "llama with yarn"])
+def test_an_original_length_beside_the_scaling_counts_as_in_transformers(name):
+    config = config_of(name, architectures=["LlamaForCausalLM"], original_max_position_embeddings=32)
+    rotary = families.of(config).shape(config).rotary
+    theirs = LlamaConfig.from_dict(dict(config))
+    expected, magnitude = ROPE_INIT_FUNCTIONS[theirs.rope_parameters["rope_type"]](theirs, torch.device("cpu"))
+    torch.testing.assert_close(inverse_frequencies(rotary, 8, torch.device("cpu")), expected, rtol=1e-6, atol=0)
+    assert rotary.magnitude == pytest.approx(magnitude)
 
 
 QWEN_2_5 = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
