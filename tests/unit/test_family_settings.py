@@ -121,6 +121,13 @@ def test_an_unsupported_setting_is_named(name):
         families.of(config).shape(config)
 
 
+def test_a_model_type_of_another_architecture_is_refused():
+    """transformers loads the class of the model type, here one whose layers have windows."""
+    config = config_of("mistral", architectures=["LlamaForCausalLM"])
+    with pytest.raises(UserError, match=r"model_type='mistral' does not belong to .* \('llama' does\)"):
+        families.of(config)
+
+
 def test_gelu_in_early_gemma_configs_means_gelu_tanh():
     config = config_of("gemma", architectures=["GemmaForCausalLM"], hidden_act="gelu")
     assert families.of(config).shape(config).activation == "gelu_tanh"
