@@ -40,10 +40,16 @@ def names() -> list[str]:
 
 
 def of(config: HfConfig) -> Family:
-    """Return the family of a config.json; ``UserError`` with the supported architectures if there is none."""
+    """Return the family of a config.json; ``UserError`` with the supported architectures if there is none, and for the
+    ``model_type`` of another model, which is what transformers loads."""
     wanted = architectures(config)
     for family in FAMILIES:
         if set(wanted) & set(family.architectures):
+            if (kind := config.get("model_type", family.name)) != family.name:
+                raise UserError(
+                    f"config.json: model_type={kind!r} does not belong to architecture {', '.join(wanted)} "
+                    f"({family.name!r} does), and transformers goes by it: correct the one that is wrong"
+                )
             return family
     known = ", ".join(name for family in FAMILIES for name in (*family.architectures, *family.inside))
     raise UserError(f"config.json: architecture {', '.join(wanted) or 'missing'} is not supported; supported: {known}")

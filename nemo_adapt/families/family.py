@@ -172,6 +172,7 @@ class Family:
     """A model family: how to read its config.json, and its table."""
 
     name: str
+    """``model_type`` in config.json."""
     architectures: tuple[str, ...]
     """Values of ``architectures`` in config.json."""
     reads: Callable[[HfConfig], Shape]

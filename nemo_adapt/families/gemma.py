@@ -64,9 +64,7 @@ def shape_3(config: HfConfig) -> Shape:
     pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
     sliding = [(layer + 1) % pattern != 0 for layer in range(config["num_hidden_layers"])]
     kinds = config.get("rope_parameters") or {}  # by kind of layer (transformers 5)
-    # Unlike elsewhere, transformers adds rope_scaling to what rope_parameters says.
-    scaled = {**(kinds.get(settings.FULL) or {}), **(config.get("rope_scaling") or {})}
-    require(scaled, "Gemma3", settings.TRUNCATED)
+    scaled = settings.of_full_layers(config, "Gemma3")
     everywhere = {"rope_theta": THETA, **config, "rope_parameters": scaled, **settings.OF_ONE_KIND}
     local = {
         "rope_theta": config.get("rope_local_base_freq", LOCAL_THETA),

@@ -12,8 +12,7 @@ def shape(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Mistral config.json; every layer has a sliding window if ``sliding_window`` is set."""
     require(config, "Mistral", COVERED)
     config = {**DEFAULTS, **config}
-    windows = settings.windows(config, [True] * config["num_hidden_layers"])
-    return settings.llama_like(config, "Mistral", windows=windows)
+    return settings.llama_like(config, "Mistral", windows=settings.windows_everywhere(config, "Mistral"))
 
 
 MISTRAL = Family("mistral", ("MistralForCausalLM",), shape, entries.llama_like)

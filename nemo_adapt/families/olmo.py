@@ -44,8 +44,7 @@ def _rotaries(config: HfConfig) -> tuple[Rotary, Rotary]:
     ``UserError`` where transformers 4, which has one base and scales only the former, and 5 compute different ones.
     """
     kinds = config.get("rope_parameters") or {}  # by kind of layer (transformers 5)
-    scaled = {**(kinds.get(settings.FULL) or {}), **(config.get("rope_scaling") or {})}
-    require(scaled, "OLMo-3", settings.TRUNCATED)
+    scaled = settings.of_full_layers(config, "OLMo-3")
     of_all = {"rope_theta": THETA, **config, "rope_parameters": scaled, **settings.OF_ONE_KIND}
     local = {"rope_theta": THETA, "rope_parameters": kinds.get(settings.SLIDING)}
     everywhere, sliding = settings.rotary(of_all, "OLMo-3"), settings.rotary(local, "OLMo-3")

@@ -16,7 +16,7 @@ def shape(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Phi-3 config.json; ``UserError`` for long-context files (``longrope``)."""
     require(config, "Phi-3", COVERED)
     config = {"max_position_embeddings": 4096, **config}  # transformers' default for this family
-    windows = settings.windows(config, [True] * config["num_hidden_layers"], default=0)
+    windows = settings.windows_everywhere(config, "Phi-3", default=0)
     return settings.llama_like(config, "Phi-3", windows=windows, norm_epsilon=config.get("rms_norm_eps", 1e-5))
 
 

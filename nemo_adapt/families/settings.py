@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import HfConfig, Rotary, Shape
+from nemo_adapt.families.family import HfConfig, Rotary, Shape, require
 
 ORIGINAL = "original_max_position_embeddings"
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL)
@@ -15,11 +15,11 @@ LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
 WHOLE_HEADS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "OLMo-2", "OLMo-3", "SmolLM3")
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
+LONGROPE_ALONE = ("Phi-3",)
+"""Families for which transformers has no scaled rotary positions but ``longrope``, and reads ``yarn`` as that."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
 
-TRUNCATED = {"truncate": (True,)}
-"""What is covered where rotary positions are given by kind of layer: transformers 5 does not look for it there."""
 OF_ONE_KIND = {"rope_scaling": None, ORIGINAL: None}
 """Settings beside rotary positions that are given by kind of layer, which do not count for these."""
 
@@ -55,7 +55,15 @@ def rotary(config: HfConfig, family: str) -> Rotary:
         "partial_rotary_factor": config.get("partial_rotary_factor", 1.0),
         **(config.get("rope_scaling") or config.get("rope_parameters") or {}),
     }
+    if config.get(ORIGINAL):  # beside them, it counts more
+        settings[ORIGINAL] = config[ORIGINAL]
     kind = settings.get("rope_type") or settings.get("type") or "default"
+    covered = ("default",) if family in LONGROPE_ALONE else ("default", "linear", "llama3", "yarn")
+    if kind not in covered:
+        raise UserError(
+            f"config.json: rope scaling {kind!r} is not covered for {family} models "
+            f"(covered: {', '.join(map(repr, covered))})"
+        )
     scaling: dict[str, float] = {}
     magnitude = 1.0
     if kind == "linear":
@@ -64,11 +72,6 @@ def rotary(config: HfConfig, family: str) -> Rotary:
         scaling = {name: _number(settings, name) for name in LLAMA3}
     elif kind == "yarn":
         scaling, magnitude = yarn(config, settings)
-    elif kind != "default":
-        raise UserError(
-            f"config.json: rope scaling {kind!r} is not covered for {family} models "
-            "(covered: 'default', 'linear', 'llama3', 'yarn')"
-        )
     share = settings["partial_rotary_factor"] or 1.0
     if share != 1.0 and family in WHOLE_HEADS:
         raise UserError(
@@ -83,6 +86,23 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     return Rotary(_number(settings, "rope_theta"), share, scaling, magnitude)
 
 
+def of_full_layers(config: HfConfig, family: str) -> dict[str, Any]:
+    """Return the rotary settings of layers that see all positions, in families that have them by kind of layer.
+
+    Unlike elsewhere, transformers adds ``rope_scaling`` to what ``rope_parameters`` says. ``UserError`` for settings
+    that transformers 5 does not look for there.
+    """
+    kinds, scaling = config.get("rope_parameters"), config.get("rope_scaling") or {}
+    scaled = {**((kinds or {}).get(FULL) or {}), **scaling}
+    require(scaled, family, {"truncate": (True,)})
+    if kinds is None and "rope_type" not in scaling and scaling.get("type", "default") != "default":
+        raise UserError(
+            f"config.json: rope_scaling with type={scaling['type']!r} is not covered for {family} models: transformers "
+            "5 ignores it there; name it rope_type"
+        )
+    return scaled
+
+
 def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float], float]:
     """Return YaRN's scaling and magnitude, with transformers 5's defaults (modeling_rope_utils.py).
 
@@ -90,7 +110,7 @@ def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float
     with weights on the logarithm (DeepSeek).
     """
     longest = config.get("max_position_embeddings", 2048)
-    original = config.get(ORIGINAL) or settings.get(ORIGINAL) or longest
+    original = settings.get(ORIGINAL) or longest
     factor = longest / original if settings["factor"] is None else _number(settings, "factor")
     fast, slow = settings.get("beta_fast") or 32, settings.get("beta_slow") or 1
     if _number(settings, "rope_theta") <= 1 or fast < 0 or slow < 0 or original < 0:
@@ -140,9 +160,18 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
 
 
 def slides(config: HfConfig, sliding: list[bool]) -> list[bool]:
-    """Return which layers see a window: ``layer_types`` (transformers 5) says it, else ``sliding``."""
+    """Return which layers see a window: ``layer_types`` (transformers 5) says it, else ``sliding``.
+
+    ``UserError`` unless it has one of two kinds for each layer.
+    """
     kinds = config.get("layer_types")
-    return [kind == SLIDING for kind in kinds] if kinds else sliding
+    if not kinds:
+        return sliding
+    if len(kinds) != config["num_hidden_layers"] or not all(kind in (FULL, SLIDING) for kind in kinds):
+        raise UserError(
+            f"config.json: layer_types must be {FULL!r} or {SLIDING!r} for each of {config['num_hidden_layers']} layers"
+        )
+    return [kind == SLIDING for kind in kinds]
 
 
 def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple[int, ...]:
@@ -152,3 +181,18 @@ def windows(config: HfConfig, sliding: list[bool], default: int = 4096) -> tuple
     """
     size, found = config.get("sliding_window", default) or 0, slides(config, sliding)
     return tuple(size if each else 0 for each in found) if size and any(found) else ()
+
+
+def windows_everywhere(config: HfConfig, family: str, default: int = 4096) -> tuple[int, ...]:
+    """Return ``Shape.windows`` of a family in which all layers have the window, if there is one.
+
+    ``UserError`` for ``layer_types`` without it, which transformers ignores in such a family.
+    """
+    everywhere = [True] * config["num_hidden_layers"]
+    found = windows({**config, "layer_types": None}, everywhere, default)
+    if found and not all(slides(config, everywhere)):
+        raise UserError(
+            f"config.json: layer_types without the window in some layers is not covered for {family} models: "
+            "transformers ignores it there; remove it, or name the class that the model was trained with"
+        )
+    return found

@@ -40,10 +40,17 @@ def clean_up(folder: Path, fence: Fence) -> None:
 
 
 def drop_scores(folder: Path, chosen_by: Mapping[str, Any] | None) -> None:
-    """Delete scores of other text than the best checkpoint is ``chosen_by`` from now on (``None``: no best is kept)."""
-    for file in folder.glob(f"iter_*/{SCORE}"):
-        if chosen_by is None or score_of(file.parent).get(CHOSEN_BY) != chosen_by:
-            file.unlink()
+    """Delete scores of other text than the best checkpoint is ``chosen_by`` from now on (``None``: no best is kept).
+
+    Those of damaged checkpoints too, which no later one might beat.
+    """
+    for place in complete(folder):
+        if not (score := score_of(place)):
+            continue
+        if wrong := damage(place):
+            say(f"{place} is damaged ({wrong}): it no longer counts as the best one")
+        if wrong or chosen_by is None or score.get(CHOSEN_BY) != chosen_by:
+            (place / SCORE).unlink()
 
 
 def check_best(folder: Path, chosen_by: Mapping[str, Any] | None) -> None:

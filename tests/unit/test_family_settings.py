@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import zoo
-from transformers import AutoConfig, AutoModelForCausalLM, Olmo3Config, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Olmo3Config, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
@@ -38,7 +38,8 @@ def older(config: dict) -> dict:
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
     kind = rope.pop("rope_type", "default")
-    old["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+    name = "rope_type" if config["model_type"] in ("gemma3_text", "olmo3") else "type"
+    old["rope_scaling"] = None if kind == "default" else {name: kind, **rope}
     return old
 
 
@@ -120,6 +121,13 @@ def test_an_unsupported_setting_is_named(name):
         families.of(config).shape(config)
 
 
+def test_a_model_type_of_another_architecture_is_refused():
+    """transformers loads the class of the model type, here one whose layers have windows."""
+    config = config_of("mistral", architectures=["LlamaForCausalLM"])
+    with pytest.raises(UserError, match=r"model_type='mistral' does not belong to .* \('llama' does\)"):
+        families.of(config)
+
+
 def test_gelu_in_early_gemma_configs_means_gelu_tanh():
     config = config_of("gemma", architectures=["GemmaForCausalLM"], hidden_act="gelu")
     assert families.of(config).shape(config).activation == "gelu_tanh"
@@ -144,14 +152,19 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": -4}}, "factor=-4 is not above 0"),
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}}, r"beta_slow \(-1\)"),
         ("qwen2", {"rope_theta": 1, "rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 4}}, "above 1"),
-        (
-            "phi3",
-            {"partial_rotary_factor": 0.5, "rope_scaling": {"type": "yarn", "factor": 4}},
-            "partial_rotary_factor",
-        ),
+        ("phi", {"rope_scaling": {"type": "yarn", "factor": 4}}, r"'yarn' .* with partial_rotary_factor=0\.5"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 4}}, r"'yarn' is not covered .* \(covered: 'default'\)"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "short_factor": [1.0]}}, "'yarn' is not covered"),
+        ("phi3", {"rope_scaling": {"type": "linear", "factor": 4}}, "'linear' is not covered"),
         ("gemma3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("olmo3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
+        ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
+        ("olmo3", {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
+        ("mistral", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types without the window in some"),
+        ("phi3", {"layer_types": ["full_attention"] * 2}, "layer_types without the window in some"),
+        ("gemma2", {"layer_types": ["sliding_attention"]}, "layer_types must be .* for each of 2 layers"),
+        ("qwen2 with a window", {"layer_types": ["chunked_attention"] * 2}, "layer_types must be .* for each of 2"),
         (
             "olmo3",
             {"rope_parameters": {"sliding_attention": {"rope_theta": 500_000, "rope_type": "linear", "factor": 2}}},
@@ -342,6 +355,16 @@ def test_rotary_frequencies_equal_transformers(name):
         expected, magnitude = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
     assert shape.rotary.magnitude == pytest.approx(magnitude)
+
+
+@pytest.mark.parametrize("name", ["llama 3.1's rope", "llama with yarn"])
+def test_an_original_length_beside_the_scaling_counts_as_in_transformers(name):
+    config = config_of(name, architectures=["LlamaForCausalLM"], original_max_position_embeddings=32)
+    rotary = families.of(config).shape(config).rotary
+    theirs = LlamaConfig.from_dict(dict(config))
+    expected, magnitude = ROPE_INIT_FUNCTIONS[theirs.rope_parameters["rope_type"]](theirs, torch.device("cpu"))
+    torch.testing.assert_close(inverse_frequencies(rotary, 8, torch.device("cpu")), expected, rtol=1e-6, atol=0)
+    assert rotary.magnitude == pytest.approx(magnitude)
 
 
 QWEN_2_5 = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}

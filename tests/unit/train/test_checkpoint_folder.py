@@ -107,6 +107,16 @@ def test_scores_of_another_text_are_deleted(folder):
     assert best(folder)[0] == "", "no best one is to be kept any more"
 
 
+def test_a_damaged_checkpoint_is_the_best_no_longer(folder, capsys):
+    """It could not be exported, and a later one had to beat its score."""
+    put(folder, 2, score=0.5)
+    put(folder, 4)
+    (folder / "iter_0000002/__0_0.distcp").write_bytes(b"12")
+    folder_of.drop_scores(folder, {"text": "a"})
+    assert best(folder)[0] == "" and score_of(folder / "iter_0000002") == {}
+    assert "iter_0000002 is damaged (__0_0.distcp has 2 of 4 bytes): it no longer counts" in capsys.readouterr().out
+
+
 def test_the_best_checkpoint_of_a_finished_training_stays(folder):
     """No step is left in which another could be chosen."""
     put(folder, 2, score=1.0)
