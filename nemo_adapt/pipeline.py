@@ -213,7 +213,7 @@ def check_steps(config: Config, steps: list[Step]) -> None:
         step.reads(config, RunFolder.of(config))  # a file missing for the last stage is reported before the first
     check_end(config, {step.name for step in steps})
     if any(step.on_ranks for step in steps):
-        from nemo_adapt.run.checks import check  # imports torch, which a misspelt key need not wait for
+        from nemo_adapt.run.checks import check  # imports scipy, for the strategies
 
         check(config)
     if len(steps) > 1 and any(step.name == "convert" for step in steps):

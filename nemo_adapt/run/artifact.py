@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,16 @@ def read_started(folder: Path) -> dict[str, Any]:
             f"{path} is damaged, so that it is not known what {folder} was begun with: if settings and inputs are the "
             "same, delete that file and run the same command"
         ) from None
+
+
+def changed_since(started: Mapping[str, Any], config: Mapping[str, Any], may_change: tuple[str, ...]) -> list[str]:
+    """Return the settings that differ from those that a resumable stage was ``started`` with, though they may not."""
+    return [name for name in changed_settings(started["config"], config) if not name.startswith(may_change)]
+
+
+def made_otherwise(place: Path, changed: Sequence[str]) -> str:
+    """Return the line for the user whose resumable stage in ``place`` was started with other settings or inputs."""
+    return f"{place} was made with other settings ({', '.join(changed)}): choose another run.name, or delete the folder"
 
 
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
@@ -183,17 +193,13 @@ class Stage:
             return place
         place.mkdir(parents=True, exist_ok=True)
         if before := read_started(place):
-            names = changed_settings(before["config"], self.config)
-            changed = [name for name in names if not name.startswith(self.may_change)]
+            changed = changed_since(before, self.config, self.may_change)
             old, new = contents(before["inputs"]), contents(self.hashes)
             kept = old.keys() & new.keys() if self.may_change else old.keys() | new.keys()  # larger: more inputs
             if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.may_change)):
                 changed.append("the inputs")
             if changed:
-                raise UserError(
-                    f"{place} was made with other settings ({', '.join(changed)}): choose another run.name, or delete "
-                    "the folder"
-                )
+                raise UserError(made_otherwise(place, changed))
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
         write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
         return place

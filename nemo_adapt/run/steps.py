@@ -103,12 +103,14 @@ def change_of(config: Config, step: Step, hash_of: HashOf) -> str:
 
 
 def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
-    """Raise ``UserError`` if ``steps`` would replace a result with which ``later``, a resumable stage, was started: it
-    could not go on. What is shared between runs is never replaced."""
+    """Raise ``UserError`` if ``later``, a resumable stage that was started, could not go on: its settings have changed,
+    or ``steps`` would replace one of its inputs. What is shared between runs is never replaced."""
     run = RunFolder.of(config)
     started = {} if config.run.shared else artifact.read_started(run[later.result])
     if not started:
         return
+    if changed := artifact.changed_since(started, _deciding(config, later), later.may_change):
+        raise UserError(artifact.made_otherwise(run[later.result], changed))
     fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.may_change)]
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 

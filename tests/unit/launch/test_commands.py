@@ -10,10 +10,12 @@ import pytest
 from helpers.command import unread
 from helpers.tiny import TinyLlama, make_llama
 
-from nemo_adapt import cli
+from nemo_adapt import cli, pipeline
+from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.run import artifact
+from nemo_adapt.launch.chain import laid_out
+from nemo_adapt.run import artifact, steps
 from nemo_adapt.status import command as status
 
 NOTE = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"\n'
@@ -350,15 +352,21 @@ def test_missing_held_out_text_is_an_error_before_anything_is_made(slurm, folder
 
 
 def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
-    """The job that prepares would have made another tokenizer, with which the training then could not go on."""
+    """The job that prepares would have made another tokenizer, with which the training then could not go on; with other
+    settings it could not either."""
+    config = recipes.of_words(WORDS)
+    train = next(step for step in pipeline.road(config) if step.name == "train")
+    settings = steps._deciding(laid_out(config), train)
     begun = folder / "runs/r/train" / artifact.STARTED
     begun.parent.mkdir(parents=True)
     inputs = {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}
-    write_json(begun, {"config": {}, "inputs": inputs})
+    write_json(begun, {"config": settings, "inputs": inputs})
     with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
         cli.command("launch", WORDS)
+    write_json(begun, {"config": settings, "inputs": {}})
+    with pytest.raises(UserError, match=r"train was made with other settings \(train\.phases\): choose another run"):
+        cli.command("launch", [*WORDS, "train.phases=[{steps: 77}]"])
     assert slurm() == []
-    write_json(begun, {"config": {}, "inputs": {}})
     cli.command("launch", WORDS)
 
 

@@ -121,6 +121,19 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
     check_kept(config, [step, between], later)
 
 
+def test_a_started_stage_with_other_settings_is_refused_before_the_first_stage(step, tmp_path):
+    """A training of a job chain would say it only after hours in the queue."""
+    config, changed = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
+    later = replace(step, name="later", result="later", resumable=True)
+    check_kept(changed, [], later)
+    run_step(config, later)
+    check_kept(config, [step], later)
+    check_kept(changed, [], replace(later, may_change=("resize.seed",)))
+    for refuses in (lambda: check_kept(changed, [], later), lambda: run_step(changed, later)):
+        with pytest.raises(UserError, match=r"later was made with other settings \(resize\.seed\): choose another run"):
+            refuses()
+
+
 def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
     config = config_of(tmp_path, "one", 1, shared="")
     run_step(config, step)
