@@ -220,7 +220,8 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     ours = [number for number in model.layers_of(stage, shape.layers, parallel) if number >= first]
     if not ours:
         return 0.0, 0.0
-    sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1))  # outputs of all chunks but the last
+    # Outputs of all chunks but the last: without interleaved stages they are freed once they are sent.
+    sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1)) if parallel.virtual > 1 else 0.0
     sent += layer.angles() * parallel.virtual + layer.masks()  # each chunk has its own angles
     sent += layer.norm(shape.hidden / layer.sequence_shards) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:
