@@ -105,8 +105,8 @@ def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfi
         # would mix up the two directions (Megatron-LM's arguments.py refuses them there).
         batch_p2p_comm=not interleaved,
         overlap_p2p_comm=interleaved,
-        # What a stage has sent is freed, as in Megatron-LM. Interleaved stages go on while a message is under way, which
-        # would then send what is written there next.
+        # What a stage has sent is freed, as in Megatron-LM. Interleaved stages go on while a message is under way: it
+        # would send what is written there next.
         deallocate_pipeline_outputs=parallel.pp > 1 and not interleaved,
         sequence_parallel=parallel.sequence,
         params_dtype=dtype,
