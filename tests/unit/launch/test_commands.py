@@ -243,8 +243,12 @@ def test_submitted_jobs_are_cancelled_at_control_c(slurm, folder):
     """No record of them is left by which they could be cancelled later."""
     asked = "case $* in *--test-only*) ;; *train.sh*) kill -INT $PPID; exec sleep 60 ;; esac\n"
     (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{NOTE}{asked}{SBATCH}")
-    with pytest.raises(KeyboardInterrupt):
-        cli.command("launch", WORDS)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli.command("launch", WORDS)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
 
 
