@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
 
+ONE_RANK = ["parallel.tp=1", "parallel.sequence=false"]
 SLOW = """
 import os, threading, time
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
@@ -57,7 +58,7 @@ def test_non_finite_loss_stops_training_and_names_its_origin(world, short, prepa
 
 def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
     """The same command resumes, and stops at the same step again; the last checkpoint stays."""
-    words = [*short, "train.phases=[{steps: 60, lr: 10}]", "train.warmup_share=0.9", "train.save_every=5"]
+    words = [*short, *ONE_RANK, "train.phases=[{steps: 60, lr: 10}]", "train.warmup_share=0.9", "train.save_every=5"]
     training = Training.prepared(world, "rising", words, prepared)
     said = []
     for _ in range(2):
@@ -93,8 +94,8 @@ def test_rank_that_hangs_ends_the_training(world, short, prepared):
 def test_waiting_for_a_slow_disk_is_reported(world, short, prepared, seconds, score_every, is_async, is_reported):
     """Training waits for it before the next save, or before deciding whether a score is the best so far. With
     ``train.async_save=false`` waiting is what was asked for, and is not reported."""
-    words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "train.save_every=1", f"train.score_every={score_every}"]
-    words += ["parallel.tp=1", "parallel.sequence=false", "train.keep_best=true"]
+    words = [*short, *ONE_RANK, "train.phases=[{steps: 2, lr: 1e-3}]", "train.save_every=1", "train.keep_best=true"]
+    words.append(f"train.score_every={score_every}")
     words.append(f"train.async_save={str(is_async).lower()}")
     training = Training.prepared(world, f"slow-{seconds}-{score_every}-{is_async}", words, prepared)
     code, out = training.run(("-c", SLOW.format(seconds=seconds)))
@@ -103,7 +104,7 @@ def test_waiting_for_a_slow_disk_is_reported(world, short, prepared, seconds, sc
 
 def test_half_written_sample_order_is_not_reused(world, short, prepared):
     """A kill left it in the cache: Megatron would fail to read it at every later start."""
-    words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "parallel.tp=1", "parallel.sequence=false"]
+    words = [*short, *ONE_RANK, "train.phases=[{steps: 2, lr: 1e-3}]"]
     training = Training.prepared(world, "numbered", words, prepared)
     code, out = training.run(("-c", CUT))
     assert code == -signal.SIGKILL and list((training.folder / "cache").glob("*shuffle_index.npy")), out
@@ -112,7 +113,7 @@ def test_half_written_sample_order_is_not_reused(world, short, prepared):
 
 
 def test_failing_starts_are_limited(world, short, prepared):
-    words = [*short, "train.phases=[{steps: 6, lr: 1e30}]", "train.clip_grad=0", "train.attempts=1"]
+    words = [*short, *ONE_RANK, "train.phases=[{steps: 6, lr: 1e30}]", "train.clip_grad=0", "train.attempts=1"]
     training = Training.prepared(world, "again", words, prepared)
     assert training.run()[0] == 2
     code, out = training.run()

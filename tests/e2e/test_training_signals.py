@@ -11,23 +11,23 @@ from nemo_adapt.training_files import SUMMARY, TRACES
 
 
 @pytest.mark.parametrize(
-    ("moment", "number"),
-    [("start", signal.SIGUSR1), ("start", signal.SIGTERM), ("import", signal.SIGUSR1), ("end", signal.SIGTERM)],
+    ("number", "moments"), [(signal.SIGUSR1, ("start", "import")), (signal.SIGTERM, ("start", "end"))]
 )
-def test_signal_before_the_first_or_after_the_last_step_is_handled(world, short, prepared, moment, number):
+def test_signals_before_the_first_or_after_the_last_step_are_handled(world, short, prepared, number, moments):
     """As soon as ranks exist, a second later, and when no step is left to stop."""
     words = [*short, "train.phases=[{steps: 4, lr: 1e-3}]", "train.log_every=1"]
-    training = Training.prepared(world, f"{moment}-{number.name}", words, prepared)
-    process = training.start()
-    if moment == "end":
-        assert wait_for(process, lambda: training.steps() >= 4)
-    else:
-        assert wait_for(process, lambda: bool(ranks_of(process)))
-        time.sleep(moment == "import")
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 85 and "run the same command to go on" in out, out
-    training.assert_sound()
+    training = Training.prepared(world, f"stopped-{number.name}", words, prepared)
+    for moment in moments:
+        process = training.start()
+        if moment == "end":
+            assert wait_for(process, lambda: training.steps() >= 4)
+        else:
+            assert wait_for(process, lambda running=process: bool(ranks_of(running)))
+            time.sleep(moment == "import")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=200)
+        assert process.returncode == 85 and "run the same command to go on" in out, out
+        training.assert_sound()
     code, out = training.run()
     assert code == 0, out
     assert [step for step, _ in training.losses()] == [1, 2, 3, 4]
