@@ -36,6 +36,7 @@ CASES = {
         "global_batch": 8,
     },
     "pp2, recompute, fp32": {"parallel": {"pp": 2}, "recompute": True, "precision": "fp32"},
+    "pp4, recompute, fp32": {"parallel": {"pp": 4}, "recompute": True, "precision": "fp32", "global_batch": 8},
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
