@@ -5,7 +5,7 @@
 Data: the folder in NEMO_ADAPT_DATA (default ../shared/data). For each language the recipe `stories260k_tr` with that
 language's files is trained twice on the same text in the same order: in one phase `all`, and in the phases `new_rows`
 (15% of the bytes, at twice the learning rate: few parameters, no decay of kept rows) and `all`. 2,000 new tokens, 10%
-English replay, TP=2, the recipe's learning rate of 4e-3. Every training sees 2.2 MB of text (`--megabytes`), rounded
+English replay, TP=2, a learning rate of 4e-3. Every training sees 2.2 MB of text (`--megabytes`), rounded
 to whole steps: in Turkish about 60% of what the recipe trains on, so that the four trainings take a quarter of an hour
 on two idle cores. The first 50,000 bytes of both held-out texts are scored 12 times during each training.
 
