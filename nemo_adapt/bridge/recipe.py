@@ -13,14 +13,13 @@ from typing import Any
 from nemo_adapt.bridge.provider import Settings, precision, provider
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.config.layout import stage_layers
-from nemo_adapt.config.phases import ALL, decay_steps, warmup_steps
+from nemo_adapt.config.phases import ALL, SCHEDULE_NAMES, decay_steps, warmup_steps
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
 from nemo_adapt.model.build import DTYPES, stages
 from nemo_adapt.tokens.vocab import padded_rows
 
 CONFIG = "megatron.bridge.training.config"
-STYLES = {"wsd": "WSD"}
 TORCH = "torch"
 """Names with this prefix are written in full in the Python file, not imported from their module."""
 HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
@@ -139,7 +138,7 @@ def schedule(phase: PhaseConfig, train: TrainConfig) -> Settings:
     wsd = {"lr_wsd_decay_iters": decay_steps(phase, train), "lr_wsd_decay_style": "linear"}
     return {
         "_target_": f"{CONFIG}.SchedulerConfig",
-        "lr_decay_style": STYLES.get(train.schedule, train.schedule),
+        "lr_decay_style": SCHEDULE_NAMES.get(train.schedule, train.schedule),
         "lr_decay_iters": max(1, decay),
         "lr_warmup_iters": warmup - earlier,
         "lr_warmup_init": phase.lr / warmup if warmup > 1 else 0.0,

@@ -26,6 +26,8 @@ LAYERS = re.compile(r"layers:(\d+)(?:-(\d+))?")
 MOST_LAYERS = 10_000
 """Layers of a longer range are left out: no model has that many, so ``layout.check_phases`` refuses it all the same."""
 BUDGETS = ("steps", "tokens", "bytes")
+SCHEDULE_NAMES = {"wsd": "WSD"}
+"""Megatron's names of schedules where they differ from ours."""
 LEARNED_FIRST = {"learned": NEW_ROWS, "warm_start": EMBEDDINGS}
 """Strategy -> what it trains alone before the recipe's phases."""
 

@@ -16,14 +16,12 @@ from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
-from nemo_adapt.config.phases import NEW_ROWS, Trained, decay_steps, lr_factors, trained, warmup_steps
+from nemo_adapt.config.phases import NEW_ROWS, SCHEDULE_NAMES, Trained, decay_steps, lr_factors, trained, warmup_steps
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import chosen, freeze
 from nemo_adapt.train.names import named_parameters
 from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
 
-STYLES = {"wsd": "WSD"}
-"""Megatron's names of schedules where they differ from ours."""
 NOT_DECAYED = "is_not_decayed"
 """Attribute of a parameter that ``train.no_weight_decay`` names."""
 LR_FACTOR = "lr_factor"
@@ -189,7 +187,7 @@ def _schedule(optimizer: Any, train: TrainConfig, phase: PhaseConfig) -> Optimiz
 
     A single step, which is the first and the last, is at the peak.
     """
-    style = "constant" if phase.steps == 1 else STYLES.get(train.schedule, train.schedule)
+    style = "constant" if phase.steps == 1 else SCHEDULE_NAMES.get(train.schedule, train.schedule)
     return OptimizerParamScheduler(
         optimizer,
         init_lr=0.0,
