@@ -23,7 +23,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.families.family import Entry
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_shape
-from nemo_adapt.hf_model.model_weights import check_tied, open_weights
+from nemo_adapt.hf_model.weight_checks import check_tied, open_weights
 from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.machine.workers import cores
 from nemo_adapt.run.artifact import Inputs

@@ -15,7 +15,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.hf_model.model_config import read_shape
-from nemo_adapt.hf_model.model_weights import check_weights
+from nemo_adapt.hf_model.weight_checks import check_weights
 from nemo_adapt.inspection import tables
 from nemo_adapt.resize.offline import resize_folder
 from nemo_adapt.resize.strategy_inputs import StrategyInputs

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.hf_model.weights import INDEX, SINGLE, HfWeights, HfWriter
 
 TENSORS = {
@@ -80,22 +79,6 @@ def test_an_unsupported_dtype_is_named(folder):
     save_file({"q": torch.ones(2, dtype=torch.int8)}, folder / SINGLE)
     with pytest.raises(UserError, match="tensor q is I8"):
         HfWeights(folder)
-
-
-def test_folders_without_a_valid_config_json_are_refused(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        read_config(tmp_path / "none")
-    with pytest.raises(UserError, match=r"no config\.json"):
-        read_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
-        read_config(tmp_path)
-    (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(UserError, match="not a JSON object"):
-        read_config(tmp_path)
-    (tmp_path / "config.json").write_text("\ufeff{}", encoding="utf-8")
-    with pytest.raises(UserError, match="byte order mark"):
-        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'])
