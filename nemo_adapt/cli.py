@@ -88,8 +88,8 @@ PATH_ERRORS = (
 )
 """Errors for paths that do not exist, are too long, are blocked by another file, or may not be read or written."""
 COLLECTED_AFTER = 50_000
-"""New objects between searches for garbage. Python's 700 made 800 searches of the objects that torch and megatron-core
-create when they are imported, which all stay: a sixth of the time until a training can begin."""
+"""New objects between searches for garbage. With Python's 700, ``gc.get_stats`` counts hundreds of searches while torch
+and megatron-core are imported, among objects that all stay."""
 INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
 """The same for commands that only our own scripts call."""
 

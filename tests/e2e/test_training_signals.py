@@ -11,7 +11,9 @@ from nemo_adapt.training_files import SUMMARY, TRACES
 
 
 @pytest.mark.parametrize(
-    ("number", "moments"), [(signal.SIGUSR1, ("start", "import")), (signal.SIGTERM, ("start", "end"))]
+    ("number", "moments"),
+    [(signal.SIGUSR1, ("start", "import")), (signal.SIGTERM, ("start", "end"))],
+    ids=["USR1", "TERM"],
 )
 def test_signals_before_the_first_or_after_the_last_step_are_handled(world, short, prepared, number, moments):
     """As soon as ranks exist, a second later, and when no step is left to stop."""
