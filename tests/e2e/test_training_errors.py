@@ -1,42 +1,15 @@
 """What stops or slows a training: losses that are not finite, a slow disk, a half-written cache."""
 
 import signal
+from functools import partial
 
 import psutil
 import pytest
 import torch
 from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
+from ranks.command_bodies import kill_while_samples_are_ordered, slow_disk
 
 ONE_RANK = ["parallel.tp=1", "parallel.sequence=false"]
-SLOW = """
-import os, threading, time
-os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-sync, first = os.fsync, threading.main_thread()
-os.fsync = lambda file: (threading.current_thread() == first or time.sleep({seconds}), sync(file))
-from nemo_adapt.cli import main
-main()
-"""
-"""Run the command line as the only rank; fsync of tensors (in threads) is slow."""
-CUT = """
-import io, os, signal
-os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-import numpy
-save = numpy.save
-
-def cut(path, array, **settings):
-    if not str(path).endswith("shuffle_index.npy"):
-        return save(path, array, **settings)
-    whole = io.BytesIO()
-    save(whole, array)
-    with open(path, "wb") as stream:
-        stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-numpy.save = cut
-from nemo_adapt.cli import main
-main()
-"""
-"""Run it, and kill it while it writes the order of samples to its cache."""
 
 
 @pytest.mark.parametrize(
@@ -62,12 +35,12 @@ def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
     training = Training.prepared(world, "rising", words, prepared)
     said = []
     for _ in range(2):
-        code, out = training.run()
+        code, out = training.run_fork()
         assert code == 2 and "Traceback" not in out, out
         said += [line for line in out.splitlines() if line.startswith("nemo-adapt: error: train: the loss rose")]
     assert len(said) == 2 and said[0] == said[1] and "samples" in said[0] and "lower learning rate" in said[0]
     training.assert_sound()
-    _, out = Training(world, "rising", [*words, "train.max_loss_rise=0"]).run()
+    _, out = Training(world, "rising", [*words, "train.max_loss_rise=0"]).run_fork()
     assert "training goes on from" in out and "the loss rose" not in out, out
 
 
@@ -98,7 +71,7 @@ def test_waiting_for_a_slow_disk_is_reported(world, short, prepared, seconds, sc
     words.append(f"train.score_every={score_every}")
     words.append(f"train.async_save={str(is_async).lower()}")
     training = Training.prepared(world, f"slow-{seconds}-{score_every}-{is_async}", words, prepared)
-    code, out = training.run(("-c", SLOW.format(seconds=seconds)))
+    code, out = training.run_fork(partial(slow_disk, seconds))
     assert code == 0 and ("for the last checkpoint: save less often" in out) == is_reported, out
 
 
@@ -106,15 +79,15 @@ def test_half_written_sample_order_is_not_reused(world, short, prepared):
     """A kill left it in the cache: Megatron would fail to read it at every later start."""
     words = [*short, *ONE_RANK, "train.phases=[{steps: 2, lr: 1e-3}]"]
     training = Training.prepared(world, "numbered", words, prepared)
-    code, out = training.run(("-c", CUT))
+    code, out = training.run_fork(kill_while_samples_are_ordered)
     assert code == -signal.SIGKILL and list((training.folder / "cache").glob("*shuffle_index.npy")), out
-    code, out = training.run()
+    code, out = training.run_fork()
     assert code == 0, out
 
 
 def test_failing_starts_are_limited(world, short, prepared):
     words = [*short, *ONE_RANK, "train.phases=[{steps: 6, lr: 1e30}]", "train.clip_grad=0", "train.attempts=1"]
     training = Training.prepared(world, "again", words, prepared)
-    assert training.run()[0] == 2
-    code, out = training.run()
+    assert training.run_fork()[0] == 2
+    code, out = training.run_fork()
     assert code == 2 and "1 starts in a row ended without a checkpoint after step 0" in out, out

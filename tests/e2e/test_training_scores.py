@@ -1,11 +1,13 @@
 """Scoring held-out text during training, with data parallelism."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from helpers.command import nemo_adapt
 from helpers.trainings import PATIENCE, Training
+from ranks.command_bodies import signal_in_step, signal_while_scoring
 
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.checkpoint.scores import best
@@ -29,7 +31,7 @@ def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared)
     scores, kept, steps = [], [], []
     for dp in (1, 2):
         training = Training.prepared(world, f"scored{dp}", [*words, f"parallel.dp={dp}"], prepared)
-        code, out = training.run()
+        code, out = training.run_fork() if dp == 1 else training.run()
         assert code == 0, out
         lines = (training.folder / "held_out.jsonl").read_text().splitlines()
         scores.append([record["bits_per_byte"] for record in map(json.loads, lines)])
@@ -40,31 +42,6 @@ def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared)
     for one, two in zip(of_one, of_two, strict=True):
         assert two == pytest.approx(one, abs=1e-6)
     assert kept[0][0] == kept[1][0] != ""
-
-
-SIGNALED = """
-import os, signal
-from nemo_adapt import cli
-from nemo_adapt.train import held_out
-from nemo_adapt.train.between_steps import BetweenSteps
-count, score = BetweenSteps._count, held_out._pass
-
-def counted(self, done):
-    count(self, done)
-    if done.step == {step}:
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-def scored(*words):
-    os.kill(os.getpid(), signal.SIGUSR1)
-    return score(*words)
-
-if {step}:
-    BetweenSteps._count = counted
-else:
-    held_out._pass = scored
-cli.main()
-"""
-"""A training that gets a signal in ``step``, or (0) while it scores."""
 
 
 def scores_of(training):
@@ -83,28 +60,28 @@ def scored(short):
 def whole(world, scored, prepared):
     """That training, without an interruption."""
     training = Training.prepared(world, "scores-whole", scored, prepared)
-    code, out = training.run()
+    code, out = training.run_fork()
     assert code == 0, out
     return training
 
 
-@pytest.mark.parametrize(("step", "saved"), [(0, 2), (STEPS, STEPS)])
-def test_a_training_that_is_asked_to_stop_saves_before_it_scores(
-    world, scored, prepared, whole, monkeypatch, step, saved
-):
+@pytest.mark.parametrize(
+    ("stop", "saved"),
+    [(signal_while_scoring, 2), (partial(signal_in_step, STEPS), STEPS)],
+    ids=["scoring", "last step"],
+)
+def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, scored, prepared, whole, stop, saved):
     """Scoring may take longer than the time that is left. The next start makes the scores, or the one after it."""
-    stopped = Training.prepared(world, f"scores-stopped{step}", scored, prepared)
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
-        monkeypatch.setenv(name, value)
-    code, out = stopped.run(("-c", SIGNALED.format(step=step)))
+    stopped = Training.prepared(world, f"scores-stopped{saved}", scored, prepared)
+    code, out = stopped.run_fork(stop)
     assert code == 85, out
     assert [step_of(place) for place in complete(stopped.checkpoints)][-1] == saved
     assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
-    code, out = stopped.run(("-c", SIGNALED.format(step=0)))  # while it makes the scores of that step
+    code, out = stopped.run_fork(signal_while_scoring)  # while it makes the scores of that step
     assert code == 85 and f"held-out text is to be scored at step {saved}" in out, out
     assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
     for _ in range(2):
-        code, out = stopped.run()
+        code, out = stopped.run_fork()
         assert code == 0, out
     assert scores_of(stopped) == scores_of(whole) and stopped.losses() == whole.losses()
     assert best(stopped.checkpoints) == best(whole.checkpoints)

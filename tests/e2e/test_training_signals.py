@@ -4,7 +4,8 @@ import signal
 import time
 
 import pytest
-from helpers.trainings import Training, ranks_of, wait_for
+from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
+from ranks.command_bodies import signal_while_saving
 
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.training_files import SUMMARY, TRACES
@@ -35,26 +36,14 @@ def test_signals_before_the_first_or_after_the_last_step_are_handled(world, shor
     assert [step for step, _ in training.losses()] == [1, 2, 3, 4]
 
 
-SIGNALED_WHILE_SAVING = """
-import os, signal
-from nemo_adapt import cli
-from nemo_adapt.train import checkpoints
-publish = checkpoints.publish
-checkpoints.publish = lambda *words: os.kill(os.getpid(), signal.SIGUSR1) or publish(*words)
-cli.main()
-"""
-
-
-def test_signal_during_the_last_save_stops_a_rank_that_a_launcher_started(world, short, prepared, monkeypatch):
+def test_signal_during_the_last_save_stops_a_rank_that_a_launcher_started(world, short, prepared):
     """No process above it knows of the signal, and the next stages would run into the time limit."""
     words = [*short, "train.phases=[{steps: 2, lr: 1e-3}]", "parallel.tp=1", "parallel.sequence=false"]
     training = Training.prepared(world, "last-save", words, prepared)
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
-        monkeypatch.setenv(name, value)
-    code, out = training.run(("-c", SIGNALED_WHILE_SAVING))
+    code, out = training.run_fork(signal_while_saving)
     assert code == 85 and "asked to stop: all steps are saved; run the same command to go on" in out, out
     assert len(complete(training.checkpoints)) == 1
-    code, out = training.run()
+    code, out = training.run_fork()
     assert code == 0 and (training.folder / SUMMARY).is_file(), out
 
 
@@ -77,14 +66,14 @@ def test_metrics_of_a_resumed_training_equal_an_uninterrupted_one(world, short, 
     words = [*short, "train.phases=[{steps: 24, lr: 1e-3}]", "train.log_every=5", "train.save_every=100"]
     words += ["parallel.tp=1", "parallel.sequence=false", "train.keep=1", "train.keep_every=10", "train.trace=[3,4]"]
     whole, stopped = (Training.prepared(world, f"records-{name}", words, prepared) for name in ("whole", "stopped"))
-    code, out = whole.run()
+    code, out = whole.run_fork()
     assert code == 0, out
-    process = stopped.start()
+    process = stopped.fork()
     assert wait_for(process, lambda: stopped.steps() >= 5)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 85, out
-    code, out = stopped.run()
+    code, out = process.end(PATIENCE)
+    assert code == 85, out
+    code, out = stopped.run_fork()
     assert code == 0, out
     assert [step_of(place) for place in complete(whole.checkpoints)] == [10, 20, 24]
     assert [file.name for file in (whole.folder / TRACES).iterdir()] == ["rank_0.json.gz"]

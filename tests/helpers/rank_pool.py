@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers.forks import context
 
 from nemo_adapt import devices, patches
 
@@ -77,14 +77,11 @@ class RankPool:
         self._workers = []
 
     def _start(self) -> None:
-        # On a CPU, ranks are forks of one process that has imported Megatron; CUDA does not survive a fork.
-        context = mp.get_context("spawn" if devices.on_gpu() else "forkserver")
-        if not devices.on_gpu():
-            context.set_forkserver_preload(["nemo_adapt.study.prepared"])
+        started = context()
         meeting = Path(mkdtemp()) / "rendezvous"
         for rank in range(self.size):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, rank, self.size, str(meeting)), daemon=True)
+            here, there = started.Pipe()
+            process = started.Process(target=_serve, args=(there, rank, self.size, str(meeting)), daemon=True)
             process.start()
             there.close()
             self._workers.append((process, here))

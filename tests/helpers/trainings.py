@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 from helpers.command import environment
+from helpers.forks import Fork, fork
 
 from nemo_adapt.checkpoint.folders import complete
 from nemo_adapt.checkpoint.integrity import damage
@@ -48,10 +49,15 @@ class Training:
             shutil.copytree(world / "runs" / prepared / part, world / "runs" / name / part)
         return cls(world, name, words)
 
-    def start(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> subprocess.Popen[str]:
-        """Start it as ``python *program train ...``, with stdout and stderr in one text pipe."""
+    @property
+    def command(self) -> list[str]:
+        """The arguments of ``nemo-adapt``."""
+        return ["train", *self.words, f"run.name={self.name}"]
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start it, with stdout and stderr in one text pipe."""
         return subprocess.Popen(
-            [self.python, *program, "train", *self.words, f"run.name={self.name}"],
+            [self.python, "-m", "nemo_adapt", *self.command],
             cwd=self.world,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -59,11 +65,19 @@ class Training:
             env=environment(),
         )
 
-    def run(self, program: tuple[str, str] = ("-m", "nemo_adapt")) -> tuple[int, str]:
+    def run(self) -> tuple[int, str]:
         """Start it and wait; return exit code and output."""
-        process = self.start(program)
+        process = self.start()
         out, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, out
+
+    def fork(self, change: Callable[[], None] | None = None) -> Fork:
+        """Start it as the only rank, in a fork that first calls ``change``, a function of a module or its partial."""
+        return fork(self.command, self.world, change)
+
+    def run_fork(self, change: Callable[[], None] | None = None) -> tuple[int, str]:
+        """Start it so and wait; return exit code and output."""
+        return self.fork(change).end(PATIENCE)
 
     def steps(self) -> int:
         """Return the last step in metrics.jsonl (0: none)."""
@@ -86,7 +100,7 @@ class Training:
             assert not damage(place), place
 
 
-def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> bool:
+def wait_for(process: subprocess.Popen[str] | Fork, happened: Callable[[], bool]) -> bool:
     """Wait until ``happened()``; return False if the process ended before."""
     until = time.monotonic() + PATIENCE
     while not happened():
