@@ -1,7 +1,8 @@
 """One small world for the end-to-end tests, and settings for a short run."""
 
 import pytest
-from helpers.command import nemo_adapt
+from helpers.forks import fork
+from helpers.trainings import PATIENCE
 from helpers.worlds import SHORT, small_world
 
 
@@ -21,6 +22,6 @@ def short():
 def prepared(world, short):
     """Run all stages before training, one by one; return the name of the run."""
     for stage in ("tokenizer", "data", "convert"):
-        answer = nemo_adapt(stage, *short, "run.name=prepared", cwd=world)
-        assert answer.code == 0 and "done in" in answer.out, answer.err
+        code, out = fork([stage, *short, "run.name=prepared"], world).end(PATIENCE)
+        assert code == 0 and "done in" in out, out
     return "prepared"

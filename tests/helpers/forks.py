@@ -49,7 +49,7 @@ class Fork:
         return self.process.exitcode, self.log.read_text(encoding="utf-8")
 
 
-def fork(command: Sequence[str], folder: Path, change: Callable[[], None] | None) -> Fork:
+def fork(command: Sequence[str], folder: Path, change: Callable[[], None] | None = None) -> Fork:
     """Start ``nemo-adapt COMMAND`` in ``folder`` after ``change()``, with one thread."""
     number, name = mkstemp(".log")
     os.close(number)
