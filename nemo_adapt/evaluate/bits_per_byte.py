@@ -155,11 +155,12 @@ def batches(sequences: Sequence[NDArray[np.int64]], window: int, batch: int, voc
     """
     todo = [item for number, ids in enumerate(sequences) for item in windows(number, len(ids) - 1, window)]
     todo.sort(key=lambda item: item.begin - item.end)
-    while todo:
-        length = todo[0].end - todo[0].begin
+    at = 0
+    while at < len(todo):
+        length = todo[at].end - todo[at].begin
         rows = max(1, min(batch * window, LOGITS_PER_PASS // vocabulary) // length)
-        yield todo[:rows]
-        todo = todo[rows:]
+        yield todo[at : at + rows]
+        at += rows
 
 
 def padded(
