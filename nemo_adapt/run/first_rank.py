@@ -5,24 +5,20 @@ and waits in Python, where signals are handled. All ranks call the same function
 """
 
 import contextlib
-import functools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError, one_line
-from nemo_adapt.machine import ranks
+from nemo_adapt.machine import meeting, ranks
 from nemo_adapt.run.artifact import read_manifest
 
 PAUSES = 0.01, 0.5
 """Shortest and longest seconds between two looks: a thousand ranks look, and some answers take hours."""
-HOURS = 12
-"""How long the others wait for an answer or for a finished folder."""
 LEAVING_SECONDS = 600.0
 """How long the first rank waits at the end for the others, one of which may have died."""
 LEFT = "left"
@@ -94,10 +90,10 @@ def wait_for_folder(folder: Path, fingerprint: str) -> None:
 
 
 def _wait(is_there: Callable[[], bool], said: str) -> None:
-    pauses, until = _pauses(), time.monotonic() + HOURS * 3600
+    pauses, until = _pauses(), time.monotonic() + meeting.TIMEOUT.total_seconds()
     while not is_there():
         if time.monotonic() > until:
-            raise UserError(f"{said} in {HOURS} hours")
+            raise UserError(f"{said} in {meeting.TIMEOUT}")
         time.sleep(next(pauses))
 
 
@@ -118,11 +114,8 @@ def _asked(ask: Callable[..., Any], *words: Any) -> Any:
         raise UserError("the first rank has ended: see its error; run the same command to go on") from None
 
 
-@functools.cache
 def _store() -> Any:
-    """Return the store at MASTER_ADDR and MASTER_PORT; the process group, which meets there too, uses other keys."""
+    """Return the store where the ranks meet. Their process groups, which meet there too, use other keys."""
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
-    from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(rendezvous("env://", timeout=timedelta(hours=HOURS)))
-    return PrefixStore("nemo_adapt", store)
+    return PrefixStore("first rank", meeting.store())
