@@ -30,10 +30,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nemo_adapt.machine import engine_import, gpus
-
-TIMEOUT = timedelta(hours=12)
-"""How long a rank waits for another, which may be tokenizing a corpus."""
+from nemo_adapt.machine import engine_import, gpus, meeting
 
 _MODULES_THAT_NAME_CUDA = (
     "megatron.core.distributed.param_and_grad_buffer",
@@ -164,36 +161,37 @@ def start_ranks() -> None:
     """
     if dist.is_initialized():
         return
-    meeting: dict[str, Any] = {"timeout": TIMEOUT}
-    if os.environ.get("WORLD_SIZE") == "1":  # needs no port, which another run may be using
-        meeting |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}  # type: ignore[attr-defined]
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # One rank needs no port, which another run may be using.
+    store = dist.HashStore() if size == 1 else meeting.store()  # type: ignore[attr-defined]
+    where = {"store": dist.PrefixStore("group", store), "rank": rank, "world_size": size}  # type: ignore[attr-defined]
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         try:
-            init_process_group(**meeting)
+            init_process_group(**where, timeout=meeting.TIMEOUT)
         except dist.DistBackendError as error:
             gpus.check_distinct(str(error))
             raise
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    init_process_group(**meeting)
+    init_process_group(**where, timeout=meeting.TIMEOUT)
     atexit.register(_leave_ranks)
 
 
-def init_process_group(**meeting: Any) -> None:
+def init_process_group(**where: Any) -> None:
     """Create the process group of all ranks.
 
     As in Megatron-LM, an NCCL group is created without a device id: in a group with one, each send waits for the one
     before, but interleaved pipeline stages send concurrently. NCCL then connects at the first message, the all-reduce.
     """
-    dist.init_process_group("nccl" if on_gpu() else "gloo", **meeting)
+    dist.init_process_group("nccl" if on_gpu() else "gloo", **where)
     if on_gpu():
         dist.all_reduce(torch.zeros(1, device=best_device()))
 
 
 def limit_waiting(minutes: float) -> None:
     """From now on, fail in a collective, of any process group, whose other ranks are not there within ``minutes`` (0:
-    keep ``TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
+    keep ``meeting.TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
     for group in dist.distributed_c10d._world.pg_map if minutes else ():
         dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
 

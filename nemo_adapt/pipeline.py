@@ -16,7 +16,7 @@ from nemo_adapt.corpora.mixture import check_target, text_sets, trained_and_held
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import gpus, ranks
 from nemo_adapt.registry import nearest
-from nemo_adapt.run import reads
+from nemo_adapt.run import first_rank, reads
 from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.run.run_folder import RunFolder, check_recipe, save_config
 from nemo_adapt.run.steps import Step, build_as_rank, change_of, check_kept, run_step
@@ -243,7 +243,7 @@ def foresee(config: Config, steps: list[Step]) -> None:
     for step in steps[1:]:
         if step.foresees:
             importlib.import_module(step.foresees).check(config, step.reads(config, RunFolder.of(config)))
-    if ranks.is_first() and any(step.name == "evaluate" for step in steps[1:]):
+    if any(step.name == "evaluate" for step in steps[1:]):
         for line in trained_and_held_out(config):
             say(line)
 
@@ -256,16 +256,22 @@ def check_begun(config: Config, steps: list[Step]) -> None:
 
 
 def _run(config: Config, steps: list[Step]) -> None:
+    first_rank.does(partial(_check, config, steps))
+    made = {RunFolder.of(config)[step.result]: step.name for step in (*ROAD, *road(config))}
+    for step in steps:
+        run_step(config, step, made)
+    save_config(RunFolder.of(config), config)
+    first_rank.leave()
+
+
+def _check(config: Config, steps: list[Step]) -> None:
+    """Raise ``UserError`` for what is known to fail before any of ``steps`` starts."""
     check_steps(config, steps)
     foresee(config, steps)
     if any(step.on_ranks for step in steps) and not ranks.already_started():
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)
     check_begun(config, steps)
-    made = {RunFolder.of(config)[step.result]: step.name for step in (*ROAD, *road(config))}
-    for step in steps:
-        run_step(config, step, made)
-    save_config(RunFolder.of(config), config)
 
 
 def _check_gpus(config: Config, steps: list[Step]) -> None:

@@ -252,15 +252,3 @@ def _exit_now(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def wait_for_first(folder: Path, fingerprint: str, timeout_seconds: float = 12 * 3600) -> None:
-    """Wait until rank 0 has finished a stage's folder, as seen on the shared file system; ``UserError`` after the
-    timeout."""
-    from nemo_adapt.run.artifact import read_manifest
-
-    until = time.monotonic() + timeout_seconds
-    while read_manifest(folder).get("fingerprint") != fingerprint:
-        if time.monotonic() > until:
-            raise UserError(f"{folder} was not finished by the first rank in {timeout_seconds:.0f} s")
-        time.sleep(0.5)

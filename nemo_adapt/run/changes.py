@@ -28,7 +28,8 @@ def changed_files(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Map
     for key in sorted({*before, *now}):
         old, new = before.get(key, {}), now.get(key, {})
         if list(old.values()) != list(new.values()):
-            fresh = [path for path, digest in new.items() if digest not in old.values()]
-            gone = [path for path, digest in old.items() if digest not in new.values()]
+            old_digests, new_digests = set(old.values()), set(new.values())
+            fresh = [path for path, digest in new.items() if digest not in old_digests]
+            gone = [path for path, digest in old.items() if digest not in new_digests]
             names += fresh or gone or [key]
     return names

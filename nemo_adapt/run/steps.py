@@ -1,6 +1,9 @@
 """Run one stage of a run, here or on ranks, unless its result exists already."""
 
 import importlib
+import json
+import os
+import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +14,9 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
-from nemo_adapt.run import artifact
+from nemo_adapt.run import artifact, first_rank
 from nemo_adapt.run.artifact import HashOf, Inputs
+from nemo_adapt.run.changes import changed_settings
 from nemo_adapt.run.run_folder import RunFolder, save_config
 
 NOT_IN_FINGERPRINT = {
@@ -69,31 +73,55 @@ class Step:
 
 
 def run_step(config: Config, step: Step, made: Mapping[Path, str] | None = None) -> None:
-    """Run one stage unless it is finished. Under a launcher, rank 0 does what is done once; the others wait for it.
+    """Run one stage unless it is finished. Under a launcher, the first rank alone reads what decides that, the contents
+    of all inputs, and does what is done once; the others learn from it what is left to do.
 
     ``made``: the folder of each stage's result -> the stage; ``UserError`` for an input among them that is unfinished.
     """
+    if ranks.is_first():
+        with first_rank.errors_told():
+            _lead(config, step, made or {})
+    else:
+        _follow(config, step, **first_rank.told())
+
+
+def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
+    """Run one stage as the first rank or the only process, and tell the others."""
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
-    _check_earlier(step, inputs, made or {})
+    _check_earlier(step, inputs, made)
     stage = _stage(config, step, inputs)
-    first = ranks.is_first()
-    if config.run.shared and stage.out == run.root / step.result:  # not where export.dir sets its folder
-        stage.out = _shared_place(config, step, stage)
-        if first:
-            run.share(step.result, stage.out)
-    if stage.finished:
-        if first:
-            say(f"[{step.title}] finished before, skipped")
-        return
-    if step.checks:
+    if _is_shared(config, step):
+        stage.out = run.share(step.result, _shared_place(config, step, stage.fingerprint))
+    is_finished = stage.finished
+    if is_finished:
+        say(f"[{step.title}] finished before, skipped")
+    elif step.checks:
         step.checks(inputs, stage.out)
-    if first:
+    if not (is_finished or step.on_ranks):
         _do(config, step, stage, inputs)
-        return
-    if step.on_ranks:
-        build(config, step, stage, inputs)
-    ranks.wait_for_first(stage.out, stage.fingerprint)
+    first_rank.tell({"fingerprint": stage.fingerprint, "decided": stage.config, "joins": not is_finished})
+    if not is_finished and step.on_ranks:
+        _do(config, step, stage, inputs)
+
+
+def _follow(config: Config, step: Step, fingerprint: str, decided: Mapping[str, Any], joins: bool) -> None:
+    """As another rank: build this rank's part of the stage if there is one, and wait until its folder is there.
+
+    ``UserError`` where the settings that ``decided`` the first rank's result are not this rank's.
+    """
+    own = json.loads(json.dumps(_deciding(config, step), default=str))
+    if changed := changed_settings(decided, own):
+        raise UserError(
+            f"rank {os.environ['RANK']} on {platform.node()} has other settings than the first rank ("
+            f"{', '.join(changed)}): start all ranks with the same command and recipe"
+        )
+    out = RunFolder.of(config)[step.result]
+    if _is_shared(config, step):
+        out = _shared_place(config, step, fingerprint)
+    if step.on_ranks and joins:
+        build_as_rank(config, step, out)
+    first_rank.wait_for_folder(out, fingerprint)
 
 
 def change_of(config: Config, step: Step, hash_of: HashOf) -> str:
@@ -142,9 +170,15 @@ def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifac
     )
 
 
-def _shared_place(config: Config, step: Step, stage: artifact.Stage) -> Path:
+def _is_shared(config: Config, step: Step) -> bool:
+    """Return whether runs share the step's result: not where export.dir sets its folder."""
+    run = RunFolder.of(config)
+    return bool(config.run.shared) and run[step.result] == run.root / step.result
+
+
+def _shared_place(config: Config, step: Step, fingerprint: str) -> Path:
     """Return the folder of a shared result. Its last part stays the same, because files are named after it."""
-    return Path(config.run.shared) / stage.fingerprint[:FINGERPRINT] / step.result
+    return Path(config.run.shared) / fingerprint[:FINGERPRINT] / step.result
 
 
 def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
@@ -155,10 +189,10 @@ def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> 
     importlib.import_module(step.module).build(config, inputs, stage.workplace)
 
 
-def build_as_rank(config: Config, step: Step) -> None:
-    """In a rank that ``run_step`` launched: build this rank's part in the workplace, which is already prepared."""
+def build_as_rank(config: Config, step: Step, out: Path | None = None) -> None:
+    """Build this rank's part of the stage, whose folder ``out`` (by default the run's) the first process prepares."""
     run = RunFolder.of(config)
-    out = run[step.result].resolve() if config.run.shared else run[step.result]
+    out = out or (run[step.result].resolve() if config.run.shared else run[step.result])
     build(config, step, artifact.Stage(step.name, out, {}, {}, step.resumable), step.reads(config, run))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.folders import METADATA, complete
 from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.training_files import Record
 
@@ -37,10 +37,13 @@ def written(path: Path) -> float:
 
 
 def last_written(folder: Path) -> float:
-    """Return the time of the last write in a folder (seconds since 1970); 0 if it does not exist."""
+    """Return the time of the last write in a folder (seconds since 1970); 0 if it does not exist.
+
+    Of a checkpoint that is there, whose thousands of files no longer change, only the folder itself is asked.
+    """
     found = [written(folder)]
     for place, _, files in os.walk(folder):
-        found += [written(Path(place) / name) for name in files]
+        found += [written(Path(place) / name) for name in ([""] if METADATA in files else files)]
     return max(found)
 
 

@@ -99,12 +99,13 @@ def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, 
 
 
 def _chosen_by(config: Config) -> dict[str, Any] | None:
-    """Return what identifies the text that the best checkpoint is chosen by; ``None`` if no best one is kept."""
+    """Return what identifies the text that the best checkpoint is chosen by; ``None`` if no best one is kept. A
+    collective."""
     train = config.train
     if not train.keep_best:
         return None
-    text = held_out_texts(config)[config.evaluate.target]
-    return {"text": file_hash(text), "bytes": train.score_bytes, "context": config.evaluate.context or train.seq_length}
+    digest = first_rank_does(lambda: file_hash(held_out_texts(config)[config.evaluate.target]))
+    return {"text": digest, "bytes": train.score_bytes, "context": config.evaluate.context or train.seq_length}
 
 
 def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:

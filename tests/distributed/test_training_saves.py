@@ -6,11 +6,12 @@ import pytest
 import torch
 from helpers.folders import folders_of
 from helpers.tiny import TinyLlama, tiny_config
-from ranks import saving_bodies
+from ranks import road_bodies, saving_bodies
 
 from nemo_adapt.checkpoint.folders import COMMON, complete
 from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.families.family import TABLES
+from nemo_adapt.files import file_hash
 from nemo_adapt.training_files import HELD_OUT, METRICS
 
 VOCAB = 251
@@ -94,3 +95,13 @@ def test_all_ranks_end_with_the_error_of_the_one_that_writes_metrics(tmp_path, r
     (tmp_path / "file").touch()
     found = ranks(2).run(saving_bodies.record_metrics, tmp_path / "file" / "train", False)
     assert found == [f"UserError: [Errno 20] Not a directory: '{tmp_path}/file/train/{METRICS}'"] * 2
+
+
+def test_only_the_first_rank_hashes_the_text_that_chooses_the_best_checkpoint(tmp_path, ranks):
+    text = tmp_path / "tr.txt"
+    text.write_text("a\n")
+    config = tiny_config()
+    config.train.keep_best, config.evaluate.target, config.evaluate.texts = True, "tr", {"tr": str(text)}
+    first, second = ranks(2).run(road_bodies.best_text, config)
+    assert first[0] == second[0] and first[0]["text"] == file_hash(text)
+    assert (first[1], second[1]) == (1, 0)

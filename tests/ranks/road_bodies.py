@@ -1,6 +1,7 @@
 """Code of the ranks in end-to-end tests: the training stage, and logits with something broken on purpose."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -16,6 +17,12 @@ from nemo_adapt.train import stage
 def train(rank: int, config: Config, inputs: Inputs, out: Path) -> None:
     """Run the ``train`` stage."""
     stage.build(config, inputs, out)
+
+
+def best_text(rank: int, config: Config) -> tuple[dict[str, Any] | None, int]:
+    """Return what the best checkpoint is chosen by, and how many files this rank has hashed for it."""
+    with patch.object(stage, "file_hash", wraps=stage.file_hash) as hashing:
+        return stage._chosen_by(config), hashing.call_count
 
 
 def logits_with_wrong_slopes(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:

@@ -14,6 +14,7 @@ from nemo_adapt import devices
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure
+from nemo_adapt.machine import meeting
 from nemo_adapt.model import attention
 from nemo_adapt.train import held_out
 
@@ -43,10 +44,14 @@ def test_two_ranks_on_the_same_gpu_are_named(monkeypatch, nccl, raised, says):
     monkeypatch.setattr(dist, "init_process_group", lambda backend, **named: made.append((backend, *named)))
     monkeypatch.setattr(dist, "all_reduce", refuse)
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(meeting, "store", dist.HashStore)
     with pytest.raises(raised, match=says):
         devices.start_ranks()
-    assert made == [("nccl", "timeout")], "and no device, or each send waits for the one before"
+    assert made == [("nccl", "store", "rank", "world_size", "timeout")], (
+        "and no device, or each send waits for the one before"
+    )
 
 
 def test_a_rank_imports_no_compiler_and_no_models_of_transformers():
@@ -90,7 +95,7 @@ print(len(groups) > 9, *{group._get_backend(torch.device("cpu")).options._timeou
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
     answer = subprocess.run([sys.executable, "-c", program], env=os.environ | alone, capture_output=True, text=True)
     last = answer.stdout.splitlines()[-1:]  # gloo may print lines before it
-    assert last == [f"True {devices.TIMEOUT}"], answer.stderr
+    assert last == [f"True {meeting.TIMEOUT}"], answer.stderr
 
 
 def test_varying_shapes_disables_cudnn_attention_and_restores_it():

@@ -14,7 +14,7 @@ from nemo_adapt import training_files
 from nemo_adapt.config import recipes
 from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
-from nemo_adapt.status import command, training
+from nemo_adapt.status import command, run_files, training
 
 SETTINGS = [
     *("run.name=r", "model.path=/model", "data.target=[/tr.txt]", "data.replay=[/en.txt]", "data.replay_share=0.25"),
@@ -358,3 +358,22 @@ def test_a_table_row_is_one_line_without_a_terminal(capsys):
     reason = "was queued again, and starts soon, expected to start at 2026-11-26T21:49:22, started 3 times " * 3
     print_table(["job", "why"], [("train (97)", reason)])
     assert f"train (97)  {reason.rstrip()}" in capsys.readouterr().out
+
+
+def test_files_of_complete_checkpoints_are_not_asked_for_their_times(tmp_path, monkeypatch):
+    """A thousand ranks write thousands of them, which ``status --watch`` would ask for again and again."""
+    whole, partial = tmp_path / "iter_0000100", tmp_path / "iter_0000200.abc.partial"
+    for rank in range(10):
+        write(whole / f"__{rank}_0.distcp", "12")
+        write(partial / f"__{rank}_0.distcp", "12")
+    write(whole / ".metadata", "")
+    for place, at in ((partial / "__7_0.distcp", 3000), (tmp_path, 2000), (whole, 1000)):
+        os.utime(place, (at, at))
+    for other in partial.glob("__[!7]*"):
+        os.utime(other, (1000, 1000))
+    asked, written = [], run_files.written
+    monkeypatch.setattr(run_files, "written", lambda path: asked.append(path) or written(path))
+    assert run_files.last_written(tmp_path) == 3000
+    assert len(asked) == 2 + 10
+    os.utime(whole, (4000, 4000))  # as when its score is written
+    assert run_files.last_written(tmp_path) == 4000

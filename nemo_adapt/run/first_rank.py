@@ -1,0 +1,121 @@
+"""What the first rank does for all ranks of a launcher: the others get its answer, or its error.
+
+Its answers go through the store where torch's ranks meet, so a rank needs no process group, which may be hours away,
+and waits in Python, where signals are handled. All ranks call the same functions in the same order.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from nemo_adapt.errors import UserError, one_line
+from nemo_adapt.machine import meeting, ranks
+from nemo_adapt.run.artifact import read_manifest
+
+PAUSES = 0.01, 0.5
+"""Shortest and longest seconds between two looks: a thousand ranks look, and some answers take hours."""
+LEAVING_SECONDS = 600.0
+"""How long the first rank waits at the end for the others, one of which may have died."""
+LEFT = "left"
+_numbers = count()
+"""Of the answers of this process, in the order in which they are given or asked for."""
+
+
+def does(action: Callable[[], object]) -> None:
+    """Run ``action`` on the first rank alone; the others wait. What it raises ends all (``errors_told``)."""
+    if ranks.is_first():
+        with errors_told():
+            action()
+            tell(None)
+    else:
+        told()
+
+
+@contextlib.contextmanager
+def errors_told() -> Iterator[None]:
+    """Context on the first rank: an error is also the answer that the others wait for. They raise it as ``UserError``,
+    which a rank prints only if the first one, which prints it at once, has not ended it by then."""
+    if ranks.several():
+        _store()  # before anything can fail: the others see it if the process that holds the store ends
+    try:
+        yield
+    except Exception as error:
+        tell(None, str(error) if isinstance(error, UserError) else one_line(error))
+        raise
+
+
+def tell(answer: Any, error: str = "") -> None:
+    """On the first rank: give the others the next answer, as JSON, or the ``error`` that they are to raise."""
+    if ranks.several():
+        _store().set(str(next(_numbers)), json.dumps([answer, error], default=str))
+
+
+def told() -> Any:
+    """On another rank: wait for the first rank's next answer. ``UserError`` if that is an error, if the first rank has
+    ended without one, or after 12 hours."""
+    store, key = _store(), str(next(_numbers))
+    _wait(lambda: bool(_asked(store.check, [key])), "the first rank has not answered")
+    answer, error = json.loads(_asked(store.get, key))
+    if error:
+        raise UserError(error)
+    return answer
+
+
+def leave() -> None:
+    """After the last answer: the first rank, whose process may hold the store, waits until the others have read it."""
+    if not ranks.several():
+        return
+    if not ranks.is_first():
+        with contextlib.suppress(UserError):  # it has waited long enough, and left
+            _asked(_store().add, LEFT, 1)
+        return
+    pauses, until = _pauses(), time.monotonic() + LEAVING_SECONDS
+    while _store().add(LEFT, 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < until:
+        time.sleep(next(pauses))
+
+
+def wait_for_folder(folder: Path, fingerprint: str) -> None:
+    """Wait until this rank's node sees the folder that the first rank has finished, or is finishing, on the shared file
+    system; ``UserError`` after 12 hours."""
+
+    def is_finished() -> bool:
+        return read_manifest(folder).get("fingerprint") == fingerprint
+
+    _wait(is_finished, f"{folder} was not finished by the first rank")
+
+
+def _wait(is_there: Callable[[], bool], said: str) -> None:
+    pauses, until = _pauses(), time.monotonic() + meeting.TIMEOUT.total_seconds()
+    while not is_there():
+        if time.monotonic() > until:
+            raise UserError(f"{said} in {meeting.TIMEOUT}")
+        time.sleep(next(pauses))
+
+
+def _pauses() -> Iterator[float]:
+    pause, longest = PAUSES
+    while True:
+        yield pause
+        pause = min(2 * pause, longest)
+
+
+def _asked(ask: Callable[..., Any], *words: Any) -> Any:
+    """Ask the store; ``UserError`` if the process that holds it has ended."""
+    from torch import distributed as dist
+
+    try:
+        return ask(*words)
+    except dist.DistNetworkError:
+        raise UserError("the first rank has ended: see its error; run the same command to go on") from None
+
+
+def _store() -> Any:
+    """Return the store where the ranks meet. Their process groups, which meet there too, use other keys."""
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    return PrefixStore("first rank", meeting.store())
