@@ -16,9 +16,10 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
-from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
+from nemo_adapt.train.batches import BatchLayout, Boundaries
 from nemo_adapt.train.loop import Data
 from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.samples import check_token_file, training_set
 
 
 def start_layout(config: Config) -> BatchLayout:
