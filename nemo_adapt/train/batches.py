@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -10,8 +10,37 @@ import torch
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.model.context import own_part
 
-Batch = dict[str, torch.Tensor]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro batch, or this rank's part of it."""
+
+    tokens: torch.Tensor
+    """[micro batch, seq]; under context parallelism, a rank's part has fewer positions."""
+    labels: torch.Tensor
+    """[micro batch, seq]: the token that follows each."""
+    positions: torch.Tensor
+    """[micro batch, seq], or [1, seq] if all samples share them: position ids."""
+    documents: torch.Tensor | None = None
+    """[micro batch, whole seq]: index of each token's document, if documents must not see each other. Whole under
+    context parallelism, because keys are gathered; on the CPU, because attention reads it and would wait for a GPU."""
+    counted: torch.Tensor | None = None
+    """[micro batch, seq]: whether the label counts in the loss; ``None``: all do."""
+
+    def own_part(self) -> "Batch":
+        """Return what this rank of a context-parallel group needs."""
+        return self._changed(own_part)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on ``device``, except ``documents``."""
+        return self._changed(lambda values: values.to(device))
+
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        counted = None if self.counted is None else change(self.counted)
+        tokens, labels, positions = map(change, (self.tokens, self.labels, self.positions))
+        return replace(self, tokens=tokens, labels=labels, positions=positions, counted=counted)
 
 
 @dataclass(frozen=True)
@@ -45,46 +74,31 @@ class Boundaries:
         """Return the settings of ``train``, with ``end`` as the id of the token that ends a document."""
         return cls(end, train.reset_positions, train.reset_attention, train.mask_document_ends)
 
-    def applied(self, batch: Batch) -> Batch:
-        """Return ``batch`` with ``position_ids``, and if configured ``documents`` and ``counted`` [micro batch, seq].
+    def batch(self, tokens: torch.Tensor, labels: torch.Tensor) -> Batch:
+        """Return the micro batch of ``tokens`` and ``labels`` [micro batch, seq].
 
-        ``documents`` is the index of each token's document, ``counted`` is true where the label counts in the loss. The
-        semantics are those of Megatron's ``reset_position_ids``, ``reset_attention_mask`` and ``eod_mask_loss``
+        The semantics are those of Megatron's ``reset_position_ids``, ``reset_attention_mask`` and ``eod_mask_loss``
         (megatron/core/datasets/gpt_dataset.py), computed for the whole batch at once. Attention uses document indices
         (``model.attention``): Megatron's masks would be seq x seq, with another copy for each layer.
         """
-        tokens = batch["tokens"]
         ends = tokens == self.end
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        answer = {**batch, "position_ids": positions}
         if self.reset_positions:
             begins = torch.where(ends, positions + 1, 0).roll(1, dims=1)  # at a document's first token: its position
             begins[:, 0] = 0
-            answer["position_ids"] = positions - begins.cummax(dim=1).values
-        if self.reset_attention:
-            answer["documents"] = ends.cumsum(dim=1) - ends.long()  # an end token belongs to the document it ends
-        if self.mask_ends:
-            answer["counted"] = ~ends
-        return answer
+            positions = positions - begins.cummax(dim=1).values
+        documents = ends.cumsum(dim=1) - ends.long() if self.reset_attention else None  # an end token ends its document
+        return Batch(tokens, labels, positions, documents, ~ends if self.mask_ends else None)
 
 
 def batches(dataset: Any, layout: BatchLayout, step: int, boundaries: Boundaries | None = None) -> list[Batch]:
-    """Return this rank's micro batches of one step.
-
-    Each has ``tokens`` and ``labels`` [micro batch, seq], ``position_ids`` ([1, seq] if all samples share them), and
-    what ``boundaries`` adds; under context parallelism only this rank's part of each sequence.
-    """
+    """Return this rank's micro batches of a step; a sample of ``dataset`` has ``tokens`` and ``labels``, both [seq]."""
     found = []
     for numbers in layout.samples(step):
         samples = [dataset[number] for number in numbers]
-        batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("tokens", "labels")}
-        found.append(own_part((boundaries or Boundaries()).applied(batch)))
+        tokens, labels = (torch.stack([sample[name] for sample in samples]) for name in ("tokens", "labels"))
+        found.append((boundaries or Boundaries()).batch(tokens, labels).own_part())
     return found
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a micro batch to ``device``, except ``documents``: attention reads it, and would have to wait for a GPU."""
-    return {key: values if key == "documents" else values.to(device) for key, values in batch.items()}
 
 
 def read_ahead(read: Callable[[int], T], steps: range) -> Generator[T, None, None]:

@@ -12,11 +12,10 @@ from nemo_adapt import devices
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
 from nemo_adapt.model.build import build_model, start_parallel
-from nemo_adapt.model.context import own_part
 from nemo_adapt.plan.model import Models
 from nemo_adapt.tokens.vocab import padded_rows
 from nemo_adapt.train import checkpoints
-from nemo_adapt.train.batches import Boundaries
+from nemo_adapt.train.batches import Batch, Boundaries
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.new_rows import Span
 from nemo_adapt.train.setup import Trainer, build_trainer
@@ -102,10 +101,10 @@ def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
     train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32, device=devices.best_device()))
 
 
-def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
+def _batch(config: Config, vocab: int) -> Batch:
     size = config.train.micro_batch, config.train.seq_length
-    drawn = {name: torch.randint(0, vocab, size, device=devices.best_device()) for name in ("tokens", "labels")}
-    return own_part(Boundaries.of(config.train, 2).applied(drawn))
+    tokens, labels = (torch.randint(0, vocab, size, device=devices.best_device()) for _ in range(2))
+    return Boundaries.of(config.train, 2).batch(tokens, labels).own_part()
 
 
 def _parts(trainer: Trainer) -> tuple[int, int, int]:
