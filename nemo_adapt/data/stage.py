@@ -21,7 +21,7 @@ import numpy as np
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.corpora import text
-from nemo_adapt.corpora.text_files import Part
+from nemo_adapt.corpora.lines import Part
 from nemo_adapt.data import store
 from nemo_adapt.data.check import check
 from nemo_adapt.data.encode import Encoder, Rule

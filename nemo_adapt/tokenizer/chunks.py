@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from nemo_adapt.console.progress import Bar, OnProgress, say
 from nemo_adapt.corpora import text
-from nemo_adapt.corpora.text_files import Part, ignore
+from nemo_adapt.corpora.lines import Part
+from nemo_adapt.corpora.text_files import ignore
 from nemo_adapt.machine.workers import cores, shared_counters, team
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import odd_bytes
