@@ -11,13 +11,13 @@ import torch
 from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import ends, total
 from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, batches, read_ahead
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import StepResult, train_step
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """The data of a training, and how ranks divide it."""
 
     samples: Any
@@ -47,8 +47,8 @@ def run(
     chunks: list[Any],
     plan: Sequence[PhaseConfig],
     train: TrainConfig,
-    new: Span,
-    data: Data,
+    new: RowRange,
+    data: TrainingData,
     done: int = 0,
     restore: Callable[[Trainer], None] | None = None,
 ) -> Generator[CompletedStep, None, None]:

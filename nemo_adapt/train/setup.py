@@ -20,7 +20,7 @@ from nemo_adapt.config.phases import NEW_ROWS, SCHEDULE_NAMES, Trained, decay_st
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import chosen, freeze
 from nemo_adapt.train.names import named_parameters
-from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
+from nemo_adapt.train.new_rows import NewRows, RowRange, attach, detach
 
 NOT_DECAYED = "is_not_decayed"
 """Attribute of a parameter that ``train.no_weight_decay`` names."""
@@ -81,7 +81,7 @@ class Trainer:
         gc.collect()
 
 
-def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new: Span) -> Trainer:
+def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new: RowRange) -> Trainer:
     """Freeze what ``phase`` does not train, wrap ``chunks`` for data parallelism, and create a fresh Adam and schedule.
 
     ``new``: the new rows of the whole tables. Master weights are fp32 copies of the model's.

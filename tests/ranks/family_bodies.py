@@ -11,7 +11,7 @@ from nemo_adapt import families
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.families.family import Family
 from nemo_adapt.train.batches import Batch
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
 
@@ -25,7 +25,7 @@ def logits_and_gradients(
     state = model.sharded_state_dict()
     dist_checkpointing.save({"model": state}, str(saved))
     found = forward(model.eval(), ids[:, :-1])
-    trainer = build_trainer([model.train()], config.train, PhaseConfig(steps=1, lr=1e-3), Span(0, 0))
+    trainer = build_trainer([model.train()], config.train, PhaseConfig(steps=1, lr=1e-3), RowRange(0, 0))
     trainer.wrapped[0].zero_grad_buffer()
     positions = torch.arange(ids.shape[1] - 1, device=ids.device)[None]
     batch = Batch(ids[:, :-1], ids[:, 1:], positions)

@@ -17,7 +17,7 @@ from nemo_adapt.tokens.vocab import padded_rows
 from nemo_adapt.train import checkpoints
 from nemo_adapt.train.batches import Batch, Boundaries
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.state import saved_state
 from nemo_adapt.train.step import train_step
@@ -91,7 +91,7 @@ def new_trainer(config: Config, models: Models) -> Trainer:
     chunks = build_model(shape, config.parallel, config.train, shape.vocab, padded)
     for parameter in (each for chunk in chunks for each in chunk.parameters()):
         torch.nn.init.normal_(parameter, std=0.02)
-    return build_trainer(chunks, config.train, phases(config)[0], Span(models.first_new, shape.vocab))
+    return build_trainer(chunks, config.train, phases(config)[0], RowRange(models.first_new, shape.vocab))
 
 
 def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:

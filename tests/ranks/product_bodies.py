@@ -7,7 +7,7 @@ import torch
 from helpers.folders import Folders
 from megatron.core.tensor_parallel import layers
 from ranks.model_bodies import load_chunks
-from ranks.training_bodies import data, span
+from ranks.training_bodies import data, new_row_range
 
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.train.batches import batches
@@ -31,7 +31,7 @@ def sums(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[st
                 setattr(module, name, fuses)
     found = []
     for kind in kinds:
-        trainer = build_trainer(chunks, config.train, PhaseConfig(kind, 1, 1e-2), span(folders))
+        trainer = build_trainer(chunks, config.train, PhaseConfig(kind, 1, 1e-2), new_row_range(folders))
         for wrapped in trainer.wrapped:
             wrapped.zero_grad_buffer()
         given = data(config, vocab)
