@@ -191,13 +191,6 @@ def init_process_group(**meeting: Any) -> None:
         dist.all_reduce(torch.zeros(1, device=best_device()))
 
 
-def limit_waiting(minutes: float) -> None:
-    """From now on, fail in a collective, of any process group, whose other ranks are not there within ``minutes`` (0:
-    keep ``TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
-    for group in dist.distributed_c10d._world.pg_map if minutes else ():
-        dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
-
-
 def _leave_ranks() -> None:
     """Destroy the process groups before the interpreter exits: otherwise gloo's threads sometimes abort the process."""
     if dist.is_initialized():

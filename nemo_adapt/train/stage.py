@@ -27,7 +27,7 @@ from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import first_rank_does, timeout_explained
+from nemo_adapt.train.collectives import first_rank_does, limit_waiting, timeout_explained
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
@@ -81,7 +81,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             between.resume()
             for number, done in enumerate(training):
                 if not number:  # all ranks are prepared, and have made one step
-                    devices.limit_waiting(train.max_wait_minutes)
+                    limit_waiting(train.max_wait_minutes)
                 between.after(done)
             between.finish()
     if dist.get_rank() == 0:
