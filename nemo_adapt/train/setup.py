@@ -150,8 +150,11 @@ def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig
 
 
 def _mark_not_decayed(chunk: Any, patterns: Sequence[str]) -> None:
-    """Mark the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks. Megatron
-    would match the names on this stage and in its wrappers: a copy of a tied table would be decayed, and it not."""
+    """Mark the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks.
+
+    Megatron itself would match names as they are on this stage, with its wrappers' prefixes. The last stage's copy of a
+    tied table has another name there: it would be decayed, and the table not.
+    """
     for name, parameter in named_parameters(chunk):
         setattr(parameter, NOT_DECAYED, any(fnmatchcase(name, pattern) for pattern in patterns))
 
