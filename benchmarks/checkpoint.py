@@ -93,7 +93,7 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
     ]
     from nemo_adapt.resize.adapted import load_adapted
     from nemo_adapt.train import loop
-    from nemo_adapt.train.new_rows import Span
+    from nemo_adapt.train.new_rows import RowRange
     from nemo_adapt.train.prepare import start_layout
     from nemo_adapt.train.state import load_optimizer
 
@@ -105,8 +105,8 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
             setattr(owner, name, value)
     chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
     token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())
-    data = loop.Data(Samples(size, 3 * (saves + 2) * size.global_batch), layout, token_bytes)
-    steps = loop.run(chunks, config.train.phases, config.train, Span(size.vocab, size.vocab), data)
+    data = loop.TrainingData(Samples(size, 3 * (saves + 2) * size.global_batch), layout, token_bytes)
+    steps = loop.run(chunks, config.train.phases, config.train, RowRange(size.vocab, size.vocab), data)
     out = place / "saved"
     save, finish = SAVERS[contestant](out)
     trainer = next(steps).trainer

@@ -17,14 +17,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from command import command
 from matplotlib.figure import Figure
 from transformers import AutoModelForCausalLM
 
@@ -81,13 +80,6 @@ class Plan:
         # The training rounds up to whole steps, so ask for one byte less than the steps have.
         listed = (f"{{train: {what}, bytes: {int(n * self.step_bytes) - 1}, lr: {lr}}}" for what, n, lr in parts)
         return f"train.phases=[{', '.join(listed)}]"
-
-
-def command(*words: str) -> None:
-    """Run ``nemo-adapt WORDS``; exit if it fails."""
-    done = subprocess.run([sys.executable, "-m", "nemo_adapt", *words], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
 
 
 def recipe_of(language: str, place: Path) -> Path:

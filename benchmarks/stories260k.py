@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from command import command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_adapt.config import recipes
@@ -24,13 +25,6 @@ from nemo_adapt.config import recipes
 PEER = {"tr": 2.41, "en": 3.00}
 CHECK_DOCUMENTS = 400
 TEXT = "Bugün hava çok güzel. Once upon a time there was a little girl."
-
-
-def command(*words: str) -> None:
-    """Run ``nemo-adapt WORDS``; exit if it fails."""
-    done = subprocess.run([sys.executable, "-m", "nemo_adapt", *words], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
 
 
 def megatron_logits(folder: str) -> None:

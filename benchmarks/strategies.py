@@ -15,11 +15,11 @@ import itertools
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from command import command
 
 from nemo_adapt.probe.report import markdown
 from nemo_adapt.resize.plan import strategies
@@ -88,10 +88,8 @@ def probe(runs: str, tp: int, names: list[str], seeds: int, steps: int, at: list
         Path(runs).mkdir(parents=True, exist_ok=True)
         write_dictionary(Path(runs) / "dictionary.txt")
         words.append(f"auxiliary.dictionary={runs}/dictionary.txt")
-    command = [sys.executable, "-m", "nemo_adapt", "probe", "recipe=stories260k_tr", *SETTINGS, *words]
-    done = subprocess.run([*command, f"probe.strategies=[{','.join(names)}]"], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    chosen = f"probe.strategies=[{','.join(names)}]"
+    command("probe", "recipe=stories260k_tr", *SETTINGS, *words, chosen)
     content = json.loads((Path(runs) / "stories260k_tr" / "probe" / "probe.json").read_text(encoding="utf-8"))
     return {**content, "seconds": time.monotonic() - began}
 

@@ -4,13 +4,12 @@ One has a byte-level BPE vocabulary (like GPT-2), the other a SentencePiece one 
 otherwise they are the same. They are made once in a folder and reused from there.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import sentencepiece
 import torch
 import yaml
+from command import command
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt.smallworld.base import learn_tokenizer
@@ -86,7 +85,5 @@ def pretrained(kind: str, text: Path, held_out: Path, place: Path) -> Path:
         ),
         encoding="utf-8",
     )
-    done = subprocess.run([sys.executable, "-m", "nemo_adapt", "run", f"recipe={recipe}"], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    command("run", f"recipe={recipe}")
     return run / "export"

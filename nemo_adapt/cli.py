@@ -82,6 +82,8 @@ OTHER_COMMANDS = {
     "verify": "nemo_adapt.verify",
 }
 """Commands that are not stages of a run -> the module whose ``main(words)`` runs each."""
+INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
+"""The same for commands that only our own scripts call."""
 PATH_ERRORS = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
@@ -90,8 +92,6 @@ PATH_ERRORS = (
 COLLECTED_AFTER = 50_000
 """New objects between searches for garbage. With Python's 700, ``gc.get_stats`` counts hundreds of searches while torch
 and megatron-core are imported, among objects that all stay."""
-INTERNAL = {"job": "nemo_adapt.launch.job", "study-job": "nemo_adapt.study.jobs"}
-"""The same for commands that only our own scripts call."""
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -187,13 +186,6 @@ def init_process_group(**where: Any) -> None:
     dist.init_process_group("nccl" if on_gpu() else "gloo", **where)
     if on_gpu():
         dist.all_reduce(torch.zeros(1, device=best_device()))
-
-
-def limit_waiting(minutes: float) -> None:
-    """From now on, fail in a collective, of any process group, whose other ranks are not there within ``minutes`` (0:
-    keep ``meeting.TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
-    for group in dist.distributed_c10d._world.pg_map if minutes else ():
-        dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
 
 
 def _leave_ranks() -> None:

@@ -1,4 +1,7 @@
-"""Rows in ranges, and tensors in files, of bounded size. A range ends before its last number, as in Python."""
+"""Rows in ranges, tensors in files, documents in batches, all of bounded size.
+
+A range ends before its last number, as in Python.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -21,6 +24,20 @@ def blocks(start: int, stop: int, row_bytes: int, most_bytes: int) -> Iterator[t
 def even_bounds(rows: int, parts: int) -> tuple[int, ...]:
     """Return where each of ``parts`` nearly equal ranges of so many rows begins, and where the last one ends."""
     return tuple(rows * part // parts for part in range(parts + 1))
+
+
+def filled(items: Iterable[T], size_of: Callable[[T], int], enough: int) -> Iterator[list[T]]:
+    """Yield consecutive ``items`` that together have ``enough``, or a little more; the last list may have less."""
+    found: list[T] = []
+    size = 0
+    for item in items:
+        found.append(item)
+        size += size_of(item)
+        if size >= enough:
+            yield found
+            found, size = [], 0
+    if found:
+        yield found
 
 
 def groups(items: Iterable[T], bytes_of: Callable[[T], int], most_bytes: int) -> list[list[T]]:

@@ -1,4 +1,4 @@
-"""Registries of what recipes choose by name: strategies, model families, tokenizer methods."""
+"""Registries of what recipes choose by name: strategies for new rows, tokenizer methods."""
 
 import difflib
 from collections.abc import Callable, Iterable

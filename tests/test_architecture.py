@@ -59,6 +59,8 @@ LIGHT = {
     "machine/starts",
     "registry",
     "partition",
+    "corpora/lines",
+    "corpora/parquet",
     "corpora/text",
     "corpora/text_files",
     "console/progress",

@@ -136,7 +136,7 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     """Train with our loop; yield the loss of each step in nats per token, over all ranks."""
     from nemo_adapt.resize.adapted import load_adapted
     from nemo_adapt.train import loop
-    from nemo_adapt.train.new_rows import Span
+    from nemo_adapt.train.new_rows import RowRange
     from nemo_adapt.train.prepare import start_layout
 
     config = Config(train=train_config(size))
@@ -144,9 +144,9 @@ def nemo_adapt(size: Size, place: Path, who: Contestant, steps: int) -> Iterator
     layout = start_layout(config)
     chunks, _ = load_adapted(config, place / "model", place / "checkpoint", place / "tokenizer")
     token_bytes = torch.ones(size.vocab, dtype=torch.int64, device=devices.best_device())
-    data = loop.Data(Samples(size, steps * size.global_batch), layout, token_bytes)
-    span = Span(size.vocab - size.new_rows, size.vocab)
-    for made in loop.run(chunks, config.train.phases, config.train, span, data):
+    data = loop.TrainingData(Samples(size, steps * size.global_batch), layout, token_bytes)
+    new = RowRange(size.vocab - size.new_rows, size.vocab)
+    for made in loop.run(chunks, config.train.phases, config.train, new, data):
         yield made.result.nats / made.result.labels
 
 

@@ -24,7 +24,7 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
     if parallel.virtual > 1 and parallel.pp == 1:
         raise UserError("parallel.virtual needs parallel.pp of at least 2")
     stages, given = parallel.pp * parallel.virtual, parallel.stage_layers
-    sizes = f"parallel.pp={parallel.pp}" + f" x parallel.virtual={parallel.virtual}" * (parallel.virtual > 1)
+    sizes = f"parallel.pp={parallel.pp}" + (f" x parallel.virtual={parallel.virtual}" if parallel.virtual > 1 else "")
     if stages > shape.layers:
         raise UserError(f"{sizes}: more stages than the model's {shape.layers} layers")
     if given and (len(given) != stages or min(given) < 1 or sum(given) != shape.layers):

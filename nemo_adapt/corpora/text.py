@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_adapt.console.progress import OnProgress
-from nemo_adapt.corpora.text_files import END, RAW_LINES, Part, blocks, ignore, read
+from nemo_adapt.corpora.lines import Part
+from nemo_adapt.corpora.text_files import END, blocks, ignore, read
 from nemo_adapt.errors import UserError
 
 SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -121,7 +122,7 @@ def parts(paths: Iterable[Path], processes: int) -> list[Part]:
     found: list[tuple[float, Part]] = []
     for path, size in sizes.items():
         pieces = math.ceil(PIECES * size / share) if processes > 1 and size > SPLIT_ABOVE * share else 1
-        count = min(pieces, processes) if path.suffix in RAW_LINES else pieces
+        count = min(pieces, processes) if Part(path).is_compressed else pieces
         found += [(size / count, Part(path, index, count)) for index in range(count)]
     return [part for _, part in sorted(found, key=lambda entry: -entry[0])]
 

@@ -1,45 +1,21 @@
 """Stream the documents of a corpus file, or of a part of it: text lines, JSON lines or Parquet; plain, gzip or zstd."""
 
-import gzip
 import json
-import os
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 from nemo_adapt.console.progress import OnProgress
+from nemo_adapt.corpora import parquet
+from nemo_adapt.corpora.lines import Damaged, Part, lines_before, numbered_lines, plain_blocks
 from nemo_adapt.errors import UserError
 
-GROUP = 1024
-"""Lines of a compressed file, or rows of a Parquet batch, that form one block and so belong to the same part."""
-ZSTD_READ = 1 << 17
-"""Compressed bytes per read."""
-ZSTD_WINDOW = 1 << 31
-"""Largest window that ``zstd --long`` writes."""
-BLOCK = 1 << 16
-"""Bytes of a plain file per block, which has the lines that begin in them; parts are split between blocks."""
 BOM = b"\xef\xbb\xbf"
 """Byte order mark, which some editors write at the beginning of a UTF-8 file; not part of the text."""
 END = b"\xff"
 """Ends each document of a block: a byte that does not occur in UTF-8."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of ``of`` disjoint parts of a file: what one process reads."""
-
-    path: Path
-    index: int = 0
-    of: int = 1
-
-
-class Damaged(Exception):
-    """A compressed file that cannot be read further; the message names the expected kind of file."""
 
 
 def ignore(amount: float) -> None:
@@ -70,9 +46,7 @@ def blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) ->
             yield b"".join(document.encode() + END for _, document in block)
         return
     with _readable(part.path), part.path.open("rb") as file:
-        position, end = _seek(file, part)
-        while raw := file.read(min(BLOCK - position % BLOCK, end - position)) if position < end else b"":
-            raw += b"" if raw.endswith(b"\n") else file.readline()
+        for position, raw in plain_blocks(file, part):
             try:
                 raw.decode()
             except UnicodeDecodeError:
@@ -81,7 +55,6 @@ def blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) ->
             lines = raw if position else raw.removeprefix(BOM)
             lines = lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             yield lines.replace(b"\n", END) + END
-            position += len(raw)
             on_progress(len(raw))
 
 
@@ -90,29 +63,26 @@ NumberedDocuments = Iterator[tuple[int, str]]
 
 
 def _numbered_documents(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
-    reader = _parquet if part.path.suffix == ".parquet" else _lines
+    reader = parquet.numbered_documents if part.path.suffix == ".parquet" else _lines
     with _readable(part.path):
         yield from reader(part, field, on_progress)
 
 
 def _lines(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
     path, number = part.path, 0
-    first = 1 if path.suffix in RAW_LINES or not _range(part)[0] else 0
-    raw_lines = RAW_LINES.get(path.suffix, _plain)
+    first = 1 if part.is_compressed or not part.bounds[0] else 0
     parse = _record if ".jsonl" in path.suffixes[-2:] else _line
     with path.open("rb") as file:
         try:
-            for at, block, raw in raw_lines(file, part, on_progress):
+            for at, block, raw in numbered_lines(file, part, on_progress):
                 number = at
                 document = parse(raw.removeprefix(BOM) if at == first else raw, field)
                 if document:
                     yield block, document
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise UserError(f"{path} is not a gzip file, or is damaged (after line {number})") from None
         except Damaged as error:
             raise UserError(f"{path} is not {error}, or is damaged (after line {number})") from None
         except _Unreadable as error:
-            raise UserError(f"{path}: line {_before(part) + number} {error}") from None
+            raise UserError(f"{path}: line {lines_before(part) + number} {error}") from None
 
 
 @contextmanager
@@ -152,149 +122,3 @@ def _record(raw: bytes, field: str) -> str:
     if "\\u" in line and document.encode(errors="ignore").decode() != document:
         raise _Unreadable("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it")
     return document.strip()
-
-
-NumberedLines = Iterator[tuple[int, int, bytes]]
-"""Triples of a line number, a block number and the line."""
-
-
-def _plain(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
-    """Yield the lines that begin in the part's range of bytes, numbered from the first of them."""
-    position, end = _seek(file, part)
-    reported = position
-    for number, raw in enumerate(file, start=1):
-        if position >= end:
-            break
-        yield number, position // BLOCK, raw
-        position += len(raw)
-        if not number % GROUP:
-            on_progress(position - reported)
-            reported = position
-    on_progress(max(0, min(position, end) - reported))
-
-
-def _seek(file: BinaryIO, part: Part) -> tuple[int, int]:
-    """Seek to the first line of a part of a plain file; return its offset and the end of the part's range."""
-    position, end = _range(part)
-    if position:
-        file.seek(position - 1)
-        position += len(file.readline()) - 1  # a line that began earlier belongs to the previous part
-    return position, end
-
-
-def _range(part: Part) -> tuple[int, int]:
-    size = part.path.stat().st_size
-    begin, end = size * part.index // part.of, size * (part.index + 1) // part.of
-    if part.path.suffix in RAW_LINES:
-        return begin, end
-    return begin // BLOCK * BLOCK, end if end == size else end // BLOCK * BLOCK
-
-
-def _before(part: Part) -> int:
-    """Count the lines of the file that begin before the part, for error messages."""
-    start = 0 if part.path.suffix in RAW_LINES else _range(part)[0]
-    if not start:
-        return 0
-    with part.path.open("rb") as file:
-        blocks = iter(lambda: file.read(min(1 << 20, start - 1 - file.tell())), b"")
-        return 1 + sum(block.count(b"\n") for block in blocks)
-
-
-def _gzip(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
-    return _lines_of_part(cast(Iterator[bytes], gzip.open(file, "rb")), file, part, on_progress)
-
-
-def _zstd(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
-    return _lines_of_part(_zstd_lines(file), file, part, on_progress)
-
-
-RAW_LINES: dict[str, Callable[[BinaryIO, Part, OnProgress], NumberedLines]] = {".gz": _gzip, ".zst": _zstd}
-
-
-def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
-    """Yield the groups of lines that belong to the part: those at whose start the reading position is in its range.
-
-    That position, in compressed bytes, is the same each time the file is read, so every group belongs to one part.
-    """
-    size, (begin, end) = os.fstat(file.fileno()).st_size, _range(part)
-    reported, inside = begin, not part.index
-    for number, raw in enumerate(lines, start=1):
-        if not number % GROUP:
-            place = min(file.tell(), size - 1)  # the end of the file belongs to the last part
-            if place >= end:
-                break
-            inside = place >= begin
-            if inside:
-                on_progress(place - reported)
-                reported = place
-        if inside:
-            yield number, number // GROUP, raw
-    on_progress(end - reported)
-
-
-def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
-    line: list[bytes] = []
-    for block in _zstd_blocks(file):
-        *ended, rest = block.split(b"\n")
-        if ended:
-            yield from (b"".join((*line, ended[0])), *ended[1:])
-            line = []
-        line.append(rest)
-    if rest := b"".join(line):
-        yield rest
-
-
-def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield decompressed blocks, frame after frame; zstandard's own reader accepts a truncated file as complete."""
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-    frame = decompressor.decompressobj()
-    inside = False
-    try:
-        while raw := file.read(ZSTD_READ):
-            while raw:
-                if frame.eof:
-                    frame = decompressor.decompressobj()
-                yield frame.decompress(raw)
-                raw, inside = frame.unused_data, not frame.eof
-    except zstandard.ZstdError:
-        raise Damaged("a zstd file") from None
-    if inside:
-        raise Damaged("a zstd file")
-
-
-def _parquet(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
-    import pyarrow
-    import pyarrow.parquet
-
-    path = part.path
-    try:
-        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
-            _check_column(path, file.schema_arrow, field)
-            count = file.num_row_groups
-            groups = range(count * part.index // part.of, count * (part.index + 1) // part.of)
-            share = path.stat().st_size / max(1, file.metadata.num_rows)
-            batches = chain.from_iterable(file.iter_batches(GROUP, [group], [field]) for group in groups)
-            for block, batch in enumerate(batches):
-                for value in batch.column(0).to_pylist():
-                    if value and (document := value.strip()):
-                        yield block, document
-                on_progress(share * batch.num_rows)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is not a Parquet file, or is damaged: {reason}") from None
-
-
-def _check_column(path: Path, schema: Any, field: str) -> None:
-    import pyarrow
-
-    if field not in schema.names:
-        named = ", ".join(schema.names)
-        raise UserError(f"{path} has no column {field!r}, only {named}: name the one with the text in data.text_field")
-    if schema.names.count(field) > 1:
-        raise UserError(f"{path} has several columns {field!r}: give each its own name")
-    kind = schema.field(field).type
-    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-    if str(kind) not in ("string", "large_string", "string_view"):
-        raise UserError(f"{path}: column {field!r} holds {kind}, not strings; name another in data.text_field")

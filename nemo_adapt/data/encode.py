@@ -12,11 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
-MARK = "▁"
-"""SentencePiece's space symbol: where it occurs in a text, it acts as another space."""
-CUT = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
-"""A single space between visible characters: texts are split into words here."""
-SPECIAL_KEY = re.compile(rf"[\s{MARK}]")
+from nemo_adapt.tokens.byte_level import SINGLE_SPACE, SPACE
+
+SPECIAL_KEY = re.compile(rf"[\s{SPACE}]")
 """Matches in the cache key of a word that starts a text or contains whitespace itself."""
 GUARD = "a"
 """Put before a word when it is encoded, so that it is tokenized as inside a text, not as at its start."""
@@ -103,8 +101,8 @@ class Encoder:
         ``first``: the text begins a document.
         """
         words = text.split()
-        if not words or MARK in text or " ".join(words) != text:
-            words = CUT.split(text)  # whitespace other than a single space stays in an adjacent word
+        if not words or SPACE in text or " ".join(words) != text:
+            words = SINGLE_SPACE.split(text)  # whitespace other than a single space stays in an adjacent word
         if first and not (self.rule.space_first and words[0] and not SPECIAL_KEY.search(words[0])):
             words[0] = " " + words[0]
         return words
@@ -156,7 +154,7 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
     """Split a long text between words into pieces of about ``PIECE_CHARACTERS`` characters; yield (offset, piece)."""
     begin = 0
     while begin < len(text):
-        cut = CUT.search(text, begin + PIECE_CHARACTERS) if begin + PIECE_CHARACTERS < len(text) else None
+        cut = SINGLE_SPACE.search(text, begin + PIECE_CHARACTERS) if begin + PIECE_CHARACTERS < len(text) else None
         end = cut.start() if cut else len(text)
         yield begin, text[begin:end]
         begin = end + 1

@@ -21,12 +21,13 @@ import numpy as np
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.corpora import text
-from nemo_adapt.corpora.text_files import Part
+from nemo_adapt.corpora.lines import Part
 from nemo_adapt.data import store
 from nemo_adapt.data.check import check
 from nemo_adapt.data.encode import Encoder, Rule
 from nemo_adapt.files import write_json
 from nemo_adapt.machine.workers import cores, share, shared_counters
+from nemo_adapt.partition import filled
 from nemo_adapt.run.artifact import Inputs
 
 ALONE_BYTES = 8 << 20
@@ -131,7 +132,7 @@ def _encode_part(
         return store.counts(pieces, number)
     width, lengths, size = array(encoder.rule.typecode).itemsize, array("i"), 0
     with (pieces / store.TOKENS.format(number)).open("wb") as out:
-        for batch in _batches(text.part_documents(part, field, on_progress)):
+        for batch in filled(text.part_documents(part, field, on_progress), len, BATCH_CHARACTERS):
             found = encoder.encode(batch)
             out.write(b"".join(found))
             lengths.extend([len(ids) // width for ids in found])
@@ -141,20 +142,6 @@ def _encode_part(
             os.fsync(out.fileno())
     store.write_note(pieces, number, lengths, size)
     return store.counts(pieces, number)
-
-
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Group documents into batches of about ``BATCH_CHARACTERS``."""
-    batch: list[str] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _check_found(parts: list[Part], counts: dict[int, dict[str, int]]) -> None:

@@ -1,7 +1,6 @@
 """The ``evaluate`` stage: compare base and adapted model of a run, with the reports of its earlier stages."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from omegaconf import OmegaConf
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, cost, models
-from nemo_adapt.evaluate.check import TASKS, TEXTS
+from nemo_adapt.evaluate.check import TASKS, TEXTS, named
 from nemo_adapt.evaluate.report import About
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.training_files import HELD_OUT, METRICS, SUMMARY, records
@@ -26,7 +25,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     tokenizer.
     """
     reference, field = config.tokenizer.reference, config.data.text_field
-    plan = comparison.plan(config.evaluate, reference, _named(inputs, TEXTS), _named(inputs, TASKS), field)
+    plan = comparison.plan(config.evaluate, reference, named(inputs, TEXTS), named(inputs, TASKS), field)
     (adapted,) = inputs["adapted"]
     candidates = {
         "base": models.inspect(inputs["base"][0], inputs["base_tokenizer"][0]),
@@ -55,10 +54,6 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     metrics, held_out = (records(train / name, whole=True) if train else [] for name in (METRICS, HELD_OUT))
     comparison.compare(candidates, replace(plan, window=window), about, out, metrics, held_out)
-
-
-def _named(inputs: Inputs, prefix: str) -> Mapping[str, Path]:
-    return {key.removeprefix(prefix): paths[0] for key, paths in inputs.items() if key.startswith(prefix)}
 
 
 def _read_json(folder: Path | None, name: str, default: Any) -> Any:

@@ -71,15 +71,13 @@ def neighbours(table: Table, kept: int, ids: Sequence[int], count: int) -> list[
     return [list(zip(rows, values, strict=True)) for rows, values in zip(where.tolist(), best.tolist(), strict=True)]
 
 
-def projection(
-    table: Table, kept: int, stop: int, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def projection(table: Table, kept: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Project a sample of kept rows and of new rows (``kept`` to ``stop``) onto their two principal components.
 
     Return the points [n, 2] of both, and the share of the variance that the two components explain. At most ``SAMPLE``
-    rows of each kind are drawn, uniformly without replacement.
+    rows of each kind are drawn, uniformly without replacement, always the same ones.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn = [
         np.sort(generator.choice(np.arange(start, end), min(SAMPLE, end - start), replace=False))
         for start, end in ((0, kept), (kept, stop))

@@ -12,17 +12,13 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 
 
-def own_part(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return this rank's chunks of tensors [batch, seq]; ``documents`` stays whole, because keys are gathered."""
+def own_part(values: torch.Tensor) -> torch.Tensor:
+    """Return this rank's two chunks of ``values`` [batch, seq]: [batch, seq / CP]."""
     size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
     if size == 1:
-        return batch
-
-    def own(values: torch.Tensor) -> torch.Tensor:
-        of_all = values.chunk(2 * size, dim=1)
-        return torch.cat([of_all[rank], of_all[-1 - rank]], dim=1)
-
-    return {name: values if name == "documents" else own(values) for name, values in batch.items()}
+        return values
+    of_all = values.chunk(2 * size, dim=1)
+    return torch.cat([of_all[rank], of_all[-1 - rank]], dim=1)
 
 
 def gather_keys(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

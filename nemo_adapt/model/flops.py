@@ -31,12 +31,18 @@ def trained_flops(
     back = backward_layers(shape, what, recompute)
     layers = []
     for number in range(shape.layers):
-        goes, trains = number in back, ALL in what.kinds or number in what.layers
-        times = 1 + goes * (1 + recompute)
-        layers.append(weights * (times + trains) + scores[number] * (times + goes))
+        of_weights = of_scores = 1  # in forward passes
+        if number in back:
+            of_weights, of_scores = of_weights + 1, of_scores + 2
+            if recompute:
+                of_weights, of_scores = of_weights + 1, of_scores + 1
+        if ALL in what.kinds or number in what.layers:
+            of_weights += 1
+        layers.append(weights * of_weights + scores[number] * of_scores)
     whole = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT})
-    own = 1.0 if whole else new * (NEW_ROWS in what.kinds)
-    return layers, output * (1 + (len(back) > 0 or whole) + own)  # with the weight's gradient comes the input's
+    own = 1.0 if whole else new if NEW_ROWS in what.kinds else 0.0
+    inputs = 1 if back or whole else 0  # with the weight's gradient comes the input's
+    return layers, output * (1 + inputs + own)
 
 
 def backward_layers(shape: Shape, what: Trained, recompute: bool) -> range:

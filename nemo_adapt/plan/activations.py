@@ -136,7 +136,7 @@ class Layer:
             ungrouped = self.on_gpu and self.size == 4 and queries > keys
             if self.gathers or slides or ungrouped:
                 gathered = cp if self.gathers and not (slides and 2 * window < local) else 0  # a chunk is a view of it
-                copies = 2 * times * queries if ungrouped else 2 * (gathered + times * slides) * keys
+                copies = 2 * times * queries if ungrouped else 2 * (gathered + (times if slides else 0)) * keys
                 viewed = keys if shape.qk_norm and (self.on_gpu or self.size == 4) else 0  # by the norms' inputs
                 mixed = copies + (viewed if rotates else mixed)
                 rotated = queries if rotates else 0
@@ -172,8 +172,10 @@ class Layer:
     def mlp(self, frozen: bool) -> float:
         """Return the bytes kept between the MLP's two projections: gate and up, and their product, as in `model.gated`
         and Megatron's fused kernel."""
-        wide = 3 if self.shape.transformer.get("gated_linear_unit") else 2
-        return self.size * self.tokens * (wide - frozen) * self.shape.ffn / self.parallel.tp
+        tensors = 3 if self.shape.transformer.get("gated_linear_unit") else 2
+        if frozen:  # the product is only needed for the gradient of the second projection's weight
+            tensors -= 1
+        return self.size * self.tokens * tensors * self.shape.ffn / self.parallel.tp
 
     def kept(self, window: int, rotates: bool, frozen: bool = False) -> float:
         """Return all bytes that a layer keeps; the arguments are those of ``attention``."""
@@ -195,9 +197,9 @@ class Layer:
         ffn, hidden = self.shape.ffn / self.parallel.tp, self.shape.hidden
         streams = 2 * self.tokens * hidden / self.sequence_shards
         begin = ffn * (self.tokens + hidden) + streams
-        gated = bool(self.shape.transformer.get("gated_linear_unit"))
-        of_both = gated * max(ffn * 2 * self.tokens + streams, ffn * (2 * hidden - self.tokens))
-        return self.size * max(begin, of_both)
+        if not self.shape.transformer.get("gated_linear_unit"):
+            return self.size * begin
+        return self.size * max(begin, ffn * 2 * self.tokens + streams, ffn * (2 * hidden - self.tokens))
 
 
 def blocks(rows: int, keys: int, window: int) -> list[tuple[int, int]]:
@@ -221,7 +223,8 @@ def of_layers(layer: Layer, stage: int, what: Trained) -> tuple[float, float]:
     if not ours:
         return 0.0, 0.0
     # Outputs of all chunks but the last: without interleaved stages they are freed once they are sent.
-    sent = layer.stream * (parallel.virtual - (stage == parallel.pp - 1)) if parallel.virtual > 1 else 0.0
+    is_last = stage == parallel.pp - 1
+    sent = layer.stream * (parallel.virtual - 1 if is_last else parallel.virtual) if parallel.virtual > 1 else 0.0
     sent += layer.angles() * parallel.virtual + layer.masks()  # each chunk has its own angles
     sent += layer.norm(shape.hidden / layer.sequence_shards) if shape.embedding_norm and stage == 0 else 0.0
     if layer.train.recompute:

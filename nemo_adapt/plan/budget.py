@@ -83,13 +83,14 @@ def disk(models: Models, config: Config, spent: Budget) -> Disk:
     weights = size * sum(each.elements for each in parts)
     state = max(sum(model.trained(parts, trained(phase))) for phase in phases(config))
     checkpoint = weights + SAVED[train.precision, train.distributed_optimizer] * state
+    kept = train.keep + (1 if train.keep_best else 0) + (spent.steps // train.keep_every if train.keep_every else 0)
     speed = config.cluster.disk_gb_per_s * GB
     base = models.stored_bytes * models.source_parameters
     cluster = config.cluster
     return Disk(
         base,
         checkpoint,
-        checkpoints=train.keep + train.keep_best + 1 + (spent.steps // train.keep_every if train.keep_every else 0),
+        checkpoints=kept + 1,
         saves=_saves(spent, train.save_every, train.keep_every),
         export=size * models.target_parameters,
         load_seconds=base / speed if speed else None,

@@ -58,7 +58,7 @@ def main(words: list[str]) -> None:
         if wanted:
             write_json(Path(wanted), report)
     if wrong and not config.plan.search:
-        raise UserError(wrong[0] + "; plan.search=true proposes layouts that fit" * bool(of_rank))
+        raise UserError(wrong[0] + ("; plan.search=true proposes layouts that fit" if of_rank else ""))
 
 
 def plan_of(base: Models, config: Config) -> Plan:

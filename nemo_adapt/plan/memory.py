@@ -77,12 +77,14 @@ def of_stage(models: Models, config: Config, phase: PhaseConfig, stage: int, on_
     is_last, layer = stage == parallel.pp - 1, Layer(shape, parallel, train, on_gpu)
     kept, backward = of_layers(layer, stage, what)
     waiting = micro_batches_in_flight(stage, parallel, micro_batches(config), shape.layers)
-    gathered = parallel.sequence * size * layer.tokens * shape.hidden  # Megatron's all-gather buffer
-    head = is_last * (layer.head() if kept else layer.stream)
+    gathered = size * layer.tokens * shape.hidden if parallel.sequence else 0.0  # Megatron's all-gather buffer
     rows = padded_rows(shape.vocab, config.resize.padded_vocab_multiple, parallel.tp) // parallel.tp
-    table = bool(what.kinds - {OUTPUT}) * size * rows * shape.hidden  # gradient of a shard, not yet accumulated
-    dummies = on_gpu * dummy_gradients(layer, what, is_last * rows)
-    logits = is_last * _logits(layer, rows, table if what.kinds - {NEW_ROWS} and not dummies else 0.0)
+    table = size * rows * shape.hidden if what.kinds - {OUTPUT} else 0  # gradient of a shard, not yet accumulated
+    dummies = dummy_gradients(layer, what, rows if is_last else 0) if on_gpu else 0.0
+    head = logits = 0.0
+    if is_last:
+        head = layer.head() if kept else layer.stream
+        logits = _logits(layer, rows, table if what.kinds - {NEW_ROWS} and not dummies else 0.0)
     working = max(backward, table - kept if stage == 0 else 0.0)
     found = Memory(
         stage,
@@ -108,8 +110,8 @@ def dummy_gradients(layer: Layer, what: Trained, rows: int) -> float:
         return 0.0
     attention = 2 * shape.query_rows + 2 * max(shape.kv_rows, tp * shape.head_dim)
     ffn = (3 if shape.transformer.get("gated_linear_unit") else 2) * shape.ffn
-    layers = bool(ALL in what.kinds or what.layers) * (attention + ffn) / tp
-    table = bool(what.kinds & {ALL, EMBEDDINGS, OUTPUT}) * rows
+    layers = (attention + ffn) / tp if ALL in what.kinds or what.layers else 0.0
+    table = rows if what.kinds & {ALL, EMBEDDINGS, OUTPUT} else 0
     return layer.size * shape.hidden * (layers + table)
 
 
@@ -132,11 +134,10 @@ def _logits(layer: Layer, rows: int, table: float) -> float:
     The loss converts the logits to fp32 one portion at a time (`model.cross_entropy`). Capping them takes a temporary
     copy, and one that is kept for the backward pass.
     """
-    shape, count = layer.shape, layer.tokens * rows
-    size = layer.size * count
-    capped = bool(shape.logit_cap)
+    count = layer.tokens * rows
+    size, copy = layer.size * count, layer.size * count if layer.shape.logit_cap else 0.0
     portion = min(LOGITS_AT_ONCE[layer.on_gpu], 4 * count)
-    return max(size + portion + capped * size, size * (1 + 2 * capped), size + table)
+    return max(size + portion + copy, size + 2 * copy, size + table)
 
 
 def micro_batches(config: Config) -> int:

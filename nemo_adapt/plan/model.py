@@ -124,11 +124,12 @@ def _rank_tensors(
             size = math.prod(entry.shape) // (tp if _is_sharded(entry.key, shape) else 1)
             found += [RankTensor(size, layer) for layer in layers]
         elif entry.key == EMBEDDING:
-            copies = is_first + (is_last and not is_first and shape.tied)
-            found += [_shard(models, INPUT, padded, tp, shape.hidden)] * copies
+            if is_first or (is_last and shape.tied):
+                found.append(_shard(models, INPUT, padded, tp, shape.hidden))
         elif entry.key in (OUTPUT_LAYER, OUTPUT_BIAS):
-            columns = shape.hidden if entry.key == OUTPUT_LAYER else 1
-            found += [_shard(models, INPUT if shape.tied else OUTPUT, padded, tp, columns)] * is_last
+            if is_last:
+                columns = shape.hidden if entry.key == OUTPUT_LAYER else 1
+                found.append(_shard(models, INPUT if shape.tied else OUTPUT, padded, tp, columns))
         elif is_first if entry.key.startswith("embedding.") else is_last:
             found.append(RankTensor(math.prod(entry.shape)))
     return tuple(found)

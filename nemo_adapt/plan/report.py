@@ -158,15 +158,15 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "vocabulary", f"{before:,} -> {after:,} ({models.vocabulary}), padded to {plan.padded:,} ({unit} x TP)"
     sizes = f"TP {parallel.tp} x PP {parallel.pp} x CP {parallel.cp} x DP {parallel.dp} = {parallel.ranks} ranks"
     engine = engine_fits(models.target, config.train, parallel)
+    layers = stage_layers(models.target.layers, parallel)
     flags = {
+        f"{parallel.virtual} interleaved": parallel.virtual > 1,
+        f"stages of {', '.join(map(str, layers))} layers": len(set(layers)) > 1,
         "sequence": parallel.sequence,
         "recompute": config.train.recompute,
         "CP by Transformer Engine": parallel.cp > 1 and config.cluster.gpus_per_node and engine,
     }
-    layers = stage_layers(models.target.layers, parallel)
-    uneven = [f"stages of {', '.join(map(str, layers))} layers"] * (len(set(layers)) > 1)
-    virtual = [f"{parallel.virtual} interleaved"] * (parallel.virtual > 1)
-    yield "layout", ", ".join([sizes, *virtual, *uneven, *(name for name, value in flags.items() if value)])
+    yield "layout", ", ".join([sizes, *(name for name, value in flags.items() if value)])
     size = budget.tokens_per_step * budget.bytes_per_token
     yield "a step reads", f"{budget.tokens_per_step:,} tokens, {_size(size)} of text ({budget.counted})"
     yield "training", f"{budget.steps:,} steps, {budget.tokens:,} tokens: {', '.join(map(_phase, budget.phases))}"

@@ -83,13 +83,16 @@ def step(models: Models, config: Config, phase: PhaseConfig) -> Step:
     computation = _flops(models, config, what) * tokens / tp / rate
     stream = size * tokens * shape.hidden
     own = 1.0 if ALL in what.kinds else len(what.layers) / shape.layers
-    passes = 4 + back * (4 + 4 * train.recompute) + 2 * parallel.sequence * own
+    passes = 4 + back * (8 if train.recompute else 4) + (2 * own if parallel.sequence else 0)
     tensor = layers * passes * stream * (tp - 1) / tp / link(cluster, tp)
     ring = (cp - 1) * 2 * size * tokens * max(shape.kv_rows / tp, shape.head_dim)
-    gathers = Layer(shape, parallel, train, cluster.gpus_per_node > 0).gathers  # backward: gradients alone
-    context = layers * (1 + back * (2 - gathers + train.recompute)) * ring / link(cluster, tp * cp)
-    sent = (parallel.pp > 1) * parallel.virtual * (1 + (back > 0)) * stream / (tp if parallel.sequence else 1)
-    pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
+    gathers = Layer(shape, parallel, train, cluster.gpus_per_node > 0).gathers
+    rounds = (1 if gathers else 2) + (1 if train.recompute else 0)  # backward; if gathered, with gradients alone
+    context = layers * (1 + back * rounds) * ring / link(cluster, tp * cp)
+    pipeline = 0.0
+    if parallel.pp > 1:
+        sent = parallel.virtual * (2 if back else 1) * stream / (tp if parallel.sequence else 1)
+        pipeline = sent / link(cluster, tp * cp * parallel.dp + 1)
     gradients, weights, optimizer = _update(models, config, what)
     share = _share_back(models, train.seq_length, what, train.recompute)
     beside = 0.0 if NEW_ROWS in what.kinds else computation

@@ -27,7 +27,7 @@ from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.held_out import HeldOut
-from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
+from nemo_adapt.train.prepare import bytes_per_token, new_row_range, start_layout, training_data
 
 RUNS = "runs.jsonl"
 
@@ -49,7 +49,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     first_rank_does(_write, out / RUNS, "w", list(runs.values()))
     wanted = [(name, seed) for name in settings.strategies for seed in range(settings.seeds)]
     with Bar("probing", len(wanted) * settings.steps, "steps", quiet=not first) as bar:
-        data: dict[int, loop.Data] = {}
+        data: dict[int, loop.TrainingData] = {}
         for name, seed in wanted:
             if (name, seed) in runs:
                 bar.advance(settings.steps)
@@ -89,14 +89,14 @@ def _config_of(config: Config, inputs: Inputs, name: str, seed: int) -> Config:
     return replace(config, resize=resize, train=replace(config.train, phases=short, seed=config.train.seed + seed))
 
 
-def _run(config: Config, inputs: Inputs, data: loop.Data, held_out: HeldOut, bar: Bar) -> dict[str, Any]:
+def _run(config: Config, inputs: Inputs, data: loop.TrainingData, held_out: HeldOut, bar: Bar) -> dict[str, Any]:
     """Train once; return the held-out bits per byte by step, and the last training loss in bits per byte.
 
     Ends early if the loss is not finite; the remaining scores are then ``None``.
     """
     plan = phases(config)
     tokenizer = inputs["tokenizer"][0]
-    new = new_span(tokenizer, plan)
+    new = new_row_range(tokenizer, plan)
     chunks, _ = load_adapted(config, inputs["model"][0], inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
     marks = points(config.probe)
     found = {0: held_out.bits_per_byte(chunks)} if 0 in marks else {}

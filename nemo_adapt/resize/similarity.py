@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from nemo_adapt.partition import rows_in
+
 SCALE = 2.0**24
 """Fixed-point scale of unit vectors. A sum of products is at most SCALE squared; cosines are accurate to about 1e-7."""
 BLOCK_BYTES = 64 << 20
@@ -36,7 +38,7 @@ def cosines(new: Vectors, base: Vectors) -> Iterator[tuple[int, npt.NDArray[np.f
 
 def rows_in_block(width: int) -> int:
     """Return how many rows of ``width`` float64 numbers fit into a block."""
-    return max(1, BLOCK_BYTES // (8 * max(1, width)))
+    return rows_in(BLOCK_BYTES, 8 * width)
 
 
 def nonzero_rows(vectors: Vectors) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from nemo_adapt.evaluate.plots import Bar, horizontal_bars
 from nemo_adapt.figures import DPI, new_figure
 from nemo_adapt.study.compare import by_value
 from nemo_adapt.study.results import DIGITS, LOST, TARGET, TOKENS, Row
-from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, run, varied
+from nemo_adapt.study.tables import BEFORE, Axes, changes, measures_of, values_run, varied
 
 Numbers = NDArray[np.float64]
 FOLDER = "plots"
@@ -57,7 +57,9 @@ def of_axis(axes: Axes, rows: Sequence[Row], axis: str, out: Path) -> list[Pictu
 def of_two(axes: Axes, rows: Sequence[Row], one: str, other: str, out: Path) -> list[Picture]:
     """Draw the target's bits per byte by two axes. The one with the larger numbers is the x axis: the amount of text,
     if the other is the number of new tokens."""
-    along, lines = sorted((one, other), key=lambda axis: -max(numbers(run(axes, rows, axis)).values(), default=-1.0))
+    along, lines = sorted(
+        (one, other), key=lambda axis: -max(numbers(values_run(axes, rows, axis)).values(), default=-1.0)
+    )
     picture = _picture(out, f"{one}-{other}", f"{TARGET}, by {along} and {lines}")
     over(axes, rows, along, lines, TARGET, out.parent / picture.path)
     return [picture]
@@ -67,11 +69,11 @@ def over(axes: Axes, rows: Sequence[Row], axis: str, lines: str, measure: str, p
     """Draw ``measure`` over the values of ``axis`` with intervals, a line for each value of the axis ``lines`` (one
     line if it is empty)."""
     figure, plot = new_figure(measure, axis, SIZE_INCHES)
-    values = run(axes, rows, axis)
+    values = values_run(axes, rows, axis)
     places = numbers(values) or {value: float(place) for place, value in enumerate(values)}
     means = by_value(rows, axis, measure, *([lines] if lines else []))
     style = "o-" if numbers(values) else "o"
-    names = labels(lines, run(axes, rows, lines)) if lines else {"": ""}
+    names = labels(lines, values_run(axes, rows, lines)) if lines else {"": ""}
     for shift, (name, label) in zip(_shifts(len(names), bool(numbers(values))), names.items(), strict=True):
         found = [(value, means.get((value, name) if lines else (value,))) for value in values]
         points = [(places[value] + shift, mean) for value, mean in found if mean]
@@ -87,7 +89,7 @@ def over(axes: Axes, rows: Sequence[Row], axis: str, lines: str, measure: str, p
 def tasks(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> bool:
     """Draw bars of all tasks, for the base and each value of an axis; return ``False`` if there are none."""
     named = [measure for measure in measures_of(rows) if measure not in DIGITS]
-    values = run(axes, rows, axis)
+    values = values_run(axes, rows, axis)
     bars: dict[str, list[Bar]] = {}
     for task in named:
         bases = [row.base[task] for row in rows if task in row.base]
@@ -105,7 +107,7 @@ def curves(axes: Axes, rows: Sequence[Row], axis: str, path: Path) -> None:
     """Draw the target's bits per byte over the bytes seen, by value of ``axis``: means over the combinations of the
     other axes that were run with all values."""
     figure, plot = new_figure(TARGET, "MB of text seen", SIZE_INCHES)
-    values = run(axes, rows, axis)
+    values = values_run(axes, rows, axis)
     own = [{row.others(axis) for row in rows if row.values[axis] == value} for value in values]
     common = set.intersection(*own) or set.union(*own)
     for value, label in labels(axis, values).items():

@@ -20,10 +20,10 @@ def measures_of(rows: Sequence[Row]) -> list[str]:
 
 def varied(axes: Axes, rows: Sequence[Row]) -> list[str]:
     """Return the axes of which at least two values have been run."""
-    return [axis for axis in axes if len(run(axes, rows, axis)) > 1]
+    return [axis for axis in axes if len(values_run(axes, rows, axis)) > 1]
 
 
-def run(axes: Axes, rows: Sequence[Row], axis: str) -> list[str]:
+def values_run(axes: Axes, rows: Sequence[Row], axis: str) -> list[str]:
     """Return the values of an axis that have been run, in order."""
     return [value for value in axes[axis] if any(row.values[axis] == value for row in rows)]
 
@@ -35,7 +35,7 @@ def gains(axes: Axes, rows: Sequence[Row]) -> Table:
         return Table([], [])
     lines = []
     for axis in varied(axes, rows) or list(axes)[:1]:
-        values = run(axes, rows, axis)
+        values = values_run(axes, rows, axis)
         found = {measure: against_base(rows, axis, values, measure) for measure in measures}
         lines += [
             [f"{axis} {value}", *(_difference(found[measure].get(value), measure) for measure in measures)]
@@ -73,14 +73,14 @@ def two_axes(axes: Axes, rows: Sequence[Row], one: str, other: str, measure: str
     Marked are values that differ from their line's first column by more than noise.
     """
     means = by_value(rows, one, measure, other)
-    columns = run(axes, rows, other)
+    columns = values_run(axes, rows, other)
     found = differences_within(rows, other, columns, measure, one)
     lines = [
         [
             value,
             *(shown(means.get((value, column)), measure) + _mark(found.get((value, column))) for column in columns),
         ]
-        for value in run(axes, rows, one)
+        for value in values_run(axes, rows, one)
     ]
     return Table([f"{one} \\ {other}", *columns], lines)
 
@@ -130,7 +130,7 @@ def signed(mean: Mean, measure: str) -> str:
 
 def _by_axis(axes: Axes, rows: Sequence[Row], axis: str, measures: Sequence[str]) -> Table:
     """Return the bases' means if known, the runs' means by value, and the differences to the first value."""
-    values = run(axes, rows, axis)
+    values = values_run(axes, rows, axis)
     lines = [*_before(rows, axis, values, measures)]
     means = {measure: by_value(rows, axis, measure) for measure in measures}
     lines += [[value, *(shown(means[measure].get((value,)), measure) for measure in measures)] for value in values]

@@ -59,7 +59,8 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
         files = _drawn(files, config, out)
         words, pieces = count_words(base, files, text_field, "counting words", most=settings.max_words)
         guarded, guard_pieces = count_words(base, inputs.get("guard", []), text_field, "counting guard words")
-        script.warn(pieces, script.target_texts(inputs, settings.reference), guard_pieces, text_field)
+        of_target = [path for language, path in parallel.items() if language != settings.reference]
+        script.warn(pieces, of_target, guard_pieces, text_field)
     with clock.time("learn"):
         most = max([settings.new_tokens, *settings.sweep])
         request = Request(base, files, words, partial(_allowed, _rules(base), base), most, text_field)

@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 from nemo_adapt.console.progress import Bar, OnProgress, say
 from nemo_adapt.corpora import text
-from nemo_adapt.corpora.text_files import Part, ignore
+from nemo_adapt.corpora.lines import Part
+from nemo_adapt.corpora.text_files import ignore
 from nemo_adapt.machine.workers import cores, shared_counters, team
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import odd_bytes
 from nemo_adapt.tokenizer.tally import Tally, stretches
-from nemo_adapt.tokens.byte_level import SPACE
+from nemo_adapt.tokens.byte_level import SINGLE_SPACE
 
 MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, it drops the rarer half (256 MiB and texts)."""
 ALONE_BYTES = 32 << 20
 """Text up to this size is counted in this process, because starting others takes longer."""
-SAFE_CUT = re.compile(rf"(?<=[^\s{SPACE}]) (?=[^\s{SPACE}])")
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Chunks:
 
     def take(self, line: str) -> None:
         """Count the pieces of one line."""
-        pieces = SAFE_CUT.split(line)
+        pieces = SINGLE_SPACE.split(line)
         self.first[pieces[0]] += 1
         self.later.update(pieces[1:])
 

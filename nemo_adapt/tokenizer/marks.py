@@ -48,8 +48,8 @@ def choose(
     """Return the base that splits words as ``tokenizer.keep_marks`` asks, and a report.
 
     ``auto`` learns a few tokens from ``lines`` both ways, and uses the way that then encodes them in fewer tokens; for
-    a ``model_type`` of ``OWN_REGEX`` marks are not kept.
-    Raises ``UserError`` for ``true`` if the base's split regex is not a known one.
+    a ``model_type`` of ``OWN_REGEX`` marks are not kept. Raises ``UserError`` for ``true`` if the base's split regex is
+    not a known one.
     """
     asked = asked.lower()
     report: dict[str, Any] = {"asked": asked, "kept": False}
@@ -70,8 +70,8 @@ def choose(
                 "with PreTrainedTokenizerFast, not with AutoTokenizer, or give tokenizer.keep_marks=false"
             )
         return kept, {**report, "kept": True}
-    words = {False: count_lines(base, lines), True: count_lines(kept, lines)}
-    if words[False].counts == words[True].counts:
+    split_words, kept_words = count_lines(base, lines), count_lines(kept, lines)
+    if split_words.counts == kept_words.counts:
         return base, report
     if model_type in OWN_REGEX:
         say(
@@ -79,12 +79,11 @@ def choose(
             f"{model_type} models before them, whatever tokenizer.json says (tokenizer.keep_marks)"
         )
         return base, report
-    text, share = as_often_written(words[True].counts)
-    tokens = {
-        way: needed(chosen, propose(chosen, words[way], TRIED), text) for way, chosen in ((False, base), (True, kept))
-    }
-    better = tokens[True] < tokens[False]
-    found = {"tokens_split": tokens[False], "tokens_kept": tokens[True], "optional_share": round(share, 4)}
+    text, share = as_often_written(kept_words.counts)
+    tokens_split = needed(base, propose(base, split_words, TRIED), text)
+    tokens_kept = needed(kept, propose(kept, kept_words, TRIED), text)
+    better = tokens_kept < tokens_split
+    found = {"tokens_split": tokens_split, "tokens_kept": tokens_kept, "optional_share": round(share, 4)}
     return kept if better else base, {**report, "kept": better, **found}
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
-from nemo_adapt.run.artifact import Inputs
 
 LOOKED_AT = 50_000
 """Most frequent pieces of a corpus from which the shares are computed."""
@@ -35,17 +34,6 @@ def shares(pieces: Mapping[str, int]) -> dict[str, float]:
             letters[script_of(character)] += count
     del letters[""]
     return {script: count / letters.total() for script, count in letters.most_common()}
-
-
-def target_texts(inputs: Inputs, reference: str) -> list[Path]:
-    """Return the parallel texts that are not in the reference language."""
-    prefix = "parallel."
-    return [
-        path
-        for key, paths in inputs.items()
-        if key.startswith(prefix) and key.removeprefix(prefix) != reference
-        for path in paths
-    ]
 
 
 def warn(corpus: Mapping[str, int], target: list[Path], guard: Mapping[str, int], field: str) -> None:

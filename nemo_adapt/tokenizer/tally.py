@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nemo_adapt.machine.compiled import compiled
+from nemo_adapt.partition import filled
 
 STRETCH = 1 << 14
 """Bytes of text within which repeats are damped, chosen from 300 to 65,536: larger values help Turkish more, but Arabic
@@ -49,13 +50,4 @@ class Tally:
 
 def stretches(documents: Iterable[str]) -> Iterator[list[str]]:
     """Yield consecutive documents that together have ``STRETCH`` bytes, or a few more; the last may have fewer."""
-    stretch: list[str] = []
-    size = 0
-    for document in documents:
-        stretch.append(document)
-        size += len(document.encode())
-        if size >= STRETCH:
-            yield stretch
-            stretch, size = [], 0
-    if stretch:
-        yield stretch
+    return filled(documents, lambda document: len(document.encode()), STRETCH)

@@ -1,5 +1,7 @@
 """The characters that tokenizers write for bytes and spaces; the table is GPT-2's (encoder.py, bytes_to_unicode)."""
 
+import re
+
 
 def _alphabet() -> dict[str, int]:
     """Return character -> byte: printable Latin-1 bytes keep their character, the others get those from U+0100 on."""
@@ -14,3 +16,5 @@ BYTE_LEVEL_SPACE = "Ġ"
 """The character of the space byte."""
 SPACE = "▁"
 """SentencePiece's character for a space; in a text it counts as one more space."""
+SINGLE_SPACE = re.compile(rf"(?<=[^\s{SPACE}]) (?=[^\s{SPACE}])")
+"""A single space between visible characters: texts are split into words here."""

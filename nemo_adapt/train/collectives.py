@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -41,6 +42,13 @@ def any_rank(*flags: bool) -> list[bool]:
     asked = torch.tensor(flags, dtype=torch.int32, device=devices.best_device())
     dist.all_reduce(asked, dist.ReduceOp.MAX)
     return [bool(flag) for flag in asked.tolist()]
+
+
+def limit_waiting(minutes: float) -> None:
+    """From now on, fail in a collective, of any process group, whose other ranks are not there within ``minutes`` (0:
+    keep ``meeting.TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
+    for group in dist.distributed_c10d._world.pg_map if minutes else ():
+        dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate.bits_per_byte import IGNORED, batches, padded, read_text, scored_sequences
-from nemo_adapt.model.context import own_part
 from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 
@@ -82,27 +81,28 @@ def nats(
         if number % dp_size == dp_rank:
             inputs, targets = padded(sequences, group, multiple)
             positions = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding
-            part = own_part({"inputs": inputs, "targets": targets, "positions": positions})
-            sum_of_nats += _pass(chunks, {name: tensor.to(device) for name, tensor in part.items()})
+            counted = targets != IGNORED
+            whole = Batch(inputs, targets.where(counted, 0), positions, counted=counted)
+            sum_of_nats += _pass(chunks, whole.own_part().to(device))
     for chunk in chunks:
         chunk.train()
     return float(sum_over_ranks(sum_of_nats))
 
 
 def _pass(chunks: Sequence[Any], batch: Batch) -> torch.Tensor:
-    """Return the sum of nats of this rank's scored targets; zero before the last pipeline stage."""
-    inputs, counted = batch["inputs"], batch["targets"] != IGNORED
+    """Return the sum of nats of this rank's counted labels; zero before the last pipeline stage."""
 
     def forward(batch: Batch, model: Any) -> tuple[torch.Tensor, Any]:
-        losses = model(inputs, batch["positions"], None, labels=batch["targets"].where(counted, 0))
+        losses = model(batch.tokens, batch.positions, None, labels=batch.labels)
 
         def counted_sum(losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            assert batch.counted is not None
             # Megatron divides the first value in place: the sum must be a separate tensor.
-            return losses.mean(), losses.float().masked_fill(~counted, 0.0).double().sum()
+            return losses.mean(), losses.float().masked_fill(~batch.counted, 0.0).double().sum()
 
         return losses, counted_sum
 
     # Interleaved schedules need at least as many micro batches as stages: repeat this one, and count it once.
     passes = 1 if len(chunks) == 1 else parallel_state.get_pipeline_model_parallel_world_size()
-    found = run_schedule(chunks, [batch] * passes, inputs.shape, forward, forward_only=True)
-    return found[0] if found else torch.zeros((), dtype=torch.float64, device=inputs.device)
+    found = run_schedule(chunks, [batch] * passes, batch.tokens.shape, forward, forward_only=True)
+    return found[0] if found else torch.zeros((), dtype=torch.float64, device=batch.tokens.device)

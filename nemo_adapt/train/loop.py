@@ -10,14 +10,14 @@ import torch
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import ends, total
-from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, batches, on_device, read_ahead
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, batches, read_ahead
+from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import StepResult, train_step
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """The data of a training, and how ranks divide it."""
 
     samples: Any
@@ -47,8 +47,8 @@ def run(
     chunks: list[Any],
     plan: Sequence[PhaseConfig],
     train: TrainConfig,
-    new: Span,
-    data: Data,
+    new: RowRange,
+    data: TrainingData,
     done: int = 0,
     restore: Callable[[Trainer], None] | None = None,
 ) -> Generator[CompletedStep, None, None]:
@@ -77,7 +77,7 @@ def run(
 def _one_step(
     trainer: Trainer, micro_batches: list[Batch], token_bytes: torch.Tensor, step: int, phase: int, ends_phase: bool
 ) -> CompletedStep:
-    result = train_step(trainer, [on_device(batch, token_bytes.device) for batch in micro_batches], token_bytes)
+    result = train_step(trainer, [batch.to(token_bytes.device) for batch in micro_batches], token_bytes)
     if ends_phase:
         trainer.gather()
     return CompletedStep(step, phase, ends_phase, trainer, result, trainer.scheduler.get_lr({}))

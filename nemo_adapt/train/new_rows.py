@@ -20,7 +20,7 @@ NAME = "new_rows"
 
 
 @dataclass(frozen=True)
-class Span:
+class RowRange:
     """The new rows of the whole table: from ``first`` up to, but not including, ``stop``."""
 
     first: int
@@ -36,11 +36,11 @@ class NewRows(torch.nn.Module):
 
     rows: torch.nn.Parameter | None
 
-    def __init__(self, table: torch.nn.Parameter, key: str, span: Span, start: int) -> None:
+    def __init__(self, table: torch.nn.Parameter, key: str, new: RowRange, start: int) -> None:
         super().__init__()
-        self.key, self.span = key, span
-        self.first, self.stop = max(0, span.first - start), min(len(table), span.stop - start)
-        self.offset = start + self.first - span.first
+        self.key, self.new = key, new
+        self.first, self.stop = max(0, new.first - start), min(len(table), new.stop - start)
+        self.offset = start + self.first - new.first
         self.table = (table,)  # in a tuple, so that it is not registered as a parameter here
         self.rows = None
         if self.first < self.stop:
@@ -77,18 +77,18 @@ class NewRows(torch.nn.Module):
         copy = int(getattr(self.rows, "shared", False))
         replica = (copy, 0, parallel_state.get_data_parallel_rank(with_context_parallel=True))
         shape = tuple(self.rows.shape)
-        whole = (self.span.stop - self.span.first, *shape[1:])
+        whole = (self.new.stop - self.new.first, *shape[1:])
         offset = (self.offset, *(0 for _ in shape[1:]))
         piece = ShardedTensor(f"{NAME}.{self.key}", self.rows, self.rows.dtype, shape, whole, offset, None, replica)
         return {f"{prefix}rows": piece}
 
 
-def attach(model: Any, span: Span) -> list[NewRows]:
+def attach(model: Any, new: RowRange) -> list[NewRows]:
     """Add a ``NewRows`` to ``model`` for each of this rank's tables, and return them."""
     found = []
     for each in tables_of(model):
         start = parallel_state.get_tensor_model_parallel_rank() * len(each.shard)
-        rows = NewRows(each.shard, name_of(each), span, start)
+        rows = NewRows(each.shard, name_of(each), new, start)
         model.add_module(f"{NAME}_{rows.key}", rows)
         found.append(rows)
     return found

@@ -16,9 +16,10 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
-from nemo_adapt.train.batches import BatchLayout, Boundaries, check_token_file, training_set
-from nemo_adapt.train.loop import Data
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.batches import BatchLayout, Boundaries
+from nemo_adapt.train.loop import TrainingData
+from nemo_adapt.train.new_rows import RowRange
+from nemo_adapt.train.samples import check_token_file, training_set
 
 
 def start_layout(config: Config) -> BatchLayout:
@@ -31,12 +32,12 @@ def start_layout(config: Config) -> BatchLayout:
     return BatchLayout(train.global_batch, train.micro_batch, dp_size, parallel_state.get_data_parallel_rank())
 
 
-def new_span(tokenizer: Path, plan: list[PhaseConfig]) -> Span:
+def new_row_range(tokenizer: Path, plan: list[PhaseConfig]) -> RowRange:
     """Return which table rows are new; ``UserError`` if a phase trains new rows and there are none."""
     token_map = TokenMap.load(tokenizer)
     if not token_map.tokens and any(NEW_ROWS in trained(phase).kinds for phase in plan):
         raise UserError("train.phases: nothing to train in a phase of new_rows, the tokenizer has no new tokens")
-    return Span(token_map.source_vocab, token_map.target_vocab)
+    return RowRange(token_map.source_vocab, token_map.target_vocab)
 
 
 def bytes_per_token(config: Config, inputs: Inputs) -> float:
@@ -57,7 +58,7 @@ def _folders(config: Config, inputs: Inputs) -> dict[str, Path]:
 
 def training_data(
     config: Config, inputs: Inputs, layout: BatchLayout, train: TrainConfig, steps: int, cache: Path
-) -> Data:
+) -> TrainingData:
     """Return the blend of all text sets for ``steps`` steps, in the order given by ``train.seed``."""
     tokenizer = hf_tokenizer.load(inputs["tokenizer"][0])
     mix = _mix(config, inputs)
@@ -65,6 +66,6 @@ def training_data(
         check_token_file(folder)
     samples = training_set(mix, steps * train.global_batch, train, documents.vocabulary_size(tokenizer), cache)
     token_bytes = torch.from_numpy(documents.training_bytes(tokenizer, train.mask_document_ends))
-    return Data(
+    return TrainingData(
         samples, layout, token_bytes.to(devices.best_device()), Boundaries.of(train, documents.end_id(tokenizer))
     )

@@ -20,7 +20,7 @@ from nemo_adapt.config.phases import NEW_ROWS, SCHEDULE_NAMES, Trained, decay_st
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import chosen, freeze
 from nemo_adapt.train.names import named_parameters
-from nemo_adapt.train.new_rows import NewRows, Span, attach, detach
+from nemo_adapt.train.new_rows import NewRows, RowRange, attach, detach
 
 NOT_DECAYED = "is_not_decayed"
 """Attribute of a parameter that ``train.no_weight_decay`` names."""
@@ -81,7 +81,7 @@ class Trainer:
         gc.collect()
 
 
-def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new: Span) -> Trainer:
+def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new: RowRange) -> Trainer:
     """Freeze what ``phase`` does not train, wrap ``chunks`` for data parallelism, and create a fresh Adam and schedule.
 
     ``new``: the new rows of the whole tables. Master weights are fp32 copies of the model's.
@@ -150,8 +150,11 @@ def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig
 
 
 def _mark_not_decayed(chunk: Any, patterns: Sequence[str]) -> None:
-    """Mark the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks. Megatron
-    would match the names on this stage and in its wrappers: a copy of a tied table would be decayed, and it not."""
+    """Mark the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks.
+
+    Megatron itself would match names as they are on this stage, with its wrappers' prefixes. The last stage's copy of a
+    tied table has another name there: it would be decayed, and the table not.
+    """
     for name, parameter in named_parameters(chunk):
         setattr(parameter, NOT_DECAYED, any(fnmatchcase(name, pattern) for pattern in patterns))
 

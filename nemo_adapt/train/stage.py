@@ -27,13 +27,13 @@ from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import first_rank_does, timeout_explained
+from nemo_adapt.train.collectives import first_rank_does, limit_waiting, timeout_explained
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, check_wandb
-from nemo_adapt.train.new_rows import Span
-from nemo_adapt.train.prepare import bytes_per_token, new_span, start_layout, training_data
+from nemo_adapt.train.new_rows import RowRange
+from nemo_adapt.train.prepare import bytes_per_token, new_row_range, start_layout, training_data
 from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
@@ -50,7 +50,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     with Signals() as signals:
         config = with_choice(config, inputs)
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
-        steps, new = total(plan), new_span(inputs["tokenizer"][0], plan)
+        steps, new = total(plan), new_row_range(inputs["tokenizer"][0], plan)
         check_trace(train.trace, steps)
         layout = start_layout(config)
         fence, chosen_by = Fence.claim(out), _chosen_by(config)
@@ -81,7 +81,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             between.resume()
             for number, done in enumerate(training):
                 if not number:  # all ranks are prepared, and have made one step
-                    devices.limit_waiting(train.max_wait_minutes)
+                    limit_waiting(train.max_wait_minutes)
                 between.after(done)
             between.finish()
     if dist.get_rank() == 0:
@@ -126,7 +126,7 @@ def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[
     return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
 
 
-def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: Span, fence: Fence) -> Watch:
+def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRange, fence: Fence) -> Watch:
     train = config.train
     shape = adapted_shape(inputs["model"][0], TokenMap.load(inputs["tokenizer"][0]))
     rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0

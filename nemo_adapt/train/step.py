@@ -54,13 +54,13 @@ def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], toke
     shared = parallel_state.get_context_parallel_world_size()
 
     def forward(batch: Batch, model: Any) -> tuple[torch.Tensor, Any]:
-        out = model(batch["tokens"], batch["position_ids"], batch.get("documents"), labels=batch["labels"])
+        out = model(batch.tokens, batch.positions, batch.documents, labels=batch.labels)
 
         def mean_loss(out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            losses, sizes = out.float(), token_bytes[batch["labels"]]
+            losses, sizes = out.float(), token_bytes[batch.labels]
             count = torch.full((), out.numel(), device=out.device)  # filled there: copying from the host would wait
-            if "counted" in batch:  # still a mean over all positions: the same for any split of the batch
-                counted = batch["counted"]
+            counted = batch.counted
+            if counted is not None:  # still a mean over all positions: the same for any split of the batch
                 losses, sizes, count = losses.masked_fill(~counted, 0.0), sizes * counted, counted.sum()
             sums = [losses.detach().double().sum(), count.double(), sizes.sum().double()]
             # Megatron treats the first value as this rank's part of a sum over context-parallel ranks, and divides it
@@ -69,5 +69,5 @@ def forward_backward(models: Sequence[Any], micro_batches: Sequence[Batch], toke
 
         return out, mean_loss
 
-    parts = run_schedule(models, micro_batches, micro_batches[0]["tokens"].shape, forward)
+    parts = run_schedule(models, micro_batches, micro_batches[0].tokens.shape, forward)
     return torch.stack(parts) if parts else torch.zeros(0, 3, dtype=torch.float64, device=token_bytes.device)

@@ -1,27 +1,17 @@
 """Hugging Face -> Megatron -> Hugging Face: the same bits and the same logits in every layout."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from helpers.folders import Folders, folders_of
+from helpers.folders import Folders, assert_same, exported, folders_of
 from helpers.tiny import TinyLlama, converted, make_llama, make_token_map, tiny_config
 from ranks import model_bodies
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from nemo_adapt import devices
-from nemo_adapt.config import ExportConfig
-from nemo_adapt.export import export_checkpoint
 
 # 256 is divisible by every TP and padding multiple; 250 is not.
 MODELS = [TinyLlama(tied, kv, vocab) for tied in (False, True) for kv, vocab in ((2, 256), (4, 250))]
-
-
-def exported(folders: Folders, checkpoint: Path, out: Path) -> dict[str, torch.Tensor]:
-    out.mkdir()
-    export_checkpoint(checkpoint, folders.model, folders.tokenizer, out, ExportConfig())
-    return load_file(out / "model.safetensors")
 
 
 @pytest.mark.parametrize("tp", [1, 2])
@@ -31,10 +21,7 @@ def test_round_trip_is_bit_identical(tmp_path, ranks, tiny, tp):
     saved = tmp_path / "saved"
     saved.mkdir()
     ranks(tp).run(model_bodies.save, tiny_config(tp=tp), folders, saved)
-    before, after = load_file(folders.model / "model.safetensors"), exported(folders, saved, tmp_path / "out")
-    assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        assert tensor.dtype == after[name].dtype and torch.equal(tensor, after[name]), name
+    assert_same(load_file(folders.model / "model.safetensors"), exported(folders, saved, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("layout", [{}, {"tp": 2}, {"pp": 2}], ids=str)
@@ -78,5 +65,5 @@ def test_bf16_round_trip_keeps_dtype_and_bits(tmp_path):
     make_token_map(tmp_path / "tokenizer", 256, 0)
     folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
     after = exported(folders, folders.checkpoint, tmp_path / "out")
-    for name, tensor in load_file(model / "model.safetensors").items():
-        assert after[name].dtype == torch.bfloat16 and torch.equal(tensor, after[name]), name
+    assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
+    assert_same(load_file(model / "model.safetensors"), after)

@@ -25,8 +25,8 @@ def packed_and_alone(rank: int, config: Config, folders: Folders, ids: torch.Ten
     The documents of all samples must end at the same positions.
     """
     model = load(config, folders).eval()
-    batch = Boundaries.of(config.train, end).applied({"tokens": ids})
-    packed = forward(model, ids, batch["position_ids"], batch.get("documents"))
+    batch = Boundaries.of(config.train, end).batch(ids, ids)
+    packed = forward(model, ids, batch.positions, batch.documents)
     places = [0, *(1 + (ids[0] == end).nonzero()[:, 0]).tolist()]
     parts = [forward(model, ids[:, begin:stop].contiguous()) for begin, stop in pairwise(places)]
     return Found(packed, None if packed is None else torch.cat([part for part in parts if part is not None], dim=1))
@@ -36,10 +36,10 @@ def packed_one_by_one(rank: int, config: Config, folders: Folders, ids: torch.Te
     """Compute logits of samples whose documents end at different positions: in one batch, and each sample by itself."""
     model = load(config, folders).eval()
     boundaries = Boundaries.of(config.train, end)
-    batch = boundaries.applied({"tokens": ids})
-    packed = forward(model, ids, batch["position_ids"], batch.get("documents"))
+    batch = boundaries.batch(ids, ids)
+    packed = forward(model, ids, batch.positions, batch.documents)
     parts = []
     for row in ids:
-        one = boundaries.applied({"tokens": row[None]})
-        parts.append(forward(model, row[None], one["position_ids"], one.get("documents")))
+        one = boundaries.batch(row[None], row[None])
+        parts.append(forward(model, row[None], one.positions, one.documents))
     return Found(packed, None if packed is None else torch.cat([part for part in parts if part is not None]))

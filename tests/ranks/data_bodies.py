@@ -18,7 +18,7 @@ def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -
     layout = start_layout(config)
     data = training_data(config, inputs, layout, config.train, steps, cache)
     read = partial(batches, data.samples, layout, boundaries=data.boundaries)
-    return torch.cat([batch["tokens"] for step in read_ahead(read, range(steps)) for batch in step])
+    return torch.cat([batch.tokens for step in read_ahead(read, range(steps)) for batch in step])
 
 
 def tokens_on_a_full_disk(rank: int, config: Config, inputs: Inputs, cache: Path) -> str:

@@ -3,7 +3,7 @@
 import torch
 from helpers.folders import Folders
 from ranks.model_bodies import load_chunks
-from ranks.training_bodies import Trained, note, span, state
+from ranks.training_bodies import Trained, new_row_range, note, state
 
 from nemo_adapt import devices
 from nemo_adapt.config import Config
@@ -26,9 +26,9 @@ def train(rank: int, config: Config, folders: Folders, vocab: int) -> Trained:
         samples = [{"tokens": each[:-1], "labels": each[1:]} for each in ids]
         token_bytes = torch.ones(vocab, dtype=torch.int32, device=devices.best_device())
         layout = BatchLayout(train.global_batch, train.micro_batch, 1, 0)
-        data = loop.Data(samples, layout, token_bytes, Boundaries.of(train, vocab - 1))
+        data = loop.TrainingData(samples, layout, token_bytes, Boundaries.of(train, vocab - 1))
         answer = Trained(states=[state(chunks)])
-        for step in loop.run(chunks, phases(config), train, span(folders), data):
+        for step in loop.run(chunks, phases(config), train, new_row_range(folders), data):
             note(answer, step)
         answer.states.append(state(chunks))
         return answer

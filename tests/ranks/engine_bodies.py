@@ -8,7 +8,7 @@ import transformer_engine_torch as kernels
 from helpers.folders import Folders
 from megatron.core.extensions.transformer_engine import HAVE_TE
 from ranks.model_bodies import load_chunks
-from ranks.training_bodies import data, span
+from ranks.training_bodies import data, new_row_range
 
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases, trained
@@ -36,7 +36,7 @@ def used(rank: int, config: Config, folders: Folders, vocab: int) -> dict[str, A
         "linear_fc2": mlp.linear_fc2,
         "final_layernorm": decoder.final_layernorm,
     }
-    steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))
+    steps = loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))
     with (
         mock.patch.object(kernels, "fused_rope_forward", side_effect=kernels.fused_rope_forward) as turn,
         closing(steps),
@@ -53,7 +53,7 @@ def dummy_gradients(rank: int, config: Config, folders: Folders, vocab: int) -> 
 
     base._dummy_wgrads.clear()
     chunks, plan = load_chunks(config, folders), phases(config)
-    with closing(loop.run(chunks, plan, config.train, span(folders), data(config, vocab))) as steps:
+    with closing(loop.run(chunks, plan, config.train, new_row_range(folders), data(config, vocab))) as steps:
         next(steps)
     shape = adapted_shape(folders.model, TokenMap.load(folders.tokenizer))
     rows = len(chunks[0].output_layer.weight)

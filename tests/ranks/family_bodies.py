@@ -10,8 +10,8 @@ from ranks.model_bodies import forward, load, logits
 from nemo_adapt import families
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.families.family import Family
-from nemo_adapt.model.context import own_part
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.batches import Batch
+from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
 
@@ -25,12 +25,12 @@ def logits_and_gradients(
     state = model.sharded_state_dict()
     dist_checkpointing.save({"model": state}, str(saved))
     found = forward(model.eval(), ids[:, :-1])
-    trainer = build_trainer([model.train()], config.train, PhaseConfig(steps=1, lr=1e-3), Span(0, 0))
+    trainer = build_trainer([model.train()], config.train, PhaseConfig(steps=1, lr=1e-3), RowRange(0, 0))
     trainer.wrapped[0].zero_grad_buffer()
     positions = torch.arange(ids.shape[1] - 1, device=ids.device)[None]
-    batch = {"tokens": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
+    batch = Batch(ids[:, :-1], ids[:, 1:], positions)
     token_bytes = torch.ones(int(ids.max()) + 1, dtype=torch.int32, device=ids.device)
-    forward_backward(trainer.wrapped, [own_part(batch)], token_bytes)
+    forward_backward(trainer.wrapped, [batch.own_part()], token_bytes)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.main_grad)

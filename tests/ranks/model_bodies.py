@@ -60,8 +60,7 @@ def forward(
     if shared > 1 and documents is None:  # causal, so padding at the end changes nothing
         ids = torch.nn.functional.pad(ids, (0, -length % (2 * shared)))
     positions = torch.arange(ids.shape[1], device=ids.device)[None] if positions is None else positions
-    part = own_part({"ids": ids, "positions": positions})
-    ids, positions = part["ids"], part["positions"]
+    ids, positions = own_part(ids), own_part(positions)
     with torch.no_grad():
         if not parallel_state.is_pipeline_first_stage():
             hidden = torch.empty(ids.shape[1], ids.shape[0], model.config.hidden_size, device=ids.device)
@@ -77,7 +76,7 @@ def forward(
     whole = torch.empty(len(ids), ids.shape[1] * shared, shards.shape[-1], device=ids.device)
     places = torch.arange(whole.shape[1], device=ids.device).view(1, -1)
     group = parallel_state.get_context_parallel_group()
-    for logits, place in zip(of_all(shards, group), of_all(own_part({"places": places})["places"], group), strict=True):
+    for logits, place in zip(of_all(shards, group), of_all(own_part(places), group), strict=True):
         whole[:, place[0]] = logits
     return whole[:, :length]
 

@@ -12,13 +12,12 @@ from nemo_adapt import devices
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
 from nemo_adapt.model.build import build_model, start_parallel
-from nemo_adapt.model.context import own_part
 from nemo_adapt.plan.model import Models
 from nemo_adapt.tokens.vocab import padded_rows
 from nemo_adapt.train import checkpoints
-from nemo_adapt.train.batches import Boundaries
+from nemo_adapt.train.batches import Batch, Boundaries
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.state import saved_state
 from nemo_adapt.train.step import train_step
@@ -92,7 +91,7 @@ def new_trainer(config: Config, models: Models) -> Trainer:
     chunks = build_model(shape, config.parallel, config.train, shape.vocab, padded)
     for parameter in (each for chunk in chunks for each in chunk.parameters()):
         torch.nn.init.normal_(parameter, std=0.02)
-    return build_trainer(chunks, config.train, phases(config)[0], Span(models.first_new, shape.vocab))
+    return build_trainer(chunks, config.train, phases(config)[0], RowRange(models.first_new, shape.vocab))
 
 
 def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
@@ -102,10 +101,10 @@ def step(config: Config, models: Models, trainer: Trainer, dp: int) -> None:
     train_step(trainer, batches, torch.ones(vocab, dtype=torch.int32, device=devices.best_device()))
 
 
-def _batch(config: Config, vocab: int) -> dict[str, torch.Tensor]:
+def _batch(config: Config, vocab: int) -> Batch:
     size = config.train.micro_batch, config.train.seq_length
-    drawn = {name: torch.randint(0, vocab, size, device=devices.best_device()) for name in ("tokens", "labels")}
-    return own_part(Boundaries.of(config.train, 2).applied(drawn))
+    tokens, labels = (torch.randint(0, vocab, size, device=devices.best_device()) for _ in range(2))
+    return Boundaries.of(config.train, 2).batch(tokens, labels).own_part()
 
 
 def _parts(trainer: Trainer) -> tuple[int, int, int]:

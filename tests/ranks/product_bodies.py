@@ -7,10 +7,10 @@ import torch
 from helpers.folders import Folders
 from megatron.core.tensor_parallel import layers
 from ranks.model_bodies import load_chunks
-from ranks.training_bodies import data, span
+from ranks.training_bodies import data, new_row_range
 
 from nemo_adapt.config import Config, PhaseConfig
-from nemo_adapt.train.batches import batches, on_device
+from nemo_adapt.train.batches import batches
 from nemo_adapt.train.setup import build_trainer
 from nemo_adapt.train.step import forward_backward
 
@@ -31,12 +31,12 @@ def sums(rank: int, config: Config, folders: Folders, vocab: int, kinds: list[st
                 setattr(module, name, fuses)
     found = []
     for kind in kinds:
-        trainer = build_trainer(chunks, config.train, PhaseConfig(kind, 1, 1e-2), span(folders))
+        trainer = build_trainer(chunks, config.train, PhaseConfig(kind, 1, 1e-2), new_row_range(folders))
         for wrapped in trainer.wrapped:
             wrapped.zero_grad_buffer()
         given = data(config, vocab)
         drawn = batches(given.samples, given.layout, 0, given.boundaries)
-        micro_batches = [on_device(batch, given.token_bytes.device) for batch in drawn]
+        micro_batches = [batch.to(given.token_bytes.device) for batch in drawn]
         forward_backward(trainer.wrapped, micro_batches, given.token_bytes)
         found.append({name: each.to("cpu", copy=True) for name, each in _sums(chunks).items()})
         trainer.release()

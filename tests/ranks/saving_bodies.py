@@ -18,7 +18,7 @@ from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import is_main_replica
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from ranks.model_bodies import load_chunks
-from ranks.training_bodies import data, span
+from ranks.training_bodies import data, new_row_range
 
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
@@ -68,7 +68,7 @@ def change_after_saving(
     out.mkdir(exist_ok=True)
     saver = checkpoints.Saver(out, Fence.claim(out), 100)
     go = threading.Event()
-    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+    with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
         states = _states(trainer)
         with files_wait_for(go):
@@ -98,7 +98,7 @@ def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Pat
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
     saver, go = checkpoints.Saver(out, Fence.claim(out), 100), threading.Event()
-    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+    with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
         with files_wait_for(go):
             waited = [saver.save(trainer, {"step": 1})]
@@ -117,7 +117,7 @@ def save_unlisted(rank: int, config: Config, folders: Folders, vocab: int, out: 
     def own(folder: Path, pattern: str) -> list[Path]:
         return [path for path in listed(folder, pattern) if path.suffix != ".distcp" or f"__{rank}_" in path.name]
 
-    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+    with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
         trainer = next(steps).trainer
         with mock.patch.object(Path, "glob", own):
             saver.save(trainer, {"step": 1})
@@ -141,7 +141,7 @@ def files_wait_for(go: threading.Event) -> Iterator[None]:
 def who_saves(rank: int, config: Config, folders: Folders, vocab: int) -> int:
     """Return the number of elements of the model's weights that this rank writes."""
     chunks = load_chunks(config, folders)
-    with closing(loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab))) as steps:
+    with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
         weights = state.weights_to_save(next(steps).trainer.chunks)
         mine = [
             part for part in nested_values(weights) if isinstance(part, SHARDED) and is_main_replica(part.replica_id)

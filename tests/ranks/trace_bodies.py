@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers.folders import Folders
 from ranks.model_bodies import load_chunks
-from ranks.training_bodies import data, span
+from ranks.training_bodies import data, new_row_range
 
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
@@ -21,7 +21,7 @@ def train(
     """Train from step ``done`` + 1 to ``stop``; return the losses, and of this rank's trace (empty: none) the number of
     each event."""
     chunks = load_chunks(config, folders)
-    steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab), done)
+    steps = loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab), done)
     losses = []
     with closing(steps), closing(traced(steps, config.train.trace, done, out)) as training:
         for made in training:

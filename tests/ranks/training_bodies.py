@@ -28,7 +28,7 @@ from nemo_adapt.train import checkpoints, loop, setup
 from nemo_adapt.train import state as train_state
 from nemo_adapt.train.batches import BatchLayout, Boundaries
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.new_rows import Span
+from nemo_adapt.train.new_rows import RowRange
 
 SEQ = 16
 SAMPLES = 80
@@ -70,25 +70,25 @@ def samples(vocab: int) -> list[dict[str, torch.Tensor]]:
     return [{"tokens": row[:-1], "labels": row[1:]} for row in tokens]
 
 
-def data(config: Config, vocab: int) -> loop.Data:
+def data(config: Config, vocab: int) -> loop.TrainingData:
     """Return the samples with this rank's data-parallel layout."""
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     layout = BatchLayout(config.train.global_batch, config.train.micro_batch, dp_size, dp_rank)
     boundaries = Boundaries.of(config.train, vocab - 1)  # a frequent token as the end of documents
     token_bytes = torch.ones(vocab, dtype=torch.int32, device=devices.best_device())
-    return loop.Data(samples(vocab), layout, token_bytes, boundaries)
+    return loop.TrainingData(samples(vocab), layout, token_bytes, boundaries)
 
 
 def train(
     rank: int, config: Config, folders: Folders, vocab: int, unmark_norms: bool = False, fewer_kept: int = 0
 ) -> Trained:
-    """Train all phases; ``unmark_norms`` breaks sequence parallelism on purpose, ``fewer_kept``: see ``span``."""
+    """Train all phases; ``unmark_norms`` breaks sequence parallelism; ``fewer_kept``: see ``new_row_range``."""
     chunks = load_chunks(config, folders)
     if unmark_norms:
         for name, parameter in chunks[0].named_parameters():
             if "norm" in name:
                 parameter.sequence_parallel = False
-    new = span(folders, fewer_kept)
+    new = new_row_range(folders, fewer_kept)
     answer = Trained(states=[state(chunks)])
     earlier: set[Any] = set()
     with small_buckets(answer):
@@ -122,7 +122,7 @@ def train_and_save(
         out.mkdir(exist_ok=True)
         saver = checkpoints.Saver(out, Fence.claim(out), 100)
     answer = Trained()
-    steps = loop.run(chunks, phases(config), config.train, span(folders), data(config, vocab), first, restore)
+    steps = loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab), first, restore)
     with small_buckets(answer), closing(steps):
         for made in steps:
             note(answer, made)
@@ -185,10 +185,10 @@ def slow(rank: int, folder: Path, restarts: tuple[str, str]) -> str:
     return "it has the folder"
 
 
-def span(folders: Folders, fewer_kept: int = 0) -> Span:
-    """Return the span of the new rows; ``fewer_kept`` of the kept rows are treated as new."""
+def new_row_range(folders: Folders, fewer_kept: int = 0) -> RowRange:
+    """Return the range of the new rows; ``fewer_kept`` of the kept rows are treated as new."""
     token_map = TokenMap.load(folders.tokenizer)
-    return Span(token_map.source_vocab - fewer_kept, token_map.target_vocab)
+    return RowRange(token_map.source_vocab - fewer_kept, token_map.target_vocab)
 
 
 def optimizer_numbers(trainer: Any) -> int:

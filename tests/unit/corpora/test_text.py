@@ -11,8 +11,10 @@ import pytest
 import zstandard
 
 from nemo_adapt.config import recipes
+from nemo_adapt.corpora import lines as lines_of_files
 from nemo_adapt.corpora import text, text_files
-from nemo_adapt.corpora.text_files import Part, blocks, read
+from nemo_adapt.corpora.lines import Part
+from nemo_adapt.corpora.text_files import blocks, read
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import reads
 from nemo_adapt.run.run_folder import RunFolder
@@ -90,7 +92,7 @@ def test_a_parquet_file_without_rows_holds_no_document(tmp_path):
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_byte_order_mark_at_the_beginning_is_not_text(tmp_path, monkeypatch, parts):
-    monkeypatch.setattr(text_files, "BLOCK", 1000)
+    monkeypatch.setattr(lines_of_files, "BLOCK", 1000)
     mark = text_files.BOM
     for path in write_all_kinds(tmp_path, LINES[:100])[:-1]:
         raw = {".gz": gzip.decompress, ".zst": zstandard.decompress}.get(path.suffix, bytes)(path.read_bytes())
@@ -178,9 +180,9 @@ def test_every_format_gives_the_same_documents_in_any_number_of_parts(tmp_path, 
         assert sum(seen) == pytest.approx(path.stat().st_size, rel=0.02), path
 
 
-@pytest.mark.parametrize("block", [1, 64, 1000, text_files.BLOCK])
+@pytest.mark.parametrize("block", [1, 64, 1000, lines_of_files.BLOCK])
 def test_a_file_has_the_same_blocks_in_any_number_of_parts(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(text_files, "BLOCK", block)
+    monkeypatch.setattr(lines_of_files, "BLOCK", block)
     for path in write_all_kinds(tmp_path, LINES):
         alone = list(blocks(Part(path)))
         documents = b"".join(alone).split(text_files.END)
@@ -212,7 +214,7 @@ def test_a_compressed_file_of_fewer_bytes_than_parts_is_read_once(tmp_path, name
 
 @pytest.mark.parametrize("size", range(1, 12))
 def test_plain_files_are_split_between_lines_at_any_size(tmp_path, size, monkeypatch):
-    monkeypatch.setattr(text_files, "BLOCK", 1)
+    monkeypatch.setattr(lines_of_files, "BLOCK", 1)
     (tmp_path / "a.txt").write_bytes(b"a\nbb\n\nccc\nd")
     found = [line for index in range(size) for line in read(Part(tmp_path / "a.txt", index, size))]
     assert found == ["a", "bb", "ccc", "d"]
@@ -284,7 +286,7 @@ def test_missing_and_non_text_columns_are_named(tmp_path):
 
 
 def test_an_error_in_a_part_gives_the_line_number_in_the_whole_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "BLOCK", 16)
+    monkeypatch.setattr(lines_of_files, "BLOCK", 16)
     (tmp_path / "a.txt").write_bytes(b"good\n" * 900 + b"b\xffd\n" + b"good\n" * 99)
     with pytest.raises(UserError, match="line 901 is not UTF-8"):
         list(read(Part(tmp_path / "a.txt", 2, 3)))

@@ -25,19 +25,19 @@ BATCHES = st.integers(1, 12).flatmap(
 @given(rows=BATCHES)
 def test_masks_and_positions_equal_megatron_s(rows):
     tokens = torch.tensor(rows)
-    found = Boundaries(END, True, True, True).applied({"tokens": tokens})
+    found = Boundaries(END, True, True, True).batch(tokens, tokens)
     for number, row in enumerate(tokens):
         hidden, loss_mask, positions = _get_ltor_masks_and_position_ids(row, END, True, True, True, True)
-        assert torch.equal(found["position_ids"][number], positions)
-        documents = found["documents"][number]
+        assert torch.equal(found.positions[number], positions)
+        documents = found.documents[number]
         assert torch.equal((documents[:, None] == documents[None]).tril()[None], ~hidden)
-        assert torch.equal(found["counted"][number], loss_mask.bool())
+        assert torch.equal(found.counted[number], loss_mask.bool())
 
 
 def test_only_requested_masks_are_made():
     tokens = torch.tensor([[1, END, 2], [END, 1, 2]])
-    found = Boundaries(END).applied({"tokens": tokens})
-    assert set(found) == {"tokens", "position_ids"} and found["position_ids"].tolist() == [[0, 1, 2]]
+    found = Boundaries(END).batch(tokens, tokens)
+    assert found.documents is None and found.counted is None and found.positions.tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("adds_bos", [True, False])
@@ -54,6 +54,6 @@ def test_bytes_of_counted_labels_are_those_of_the_text(tmp_path, adds_bos):
         stream += [*prefix, *ids, end]
         first = 0 if adds_bos else documents.token_bytes(tokenizer)[ids[0]] - 1
         size += len(text.encode()) - first
-    tokens, labels = torch.tensor(stream)[None, :-1], torch.tensor(stream)[1:]
-    counted = Boundaries(end, mask_ends=True).applied({"tokens": tokens})["counted"][0]
+    tokens, labels = torch.tensor(stream)[None, :-1], torch.tensor(stream)[None, 1:]
+    counted = Boundaries(end, mask_ends=True).batch(tokens, labels).counted
     assert documents.training_bytes(tokenizer, masks_ends=True)[labels][counted].sum() == size

@@ -4,6 +4,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from nemo_adapt.train import step
+from nemo_adapt.train.batches import Batch
 
 
 def test_tokens_are_counted_without_a_copy_from_the_host(monkeypatch):
@@ -20,7 +21,7 @@ def test_tokens_are_counted_without_a_copy_from_the_host(monkeypatch):
     monkeypatch.setattr(step, "run_schedule", run)
     monkeypatch.setattr(step.parallel_state, "get_context_parallel_world_size", lambda: 1)
     ids = torch.tensor([[1, 2, 0]])
-    batch = {"tokens": ids, "position_ids": ids, "labels": ids}
+    batch = Batch(tokens=ids, labels=ids, positions=ids)
     model = lambda tokens, positions, documents, labels: torch.full(labels.shape, 0.5)  # noqa: E731
     (sums,) = step.forward_backward([model], [batch], torch.tensor([2, 3, 4]))
     assert sums.tolist() == [1.5, 3.0, 9.0]
