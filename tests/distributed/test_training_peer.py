@@ -38,7 +38,7 @@ FACTORS = ({}, {"embeddings": 0.25}, {"layers:0": 2.0, "embeddings": 0.5})
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What may differ between two orders of the same sums: five to ten times what a hundred combinations needed."""
+    """What may differ between two orders of the same sums: several times what ninety combinations needed."""
 
     losses: float
     """Nats per token."""

@@ -21,8 +21,8 @@ from nemo_adapt.families.family import OUTPUT
 EPSILON = 1e-8
 """Adam's; Megatron's default."""
 GRADIENT_ERROR = 1e-5
-"""Of an fp32 gradient, relative to its tensor's largest: what is rounded are the terms of its sum, which may cancel. A
-hundred combinations needed a tenth of it."""
+"""Of an fp32 gradient, relative to its tensor's largest: what is rounded are the terms of its sum, which may cancel. It
+is a hundred of their last bits."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NAMES = {"*word_embeddings*": "embed_tokens", "*.mlp.*": ".mlp.", "*linear_proj*": "o_proj"}
 """Patterns for ``train.no_weight_decay``, each with a part of the Hugging Face names of the same parameters."""
