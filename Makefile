@@ -90,7 +90,7 @@ test-nemo-run: $(STAMP)
 # One rank, and all ranks, are killed at ten random moments each; settings, phases and layouts drawn at random (half an hour).
 test-faults: $(STAMP)
 	NEMO_ADAPT_KILLS=10 NEMO_ADAPT_COMBINATIONS=40 $(BIN)/python -m pytest tests/e2e/test_training_faults.py \
-		tests/distributed/test_training_combinations.py
+		tests/distributed/test_training_combinations.py tests/distributed/test_training_peer.py
 
 # Our checkpoints and recipes in Megatron-Bridge, its checkpoints here, on the CPU (some minutes).
 test-bridge: $(STAMP) $(BRIDGE)/installed

@@ -16,7 +16,7 @@ from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.loss_rise import LEVEL, NO_LEVEL, has_risen, updated
 from nemo_adapt.train.loss_rise import explain as explain_rise
-from nemo_adapt.train.metrics import UNSCORED, Metrics
+from nemo_adapt.train.metrics import UNSCORED, Metrics, mean
 from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.signals import Signals
 
@@ -104,7 +104,8 @@ class BetweenSteps:
 
     def _check_level(self, done: CompletedStep) -> None:
         progress, result = self.metrics.progress, done.result
-        level = updated(progress.get(LEVEL, NO_LEVEL), done.step, done.phase, result.nats / result.labels)
+        loss = mean(result.nats, result.labels)
+        level = updated(progress.get(LEVEL, NO_LEVEL), done.step, done.phase, loss)
         progress[LEVEL] = level
         if has_risen(level, self.config.train.max_loss_rise):
             self.saver.finish()

@@ -19,9 +19,11 @@ STEPS = 10
 NO_LEVEL: Mapping[str, Any] = {"phase": 0, "recent": [], "lowest": math.inf, "lowest_step": 0}
 
 
-def updated(level: Mapping[str, Any], step: int, phase: int, loss: float) -> dict[str, Any]:
+def updated(level: Mapping[str, Any], step: int, phase: int, loss: float | None) -> dict[str, Any]:
     """Return the level after ``step``, given that before it: the last losses of the ``phase``, its lowest mean of
-    ``STEPS`` losses (in nats per label) and the step at which that ended."""
+    ``STEPS`` losses (in nats per label) and the step at which that ended. A step without labels changes nothing."""
+    if loss is None:
+        return dict(level)
     if level["phase"] != phase:
         level = NO_LEVEL
     recent = [*level["recent"], loss][-STEPS:]

@@ -67,7 +67,8 @@ class Metrics:
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per label),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
     far), ``memory_mib`` (peak of this process, or of its GPU), on a GPU ``mfu`` (share of the device's measured rate in
-    matrix products, of the operations that the phase needs).
+    matrix products, of the operations that the phase needs). ``loss`` and ``bits_per_byte`` are ``None`` where ``mean``
+    is.
     """
 
     def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
@@ -155,8 +156,8 @@ class Metrics:
             "phase": progress["phase"],
             "tokens": progress["tokens"],
             "bytes": progress["bytes"],
-            "loss": sums["nats"] / sums["labels"],
-            "bits_per_byte": sums["nats"] / math.log(2) / sums["bytes"],
+            "loss": mean(sums["nats"], sums["labels"]),
+            "bits_per_byte": mean(sums["nats"] / math.log(2), sums["bytes"]),
             "lr": lr,
             "grad_norm": grad_norm,
             "tokens_per_second": sums["steps"] * watch.tokens / sums["seconds"],
@@ -169,9 +170,9 @@ class Metrics:
         speed = f"{record['tokens_per_second']:,.0f} tokens/s, {record['bytes_per_second'] / 1000:,.1f} kB/s"
         share = f", MFU {record['mfu']:.1%}" if "mfu" in record else ""
         memory = f", {record['memory_mib'] / 1024:.1f} GiB"
-        self.bar.advance(
-            1, f"loss {record['loss']:.3f}, {record['bits_per_byte']:.3f} bits/byte, {speed}{share}{memory}"
-        )
+        losses = {"loss {:.3f}, ": record["loss"], "{:.3f} bits/byte, ": record["bits_per_byte"]}
+        loss = "".join(shown.format(value) for shown, value in losses.items() if value is not None)
+        self.bar.advance(1, f"{loss}{speed}{share}{memory}")
         sums.update(NOTHING)
         first_rank_does(self._write, record)
 
@@ -179,7 +180,7 @@ class Metrics:
         self.watch.check()
         self._log.write(json.dumps(record) + "\n")
         self._log.flush()
-        shown, step = {name: record[name] for name in BOARD if name in record}, record["step"]
+        shown, step = {name: record[name] for name in BOARD if record.get(name) is not None}, record["step"]
         for name, value in shown.items():
             self._board.add_scalar(name, value, step)
         self._tell_wandb(lambda run: run.log(shown, step=step))
@@ -194,6 +195,15 @@ class Metrics:
         except Exception as error:
             self._run = None
             self.bar.say(f"no more metrics for train.wandb={self.watch.wandb} until the next start: {error!r}")
+
+
+def mean(loss: float, number: float) -> float | None:
+    """Return a summed ``loss`` per label or byte; ``None`` without any.
+
+    The few labels of a small step may all be masked, or BOS, which has no bytes, or EOS, which takes back the space
+    that SentencePiece adds before a document (``tokens.documents.training_bytes``).
+    """
+    return loss / number if number > 0 else None
 
 
 def _drop_records_after(path: Path, step: int) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from megatron.core.distributed.param_and_grad_buffer import _ParamAndGradBucketG
 from ranks.model_bodies import load_chunks
 
 from nemo_adapt import devices
-from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.checkpoint.folders import checkpoint_name
 from nemo_adapt.config import Config
 from nemo_adapt.config.phases import phases
 from nemo_adapt.errors import UserError
@@ -107,18 +107,27 @@ def train_and_save(
 ) -> list[float]:
     """Train steps ``first + 1`` to ``stop`` and return their losses; if ``first`` is 0, save each step in ``out``, else
     resume from the checkpoint of step ``first`` there."""
+    saves = range(0) if first else range(1, stop + 1)
+    return train_part(rank, config, folders, vocab, out, first, stop, saves).losses
+
+
+def train_part(
+    rank: int, config: Config, folders: Folders, vocab: int, out: Path, first: int, stop: int, saves: Collection[int]
+) -> Trained:
+    """Train steps ``first + 1`` to ``stop``, from the checkpoint of step ``first`` in ``out`` unless that is 0; save
+    ``saves`` of them there."""
     chunks = load_chunks(config, folders)
     restore = None
     if first:
         chunks = build_adapted(config, adapted_shape(folders.model, TokenMap.load(folders.tokenizer)))
-        saved = complete(out)[first - 1]
+        saved = out / checkpoint_name(first)
         assert train_state.load_model(saved, chunks)["step"] == first
 
         def restore(trainer: Any) -> None:
             train_state.load_optimizer(saved, trainer)
 
     saver = None
-    if not first:
+    if saves:
         out.mkdir(exist_ok=True)
         saver = checkpoints.Saver(out, Fence.claim(out), 100)
     answer = Trained()
@@ -126,13 +135,13 @@ def train_and_save(
     with small_buckets(answer), closing(steps):
         for made in steps:
             note(answer, made)
-            if saver:
+            if saver and made.step in saves:
                 saver.save(made.trainer, {"step": made.step})
             if made.step == stop:
                 break
     if saver:
         saver.finish()
-    return answer.losses
+    return answer
 
 
 @contextmanager

@@ -39,6 +39,11 @@ def test_single_spikes_new_phases_and_a_falling_loss_do_not_count():
     assert stop_of([2.0] * 20 + [9.0] * 20, most=0)[0] == 0
 
 
+def test_a_step_without_labels_changes_nothing():
+    assert stop_of([2.0] * 20 + [None] + [9.0] * 20)[0] == 24
+    assert stop_of([2.0] * 20)[1] == stop_of([None] + [2.0] * 10 + [None])[1] | {"lowest_step": 10}
+
+
 @pytest.mark.parametrize(
     ("saved", "kept"), [((10, 15, 23), "iter_0000015 is from before it"), ((21,), "no checkpoint")]
 )

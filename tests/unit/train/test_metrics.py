@@ -1,6 +1,7 @@
 """Metrics that a training records, and those that it drops when it resumes from an earlier step."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -50,6 +51,19 @@ def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
     assert scored == {"step": 2, "bits_per_byte": {"tr": 2.5, "en": None}, "seconds": scored["seconds"]}
     out = capsys.readouterr().out
     assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0])
+def test_steps_whose_labels_have_no_bytes_are_recorded(tmp_path, capsys, size):
+    """All BOS, or EOS of a SentencePiece tokenizer; then without a label that counts."""
+    watch = Watch(steps=3, every=1, tokens=1, flops=[1.0], ranks=1)
+    with Metrics(tmp_path, fresh(), watch, quiet=False) as metrics:
+        for nats, labels, of_step in ((2.0, 1.0, size), (0.0, 0.0, 0.0), (2.0, 1.0, 4.0)):
+            metrics.step(nats=nats, labels=labels, size=of_step, lr=0.1, grad_norm=1.0)
+    bits = 0.5 / math.log(2)
+    found = [(record["loss"], record["bits_per_byte"]) for record in lines(tmp_path / "metrics.jsonl")]
+    assert found == [(2.0, None), (None, None), (2.0, pytest.approx(bits))]
+    assert capsys.readouterr().out.count("bits/byte") == 1
 
 
 def test_mfu_is_of_the_operations_that_each_phase_needs(tmp_path):
