@@ -60,7 +60,7 @@ class BetweenSteps:
             first_rank_does(take_back_start, self.saver.folder.parent, step)
             self._stop(f"held-out text is to be scored at step {step}")
         if best is not None:
-            self.saver.record_best(step, best)
+            self.saver.record_best(self.metrics.progress, best)
 
     def after(self, done: CompletedStep) -> None:
         """Record a step, then score and save where due. On a requested stop it is only saved: the time left is unknown.

@@ -8,7 +8,7 @@ from helpers.command import nemo_adapt
 from helpers.trainings import PATIENCE, Training
 
 from nemo_adapt.checkpoint.folders import complete, step_of
-from nemo_adapt.checkpoint.scores import best
+from nemo_adapt.checkpoint.scores import best, score_of
 from nemo_adapt.training_files import HELD_OUT, records
 
 STEPS = 4
@@ -110,6 +110,10 @@ def test_a_training_that_is_asked_to_stop_saves_before_it_scores(
         assert code == 0, out
     assert scores_of(stopped) == scores_of(whole) and stopped.losses() == whole.losses()
     assert best(stopped.checkpoints) == best(whole.checkpoints)
+    name, _ = best(whole.checkpoints)
+    found = [score_of(training.checkpoints / name) for training in (stopped, whole)]
+    of_step = 8 * 64  # train.global_batch, train.seq_length
+    assert found[0] == found[1] and found[0]["tokens"] == of_step * int(name.removeprefix("iter_"))
     ours, theirs = stopped.weights(), whole.weights()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
