@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from nemo_adapt.console.progress import OnProgress
+from nemo_adapt.corpora import zstd
 from nemo_adapt.errors import UserError
 
 GROUP = 1024
 """Lines of a compressed file, or rows of a Parquet batch, that form one block and so belong to the same part."""
-ZSTD_READ = 1 << 17
-"""Compressed bytes per read."""
-ZSTD_WINDOW = 1 << 31
-"""Largest window that ``zstd --long`` writes."""
 BLOCK = 1 << 16
 """Bytes of a plain file per block, which has the lines that begin in them; parts are split between blocks."""
 BOM = b"\xef\xbb\xbf"
@@ -36,10 +33,6 @@ class Part:
     path: Path
     index: int = 0
     of: int = 1
-
-
-class Damaged(Exception):
-    """A compressed file that cannot be read further; the message names the expected kind of file."""
 
 
 def ignore(amount: float) -> None:
@@ -115,8 +108,8 @@ def _lines(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments
                 _check_line_ends(raw)
         except (gzip.BadGzipFile, EOFError, zlib.error):
             raise UserError(f"{path} is not a gzip file, or is damaged (after line {number})") from None
-        except Damaged as error:
-            raise UserError(f"{path} is not {error}, or is damaged (after line {number})") from None
+        except zstd.Damaged:
+            raise UserError(f"{path} is not a zstd file, or is damaged (after line {number})") from None
         except _Unreadable as error:
             raise UserError(f"{path}: line {_before(part) + number} {error}") from None
 
@@ -217,7 +210,7 @@ def _gzip(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
 
 
 def _zstd(file: BinaryIO, part: Part, on_progress: OnProgress) -> NumberedLines:
-    return _lines_of_part(_zstd_lines(file), file, part, on_progress)
+    return _lines_of_part(zstd.lines(file), file, part, on_progress)
 
 
 RAW_LINES: dict[str, Callable[[BinaryIO, Part, OnProgress], NumberedLines]] = {".gz": _gzip, ".zst": _zstd}
@@ -242,38 +235,6 @@ def _lines_of_part(lines: Iterator[bytes], file: BinaryIO, part: Part, on_progre
         if inside:
             yield number, number // GROUP, raw
     on_progress(end - reported)
-
-
-def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
-    line: list[bytes] = []
-    for block in _zstd_blocks(file):
-        *ended, rest = block.split(b"\n")
-        if ended:
-            yield from (b"".join((*line, ended[0])), *ended[1:])
-            line = []
-        line.append(rest)
-    if rest := b"".join(line):
-        yield rest
-
-
-def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield decompressed blocks, frame after frame; zstandard's own reader accepts a truncated file as complete."""
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-    frame = decompressor.decompressobj()
-    inside = False
-    try:
-        while raw := file.read(ZSTD_READ):
-            while raw:
-                if frame.eof:
-                    frame = decompressor.decompressobj()
-                yield frame.decompress(raw)
-                raw, inside = frame.unused_data, not frame.eof
-    except zstandard.ZstdError:
-        raise Damaged("a zstd file") from None
-    if inside:
-        raise Damaged("a zstd file")
 
 
 def _parquet(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
