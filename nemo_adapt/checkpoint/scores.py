@@ -12,6 +12,8 @@ LAST_ONE, BEST_ONE = "last", "best"
 """Values of ``export.checkpoint``: which of them is exported."""
 SCORE = "score.json"
 """Next to the files of a checkpoint that was the best of its training when it was saved: its score."""
+TRAINED_ON = ("tokens", "bytes")
+"""Keys in it: the text that the checkpoint was trained on."""
 
 
 def check_which(which: str) -> None:
@@ -21,7 +23,8 @@ def check_which(which: str) -> None:
 
 
 def score_of(checkpoint: Path) -> dict[str, Any]:
-    """Return ``score.json``: ``bits_per_byte``, and the text it was ``chosen_by``; empty if there is none."""
+    """Return ``score.json``: ``bits_per_byte``, the text it was ``chosen_by``, and how much the checkpoint was
+    ``TRAINED_ON``; empty if there is none."""
     try:
         found = json.loads((checkpoint / SCORE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -26,6 +27,8 @@ PLAINER = {
 """Part of a message of OmegaConf -> our message."""
 NO_ENTRY = ("dict is not a subclass of", "list index out of range")
 """Parts of OmegaConf's messages on an entry that a list does not have."""
+NAMES_IN_TABLE = re.compile(r"[{,]\s*([^\s:,{}\[\]]+)\s*:")
+"""The names in a table such as ``{en: a.txt, tr: b.txt}``."""
 
 
 @contextlib.contextmanager
@@ -81,6 +84,12 @@ def unreadable(word: str) -> str:
     """Return one line for an override that Hydra's grammar cannot read as one value."""
     word = word.removeprefix("++")
     name, _, value = word.partition("=")
+    odd = next((each for each in (*name.split("."), *NAMES_IN_TABLE.findall(value)) if not each.isascii()), "")
+    if odd:
+        return (
+            f"{word!r} cannot be read: the command line takes names in ASCII letters: choose another name than "
+            f"{odd!r}, or give it in a recipe file"
+        )
     example = {"[": f'{name}=["..."]', "{": f'{name}={{NAME: "..."}}'}.get(value[:1], f'{name}="..."')
     return (
         f"{word!r} cannot be read: close lists and tables, write $HOME for ~, and put a value with signs like "
@@ -101,11 +110,18 @@ def unknown(key: str, schema: type) -> str:
 
 
 def check_phases(phases: Any) -> None:
-    """Raise ``UserError`` for an unknown key of a phase, with its place: OmegaConf names only the last part."""
+    """Raise ``UserError`` for an unknown key or a wrong value of a phase, with its place: OmegaConf names only the last
+    part."""
     for number, phase in enumerate(phases if isinstance(phases, list) else ()):
-        for name in phase if isinstance(phase, dict) else ():
+        if not isinstance(phase, dict):
+            continue
+        for name in phase:
             if name not in {entry.name for entry in fields(PhaseConfig)}:
                 raise UserError(unknown(f"train.phases[{number}].{name}", Config))
+        try:
+            OmegaConf.merge(OmegaConf.structured(PhaseConfig), phase)
+        except OmegaConfBaseException as error:
+            raise UserError(f"train.phases[{number}].{explain(error)}") from None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

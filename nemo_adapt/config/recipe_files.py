@@ -15,6 +15,9 @@ MISREAD = re.compile(r"[-+]?(0[0-7]+|[1-9]\d*(:[0-5]?\d)+)")
 """What YAML reads as an octal number, or as a number to the base 60: a time limit in seconds, which Slurm would take
 for minutes."""
 
+ENVIRONMENT = (("environment",), ("site", "environment"))
+"""Where environment variables are in a profile of a site, and in a recipe."""
+
 
 def recipes_folder() -> Path:
     """Return the folder of recipes: beside the package in a checkout, inside it where it was installed."""
@@ -46,10 +49,12 @@ def load_recipe(path: Path) -> dict[Any, Any]:
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:
     """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``),
-    and for a value that YAML reads as another number than it says."""
+    and for a value that YAML reads as another number than it says, or, of an environment
+    variable, as anything else than the word that is written (``on``)."""
     try:
         found = OmegaConf.load(path)
-        events = list(yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader))
+        text = path.read_text(encoding="utf-8")
+        events = list(yaml.parse(text, yaml.SafeLoader))
     except OSError as error:
         if error.errno:
             raise
@@ -64,7 +69,24 @@ def load_file(path: Path, wanted: str = "does not consist of lines  key: value")
         raise UserError(f"{path} {wanted}")
     for event in events:
         if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and MISREAD.fullmatch(event.value):
-            number = yaml.safe_load(event.value)
-            where = f"{path}, line {event.start_mark.line + 1}"
-            raise UserError(f'{where}: YAML reads {event.value} as {number}: put it in quotes, as "{event.value}"')
+            raise _misread(path, event, yaml.safe_load(event.value))
+    for keys in ENVIRONMENT:
+        variables = OmegaConf.select(found, ".".join(keys))
+        for name, node in _entries(yaml.compose(text, yaml.SafeLoader), keys):
+            value = variables.get(name.value) if isinstance(variables, DictConfig) else None
+            if isinstance(value, (bool, int, float)) and str(value) != node.value:
+                raise _misread(path, node, value)
     return found
+
+
+def _misread(path: Path, node: Any, value: Any) -> UserError:
+    """Return the error for a scalar of a YAML file (a node or an event) that is read as another ``value``."""
+    where = f"{path}, line {node.start_mark.line + 1}"
+    return UserError(f'{where}: YAML reads {node.value} as {value}: put it in quotes, as "{node.value}"')
+
+
+def _entries(node: Any, keys: tuple[str, ...] = ()) -> list[tuple[Any, Any]]:
+    """Return the entries of the mapping at ``keys`` of a YAML document, as pairs of nodes; none if there is no such."""
+    for key in keys:
+        node = next((value for name, value in _entries(node) if name.value == key), None)
+    return list(node.value) if isinstance(node, yaml.MappingNode) else []

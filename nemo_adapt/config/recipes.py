@@ -27,6 +27,7 @@ SITE = "site"
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
+VARIABLES = ("site.environment.", "++site.environment.")
 T = TypeVar("T")
 SETS, PHASES = "data.sets.", "train.phases"
 INTERPOLATION = re.compile(r"\$\{[^{},]*\}")
@@ -59,6 +60,8 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
         for word in _parsed(others):
             if word.key_or_group == PHASES:
                 check_phases(word.value())
+            elif word.key_or_group == VARIABLES[0][:-1]:
+                _check_variables(word.value())
         chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
@@ -98,12 +101,16 @@ def parse(schema: type[T], words: list[str]) -> T:
     """
     _check_form(words)
     config = OmegaConf.structured(schema)
+    key = ""
     try:
         for word in _parsed([_quoted(word) for word in words]):
-            OmegaConf.update(config, word.key_or_group, word.value())
+            key = word.key_or_group
+            OmegaConf.update(config, key, word.value())
         found = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, schema)) from None
+    except ValueError:  # a name in a list
+        raise UserError(f"{key}: expected a list: {key.rpartition('.')[0]}=[...]") from None
     check_numbers(found)
     return cast(T, found)
 
@@ -113,7 +120,8 @@ def _check_form(words: list[str], of_recipe: bool = False) -> None:
     for word in words:
         if "=" not in word or not word[0].isalpha():
             is_recipe = of_recipe and (word.endswith((".yaml", ".yml")) or word in names())
-            hint = f": write recipe={word}" if is_recipe else ""
+            is_end = word.endswith(("}", "]", ","))  # of a value with spaces, which the shell has split
+            hint = f": write recipe={word}" if is_recipe else ": put key={...} in quotes of the shell" if is_end else ""
             raise UserError(f"{word!r} is not of the form key=value{hint}")
         if word.startswith("hydra."):
             raise UserError(unknown(word.partition("=")[0], Config))
@@ -134,13 +142,23 @@ def _literal(text: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Quote the value of ``key=value`` where it has letters beyond ASCII, which Hydra's grammar cannot read."""
+    """Quote the value of ``key=value`` where it has letters beyond ASCII, which Hydra's grammar cannot read, or is that
+    of an environment variable, of which it would make another one (``true``, ``1.10``)."""
     key, _, value = word.partition("=")
+    if key.startswith(VARIABLES) and value != "null" and not any(sign in value for sign in "\"'\\"):
+        return f'{key}="{value}"'
     if value.isascii() or any(sign in INTERPOLATION.sub("", value) for sign in "\"'{}"):
         return word
     parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
     quoted = ",".join(part if part.isascii() else f'"{part.strip()}"' for part in parts)
     return f"{key}=[{quoted}]" if parts != [value] else f"{key}={quoted}"
+
+
+def _check_variables(given: Any) -> None:
+    """Raise ``UserError`` for an environment variable whose word Hydra reads as another one."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if isinstance(value, (bool, float)):
+            raise UserError(f"site.environment: {name} is read as {value}: write it as site.environment.{name}=WORD")
 
 
 def require(command: str, settings: Any, names: Sequence[str]) -> None:

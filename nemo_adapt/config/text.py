@@ -10,7 +10,8 @@ class TokenizerConfig:
     text: list[str] = field(default_factory=list)
     """Files or globs of target-language text to learn new tokens from."""
     sample_documents: int = 0
-    """Learn from this many documents of ``text``, sampled at random; 0 takes all."""
+    """Learn from this many documents of ``text``, sampled at random; 0 takes all. Copies of a document are taken or
+    left out together: remove lines that are repeated very often first, as they could fill the sample."""
     sample_seed: int = 1234
     """Seed of that sample."""
     max_words: int = 500_000

@@ -131,8 +131,9 @@ def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) 
     """Write ``count`` documents, sampled with ``seed``, to ``out`` (a ``.jsonl.zst``); return how many there are.
 
     The documents with the smallest keyed hashes of their text are taken, in reading order, so the choice depends on the
-    documents alone: not on the names, the number or the order of the files. One pass; candidates are spooled to disk,
-    and memory holds three numbers for each.
+    documents alone: not on the names, the number or the order of the files. Copies of a document are taken together,
+    but for those that exceed ``count``. One pass; candidates are spooled to disk, and memory holds three numbers for
+    each.
     """
     import zstandard
 

@@ -47,9 +47,12 @@ def blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) ->
         return
     with _readable(part.path), part.path.open("rb") as file:
         for position, raw in plain_blocks(file, part):
+            is_whole = not position and b"\n" not in raw
             try:
                 raw.decode()
-            except UnicodeDecodeError:
+                if is_whole:
+                    _check_line_ends(raw)
+            except (UnicodeDecodeError, _Unreadable):
                 for _ in read(part, field):
                     pass  # raises the error with the line number
             lines = raw if position else raw.removeprefix(BOM)
@@ -74,11 +77,14 @@ def _lines(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments
     parse = _record if ".jsonl" in path.suffixes[-2:] else _line
     with path.open("rb") as file:
         try:
+            raw = b""
             for at, block, raw in numbered_lines(file, part, on_progress):
                 number = at
                 document = parse(raw.removeprefix(BOM) if at == first else raw, field)
                 if document:
                     yield block, document
+            if number == 1 and parse is _line and not part.bounds[0]:
+                _check_line_ends(raw)
         except Damaged as error:
             raise UserError(f"{path} is not {error}, or is damaged (after line {number})") from None
         except _Unreadable as error:
@@ -103,6 +109,12 @@ def _line(raw: bytes, field: str) -> str:
         return raw.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise _Unreadable(f"is not UTF-8 (byte {error.start} of the line); convert the file to UTF-8") from None
+
+
+def _check_line_ends(line: bytes) -> None:
+    """Raise ``_Unreadable`` if the only line of a file is several for programs that take CR for a line end."""
+    if not line.endswith(b"\n") and b"\r" in line.strip():
+        raise _Unreadable("is the whole file: its line ends are CR, as on old Macs; convert them: tr '\\r' '\\n'")
 
 
 def _record(raw: bytes, field: str) -> str:

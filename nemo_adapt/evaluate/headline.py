@@ -78,7 +78,7 @@ def _bits(report: Report, language: str, gate: bool = False) -> Headline:
 
 
 def _size(report: Report) -> Headline:
-    training = report["training"]
+    training = report["training"].get("exported", report["training"])  # a best checkpoint saw less
     if "tokens" in training and "bytes" in training:
         return Headline("trained on", "", "", f"{training['tokens']:,} tokens", _text_size(training["bytes"]))
     facts = report["scores"][report["models"][0]].values()

@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from nemo_adapt.checkpoint.folders import CHECKPOINTS
+from nemo_adapt.checkpoint.scores import BEST_ONE, TRAINED_ON, best, score_of
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, cost, models
@@ -46,7 +48,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             tokenizers={"base": "base", "adapted": "extended"},
             fertility=_read_json(tokenizer, "fertility.json", []),
             recipe=config.recipe,
-            training=training,
+            training={**training, **_exported(config, train)},
             tokenizer=_read_json(tokenizer, "learn.json", {}),
             sweep=_read_json(tokenizer, "sweep.json", []),
             stages=cost.of_stages(train, adapted, training),
@@ -54,6 +56,14 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     metrics, held_out = (records(train / name, whole=True) if train else [] for name in (METRICS, HELD_OUT))
     comparison.compare(candidates, replace(plan, window=window), about, out, metrics, held_out)
+
+
+def _exported(config: Config, train: Path | None) -> dict[str, Any]:
+    """Return ``exported``, the tokens and bytes that the best checkpoint was trained on, where that one is adapted."""
+    if train is None or config.export.checkpoint != BEST_ONE:
+        return {}
+    score = score_of(train / CHECKPOINTS / best(train / CHECKPOINTS)[0])
+    return {"exported": {name: score[name] for name in TRAINED_ON}} if score.keys() >= set(TRAINED_ON) else {}
 
 
 def _read_json(folder: Path | None, name: str, default: Any) -> Any:

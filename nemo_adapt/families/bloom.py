@@ -17,6 +17,7 @@ from nemo_adapt.families.entries import (
 from nemo_adapt.families.family import ALIBI, EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
 
 COVERED = {"apply_residual_connection_post_layernorm": (False, None)}
+GENERAL = {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"}
 LAYER = "transformer.h.{layer}"
 
 
@@ -26,10 +27,10 @@ def shape(config: HfConfig) -> Shape:
     Dropout is left out, as for all families. ``slow_but_exact`` only changes the order of sums.
     """
     require(config, "BLOOM", COVERED)
-    heads = config.get("n_head") or config["num_attention_heads"]
-    hidden = config.get("n_embed") or config["hidden_size"]
+    config = settings.with_own_names(config, GENERAL)
+    hidden, heads = config["hidden_size"], config["n_head"]
     return Shape(
-        layers=config.get("n_layer") or config["num_hidden_layers"],
+        layers=config["n_layer"],
         hidden=hidden,
         heads=heads,
         kv_heads=heads,

@@ -23,12 +23,19 @@ COVERED = {
     "reorder_and_upcast_attn": (False, None),
     "add_cross_attention": (False, None),
 }
+GENERAL = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
 LAYER = "transformer.h.{layer}"
 
 
 def shape(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a GPT-2 config.json. Dropout is left out, as for all families."""
     require(config, "GPT-2", COVERED)
+    config = settings.with_own_names(config, GENERAL)
     hidden, heads = config["n_embd"], config["n_head"]
     return Shape(
         layers=config["n_layer"],

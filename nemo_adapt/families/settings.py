@@ -44,6 +44,14 @@ def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:
     return Shape(**{**fields, **changed})
 
 
+def with_own_names(config: HfConfig, general: Mapping[str, str]) -> HfConfig:
+    """Return a config.json with the settings that have ``general`` names also under the family's own (general -> own).
+
+    The value of a general name replaces that of the own one beside it, as in transformers (``attribute_map``).
+    """
+    return {**config, **{own: config[name] for name, own in general.items() if name in config}}
+
+
 def rotary(config: HfConfig, family: str) -> Rotary:
     """Return the rotary positions of a config.json; ``UserError`` for a scaling that is not covered.
 
@@ -57,7 +65,7 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     }
     if config.get(ORIGINAL):  # beside them, it counts more
         settings[ORIGINAL] = config[ORIGINAL]
-    kind = settings.get("rope_type") or settings.get("type") or "default"
+    kind = _kind(settings)
     covered = ("default",) if family in LONGROPE_ALONE else ("default", "linear", "llama3", "yarn")
     if kind not in covered:
         raise UserError(
@@ -156,7 +164,13 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
     if config.get("rope_scaling"):
         return {}
     beside = {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in rope}
-    return {**beside, "rope_scaling": None if rope.get("rope_type", "default") == "default" else rope}
+    kind = _kind(rope)
+    return {**beside, "rope_scaling": None if kind == "default" else {**rope, "rope_type": kind}}
+
+
+def _kind(rope: Mapping[str, Any]) -> str:
+    """Return the kind of scaling: ``rope_type``, or ``type`` in older files."""
+    return str(rope.get("rope_type") or rope.get("type") or "default")
 
 
 def slides(config: HfConfig, sliding: list[bool]) -> list[bool]:

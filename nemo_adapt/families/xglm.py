@@ -34,11 +34,13 @@ COVERED = {
     # transformers zeroes the padding token's row of the sinusoidal table: no position uses the first two rows.
     "pad_token_id": (0, 1, None),
 }
+GENERAL = {"hidden_size": "d_model", "num_hidden_layers": "num_layers", "num_attention_heads": "attention_heads"}
 
 
 def shape(config: HfConfig) -> Shape:
     """Return the ``Shape`` of an XGLM config.json. Dropout, also of layers, is left out, as for all families."""
     require(config, "XGLM", COVERED)
+    config = settings.with_own_names(config, GENERAL)
     hidden, heads = config["d_model"], config["attention_heads"]
     return Shape(
         layers=config["num_layers"],

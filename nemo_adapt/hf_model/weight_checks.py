@@ -59,7 +59,10 @@ def _check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder:
         raise UserError(f"{folder}: {len(unknown)} tensors have no place in the model: {_some(unknown)}")
     for name, size in wanted.items():
         if weights.tensors[name].shape != size:
-            raise UserError(f"{folder}: tensor {name} is {weights.tensors[name].shape}, config.json says {size}")
+            raise UserError(
+                f"{folder}: tensor {name} is {weights.tensors[name].shape}, config.json says {size}: they are of two "
+                "models, or one was changed: download both again"
+            )
     for entry in table:
         # All layers are stacked in one Megatron tensor.
         names = [rows.name.format(layer=layer) for layer in range(shape.layers) for rows in entry.rows]

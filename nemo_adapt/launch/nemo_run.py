@@ -34,6 +34,15 @@ scontrol() {
 """Shell lines of a job on ranks, run before srun. Only code 85 (more to do) and deaths by a signal are requeued."""
 
 
+VENV = """\
+[ -r {venv}/bin/activate ] || {{
+    echo "nemo-adapt: error: site.venv: "{venv}"/bin/activate is missing on $(hostname)" >&2
+    exit 2
+}}
+. {venv}/bin/activate"""
+"""Shell lines that activate a virtual environment, as in our own scripts. Else another Python on the PATH would run."""
+
+
 @contextlib.contextmanager
 def experiment(
     config: Config, jobs: Sequence[Job], paths: LaunchPaths, folder: Path, workdir: Path, python: str
@@ -95,8 +104,8 @@ def executor_of(nemo_run: Any, config: Config, job: Job, paths: LaunchPaths, fol
 
 
 def setup(config: Config) -> list[str]:
-    """Return the shell lines that load modules and activate the virtual environment."""
+    """Return the shell lines that load modules and activate the virtual environment, or end the job without it."""
     site = config.site
     lines = [f"module load {shlex.quote(name)}" for name in site.modules]
     activate = site.venv and not site.container.image  # in a container, its Python is called by path
-    return [*lines, *([f". {shlex.quote(site.venv)}/bin/activate"] if activate else [])]
+    return [*lines, *([VENV.format(venv=shlex.quote(site.venv))] if activate else [])]

@@ -40,10 +40,15 @@ class LaunchPaths:
         return self.folder / f"{job}.sh"
 
     @property
+    def seen(self) -> Path:
+        """The folder of what each start of a job notes: which nodes see the run's folder, and ``started``."""
+        return self.folder / "seen"
+
+    @property
     def started(self) -> Path:
         """The file that says that all processes of this start of a job run: its script then forwards signals."""
         start = this_start()
-        return self.folder / "seen" / f"{start['job']}.{start['restart']}.started"
+        return self.seen / f"{start['job']}.{start['restart']}.started"
 
     def tell_started(self) -> None:
         """Write that file, which a job script of ours waits for."""

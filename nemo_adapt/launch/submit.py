@@ -208,9 +208,11 @@ def check_no_live_jobs(paths: LaunchPaths) -> None:
 
 
 def write_files(config: Config, paths: LaunchPaths, texts: Mapping[str, str], files: Mapping[str, str]) -> None:
-    """Write what the jobs need: configuration, a copy of this package, scripts, ``files``, and folders for logs."""
+    """Write what the jobs need: configuration, a copy of this package, scripts, ``files``, and folders for logs. Delete
+    what earlier jobs, which have ended, noted in ``paths.seen``."""
     for folder in (paths.folder, paths.root / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(paths.seen, ignore_errors=True)
     paths.config.write_text(recipes.to_yaml(config), encoding="utf-8")
     package = Path(nemo_adapt.__file__).parent
     code = paths.code.parent / package.name

@@ -25,14 +25,14 @@ def folder_lock(out: Path, fenced: bool = False, waits: bool = False) -> Iterato
     (``fenced``) or waited for.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_name(f".{out.name}.lock")
-    if fenced and is_earlier(_holder(path) or {}, this_start()):
+    path = lock_of(out)
+    if fenced and is_earlier(holder(path) or {}, this_start()):
         path.unlink(missing_ok=True)
     while (held := _try_lock(path)) is None:
-        holder = _holder(path)
-        if holder is None:  # released in the meantime
+        other = holder(path)
+        if other is None:  # released in the meantime
             continue
-        if not (waits or is_earlier(holder, this_start())):
+        if not (waits or is_earlier(other, this_start())):
             raise UserError(
                 f"{out} is being made by another process: wait until that has ended, or choose another folder"
             )
@@ -46,6 +46,11 @@ def folder_lock(out: Path, fenced: bool = False, waits: bool = False) -> Iterato
         finally:
             if _is_at(held, path):
                 path.unlink(missing_ok=True)
+
+
+def lock_of(out: Path) -> Path:
+    """Return the path of the lock file of the folder ``out``, which exists while the folder is being made."""
+    return out.with_name(f".{out.name}.lock")
 
 
 def _try_lock(path: Path) -> TextIO | None:
@@ -68,7 +73,7 @@ def _is_at(held: TextIO, path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat())
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
+def holder(path: Path) -> dict[str, Any] | None:
     """Return the start (``starts.py``) that took a lock last, empty if unreadable; ``None`` without a lock file."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))

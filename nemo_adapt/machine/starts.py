@@ -4,13 +4,16 @@ When Slurm loses contact with a node, it requeues the job elsewhere, but the pro
 """
 
 import os
+import platform
 from collections.abc import Mapping
 from typing import Any
 
 
 def this_start() -> dict[str, Any]:
-    """Return the ``job`` of this process (empty outside of Slurm), and how often it was requeued (``restart``)."""
-    return {"job": os.environ.get("SLURM_JOB_ID", ""), "restart": int(os.environ.get("SLURM_RESTART_COUNT") or 0)}
+    """Return the ``host`` and ``pid`` of this process, its ``job`` (empty outside of Slurm), and how often that was
+    requeued (``restart``)."""
+    job, restart = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    return {"host": platform.node(), "pid": os.getpid(), "job": job, "restart": restart}
 
 
 def is_earlier(start: Mapping[str, Any], than: Mapping[str, Any]) -> bool:

@@ -3,7 +3,8 @@
     nemo-adapt status runs/NAME [watch=SECONDS | --watch] [json=FILE]
 
 Reads the run's folder, also while the run is in progress, and asks Slurm if the run was launched there. ``json=-``
-prints JSON instead of the tables; ``watch`` repeats them until the run has ended, or nobody reads the output.
+prints JSON instead of the tables; ``watch`` repeats them until the run has ended or was interrupted, or nobody reads
+the output.
 """
 
 import json
@@ -25,7 +26,7 @@ from nemo_adapt.files import write_json
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.status.cells import BEGUN, FAILED, CellState, cell_states, counted, is_study
 from nemo_adapt.status.jobs import JobState, jobs, relevant_log, states
-from nemo_adapt.status.stages import FINISHED, StageState, stages
+from nemo_adapt.status.stages import FINISHED, INTERRUPTED, MAKING, StageState, stages
 from nemo_adapt.status.training import Training, training
 
 WATCH = "watch=10"
@@ -45,6 +46,8 @@ def main(words: list[str]) -> None:
     """Run the command. ``UserError`` for a folder that is not a run."""
     words = [WATCH if word == "--watch" else word for word in words]
     folders = [word for word in words if "=" not in word]
+    if options := [word for word in folders if word.startswith("-")]:
+        raise UserError(f"status has no option {options[0]}, only --watch and key=value words")
     if len(folders) != 1:
         raise UserError(f"status takes the folder of one run, not {len(folders)}: nemo-adapt status runs/NAME")
     settings = recipes.parse(StatusConfig, [word for word in words if "=" in word])
@@ -84,11 +87,14 @@ class Report:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether the run is unfinished: it has jobs that have not ended, or, if it was not launched, open stages."""
+        """Whether the run goes on: it has jobs that have not ended, or, if it was not launched, open stages, of which
+        the first was not interrupted."""
         if self.jobs:
             return any(job.is_live for job in self.jobs)
         states = [stage.state for stage in self.stages] + [cell.state for cell in self.cells]
-        return any(state != FINISHED for state in states)
+        left = [state for state in states if state != FINISHED]
+        is_made = MAKING in left or bool(self.training and self.training.alive)
+        return bool(left) and (is_made or left[0] != INTERRUPTED)
 
     def plain(self) -> dict[str, Any]:
         """Return the report as values for JSON."""

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config
+from nemo_adapt.machine.locks import holder, lock_of
 from nemo_adapt.run import artifact
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step
-from nemo_adapt.status.run_files import last_written, read, written
+from nemo_adapt.status.run_files import is_alive, last_written, read, written
 from nemo_adapt.training_files import SUMMARY
 
 FINISHED, MAKING, NOT_YET, DAMAGED = "finished", "being made", "not yet", "damaged"
+INTERRUPTED = "interrupted"
+"""No process makes it any more."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def stage_state(step: Step, run: RunFolder) -> StageState:
     stage = artifact.Stage(step.name, run[step.result], {}, {}, step.resumable)
     manifest = stage.out / artifact.MANIFEST
     if stage.workplace.is_dir() and (stage.workplace != stage.out or not manifest.is_file()):
-        return StageState(step.title, MAKING, at=last_written(stage.workplace))
+        state = MAKING if _is_made(stage) else INTERRUPTED
+        return StageState(step.title, state, at=last_written(stage.workplace))
     if not manifest.is_file():
         return StageState(step.title, NOT_YET)
     content = read(manifest)
@@ -45,3 +49,10 @@ def stage_state(step: Step, run: RunFolder) -> StageState:
     if seconds is not None:  # of the last start alone; a training's summary has those of all
         seconds = max(seconds, read(stage.out / SUMMARY).get("seconds", 0.0))
     return StageState(step.title, FINISHED if content else DAMAGED, seconds, written(manifest))
+
+
+def _is_made(stage: artifact.Stage) -> bool:
+    """Whether a process makes an unfinished stage, as far as this host knows."""
+    lock = lock_of(stage.out)
+    maker = holder(lock)
+    return maker is not None and is_alive(maker, written(lock)) is not False

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt.checkpoint.folders import checkpoint_name
 from nemo_adapt.checkpoint.integrity import sizes_of
-from nemo_adapt.checkpoint.scores import best
+from nemo_adapt.checkpoint.scores import TRAINED_ON, best
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish, record_score
 from nemo_adapt.train.collectives import all_gather, any_rank, first_rank_does
@@ -76,7 +76,7 @@ class Saver:
         place = self.folder / checkpoint_name(progress["step"])
         partial = partial_name(place, self.fence)
         first_rank_does(self._begin, partial)
-        score = None if best_score is None else self._score_file(best_score)
+        score = None if best_score is None else self._score_file(best_score, progress)
         state = {**saved_state(trainer), "progress": copy.deepcopy(progress)}
         try:
             request = dist_checkpointing.save(state, str(partial), async_sharded_save=True, **WRITER)
@@ -96,9 +96,10 @@ class Saver:
         self.finish()
         return bool(first_rank_does(lambda: bits_per_byte < best(self.folder)[1]))
 
-    def record_best(self, step: int, bits_per_byte: float) -> None:
-        """Record the score of the saved checkpoint of ``step``, which is the best so far."""
-        first_rank_does(record_score, self.folder / checkpoint_name(step), self._score_file(bits_per_byte), self.fence)
+    def record_best(self, progress: Mapping[str, Any], bits_per_byte: float) -> None:
+        """Record the score of the saved checkpoint of ``progress["step"]``, which is the best so far."""
+        place, score = self.folder / checkpoint_name(progress["step"]), self._score_file(bits_per_byte, progress)
+        first_rank_does(record_score, place, score, self.fence)
 
     def poll(self) -> None:
         """Publish the checkpoint that is being written if all ranks have finished writing."""
@@ -126,8 +127,9 @@ class Saver:
         words = (writing.partial, writing.place, sizes, self.fence, self.keep, writing.score, self.keep_every)
         first_rank_does(publish, *words)
 
-    def _score_file(self, bits_per_byte: float) -> dict[str, Any]:
-        return {"bits_per_byte": bits_per_byte, CHOSEN_BY: self.chosen_by}
+    def _score_file(self, bits_per_byte: float, progress: Mapping[str, Any]) -> dict[str, Any]:
+        seen = {name: progress[name] for name in TRAINED_ON if name in progress}
+        return {"bits_per_byte": bits_per_byte, CHOSEN_BY: self.chosen_by, **seen}
 
     def _begin(self, partial: Path) -> None:
         self.fence.check()

@@ -5,8 +5,6 @@ start therefore writes a token of its own into the folder; a process that finds 
 """
 
 import json
-import os
-import platform
 import secrets
 import time
 from collections.abc import Mapping
@@ -54,8 +52,7 @@ def _claim(folder: Path) -> str:
     if is_earlier(now, than=owner):
         raise _replaced(folder, owner)
     token = secrets.token_hex(4)
-    who = {"host": platform.node(), "pid": os.getpid(), **now}
-    write_json(folder / OWNER, {"token": token, "ranks": dist.get_world_size(), **who})
+    write_json(folder / OWNER, {"token": token, "ranks": dist.get_world_size(), **now})
     return token
 
 

@@ -10,7 +10,7 @@ from helpers.trainings import PATIENCE, Training
 from ranks.command_bodies import signal_in_step, signal_while_scoring
 
 from nemo_adapt.checkpoint.folders import complete, step_of
-from nemo_adapt.checkpoint.scores import best
+from nemo_adapt.checkpoint.scores import best, score_of
 from nemo_adapt.training_files import HELD_OUT, records
 
 STEPS = 4
@@ -53,7 +53,7 @@ def scored(short):
     """The words of a training that takes longer to score than to train."""
     words = [*short, *ONE_BATCH, "train.score_every=2", "train.score_bytes=0", "evaluate.batch=1"]
     words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
-    return [*words, "train.log_every=1", "train.precision=bf16"]
+    return [*words, "train.log_every=1", "train.precision=bf16", "train.attempts=1"]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,10 @@ def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, scored, 
         assert code == 0, out
     assert scores_of(stopped) == scores_of(whole) and stopped.losses() == whole.losses()
     assert best(stopped.checkpoints) == best(whole.checkpoints)
+    name, _ = best(whole.checkpoints)
+    found = [score_of(training.checkpoints / name) for training in (stopped, whole)]
+    of_step = 8 * 64  # train.global_batch, train.seq_length
+    assert found[0] == found[1] and found[0]["tokens"] == of_step * int(name.removeprefix("iter_"))
     ours, theirs = stopped.weights(), whole.weights()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 

@@ -77,6 +77,19 @@ def test_what_config_json_leaves_out_is_what_transformers_takes(name, left_out):
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_a_kind_of_scaling_under_its_older_name_is_exported(name):
+    """``type`` for ``rope_type``, which transformers 5 reads in ``rope_parameters`` too."""
+    scaled = {"rope_theta": 5000.0, "type": "linear", "factor": 2.0}
+    rope = {"full_attention": scaled, "sliding_attention": {"rope_theta": 100.0}} if name == "gemma3" else scaled
+    config = config_of(name, architectures=zoo.architectures(name), rope_parameters=rope)
+    complete = type(zoo.ZOO[name]()).from_dict(json.loads(json.dumps(config))).to_dict()
+    shape = families.of(config).shape(config)
+    assert shape.rotary.scaling and shape == families.of(config).shape({**config, **complete})
+    written = {**config, **older_rope(config), "rope_parameters": None}
+    assert families.of(config).shape(written) == shape
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_rope_scaling_beside_rope_parameters_counts_as_in_transformers(name, tmp_path):
     """As in a folder of transformers 5 into whose config.json a scaling was written by hand."""
     changed = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
@@ -86,6 +99,29 @@ def test_rope_scaling_beside_rope_parameters_counts_as_in_transformers(name, tmp
     assert families.of(config).shape(config) == families.of(config).shape(complete)
     for_four = {**config, **older_rope(config), "rope_parameters": None}
     assert families.of(config).shape(for_four) == families.of(config).shape(config)
+
+
+GENERAL_NAMES = {
+    "gpt2": {"hidden_size": 96, "num_hidden_layers": 5, "num_attention_heads": 12, "max_position_embeddings": 80},
+    "bloom": {"n_embed": 96, "num_hidden_layers": 5, "num_attention_heads": 12},
+    "xglm": {"hidden_size": 96, "num_hidden_layers": 5, "num_attention_heads": 12},
+}
+
+
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("name", GENERAL_NAMES)
+def test_general_names_of_sizes_count_as_in_transformers(name, both):
+    """Beside the family's own names, with which they disagree, and in their place."""
+    config = config_of(name, architectures=zoo.architectures(name))
+    kind = type(zoo.ZOO[name]())
+    own = [kind.attribute_map.get(general, "hidden_size") for general in GENERAL_NAMES[name]]
+    given = {**{key: value for key, value in config.items() if both or key not in own}, **GENERAL_NAMES[name]}
+    theirs = kind.from_dict(dict(given)).to_dict()
+    for key in GENERAL_NAMES[name]:
+        theirs.pop(key, None)
+    complete = {**theirs, "architectures": config["architectures"]}
+    assert complete != {**complete, **{key: config[key] for key in own}}, "nothing was changed"
+    assert families.of(config).shape(given) == families.of(config).shape(complete)
 
 
 REFUSED = {

@@ -20,8 +20,10 @@ def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_written_leaves_none_behind(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_text(tmp_path / "taken", "text")
+    for path in (tmp_path / "taken", tmp_path / "absent/new"):
+        with pytest.raises(OSError) as error:
+            write_text(path, "text")
+        assert error.value.filename == str(path), "not the temporary file, which the user does not know"
     with pytest.raises(UnicodeEncodeError):
         write_text(tmp_path / "new", "\ud800")
     assert [each.name for each in tmp_path.iterdir()] == ["taken"]

@@ -39,6 +39,11 @@ def new_run(tmp_path, *words):
     return root
 
 
+def lock(place, age=0.0, pid=None, host=None):
+    """The lock file of a folder that a process makes."""
+    write(place.with_name(f".{place.name}.lock"), {"host": host or platform.node(), "pid": pid or os.getpid()}, age)
+
+
 def finish(place, seconds=2.5, age=0.0):
     write(place / "manifest.json", {"stage": place.name, "seconds": seconds}, age)
 
@@ -113,6 +118,8 @@ def test_states_of_stages_follow_from_their_folders(tmp_path, capsys):
     write(root / "data/target.partial/target.bin", "12", age=90)
     finish(root / "convert")
     write(root / "convert.partial/__0_0.distcp", "1")  # made again, as something has changed
+    lock(root / "data/target")
+    lock(root / "convert", host="elsewhere")
     write(root / "data/replay/manifest.json", '{"seconds": 1')
     finish(root / "probe")  # was run by itself
     report = reported(root, capsys)
@@ -181,6 +188,38 @@ def test_report_of_a_finished_training(tmp_path, capsys):
     assert (found["step"], found["steps"]) == (100, 100), "the summary knows, whatever the configuration says by now"
     assert found["seconds_left"] is None and found["warnings"] == []
     assert "process" not in printed(root, capsys)
+
+
+@pytest.mark.parametrize("how", ["failed", "killed", "pid reused"])
+def test_a_stage_that_no_process_makes_was_interrupted(tmp_path, capsys, how):
+    root = new_run(tmp_path)
+    write(root / "tokenizer.partial/x", "1")
+    if how != "failed":  # then it deletes its lock
+        lock(root / "tokenizer", **({"pid": ended_pid()} if how == "killed" else {"age": 3650 * 86400.0}))
+    assert states(reported(root, capsys))["tokenizer"] == "interrupted"
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "train"])
+def test_watching_ends_when_the_run_is_interrupted(tmp_path, capsys, monkeypatch, stage):
+    """Not before it begins, nor while a process makes a stage, or still saves after its command was killed. What an
+    earlier command left of a later stage does not count."""
+    root = in_training(tmp_path, pid=ended_pid()) if stage == "train" else new_run(tmp_path)
+    if stage == "train":
+        owner = (root / "train/owner.json").read_text()
+        write(root / "train/owner.json", {"host": platform.node(), "pid": os.getpid()})
+        lock(root / "train", pid=ended_pid())
+        steps = [lambda: write(root / "train/owner.json", owner)]
+    else:
+        steps = [
+            lambda: (write(root / "tokenizer.partial/x", "1"), lock(root / "tokenizer")),
+            lambda: (root / ".tokenizer.lock").unlink(),
+        ]
+    write(root / "evaluate.partial/x", "1")
+    left = iter(steps)
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: next(left)())
+    command.main([str(root), "--watch"])
+    assert not list(left)
+    assert re.search(rf"{stage} +interrupted", capsys.readouterr().out)
 
 
 def test_a_truncated_last_line_of_a_log_is_skipped(tmp_path, capsys):
@@ -332,6 +371,7 @@ def test_mistakes_get_one_line(tmp_path):
         "broken/config.yaml": [str(broken)],
         "the folder /absent does not exist": [str(root), "json=/absent/x.json"],
         "unknown key 'jsno'": [str(root), "jsno=x"],
+        "status has no option --wach, only --watch": [str(root), "--wach"],
     }
     for said, words in cases.items():
         with pytest.raises(UserError, match=re.escape(said)) as error:

@@ -26,6 +26,7 @@ fail() {
 # All nodes must see the run's folder, and the files that other nodes write there.
 [ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
 seen=$run/launch/seen/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+rm -rf "$run/launch/seen/$SLURM_JOB_ID."* # of earlier starts
 mkdir -p "$seen" && date > "$seen/first" || fail "$(hostname) cannot write to $run"
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c '
     for _ in $(seq 60); do

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,7 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["tokenizer.new_token=5"], "unknown key 'tokenizer.new_token'. Did you mean 'tokenizer.new_tokens'?"),
         (["train.phases=[{step: 3}]"], "unknown key 'train.phases[0].step'. Did you mean 'steps'?"),
         (["tokenizer.new_tokens=many"], "tokenizer.new_tokens: Value 'many'"),
+        (["train.phases=[{steps: 1}, {steps: two}]"], "train.phases[1].steps: Value 'two'"),
         (["tokenizer.text=/a b.txt"], "tokenizer.text: expected a list: tokenizer.text=[...]"),
         (["train.phases={steps: 3}"], "train.phases: expected a list: train.phases=[...]"),
         (["train.phases=[3]"], "train.phases[0]: expected names with values"),
@@ -78,6 +79,10 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["evaluate.texts.tr=/a(1).txt"], "in quotes of its own: 'evaluate.texts.tr=\"...\"'"),
         (["tokenizer.text=[/a(1).txt]"], "in quotes of its own: 'tokenizer.text=[\"...\"]'"),
         (["+foo=1"], "'+foo=1' is not of the form key=value"),
+        (
+            ["evaluate.texts={tr:", "/tr.txt}"],
+            "'/tr.txt}' is not of the form key=value: put key={...} in quotes",
+        ),
         (["hydra.run.dir=x"], "unknown key 'hydra.run.dir'"),
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
         (["run.name="], "run.name='': it names a folder in run.dir=runs"),
@@ -88,6 +93,13 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["run.dir=range(1,3)"], "in quotes of its own: 'run.dir=\"...\"'"),
         (["data.sets.code.text=a,b"], "'data.sets.code.text=a,b' cannot be read"),
         (["data.sets.code.text=[x"], "'data.sets.code.text=[x' cannot be read"),
+        (
+            ["evaluate.texts.ü=/a.txt"],
+            "names in ASCII letters: choose another name than 'ü', or give it in a recipe file",
+        ),
+        (["evaluate.texts={en: /a.txt, ü: b.txt}"], "names in ASCII letters: choose another name than 'ü'"),
+        (["site.environment={X: true}"], "X is read as True: write it as site.environment.X=WORD"),
+        (["site.environment.X=null"], "site.environment.X: it cannot be null"),
     ],
 )
 def test_mistakes_in_keys_and_values(overrides, says):
@@ -96,11 +108,23 @@ def test_mistakes_in_keys_and_values(overrides, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("word", ["true", "off", "1.10", "ib0,ib1", "", "3", "'a,b'", '"on"', "müller"])
+def test_environment_variables_have_the_words_of_the_command_line(word):
+    found = recipes.of_words(["recipe=blank", *NEEDED, f"site.environment.X={word}"])
+    assert found.site.environment == {"X": word.strip("'\"")}
+
+
 @dataclass
 class Command:
     """Settings of a command that is not a stage."""
 
     out: str = ""
+    texts: list[str] = field(default_factory=list)
+
+
+def test_a_name_in_a_list_of_a_command_is_one_line():
+    with pytest.raises(UserError, match=r"^texts\.tr: expected a list: texts=\[\.\.\.\]$"):
+        recipes.parse(Command, ["texts.tr=a.txt"])
 
 
 def test_a_comma_in_a_command_s_value_needs_quotes():
@@ -214,6 +238,8 @@ def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
         (b"42\n", "does not consist of lines  key: value"),
         (b"time: '24:00:00' # 24:00:00\ncpu: {time: 12:30:00}\n", ", line 2: YAML reads 12:30:00 as 45000: put it in"),
         (b"account: 0123\n", ", line 1: YAML reads 0123 as 83: put it in quotes"),
+        (b"environment:\n  A: 1\n  B: on\n", ', line 3: YAML reads on as True: put it in quotes, as "on"'),
+        (b"site: {environment: {B: 1e3}}\n", ', line 1: YAML reads 1e3 as 1000.0: put it in quotes, as "1e3"'),
     ],
 )
 def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):

@@ -75,6 +75,9 @@ def test_globs_are_relative_to_the_working_directory(tmp_path, monkeypatch):
         ("a.jsonl", b'{"text": 3}\n', "line 1 is not a JSON object"),
         ("a.jsonl", b"[" * 100_000 + b"]" * 100_000, "line 1 is not a JSON object"),
         ("a.txt.gz", b"not compressed", "is not a gzip file"),
+        ("a.txt", b"bir\riki\r", "line 1 is the whole file: its line ends are CR"),
+        ("a.txt.gz", gzip.compress(b"bir\r\riki", mtime=0), "line 1 is the whole file"),
+        ("a.txt.zst", zstandard.compress(b"bir\riki\r"), "line 1 is the whole file"),
     ],
 )
 def test_empty_and_malformed_files_are_named(tmp_path, name, content, says):
@@ -82,6 +85,21 @@ def test_empty_and_malformed_files_are_named(tmp_path, name, content, says):
     with pytest.raises(UserError) as error:
         list(text.documents([tmp_path / name]))
     assert says in str(error.value) and str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_carriage_returns_instead_of_line_ends_are_refused_in_blocks_too(tmp_path, monkeypatch, parts):
+    """The whole file would be one document. Within the lines of a file, and at its only end, they are no mistake."""
+    monkeypatch.setattr(lines, "BLOCK", 1000)
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"line\r" * 500)
+    for read_part in (read, blocks):
+        with pytest.raises(UserError, match=r"a\.txt: line 1 is the whole file: .*: tr '\\r' '\\n'"):
+            [list(read_part(Part(path, index, parts))) for index in range(parts)]
+    for content, document in ((b"a\rb\n", "a\rb"), (b"a\r", "a"), (b"\ra\r\r\n", "a")):
+        path.write_bytes(content)
+        assert list(read(Part(path))) == [document]
+        assert len(list(blocks(Part(path)))) == 1
 
 
 def test_a_parquet_file_without_rows_holds_no_document(tmp_path):

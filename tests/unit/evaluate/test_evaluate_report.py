@@ -14,7 +14,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure, models, samples
 from nemo_adapt.evaluate.headline import headline
-from nemo_adapt.evaluate.stage import build
+from nemo_adapt.evaluate.stage import _exported, build
 from nemo_adapt.evaluate.tasks import load
 from nemo_adapt.evaluate.tasks.scores import Result
 from nemo_adapt.tokens import documents
@@ -138,8 +138,29 @@ def test_headline_has_three_lines_with_the_numbers(finished: Path) -> None:
     assert "English gate fails" in headline(report)[2]
     report["reference"] = "de"
     assert headline(report)[2] == "trained on: 3,000 tokens (9.0 kB)"
+    report["training"]["exported"] = {"tokens": 1200, "bytes": 3600}
+    assert headline(report)[2] == "trained on: 1,200 tokens (3.6 kB)", "the best checkpoint"
     report["training"] = {}
     assert headline(report)[2].startswith("scored on: 10 documents")
+
+
+@pytest.mark.parametrize(("which", "tokens"), [("best", 1200), ("last", None)])
+def test_text_that_the_best_checkpoint_saw_is_that_of_its_score(tmp_path, which, tokens):
+    for step, score in (
+        (10, {"bits_per_byte": 3.0}),
+        (20, {"bits_per_byte": 2.0, "tokens": 1200, "bytes": 3600}),
+        (30, {}),
+    ):
+        place = tmp_path / f"checkpoints/iter_{step:07}"
+        place.mkdir(parents=True)
+        (place / ".metadata").touch()
+        (place / "score.json").write_text(json.dumps(score))
+    config = make_config()
+    config.export.checkpoint = which
+    assert _exported(config, tmp_path).get("exported", {}).get("tokens") == tokens
+    (tmp_path / "checkpoints/iter_0000020/score.json").write_text('{"bits_per_byte": 2.0}')
+    assert not _exported(config, tmp_path), "a checkpoint of an earlier version"
+    assert not _exported(config, None)
 
 
 def test_html_page_is_self_contained_and_escaped(finished: Path) -> None:

@@ -81,6 +81,15 @@ def test_a_tied_model_may_store_its_table_as_the_output_layer_s(tmp_path, name):
     assert torch.equal(tables.of_folder(stored)["input"].read(0, zoo.VOCAB), before[table])
 
 
+def test_a_tensor_of_another_shape_is_one_line_with_advice(tmp_path):
+    model = make_llama(tmp_path / "model", TinyLlama())
+    tensors = load_file(model / "model.safetensors")
+    tensors[TABLE] = tensors[TABLE][:-1].clone()
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"tensor {TABLE} is \(255, .* says \(256, .*: download both again"):
+        check_weights(model, None)
+
+
 def test_an_untied_model_needs_both_tables(tmp_path):
     model = make_llama(tmp_path / "model", TinyLlama())
     tensors = load_file(model / "model.safetensors")

@@ -62,6 +62,14 @@ WORDS = [
 ]
 
 
+def test_launch_deletes_what_earlier_jobs_noted(slurm, folder):
+    noted = folder / "runs/r/launch/seen/7.0/first"
+    noted.parent.mkdir(parents=True)
+    noted.touch()
+    cli.command("launch", WORDS)
+    assert not noted.parent.parent.exists()
+
+
 def test_chain_is_tested_then_submitted_with_dependencies(slurm, folder, capsys):
     cli.command("launch", WORDS)
     calls = slurm()

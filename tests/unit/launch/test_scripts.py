@@ -10,7 +10,7 @@ import pytest
 from helpers.launches import Machine, config_of, jobs_of, script_of
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import sbatch
+from nemo_adapt.launch import nemo_run, sbatch
 from nemo_adapt.launch.chain import size_of
 from nemo_adapt.launch.paths import LaunchPaths
 
@@ -249,8 +249,20 @@ def test_missing_virtual_environment_is_an_error(machine):
     (machine.folder / "my env/bin/activate").write_text("export TASKS='exit 3'\n")
     for venv, wanted in (("/absent env", 2), (machine.folder / "my env", 3)):
         script = script_of(config_of("site=gpus", f"site.venv={venv}"), "prepare", LaunchPaths(machine.run))
-        code, said = machine.ends(script)
-        assert code == wanted and ("site.venv: /absent env/bin/activate is missing on" in said) == (wanted == 2)
+        setup = "\n".join(nemo_run.setup(config_of("site=gpus", "site.modules=[]", f"site.venv={venv}")))
+        with_nemo_run = machine.ends(f"{setup}\neval $TASKS")
+        for code, said in (machine.ends(script), with_nemo_run):
+            assert code == wanted and ("site.venv: /absent env/bin/activate is missing on" in said) == (wanted == 2)
+
+
+def test_what_earlier_starts_noted_is_deleted(machine, train):
+    """Of the same job alone: jobs of an array run beside each other."""
+    seen = machine.run / "launch/seen"
+    for name in ("7.0", "77.0"):
+        (seen / name).mkdir(parents=True)
+        (seen / f"{name}.started").touch()
+    machine.ends(train, tasks="exit 2", SLURM_RESTART_COUNT="1")
+    assert sorted(path.name for path in seen.iterdir()) == ["7.1", "77.0", "77.0.started"]
 
 
 def test_prepare_job_has_the_exit_code_of_its_process(machine):

@@ -1,6 +1,8 @@
 """Two starts of one Slurm job: the later one takes over locks of the earlier one, left over on a lost node."""
 
 import json
+import os
+import platform
 import threading
 import time
 
@@ -18,7 +20,7 @@ def as_start(monkeypatch, job, restart):
 
 def test_earlier_starts_of_the_same_job_are_recognized(monkeypatch):
     as_start(monkeypatch, "7", "2")
-    assert this_start() == {"job": "7", "restart": 2}
+    assert this_start() == {"host": platform.node(), "pid": os.getpid(), "job": "7", "restart": 2}
     before = [{"job": "7", "restart": 1}, {"job": "7"}]
     others = [{"job": "7", "restart": 2}, {"job": "7", "restart": 3}, {"job": "8", "restart": 1}, {}]
     assert [is_earlier(each, this_start()) for each in [*before, *others]] == [True, True, *[False] * 4]
@@ -40,7 +42,8 @@ def test_a_later_start_takes_over_a_fenced_lock(tmp_path, monkeypatch):
                 ):
                     pass
             lock = tmp_path / ".train.lock"
-            assert json.loads(lock.read_text()) == {"job": "7", "restart": 1}
+            holder = {"host": platform.node(), "pid": os.getpid(), "job": "7", "restart": 1}
+            assert json.loads(lock.read_text()) == holder
     assert not lock.exists()
 
 
@@ -55,7 +58,7 @@ def test_the_earlier_start_does_not_delete_the_later_one_s_lock(tmp_path, monkey
 
 
 def test_a_lock_released_while_its_holder_is_read_is_acquired(tmp_path, monkeypatch):
-    earlier, holder = locks.folder_lock(tmp_path / "data"), locks._holder
+    earlier, holder = locks.folder_lock(tmp_path / "data"), locks.holder
     earlier.__enter__()
 
     def holder_after_release(path):
@@ -63,7 +66,7 @@ def test_a_lock_released_while_its_holder_is_read_is_acquired(tmp_path, monkeypa
             earlier.__exit__(None, None, None)
         return holder(path)
 
-    monkeypatch.setattr(locks, "_holder", holder_after_release)
+    monkeypatch.setattr(locks, "holder", holder_after_release)
     with locks.folder_lock(tmp_path / "data"):
         pass
 
