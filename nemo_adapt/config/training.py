@@ -89,8 +89,7 @@ class TrainConfig:
     score_bytes: int = 100_000
     """Bytes of each text that are scored each time; 0 takes all."""
     attempts: int = 3
-    """Give up after this many consecutive starts that wrote no new checkpoint (probe: finished no run); 0: never. A
-    training that is asked to stop while it scores held-out text counts as no start."""
+    """Give up after this many consecutive starts that wrote no new checkpoint (probe: finished no run); 0: never."""
     log_every: int = 10
     """Steps between records in metrics.jsonl."""
     max_wait_minutes: float = 30.0

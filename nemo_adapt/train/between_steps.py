@@ -9,10 +9,9 @@ import torch.distributed as dist
 
 from nemo_adapt.config import Config
 from nemo_adapt.machine import ranks
-from nemo_adapt.train.attempts import take_back_start
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import any_rank, first_rank_does
+from nemo_adapt.train.collectives import any_rank
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.loss_rise import LEVEL, NO_LEVEL, has_risen, updated
@@ -53,12 +52,10 @@ class BetweenSteps:
         """
         if not self.metrics.progress.pop(UNSCORED, False) or not self.held_out:
             return
-        step = self.metrics.progress["step"]
         try:
             best = self._score()
         except _Stopped:
-            first_rank_does(take_back_start, self.saver.folder.parent, step)
-            self._stop(f"held-out text is to be scored at step {step}")
+            self._stop(f"held-out text is to be scored at step {self.metrics.progress['step']}")
         if best is not None:
             self.saver.record_best(self.metrics.progress, best)
 

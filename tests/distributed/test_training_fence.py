@@ -6,7 +6,7 @@ import pytest
 from ranks import training_bodies
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.attempts import count_start, take_back_start
+from nemo_adapt.train.attempts import count_start
 
 
 def test_replaced_start_saves_nothing(tmp_path, ranks):
@@ -34,18 +34,3 @@ def test_consecutive_starts_without_progress_are_limited(tmp_path):
     count_start(tmp_path, 4, 0, *says)  # no limit
     count_start(tmp_path, 8, 3, *says)
     assert json.loads((tmp_path / "starts.json").read_text()) == {"step": 8, "starts": 1}
-
-
-def test_starts_that_were_asked_to_stop_are_not_limited(tmp_path):
-    """Those at the last step are not recorded, and take back none from before."""
-    says = "a checkpoint after step 4", "save more often"
-    for _ in range(3):
-        count_start(tmp_path, 4, 1, *says)
-        take_back_start(tmp_path, 4)
-    count_start(tmp_path, 4, 1, *says)
-    take_back_start(tmp_path, 8)
-    with pytest.raises(UserError, match="1 starts in a row"):
-        count_start(tmp_path, 4, 1, *says)
-    (tmp_path / "starts.json").unlink()
-    take_back_start(tmp_path, 8)
-    assert not list(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def test_empty_and_malformed_files_are_named(tmp_path, name, content, says):
 @pytest.mark.parametrize("parts", [1, 3])
 def test_carriage_returns_instead_of_line_ends_are_refused_in_blocks_too(tmp_path, monkeypatch, parts):
     """The whole file would be one document. Within the lines of a file, and at its only end, they are no mistake."""
-    monkeypatch.setattr(lines, "BLOCK", 1000)
+    monkeypatch.setattr(lines_of_files, "BLOCK", 1000)
     path = tmp_path / "a.txt"
     path.write_bytes(b"line\r" * 500)
     for read_part in (read, blocks):
