@@ -2,33 +2,27 @@
 
 import contextlib
 import io
-from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.corpora.text import documents
 from nemo_adapt.evaluate.tasks import load, scores
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.artifact import Inputs, of_group
 
-TEXTS, TASKS = "texts.", "tasks."
-"""Prefixes of the stage's inputs, before a language and before ``KIND.LANGUAGE``."""
+TEXTS, TASKS = "texts", "tasks"
+"""Groups of the stage's inputs: by language, and by ``KIND.LANGUAGE``."""
 
 
 def check(config: Config, inputs: Inputs) -> None:
     """Raise ``UserError`` for held-out texts and tasks (``inputs`` of the stage) that cannot be read or used."""
     settings = config.evaluate
-    for path in named(inputs, TEXTS).values():
+    for path in of_group(inputs, TEXTS).values():
         size = 0
         for document in documents([path], config.data.text_field):
             size += len(document.encode("utf-8"))
             if 0 < settings.max_bytes < size:
                 break
     with contextlib.redirect_stdout(io.StringIO()):  # the stage says what is left out
-        read = load.read(settings, named(inputs, TASKS))
+        read = load.read(settings, of_group(inputs, TASKS))
     if not (config.site.venv or config.site.container.image):  # which may have packages that this environment lacks
         load.require_packages(read)
     scores.spbleu_model(settings.spbleu_model)
-
-
-def named(inputs: Inputs, prefix: str) -> dict[str, Path]:
-    """Return what follows ``prefix`` in the name of an input -> its file or folder."""
-    return {key.removeprefix(prefix): paths[0] for key, paths in inputs.items() if key.startswith(prefix)}

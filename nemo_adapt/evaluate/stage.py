@@ -12,9 +12,9 @@ from nemo_adapt.checkpoint.scores import BEST_ONE, TRAINED_ON, best, score_of
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, cost, models
-from nemo_adapt.evaluate.check import TASKS, TEXTS, named
+from nemo_adapt.evaluate.check import TASKS, TEXTS
 from nemo_adapt.evaluate.report import About
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.training_files import HELD_OUT, METRICS, SUMMARY, records
 
 
@@ -27,7 +27,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     tokenizer.
     """
     reference, field = config.tokenizer.reference, config.data.text_field
-    plan = comparison.plan(config.evaluate, reference, named(inputs, TEXTS), named(inputs, TASKS), field)
+    plan = comparison.plan(config.evaluate, reference, of_group(inputs, TEXTS), of_group(inputs, TASKS), field)
     (adapted,) = inputs["adapted"]
     candidates = {
         "base": models.inspect(inputs["base"][0], inputs["base_tokenizer"][0]),

@@ -21,8 +21,8 @@ from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
 from nemo_adapt.probe import report
 from nemo_adapt.resize.adapted import load_adapted
-from nemo_adapt.resize.strategy_inputs import auxiliary_of
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.resize.strategy_inputs import AUXILIARY
+from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.collectives import first_rank_does
@@ -98,7 +98,9 @@ def _run(config: Config, inputs: Inputs, data: loop.TrainingData, held_out: Held
     plan = phases(config)
     tokenizer = inputs["tokenizer"][0]
     new = new_row_range(tokenizer, plan)
-    chunks, _ = load_adapted(config, inputs["model"][0], inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
+    chunks, _ = load_adapted(
+        config, inputs["model"][0], inputs["checkpoint"][0], tokenizer, of_group(inputs, AUXILIARY)
+    )
     marks = points(config.probe)
     found = {0: held_out.bits_per_byte(chunks)} if 0 in marks else {}
     loss = None

@@ -23,7 +23,7 @@ from nemo_adapt.resize.noise import noise_seed
 from nemo_adapt.resize.plan import needs_of
 from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
-from nemo_adapt.resize.strategy_inputs import PREFIX, StrategyInputs
+from nemo_adapt.resize.strategy_inputs import AUXILIARY, StrategyInputs
 from nemo_adapt.run import artifact
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.tokens.vocab import target_rows
@@ -64,7 +64,7 @@ def main(words: list[str]) -> None:
             f"{', '.join(needs)}: give auxiliary=RUN/auxiliary of a run that made it (nemo-adapt auxiliary recipe=...)"
         )
     auxiliary = {need: Path(config.auxiliary) / need for need in needs}
-    inputs |= {PREFIX + need: [folder] for need, folder in auxiliary.items()}
+    inputs |= {f"{AUXILIARY}.{need}": [folder] for need, folder in auxiliary.items()}
     for folder in auxiliary.values():
         if not folder.is_dir():
             raise UserError(f"resize-hf: {folder} does not exist: run the auxiliary stage with the same strategies")

@@ -12,8 +12,8 @@ from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.weights import sharded_weights
 from nemo_adapt.resize.adapted import load_adapted
-from nemo_adapt.resize.strategy_inputs import auxiliary_of
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.resize.strategy_inputs import AUXILIARY
+from nemo_adapt.run.artifact import Inputs, of_group
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -21,7 +21,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     config = with_choice(config, inputs)
     start_parallel(config.parallel, config.resize.seed)
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
-    chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, auxiliary_of(inputs))
+    chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, of_group(inputs, AUXILIARY))
     # It would say that it replaces a damaged checkpoint: the folder is not empty, but has the note of the stage.
     logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(logging.ERROR)
     dist_checkpointing.save({"model": sharded_weights(chunks)}, str(out))

@@ -12,18 +12,12 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import INPUT
 from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.resize.plan import Materials, RowPlan, strategies
-from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens.token_map import TokenMap
 
-PREFIX = "auxiliary."
-"""Precedes the kind of auxiliary data in the names of a stage's inputs."""
+AUXILIARY = "auxiliary"
+"""The group of a stage's inputs with the auxiliary data, by kind."""
 LLAMA_RANGE = 0.02
 """``initializer_range`` if config.json has none: Llama's default in transformers."""
-
-
-def auxiliary_of(inputs: Inputs) -> dict[str, Path]:
-    """Return kind -> folder of the auxiliary data among a stage's inputs."""
-    return {name.removeprefix(PREFIX): paths[0] for name, paths in inputs.items() if name.startswith(PREFIX)}
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,14 @@ MOST_NAMED = 3
 """Most changes that are listed in one line."""
 
 Inputs = Mapping[str, list[Path]]
-"""Inputs of a stage: name -> files or folders."""
+"""Inputs of a stage: name -> files or folders. Some names are ``GROUP.NAME``, with one file or folder each."""
 HashOf = Callable[[Path], str]
 """``input_hash``, or a version of it that caches its results."""
+
+
+def of_group(inputs: Inputs, group: str) -> dict[str, Path]:
+    """Return NAME -> its file or folder, of the inputs that are called ``GROUP.NAME``."""
+    return {name.partition(".")[2]: paths[0] for name, paths in inputs.items() if name.partition(".")[0] == group}
 
 
 def input_hash(path: Path) -> str:

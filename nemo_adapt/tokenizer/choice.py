@@ -12,7 +12,7 @@ from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.clock import Clock
@@ -23,6 +23,9 @@ from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
 from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.unigram_scores import repeats
 from nemo_adapt.tokenizer.words import count_words
+
+PARALLEL = "parallel"
+"""The group of the stage's inputs with parallel text, by language."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
     settings, text_field = config.tokenizer, config.data.text_field
     if settings.new_tokens == 0:
         return Choice(original)
-    method, files, parallel = METHODS.get(settings.method), inputs.get("text", []), parallel_texts(inputs)
+    method, files, parallel = METHODS.get(settings.method), inputs.get("text", []), of_group(inputs, PARALLEL)
     if not files:
         raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
     if settings.target_disparity:
@@ -80,11 +83,6 @@ def _model_type(config: Config, base: Base) -> str:
         if (folder / "config.json").is_file():
             return str(read_config(folder).get("model_type", ""))
     return ""
-
-
-def parallel_texts(inputs: Inputs) -> dict[str, Path]:
-    """Return language -> file of parallel text, from a stage's inputs."""
-    return {key.removeprefix("parallel."): paths[0] for key, paths in inputs.items() if key.startswith("parallel.")}
 
 
 def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:

@@ -11,10 +11,10 @@ from nemo_adapt.config import Config
 from nemo_adapt.corpora import text
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
-from nemo_adapt.tokenizer.choice import choose_tokens, parallel_texts
+from nemo_adapt.tokenizer.choice import PARALLEL, choose_tokens
 from nemo_adapt.tokenizer.clock import Clock
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
@@ -46,7 +46,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         TokenMap(base.size, _new_tokens(base, original, chosen)).save(out)
     with clock.time("measure"):
         both = {"base": original.fast, "extended": tokenizer}
-        rows = fertility.table(both, parallel_texts(inputs), config.tokenizer.reference, text_field)
+        rows = fertility.table(both, of_group(inputs, PARALLEL), config.tokenizer.reference, text_field)
         write_json(out / "fertility.json", rows)
         lines = text.documents(inputs.get("text", []), text_field)
         differing = _differing(tokenizer, out, lines) if base.proto is not None else 0

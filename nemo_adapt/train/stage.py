@@ -19,8 +19,8 @@ from nemo_adapt.files import file_hash, write_json
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
-from nemo_adapt.resize.strategy_inputs import auxiliary_of
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.resize.strategy_inputs import AUXILIARY
+from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.attempts import count_start
@@ -122,7 +122,7 @@ def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[
         if dist.get_rank() == 0:
             say(f"training goes on from {saved.name}")
         return chunks, progress, saved
-    chunks, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, auxiliary_of(inputs))
+    chunks, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, of_group(inputs, AUXILIARY))
     return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
 
 
