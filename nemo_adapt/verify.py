@@ -22,7 +22,7 @@ from nemo_adapt.config import recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import LM_HEAD, Entry, hf_shapes
+from nemo_adapt.families.family import Entry, hf_shapes
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.same_names import same_names, say_left_out
 from nemo_adapt.hf_model.weights import HfWeights
@@ -179,7 +179,7 @@ def _with_table(checkpoint: Checkpoint, folder: Path, tolerance: float) -> Findi
         if key.startswith(MODEL) and EXTRA_STATE not in key:
             found.wrong[key] = "is not in the folder"
     shapes = hf_shapes(table, shape.layers)
-    for tensor in weights.tensors.keys() - shapes.keys() - ({LM_HEAD} if shape.tied else set()):
+    for tensor in weights.tensors.keys() - shapes.keys() - ({family.output_table} if shape.tied else set()):
         found.wrong[tensor] = "is only in the folder"
     for entry in table:
         stored, wanted = checkpoint.shapes.get(entry.key), entry.global_shape(shape.layers)

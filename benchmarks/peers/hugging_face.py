@@ -47,7 +47,24 @@ MODELS = {
     "phi3": ("Phi3", {**COMMON, "sliding_window": 8, "rope_theta": 500.0}),
     "phi3, half rotated": ("Phi3", {**COMMON, "partial_rotary_factor": 0.5}),
     "olmo2": ("Olmo2", {**COMMON, "num_key_value_heads": 4, "rope_theta": 500.0}),
+    "gemma3_text": ("Gemma3Text", {
+        **COMMON, "head_dim": 16, "num_hidden_layers": 4, "sliding_window_pattern": 2, "tie_word_embeddings": True,
+        "sliding_window": 8, "query_pre_attn_scalar": 24, "rope_theta": 500.0, "rope_local_base_freq": 100.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+    }),
+    "phi": ("Phi", {**COMMON, "hidden_size": 80, "num_key_value_heads": 4, "partial_rotary_factor": 0.4}),
+    "olmo3": ("Olmo3", {**COMMON, "num_key_value_heads": 4, "sliding_window": 8, "rope_theta": 500.0}),
+    "smollm3": ("SmolLM3", {**COMMON, "no_rope_layers": [1, 0], "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
+    "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),
+    "gpt_neox without parallel layers": (
+        "GPTNeoX", {**COMMON, "hidden_size": 64, "use_parallel_residual": False, "rotary_pct": 0.5},
+    ),
+    "bloom": ("Bloom", {"vocab_size": 250, "hidden_size": 48, "n_layer": 2, "n_head": 12, "pad_token_id": 0}),
+    "xglm": ("XGLM", {
+        "vocab_size": 250, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4,
+        "max_position_embeddings": 64,
+    }),
 }  # fmt: skip
 """Name (beginning with the family's) -> class of its configuration, and settings with transformers 4's key names."""
 

@@ -24,10 +24,10 @@ OUTPUT_BIAS = "output_layer.bias"
 TABLES = (EMBEDDING, OUTPUT_LAYER, OUTPUT_BIAS)
 """Keys of the tensors with a row for each token, which may have padded rows."""
 LM_HEAD = "lm_head.weight"
-"""Hugging Face's name of the output table in every family."""
+"""Hugging Face's name of the output table, unless a family has another (``Family.output_table``)."""
 INPUT, OUTPUT = "input", "output"
 """The two tables' names in settings: the embedding and the output layer."""
-BEFORE, AFTER, AROUND, SHARED = "before", "after", "around", "shared"
+BEFORE, AFTER, AROUND, SHARED, BESIDE = "before", "after", "around", "shared", "beside"
 HEAD, WHOLE = "head", "whole"
 LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 
@@ -118,8 +118,8 @@ class Shape:
     output_bias: bool = False
     """Whether the output layer has a bias, one number per row."""
     norms: str = BEFORE
-    """Where a layer's norms are: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND`` (both); ``SHARED``: one
-    before attention and MLP, which run in parallel."""
+    """Where a layer's norms are: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND`` (both). Where attention
+    and MLP run in parallel: one ``SHARED`` norm of their input, or two, ``BESIDE`` each other."""
     qk_norm: str = ""
     """Norm of queries and keys: empty (none), ``HEAD`` (each head separately) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
@@ -180,6 +180,8 @@ class Family:
     entries: Callable[[Shape], list[Entry]]
     prefix: str = ""
     """Prefix of tensor names, which published files may leave out."""
+    output_table: str = LM_HEAD
+    """Name of the output table."""
     computed: tuple[str, ...] = ("rotary_emb.inv_freq",)
     """Suffixes of tensor names in old checkpoints that models compute instead of loading."""
     inside: tuple[str, ...] = ()
@@ -215,7 +217,7 @@ class Family:
                 own[name] = self.nested.get(found, "") + name.removeprefix(found)
         if any(name.startswith(self.prefix) for name in own.values()):
             return own
-        return {name: each if each == LM_HEAD else self.prefix + each for name, each in own.items()}
+        return {name: each if each == self.output_table else self.prefix + each for name, each in own.items()}
 
 
 def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...]]:

@@ -20,6 +20,9 @@ LONGROPE_ALONE = ("Phi-3",)
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
 
+OLDER_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
+"""Type of model -> general names of rotary settings -> those of transformers 4, where they are others."""
+
 OF_ONE_KIND = {"rope_scaling": None, ORIGINAL: None}
 """Settings beside rotary positions that are given by kind of layer, which do not count for these."""
 
@@ -164,6 +167,8 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
     if config.get("rope_scaling"):
         return {}
     beside = {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in rope}
+    older = OLDER_NAMES.get(config.get("model_type", ""), {})
+    beside |= {older[name]: value for name, value in beside.items() if name in older}
     kind = _kind(rope)
     return {**beside, "rope_scaling": None if kind == "default" else {**rope, "rope_type": kind}}
 

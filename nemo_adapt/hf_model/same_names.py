@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import LM_HEAD, Family, Shape
+from nemo_adapt.families.family import Family, Shape
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.weights import HfWeights
 
@@ -23,8 +23,8 @@ def same_names(first: Path, second: Path) -> tuple[HfWeights, HfWeights]:
     say_left_out(first, ours)
     say_left_out(second, theirs)
     for weights, others, its in ((ours, theirs, given), (theirs, ours, other_given)):
-        if its and its[1].tied and LM_HEAD not in others.tensors:
-            weights.tensors.pop(LM_HEAD, None)
+        if its and its[1].tied and its[0].output_table not in others.tensors:
+            weights.tensors.pop(its[0].output_table, None)
     return ours, theirs
 
 

@@ -7,7 +7,7 @@ import torch
 from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Shape, hf_shapes
+from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER, Entry, Family, Shape, hf_shapes
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.partition import blocks
@@ -43,17 +43,17 @@ def open_weights(folder: Path, checkpoint: Path | None) -> tuple[HfWeights | Che
     if checkpoint:
         return open_checkpoint(checkpoint, table, shape.layers), table, shape.layers
     weights = HfWeights(folder, family, shape)
-    _check_tensors(weights, table, shape, folder)
+    _check_tensors(weights, table, family, shape, folder)
     return weights, table, shape.layers
 
 
-def _check_tensors(weights: HfWeights, table: list[Entry], shape: Shape, folder: Path) -> None:
+def _check_tensors(weights: HfWeights, table: list[Entry], family: Family, shape: Shape, folder: Path) -> None:
     wanted = hf_shapes(table, shape.layers)
     missing = [name for name in wanted if name not in weights.tensors]
     if missing:
         raise UserError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}")
     # A tied model may still store its output layer, a copy of the input table.
-    ignored = {LM_HEAD} if shape.tied else set()
+    ignored = {family.output_table} if shape.tied else set()
     unknown = [name for name in weights.tensors if name not in wanted and name not in ignored]
     if unknown:
         raise UserError(f"{folder}: {len(unknown)} tensors have no place in the model: {_some(unknown)}")
@@ -89,8 +89,9 @@ def check_tied(weights: HfWeights | Checkpoint, folder: Path) -> None:
             raise UserError(f"{weights.folder} has an output table, but {folder}/config.json says it is tied: {ADVICE}")
         return
     embedding = next(entry.rows[0].name for entry in family.entries(shape) if entry.key == EMBEDDING)
-    if LM_HEAD in weights.tensors and embedding in weights.tensors and not _same(weights, embedding, LM_HEAD):
-        raise UserError(f"{folder}: config.json says that {LM_HEAD} is {embedding}, but they differ: {ADVICE}")
+    output = family.output_table
+    if output in weights.tensors and embedding in weights.tensors and not _same(weights, embedding, output):
+        raise UserError(f"{folder}: config.json says that {output} is {embedding}, but they differ: {ADVICE}")
 
 
 def _same(weights: HfWeights, *names: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import EMBEDDING, LM_HEAD, Family, Shape
+from nemo_adapt.families.family import EMBEDDING, Family, Shape
 from nemo_adapt.hf_model.model_config import read_object
 from nemo_adapt.partition import groups
 
@@ -61,10 +61,10 @@ class HfWeights:
         names = family.names(self.tensors) if family else {name: name for name in self.tensors}
         self.others = len(self.tensors) - len(names)
         self.tensors = {own: self.tensors[name] for name, own in names.items()}
-        if family and shape and shape.tied and LM_HEAD in self.tensors:
+        if family and shape and shape.tied and family.output_table in self.tensors:
             embedding = next(entry.rows[0].name for entry in family.entries(shape) if entry.key == EMBEDDING)
             if embedding not in self.tensors:
-                self.tensors[embedding] = self.tensors.pop(LM_HEAD)
+                self.tensors[embedding] = self.tensors.pop(family.output_table)
 
     @property
     def others_left_out(self) -> str:

@@ -42,9 +42,12 @@ FURTHER = ("additional_special_tokens", "extra_special_tokens")
 """Keys of further special tokens, in transformers 4 and 5."""
 
 
-OWN_PREFIX = ("GPT2Tokenizer", "CodeGenTokenizer", "Qwen2Tokenizer")
+OWN_PREFIX = ("GPT2Tokenizer", "CodeGenTokenizer", "Qwen2Tokenizer", "GPTNeoXTokenizer")
 """Classes of transformers whose ``add_prefix_space`` (default: false) replaces that of ``tokenizer.json``."""
-CLASS_OF = {"gpt2": OWN_PREFIX[0], "phi": OWN_PREFIX[0], "qwen2": OWN_PREFIX[2], "qwen3": OWN_PREFIX[2]}
+CLASS_OF = {
+    **{"gpt2": OWN_PREFIX[0], "phi": OWN_PREFIX[0], "qwen2": OWN_PREFIX[2], "qwen3": OWN_PREFIX[2]},
+    "gpt_neox": OWN_PREFIX[3],
+}
 """Type of model -> the class of these that it has if ``tokenizer_config.json`` names none."""
 
 

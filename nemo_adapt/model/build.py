@@ -26,6 +26,7 @@ from nemo_adapt.families.family import (
     AFTER,
     ALIBI,
     AROUND,
+    BESIDE,
     HEAD,
     LEARNED,
     SHARED,
@@ -176,8 +177,10 @@ def layer_spec(
     gated = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
     layer.mlp = gated if config.gated_linear_unit else ModuleSpec(MLP, submodules=parts)
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
+    if shape.norms in (SHARED, BESIDE):
+        spec.module = SideBySideLayer
     if shape.norms == SHARED:
-        spec.module, layer.pre_mlp_layernorm = SideBySideLayer, IdentityOp
+        layer.pre_mlp_layernorm = IdentityOp
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
 
 

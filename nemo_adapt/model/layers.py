@@ -12,6 +12,7 @@ from megatron.core.tensor_parallel import (
     set_tensor_model_parallel_attributes,
 )
 from megatron.core.transformer import TransformerConfig, TransformerLayer
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 
@@ -92,7 +93,10 @@ class ProjectionThenNorm(RowParallelLinear):
 
 
 class SideBySideLayer(TransformerLayer):
-    """A layer whose attention and MLP read the same normed input; both are added to the residual stream (Phi-2)."""
+    """A layer whose attention and MLP read the same input; both are added to the residual stream.
+
+    The input has one norm (Phi-2: ``pre_mlp_layernorm`` does nothing), or one for each of the two (GPT-NeoX).
+    """
 
     def forward(
         self,
@@ -103,8 +107,9 @@ class SideBySideLayer(TransformerLayer):
     ) -> tuple[torch.Tensor, None]:
         """[seq, batch, hidden] (this rank's part under sequence parallelism) -> the same shape, and no context."""
         normed = self.input_layernorm(hidden_states)
+        of_mlp = normed if isinstance(self.pre_mlp_layernorm, IdentityOp) else self.pre_mlp_layernorm(hidden_states)
         attended, attention_bias = self.self_attention(
             normed, attention_mask=attention_mask, rotary_pos_emb=rotary_pos_emb
         )
-        computed, mlp_bias = self.mlp(normed)
+        computed, mlp_bias = self.mlp(of_mlp)
         return attended + attention_bias + (computed + mlp_bias) + hidden_states, None

@@ -11,11 +11,11 @@ from itertools import accumulate
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.config.layout import engine_fits, stage_layers
 from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
-from nemo_adapt.families.family import ALIBI, AROUND, HEAD, SHARED, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, SHARED, WHOLE, Shape
 from nemo_adapt.plan import model
 
-NORMS = {AROUND: 4, SHARED: 1}
-"""Number of norms per layer, where it is not two."""
+NORMS = {AROUND: 4, SHARED: 1, BESIDE: 1}
+"""Inputs of norms that a layer keeps, where they are not two."""
 ALIBI_COLUMNS = 8
 """Columns added to each head's queries, keys and values for the bias, if head_dim is a multiple of 8
 (`model.positions`)."""

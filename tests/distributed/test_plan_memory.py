@@ -40,7 +40,7 @@ CASES = {
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
-FAMILIES = ("mistral", "qwen3", "gemma2", "gemma3", "olmo2", "smollm3", "gpt2", "bloom", "xglm", "phi")
+FAMILIES = ("mistral", "qwen3", "gemma2", "gemma3", "olmo2", "smollm3", "gpt2", "bloom", "xglm", "phi", "gpt_neox")
 
 
 def measured(ranks, config, models):

@@ -1,4 +1,4 @@
-"""The base models of arXiv 2406.14670, scaled down, with tokenizers of the same kinds."""
+"""The base models of arXiv 2406.14670, and Pythia, scaled down, with tokenizers of the same kinds."""
 
 import io
 import json
@@ -8,13 +8,24 @@ from pathlib import Path
 import sentencepiece
 import torch
 from helpers import zoo
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from nemo_adapt import hf_tokenizer
 
 FAIRSEQ = ["<s>", "<pad>", "</s>", "<unk>"]
 """XGLM's first ids; its SentencePiece model has three of these tokens, in another order."""
+END = "<|endoftext|>"
 MADE_UP = [f"<madeupword{number}>" for number in range(7)]
 BLOOM_WORDS = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 """BLOOM's pre-tokenizer."""
@@ -57,11 +68,19 @@ def bloom(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]
 
 def phi(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
     """Make a tokenizer like GPT-2's, with runs of spaces and tabs as added tokens after the vocabulary."""
-    end = "<|endoftext|>"
-    tokenizer = byte_level(lines, 500, [end])
+    tokenizer = byte_level(lines, 500, [END])
     runs = [" " * length for length in range(31, 1, -1)] + ["\t" * length for length in range(9, 1, -1)]
     tokenizer.add_tokens([AddedToken(run, normalized=True) for run in runs])
-    return tokenizer, {"unk_token": end, "bos_token": end, "eos_token": end}
+    return tokenizer, {"unk_token": END, "bos_token": END, "eos_token": END}
+
+
+def gpt_neox(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
+    """Make a tokenizer like Pythia's: NFC, runs of spaces as added tokens, transformers' own class for it."""
+    tokenizer = byte_level(lines, 500, [END, "<|padding|>"])
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_tokens([AddedToken(" " * length, normalized=True) for length in range(24, 1, -1)])
+    names = {"unk_token": END, "bos_token": END, "eos_token": END, "pad_token": "<|padding|>"}
+    return tokenizer, {**names, "tokenizer_class": "GPTNeoXTokenizer"}
 
 
 def xglm(folder: Path, lines: Sequence[str]) -> tuple[Tokenizer, dict[str, str]]:
@@ -95,18 +114,24 @@ BASES: dict[str, tuple[Callable[[Path, Sequence[str]], tuple[Tokenizer, dict[str
     "bloom": (bloom, 200),
     "xglm": (xglm, 0),
     "phi": (phi, 90),
+    "gpt_neox": (gpt_neox, 27),
     "gemma": (gemma, 0),
     "gemma 7B's heads": (gemma, 0),
 }
-"""Name in the zoo -> its tokenizer, and rows of the model beyond it (real BLOOM has 200, Phi-2 905, others none)."""
+"""Name in the zoo -> its tokenizer, and rows of the model beyond it (real BLOOM has 200, Phi-2 905, Pythia 27,
+others none)."""
 
 
 def make(folder: Path, name: str, lines: Sequence[str]) -> PreTrainedTokenizerFast:
     """Write a Hugging Face folder with a random model and a tokenizer trained on ``lines``; return the tokenizer."""
     kind, spare = BASES[name]
     backend, names = kind(folder, lines)
+    own_class = names.pop("tokenizer_class", "")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names)
     tokenizer.save_pretrained(folder)
+    if own_class:
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": own_class}))
     config = zoo.ZOO[name]()
     config.vocab_size = len(tokenizer) + spare
     for role in ("bos", "eos", "pad"):

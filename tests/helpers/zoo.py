@@ -11,6 +11,7 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
@@ -23,6 +24,8 @@ from transformers import (
     SmolLM3Config,
     XGLMConfig,
 )
+
+from nemo_adapt.hf_model.model_config import read_shape
 
 VOCAB = 250
 """Not a multiple of the padding, so that there are padded rows."""
@@ -119,6 +122,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
     ),
+    "gpt_neox": lambda: common(GPTNeoXConfig, hidden_size=64, hidden_act="gelu"),
+    "gpt_neox without parallel layers": lambda: common(
+        GPTNeoXConfig, hidden_size=48, use_parallel_residual=False, hidden_act="gelu_fast", tie_word_embeddings=True,
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0, "partial_rotary_factor": 0.5},
+    ),
     "bloom": lambda: BloomConfig(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=12, pad_token_id=0),
     "xglm": lambda: XGLMConfig(
         vocab_size=VOCAB, d_model=32, ffn_dim=48, num_layers=2, attention_heads=4, max_position_embeddings=64,
@@ -144,11 +152,14 @@ def make(folder: Path, name: str, dtype: torch.dtype = torch.float32, vocab: int
 
 
 def reference(folder: Path, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return transformers' logits of ``ids[:, :-1]`` ([batch, seq + 1]) and gradients of the mean loss by name."""
+    """Return transformers' logits of ``ids[:, :-1]`` ([batch, seq + 1]) and gradients of the mean loss by the names
+    that its files have."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").train()
     logits = model(ids[:, :-1]).logits
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
-    return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    names = read_shape(folder)[0].names(gradients)
+    return logits.detach(), {names[name]: gradient for name, gradient in gradients.items()}
 
 
 def architectures(name: str) -> list[str]:

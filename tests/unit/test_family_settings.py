@@ -37,6 +37,8 @@ def older(config: dict) -> dict:
         rope = dict(rope["full_attention"])
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
+    if config["model_type"] == "gpt_neox":
+        old["rotary_emb_base"], old["rotary_pct"] = old.pop("rope_theta"), old.pop("partial_rotary_factor")
     kind = rope.pop("rope_type", "default")
     name = "rope_type" if config["model_type"] in ("gemma3_text", "olmo3") else "type"
     old["rope_scaling"] = None if kind == "default" else {name: kind, **rope}
@@ -141,6 +143,7 @@ REFUSED = {
         {"scale_attn_by_inverse_layer_idx": True},
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
     ),
+    "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
     "bloom": (
         {"apply_residual_connection_post_layernorm": True},
         "apply_residual_connection_post_layernorm=True is not covered for BLOOM",
@@ -265,6 +268,12 @@ PUBLISHED = {
         "rope_theta": 10000.0, "layer_norm_eps": 1e-05, "resid_pdrop": 0.1, "embd_pdrop": 0.0,
         "attention_dropout": 0.0, "tie_word_embeddings": False,
     }),
+    "pythia-1.4b": (1_414_647_808, {
+        "architectures": ["GPTNeoXForCausalLM"], "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 50304,
+        "num_hidden_layers": 24, "num_attention_heads": 16, "hidden_act": "gelu", "max_position_embeddings": 2048,
+        "layer_norm_eps": 1e-05, "rotary_emb_base": 10000, "rotary_pct": 0.25, "use_parallel_residual": True,
+        "tie_word_embeddings": False,
+    }),
     "bloom-7b1": (7_069_016_064, {
         "architectures": ["BloomForCausalLM"], "n_embed": 4096, "n_layer": 30, "num_attention_heads": 32,
         "n_inner": None, "seq_length": 2048, "vocab_size": 250880, "attention_dropout": 0.0, "hidden_dropout": 0.0,
@@ -313,6 +322,12 @@ def test_phi_rotates_half_of_a_head_by_default():
     assert families.of(config).shape(config).rotary.share == 0.4
     del config["rope_parameters"]
     assert families.of(config).shape(config).rotary.share == 0.5
+
+
+def test_gpt_neox_rotates_a_quarter_of_a_head_by_default():
+    config = {**config_of("gpt_neox"), "architectures": ["GPTNeoXForCausalLM"], "rope_parameters": None}
+    assert families.of(config).shape(config).rotary == families.of(config).shape(config_of("gpt_neox")).rotary
+    assert families.of(config).shape(config).rotary.share == 0.25
 
 
 def test_both_rotaries_of_gemma3_equal_transformers():
@@ -374,7 +389,7 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
 
 ROTARY = (
     *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
-    *("smollm3 with yarn", "phi3, half rotated", "phi"),
+    *("smollm3 with yarn", "phi3, half rotated", "phi", "gpt_neox", "gpt_neox without parallel layers"),
 )
 
 

@@ -153,16 +153,22 @@ def test_truncation_and_padding_of_a_training_are_left_out(tmp_path, config):
     assert TokenMap.load(out).source_vocab == len(plain)
 
 
+@pytest.mark.parametrize(
+    ("kind", "architecture", "own_class"),
+    [("gpt2", "GPT2LMHeadModel", "GPT2TokenizerFast"), ("gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXTokenizer")],
+)
 @pytest.mark.parametrize(("file", "settings"), [(False, {"add_prefix_space": True}), (True, {})])
-def test_a_space_before_texts_is_what_transformers_takes_from_the_class(file, settings, tmp_path):
+def test_a_space_before_texts_is_what_transformers_takes_from_the_class(
+    file, settings, kind, architecture, own_class, tmp_path
+):
     """GPT-2's class replaces ``add_prefix_space`` of tokenizer.json, which had counted alone."""
     base = byte_level_base(tmp_path / "base")
     content = json.loads((base / "tokenizer.json").read_text())
     content["pre_tokenizer"]["add_prefix_space"] = file
     (base / "tokenizer.json").write_text(json.dumps(content))
-    (base / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    (base / "config.json").write_text(json.dumps({"model_type": kind, "architectures": [architecture]}))
     specials = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
-    for named in ({"tokenizer_class": "GPT2TokenizerFast"}, {}):
+    for named in ({"tokenizer_class": own_class}, {}):
         (base / "tokenizer_config.json").write_text(json.dumps({**specials, **settings, **named}))
         ours, theirs = hf_tokenizer.load(base), AutoTokenizer.from_pretrained(str(base))
         assert all(ours(line)["input_ids"] == theirs(line)["input_ids"] for line in english(20))
