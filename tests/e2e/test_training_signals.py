@@ -3,24 +3,20 @@
 import signal
 import time
 
-import pytest
 from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
 from ranks.command_bodies import signal_while_saving
 
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.training_files import SUMMARY, TRACES
 
+MOMENTS = [("start", signal.SIGUSR1), ("import", signal.SIGTERM), ("end", signal.SIGUSR1)]
+"""As soon as ranks exist, a second later, and when no step is left to stop."""
 
-@pytest.mark.parametrize(
-    ("number", "moments"),
-    [(signal.SIGUSR1, ("start", "import")), (signal.SIGTERM, ("start", "end"))],
-    ids=["USR1", "TERM"],
-)
-def test_signals_before_the_first_or_after_the_last_step_are_handled(world, short, prepared, number, moments):
-    """As soon as ranks exist, a second later, and when no step is left to stop."""
+
+def test_signals_before_the_first_or_after_the_last_step_are_handled(world, short, prepared):
     words = [*short, "train.phases=[{steps: 4, lr: 1e-3}]", "train.log_every=1"]
-    training = Training.prepared(world, f"stopped-{number.name}", words, prepared)
-    for moment in moments:
+    training = Training.prepared(world, "stopped-early", words, prepared)
+    for moment, number in MOMENTS:
         process = training.start()
         if moment == "end":
             assert wait_for(process, lambda: training.steps() >= 4)
