@@ -55,6 +55,10 @@ MODELS = {
     "phi": ("Phi", {**COMMON, "hidden_size": 80, "num_key_value_heads": 4, "partial_rotary_factor": 0.4}),
     "olmo3": ("Olmo3", {**COMMON, "num_key_value_heads": 4, "sliding_window": 8, "rope_theta": 500.0}),
     "smollm3": ("SmolLM3", {**COMMON, "no_rope_layers": [1, 0], "rope_theta": 500.0}),
+    "granite": ("Granite", {
+        **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
+        "logits_scaling": 3.0, "rope_theta": 500.0,
+    }),
     "gpt2": ("GPT2", GPT2),
     "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),
     "gpt_neox without parallel layers": (

@@ -6,6 +6,7 @@ from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.gpt_neox import GPT_NEOX
+from nemo_adapt.families.granite import GRANITE
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
 from nemo_adapt.families.olmo import OLMO2, OLMO3
@@ -29,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     OLMO2,
     OLMO3,
     SMOLLM3,
+    GRANITE,
     GPT2,
     GPT_NEOX,
     BLOOM,

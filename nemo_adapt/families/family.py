@@ -109,6 +109,10 @@ class Shape:
     """Attention scores x become cap * tanh(x / cap); 0: no cap."""
     logit_cap: float = 0.0
     """The same for logits."""
+    logit_scale: float = 1.0
+    """Factor on logits."""
+    residual_scale: float = 1.0
+    """Factor on the outputs of attention and MLP before they join the residual stream."""
     embedding_scale: float = 1.0
     """Factor on rows of the input table when they are looked up."""
     rounds_scale: bool = False

@@ -13,7 +13,19 @@ RMS_GATED = {"normalization": "RMSNorm", "gated_linear_unit": True, "add_bias_li
 """Arguments of ``TransformerConfig`` for layers with RMSNorm, a gated MLP and no biases."""
 LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "add_bias_linear": True}
 """The same for layers with LayerNorm, a plain MLP and biases everywhere."""
-WHOLE_HEADS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "OLMo-2", "OLMo-3", "SmolLM3")
+WHOLE_HEADS = (
+    "Llama",
+    "Mistral",
+    "Qwen2",
+    "Qwen3",
+    "Gemma",
+    "Gemma2",
+    "Gemma3",
+    "OLMo-2",
+    "OLMo-3",
+    "SmolLM3",
+    "Granite",
+)
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)
 """Families for which transformers has no scaled rotary positions but ``longrope``, and reads ``yarn`` as that."""

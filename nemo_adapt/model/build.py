@@ -38,7 +38,7 @@ from nemo_adapt.families.family import (
 from nemo_adapt.machine import cuda_environment, meeting
 from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
-from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer
+from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer, scale_residuals
 from nemo_adapt.model.gated import GatedMLP
 from nemo_adapt.model.layers import Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
 from nemo_adapt.model.rotary import set_rotary
@@ -240,6 +240,7 @@ def _chunk(
     model.z_loss = train.z_loss
     if shape.rotary:
         set_rotary(model, shape)
+    scale_residuals(model, shape)
     if model.pre_process:
         finish_embedding(model, shape)
     if model.post_process:

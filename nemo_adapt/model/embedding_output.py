@@ -1,4 +1,4 @@
-"""A GPTModel's embedding and output layer: differences between families that megatron-core has no setting for."""
+"""A GPTModel's embedding, residual stream and output layer: what families have and megatron-core has no setting for."""
 
 from typing import Any
 
@@ -27,8 +27,21 @@ def finish_embedding(model: Any, shape: Shape) -> None:
         embedding.register_forward_hook(_begin_gradients(model.decoder))
 
 
+def scale_residuals(model: Any, shape: Shape) -> None:
+    """Multiply what attention and MLP add to the residual stream, with any implementation of the layers."""
+    if shape.residual_scale == 1.0:
+        return
+
+    def scale(module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
+        return output[0] * shape.residual_scale, output[1]
+
+    for layer in model.decoder.layers:
+        layer.self_attention.linear_proj.register_forward_hook(scale)
+        layer.mlp.linear_fc2.register_forward_hook(scale)
+
+
 def finish_output_layer(model: Any, shape: Shape, vocab: int, padded: int) -> None:
-    """Add the bias to the last stage's output layer, cap its logits, and mask those of padded rows.
+    """Add the bias to the last stage's output layer, scale and cap its logits, and mask those of padded rows.
 
     The tables have ``padded`` rows, of which the first ``vocab`` are tokens.
     """
@@ -36,6 +49,8 @@ def finish_output_layer(model: Any, shape: Shape, vocab: int, padded: int) -> No
     if shape.output_bias:
         layer.bias = torch.nn.Parameter(torch.zeros(rows, dtype=model.config.params_dtype))
         set_tensor_model_parallel_attributes(layer.bias, is_parallel=True, dim=0, stride=1)
+    if shape.logit_scale != 1.0:  # scales the input, which is smaller than the logits
+        layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * shape.logit_scale, *inputs[1:]))
     first_row = parallel_state.get_tensor_model_parallel_rank() * rows
     layer.register_forward_hook(_finish_logits(vocab, padded, first_row, shape.logit_cap))
 

@@ -40,7 +40,20 @@ CASES = {
     "cp2": {"parallel": {"cp": 2}, "distributed_optimizer": False},
     "dp2, whole optimizer": {"parallel": {"dp": 2}, "distributed_optimizer": False},
 }
-FAMILIES = ("mistral", "qwen3", "gemma2", "gemma3", "olmo2", "smollm3", "gpt2", "bloom", "xglm", "phi", "gpt_neox")
+FAMILIES = (
+    "mistral",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "olmo2",
+    "smollm3",
+    "gpt2",
+    "bloom",
+    "xglm",
+    "phi",
+    "gpt_neox",
+    "granite",
+)
 
 
 def measured(ranks, config, models):

@@ -12,6 +12,7 @@ from transformers import (
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
@@ -118,6 +119,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         SmolLM3Config, no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=8
     ),
     "smollm3 with yarn": lambda: common(SmolLM3Config, head_dim=16, no_rope_layers=[1, 0], rope_parameters=YARN_ROPE),
+    "granite": lambda: common(
+        GraniteConfig, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.25,
+        residual_multiplier=0.3, logits_scaling=3.0,
+    ),
+    "granite with factors of 1": lambda: common(GraniteConfig, rope_parameters=LLAMA3_ROPE),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,

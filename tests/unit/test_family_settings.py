@@ -143,6 +143,7 @@ REFUSED = {
         {"scale_attn_by_inverse_layer_idx": True},
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
     ),
+    "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
     "bloom": (
         {"apply_residual_connection_post_layernorm": True},
@@ -260,6 +261,13 @@ PUBLISHED = {
         "max_position_embeddings": 65536, "rms_norm_eps": 1e-06, "rope_theta": 5000000.0, "rope_scaling": None,
         "no_rope_layers": [1, 1, 1, 0] * 9, "no_rope_layer_interval": 4, "use_sliding_window": False,
         "sliding_window": None, "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0,
+    }),
+    "granite-3.1-2b": (2_533_525_504, {
+        "architectures": ["GraniteForCausalLM"], "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 49152,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True,
+        "attention_bias": False, "attention_dropout": 0.1, "attention_multiplier": 0.015625, "mlp_bias": False,
+        "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "rope_scaling": None,
+        **ROPE, "rope_theta": 5000000.0, "max_position_embeddings": 131072,
     }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
