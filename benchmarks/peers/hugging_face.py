@@ -53,7 +53,7 @@ MODELS = {
         "rope_scaling": {"rope_type": "linear", "factor": 4.0},
     }),
     "phi": ("Phi", {**COMMON, "hidden_size": 80, "num_key_value_heads": 4, "partial_rotary_factor": 0.4}),
-    "olmo3": ("Olmo3", {**COMMON, "num_key_value_heads": 4, "sliding_window": 8, "rope_theta": 500.0}),
+    "olmo3": ("Olmo3", {**COMMON, "num_key_value_heads": 4, "sliding_window": 8, "rope_theta": 500_000.0}),
     "smollm3": ("SmolLM3", {**COMMON, "no_rope_layers": [1, 0], "rope_theta": 500.0}),
     "granite": ("Granite", {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
