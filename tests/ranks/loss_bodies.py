@@ -125,7 +125,7 @@ def of_padded_rows(
     layer.weight.data.copy_(table.chunk(tp)[parallel_state.get_tensor_model_parallel_rank()])
     places: list[int] = []
     layer.register_forward_hook(lambda module, inputs, output: places.append(output[0].data_ptr()))
-    shape = SimpleNamespace(output_bias=False, logit_cap=cap)
+    shape = SimpleNamespace(output_bias=False, logit_cap=cap, logit_scale=1.0)
     finish_output_layer(SimpleNamespace(output_layer=layer, config=config), shape, vocab, len(table))
     with torch.no_grad():
         gathered, _ = layer(inputs.to(device), runtime_gather_output=True)
