@@ -49,8 +49,8 @@ def load_recipe(path: Path) -> dict[Any, Any]:
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:
     """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``),
-    and for a value that YAML reads as another number than it says, or, of an environment
-    variable, as anything else than the word that is written (``on``)."""
+    and for a value that YAML reads as another number than it says, or, of an environment variable, as anything else
+    than the word that is written (``on``)."""
     try:
         found = OmegaConf.load(path)
         text = path.read_text(encoding="utf-8")

@@ -1,20 +1,8 @@
 """BLOOM: ALiBi, a norm after the input table, LayerNorm, biases everywhere, queries, keys and values in one tensor."""
 
 from nemo_adapt.families import settings
-from nemo_adapt.families.entries import (
-    ATTENTION,
-    BEFORE_ATTENTION,
-    BEFORE_MLP,
-    EMBEDDING_NORM,
-    FC1,
-    FC2,
-    FINAL_NORM,
-    PROJECTION,
-    layer_norm,
-    linear,
-    one,
-)
-from nemo_adapt.families.family import ALIBI, EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
+from nemo_adapt.families.entries import EMBEDDING_NORM, FINAL_NORM, by_head, layer_norm, one, output_table
+from nemo_adapt.families.family import ALIBI, EMBEDDING, Entry, Family, HfConfig, Shape, require
 
 COVERED = {"apply_residual_connection_post_layernorm": (False, None)}
 GENERAL = {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"}
@@ -48,22 +36,15 @@ def shape(config: HfConfig) -> Shape:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """Return the table; ``query_key_value`` already has Megatron's layout: for each head its query, key and value."""
-    hidden, ffn = shape.hidden, shape.ffn
-    rows = [
+    """Return the table."""
+    hidden = shape.hidden
+    return [
         one(EMBEDDING, "transformer.word_embeddings.weight", shape.vocab, hidden, stacked=False),
         *layer_norm(EMBEDDING_NORM, "transformer.word_embeddings_layernorm", hidden, stacked=False),
-        *layer_norm(BEFORE_ATTENTION, f"{LAYER}.input_layernorm", hidden),
-        *linear(ATTENTION, f"{LAYER}.self_attention.query_key_value", 3 * hidden, hidden),
-        *linear(PROJECTION, f"{LAYER}.self_attention.dense", hidden, hidden),
-        *layer_norm(BEFORE_MLP, f"{LAYER}.post_attention_layernorm", hidden),
-        *linear(FC1, f"{LAYER}.mlp.dense_h_to_4h", ffn, hidden),
-        *linear(FC2, f"{LAYER}.mlp.dense_4h_to_h", hidden, ffn),
+        *by_head(shape, LAYER, "self_attention"),
         *layer_norm(FINAL_NORM, "transformer.ln_f", hidden, stacked=False),
+        *output_table(shape),
     ]
-    if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
-    return rows
 
 
 BLOOM = Family("bloom", ("BloomForCausalLM",), shape, table, prefix="transformer.")

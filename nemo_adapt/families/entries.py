@@ -53,6 +53,27 @@ def joined(key: str, names: Sequence[str], rows: int, columns: int) -> Entry:
     return Entry(key, (rows * len(names), columns), tuple(Rows(name, 0, rows) for name in names))
 
 
+def output_table(shape: Shape, name: str = LM_HEAD) -> list[Entry]:
+    """Return the entry of the output table, none if it is tied to the input table."""
+    return [] if shape.tied else [one(OUTPUT_LAYER, name, shape.vocab, shape.hidden, stacked=False)]
+
+
+def by_head(shape: Shape, layer: str, attention: str) -> list[Entry]:
+    """Return the entries of a layer with the names that BLOOM and GPT-NeoX share, but for its ``attention``.
+
+    ``query_key_value`` already has Megatron's layout: for each head its query, key and value.
+    """
+    hidden, ffn = shape.hidden, shape.ffn
+    return [
+        *layer_norm(BEFORE_ATTENTION, f"{layer}.input_layernorm", hidden),
+        *linear(ATTENTION, f"{layer}.{attention}.query_key_value", 3 * hidden, hidden),
+        *linear(PROJECTION, f"{layer}.{attention}.dense", hidden, hidden),
+        *layer_norm(BEFORE_MLP, f"{layer}.post_attention_layernorm", hidden),
+        *linear(FC1, f"{layer}.mlp.dense_h_to_4h", ffn, hidden),
+        *linear(FC2, f"{layer}.mlp.dense_4h_to_h", hidden, ffn),
+    ]
+
+
 def grouped_qkv(
     key: str, places: Sequence[Place], shape: Shape, columns: Sequence[int] = (), transposed: bool = False
 ) -> Entry:
@@ -78,7 +99,7 @@ def llama_like(
     ``norms``: Megatron's key -> the name of the layer's norm.
     """
     hidden, ffn = shape.hidden, shape.ffn
-    table = [
+    return [
         one(EMBEDDING, "model.embed_tokens.weight", shape.vocab, hidden, stacked=False),
         *(one(key, f"{LAYER}.{name}.weight", hidden) for key, name in norms.items()),
         qkv or grouped_qkv(f"{ATTENTION}.weight", [(f"{name}.weight", 0) for name in QKV], shape, [hidden]),
@@ -86,10 +107,8 @@ def llama_like(
         fc1 or joined(f"{FC1}.weight", GATE_UP, ffn, hidden),
         one(f"{FC2}.weight", f"{LAYER}.mlp.down_proj.weight", hidden, ffn),
         one(FINAL_NORM, "model.norm.weight", hidden, stacked=False),
+        *output_table(shape),
     ]
-    if not shape.tied:
-        table.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
-    return table
 
 
 def qk_norms(query_rows: int, key_rows: int) -> list[Entry]:

@@ -191,7 +191,8 @@ class Family:
     inside: tuple[str, ...] = ()
     """Architectures that contain a model of this family and also read images; their other parts are left out."""
     nested: Mapping[str, str] = field(default_factory=dict)
-    """Of these: a prefix of tensor names -> what it is in the language model alone."""
+    """A prefix of tensor names that some folders have -> what it is in the table: of a language model inside one of
+    these, or of another version's names."""
     left_out: tuple[str, ...] = ()
     """Of these: prefixes of the names of tensors that the language model does not have."""
 

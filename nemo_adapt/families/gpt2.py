@@ -13,8 +13,9 @@ from nemo_adapt.families.entries import (
     layer_norm,
     linear,
     one,
+    output_table,
 )
-from nemo_adapt.families.family import EMBEDDING, LM_HEAD, OUTPUT_LAYER, Entry, Family, HfConfig, Shape, require
+from nemo_adapt.families.family import EMBEDDING, Entry, Family, HfConfig, Shape, require
 
 COVERED = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
@@ -58,7 +59,7 @@ def table(shape: Shape) -> list[Entry]:
     hidden, ffn = shape.hidden, shape.ffn
     qkv = [(f"{LAYER}.attn.c_attn.{{}}", part * hidden) for part in range(3)]
     weights, biases = ([(name.replace("{}", kind), first) for name, first in qkv] for kind in ("weight", "bias"))
-    rows = [
+    return [
         one(EMBEDDING, "transformer.wte.weight", shape.vocab, hidden, stacked=False),
         one(
             "embedding.position_embeddings.weight", "transformer.wpe.weight", shape.max_positions, hidden, stacked=False
@@ -71,10 +72,8 @@ def table(shape: Shape) -> list[Entry]:
         *linear(FC1, f"{LAYER}.mlp.c_fc", ffn, hidden, transposed=True),
         *linear(FC2, f"{LAYER}.mlp.c_proj", hidden, ffn, transposed=True),
         *layer_norm(FINAL_NORM, "transformer.ln_f", hidden, stacked=False),
+        *output_table(shape),
     ]
-    if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
-    return rows
 
 
 GPT2 = Family(

@@ -3,24 +3,12 @@
 from typing import Any
 
 from nemo_adapt.families import settings
-from nemo_adapt.families.entries import (
-    ATTENTION,
-    BEFORE_ATTENTION,
-    BEFORE_MLP,
-    FC1,
-    FC2,
-    FINAL_NORM,
-    PROJECTION,
-    layer_norm,
-    linear,
-    one,
-)
+from nemo_adapt.families.entries import FINAL_NORM, by_head, layer_norm, one, output_table
 from nemo_adapt.families.family import (
     BEFORE,
     BESIDE,
     EMBEDDING,
     LM_HEAD,
-    OUTPUT_LAYER,
     Entry,
     Family,
     HfConfig,
@@ -58,21 +46,14 @@ def _rope(config: HfConfig) -> dict[str, Any]:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """Return the table; ``query_key_value`` already has Megatron's layout: for each head its query, key and value."""
-    hidden, ffn = shape.hidden, shape.ffn
-    rows = [
+    """Return the table."""
+    hidden = shape.hidden
+    return [
         one(EMBEDDING, "gpt_neox.embed_in.weight", shape.vocab, hidden, stacked=False),
-        *layer_norm(BEFORE_ATTENTION, f"{LAYER}.input_layernorm", hidden),
-        *linear(ATTENTION, f"{LAYER}.attention.query_key_value", 3 * hidden, hidden),
-        *linear(PROJECTION, f"{LAYER}.attention.dense", hidden, hidden),
-        *layer_norm(BEFORE_MLP, f"{LAYER}.post_attention_layernorm", hidden),
-        *linear(FC1, f"{LAYER}.mlp.dense_h_to_4h", ffn, hidden),
-        *linear(FC2, f"{LAYER}.mlp.dense_4h_to_h", hidden, ffn),
+        *by_head(shape, LAYER, "attention"),
         *layer_norm(FINAL_NORM, "gpt_neox.final_layer_norm", hidden, stacked=False),
+        *output_table(shape, OUTPUT),
     ]
-    if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, OUTPUT, shape.vocab, hidden, stacked=False))
-    return rows
 
 
 GPT_NEOX = Family(

@@ -14,12 +14,11 @@ from nemo_adapt.families.entries import (
     layer_norm,
     linear,
     one,
+    output_table,
 )
 from nemo_adapt.families.family import (
     EMBEDDING,
-    LM_HEAD,
     OUTPUT_BIAS,
-    OUTPUT_LAYER,
     SHARED,
     Entry,
     Family,
@@ -48,7 +47,7 @@ def shape(config: HfConfig) -> Shape:
 def table(shape: Shape) -> list[Entry]:
     """Return the table; a layer's only norm has the key of Megatron's norm before attention."""
     hidden, ffn = shape.hidden, shape.ffn
-    rows = [
+    return [
         one(EMBEDDING, "model.embed_tokens.weight", shape.vocab, hidden, stacked=False),
         *layer_norm(BEFORE_ATTENTION, f"{LAYER}.input_layernorm", hidden),
         grouped_qkv(f"{ATTENTION}.weight", [(f"{name}.weight", 0) for name in QKV], shape, [hidden]),
@@ -58,10 +57,8 @@ def table(shape: Shape) -> list[Entry]:
         *linear(FC2, f"{LAYER}.mlp.fc2", hidden, ffn),
         *layer_norm(FINAL_NORM, "model.final_layernorm", hidden, stacked=False),
         one(OUTPUT_BIAS, "lm_head.bias", shape.vocab, stacked=False),
+        *output_table(shape),
     ]
-    if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
-    return rows
 
 
 PHI = Family("phi", ("PhiForCausalLM",), shape, table)

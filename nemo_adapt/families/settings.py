@@ -90,9 +90,9 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     scaling: dict[str, float] = {}
     magnitude = 1.0
     if kind == "linear":
-        scaling = {"linear": _number(settings, "factor")}
+        scaling = {"linear": number(settings, "factor")}
     elif kind == "llama3":
-        scaling = {name: _number(settings, name) for name in LLAMA3}
+        scaling = {name: number(settings, name) for name in LLAMA3}
     elif kind == "yarn":
         scaling, magnitude = yarn(config, settings)
     share = settings["partial_rotary_factor"] or 1.0
@@ -106,7 +106,7 @@ def rotary(config: HfConfig, family: str) -> Rotary:
             f"config.json: rope scaling 'yarn' is not covered for {family} models with partial_rotary_factor={share}, "
             "unless its attention_factor is 1.0"
         )
-    return Rotary(_number(settings, "rope_theta"), share, scaling, magnitude)
+    return Rotary(number(settings, "rope_theta"), share, scaling, magnitude)
 
 
 def of_full_layers(config: HfConfig, family: str) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float
     """
     longest = config.get("max_position_embeddings", 2048)
     original = settings.get(ORIGINAL) or longest
-    factor = longest / original if settings["factor"] is None else _number(settings, "factor")
+    factor = longest / original if settings["factor"] is None else number(settings, "factor")
     fast, slow = settings.get("beta_fast") or 32, settings.get("beta_slow") or 1
-    if _number(settings, "rope_theta") <= 1 or fast < 0 or slow < 0 or original < 0:
+    if number(settings, "rope_theta") <= 1 or fast < 0 or slow < 0 or original < 0:
         raise UserError(
             f"config.json: rope scaling 'yarn' needs rope_theta above 1 ({settings['rope_theta']}), and beta_fast "
             f"({fast}), beta_slow ({slow}) and {ORIGINAL} ({original}) above 0: correct it or download it again"
@@ -153,8 +153,8 @@ def _magnitude(factor: float, weight: float = 1.0) -> float:
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 
 
-def _number(settings: Mapping[str, Any], name: str) -> Any:
-    """Return a setting of rotary positions; ``KeyError``, as for an absent one, if it is null."""
+def number(settings: Mapping[str, Any], name: str) -> Any:
+    """Return a setting that must be above 0; ``KeyError``, as for an absent one, if it is null."""
     if settings[name] is None:
         raise KeyError(name)
     if settings[name] <= 0:

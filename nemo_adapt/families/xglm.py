@@ -15,11 +15,10 @@ from nemo_adapt.families.entries import (
     layer_norm,
     linear,
     one,
+    output_table,
 )
 from nemo_adapt.families.family import (
     EMBEDDING,
-    LM_HEAD,
-    OUTPUT_LAYER,
     SINUSOIDAL,
     Entry,
     Family,
@@ -63,7 +62,7 @@ def shape(config: HfConfig) -> Shape:
 def table(shape: Shape) -> list[Entry]:
     """Return the table; ``final_layer_norm`` is a layer's norm before the MLP, ``layer_norm`` the model's last."""
     hidden, ffn = shape.hidden, shape.ffn
-    rows = [
+    return [
         one(EMBEDDING, "model.embed_tokens.weight", shape.vocab, hidden, stacked=False),
         *layer_norm(BEFORE_ATTENTION, f"{LAYER}.self_attn_layer_norm", hidden),
         grouped_qkv(f"{ATTENTION}.weight", [(f"{name}.weight", 0) for name in QKV], shape, [hidden]),
@@ -73,10 +72,8 @@ def table(shape: Shape) -> list[Entry]:
         *linear(FC1, f"{LAYER}.fc1", ffn, hidden),
         *linear(FC2, f"{LAYER}.fc2", hidden, ffn),
         *layer_norm(FINAL_NORM, "model.layer_norm", hidden, stacked=False),
+        *output_table(shape),
     ]
-    if not shape.tied:
-        rows.append(one(OUTPUT_LAYER, LM_HEAD, shape.vocab, hidden, stacked=False))
-    return rows
 
 
 XGLM = Family("xglm", ("XGLMForCausalLM",), shape, table, computed=("embed_positions.weights",))

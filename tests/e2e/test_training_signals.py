@@ -9,7 +9,12 @@ from ranks.command_bodies import signal_while_saving
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.training_files import SUMMARY, TRACES
 
-MOMENTS = [("start", signal.SIGUSR1), ("import", signal.SIGTERM), ("end", signal.SIGUSR1)]
+MOMENTS = [
+    ("start", signal.SIGUSR1),
+    ("import", signal.SIGUSR1),
+    ("start", signal.SIGTERM),
+    ("end", signal.SIGTERM),
+]
 """As soon as ranks exist, a second later, and when no step is left to stop."""
 
 
