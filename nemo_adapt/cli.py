@@ -94,6 +94,7 @@ COLLECTED_AFTER = 50_000
 and megatron-core are imported, among objects that all stay."""
 
 
+@ranks.ended_at_once()
 def main() -> None:
     """Entry point: exit with 0 when done; print one line for a user's mistake and exit with 2."""
     ignore_closed_pipes()

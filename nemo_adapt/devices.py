@@ -14,7 +14,6 @@ few places where it assumes CUDA:
 ``patches`` fixes errors and needless work in megatron-core on both.
 """
 
-import atexit
 import contextlib
 import functools
 import importlib
@@ -174,7 +173,6 @@ def start_ranks() -> None:
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     init_process_group(**where, timeout=meeting.TIMEOUT)
-    atexit.register(_leave_ranks)
 
 
 def init_process_group(**where: Any) -> None:
@@ -186,12 +184,6 @@ def init_process_group(**where: Any) -> None:
     dist.init_process_group("nccl" if on_gpu() else "gloo", **where)
     if on_gpu():
         dist.all_reduce(torch.zeros(1, device=best_device()))
-
-
-def _leave_ranks() -> None:
-    """Destroy the process groups before the interpreter exits: otherwise gloo's threads sometimes abort the process."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def run_megatron_on_cpu() -> None:

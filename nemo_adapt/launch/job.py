@@ -1,8 +1,6 @@
 """``nemo-adapt job RUN NAME``: run one job of a launched run. Job scripts start this, on each rank or once."""
 
-import os
 import signal
-import sys
 from pathlib import Path
 
 from nemo_adapt import pipeline
@@ -39,9 +37,6 @@ def main(words: list[str]) -> None:
     except SystemExit as ended:
         if ended.code != ranks.MORE_TO_DO or config.launch.executor == "nemo_run":
             raise
-    if job.kind is Kind.RANKS:
-        sys.stdout.flush()
-        os._exit(0)  # threads of communication libraries may crash at exit once other ranks are gone
 
 
 def _join(paths: LaunchPaths) -> None:

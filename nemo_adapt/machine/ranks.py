@@ -200,6 +200,21 @@ def write_error_file(error: UserError) -> None:
     path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
 
 
+@contextlib.contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Context of all that a command does: a rank ends with it, without Python's own end, where a thread of gloo or of
+    autograd that needs Python aborts the process (as ``pthread_exit`` does in C++)."""
+    code = 0
+    try:
+        yield
+    except SystemExit as ended:
+        if not (already_started() and isinstance(ended.code, int)):
+            raise
+        code = ended.code
+    if already_started():
+        _exit_now(code)
+
+
 def print_user_error(error: UserError) -> None:
     """Print the line of a user's mistake, once for all ranks that have the same; if there are several, exit.
 

@@ -230,6 +230,29 @@ def test_a_batch_script_without_srun_is_not_a_rank(monkeypatch):
     assert not ranks.already_started()
 
 
+ENDS = """
+import atexit, os, sys
+from nemo_adapt import cli
+atexit.register(print, "Python's own end")
+def command(name, words):
+    print("done", end=" ")
+    if words[0] != "0":
+        raise SystemExit(int(words[0]))
+cli.command = command
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("code", [0, ranks.MORE_TO_DO])
+@pytest.mark.parametrize("rank", [{}, {"RANK": "1", "WORLD_SIZE": "2"}])
+def test_a_rank_ends_without_the_end_of_python(code, rank):
+    """There threads of gloo and of autograd sometimes abort the process: its work was done, and the run fails."""
+    words = [sys.executable, "-c", ENDS, "rank", str(code)]
+    ended = subprocess.run(words, env={**os.environ, **rank}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert ended.stdout == ("done " if rank else "done Python's own end\n")
+
+
 REPORTS = """
 import sys
 from nemo_adapt.machine import ranks
