@@ -10,13 +10,26 @@ from nemo_adapt.files import file_hash, write_json
 FILES = "files.json"
 """Written last, next to a checkpoint's files: the size of each, or the hash of a small one."""
 TENSORS = "*.distcp"
+OF_RANK = "__{rank}_{number}.distcp"
+"""Names of the files that a rank writes, numbered from 0 (Megatron's filesystem_async.py)."""
 SMALL = (METADATA, COMMON, "metadata.json")
 """Files besides those with the tensors that are needed to read the checkpoint."""
 
 
-def sizes_of(checkpoint: Path, files: str = TENSORS) -> dict[str, int]:
-    """Return the sizes of a checkpoint's files with tensors; ``files`` is a pattern of their names."""
-    return {file.name: file.stat().st_size for file in sorted(checkpoint.glob(files))}
+def sizes_of(checkpoint: Path) -> dict[str, int]:
+    """Return the sizes of a checkpoint's files with tensors."""
+    return {file.name: file.stat().st_size for file in sorted(checkpoint.glob(TENSORS))}
+
+
+def sizes_of_rank(checkpoint: Path, rank: int) -> dict[str, int]:
+    """Return the sizes of the files that a rank, the caller, has written.
+
+    Without a list of the folder: that has the files of all ranks, and all would ask the file system for it at once.
+    """
+    sizes: dict[str, int] = {}
+    while (file := checkpoint / OF_RANK.format(rank=rank, number=len(sizes))).is_file():
+        sizes[file.name] = file.stat().st_size
+    return sizes
 
 
 def seal(checkpoint: Path, sizes: Mapping[str, int]) -> None:

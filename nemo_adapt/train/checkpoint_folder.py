@@ -6,7 +6,7 @@ when it is complete. It is renamed again before it is deleted, so that a final n
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,13 @@ def publish(
     keep: int,
     score: Mapping[str, Any] | None,
     keep_every: int = 0,
-) -> None:
-    """Publish a checkpoint whose tensors are written: rename it to ``place``, then delete all but the ``keep`` newest
-    and those of steps that ``keep_every`` (0: none) divides.
+) -> list[Path]:
+    """Publish a checkpoint whose tensors are written: rename it to ``place``. Returns what is to be deleted, renamed:
+    all but the ``keep`` newest and those of steps that ``keep_every`` (0: none) divides.
 
     ``sizes``: those of the files with tensors. ``score``: its bits per byte and the text they are of, if it is the best
     so far. On any error earlier checkpoints stay and ``partial`` is deleted. ``UserError`` if another start owns the
-    folder now. If another start has already saved the same step, its checkpoint stays and ``partial`` is deleted.
+    folder now. If another start has already saved the same step, its checkpoint stays and ``partial`` is to be deleted.
     """
     try:
         write_common(partial)
@@ -115,8 +115,7 @@ def publish(
         fence.check()
         if place.is_dir() and not damage(place):
             fence.check()  # raises if a later start has saved the step, not if a stalled earlier one has
-            shutil.rmtree(partial, ignore_errors=True)
-            return
+            return [partial]
         if place.is_dir():
             _set_aside(place)
         partial.rename(place)
@@ -127,23 +126,26 @@ def publish(
         raise
     _sync(place.parent)
     write_json(place.parent.parent / SAVED, {"step": step_of(place)})
-    _delete_old(place.parent, fence, keep, keep_every)
+    return _old(place.parent, fence, keep, keep_every)
 
 
-def _delete_old(folder: Path, fence: Fence, keep: int, keep_every: int) -> None:
-    """Delete all checkpoints but the ``keep`` newest, the best one and every ``keep_every``-th step's, and damaged ones
-    that are older than the newest."""
+def delete(partials: Iterable[Path]) -> None:
+    """Delete checkpoints that have no final name any more."""
+    for partial in partials:
+        shutil.rmtree(partial, ignore_errors=True)
+        if partial.exists():  # in use: on NFS as long as a process has it open
+            say(f"{partial} cannot be deleted now: the next start deletes it")
+
+
+def _old(folder: Path, fence: Fence, keep: int, keep_every: int) -> list[Path]:
+    """Rename, and return, all checkpoints but the ``keep`` newest, the best one and every ``keep_every``-th step's, and
+    damaged ones that are older than the newest."""
     whole, chosen = complete(folder), best(folder)[0]
     kept = whole[-max(1, keep) :]
     stays = {chosen, *(each.name for each in whole if keep_every and step_of(each) % keep_every == 0)}
     old = [each for each in whole if each not in kept and each.name not in stays]
     old += [each for each in folder.glob(f"iter_*{DAMAGED}") if each.name < kept[0].name]
-    for each in old:
-        aside = partial_name(each, fence)
-        each.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        if aside.exists():  # in use: on NFS as long as a process has it open
-            say(f"{aside} cannot be deleted now: the next start deletes it")
+    return [each.rename(partial_name(each, fence)) for each in old]
 
 
 def _set_aside(place: Path) -> None:

@@ -16,10 +16,10 @@ from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_adapt.checkpoint.folders import checkpoint_name
-from nemo_adapt.checkpoint.integrity import sizes_of
+from nemo_adapt.checkpoint.integrity import sizes_of_rank
 from nemo_adapt.checkpoint.scores import TRAINED_ON, best
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, partial_name, publish, record_score
+from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, delete, partial_name, publish, record_score
 from nemo_adapt.train.collectives import all_gather, any_rank, first_rank_does
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
@@ -29,8 +29,6 @@ FULL = 1 << 20
 """A disk with fewer free bytes counts as full: a writer uses up the space that is left before it fails."""
 PAUSE = 0.5
 """Seconds between two checks whether all ranks have written their files."""
-OF_RANK = "__{rank}_*.distcp"
-"""Names of the files that a rank writes (filesystem_async.py)."""
 WRITER = {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
 """Selects Megatron's own writer: since 0.17 the default is one from another package."""
 
@@ -62,6 +60,8 @@ class Saver:
     chosen_by: Mapping[str, Any] | None = None
     """The text that the best checkpoint is chosen by; ``None``: no best one is kept."""
     _writing: _Writing | None = None
+    _deleting: threading.Thread | None = None
+    """Deletes old checkpoints, on the first rank; as in torchtitan, no rank waits for it before the next save."""
     _waited: float = 0.0
     """Seconds for which the checkpoint being written, or the last one, has blocked training."""
 
@@ -107,11 +107,13 @@ class Saver:
             self._publish(self._writing)
 
     def finish(self) -> None:
-        """Wait until the checkpoint that is being written is published."""
+        """Wait until the checkpoint that is being written is published, and old ones are deleted."""
         began = time.monotonic()
         while self._writing:
             self._writing.thread.join(PAUSE)  # polls: silent ranks would hit the collectives' timeout
             self.poll()
+        if self._deleting:
+            self._deleting.join()
         self._waited += time.monotonic() - began
 
     def _publish(self, writing: _Writing) -> None:
@@ -122,10 +124,13 @@ class Saver:
         except CheckpointException as error:
             self._fail(writing.partial, error)
         # Each rank looks at its own files: on NFS another node may not list them yet.
-        mine = sizes_of(writing.partial, OF_RANK.format(rank=dist.get_rank()))
+        mine = sizes_of_rank(writing.partial, dist.get_rank())
         sizes = {name: size for each in all_gather(mine) for name, size in each.items()}
         words = (writing.partial, writing.place, sizes, self.fence, self.keep, writing.score, self.keep_every)
-        first_rank_does(publish, *words)
+        old = first_rank_does(publish, *words)
+        if dist.get_rank() == 0:
+            self._deleting = threading.Thread(target=delete, args=[old], daemon=True)
+            self._deleting.start()
 
     def _score_file(self, bits_per_byte: float, progress: Mapping[str, Any]) -> dict[str, Any]:
         seen = {name: progress[name] for name in TRAINED_ON if name in progress}

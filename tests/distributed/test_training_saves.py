@@ -74,8 +74,19 @@ def test_save_waits_for_the_previous_one_and_reports_the_wait(tmp_path, folders,
     assert sorted(path.name for path in (tmp_path / "saved").glob("iter_*")) == ["iter_0000001", "iter_0000002"]
 
 
+def test_training_goes_on_while_old_checkpoints_are_deleted(tmp_path, folders, ranks):
+    """A large one on a busy file system takes minutes. The last is waited for."""
+    for meanwhile, after in ranks(2).run(
+        saving_bodies.save_while_deleting, tiny_config(), folders, VOCAB, tmp_path / "saved"
+    ):
+        assert [name.split(".")[0] for name in meanwhile] == ["iter_0000001", "iter_0000002"]
+        assert meanwhile[0].endswith(".partial") and after == ["iter_0000002"]
+
+
 def test_files_of_all_ranks_are_recorded_although_the_first_cannot_list_them(tmp_path, folders, ranks):
-    ranks(2).run(saving_bodies.save_unlisted, tiny_config(), folders, VOCAB, tmp_path / "saved")
+    """The others do not list the folder: a thousand ranks have thousands of files in it."""
+    lists = ranks(2).run(saving_bodies.save_unlisted, tiny_config(), folders, VOCAB, tmp_path / "saved")
+    assert lists[0] > 0 == lists[1]
     (place,) = complete(tmp_path / "saved")
     files = {path.name for path in place.glob("*.distcp")}
     assert {name[:3] for name in files} == {"__0", "__1"}

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import psutil
 import torch
+import torch.distributed as dist
 from helpers.folders import Folders
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing import ShardedTensor
@@ -108,13 +110,36 @@ def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Pat
         return waited
 
 
-def save_unlisted(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> None:
-    """Save while each rank sees only its own files with tensors, as on NFS where those of other nodes appear later."""
+def save_while_deleting(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> list[list[str]]:
+    """Return the names in ``out`` once a second checkpoint is published, the first being deleted, and at the end."""
     chunks = load_chunks(config, folders)
     out.mkdir(exist_ok=True)
-    saver, listed = checkpoints.Saver(out, Fence.claim(out), 100), Path.glob
+    saver, go, delete = checkpoints.Saver(out, Fence.claim(out), keep=1), threading.Event(), checkpoints.delete
+    with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
+        trainer = next(steps).trainer
+        saver.save(trainer, {"step": 1})
+        saver.finish()
+        with mock.patch.object(checkpoints, "delete", lambda old: go.wait(20) and delete(old)):
+            saver.save(trainer, {"step": 2})
+            while saver._writing:
+                saver.poll()
+        meanwhile = sorted(path.name for path in out.glob("iter_*"))
+        dist.barrier()
+        threading.Timer(0.2, go.set).start()
+        saver.finish()
+        dist.barrier()
+        return [meanwhile, sorted(path.name for path in out.glob("iter_*"))]
+
+
+def save_unlisted(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> int:
+    """Save while each rank sees only its own files with tensors, as on NFS where those of other nodes appear later.
+    Return how often this rank has listed a folder."""
+    chunks = load_chunks(config, folders)
+    out.mkdir(exist_ok=True)
+    saver, listed, lists = checkpoints.Saver(out, Fence.claim(out), 100), Path.glob, count()
 
     def own(folder: Path, pattern: str) -> list[Path]:
+        next(lists)
         return [path for path in listed(folder, pattern) if path.suffix != ".distcp" or f"__{rank}_" in path.name]
 
     with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
@@ -122,6 +147,7 @@ def save_unlisted(rank: int, config: Config, folders: Folders, vocab: int, out: 
         with mock.patch.object(Path, "glob", own):
             saver.save(trainer, {"step": 1})
             saver.finish()
+    return next(lists)
 
 
 @contextmanager

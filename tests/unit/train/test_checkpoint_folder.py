@@ -48,7 +48,9 @@ def written(folder, step, token="mine", tensors=b"1234"):
 def put(folder, step, keep=2, score=None, token="mine", tensors=b"1234", keep_every=0):
     partial, place = written(folder, step, token, tensors)
     scored = score and {"bits_per_byte": score, "chosen_by": {"text": "a"}}
-    folder_of.publish(partial, place, sizes_of(partial), FakeFence(token), keep, scored, keep_every)
+    old = folder_of.publish(partial, place, sizes_of(partial), FakeFence(token), keep, scored, keep_every)
+    assert {each.name for each in folder.glob("*.partial")} >= {each.name for each in old}, "no whole name is deleted"
+    folder_of.delete(old)
 
 
 def names(folder):
