@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nemo_adapt.config import Config, ResizeConfig
+from nemo_adapt.config.phases import LEARNED_FIRST
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.run.artifact import Inputs
@@ -44,6 +45,11 @@ class Choice:
     def save(self, folder: Path) -> None:
         """Write ``folder/choice.json``."""
         write_json(folder / FILE_NAME, asdict(self))
+
+
+def takes_share(resize: ResizeConfig) -> bool:
+    """Return whether a first phase takes a share of all steps (``resize.learned_share``), or may, once it is chosen."""
+    return bool({resize.input, resize.output} & {PROBED, *LEARNED_FIRST})
 
 
 def with_choice(config: Config, inputs: Inputs) -> Config:

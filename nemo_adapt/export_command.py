@@ -57,7 +57,9 @@ def main(words: list[str]) -> None:
         )
     deciding = {"shard_mib": config.export.shard_mib, "pad_vocab_to": config.export.pad_vocab_to}
     inputs = {"checkpoint": [opened.folder], "model": [model], "tokenizer": [tokenizer]}
-    stage = artifact.Stage("export-hf", Path(config.out), deciding, inputs, keeps_partial=True)
+    stage = artifact.Stage(
+        "export-hf", Path(config.out), deciding, inputs, restart=artifact.Restart(keeps_partial=True)
+    )
     if stage.finished:
         say(f"{config.out} was finished before")
         return

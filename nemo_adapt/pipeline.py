@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from nemo_adapt.checkpoint.scores import check_which
-from nemo_adapt.choice import PROBED
+from nemo_adapt.choice import PROBED, takes_share
 from nemo_adapt.config import Config
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.console.progress import say
@@ -17,7 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.machine import gpus, ranks
 from nemo_adapt.registry import nearest
 from nemo_adapt.run import first_rank, reads
-from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
+from nemo_adapt.run.artifact import HashOf, Restart, input_hash, read_manifest
 from nemo_adapt.run.run_folder import RunFolder, check_recipe, save_config
 from nemo_adapt.run.steps import Step, build_as_rank, change_of, check_kept, run_step
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
@@ -47,14 +47,16 @@ ROAD = (
         reads.target,
         "data/target",
         (TEXT,),
-        keeps_partial=True,
+        restart=Restart(keeps_partial=True),
         foresees="nemo_adapt.data.check",
     ),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,)),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
-    Step("convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), keeps_partial=True),
+    Step(
+        "convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), restart=Restart(keeps_partial=True)
+    ),
     Step(
         "probe",
         "nemo_adapt.probe.stage",
@@ -63,8 +65,7 @@ ROAD = (
         PROBE,
         on_ranks=True,
         checks=reads.check_converted,
-        resumable=True,
-        may_change=PROBE_GROWS,
+        restart=Restart(resumable=True, may_change=PROBE_GROWS),
     ),
     Step(
         "resize",
@@ -84,9 +85,7 @@ ROAD = (
         BEST,
         on_ranks=True,
         checks=reads.check_converted,
-        resumable=True,
-        fenced=True,
-        may_change=tuple(BEST),
+        restart=Restart(resumable=True, fenced=True, may_change=tuple(BEST)),
     ),
     Step(
         "export",
@@ -95,7 +94,7 @@ ROAD = (
         "export",
         ("export",),
         checks=reads.check_trained,
-        keeps_partial=True,
+        restart=Restart(keeps_partial=True),
     ),
     Step(
         "evaluate",
@@ -114,7 +113,8 @@ BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
 
 def road(config: Config, probes: bool = False) -> list[Step]:
     """Return the steps of a configuration's run: ``data`` for each text set, and only the auxiliary data that the
-    strategies need (``probes``: those of the probe)."""
+    strategies need (``probes``: those of the probe). A training may get further phases, unless that lengthens another.
+    """
     wanted = {f"auxiliary/{kind}" for kind in reads.needs(config, probes)}
     found: list[Step] = []
     for step in ROAD:
@@ -122,6 +122,8 @@ def road(config: Config, probes: bool = False) -> list[Step]:
             found += [
                 replace(step, reads=partial(reads.text_set, name), result=f"data/{name}") for name in text_sets(config)
             ]
+        elif step.name == "train" and not takes_share(config.resize):
+            found.append(replace(step, restart=replace(step.restart, may_grow=("train.phases",))))
         elif step.name != "auxiliary" or step.result in wanted:
             found.append(step)
     return found
@@ -251,7 +253,7 @@ def foresee(config: Config, steps: list[Step]) -> None:
 def check_begun(config: Config, steps: list[Step]) -> None:
     """Raise ``UserError`` if ``steps`` would replace results with which one of them was begun: it could not go on."""
     for number, step in enumerate(steps):
-        if step.resumable:
+        if step.restart.resumable:
             check_kept(config, steps[:number], step)
 
 

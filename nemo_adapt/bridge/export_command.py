@@ -42,7 +42,11 @@ def main(words: list[str]) -> None:
     checkpoint = bridge.Source.of(Path(config.checkpoint), model, tokenizer).weights.folder
     inputs = {"checkpoint": [checkpoint], "model": [model], "tokenizer": [tokenizer]}
     stage = artifact.Stage(
-        "export-bridge", Path(config.out), {"pad_vocab_to": config.pad_vocab_to}, inputs, keeps_partial=True
+        "export-bridge",
+        Path(config.out),
+        {"pad_vocab_to": config.pad_vocab_to},
+        inputs,
+        restart=artifact.Restart(keeps_partial=True),
     )
     if stage.finished:
         say(f"{config.out} was finished before")

@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,26 @@ Inputs = Mapping[str, list[Path]]
 """Inputs of a stage: name -> files or folders. Some names are ``GROUP.NAME``, with one file or folder each."""
 HashOf = Callable[[Path], str]
 """``input_hash``, or a version of it that caches its results."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What a stage that starts again does with what an earlier start has left."""
+
+    resumable: bool = False
+    """It builds in place and continues where it was interrupted."""
+    keeps_partial: bool = False
+    """It continues from the files of an interrupted one, if inputs and settings have not changed."""
+    fenced: bool = False
+    """It stops writing once a later start of its Slurm job has taken over its folder."""
+    may_change: tuple[str, ...] = ()
+    """Beginnings of the keys of settings and inputs that may change between starts of a resumable stage."""
+    may_grow: tuple[str, ...] = ()
+    """Keys of lists to which such a start may append."""
+
+
+ANEW = Restart()
+"""It deletes them, and begins anew."""
 
 
 def of_group(inputs: Inputs, group: str) -> dict[str, Path]:
@@ -98,9 +119,10 @@ def read_started(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def changed_since(started: Mapping[str, Any], config: Mapping[str, Any], may_change: tuple[str, ...]) -> list[str]:
+def changed_since(started: Mapping[str, Any], config: Mapping[str, Any], restart: Restart) -> list[str]:
     """Return the settings that differ from those that a resumable stage was ``started`` with, though they may not."""
-    return [name for name in changed_settings(started["config"], config) if not name.startswith(may_change)]
+    changed = changed_settings(started["config"], config, may_grow=restart.may_grow)
+    return [name for name in changed if not name.startswith(restart.may_change)]
 
 
 def made_otherwise(place: Path, changed: Sequence[str]) -> str:
@@ -119,9 +141,6 @@ class Stage:
 
     ``config`` is the part of the resolved configuration that determines the result. The constructor hashes ``inputs``;
     it raises ``UserError`` where ``out`` is, contains or is inside one of them.
-    A resumable stage may continue although settings and inputs whose keys begin with one of ``may_change`` have
-    changed. One that ``keeps_partial`` continues from the files of an interrupted run, unless inputs or settings have
-    changed. A ``fenced`` stage stops writing once a later start of its Slurm job has taken over its folder.
     """
 
     def __init__(
@@ -130,14 +149,10 @@ class Stage:
         out: Path,
         config: Mapping[str, Any],
         inputs: Inputs,
-        resumable: bool = False,
-        may_change: tuple[str, ...] = (),
-        keeps_partial: bool = False,
-        fenced: bool = False,
+        restart: Restart = ANEW,
         hash_of: HashOf = input_hash,
     ) -> None:
-        self.name, self.out, self.config = name, out, dict(config)
-        self.resumable, self.may_change, self.keeps_partial, self.fenced = resumable, may_change, keeps_partial, fenced
+        self.name, self.out, self.config, self.restart = name, out, dict(config), restart
         self._check_apart(inputs)
         self.hashes = {key: {str(path): hash_of(path) for path in paths} for key, paths in inputs.items()}
         self.fingerprint = fingerprint(name, self.config, contents(self.hashes))
@@ -173,7 +188,7 @@ class Stage:
     @property
     def workplace(self) -> Path:
         """The folder to build in."""
-        return self.out if self.resumable else self.out.with_name(self.out.name + ".partial")
+        return self.out if self.restart.resumable else self.out.with_name(self.out.name + ".partial")
 
     def prepare(self) -> Path:
         """Create the workplace and return it: empty, or with the files of an interrupted run.
@@ -182,7 +197,7 @@ class Stage:
         workplace exists and is not of this stage.
         """
         place = self.workplace
-        if not self.resumable:
+        if not self.restart.resumable:
             if self.out.exists() and read_manifest(self.out).get("stage") != self.name:
                 raise UserError(
                     f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
@@ -190,7 +205,7 @@ class Stage:
                 )
             left, ours = place / STARTED, json.dumps({"fingerprint": self.fingerprint})
             same = left.is_file() and left.read_text(encoding="utf-8", errors="replace") == ours
-            if not (self.keeps_partial and same):
+            if not (self.restart.keeps_partial and same):
                 self._check_partial(place)
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir(parents=True)
@@ -198,10 +213,10 @@ class Stage:
             return place
         place.mkdir(parents=True, exist_ok=True)
         if before := read_started(place):
-            changed = changed_since(before, self.config, self.may_change)
+            changed, may_change = changed_since(before, self.config, self.restart), self.restart.may_change
             old, new = contents(before["inputs"]), contents(self.hashes)
-            kept = old.keys() & new.keys() if self.may_change else old.keys() | new.keys()  # larger: more inputs
-            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(self.may_change)):
+            kept = old.keys() & new.keys() if may_change else old.keys() | new.keys()  # larger: more inputs
+            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(may_change)):
                 changed.append("the inputs")
             if changed:
                 raise UserError(made_otherwise(place, changed))
@@ -247,7 +262,7 @@ def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> flo
     If another process is building the same folder: with ``waits``, wait and use its result; else raise ``UserError``.
     """
     began = time.monotonic()
-    with folder_lock(stage.out, stage.fenced, waits):
+    with folder_lock(stage.out, stage.restart.fenced, waits):
         if waits and stage.finished:
             return time.monotonic() - began
         build(stage.prepare())

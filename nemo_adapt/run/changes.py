@@ -1,6 +1,6 @@
 """What differs between two makings of a stage's result: settings, and the contents of input files."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -9,15 +9,18 @@ def contents(hashes: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     return {key: list(of.values()) for key, of in hashes.items()}
 
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of the keys whose values differ."""
+def changed_settings(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "", may_grow: Collection[str] = ()
+) -> list[str]:
+    """Return the dotted names of the keys whose values differ; lists called ``may_grow`` may have further items now."""
     names = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
+        name = f"{prefix}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            names += changed_settings(old, new, f"{prefix}{key}.")
-        elif old != new:
-            names.append(f"{prefix}{key}")
+            names += changed_settings(old, new, f"{name}.", may_grow)
+        elif old != new and not (name in may_grow and old == (new or [])[: len(old or [])]):
+            names.append(name)
     return names
 
 

@@ -15,7 +15,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
 from nemo_adapt.run import artifact, first_rank
-from nemo_adapt.run.artifact import HashOf, Inputs
+from nemo_adapt.run.artifact import ANEW, HashOf, Inputs, Restart
 from nemo_adapt.run.changes import changed_settings
 from nemo_adapt.run.run_folder import RunFolder, save_config
 
@@ -52,19 +52,12 @@ class Step:
     """Runs on all ranks of the layout."""
     uses_gpu: bool = False
     """Runs in one process that computes with a model."""
-    resumable: bool = False
-    """Builds in place and continues where it was interrupted."""
-    fenced: bool = False
-    """Stops writing once a later start of its Slurm job has taken over its folder."""
-    may_change: tuple[str, ...] = ()
-    """Settings that may change between starts of a resumable stage."""
+    restart: Restart = ANEW
     checks: Callable[[Inputs, Path], None] | None = None
     """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
     foresees: str = ""
     """Module whose ``check(config, inputs)`` raises ``UserError`` before the first of several stages starts, for files
     that this one could not use."""
-    keeps_partial: bool = False
-    """The files of an interrupted stage are kept, if inputs and settings have not changed."""
 
     @property
     def title(self) -> str:
@@ -137,9 +130,9 @@ def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
     started = {} if config.run.shared else artifact.read_started(run[later.result])
     if not started:
         return
-    if changed := artifact.changed_since(started, _deciding(config, later), later.may_change):
+    if changed := artifact.changed_since(started, _deciding(config, later), later.restart):
         raise UserError(artifact.made_otherwise(run[later.result], changed))
-    fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.may_change)]
+    fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.restart.may_change)]
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 
     def hash_of(path: Path) -> str:
@@ -162,10 +155,7 @@ def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifac
         RunFolder.of(config)[step.result],
         _deciding(config, step),
         inputs,
-        step.resumable,
-        step.may_change,
-        step.keeps_partial,
-        step.fenced,
+        step.restart,
         hash_of,
     )
 
@@ -193,7 +183,7 @@ def build_as_rank(config: Config, step: Step, out: Path | None = None) -> None:
     """Build this rank's part of the stage, whose folder ``out`` (by default the run's) the first process prepares."""
     run = RunFolder.of(config)
     out = out or (run[step.result].resolve() if config.run.shared else run[step.result])
-    build(config, step, artifact.Stage(step.name, out, {}, {}, step.resumable), step.reads(config, run))
+    build(config, step, artifact.Stage(step.name, out, {}, {}, step.restart), step.reads(config, run))
 
 
 def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:

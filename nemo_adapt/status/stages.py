@@ -37,7 +37,7 @@ def stages(config: Config, run: RunFolder) -> list[StageState]:
 
 def stage_state(step: Step, run: RunFolder) -> StageState:
     """Return the state of a stage according to its manifest."""
-    stage = artifact.Stage(step.name, run[step.result], {}, {}, step.resumable)
+    stage = artifact.Stage(step.name, run[step.result], {}, {}, step.restart)
     manifest = stage.out / artifact.MANIFEST
     if stage.workplace.is_dir() and (stage.workplace != stage.out or not manifest.is_file()):
         state = MAKING if _is_made(stage) else INTERRUPTED

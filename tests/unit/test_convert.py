@@ -68,7 +68,9 @@ def test_two_processes_share_conversion_and_export(model, tmp_path, small_files)
 
 def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files, monkeypatch):
     config = Config()
-    stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps_partial=True)
+    stage = artifact.Stage(
+        "convert", tmp_path / "checkpoint", {}, {"model": [model]}, restart=artifact.Restart(keeps_partial=True)
+    )
     write_file, written = writer.write_file, []
 
     def fail_in_the_middle(folder, number, chunks, done):
@@ -91,10 +93,18 @@ def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files,
 
 
 def test_partial_results_are_deleted_when_the_settings_have_changed(model, tmp_path):
-    stage = artifact.Stage("convert", tmp_path / "checkpoint", {}, {"model": [model]}, keeps_partial=True)
+    stage = artifact.Stage(
+        "convert", tmp_path / "checkpoint", {}, {"model": [model]}, restart=artifact.Restart(keeps_partial=True)
+    )
     (stage.prepare() / "left").touch()
     assert (stage.prepare() / "left").exists()
-    other = artifact.Stage("convert", tmp_path / "checkpoint", {"chunk_mib": 1}, {"model": [model]}, keeps_partial=True)
+    other = artifact.Stage(
+        "convert",
+        tmp_path / "checkpoint",
+        {"chunk_mib": 1},
+        {"model": [model]},
+        restart=artifact.Restart(keeps_partial=True),
+    )
     assert not (other.prepare() / "left").exists()
 
 

@@ -98,7 +98,7 @@ def test_probe_may_add_strategies_but_not_change_settings(tmp_path):
     config = Config()
 
     def stage():
-        return Stage(step.name, tmp_path / "probe", steps._deciding(config, step), {}, step.resumable, step.may_change)
+        return Stage(step.name, tmp_path / "probe", steps._deciding(config, step), {}, step.restart)
 
     first = stage()
     first.prepare()

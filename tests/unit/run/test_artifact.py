@@ -10,7 +10,7 @@ import pytest
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import file_hash
 from nemo_adapt.run import artifact
-from nemo_adapt.run.artifact import Stage
+from nemo_adapt.run.artifact import Restart, Stage
 
 
 @pytest.fixture
@@ -94,7 +94,9 @@ def test_a_rebuilt_upstream_stage_makes_the_downstream_one_unfinished(tmp_path, 
 
 def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_path, source):
     def stage(lr):
-        return Stage("train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, resumable=True)
+        return Stage(
+            "train", tmp_path / "train", {"train": {"lr": lr}}, {"text": [source]}, restart=Restart(resumable=True)
+        )
 
     write_result(stage(1).prepare())
     assert (stage(1).prepare() / "result").is_file() and not stage(1).finished
@@ -107,8 +109,8 @@ def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_pat
 @pytest.mark.parametrize("damaged", ['{"fingerprint": "a', "", "\0" * 9, "[1]", '{"config": {}}'])
 def test_a_damaged_note_of_a_started_stage_is_reported(tmp_path, source, damaged):
     """Training has weeks of work beside it: nothing is deleted. What can be made again is."""
-    train = Stage("train", tmp_path / "train", {}, {"text": [source]}, resumable=True)
-    convert = Stage("convert", tmp_path / "convert", {}, {"text": [source]}, keeps_partial=True)
+    train = Stage("train", tmp_path / "train", {}, {"text": [source]}, restart=Restart(resumable=True))
+    convert = Stage("convert", tmp_path / "convert", {}, {"text": [source]}, restart=Restart(keeps_partial=True))
     for stage in (train, convert):
         write_result(stage.prepare())
         (stage.workplace / artifact.STARTED).write_text(damaged)
@@ -132,7 +134,7 @@ def test_a_folder_that_the_user_named_like_a_workplace_is_kept(tmp_path, source)
     place = tmp_path / "out.partial"
     place.mkdir()
     (place / "thesis.tex").write_text("years of work")
-    stage = Stage("export", tmp_path / "out", {}, {"text": [source]}, keeps_partial=True)
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]}, restart=Restart(keeps_partial=True))
     with pytest.raises(UserError, match=r"out\.partial is not what an interrupted nemo-adapt export has left"):
         artifact.run(stage, write_result)
     assert (place / "thesis.tex").read_text() == "years of work"
@@ -150,8 +152,10 @@ def test_what_an_interrupted_stage_has_left_is_replaced(tmp_path, source, keeps)
     out = tmp_path / "out"
     (tmp_path / "out.partial").mkdir()
     for value in range(2):
-        write_result(Stage("data", out, {"a": value}, {"text": [source]}, keeps_partial=keeps).prepare())
-    stage = Stage("data", out, {"a": 2}, {"text": [source]}, keeps_partial=keeps)
+        write_result(
+            Stage("data", out, {"a": value}, {"text": [source]}, restart=Restart(keeps_partial=keeps)).prepare()
+        )
+    stage = Stage("data", out, {"a": 2}, {"text": [source]}, restart=Restart(keeps_partial=keeps))
     artifact.run(stage, write_result)
     out.rename(tmp_path / "out.partial")
     artifact.run(stage, write_result)

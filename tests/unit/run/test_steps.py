@@ -9,7 +9,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import reads, steps
-from nemo_adapt.run.artifact import input_hash
+from nemo_adapt.run.artifact import Restart, input_hash
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step, check_kept
 
@@ -107,7 +107,7 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
     def read(config, run):
         return {"log": [run["data/toy"]], "between": [run["data/between"]]}
 
-    later = Step("later", "helpers.toy_stage", read, "later", resumable=True)
+    later = Step("later", "helpers.toy_stage", read, "later", restart=Restart(resumable=True))
     check_kept(config, [step, between], later)
     run_step(config, later)
     check_kept(config, [step, between], later)
@@ -115,7 +115,9 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
         UserError, match=r"later was started with another toy \(toy\) than now \(resize\.seed\): put that back"
     ):
         check_kept(config_of(tmp_path, "one", 2, shared=""), [step], later)
-    check_kept(config_of(tmp_path, "one", 2, shared=""), [step], replace(later, may_change=("log",)))
+    check_kept(
+        config_of(tmp_path, "one", 2, shared=""), [step], replace(later, restart=Restart(True, may_change=("log",)))
+    )
     check_kept(config_of(tmp_path, "one", 2), [step], later)
     run_step(config_of(tmp_path, "one", 2, shared=""), step)  # by itself
     check_kept(config, [step, between], later)
@@ -124,11 +126,11 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
 def test_a_started_stage_with_other_settings_is_refused_before_the_first_stage(step, tmp_path):
     """A training of a job chain would say it only after hours in the queue."""
     config, changed = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
-    later = replace(step, name="later", result="later", resumable=True)
+    later = replace(step, name="later", result="later", restart=Restart(resumable=True))
     check_kept(changed, [], later)
     run_step(config, later)
     check_kept(config, [step], later)
-    check_kept(changed, [], replace(later, may_change=("resize.seed",)))
+    check_kept(changed, [], replace(later, restart=Restart(True, may_change=("resize.seed",))))
     for refuses in (lambda: check_kept(changed, [], later), lambda: run_step(changed, later)):
         with pytest.raises(UserError, match=r"later was made with other settings \(resize\.seed\): choose another run"):
             refuses()
