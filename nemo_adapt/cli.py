@@ -158,6 +158,8 @@ def file_errors_explained() -> Iterator[None]:
 def command(name: str, words: list[str]) -> None:
     """Run one command, or print its help."""
     if name == "recipes" and not {"-h", "--help"} & set(words):
+        if words:
+            raise UserError(f"recipes only lists their names: {words[0]!r} means nothing here")
         print("\n".join(recipe_files.names()))
         return
     if name == "rank":  # started by ``ranks.launch``

@@ -43,6 +43,8 @@ def test_every_command_has_a_help_page(name, capsys):
 def test_the_list_of_recipes_has_a_help_page(capsys):
     command("recipes", ["--help"])
     assert capsys.readouterr().out.startswith("nemo-adapt recipes\n\nList the recipes")
+    with pytest.raises(UserError, match="recipes only lists their names: 'demo'"):
+        command("recipes", ["demo"])
     command("recipes", [])
     assert "demo" in capsys.readouterr().out.splitlines()
 
