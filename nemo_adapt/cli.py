@@ -162,15 +162,8 @@ def command(name: str, words: list[str]) -> None:
             raise UserError(f"recipes only lists their names: {words[0]!r} means nothing here")
         print("\n".join(recipe_files.names()))
         return
-    if name == "rank":  # started by ``ranks.launch``
-        # A training unblocks them once it can save; until then, also while torch is imported, they stay pending.
-        keeps = signal.SIG_BLOCK if words[0] == "train" else signal.SIG_UNBLOCK
-        signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-        workers.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that the next start needs
-        config = recipes.read(Path(words[1]))
-        cuda_environment.set_up(config.parallel, config.train.deterministic)
-        pipeline.run_as_rank(config, words[0])
+    if name == "rank":
+        _run_as_rank(*words)
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
         of = name if name in ("recipes", *OTHER_COMMANDS) else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
@@ -191,6 +184,20 @@ def command(name: str, words: list[str]) -> None:
         pipeline.run_stage(config, stage)
         if stage == "probe":
             _say_probe(config)
+
+
+def _run_as_rank(stage: str, file: str, parent: str) -> None:
+    """Run this rank's part of a stage, with the configuration in ``file``, for the process with the id ``parent``."""
+    # A training unblocks them once it can save; until then, also while torch is imported, they stay pending.
+    keeps = signal.SIG_BLOCK if stage == "train" else signal.SIG_UNBLOCK
+    signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
+    workers.signal_when_parent_ends(
+        signal.SIGTERM, int(parent)
+    )  # an orphan would keep memory that the next start needs
+    config = recipes.read(Path(file))
+    cuda_environment.set_up(config.parallel, config.train.deterministic)
+    pipeline.run_as_rank(config, stage)
 
 
 def _say_result(config: Config) -> None:

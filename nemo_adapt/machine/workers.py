@@ -66,7 +66,9 @@ _counters: SharedCounters | None = None
 def _start(counters: SharedCounters) -> None:
     global _counters
     _counters = counters
-    signal_when_parent_ends(signal.SIGKILL)  # or it would take jobs that the next start takes, too
+    main = multiprocessing.parent_process()
+    assert main and main.pid
+    signal_when_parent_ends(signal.SIGKILL, main.pid)  # or it would take jobs that the next start takes, too
 
 
 def shared_counters() -> SharedCounters:
@@ -171,7 +173,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def signal_when_parent_ends(number: int) -> None:
-    """Make Linux send this process the signal ``number`` when its parent ends, even by ``kill -9``."""
+def signal_when_parent_ends(number: int, parent: int) -> None:
+    """Make Linux send this process the signal ``number`` when its ``parent`` (a process id) ends, even by ``kill -9``;
+    at once if it ended while this process began."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)

@@ -207,7 +207,7 @@ def _launch(config: Config, step: Step) -> None:
     with tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
         own = Path(folder) / "config.yaml"
         own.write_text(recipes.to_yaml(config), encoding="utf-8")
-        ranks.launch(config.parallel.ranks, ["rank", step.name, str(own)])
+        ranks.launch(config.parallel.ranks, ["rank", step.name, str(own), str(os.getpid())])
 
 
 def _deciding(config: Config, step: Step) -> dict[str, Any]:

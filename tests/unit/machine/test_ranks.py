@@ -385,7 +385,7 @@ def read(path):
     raise SystemExit
 recipes.read = read
 signal.pthread_sigmask(signal.SIG_SETMASK, ranks.STOP_SIGNALS if {stage!r} == "probe" else [])
-cli.command("rank", [{stage!r}, "config.yaml"])
+cli.command("rank", [{stage!r}, "config.yaml", {str(os.getpid())!r}])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == f"False {stage == 'train'}\n", done.stderr

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -85,3 +87,22 @@ def test_workers_end_with_the_main_process_even_if_that_is_killed(tmp_path):
     begun = len(list(tmp_path.iterdir()))
     time.sleep(1)
     assert len(list(tmp_path.iterdir())) == begun < JOBS
+
+
+def test_a_process_that_begins_after_its_parent_has_ended_ends_too(tmp_path):
+    """Linux sends it nothing then: the parent was killed while the process imported."""
+    late = """
+import os, signal, sys, time
+from pathlib import Path
+from nemo_adapt.machine.workers import signal_when_parent_ends
+parent = os.getpid()
+if not os.fork():
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    Path("begun").touch()
+    signal_when_parent_ends(signal.SIGKILL, parent)
+    Path("goes on").touch()
+"""
+    done = subprocess.run([sys.executable, "-c", late], cwd=tmp_path, capture_output=True)  # until both have ended
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "begun").exists() and not (tmp_path / "goes on").exists()

@@ -90,7 +90,7 @@ def test_ranks_have_the_configuration_of_their_own_command(step, tmp_path, monke
         run = RunFolder.of(config)
         assert recipes.read(run.config).resize.seed == 1, "saved before the stage starts"
         run.config.write_text("another")
-        given.append(recipes.read(Path(arguments[-1])).resize.seed)
+        given.append(recipes.read(Path(arguments[2])).resize.seed)
 
     monkeypatch.setattr(steps.ranks, "launch", launch)
     run_step(config, replace(step, on_ranks=True))
