@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from megatron.core import parallel_state
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import MegatronModule
-from torch.nn.attention.bias import causal_lower_right
 
 from nemo_adapt import devices
 from nemo_adapt.model import context, flash
@@ -114,7 +113,7 @@ class CoreAttention(MegatronModule):
         queries than keys."""
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         rows, columns = query.shape[2], key.shape[2]
-        fewer, bias = rows < columns, None  # GPU kernels have this mask: causal_lower_right
+        fewer, bias = rows < columns, None  # GPU kernels have this mask: _lower_right
         if 0 < self.window < columns or self.cap or (fewer and not devices.on_gpu()):
             bias = _bias(rows, columns, self.window, query.dtype, query.device)
         dropout = self.dropout if self.training else 0.0
@@ -133,7 +132,7 @@ class CoreAttention(MegatronModule):
                 query,
                 key,
                 value,
-                attn_mask=causal_lower_right(rows, columns) if fewer and bias is None else bias,
+                attn_mask=_lower_right(rows, columns) if fewer and bias is None else bias,
                 is_causal=bias is None and not fewer,
                 enable_gqa=key.shape[1] != query.shape[1],
                 dropout_p=dropout,
@@ -159,6 +158,13 @@ def _blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window:
     for number, queries in enumerate(query.split(window)):
         two = slice(number, number + 2)
         yield queries, torch.cat(keys[two]), torch.cat(values[two])
+
+
+def _lower_right(rows: int, columns: int) -> Any:
+    """Return torch's causal mask for the last ``rows`` queries of ``columns`` keys."""
+    from torch.nn.attention.bias import causal_lower_right  # imports torch's compiler, which is slow
+
+    return causal_lower_right(rows, columns)
 
 
 @functools.lru_cache(maxsize=4)  # all layers share them
