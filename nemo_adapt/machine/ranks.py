@@ -254,12 +254,14 @@ def _wait_for_earlier_rank(code: int) -> None:
     Returns if that does not happen: this rank is then the one to print the error.
     """
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    local = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
     if rank:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if terminated:
             os._exit(code)
-        time.sleep(FIRST_RANK_SECONDS + NEXT_RANK_SECONDS * min(rank, 20))
+        # Beyond the first nodes, one rank of each: torchrun ends only the others of its node.
+        time.sleep(FIRST_RANK_SECONDS + NEXT_RANK_SECONDS * min(rank, 20 + local))
 
 
 def _exit_now(code: int) -> NoReturn:

@@ -293,6 +293,21 @@ def test_rank_0_prints_a_user_error_at_once_and_others_after_a_wait():
         assert process.returncode == ranks.USER_ERROR
 
 
+def test_ranks_of_a_node_wait_for_each_other(monkeypatch):
+    """torchrun ends those of its own node when one exits, and not those of other nodes."""
+    waits = []
+    monkeypatch.setattr(ranks.time, "sleep", waits.append)
+    monkeypatch.setattr(ranks.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(ranks.signal, "pthread_sigmask", lambda how, numbers: None)
+    for rank in range(64):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank % 8))
+        ranks._wait_for_earlier_rank(1)
+    assert len(waits) == 63 and max(waits) < 25
+    for node in (waits[:7], *(waits[at : at + 8] for at in range(7, 63, 8))):
+        assert node == sorted(set(node))
+
+
 def test_ranks_that_fail_alike_print_one_traceback_and_one_line():
     for process in (reporting_rank(0, 60.0, "fail"), reporting_rank(2, 0.1, "fail")):
         out, said = process.communicate(timeout=30)
