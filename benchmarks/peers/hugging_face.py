@@ -59,6 +59,11 @@ MODELS = {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
         "logits_scaling": 3.0, "rope_theta": 500.0,
     }),
+    "cohere": ("Cohere", {**COMMON, "tie_word_embeddings": True, "logit_scale": 0.3, "rope_theta": 500.0}),
+    "cohere2": ("Cohere2", {
+        **COMMON, "num_hidden_layers": 4, "tie_word_embeddings": True, "sliding_window": 8, "logit_scale": 0.25,
+        "rope_theta": 500.0,
+    }),
     "gpt2": ("GPT2", GPT2),
     "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),
     "gpt_neox without parallel layers": (

@@ -2,6 +2,7 @@
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.bloom import BLOOM
+from nemo_adapt.families.cohere import COHERE, COHERE2
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
@@ -31,6 +32,8 @@ FAMILIES: tuple[Family, ...] = (
     OLMO3,
     SMOLLM3,
     GRANITE,
+    COHERE,
+    COHERE2,
     GPT2,
     GPT_NEOX,
     BLOOM,

@@ -176,12 +176,13 @@ def layer_spec(
     parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)
     gated = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
     layer.mlp = gated if config.gated_linear_unit else ModuleSpec(MLP, submodules=parts)
-    layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
+    norm = ModuleSpec(Norm, {"biased": shape.norm_bias})
+    layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else norm
     if shape.norms in (SHARED, BESIDE):
         spec.module = SideBySideLayer
     if shape.norms == SHARED:
         layer.pre_mlp_layernorm = IdentityOp
-    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
+    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=norm)
 
 
 class _Model(GPTModel):

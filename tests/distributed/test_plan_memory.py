@@ -53,6 +53,8 @@ FAMILIES = (
     "phi",
     "gpt_neox",
     "granite",
+    "cohere",
+    "cohere2",
 )
 
 

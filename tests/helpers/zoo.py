@@ -7,6 +7,8 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    Cohere2Config,
+    CohereConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -124,6 +126,14 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         residual_multiplier=0.3, logits_scaling=3.0,
     ),
     "granite with factors of 1": lambda: common(GraniteConfig, rope_parameters=LLAMA3_ROPE),
+    "cohere": lambda: common(
+        CohereConfig, tie_word_embeddings=True, logit_scale=0.3,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+    ),
+    "cohere with yarn": lambda: common(CohereConfig, head_dim=16, rope_parameters=YARN_ROPE),
+    "cohere2": lambda: common(
+        Cohere2Config, num_hidden_layers=4, tie_word_embeddings=True, sliding_window=8, logit_scale=0.25
+    ),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,

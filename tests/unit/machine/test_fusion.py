@@ -75,7 +75,7 @@ def on_a_gpu(monkeypatch):
 def test_every_function_is_compiled_as_one_graph_with_the_same_results():
     done = subprocess.run([sys.executable, __file__, "aot_eager"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["10"]
+    assert done.stdout.split() == ["11"]
 
 
 def results(function, arguments):
@@ -105,7 +105,8 @@ def compile_all(backend: str) -> int:
             calls += [(gated._gate, (wide, activation)), (gated._differentiate, (one, wide, activation))]
         heads = torch.randn(size, 2, 6, 10, **kind)[:, :, 1:4]  # a slice of one projection's output
         angles = torch.rand(size, 1, 1, 4)
-        calls.append((rotary._rotated, (heads, angles.cos().to(**kind), angles.sin().to(**kind))))
+        for interleaved in (False, True):
+            calls.append((rotary._rotated, (heads, angles.cos().to(**kind), angles.sin().to(**kind), interleaved)))
         differentiated = (torch.randn(shape, **kind, requires_grad=True) for shape in ((size, 2, 12), (12,)))
         calls.append((layers._zero_centered, (*differentiated, 1e-6)))
         rows = torch.randn(9, 32, **kind)[9 - size :]
@@ -119,7 +120,9 @@ def compile_all(backend: str) -> int:
         ours, expected = results(compiled(function), arguments), results(function, arguments)
         for one, other in zip(ours, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=2**-7, atol=2**-7)  # a kernel rounds once
-    return len({(function, *(each for each in arguments if isinstance(each, str))) for function, arguments in calls})
+    return len(
+        {(function, *(each for each in arguments if isinstance(each, (str, bool)))) for function, arguments in calls}
+    )
 
 
 if __name__ == "__main__":
