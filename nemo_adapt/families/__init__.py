@@ -10,6 +10,7 @@ from nemo_adapt.families.gpt_neox import GPT_NEOX
 from nemo_adapt.families.granite import GRANITE
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
+from nemo_adapt.families.nemotron import NEMOTRON
 from nemo_adapt.families.olmo import OLMO2, OLMO3
 from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
@@ -34,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     GRANITE,
     COHERE,
     COHERE2,
+    NEMOTRON,
     GPT2,
     GPT_NEOX,
     BLOOM,

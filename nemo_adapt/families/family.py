@@ -100,7 +100,7 @@ class Shape:
     """Positions of a model without rotary ones: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows
     added to the embeddings, or ``ALIBI``, a bias of the scores."""
     activation: str = "silu"
-    """``silu``, ``gelu`` or ``gelu_tanh``."""
+    """``silu``, ``gelu``, ``gelu_tanh`` or ``squared_relu``."""
     windows: tuple[int, ...] = ()
     """Positions that a token sees, itself included, for each layer; 0: all. Empty: all in every layer."""
     attention_scale: float | None = None

@@ -41,17 +41,24 @@ class Norm(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., hidden] -> the same shape and dtype."""
-        if self.centers:  # no family has zero-centered LayerNorm
-            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight, self.bias, self.eps)
         if self.shift:
             norm = fusion.compiled(_zero_centered) if fusion.compiles() else _zero_centered
-            return norm(hidden, self.weight, self.eps)
+            return norm(hidden, self.weight, self.bias, self.eps, self.centers)
+        if self.centers:
+            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight, self.bias, self.eps)
         return F.rms_norm(hidden, (hidden.shape[-1],), self.weight, self.eps)
 
 
-def _zero_centered(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """RMSNorm of [..., hidden], times 1 + ``weight``: rounded once, at the end, as in transformers' Gemma."""
-    return F.rms_norm(hidden.float(), weight.shape, weight.float() + 1.0, eps).to(hidden.dtype)
+def _zero_centered(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, centers: bool
+) -> torch.Tensor:
+    """RMSNorm (LayerNorm: ``centers``) of [..., hidden], times 1 + ``weight``: rounded once, at the end, as in
+    transformers' Gemma; its Nemotron also rounds 1 + ``weight``."""
+    wide, factor = hidden.float(), weight.float() + 1.0
+    if centers:
+        offset = None if bias is None else bias.float()
+        return F.layer_norm(wide, weight.shape, factor, offset, eps).to(hidden.dtype)
+    return F.rms_norm(wide, weight.shape, factor, eps).to(hidden.dtype)
 
 
 class WholeNorm(MegatronModule):

@@ -122,7 +122,7 @@ def test_check_detects_two_swapped_rows_of_a_projection(ranks, tmp_path):
         torch.testing.assert_close(ours[..., : zoo.VOCAB], logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi", "cohere"])
+@pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi", "cohere", "nemotron"])
 def test_bf16_round_trip_is_bit_identical(name, ranks, tmp_path):
     """Through the model, not only the files: of a norm that multiplies by 1 + w, w is kept."""
     folder = zoo.make(tmp_path / "model", name, torch.bfloat16)

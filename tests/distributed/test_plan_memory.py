@@ -55,6 +55,7 @@ FAMILIES = (
     "granite",
     "cohere",
     "cohere2",
+    "nemotron",
 )
 
 

@@ -14,6 +14,7 @@ from transformers import (
     Cohere2Config,
     CohereConfig,
     LlamaConfig,
+    NemotronConfig,
     Olmo3Config,
     Qwen2Config,
 )
@@ -154,6 +155,7 @@ REFUSED = {
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
+    "nemotron": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Nemotron"),
     "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
     "bloom": (
         {"apply_residual_connection_post_layernorm": True},
@@ -193,6 +195,8 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("cohere2", {"partial_rotary_factor": 0.5, "rope_parameters": {}}, "=0.5 is not covered for Cohere2"),
         ("cohere2", {"sliding_window": None}, "has no sliding_window, which a cohere2 model needs"),
         ("cohere2", {"layer_types": ["full_attention"]}, "layer_types must be .* for each of 4 layers"),
+        ("nemotron", {"attention_bias": True}, "attention_bias=True is not covered for Nemotron"),
+        ("nemotron", {"mlp_bias": True}, "mlp_bias=True is not covered for Nemotron"),
         ("xglm", {"activation_function": "relu"}, "activation_function='relu' is not covered for XGLM"),
         ("phi", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not covered for Gemma3"),
@@ -298,6 +302,13 @@ PUBLISHED = {
         "attention_bias": False, "attention_dropout": 0.0, "sliding_window": 4096, "head_dim": 128,
         "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 9, "tie_word_embeddings": True,
     }),
+    "Minitron-4B-Base": (4_190_509_056, {
+        "architectures": ["NemotronForCausalLM"], "hidden_size": 3072, "intermediate_size": 9216, "vocab_size": 256000,
+        "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+        "hidden_act": "relu2", "max_position_embeddings": 4096, "norm_eps": 1e-05, "rope_theta": 10000,
+        "partial_rotary_factor": 0.5, "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False,
+        "tie_word_embeddings": False,
+    }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "gelu_new",
@@ -365,6 +376,16 @@ def test_gpt_neox_rotates_a_quarter_of_a_head_by_default():
     config = {**config_of("gpt_neox"), "architectures": ["GPTNeoXForCausalLM"], "rope_parameters": None}
     assert families.of(config).shape(config).rotary == families.of(config).shape(config_of("gpt_neox")).rotary
     assert families.of(config).shape(config).rotary.share == 0.25
+
+
+def test_what_nemotron_models_leave_out_is_what_transformers_takes():
+    full = config_of("nemotron, tied", architectures=["NemotronForCausalLM"])
+    left = ("norm_eps", "rope_parameters", "tie_word_embeddings", "hidden_act")
+    shorter = {key: value for key, value in full.items() if key not in left}
+    complete = {**NemotronConfig.from_dict(dict(shorter)).to_dict(), "architectures": full["architectures"]}
+    shape = families.of(full).shape(shorter)
+    assert shape == families.of(full).shape(complete)
+    assert (shape.rotary.share, shape.norm_epsilon, shape.tied) == (0.5, 1e-5, False)
 
 
 def test_both_rotaries_of_gemma3_equal_transformers():
@@ -450,15 +471,8 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
 
 ROTARY = (
     *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
-    *(
-        "cohere",
-        "cohere with yarn",
-        "smollm3 with yarn",
-        "phi3, half rotated",
-        "phi",
-        "gpt_neox",
-        "gpt_neox without parallel layers",
-    ),
+    *("smollm3 with yarn", "phi3, half rotated", "phi", "gpt_neox", "gpt_neox without parallel layers"),
+    *("cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
 )
 
 
@@ -584,6 +598,8 @@ def test_a_missing_setting_is_reported(family):
         ("cohere2", {"logit_scale": 0}, "logit_scale=0 is not above 0"),
         ("cohere2", {"layer_norm_eps": None}, "layer_norm_eps=None is not a number"),
         ("cohere2", {"sliding_window_pattern": 0}, "sliding_window_pattern=0 is not above 0"),
+        ("nemotron", {"norm_eps": None}, "norm_eps=None is not a number"),
+        ("nemotron", {"norm_eps": "1e-5"}, "norm_eps='1e-5' is not a number"),
         ("gemma3", {"layer_types": "full_attention"}, "layer_types='full_attention' is not a list"),
         ("gpt2", {"n_inner": [64]}, r"n_inner=\[64\] is not a whole number"),
         ("llama", {"architectures": "LlamaForCausalLM"}, "architectures='LlamaForCausalLM' is not a list of names"),

@@ -75,7 +75,7 @@ def on_a_gpu(monkeypatch):
 def test_every_function_is_compiled_as_one_graph_with_the_same_results():
     done = subprocess.run([sys.executable, __file__, "aot_eager"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["11"]
+    assert done.stdout.split() == ["12"]
 
 
 def results(function, arguments):
@@ -107,8 +107,10 @@ def compile_all(backend: str) -> int:
         angles = torch.rand(size, 1, 1, 4)
         for interleaved in (False, True):
             calls.append((rotary._rotated, (heads, angles.cos().to(**kind), angles.sin().to(**kind), interleaved)))
-        differentiated = (torch.randn(shape, **kind, requires_grad=True) for shape in ((size, 2, 12), (12,)))
-        calls.append((layers._zero_centered, (*differentiated, 1e-6)))
+        shapes = ((size, 2, 12), (12,), (12,))
+        *differentiated, bias = (torch.randn(shape, **kind, requires_grad=True) for shape in shapes)
+        calls.append((layers._zero_centered, (*differentiated, None, 1e-6, False)))
+        calls.append((layers._zero_centered, (*differentiated, bias, 1e-6, True)))
         rows = torch.randn(9, 32, **kind)[9 - size :]
         highest = rows.amax(-1, keepdim=True).float()
         sums = cross_entropy._sum_exp_logits(rows, highest)

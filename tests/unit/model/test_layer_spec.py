@@ -26,6 +26,7 @@ ENGINE = ModuleSpec(object)
         ("gemma2", {}, 1, False),
         ("gemma3", {}, 1, False),
         ("cohere", {}, 1, False),
+        ("nemotron", {}, 1, True),
     ],
 )
 def test_transformer_engine_layers_are_used_where_they_are_sufficient(monkeypatch, name, changes, cp, engine):
