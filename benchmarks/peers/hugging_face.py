@@ -59,6 +59,12 @@ MODELS = {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
         "logits_scaling": 3.0, "rope_theta": 500.0,
     }),
+    "cohere": ("Cohere", {**COMMON, "tie_word_embeddings": True, "logit_scale": 0.3, "rope_theta": 500.0}),
+    "cohere2": ("Cohere2", {
+        **COMMON, "num_hidden_layers": 4, "tie_word_embeddings": True, "sliding_window": 8, "logit_scale": 0.25,
+        "rope_theta": 500.0,
+    }),
+    "nemotron": ("Nemotron", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
     "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),
     "gpt_neox without parallel layers": (
@@ -81,8 +87,9 @@ def make(folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**settings))
         with torch.no_grad():
             for tensor, parameter in model.named_parameters():
-                # Norms and biases are random too, so that mixing them up is detected; Gemma's norms add 1 themselves.
-                middle = float(parameter.dim() == 1 and kind[:5] != "Gemma" and "bias" not in tensor)
+                # Norms and biases are random too, so that mixing them up is detected; norms of two families add 1
+                # themselves.
+                middle = float(parameter.dim() == 1 and kind[:5] not in ("Gemma", "Nemot") and "bias" not in tensor)
                 parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
         model.save_pretrained(folder / name)
 

@@ -2,6 +2,7 @@
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.bloom import BLOOM
+from nemo_adapt.families.cohere import COHERE, COHERE2
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
@@ -9,6 +10,7 @@ from nemo_adapt.families.gpt_neox import GPT_NEOX
 from nemo_adapt.families.granite import GRANITE
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MISTRAL
+from nemo_adapt.families.nemotron import NEMOTRON
 from nemo_adapt.families.olmo import OLMO2, OLMO3
 from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
@@ -31,6 +33,9 @@ FAMILIES: tuple[Family, ...] = (
     OLMO3,
     SMOLLM3,
     GRANITE,
+    COHERE,
+    COHERE2,
+    NEMOTRON,
     GPT2,
     GPT_NEOX,
     BLOOM,

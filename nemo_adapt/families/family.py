@@ -94,13 +94,13 @@ class Shape:
     rotary: "Rotary | None" = None
     """Rotary positions; ``None``: the model has other ``positions``."""
     rotaries: "tuple[Rotary | None, ...]" = ()
-    """Rotary positions of each layer, with the same ``share``; ``None``: the layer has no positions at all. Empty:
-    ``rotary`` in every layer."""
+    """Rotary positions of each layer, with the same ``share`` and pairs of columns; ``None``: the layer has no
+    positions at all. Empty: ``rotary`` in every layer."""
     positions: str = LEARNED
     """Positions of a model without rotary ones: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows
     added to the embeddings, or ``ALIBI``, a bias of the scores."""
     activation: str = "silu"
-    """``silu``, ``gelu`` or ``gelu_tanh``."""
+    """``silu``, ``gelu``, ``gelu_tanh`` or ``squared_relu``."""
     windows: tuple[int, ...] = ()
     """Positions that a token sees, itself included, for each layer; 0: all. Empty: all in every layer."""
     attention_scale: float | None = None
@@ -124,6 +124,8 @@ class Shape:
     norms: str = BEFORE
     """Where a layer's norms are: ``BEFORE`` attention and MLP, ``AFTER`` them, or ``AROUND`` (both). Where attention
     and MLP run in parallel: one ``SHARED`` norm of their input, or two, ``BESIDE`` each other."""
+    norm_bias: bool = True
+    """Whether norms have biases, if they are LayerNorms."""
     qk_norm: str = ""
     """Norm of queries and keys: empty (none), ``HEAD`` (each head separately) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
@@ -132,7 +134,7 @@ class Shape:
     @property
     def is_plain(self) -> bool:
         """Whether Transformer Engine's layers implement everything that the model needs, but for ``windows``."""
-        needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.positions == ALIBI
+        needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.positions == ALIBI or not self.norm_bias
         return self.norms == BEFORE and not needs_ours and len(set(self.attention_scales)) == 1
 
     @property
@@ -169,6 +171,8 @@ class Rotary:
     """Empty, ``{"linear": factor}``, or the numbers of Llama 3 or of YaRN (see ``model.rotary``)."""
     magnitude: float = 1.0
     """Factor on rotated queries and keys (YaRN's attention factor)."""
+    interleaved: bool = False
+    """Whether a head's columns turn in pairs that are next to each other, not half of the rotated ones apart."""
 
 
 @dataclass(frozen=True)

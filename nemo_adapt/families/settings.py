@@ -25,6 +25,8 @@ WHOLE_HEADS = (
     "OLMo-3",
     "SmolLM3",
     "Granite",
+    "Cohere",
+    "Cohere2",
 )
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)

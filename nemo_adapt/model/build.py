@@ -42,9 +42,15 @@ from nemo_adapt.model.embedding_output import finish_embedding, finish_output_la
 from nemo_adapt.model.gated import GatedMLP
 from nemo_adapt.model.layers import Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
 from nemo_adapt.model.rotary import set_rotary
+from nemo_adapt.model.squared_relu import squared_relu
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+ACTIVATIONS = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "squared_relu": squared_relu,
+}
 FUSED = {"silu": F.silu, "gelu_tanh": F.gelu}
 """Gated activations with a compiled kernel in Megatron, and its function for each: its GELU kernel is the tanh form."""
 QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True}))}
@@ -176,12 +182,13 @@ def layer_spec(
     parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)
     gated = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
     layer.mlp = gated if config.gated_linear_unit else ModuleSpec(MLP, submodules=parts)
-    layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else Norm
+    norm = ModuleSpec(Norm, {"biased": shape.norm_bias})
+    layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else norm
     if shape.norms in (SHARED, BESIDE):
         spec.module = SideBySideLayer
     if shape.norms == SHARED:
         layer.pre_mlp_layernorm = IdentityOp
-    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
+    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=norm)
 
 
 class _Model(GPTModel):

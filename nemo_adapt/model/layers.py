@@ -23,33 +23,42 @@ class Norm(torch.nn.Module):
     """RMSNorm or LayerNorm by ``config.normalization``, with sequence parallelism and zero-centered weights.
 
     Megatron's ``WrappedTorchNorm`` refuses both. Under sequence parallelism each TP rank sees part of the sequence, so
-    the weights are marked for Megatron's gradient sum over TP at the end of a step.
+    the weights are marked for Megatron's gradient sum over TP at the end of a step. ``biased``: a LayerNorm has a bias.
     """
 
-    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **unused: Any) -> None:
+    def __init__(
+        self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, biased: bool = True, **unused: Any
+    ) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.centers = eps, config.normalization == "LayerNorm"
         self.shift = 1.0 if config.layernorm_zero_centered_gamma else 0.0
         self.weight = torch.nn.Parameter(torch.full((hidden_size,), 1.0 - self.shift, dtype=config.params_dtype))
         self.bias = None
-        if config.normalization == "LayerNorm":
+        if self.centers and biased:
             self.bias = torch.nn.Parameter(torch.zeros(hidden_size, dtype=config.params_dtype))
         for parameter in self.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., hidden] -> the same shape and dtype."""
-        if self.bias is not None:  # no family has zero-centered LayerNorm
-            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight, self.bias, self.eps)
         if self.shift:
             norm = fusion.compiled(_zero_centered) if fusion.compiles() else _zero_centered
-            return norm(hidden, self.weight, self.eps)
+            return norm(hidden, self.weight, self.bias, self.eps, self.centers)
+        if self.centers:
+            return F.layer_norm(hidden, (hidden.shape[-1],), self.weight, self.bias, self.eps)
         return F.rms_norm(hidden, (hidden.shape[-1],), self.weight, self.eps)
 
 
-def _zero_centered(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """RMSNorm of [..., hidden], times 1 + ``weight``: rounded once, at the end, as in transformers' Gemma."""
-    return F.rms_norm(hidden.float(), weight.shape, weight.float() + 1.0, eps).to(hidden.dtype)
+def _zero_centered(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, centers: bool
+) -> torch.Tensor:
+    """RMSNorm (LayerNorm: ``centers``) of [..., hidden], times 1 + ``weight``: rounded once, at the end, as in
+    transformers' Gemma; its Nemotron also rounds 1 + ``weight``."""
+    wide, factor = hidden.float(), weight.float() + 1.0
+    if centers:
+        offset = None if bias is None else bias.float()
+        return F.layer_norm(wide, weight.shape, factor, offset, eps).to(hidden.dtype)
+    return F.rms_norm(wide, weight.shape, factor, eps).to(hidden.dtype)
 
 
 class WholeNorm(MegatronModule):
@@ -95,7 +104,7 @@ class ProjectionThenNorm(RowParallelLinear):
 class SideBySideLayer(TransformerLayer):
     """A layer whose attention and MLP read the same input; both are added to the residual stream.
 
-    The input has one norm (Phi-2: ``pre_mlp_layernorm`` does nothing), or one for each of the two (GPT-NeoX).
+    The input has one norm (Phi-2, Cohere: ``pre_mlp_layernorm`` does nothing), or one for each of the two (GPT-NeoX).
     """
 
     def forward(
@@ -112,4 +121,6 @@ class SideBySideLayer(TransformerLayer):
             normed, attention_mask=attention_mask, rotary_pos_emb=rotary_pos_emb
         )
         computed, mlp_bias = self.mlp(of_mlp)
-        return attended + attention_bias + (computed + mlp_bias) + hidden_states, None
+        attended = attended if attention_bias is None else attended + attention_bias
+        computed = computed if mlp_bias is None else computed + mlp_bias
+        return attended + computed + hidden_states, None

@@ -48,6 +48,8 @@ def set_rotary(model: Any, shape: Shape) -> None:
         return picked if shape.rotaries else picked[0]
 
     module.cp_group = None
+    # Not before: TransformerConfig would ask for Transformer Engine, and Megatron's angles would have another order.
+    model.config.rotary_interleaved = kinds[0].interleaved
     model.register_forward_pre_hook(note, with_kwargs=True)
     module.register_forward_hook(pick)
     if shape.rotaries:

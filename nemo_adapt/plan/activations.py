@@ -76,10 +76,8 @@ class Layer:
 
         That is its input, and for an RMSNorm on a CPU two fp32 copies (one if ``frozen``).
         """
-        if self.shape.transformer.get("normalization") == "LayerNorm":
-            return self.size * self.tokens * columns
-        if self.on_gpu:
-            wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # fp32 where torch does not compile
+        wide = self.shape.transformer.get("layernorm_zero_centered_gamma")  # fp32 where torch does not compile
+        if self.on_gpu or self.shape.transformer.get("normalization") == "LayerNorm":
             return (4 if wide else self.size) * self.tokens * columns
         return (4 if frozen else 8) * self.tokens * columns
 

@@ -13,9 +13,9 @@ from ranks import boundary_bodies, training_bodies
 from nemo_adapt.config import PhaseConfig
 
 LAYOUTS = {"one rank": {}, "TP 2, sequence": {"tp": 2, "sequence": True}, "PP 2": {"pp": 2}, "CP 2": {"cp": 2}}
-KINDS = ["llama", "mistral", "gemma2", "gemma3", "smollm3", "gpt2", "bloom", "xglm", "phi"]
+KINDS = ["llama", "mistral", "gemma2", "gemma3", "smollm3", "gpt2", "bloom", "xglm", "phi", "cohere2"]
 """Rotary positions; window; window, capped scores; two kinds of rotary positions; layers without
-positions; learned positions; ALiBi; sinusoidal positions; SideBySideLayer."""
+positions; learned positions; ALiBi; sinusoidal positions; SideBySideLayer; this with windows."""
 END = 2
 LENGTHS = (6, 14, 20)
 

@@ -82,7 +82,7 @@ def test_round_trip_logits_and_gradients_match_transformers(model, layout, ranks
         torch.testing.assert_close(ours[name], gradients[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
-@pytest.mark.parametrize("model", ["gemma3", "olmo3", "smollm3"], indirect=True)
+@pytest.mark.parametrize("model", ["gemma3", "olmo3", "smollm3", "cohere2"], indirect=True)
 def test_layers_of_unequal_stages_have_their_own_windows_and_positions(model, ranks, tmp_path):
     folders, logits, _ = model
     places = [tmp_path / name for name in ("saved", "gradients")]
@@ -122,7 +122,7 @@ def test_check_detects_two_swapped_rows_of_a_projection(ranks, tmp_path):
         torch.testing.assert_close(ours[..., : zoo.VOCAB], logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi"])
+@pytest.mark.parametrize("name", ["gemma", "bloom", "xglm", "phi", "cohere", "nemotron"])
 def test_bf16_round_trip_is_bit_identical(name, ranks, tmp_path):
     """Through the model, not only the files: of a norm that multiplies by 1 + w, w is kept."""
     folder = zoo.make(tmp_path / "model", name, torch.bfloat16)

@@ -53,6 +53,9 @@ FAMILIES = (
     "phi",
     "gpt_neox",
     "granite",
+    "cohere",
+    "cohere2",
+    "nemotron",
 )
 
 

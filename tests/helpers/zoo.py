@@ -7,6 +7,8 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    Cohere2Config,
+    CohereConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -15,6 +17,7 @@ from transformers import (
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    NemotronConfig,
     Olmo2Config,
     Olmo3Config,
     Phi3Config,
@@ -124,6 +127,19 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         residual_multiplier=0.3, logits_scaling=3.0,
     ),
     "granite with factors of 1": lambda: common(GraniteConfig, rope_parameters=LLAMA3_ROPE),
+    "cohere": lambda: common(
+        CohereConfig, tie_word_embeddings=True, logit_scale=0.3,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+    ),
+    "cohere with yarn": lambda: common(CohereConfig, head_dim=16, rope_parameters=YARN_ROPE),
+    "cohere2": lambda: common(
+        Cohere2Config, num_hidden_layers=4, tie_word_embeddings=True, sliding_window=8, logit_scale=0.25
+    ),
+    "nemotron": lambda: common(NemotronConfig, head_dim=16),
+    "nemotron, tied": lambda: common(
+        NemotronConfig, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0, "partial_rotary_factor": 1.0},
+    ),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
@@ -140,6 +156,8 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
 }  # fmt: skip
 """Name -> configuration; a name begins with that of the family."""
+ZERO_CENTERED = ("gemma", "nemotron")
+"""Families whose norms add 1 to their weights themselves."""
 
 
 def make(folder: Path, name: str, dtype: torch.dtype = torch.float32, vocab: int = VOCAB) -> Path:
@@ -150,8 +168,8 @@ def make(folder: Path, name: str, dtype: torch.dtype = torch.float32, vocab: int
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for tensor_name, parameter in model.named_parameters():
-            # Zero-centered norms add 1 to their weights themselves.
-            middle = 1.0 if parameter.dim() == 1 and "gemma" not in name and "bias" not in tensor_name else 0.0
+            is_weight_of_norm = parameter.dim() == 1 and "bias" not in tensor_name
+            middle = 1.0 if is_weight_of_norm and not name.startswith(ZERO_CENTERED) else 0.0
             parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
     model.to(dtype).save_pretrained(folder)
     return folder

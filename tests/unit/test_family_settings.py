@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import zoo
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Olmo3Config, Qwen2Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Cohere2Config,
+    CohereConfig,
+    LlamaConfig,
+    NemotronConfig,
+    Olmo3Config,
+    Qwen2Config,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
@@ -144,6 +153,9 @@ REFUSED = {
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
     ),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
+    "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
+    "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
+    "nemotron": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Nemotron"),
     "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
     "bloom": (
         {"apply_residual_connection_post_layernorm": True},
@@ -177,6 +189,14 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
     ("name", "changed", "said"),
     [
         ("xglm", {"pad_token_id": 5}, "pad_token_id=5 is not covered for XGLM"),
+        ("cohere", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Cohere"),
+        ("cohere", {"partial_rotary_factor": 0.5, "rope_parameters": {"rope_theta": 1.0}}, "=0.5 is not covered for"),
+        ("cohere", {"rope_parameters": None}, "has no rope_theta, which a cohere model needs"),
+        ("cohere2", {"partial_rotary_factor": 0.5, "rope_parameters": {}}, "=0.5 is not covered for Cohere2"),
+        ("cohere2", {"sliding_window": None}, "has no sliding_window, which a cohere2 model needs"),
+        ("cohere2", {"layer_types": ["full_attention"]}, "layer_types must be .* for each of 4 layers"),
+        ("nemotron", {"attention_bias": True}, "attention_bias=True is not covered for Nemotron"),
+        ("nemotron", {"mlp_bias": True}, "mlp_bias=True is not covered for Nemotron"),
         ("xglm", {"activation_function": "relu"}, "activation_function='relu' is not covered for XGLM"),
         ("phi", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not covered for Gemma3"),
@@ -269,6 +289,26 @@ PUBLISHED = {
         "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "rope_scaling": None,
         **ROPE, "rope_theta": 5000000.0, "max_position_embeddings": 131072,
     }),
+    "aya-expanse-8b": (8_028_033_024, {
+        "architectures": ["CohereForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 256000,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_act": "silu",
+        "max_position_embeddings": 8192, "layer_norm_eps": 1e-05, "rope_theta": 10000, "logit_scale": 0.125,
+        "attention_bias": False, "attention_dropout": 0.0, "use_qk_norm": False,
+    }),
+    "tiny-aya-base": (3_349_227_520, {
+        "architectures": ["Cohere2ForCausalLM"], "hidden_size": 2048, "intermediate_size": 11008, "vocab_size": 262144,
+        "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4, "hidden_act": "silu",
+        "max_position_embeddings": 500000, "layer_norm_eps": 1e-05, "rope_theta": 50000, "logit_scale": 1.0,
+        "attention_bias": False, "attention_dropout": 0.0, "sliding_window": 4096, "head_dim": 128,
+        "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 9, "tie_word_embeddings": True,
+    }),
+    "Minitron-4B-Base": (4_190_509_056, {
+        "architectures": ["NemotronForCausalLM"], "hidden_size": 3072, "intermediate_size": 9216, "vocab_size": 256000,
+        "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+        "hidden_act": "relu2", "max_position_embeddings": 4096, "norm_eps": 1e-05, "rope_theta": 10000,
+        "partial_rotary_factor": 0.5, "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False,
+        "tie_word_embeddings": False,
+    }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "gelu_new",
@@ -338,6 +378,16 @@ def test_gpt_neox_rotates_a_quarter_of_a_head_by_default():
     assert families.of(config).shape(config).rotary.share == 0.25
 
 
+def test_what_nemotron_models_leave_out_is_what_transformers_takes():
+    full = config_of("nemotron, tied", architectures=["NemotronForCausalLM"])
+    left = ("norm_eps", "rope_parameters", "tie_word_embeddings", "hidden_act")
+    shorter = {key: value for key, value in full.items() if key not in left}
+    complete = {**NemotronConfig.from_dict(dict(shorter)).to_dict(), "architectures": full["architectures"]}
+    shape = families.of(full).shape(shorter)
+    assert shape == families.of(full).shape(complete)
+    assert (shape.rotary.share, shape.norm_epsilon, shape.tied) == (0.5, 1e-5, False)
+
+
 def test_both_rotaries_of_gemma3_equal_transformers():
     """With scaling where a layer sees all positions, with another base where it has a window."""
     config = zoo.ZOO["gemma3"]()
@@ -354,6 +404,30 @@ def test_every_fourth_layer_of_smollm3_has_no_positions_by_default():
     shape = families.of({**config, "architectures": ["SmolLM3ForCausalLM"]}).shape(config)
     assert [rotary is None for rotary in shape.rotaries] == [False, False, False, True] * 2
     assert shape.kinds_of_rotary == (shape.rotary,)
+
+
+def test_windows_and_positions_of_cohere2_are_those_of_transformers():
+    """Config.json of transformers 4 may have a pattern instead of a list: three layers with windows, one without."""
+    config = {**config_of("cohere2"), "num_hidden_layers": 6, "layer_types": None}
+    shape_of = families.of({"architectures": ["Cohere2ForCausalLM"]}).shape
+    for pattern in ({}, {"sliding_window_pattern": 2}):
+        given = {**config, **pattern}
+        kinds = Cohere2Config.from_dict(dict(given)).layer_types
+        shape = shape_of(given)
+        assert shape.windows == tuple(8 if kind == "sliding_attention" else 0 for kind in kinds)
+        assert [rotary is None for rotary in shape.rotaries] == [kind == "full_attention" for kind in kinds]
+    assert len(set(shape_of({**config, "sliding_window_pattern": 1}).rotaries)) == 1
+
+
+def test_what_cohere_models_leave_out_is_what_transformers_takes():
+    for name, kind in (("cohere", CohereConfig), ("cohere2", Cohere2Config)):
+        left = ("layer_norm_eps", "logit_scale", "tie_word_embeddings", "sliding_window", "layer_types", "head_dim")
+        full = config_of(name, architectures=zoo.architectures(name))
+        shorter = {key: value for key, value in full.items() if key not in left}
+        complete = {**kind.from_dict(dict(shorter)).to_dict(), "architectures": full["architectures"]}
+        shape = families.of(full).shape(shorter)
+        assert shape == families.of(full).shape(complete)
+        assert (shape.logit_scale, shape.norm_epsilon, shape.tied) == (0.0625, 1e-5, True)
 
 
 def test_a_list_of_rotated_layers_that_is_too_short_is_reported():
@@ -398,6 +472,7 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
 ROTARY = (
     *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
     *("smollm3 with yarn", "phi3, half rotated", "phi", "gpt_neox", "gpt_neox without parallel layers"),
+    *("cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
 )
 
 
@@ -518,6 +593,13 @@ def test_a_missing_setting_is_reported(family):
         ("granite", {"residual_multiplier": "0.2"}, "residual_multiplier='0.2' is not a number"),
         ("granite", {"embedding_multiplier": None}, "embedding_multiplier=None is not a number"),
         ("granite", {"logits_scaling": 0}, "logits_scaling=0 is not above 0"),
+        ("cohere", {"logit_scale": "0.1"}, "logit_scale='0.1' is not a number"),
+        ("cohere", {"logit_scale": None}, "logit_scale=None is not a number"),
+        ("cohere2", {"logit_scale": 0}, "logit_scale=0 is not above 0"),
+        ("cohere2", {"layer_norm_eps": None}, "layer_norm_eps=None is not a number"),
+        ("cohere2", {"sliding_window_pattern": 0}, "sliding_window_pattern=0 is not above 0"),
+        ("nemotron", {"norm_eps": None}, "norm_eps=None is not a number"),
+        ("nemotron", {"norm_eps": "1e-5"}, "norm_eps='1e-5' is not a number"),
         ("gemma3", {"layer_types": "full_attention"}, "layer_types='full_attention' is not a list"),
         ("gpt2", {"n_inner": [64]}, r"n_inner=\[64\] is not a whole number"),
         ("llama", {"architectures": "LlamaForCausalLM"}, "architectures='LlamaForCausalLM' is not a list of names"),

@@ -75,7 +75,7 @@ def on_a_gpu(monkeypatch):
 def test_every_function_is_compiled_as_one_graph_with_the_same_results():
     done = subprocess.run([sys.executable, __file__, "aot_eager"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["10"]
+    assert done.stdout.split() == ["12"]
 
 
 def results(function, arguments):
@@ -105,9 +105,12 @@ def compile_all(backend: str) -> int:
             calls += [(gated._gate, (wide, activation)), (gated._differentiate, (one, wide, activation))]
         heads = torch.randn(size, 2, 6, 10, **kind)[:, :, 1:4]  # a slice of one projection's output
         angles = torch.rand(size, 1, 1, 4)
-        calls.append((rotary._rotated, (heads, angles.cos().to(**kind), angles.sin().to(**kind))))
-        differentiated = (torch.randn(shape, **kind, requires_grad=True) for shape in ((size, 2, 12), (12,)))
-        calls.append((layers._zero_centered, (*differentiated, 1e-6)))
+        for interleaved in (False, True):
+            calls.append((rotary._rotated, (heads, angles.cos().to(**kind), angles.sin().to(**kind), interleaved)))
+        shapes = ((size, 2, 12), (12,), (12,))
+        *differentiated, bias = (torch.randn(shape, **kind, requires_grad=True) for shape in shapes)
+        calls.append((layers._zero_centered, (*differentiated, None, 1e-6, False)))
+        calls.append((layers._zero_centered, (*differentiated, bias, 1e-6, True)))
         rows = torch.randn(9, 32, **kind)[9 - size :]
         highest = rows.amax(-1, keepdim=True).float()
         sums = cross_entropy._sum_exp_logits(rows, highest)
@@ -119,7 +122,9 @@ def compile_all(backend: str) -> int:
         ours, expected = results(compiled(function), arguments), results(function, arguments)
         for one, other in zip(ours, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=2**-7, atol=2**-7)  # a kernel rounds once
-    return len({(function, *(each for each in arguments if isinstance(each, str))) for function, arguments in calls})
+    return len(
+        {(function, *(each for each in arguments if isinstance(each, (str, bool)))) for function, arguments in calls}
+    )
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ def both(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", KERNELS)
 def test_results_and_gradients_have_the_bits_of_separate_operations(name, dtype):
     outs, gradients = both(name, dtype)
     assert torch.equal(*outs) and torch.equal(*gradients)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", KERNELS)
 def test_functions_that_are_compiled_on_a_gpu_give_the_same_results(monkeypatch, name):
     monkeypatch.setattr(fusion, "compiles", lambda: True)
     monkeypatch.setattr(fusion, "compiled", lambda function: function)
@@ -60,7 +60,7 @@ def test_only_the_input_is_saved_for_the_backward_pass():
 
 
 @pytest.mark.parametrize(
-    ("name", "activation"), [("llama", F.silu), ("gemma", F.gelu), ("gpt2", None), ("gemma2", None)]
+    ("name", "activation"), [("llama", F.silu), ("gemma", F.gelu), ("gpt2", None), ("nemotron", None), ("gemma2", None)]
 )
 def test_megatron_s_fused_activation_is_used_only_with_transformer_engine(monkeypatch, name, activation):
     hf_config = settings(name)

@@ -8,6 +8,7 @@ from megatron.core.transformer import ModuleSpec
 
 from nemo_adapt import devices, families
 from nemo_adapt.config import ParallelConfig
+from nemo_adapt.families.family import BEFORE
 from nemo_adapt.model import build
 
 ENGINE = ModuleSpec(object)
@@ -24,6 +25,8 @@ ENGINE = ModuleSpec(object)
         ("smollm3", {}, 1, True),
         ("gemma2", {}, 1, False),
         ("gemma3", {}, 1, False),
+        ("cohere", {}, 1, False),
+        ("nemotron", {}, 1, True),
     ],
 )
 def test_transformer_engine_layers_are_used_where_they_are_sufficient(monkeypatch, name, changes, cp, engine):
@@ -36,3 +39,10 @@ def test_transformer_engine_layers_are_used_where_they_are_sufficient(monkeypatc
     assert build.layer_spec(shape, parallel, train, config, None) is not ENGINE
     monkeypatch.setattr(devices, "has_transformer_engine", lambda: True)
     assert (build.layer_spec(shape, parallel, train, config, None) is ENGINE) == engine
+
+
+def test_a_layer_norm_without_bias_is_not_transformer_engine_s():
+    hf_config = settings("cohere")
+    shape = replace(families.of(hf_config).shape(hf_config), norms=BEFORE)
+    assert not shape.is_plain
+    assert replace(shape, norm_bias=True).is_plain

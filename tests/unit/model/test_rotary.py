@@ -9,6 +9,16 @@ from megatron.core.models.common.embeddings.rope_utils import _apply_rotary_pos_
 from nemo_adapt.machine import fusion
 from nemo_adapt.patches.rotary import apply_rotary
 
+BOTH = (False, True)
+"""Pairs of columns half of them apart, and next to each other."""
+
+
+def of_megatron(heads, angles, interleaved=False):
+    """Megatron's rotation; interleaved, its angles have another order."""
+    if interleaved:
+        angles = angles[..., : angles.shape[-1] // 2].repeat_interleave(2, dim=-1)
+    return _apply_rotary_pos_emb_bshd(heads, angles, interleaved)
+
 
 def drawn(seq, batch, heads, width, columns, samples, dtype=torch.float32):
     """What is rotated, by which angles, and a gradient of the result."""
@@ -18,51 +28,54 @@ def drawn(seq, batch, heads, width, columns, samples, dtype=torch.float32):
     return tensors[0].requires_grad_(), torch.cat((angles, angles), dim=-1), tensors[1]
 
 
-def answers(turn, heads, angles, gradient):
-    out = turn(heads, angles)
+def answers(turn, heads, angles, gradient, interleaved=False):
+    out = turn(heads, angles, interleaved)
     (back,) = torch.autograd.grad(out, heads, gradient)
     return out.detach(), back
 
 
 @given(
-    st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.sampled_from([4, 16, 20]), st.booleans(), st.booleans()
+    *(st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.sampled_from([4, 16, 20])),
+    *(st.booleans(), st.booleans(), st.booleans()),
 )
-def test_results_and_gradients_equal_megatron_s(seq, batch, heads, width, is_partial, differ):
+def test_results_and_gradients_equal_megatron_s(seq, batch, heads, width, is_partial, differ, interleaved):
     drawing = drawn(seq, batch, heads, width, width // 4 * 2 if is_partial else width, batch if differ else 1)
     for ours, theirs in zip(
-        answers(apply_rotary, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True
+        answers(apply_rotary, *drawing, interleaved), answers(of_megatron, *drawing, interleaved), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("interleaved", BOTH)
 @pytest.mark.parametrize(("width", "columns"), [(16, 16), (20, 8)])
-def test_the_function_that_is_compiled_on_a_gpu_gives_the_same_results(monkeypatch, width, columns):
+def test_the_function_that_is_compiled_on_a_gpu_gives_the_same_results(monkeypatch, width, columns, interleaved):
     monkeypatch.setattr(fusion, "compiles", lambda: True)
     monkeypatch.setattr(fusion, "compiled", lambda function: function)
     drawing = drawn(8, 2, 3, width, columns, 2)
     for ours, theirs in zip(
-        answers(apply_rotary, *drawing), answers(_apply_rotary_pos_emb_bshd, *drawing), strict=True
+        answers(apply_rotary, *drawing, interleaved), answers(of_megatron, *drawing, interleaved), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
-def test_bf16_results_are_at_least_as_exact_as_megatron_s():
+@pytest.mark.parametrize("interleaved", BOTH)
+def test_bf16_results_are_at_least_as_exact_as_megatron_s(interleaved):
     heads, angles, gradient = drawn(32, 2, 4, 16, 16, 1, torch.bfloat16)
-    truth = answers(
-        _apply_rotary_pos_emb_bshd, heads.detach().double().requires_grad_(), angles.double(), gradient.double()
-    )
-    ours, theirs = (answers(turn, heads, angles, gradient) for turn in (apply_rotary, _apply_rotary_pos_emb_bshd))
+    exactly = heads.detach().double().requires_grad_(), angles.double(), gradient.double()
+    truth = answers(of_megatron, *exactly, interleaved)
+    ours, theirs = (answers(turn, heads, angles, gradient, interleaved) for turn in (apply_rotary, of_megatron))
     for mine, other, exact in zip(ours, theirs, truth, strict=True):
         assert (mine - exact).square().mean() <= (other - exact).square().mean()
 
 
-def test_non_contiguous_heads_are_rotated():
+@pytest.mark.parametrize("interleaved", BOTH)
+def test_non_contiguous_heads_are_rotated(interleaved):
     """Queries and keys are slices of one projection's output."""
     heads, angles, _ = drawn(8, 2, 6, 16, 16, 1)
     part = heads[:, :, 1:4]
-    out = apply_rotary(part, angles)
+    out = apply_rotary(part, angles, interleaved)
     assert out.is_contiguous()
-    torch.testing.assert_close(out, _apply_rotary_pos_emb_bshd(part, angles))
+    torch.testing.assert_close(out, of_megatron(part, angles, interleaved))
 
 
 def test_only_the_angles_are_saved_for_the_backward_pass():

@@ -1,0 +1,42 @@
+"""Nemotron-4 and Minitron: zero-centered LayerNorm, squared ReLU without a gate; a part of each head is turned."""
+
+from nemo_adapt.families import entries, settings
+from nemo_adapt.families.entries import BEFORE_ATTENTION, BEFORE_MLP, FC1, FINAL_NORM, LAYER, layer_norm
+from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
+
+COVERED = {
+    "hidden_act": ("relu2",),
+    "attention_bias": (False, None),
+    "mlp_bias": (False, None),
+    "attention_dropout": (0.0, 0, None),
+}
+DEFAULTS = {"max_position_embeddings": 4096, "partial_rotary_factor": 0.5, "norm_eps": 1e-5}
+"""What a setting that config.json leaves out means (transformers' NemotronConfig)."""
+TRANSFORMER = {**settings.LAYER_NORM_BIASES, "add_bias_linear": False, "layernorm_zero_centered_gamma": True}
+
+
+def shape(config: HfConfig) -> Shape:
+    """Return the ``Shape`` of a Nemotron config.json."""
+    require(config, "Nemotron", COVERED)
+    config = {**DEFAULTS, **config}
+    return settings.llama_like(
+        config,
+        "Nemotron",
+        norm_epsilon=config["norm_eps"],
+        activation="squared_relu",
+        transformer=TRANSFORMER,
+    )
+
+
+def table(shape: Shape) -> list[Entry]:
+    """Return Llama's table without a gate, and the norms' biases."""
+    up = entries.one(f"{FC1}.weight", f"{LAYER}.mlp.up_proj.weight", shape.ffn, shape.hidden)
+    norms = [
+        *layer_norm(BEFORE_ATTENTION, f"{LAYER}.input_layernorm", shape.hidden),
+        *layer_norm(BEFORE_MLP, f"{LAYER}.post_attention_layernorm", shape.hidden),
+        *layer_norm(FINAL_NORM, "model.norm", shape.hidden, stacked=False),
+    ]
+    return [*entries.llama_like(shape, fc1=up), *(entry for entry in norms if entry.key.endswith("bias"))]
+
+
+NEMOTRON = Family("nemotron", ("NemotronForCausalLM",), shape, table)
