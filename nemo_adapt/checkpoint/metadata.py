@@ -28,6 +28,15 @@ class Damaged(UserError):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in ``file`` an archive is that ``torch.save`` wrote, in bytes."""
+
+    file: str
+    begin: int
+    length: int
+
+
+@dataclass(frozen=True)
 class StoredChunk:
     """A chunk, and where in ``file`` the archive is that ``torch.save`` wrote of it, in bytes."""
 
@@ -64,8 +73,7 @@ class ChunkedTensor:
 def read_metadata(path: Path) -> dict[str, ChunkedTensor]:
     """Return a checkpoint's tensors by key (``plain_keys``); ``Damaged`` if the file is missing or damaged."""
     try:
-        with path.open("rb") as stream:
-            found = _Unpickler(stream).load()
+        found = _unpickled(path)
         records = {
             (index.fqn, tuple(getattr(index, "offset", None) or ())): where
             for index, where in found.storage_data.items()
@@ -77,7 +85,26 @@ def read_metadata(path: Path) -> dict[str, ChunkedTensor]:
         }
         return plain_keys(tensors)
     except Exception:  # unpickling damaged bytes may raise anything
-        raise Damaged(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read") from None
+        raise _damaged(path) from None
+
+
+def stored_places(path: Path) -> list[Place]:
+    """Return where everything is that a checkpoint stores, in the order of the files; ``Damaged`` as above."""
+    try:
+        places = _unpickled(path).storage_data.values()
+        found = [Place(place.relative_path, place.offset, place.length) for place in places]
+        return sorted(found, key=lambda place: (place.file, place.begin))
+    except Exception:
+        raise _damaged(path) from None
+
+
+def _unpickled(path: Path) -> Any:
+    with path.open("rb") as stream:
+        return _Unpickler(stream).load()
+
+
+def _damaged(path: Path) -> Damaged:
+    return Damaged(f"{path} is damaged or not a checkpoint's metadata; the checkpoint cannot be read")
 
 
 def plain_keys(tensors: dict[str, ChunkedTensor]) -> dict[str, ChunkedTensor]:

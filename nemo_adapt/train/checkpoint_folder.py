@@ -71,7 +71,8 @@ def record_score(checkpoint: Path, score: Mapping[str, Any], fence: Fence) -> No
 
 
 def newest(folder: Path) -> Path | None:
-    """Return the newest intact checkpoint; report damaged ones and rename them, so that they are not used again.
+    """Return the newest checkpoint whose files are there, with their sizes; report damaged ones and rename them, so
+    that they are not used again.
 
     ``None`` if none was ever saved. ``UserError`` if all that were saved are damaged or gone: training would silently
     restart from the beginning.
@@ -80,14 +81,19 @@ def newest(folder: Path) -> Path | None:
         wrong = damage(place)
         if not wrong:
             return place
-        _set_aside(place)
-        say(f"{place} is damaged ({wrong}): kept as {place.name}{DAMAGED}; looking for the one before")
+        reject(place, wrong)
     if (folder.parent / SAVED).is_file():
         raise UserError(
             f"{folder}: no saved checkpoint is intact any more: put one back, or delete {folder.parent} "
             "to train from the beginning"
         )
     return None
+
+
+def reject(place: Path, wrong: str) -> None:
+    """Report a damaged checkpoint and rename it, so that it is not used."""
+    _set_aside(place)
+    say(f"{place} is damaged ({wrong}): kept as {place.name}{DAMAGED}; looking for the one before")
 
 
 def publish(

@@ -9,6 +9,7 @@ from typing import Any
 import torch.distributed as dist
 
 from nemo_adapt import devices
+from nemo_adapt.checkpoint.contents import damaged_contents
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
@@ -25,9 +26,9 @@ from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
-from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest
+from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest, reject
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import first_rank_does, limit_waiting, timeout_explained
+from nemo_adapt.train.collectives import all_gather, first_rank_does, limit_waiting, timeout_explained
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
@@ -111,7 +112,7 @@ def _chosen_by(config: Config) -> dict[str, Any] | None:
 def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:
     """Return the model (resized, or from the newest checkpoint), its progress, and the checkpoint if there is one."""
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    saved = first_rank_does(newest, out / CHECKPOINTS)
+    saved = _newest_intact(out / CHECKPOINTS)
     done = step_of(saved) if saved else 0
     missing = f"a checkpoint after step {done}"
     if done < steps:
@@ -124,6 +125,17 @@ def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[
         return chunks, progress, saved
     chunks, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, of_group(inputs, AUXILIARY))
     return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
+
+
+def _newest_intact(folder: Path) -> Path | None:
+    """Return the newest checkpoint, if there is one, of which each rank has found its share to be what was written. A
+    collective."""
+    while saved := first_rank_does(newest, folder):
+        wrong = "; ".join(filter(None, all_gather(damaged_contents(saved, dist.get_rank(), dist.get_world_size()))))
+        if not wrong:
+            break
+        first_rank_does(reject, saved, wrong)
+    return saved
 
 
 def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRange, fence: Fence) -> Watch:

@@ -45,8 +45,8 @@ def assert_same_end(training, unbroken):
 
 
 def test_training_resumes_after_signals_and_a_damaged_checkpoint(world, words, unbroken):
-    """USR1 and TERM save and exit with 85; if the newest checkpoint is truncated, the previous one is loaded.
-    Ranks whose parent command was killed save and exit too."""
+    """USR1 and TERM save and exit with 85; if the newest checkpoint is truncated, or has other bytes, the previous one
+    is loaded. Ranks whose parent command was killed save and exit too."""
     training = Training.prepared(world, "signals", words, "unbroken")
     process = training.start()
     assert wait_for(process, lambda: training.steps() >= 5)
@@ -64,11 +64,18 @@ def test_training_resumes_after_signals_and_a_damaged_checkpoint(world, words, u
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 85, out
     assert f"{newest.name} is damaged ({cut.name} has " in out and "looking for the one before" in out
+    newest = complete(training.checkpoints)[-1]
+    changed = max(newest.glob("__1_*.distcp"), key=lambda file: file.stat().st_size)
+    with changed.open("r+b") as file:
+        file.seek(changed.stat().st_size // 2)
+        file.write(bytes(1000))
     process = training.start()
     assert wait_for(process, lambda: training.steps() >= 20)
     alone = ranks_of(process)
     process.kill()
     assert alone and not psutil.wait_procs(alone, timeout=100)[1]
+    out, _ = process.communicate()
+    assert f"{newest.name} is damaged ({changed.name} is not what was written, at byte " in out, out
     assert training.steps() == int(complete(training.checkpoints)[-1].name[5:]) < 32
     code, out = training.run()
     assert code == 0, out

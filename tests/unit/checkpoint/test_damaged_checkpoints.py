@@ -1,14 +1,20 @@
 """A converted checkpoint with damaged files: what is detected before ranks start, and what its reader reports."""
 
+import math
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
 from helpers.tiny import TinyLlama, converted, make_llama
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nemo_adapt import pipeline
 from nemo_adapt.checkpoint.box import Box
+from nemo_adapt.checkpoint.contents import damaged_contents
 from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.checkpoint.reader import Checkpoint, locate
@@ -66,6 +72,40 @@ def test_damage_is_reported_before_ranks_start(checkpoint, tmp_path, name, chang
     (said,) = str(error.value).splitlines()
     assert said.startswith(f"{checkpoint} is damaged (") and (name in said or (name, change) == (FILES, flipped))
     assert said.endswith(f": delete {checkpoint}, and nemo-adapt convert or run makes it again")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint with checksums, as trainings write it; conversion leaves them out."""
+    place = tmp_path_factory.mktemp("trained")
+    state = {"a": torch.randn(70, 3), "b": torch.randn(8).bfloat16(), "c": torch.tensor(1.0), "d": b"bytes"}
+    dcp.save(state, checkpoint_id=place, no_dist=True)
+    return place
+
+
+@given(st.data())
+def test_any_changed_byte_of_a_tensor_is_found(trained, data):
+    """By the rank whose share it is. torch would load it."""
+    reader = Checkpoint(trained)
+    key = data.draw(st.sampled_from(sorted(reader.shapes)))
+    chunk = reader._data(data.draw(st.sampled_from(reader._tensors[key].chunks)))
+    size = math.prod(chunk.shape) * reader.dtypes[key].itemsize
+    at, mask = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, 255))
+    ranks = data.draw(st.integers(1, 3))
+    flipped(chunk.file, chunk.position + at, mask)
+    try:
+        first, *others = (damaged_contents(trained, rank, ranks) for rank in range(ranks))
+        assert first.startswith(f"{chunk.file.name} is not what was written, at byte ") and not any(others)
+    finally:
+        flipped(chunk.file, chunk.position + at, mask)
+    assert not any(damaged_contents(trained, rank, ranks) for rank in range(ranks))
+
+
+@pytest.mark.parametrize("change", [deleted, halved, emptied])
+def test_contents_of_a_missing_or_shorter_file_are_damaged(trained, tmp_path, change):
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    change(copy / TENSORS)
+    assert damaged_contents(copy, 0, 1).startswith(f"{TENSORS} is not what was written")
 
 
 def test_a_resumed_training_does_not_need_the_converted_checkpoint(checkpoint, tmp_path):

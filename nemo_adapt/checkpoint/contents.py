@@ -1,0 +1,50 @@
+"""Whether the tensors in a training checkpoint are what was written, by the checksums that ``torch.save`` has stored.
+
+A file system that loses power, or a bad disk, may leave a file with its size and other contents. Each tensor is a zip
+archive with the CRC-32 of its records, which torch does not compare when it loads one (its miniz is built with
+``MINIZ_DISABLE_ZIP_READER_CRC32_CHECKS``). Converted checkpoints have none (``writer.py``).
+"""
+
+import re
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from nemo_adapt.checkpoint.folders import METADATA
+from nemo_adapt.checkpoint.metadata import Place, stored_places
+from nemo_adapt.checkpoint.reader import ByteRange
+
+THREADS = 4
+"""Threads of a rank: one reads and compares 1 to 2 GB/s."""
+WRITER = re.compile(r"__(\d+)_")
+"""The rank that has written a file, in its name (Megatron's filesystem_async.py)."""
+
+
+def damaged_contents(checkpoint: Path, rank: int, ranks: int) -> str:
+    """Return what is wrong with this rank's share of a checkpoint, empty if nothing is: the files that the ranks with
+    the numbers ``rank``, ``rank + ranks`` and so on have written, of which it will load most at the same layout."""
+    mine = [place for place in stored_places(checkpoint / METADATA) if _writer(place.file) % ranks == rank]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda part: _first_damaged(checkpoint, part), (mine[at::THREADS] for at in range(THREADS)))
+        return next(filter(None, found), "")
+
+
+def _writer(file: str) -> int:
+    found = WRITER.match(file)
+    return int(found[1]) if found else 0
+
+
+def _first_damaged(checkpoint: Path, places: Iterable[Place]) -> str:
+    for place in places:
+        try:
+            with (
+                (checkpoint / place.file).open("rb") as stream,
+                zipfile.ZipFile(ByteRange(stream, place.begin, place.length)) as archive,
+            ):
+                is_whole = archive.testzip() is None
+        except Exception:  # damaged bytes may raise anything
+            is_whole = False
+        if not is_whole:
+            return f"{place.file} is not what was written, at byte {place.begin:,}"
+    return ""
