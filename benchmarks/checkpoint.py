@@ -13,7 +13,8 @@ PP and DP:
 
 Shown are medians over the saves, of the slowest rank: how long training is blocked, a step during writing against one
 without, and the time until the checkpoint is complete; the seconds to load the optimizer, and by how much a rank's peak
-memory (VmHWM) then exceeds its memory before. What was loaded is compared bit by bit.
+memory (VmHWM) then exceeds its memory before; and the seconds in which a resumed training compares the checksums of the
+checkpoint's tensors (weights, master weights and moments). What was loaded is compared bit by bit.
 """
 
 import argparse
@@ -46,7 +47,8 @@ OURS, PEER = CONTESTANTS = ("nemo_adapt", "megatron-core")
 
 @dataclass
 class Found:
-    """Measurements of a rank: seconds of steps and saves, seconds and MiB of a load, whether it restored the state."""
+    """Measurements of a rank: seconds of steps and saves, seconds and MiB of a load, seconds in which the checksums are
+    compared, whether the load restored the state."""
 
     alone: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Found:
     whole: list[float] = field(default_factory=list)
     load: float = 0.0
     load_mib: float = 0.0
+    check: float = 0.0
     same: bool = False
 
 
@@ -91,6 +94,7 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
             (filesystem_async, "_get_write_results_queue"),
         )
     ]
+    from nemo_adapt.checkpoint.contents import damaged_contents
     from nemo_adapt.resize.adapted import load_adapted
     from nemo_adapt.train import loop
     from nemo_adapt.train.new_rows import RowRange
@@ -126,8 +130,13 @@ def rank(number: int, contestant: str, size: Size, place: Path, dp: int, saves: 
     forget(trainer)
     peak_mib(forget=True)
     began, had = time.perf_counter(), peak_mib()
-    load_optimizer(next(iter(sorted(out.iterdir(), key=lambda path: -path.stat().st_mtime))), trainer)
+    newest = max(out.glob("*[0-9]"), key=lambda path: path.stat().st_mtime)
+    load_optimizer(newest, trainer)
     found.load, found.load_mib = time.perf_counter() - began, peak_mib() - had
+    began = time.perf_counter()
+    if wrong := damaged_contents(newest, number, dp):
+        raise SystemExit(f"{contestant}: {wrong}")
+    found.check = time.perf_counter() - began
     found.same = all(torch.equal(old, new) for old, new in zip(before, state(trainer), strict=True))
     answers.put((number, asdict(found)))
 
@@ -211,11 +220,12 @@ def report(contestant: str, ranks: list[Found]) -> dict[str, float]:
         name: max(statistics.median(getattr(each, name)) for each in ranks)
         for name in ("stands_still", "whole", "beside", "alone")
     }
-    middle |= {name: max(getattr(each, name) for each in ranks) for name in ("load", "load_mib")}
-    still, whole, beside, alone, load, load_mib = middle.values()
+    middle |= {name: max(getattr(each, name) for each in ranks) for name in ("load", "load_mib", "check")}
+    still, whole, beside, alone, load, load_mib, check = middle.values()
     print(
         f"  {contestant}: stands still {still:.2f} s, whole after {whole:.2f} s, beside it a step of {beside:.2f} s "
-        f"({alone:.2f} s alone); load {load:.2f} s, +{load_mib:,.0f} MiB a rank",
+        f"({alone:.2f} s alone); load {load:.2f} s, +{load_mib:,.0f} MiB a rank; "
+        f"checksums {check:.2f} s",
         flush=True,
     )
     return middle
