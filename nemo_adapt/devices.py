@@ -14,6 +14,7 @@ few places where it assumes CUDA:
 ``patches`` fixes errors and needless work in megatron-core on both.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -163,6 +164,7 @@ def start_ranks() -> None:
     # One rank needs no port, which another run may be using.
     store = dist.HashStore() if size == 1 else meeting.store()  # type: ignore[attr-defined]
     where = {"store": dist.PrefixStore("group", store), "rank": rank, "world_size": size}  # type: ignore[attr-defined]
+    atexit.register(_leave_ranks)
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         try:
@@ -184,6 +186,13 @@ def init_process_group(**where: Any) -> None:
     dist.init_process_group("nccl" if on_gpu() else "gloo", **where)
     if on_gpu():
         dist.all_reduce(torch.zeros(1, device=best_device()))
+
+
+def _leave_ranks() -> None:
+    """Destroy the process groups before Python ends: else gloo's threads sometimes abort the process. For programs that
+    do not end as the command does (``ranks.ended_at_once``)."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def run_megatron_on_cpu() -> None:
