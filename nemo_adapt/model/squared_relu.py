@@ -4,12 +4,14 @@ from typing import Any
 
 import torch
 
+from nemo_adapt.machine import fusion
+
 
 def squared_relu(wide: torch.Tensor) -> torch.Tensor:
-    """Return the squares of ReLU, with fewer temporary tensors in the backward pass than torch's own operations.
+    """Return the squares of ReLU; only ``wide`` is saved for the backward pass.
 
-    Megatron's (megatron/core/activations.py) is compiled by ``torch.compile``, which on a CPU every rank would wait
-    for.
+    Megatron's (megatron/core/activations.py) is compiled by ``torch.compile`` wherever it runs, which on a CPU every
+    rank would wait for.
     """
     out: torch.Tensor = _SquaredRelu.apply(wide)
     return out
@@ -18,11 +20,21 @@ def squared_relu(wide: torch.Tensor) -> torch.Tensor:
 class _SquaredRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, wide: torch.Tensor) -> torch.Tensor:
-        positive = torch.relu(wide)
-        ctx.save_for_backward(positive)
-        return positive.square()
+        ctx.save_for_backward(wide)
+        squares = fusion.compiled(_squares) if fusion.compiles() else _squares
+        out: torch.Tensor = squares(wide)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        (positive,) = ctx.saved_tensors
-        return (gradients[0] * positive).mul_(2)
+        differentiate = fusion.compiled(_differentiate) if fusion.compiles() else _differentiate
+        out: torch.Tensor = differentiate(gradients[0], *ctx.saved_tensors)
+        return out
+
+
+def _squares(wide: torch.Tensor) -> torch.Tensor:
+    return torch.relu(wide).square_()
+
+
+def _differentiate(gradient: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
+    return torch.relu(wide).mul_(gradient).mul_(2)

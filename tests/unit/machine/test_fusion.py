@@ -12,7 +12,7 @@ import torch
 
 from nemo_adapt import devices
 from nemo_adapt.machine import fusion
-from nemo_adapt.model import cross_entropy, gated, layers
+from nemo_adapt.model import cross_entropy, gated, layers, squared_relu
 from nemo_adapt.patches import rotary
 
 
@@ -75,7 +75,7 @@ def on_a_gpu(monkeypatch):
 def test_every_function_is_compiled_as_one_graph_with_the_same_results():
     done = subprocess.run([sys.executable, __file__, "aot_eager"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["12"]
+    assert done.stdout.split() == ["14"]
 
 
 def results(function, arguments):
@@ -103,6 +103,7 @@ def compile_all(backend: str) -> int:
         wide, one = torch.randn(size, 2, 24, **kind), torch.randn(size, 2, 12, **kind)
         for activation in gated.COMPILED:
             calls += [(gated._gate, (wide, activation)), (gated._differentiate, (one, wide, activation))]
+        calls += [(squared_relu._squares, (wide,)), (squared_relu._differentiate, (one, torch.randn_like(one)))]
         heads = torch.randn(size, 2, 6, 10, **kind)[:, :, 1:4]  # a slice of one projection's output
         angles = torch.rand(size, 1, 1, 4)
         for interleaved in (False, True):
