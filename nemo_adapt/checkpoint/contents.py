@@ -5,6 +5,7 @@ archive with the CRC-32 of its records, which torch does not compare when it loa
 ``MINIZ_DISABLE_ZIP_READER_CRC32_CHECKS``). Converted checkpoints have none (``writer.py``).
 """
 
+import errno
 import re
 import zipfile
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from nemo_adapt.checkpoint.folders import METADATA
 from nemo_adapt.checkpoint.metadata import Place, stored_places
 from nemo_adapt.checkpoint.reader import ByteRange
+from nemo_adapt.errors import UserError
 
 THREADS = 4
 """Threads of a rank: one reads and compares 1 to 2 GB/s."""
@@ -23,7 +25,8 @@ WRITER = re.compile(r"__(\d+)_")
 
 def damaged_contents(checkpoint: Path, rank: int, ranks: int) -> str:
     """Return what is wrong with this rank's share of a checkpoint, empty if nothing is: the files that the ranks with
-    the numbers ``rank``, ``rank + ranks`` and so on have written, of which it will load most at the same layout."""
+    the numbers ``rank``, ``rank + ranks`` and so on have written, of which it will load most at the same layout.
+    ``UserError`` for a file that cannot be read now: the checkpoint may be whole."""
     mine = [place for place in stored_places(checkpoint / METADATA) if _writer(place.file) % ranks == rank]
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda part: _first_damaged(checkpoint, part), (mine[at::THREADS] for at in range(THREADS)))
@@ -43,6 +46,13 @@ def _first_damaged(checkpoint: Path, places: Iterable[Place]) -> str:
                 zipfile.ZipFile(ByteRange(stream, place.begin, place.length)) as archive,
             ):
                 is_whole = archive.testzip() is None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # that is of an offset in damaged bytes
+                raise UserError(
+                    f"{checkpoint / place.file} cannot be read ({error.strerror}): run the same command again; if it "
+                    f"stays so, rename {checkpoint} to {checkpoint.name}.damaged, and the one before is used"
+                ) from None
+            is_whole = False
         except Exception:  # damaged bytes may raise anything
             is_whole = False
         if not is_whole:

@@ -53,6 +53,7 @@ class Step:
     uses_gpu: bool = False
     """Runs in one process that computes with a model."""
     restart: Restart = ANEW
+    """What it does with what an earlier start has left."""
     checks: Callable[[Inputs, Path], None] | None = None
     """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
     foresees: str = ""

@@ -101,11 +101,35 @@ def test_any_changed_byte_of_a_tensor_is_found(trained, data):
     assert not any(damaged_contents(trained, rank, ranks) for rank in range(ranks))
 
 
-@pytest.mark.parametrize("change", [deleted, halved, emptied])
-def test_contents_of_a_missing_or_shorter_file_are_damaged(trained, tmp_path, change):
+@pytest.mark.parametrize("change", [halved, emptied])
+def test_contents_of_a_shorter_file_are_damaged(trained, tmp_path, change):
     copy = Path(shutil.copytree(trained, tmp_path / "copy"))
     change(copy / TENSORS)
     assert damaged_contents(copy, 0, 1).startswith(f"{TENSORS} is not what was written")
+
+
+@given(st.data())
+def test_whatever_is_in_a_file_is_a_damage_and_no_error(trained, data):
+    """Zeros from some byte on, as after a power failure."""
+    file = trained / TENSORS
+    content = file.read_bytes()
+    begin = data.draw(st.integers(0, len(content) - 1))
+    length = data.draw(st.integers(1, len(content) - begin))
+    file.write_bytes(content[:begin] + bytes(length) + content[begin + length :])
+    try:
+        damaged_contents(trained, 0, 1)
+    finally:
+        file.write_bytes(content)
+
+
+def test_a_file_that_cannot_be_read_now_is_no_damage(trained, tmp_path):
+    """A network file system may be away for a moment."""
+    copy = Path(shutil.copytree(trained, tmp_path / "iter_0000003"))
+    deleted(copy / TENSORS)
+    with pytest.raises(
+        UserError, match=r"cannot be read \(No such file.*rename .*iter_0000003 to iter_0000003.damaged"
+    ):
+        damaged_contents(copy, 0, 1)
 
 
 def test_a_resumed_training_does_not_need_the_converted_checkpoint(checkpoint, tmp_path):
