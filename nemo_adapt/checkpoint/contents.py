@@ -19,15 +19,21 @@ from nemo_adapt.errors import UserError
 
 THREADS = 4
 """Threads of a rank: one reads and compares 1 to 2 GB/s."""
+OPTIMIZER = "optimizer."
+"""Beginning of the keys of its state."""
 WRITER = re.compile(r"__(\d+)_")
 """The rank that has written a file, in its name (Megatron's filesystem_async.py)."""
 
 
-def damaged_contents(checkpoint: Path, rank: int, ranks: int) -> str:
+def damaged_contents(checkpoint: Path, rank: int = 0, ranks: int = 1, has_optimizer: bool = True) -> str:
     """Return what is wrong with this rank's share of a checkpoint, empty if nothing is: the files that the ranks with
     the numbers ``rank``, ``rank + ranks`` and so on have written, of which it will load most at the same layout.
-    ``UserError`` for a file that cannot be read now: the checkpoint may be whole."""
-    mine = [place for place in stored_places(checkpoint / METADATA) if _writer(place.file) % ranks == rank]
+
+    ``has_optimizer``: its state is looked at too. ``UserError`` for a file that cannot be read now: the checkpoint may
+    be whole.
+    """
+    places = [place for place in stored_places(checkpoint / METADATA) if _writer(place.file) % ranks == rank]
+    mine = [place for place in places if has_optimizer or not place.key.startswith(OPTIMIZER)]
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda part: _first_damaged(checkpoint, part), (mine[at::THREADS] for at in range(THREADS)))
         return next(filter(None, found), "")

@@ -29,8 +29,9 @@ class Damaged(UserError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where in ``file`` an archive is that ``torch.save`` wrote, in bytes."""
+    """Where in ``file`` an archive of (a part of) ``key`` is that ``torch.save`` wrote, in bytes."""
 
+    key: str
     file: str
     begin: int
     length: int
@@ -91,8 +92,8 @@ def read_metadata(path: Path) -> dict[str, ChunkedTensor]:
 def stored_places(path: Path) -> list[Place]:
     """Return where everything is that a checkpoint stores, in the order of the files; ``Damaged`` as above."""
     try:
-        places = _unpickled(path).storage_data.values()
-        found = [Place(place.relative_path, place.offset, place.length) for place in places]
+        records = _unpickled(path).storage_data.items()
+        found = [Place(index.fqn, where.relative_path, where.offset, where.length) for index, where in records]
         return sorted(found, key=lambda place: (place.file, place.begin))
     except Exception:
         raise _damaged(path) from None
