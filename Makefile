@@ -36,9 +36,10 @@ demo: $(STAMP)
 	$(BIN)/nemo-adapt run recipe=demo_base
 	$(BIN)/nemo-adapt run recipe=demo
 
-# Two workers: a test that waits for ranks to start leaves a core to the other. One thread each: OpenMP's idle threads keep the core
-# that the other worker needs, and tests of small models take four times as long. On the CPU, wherever it is.
+# Two workers: a test that waits for ranks to start leaves a core to the other. One thread each: on a machine that is busy too,
+# OpenMP's idle threads keep the core that the other worker needs.
 test test-standin: export OMP_NUM_THREADS = 1
+# On the CPU, wherever it is.
 test: export CUDA_VISIBLE_DEVICES =
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -192,9 +192,7 @@ def _run_as_rank(stage: str, file: str, parent: str) -> None:
     keeps = signal.SIG_BLOCK if stage == "train" else signal.SIG_UNBLOCK
     signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-    workers.signal_when_parent_ends(
-        signal.SIGTERM, int(parent)
-    )  # an orphan would keep memory that the next start needs
+    workers.signal_when_parent_ends(signal.SIGTERM, int(parent))  # an orphan would keep memory that a start needs
     config = recipes.read(Path(file))
     cuda_environment.set_up(config.parallel, config.train.deterministic)
     pipeline.run_as_rank(config, stage)

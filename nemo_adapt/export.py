@@ -59,7 +59,7 @@ def chosen_checkpoint(train: Path, which: str) -> Path:
         hint = "train with train.keep_best=true" if which == BEST_ONE else "run the train stage first"
         raise UserError(f"{train} has no {which} checkpoint: {hint}")
     chosen = found[names[which]]
-    if wrong := damage(chosen) or damaged_contents(chosen, has_optimizer=False):
+    if wrong := damage(chosen) or damaged_contents(chosen, with_optimizer=False):
         again = f"delete {train / MANIFEST}, and nemo-adapt train goes on from the one before"
         advice = {LAST_ONE: again, BEST_ONE: "export the last one, export.checkpoint=last"}
         raise UserError(f"{chosen} is damaged ({wrong}): {advice[which]}")

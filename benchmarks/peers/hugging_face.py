@@ -77,6 +77,8 @@ MODELS = {
     }),
 }  # fmt: skip
 """Name (beginning with the family's) -> class of its configuration, and settings with transformers 4's key names."""
+ZERO_CENTERED = ("Gemma", "Nemotron")
+"""Families whose norms add 1 to their weights themselves."""
 
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -87,9 +89,8 @@ def make(folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**settings))
         with torch.no_grad():
             for tensor, parameter in model.named_parameters():
-                # Norms and biases are random too, so that mixing them up is detected; norms of two families add 1
-                # themselves.
-                middle = float(parameter.dim() == 1 and kind[:5] not in ("Gemma", "Nemot") and "bias" not in tensor)
+                # Norms and biases are random too, so that mixing them up is detected.
+                middle = float(parameter.dim() == 1 and not kind.startswith(ZERO_CENTERED) and "bias" not in tensor)
                 parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
         model.save_pretrained(folder / name)
 

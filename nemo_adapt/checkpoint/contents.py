@@ -6,42 +6,35 @@ archive with the CRC-32 of its records, which torch does not compare when it loa
 """
 
 import errno
-import re
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nemo_adapt.checkpoint.folders import METADATA
+from nemo_adapt.checkpoint.integrity import writer
 from nemo_adapt.checkpoint.metadata import Place, stored_places
 from nemo_adapt.checkpoint.reader import ByteRange
 from nemo_adapt.errors import UserError
 
 THREADS = 4
-"""Threads of a rank: one reads and compares 1 to 2 GB/s."""
+"""Threads of a rank; a core compares 1.8 GB/s (benchmarks/results/checkpoint.md)."""
 OPTIMIZER = "optimizer."
 """Beginning of the keys of its state."""
-WRITER = re.compile(r"__(\d+)_")
-"""The rank that has written a file, in its name (Megatron's filesystem_async.py)."""
 
 
-def damaged_contents(checkpoint: Path, rank: int = 0, ranks: int = 1, has_optimizer: bool = True) -> str:
+def damaged_contents(checkpoint: Path, rank: int = 0, ranks: int = 1, with_optimizer: bool = True) -> str:
     """Return what is wrong with this rank's share of a checkpoint, empty if nothing is: the files that the ranks with
     the numbers ``rank``, ``rank + ranks`` and so on have written, of which it will load most at the same layout.
 
-    ``has_optimizer``: its state is looked at too. ``UserError`` for a file that cannot be read now: the checkpoint may
+    ``with_optimizer``: its state is looked at too. ``UserError`` for a file that cannot be read now: the checkpoint may
     be whole.
     """
-    places = [place for place in stored_places(checkpoint / METADATA) if _writer(place.file) % ranks == rank]
-    mine = [place for place in places if has_optimizer or not place.key.startswith(OPTIMIZER)]
+    places = [place for place in stored_places(checkpoint / METADATA) if writer(place.file) % ranks == rank]
+    mine = [place for place in places if with_optimizer or not place.key.startswith(OPTIMIZER)]
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda part: _first_damaged(checkpoint, part), (mine[at::THREADS] for at in range(THREADS)))
         return next(filter(None, found), "")
-
-
-def _writer(file: str) -> int:
-    found = WRITER.match(file)
-    return int(found[1]) if found else 0
 
 
 def _first_damaged(checkpoint: Path, places: Iterable[Place]) -> str:

@@ -1,6 +1,7 @@
 """Whether a checkpoint is intact: by the sizes of its files, and the contents of small ones."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def sizes_of_rank(checkpoint: Path, rank: int) -> dict[str, int]:
 def seal(checkpoint: Path, sizes: Mapping[str, int]) -> None:
     """Record the files of a complete checkpoint: ``sizes`` of those with tensors, hashes of the small ones."""
     write_json(checkpoint / FILES, {**sizes, **{name: file_hash(checkpoint / name) for name in SMALL}})
+
+
+def writer(file: str) -> int:
+    """Return the rank that has written a file with tensors, by its name; 0 for other names."""
+    found = re.match(r"__(\d+)_", file)
+    return int(found[1]) if found else 0
 
 
 def repair_advice(folder: Path) -> str:

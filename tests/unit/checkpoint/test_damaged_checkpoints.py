@@ -1,4 +1,4 @@
-"""A converted checkpoint with damaged files: what is detected before ranks start, and what its reader reports."""
+"""Checkpoints with damaged files: what is detected before ranks start, by checksums, and by the reader."""
 
 import math
 import os

@@ -101,37 +101,6 @@ def test_keep_best_and_its_text_may_change_when_a_training_resumes(tmp_path):
         stage(best, "train.weight_decay=0.5").prepare()
 
 
-PHASE, FURTHER = "{steps: 5, lr: 1e-3}", "{train: output, steps: 3, lr: 1e-4}"
-
-
-@pytest.mark.parametrize(
-    ("strategy", "before", "now", "grows"),
-    [
-        ("mean", [PHASE], [PHASE, FURTHER], True),
-        ("mean", [PHASE], [PHASE, FURTHER, PHASE], True),
-        ("mean", [PHASE, FURTHER], [PHASE], False),
-        ("mean", [PHASE], [FURTHER, PHASE], False),
-        ("mean", [PHASE], [FURTHER], False),
-        ("learned", [PHASE], [PHASE, FURTHER], False),  # its first phase is a share of all steps
-        ("probed", [PHASE], [PHASE, FURTHER], False),  # may choose such a strategy
-    ],
-)
-def test_a_training_may_get_further_phases(tmp_path, strategy, before, now, grows):
-    def stage(phases):
-        config = load(f"resize.input={strategy}", f"train.phases=[{','.join(phases)}]")
-        [step] = [step for step in pipeline.road(config) if step.name == "train"]
-        return artifact.Stage("train", tmp_path / "train", steps._deciding(config, step), {}, step.restart)
-
-    stage(before).prepare()
-    if grows:
-        stage(now).prepare()
-        with pytest.raises(UserError, match=r"other settings \(train\.phases\)"):
-            stage(before).prepare()
-    else:
-        with pytest.raises(UserError, match=r"other settings \(train\.phases\)"):
-            stage(now).prepare()
-
-
 def test_sets_of_a_recipe_can_be_changed_and_added(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("defaults: [blank, _self_]\ndata:\n  sets:\n    web: {text: [w.txt], share: 0.2}\n")
