@@ -148,19 +148,23 @@ def windows(document: int, tokens: int, window: int) -> list[Window]:
     return found
 
 
-def batches(sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int) -> Iterator[list[Window]]:
+def batches(
+    sequences: Sequence[NDArray[np.int64]], window: int, batch: int, vocabulary: int, passes: int = 1
+) -> Iterator[list[Window]]:
     """Yield all windows in batches of similar length, the longest first.
 
-    A batch has as many windows as fit into ``batch * window`` tokens and ``LOGITS_PER_PASS``, at least one.
+    A batch has as many windows as fit into ``batch * window`` tokens and ``LOGITS_PER_PASS``, at least one; or
+    ``passes`` times as many, for a model that scores it in that many passes. None is shorter than half of the longest.
     """
     todo = [item for number, ids in enumerate(sequences) for item in windows(number, len(ids) - 1, window)]
+    lengths = sorted((item.end - item.begin for item in todo), reverse=True)
     todo.sort(key=lambda item: item.begin - item.end)
     at = 0
     while at < len(todo):
-        length = todo[at].end - todo[at].begin
-        rows = max(1, min(batch * window, LOGITS_PER_PASS // vocabulary) // length)
-        yield todo[at : at + rows]
-        at += rows
+        rows = passes * max(1, min(batch * window, LOGITS_PER_PASS // vocabulary) // lengths[at])
+        similar = sum(2 * length >= lengths[at] for length in lengths[at : at + rows])
+        yield todo[at : at + similar]
+        at += similar
 
 
 def padded(

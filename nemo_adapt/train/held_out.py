@@ -1,7 +1,7 @@
 """Bits per byte of held-out text, computed on the ranks during training by the protocol of ``evaluate.bits_per_byte``.
 
-The windows are the same; the model of this layout scores them, its data-parallel ranks taking batches in turn. Losses
-are float32.
+The windows are the same; the model of this layout scores them, each data-parallel rank an equal part. Losses are
+float32.
 """
 
 import math
@@ -14,12 +14,16 @@ import numpy as np
 import torch
 from megatron.core import parallel_state
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config
-from nemo_adapt.evaluate.bits_per_byte import IGNORED, batches, padded, read_text, scored_sequences
+from nemo_adapt.evaluate.bits_per_byte import IGNORED, Window, batches, padded, read_text, scored_sequences
 from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
+
+MICRO_BATCHES_PER_STAGE = 4
+"""Micro batches of a round for each pipeline stage: with 4, stages wait for a fifth of the time."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +69,48 @@ def nats(
 
     ``chunks`` are this rank's part of the model, with or without Megatron's wrappers. ``window`` is in tokens,
     ``batch`` in windows; ``vocab`` lowers the batch so that the logits of one pass stay bounded. ``check`` is called
-    before each pass, on all ranks alike; what it raises ends the scoring.
+    before each round of passes, on all ranks alike; what it raises ends the scoring.
     """
-    device = devices.best_device()
-    sum_of_nats = torch.zeros(1, dtype=torch.float64, device=device)
+    sum_of_nats = torch.zeros(1, dtype=torch.float64, device=devices.best_device())
     dp_size, dp_rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
-    shared = parallel_state.get_context_parallel_world_size()
-    multiple = parallel_state.get_tensor_model_parallel_world_size()  # sequence parallelism needs equal parts
-    multiple *= 2 * shared if shared > 1 else 1  # as does context parallelism, two for each rank
+    pp_size = parallel_state.get_pipeline_model_parallel_world_size()
+    most = MICRO_BATCHES_PER_STAGE * pp_size if pp_size > 1 else 1
     for chunk in chunks:
         chunk.eval()
-    for number, group in enumerate(batches(sequences, window, batch, vocab)):
-        if number % dp_size == 0:
-            check()
-        if number % dp_size == dp_rank:
-            inputs, targets = padded(sequences, group, multiple)
-            positions = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding
-            counted = targets != IGNORED
-            whole = Batch(inputs, targets.where(counted, 0), positions, counted=counted)
-            sum_of_nats += _pass(chunks, whole.own_part().to(device))
+    for group in batches(sequences, window, batch, vocab, dp_size * most):
+        check()
+        own = group[dp_rank::dp_size]  # sorted by length: each rank has long and short ones
+        if own:
+            sum_of_nats += _score(chunks, _micro_batches(sequences, own, window, most, len(chunks) > 1))
     for chunk in chunks:
         chunk.train()
     return float(sum_over_ranks(sum_of_nats))
 
 
-def _pass(chunks: Sequence[Any], batch: Batch) -> torch.Tensor:
+def _micro_batches(
+    sequences: Sequence[NDArray[np.int64]], group: Sequence[Window], window: int, most: int, interleaved: bool
+) -> list[Batch]:
+    """Return this rank's part of the windows, in up to ``most`` micro batches, all of one shape as a pipeline wants."""
+    shared = parallel_state.get_context_parallel_world_size()
+    multiple = parallel_state.get_tensor_model_parallel_world_size()  # sequence parallelism needs equal parts
+    multiple *= 2 * shared if shared > 1 else 1  # as does context parallelism, two for each rank
+    rows = math.ceil(len(group) / most)
+    count = math.ceil(len(group) / rows)
+    if interleaved:  # such schedules need a multiple of the number of stages
+        pp_size = parallel_state.get_pipeline_model_parallel_world_size()
+        count = -(-count // pp_size) * pp_size
+    inputs, targets = padded(sequences, group, multiple)
+    missing = (0, 0, 0, rows * count - len(group))
+    inputs, targets = functional.pad(inputs, missing), functional.pad(targets, missing, value=IGNORED)
+    positions = torch.arange(inputs.shape[1]).clamp(max=window - 1)[None]  # longer only by padding
+    device = devices.best_device()
+    return [
+        Batch(tokens, labels.where(labels != IGNORED, 0), positions, counted=labels != IGNORED).own_part().to(device)
+        for tokens, labels in zip(inputs.split(rows), targets.split(rows), strict=True)
+    ]
+
+
+def _score(chunks: Sequence[Any], micro_batches: Sequence[Batch]) -> torch.Tensor:
     """Return the sum of nats of this rank's counted labels; zero before the last pipeline stage."""
 
     def forward(batch: Batch, model: Any) -> tuple[torch.Tensor, Any]:
@@ -102,7 +123,6 @@ def _pass(chunks: Sequence[Any], batch: Batch) -> torch.Tensor:
 
         return losses, counted_sum
 
-    # Interleaved schedules need at least as many micro batches as stages: repeat this one, and count it once.
-    passes = 1 if len(chunks) == 1 else parallel_state.get_pipeline_model_parallel_world_size()
-    found = run_schedule(chunks, [batch] * passes, batch.tokens.shape, forward, forward_only=True)
-    return found[0] if found else torch.zeros((), dtype=torch.float64, device=batch.tokens.device)
+    tokens = micro_batches[0].tokens
+    found = run_schedule(chunks, micro_batches, tokens.shape, forward, forward_only=True)
+    return torch.stack(found).sum() if found else torch.zeros((), dtype=torch.float64, device=tokens.device)

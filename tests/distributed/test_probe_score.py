@@ -14,15 +14,25 @@ from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from nemo_adapt.evaluate import bits_per_byte
 
-TEXTS = ["Kedi uyuyor ve yagmur yagiyor.", "Su.", "Bugun hava cok guzel, yarin da guzel olacak.", "Ev."]
-LAYOUTS = [{}, {"tp": 2}, {"tp": 2, "sequence": True}, {"pp": 2}, {"dp": 2}, {"cp": 2}, {"cp": 2, "pp": 2}]
+TEXTS = ["Kedi uyuyor ve yagmur yagiyor.", "Su.", "Bugun hava cok guzel, yarin da guzel olacak.", "Ev.", "Kapi acildi."]
+TEXTS += [f"{text} {number}" for number, text in enumerate(TEXTS * 3)]  # more windows than a round has
+LAYOUTS = [
+    {},
+    {"tp": 2},
+    {"tp": 2, "sequence": True},
+    {"pp": 2},
+    {"pp": 2, "virtual": 2},
+    {"dp": 2},
+    {"cp": 2},
+    {"cp": 2, "pp": 2},
+]
 WINDOW = 13  # odd, so that sequence parallelism has to pad
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
 def reference(request, tmp_path_factory):
     """Return a model's folders, the sequences to score, and the evaluation's nats."""
-    tiny = TinyLlama(request.param, vocab=257)
+    tiny = TinyLlama(request.param, vocab=257, layers=4)
     folders = folders_of(tmp_path_factory.mktemp("score"), tiny)
     tokenizer = save_tokenizer(folders.model)
     model = LlamaForCausalLM.from_pretrained(folders.model, dtype=torch.float32)

@@ -48,13 +48,13 @@ def signal_in_step(step):
 
 def signal_while_scoring():
     """A signal comes with each pass over held-out text."""
-    score = held_out._pass
+    score = held_out._score
 
     def scored(*words):
         os.kill(os.getpid(), signal.SIGUSR1)
         return score(*words)
 
-    held_out._pass = scored
+    held_out._score = scored
 
 
 def signal_while_saving():

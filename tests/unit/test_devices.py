@@ -146,7 +146,7 @@ def test_held_out_text_is_scored_without_cudnn_attention():
         def eval(self):
             Texts().items()
 
-    alone = {f"get_{name}_parallel_world_size": lambda: 1 for name in ("data", "context", "tensor_model")}
+    alone = {f"get_{name}_parallel_world_size": lambda: 1 for name in ("data", "pipeline_model")}
     with pytest.MonkeyPatch.context() as patch:
         for name, answer in {**alone, "get_data_parallel_rank": lambda: 0}.items():
             patch.setattr(held_out.parallel_state, name, answer)

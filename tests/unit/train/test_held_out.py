@@ -1,0 +1,75 @@
+"""How the windows of held-out text are divided among data-parallel ranks and the micro batches of a pipeline."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_adapt.evaluate.bits_per_byte import batches
+from nemo_adapt.train import held_out
+from nemo_adapt.train.schedule import parallel_state
+
+WINDOW = 12
+
+
+def scored_by(lengths: list[int], dp: int, pp: int, interleaved: bool) -> list[list[list[held_out.Batch]]]:
+    """Return the micro batches of each data-parallel rank's schedules."""
+    sequences = [np.arange(1, length + 1) for length in lengths]
+    chunks, ranks = [mock.Mock()] * (2 if interleaved else 1), []
+    sizes = {"data": dp, "pipeline_model": pp, "tensor_model": 2, "context": 1}
+    answers = {f"get_{name}_parallel_world_size": mock.Mock(return_value=size) for name, size in sizes.items()}
+    for rank in range(dp):
+        calls: list[list[held_out.Batch]] = []
+        with (
+            mock.patch.multiple(parallel_state, **answers, get_data_parallel_rank=lambda rank=rank: rank),
+            mock.patch.object(held_out, "_score", lambda _, found, calls=calls: calls.append(found) or 0.0),
+            mock.patch.object(held_out, "sum_over_ranks", lambda sums: sums),
+        ):
+            held_out.nats(chunks, sequences, WINDOW, 3, 100)
+        ranks.append(calls)
+    return ranks
+
+
+@given(
+    st.lists(st.integers(2, 40), min_size=1, max_size=60),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([(1, False), (2, False), (2, True), (4, False), (4, True)]),
+)
+def test_each_token_is_scored_once_in_micro_batches_of_one_shape(lengths, dp, pipeline):
+    pp, interleaved = pipeline
+    ranks = scored_by(lengths, dp, pp, interleaved)
+    labels = [
+        int(label) for calls in ranks for call in calls for batch in call for label in batch.labels[batch.counted]
+    ]
+    assert sorted(labels) == sorted(number for length in lengths for number in range(2, length + 1))
+    for call in (call for calls in ranks for call in calls):
+        (shape,) = {batch.tokens.shape for batch in call}
+        assert len(call) <= (held_out.MICRO_BATCHES_PER_STAGE * pp if pp > 1 else 1)
+        assert shape[0] * shape[1] <= max(3 * WINDOW, shape[1]) + shape[0]  # one position more: a multiple of TP
+        assert len(call) % pp == 0 or not interleaved
+        assert interleaved or all(batch.counted.any() for batch in call)  # no pass for nothing
+
+
+@pytest.mark.parametrize(("pp", "expected"), [(1, [3, 3, 2]), (2, [8])])
+def test_a_pipeline_gets_many_micro_batches_at_once(pp, expected):
+    (calls,) = scored_by([WINDOW + 1] * 8, 1, pp, False)
+    assert [sum(batch.tokens.shape[0] for batch in call) for call in calls] == expected
+    assert [len(call) for call in calls] == ([1, 1, 1] if pp == 1 else [8])
+
+
+def test_data_parallel_ranks_take_equal_parts():
+    ranks = scored_by([WINDOW + 1] * 10, 4, 1, False)
+    assert [[batch.tokens.shape[0] for (batch,) in calls] for calls in ranks] == [[3], [3], [2], [2]]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.integers(1, 8))
+def test_windows_of_a_batch_are_of_similar_length(lengths, passes):
+    sequences = [np.zeros(length + 1, dtype=np.int64) for length in lengths]
+    found = list(batches(sequences, 24, 2, 100, passes))
+    for group in found:
+        sizes = [item.end - item.begin for item in group]
+        assert sizes == sorted(sizes, reverse=True) and 2 * sizes[-1] >= sizes[0]
+        assert len(sizes) <= passes * max(1, 48 // sizes[0])
+    assert sum(item.scored for group in found for item in group) == sum(lengths)
