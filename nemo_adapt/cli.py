@@ -19,7 +19,7 @@ from nemo_adapt import __version__, pipeline
 from nemo_adapt.config import Config, manual, recipe_files, recipes
 from nemo_adapt.console.output import ignore_closed_pipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import cuda_environment, ranks, workers
+from nemo_adapt.machine import cuda_environment, ranks
 from nemo_adapt.run.run_folder import RunFolder
 
 USAGE = """\
@@ -121,7 +121,7 @@ def main() -> None:
             command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
-            ranks.write_error_file(error)  # all ranks may have the same error: the launching process prints it once
+            ranks.report(error)  # all ranks may have the same error: the launching process prints it once
         else:
             ranks.print_user_error(error)
         raise SystemExit(ranks.USER_ERROR) from None
@@ -186,13 +186,12 @@ def command(name: str, words: list[str]) -> None:
             _say_probe(config)
 
 
-def _run_as_rank(stage: str, file: str, parent: str) -> None:
-    """Run this rank's part of a stage, with the configuration in ``file``, for the process with the id ``parent``."""
+def _run_as_rank(stage: str, file: str) -> None:
+    """Run this rank's part of a stage, with the configuration in ``file``."""
     # A training unblocks them once it can save; until then, also while torch is imported, they stay pending.
     keeps = signal.SIG_BLOCK if stage == "train" else signal.SIG_UNBLOCK
     signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-    workers.signal_when_parent_ends(signal.SIGTERM, int(parent))  # an orphan would keep memory that a start needs
     config = recipes.read(Path(file))
     cuda_environment.set_up(config.parallel, config.train.deterministic)
     pipeline.run_as_rank(config, stage)

@@ -1,21 +1,18 @@
-"""Ranks: processes started here with torchrun's launcher, or already started by torchrun or Slurm."""
+"""Ranks: what a process does that is one of several, started by us (``launcher``), by torchrun or by Slurm."""
 
 import contextlib
-import json
 import os
 import platform
 import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nemo_adapt.errors import ERROR, UserError
-from nemo_adapt.machine.workers import cores
 
 USER_ERROR = 2
 """Exit code for a user's mistake."""
@@ -24,9 +21,10 @@ MORE_TO_DO = 85
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a training to save and exit: Slurm sends USR1 before a time limit (``--signal``); Slurm and others
 send TERM to end a job; HUP comes when the terminal is closed. The process that started the ranks forwards them."""
+ERROR_FILE = "NEMO_ADAPT_ERROR_FILE"
+"""Variable of a rank that ``launcher`` started: the file for the line of a user's mistake."""
 FIRST_RANK_SECONDS, NEXT_RANK_SECONDS = 10.0, 0.5
 """Seconds that the other ranks wait for rank 0 to print an error that all may have, and additional seconds per rank."""
-GO_ON = "run the same command to go on from what is finished"
 SUMMARY_CHARS = 500
 """Most characters of an unexpected error in its one-line summary."""
 terminated = False
@@ -67,117 +65,14 @@ def to_handle() -> list[signal.Signals]:
 def stop_at_usr1() -> None:
     """Make this process exit with ``MORE_TO_DO`` at USR1, which would kill it, unless a training handles the signal: a
     job that requeues itself on that code goes on, whichever stage its time limit comes in."""
-    signal.signal(signal.SIGUSR1, lambda number, frame: _exit_asked())
+    signal.signal(signal.SIGUSR1, lambda number, frame: exit_asked())
 
 
-def launch(count: int, arguments: list[str]) -> None:
-    """Run ``python -m nemo_adapt ARGUMENTS`` on ``count`` ranks of this machine and wait for them.
-
-    When one fails, the others are terminated. Raises the ``UserError`` that a rank reported; ``SystemExit`` with
-    ``MORE_TO_DO`` if they were asked to stop, even if all then finished their work; and ``SystemExit`` with 1 for any
-    other failure, whose traceback the rank has printed, or with 128 + its number for QUIT.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    config = LaunchConfig(
-        run_id="nemo_adapt",
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        monitor_interval=0.2,
-        # At these it kills the ranks. Not TERM, INT and HUP: we forward them, and under nohup its handler would undo
-        # that HUP is ignored.
-        signals_to_handle="SIGQUIT",
-    )
-    with _forwarding() as forwarded:
-        try:
-            elastic_launch(config, sys.executable)("-m", "nemo_adapt", *arguments)
-        except ChildFailedError as error:
-            _exit_like(list(error.failures.values()), forwarded)
-        except SignalException as error:
-            print(f"{ERROR}the ranks were killed by {error.sigval.name}; {GO_ON}", file=sys.stderr)
-            raise SystemExit(128 + error.sigval) from None
-    if forwarded:  # the ranks finished nevertheless; the next stage must not start
-        _exit_asked()
-
-
-def _exit_like(failures: list[Any], forwarded: Collection[int] = ()) -> NoReturn:
-    """Exit like the failed ranks: raise the ``UserError`` that one reported, or ``SystemExit`` with its code. A rank
-    killed by a signal in ``forwarded`` had no handler for it yet, so it has lost nothing."""
-    for failure in failures:  # a rank that has reported its error may still crash in a thread while it exits
-        if Path(failure.error_file).is_file():
-            raise UserError(failure.message) from None
-    # A rank exits with MORE_TO_DO once all have saved; the launcher then terminates those that are still exiting.
-    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in forwarded}
-    if codes and codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
-        if MORE_TO_DO in codes:  # that rank has printed it
-            raise SystemExit(MORE_TO_DO) from None
-        _exit_asked()
-    for failure in failures:
-        if failure.exitcode < 0:
-            print(f"{ERROR}rank {failure.local_rank} was killed by {failure.signal_name()}; {GO_ON}", file=sys.stderr)
-    raise SystemExit(1) from None
-
-
-def _exit_asked() -> NoReturn:
+def exit_asked() -> NoReturn:
     """Exit with ``MORE_TO_DO`` after a signal that no training could save at."""
     if is_first():
         print("asked to stop; run the same command to go on", flush=True)
     raise SystemExit(MORE_TO_DO) from None
-
-
-@contextlib.contextmanager
-def _forwarding() -> Iterator[Collection[int]]:
-    """Context: forward signals to the ranks, which are child processes; yields the set of signals forwarded so far.
-    Before any rank runs, a signal raises ``SystemExit`` with ``MORE_TO_DO``, as no rank would get it. Control-C, which
-    ranks get from the terminal too but ignore, is forwarded as TERM; a second one raises ``KeyboardInterrupt``.
-
-    Ranks start with these signals blocked: one that arrives before a rank has installed its handler would kill it. They
-    inherit the mask of this thread, so it is blocked here as well; another thread unblocks the signals to receive them,
-    and Python runs the handler in the main thread.
-    """
-    import psutil  # type: ignore[import-untyped]
-
-    forwarded: set[int] = set()
-    interrupted = False
-    over = threading.Event()
-
-    def forward(number: int, frame: Any) -> None:
-        nonlocal interrupted
-        delivered = False
-        if number == signal.SIGINT:
-            if interrupted:
-                raise KeyboardInterrupt
-            interrupted, number = True, signal.SIGTERM
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if "nemo_adapt" in child.cmdline():
-                    child.send_signal(number)
-                    delivered = True
-        if not delivered:
-            _exit_asked()
-        forwarded.add(number)
-
-    def receive() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        over.wait()
-
-    before = {number: signal.signal(number, forward) for number in (*to_handle(), signal.SIGINT)}
-    threading.Thread(target=receive, daemon=True).start()
-    try:
-        with stop_signals_blocked():
-            yield forwarded
-    finally:
-        over.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -194,10 +89,9 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def write_error_file(error: UserError) -> None:
-    """In a rank that ``launch`` started: write the error's line to the file where the launcher looks for it."""
-    path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
-    path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
+def report(mistake: UserError) -> None:
+    """In a rank that ``launcher`` started: write the error's line to the file where it looks for it."""
+    Path(os.environ[ERROR_FILE]).write_text(str(mistake), encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -212,7 +106,7 @@ def ended_at_once() -> Iterator[None]:
             raise
         code = ended.code
     if already_started():
-        _exit_now(code)
+        exit_now(code)
 
 
 def print_user_error(error: UserError) -> None:
@@ -224,7 +118,7 @@ def print_user_error(error: UserError) -> None:
     _wait_for_earlier_rank(USER_ERROR)
     print(f"{ERROR}{error}", file=sys.stderr, flush=True)
     if several():
-        _exit_now(USER_ERROR)
+        exit_now(USER_ERROR)
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -240,7 +134,7 @@ def fail(error: BaseException) -> NoReturn:
     what = f"{type(error).__name__}: {said}"
     who = f"rank {os.environ['RANK']} on {platform.node()}" if several() else platform.node()
     print(f"{ERROR}{who} failed: {what} (see above)", file=sys.stderr, flush=True)
-    _exit_now(1)
+    exit_now(1)
 
 
 def several() -> bool:
@@ -264,7 +158,7 @@ def _wait_for_earlier_rank(code: int) -> None:
         time.sleep(FIRST_RANK_SECONDS + NEXT_RANK_SECONDS * min(rank, 20 + local))
 
 
-def _exit_now(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """Exit at once: exit handlers may wait for ranks that wait for this one to exit."""
     sys.stdout.flush()
     sys.stderr.flush()

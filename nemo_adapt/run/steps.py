@@ -13,7 +13,7 @@ from typing import Any
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import ranks
+from nemo_adapt.machine import launcher, ranks
 from nemo_adapt.run import artifact, first_rank
 from nemo_adapt.run.artifact import ANEW, HashOf, Inputs, Restart
 from nemo_adapt.run.changes import changed_settings
@@ -208,7 +208,7 @@ def _launch(config: Config, step: Step) -> None:
     with tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
         own = Path(folder) / "config.yaml"
         own.write_text(recipes.to_yaml(config), encoding="utf-8")
-        ranks.launch(config.parallel.ranks, ["rank", step.name, str(own), str(os.getpid())])
+        launcher.launch(config.parallel.ranks, ["rank", step.name, str(own)])
 
 
 def _deciding(config: Config, step: Step) -> dict[str, Any]:

@@ -112,14 +112,12 @@ def wait_for(process: subprocess.Popen[str] | Fork, happened: Callable[[], bool]
 
 
 def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the rank processes of a training."""
-    found = []
+    """Return the rank processes of a training, which are the forks of its fork server, in their order."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if "rank" in child.cmdline():
-                    found.append(child)
-    return found
+        children = psutil.Process(process.pid).children()
+        servers = [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+        return sorted((rank for server in servers for rank in server.children()), key=lambda rank: rank.pid)
+    return []
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:

@@ -6,71 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
 from nemo_adapt.train.signals import Signals
-
-SLOW_RANK = """
-import os, pathlib, signal, sys, time
-stop_signals = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
-kind = sys.argv[-1]
-pathlib.Path(f"ready{os.environ['RANK']}").touch()
-if kind == "handles it later":  # after its imports
-    time.sleep(1)
-    for each in stop_signals:
-        signal.signal(each, lambda number, frame: sys.exit(85))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-    time.sleep(60)
-elif kind == "ends well":
-    while not signal.sigpending():
-        time.sleep(0.05)
-elif kind == "dies":
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-    time.sleep(60)
-elif kind == "goes on":
-    while not pathlib.Path("sent").exists():
-        time.sleep(0.05)
-    time.sleep(1)  # a launcher that stops would end this rank meanwhile
-elif kind == "fails":
-    while not signal.sigpending():
-        time.sleep(0.05)
-    sys.exit(1)
-"""
-"""A package whose ranks react late to a signal, or never."""
-LAUNCHES = """
-import sys
-from nemo_adapt.machine import ranks
-ranks.launch(2, ['rank', 'train', sys.argv[1]])
-print('went on')
-"""
-
-
-def launched(tmp_path, kind, number, *before):
-    """Launch two ranks, send the command a signal as soon as both run; return its exit code and output."""
-    (tmp_path / "ranks" / "nemo_adapt").mkdir(parents=True)
-    (tmp_path / "ranks" / "nemo_adapt" / "__init__.py").touch()
-    (tmp_path / "ranks" / "nemo_adapt" / "__main__.py").write_text(SLOW_RANK)
-    (tmp_path / "launches.py").write_text(LAUNCHES)
-    process = subprocess.Popen(
-        [*before, sys.executable, str(tmp_path / "launches.py"), kind],
-        cwd=tmp_path / "ranks",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    until = time.monotonic() + 100
-    while not all((tmp_path / "ranks" / f"ready{rank}").exists() for rank in range(2)):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
-    process.send_signal(number)
-    (tmp_path / "ranks" / "sent").touch()
-    out, _ = process.communicate(timeout=100)
-    return process.returncode, out
-
 
 STAGE = """
 import os, pathlib, sys, time
@@ -118,68 +58,6 @@ def test_usr1_in_another_stage_than_training_asks_to_run_again(tmp_path, all_pro
     out, _ = process.communicate(timeout=100)
     assert (process.returncode, "asked to stop; run the same command to go on" in out) == (85, True), out
     assert "error" not in out and "Traceback" not in out
-
-
-@pytest.fixture(autouse=True)
-def hup_is_not_ignored():
-    """Under nohup, tests would ignore it, and so would what they start."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize(("kind", "code"), [("handles it later", 85), ("ends well", 85), ("dies", 85), ("fails", 1)])
-def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code):
-    """They install their handlers later, or end before."""
-    found, out = launched(tmp_path, kind, number)
-    assert found == code and "went on" not in out, out
-    assert ("asked to stop; run the same" in out) == (kind in ("ends well", "dies")), out
-
-
-def test_under_nohup_the_ranks_go_on_when_the_terminal_is_closed(tmp_path):
-    code, out = launched(tmp_path, "goes on", signal.SIGHUP, "nohup")
-    assert (code, out.splitlines()[-1]) == (0, "went on"), out
-
-
-def test_a_launcher_that_quits_says_so_in_one_line(tmp_path):
-    code, out = launched(tmp_path, "dies", signal.SIGQUIT)
-    said = "the ranks were killed by SIGQUIT; run the same command to go on from what is finished"
-    assert (code, out.splitlines()[-1]) == (128 + signal.SIGQUIT, f"nemo-adapt: error: {said}"), out
-    assert "Traceback" not in out
-
-
-def failed(code, error_file="<N/A>", message=""):
-    return SimpleNamespace(
-        exitcode=code, error_file=str(error_file), message=message, local_rank=1, signal_name=lambda: "SIGKILL"
-    )
-
-
-def test_a_reported_error_is_raised_however_the_rank_ended(tmp_path):
-    reported = tmp_path / "error.json"
-    reported.touch()
-    for code in (2, -11):
-        with pytest.raises(UserError, match="no such file"):
-            ranks._exit_like([failed(-15), failed(code, reported, "no such file")])
-
-
-@pytest.mark.parametrize(
-    ("codes", "forwarded", "expected"),
-    [
-        *(([85], (), 85), ([85, 85], (), 85), ([85, -15], (), 85), ([1], (), 1), ([85, 1], (), 1), ([-9], (), 1)),
-        # The signal killed a rank that had no handler yet; the launcher has terminated the other.
-        *(([-10, -15], {10}, 85), ([-10, 85], {10}, 85), ([-15, -15], {15}, 85), ([-10, -10], (), 1)),
-        *(([-10, 1], {10}, 1), ([-9, -15], {10}, 1)),
-    ],
-)
-def test_exit_codes(codes, forwarded, expected, capsys):
-    with pytest.raises(SystemExit) as ended:
-        ranks._exit_like([failed(code) for code in codes], forwarded)
-    assert ended.value.code == expected
-    is_said = expected == 1 and any(code < 0 for code in codes)
-    said = capsys.readouterr()
-    assert ("rank 1 was killed by SIGKILL" in said.err) == is_said
-    assert ("asked to stop" in said.out) == (expected == 85 and 85 not in codes), "a rank that has saved says it"
 
 
 def test_a_starting_process_is_not_killed_by_a_training_s_stop_signal():
@@ -400,16 +278,7 @@ def read(path):
     raise SystemExit
 recipes.read = read
 signal.pthread_sigmask(signal.SIG_SETMASK, ranks.STOP_SIGNALS if {stage!r} == "probe" else [])
-cli.command("rank", [{stage!r}, "config.yaml", {str(os.getpid())!r}])
+cli.command("rank", [{stage!r}, "config.yaml"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == f"False {stage == 'train'}\n", done.stderr
-
-
-def test_a_signal_before_any_rank_runs_is_not_lost_and_said(capsys):
-    with pytest.raises(SystemExit) as ended, ranks._forwarding():
-        os.kill(os.getpid(), signal.SIGUSR1)
-        time.sleep(5)
-    assert ended.value.code == ranks.MORE_TO_DO
-    assert capsys.readouterr().out == "asked to stop; run the same command to go on\n"
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

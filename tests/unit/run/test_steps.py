@@ -92,7 +92,7 @@ def test_ranks_have_the_configuration_of_their_own_command(step, tmp_path, monke
         run.config.write_text("another")
         given.append(recipes.read(Path(arguments[2])).resize.seed)
 
-    monkeypatch.setattr(steps.ranks, "launch", launch)
+    monkeypatch.setattr(steps.launcher, "launch", launch)
     run_step(config, replace(step, on_ranks=True))
     assert given == [1]
 
