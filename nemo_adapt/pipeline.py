@@ -270,7 +270,7 @@ def _check(config: Config, steps: list[Step]) -> None:
     """Raise ``UserError`` for what is known to fail before any of ``steps`` starts."""
     check_steps(config, steps)
     foresee(config, steps)
-    if any(step.on_ranks for step in steps) and not ranks.already_started():
+    if any(step.on_ranks for step in steps) and not ranks.already_started() and gpus.may_exist():
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)
     check_begun(config, steps)

@@ -11,7 +11,7 @@ from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
-from nemo_adapt.machine import workers
+from nemo_adapt.machine import gpus, workers
 from nemo_adapt.machine.ranks import stop_signals_blocked
 
 ENDING = "nemo_adapt.machine.fork_server_end"
@@ -26,10 +26,8 @@ def running(preload: str) -> ForkServerContext:
     What is forked begins with the stop signals blocked, and with the environment that this process has now. On a GPU
     machine nothing is imported before: a process that has initialized CUDA cannot be forked.
     """
-    from nemo_adapt import devices  # imports torch
-
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([ENDING] if devices.on_gpu() else [ENDING, preload])
+    found.set_forkserver_preload([ENDING, preload] if _is_without_gpus() else [ENDING])
     _choose_folder()
     with stop_signals_blocked():  # one that is sent to all processes of a job step must not end the server
         forkserver.ensure_running()
@@ -50,6 +48,14 @@ def signal_when_parent_ends(number: int) -> None:
     parent = multiprocessing.parent_process()
     if parent and not parent.is_alive():
         os.kill(os.getpid(), number)
+
+
+def _is_without_gpus() -> bool:
+    if not gpus.may_exist():
+        return True
+    from nemo_adapt import devices  # imports torch
+
+    return not devices.on_gpu()
 
 
 def _choose_folder() -> None:

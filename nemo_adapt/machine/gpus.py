@@ -2,11 +2,19 @@
 
 import os
 import re
+from pathlib import Path
 
 from nemo_adapt.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """CUDA's variable: the GPUs that a process sees, by number or UUID."""
+SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
+"""One of these exists where CUDA has a device: NVIDIA's driver, also in a container; a Jetson's; Windows' in WSL 2."""
+
+
+def may_exist() -> bool:
+    """Return whether this process may see a GPU: without the time that it takes to import torch, which knows."""
+    return os.environ.get(VISIBLE) != "" and any(Path(sign).exists() for sign in SIGNS)
 
 
 def check_enough(ranks: int, gpus: int) -> None:

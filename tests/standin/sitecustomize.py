@@ -19,6 +19,9 @@ if visible:
     import standin_groups
     import standin_runtime
 
+    from nemo_adapt.machine import gpus
+
+    gpus.SIGNS = ("/",)  # no driver shows that there are GPUs
     standin_runtime.install(library, visible.count(",") + 1)
     standin_groups.install()
     standin_attention.install()

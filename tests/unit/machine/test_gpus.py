@@ -36,6 +36,16 @@ def test_a_machine_without_gpus_takes_any_number_of_ranks():
 
 
 @pytest.mark.parametrize(
+    ("is_there", "visible", "found"), [(False, None, False), (True, None, True), (True, "0", True), (True, "", False)]
+)
+def test_a_gpu_may_exist_where_there_is_a_driver(monkeypatch, tmp_path, is_there, visible, found):
+    (tmp_path / "driver").mkdir()
+    monkeypatch.setattr(gpus, "SIGNS", ("/no/such", str(tmp_path / ("driver" if is_there else "another"))))
+    set_environment(monkeypatch, {} if visible is None else {gpus.VISIBLE: visible})
+    assert gpus.may_exist() == found
+
+
+@pytest.mark.parametrize(
     ("visible", "ranks", "count", "slots"),
     [
         (None, 2, 8, ["0,1", "2,3", "4,5", "6,7", "0,1"]),
