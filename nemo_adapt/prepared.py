@@ -17,4 +17,5 @@ with warnings.catch_warnings():
         if step.on_ranks:
             importlib.import_module(step.module)
     patches.prepare_megatron()
+    importlib.import_module("torch._dynamo")  # as torch's optimizers do when they are made, compiling or not
 gc.freeze()  # no search for garbage goes through all that is imported, and copies its memory
