@@ -64,7 +64,8 @@ def words(name: str, ranks: int = 1) -> list[str]:
         "recipe=demo", "model.path=world/base", "data.folder=world", "tokenizer.new_tokens=100", f"run.name={name}",
         "train.seq_length=64", "train.global_batch=8", "train.micro_batch=1", "train.phases=[{steps: 1, lr: 1e-3}]",
         "parallel.tp=1", "parallel.sequence=false", f"parallel.dp={ranks}",
-        "data.target=[world/text/tr.train.txt]", "data.replay=[world/text/en.train.txt]", "tokenizer.text=[world/text/tr.train.txt]",
+        "data.target=[world/text/tr.train.txt]", "data.replay=[world/text/en.train.txt]",
+        "tokenizer.text=[world/text/tr.train.txt]",
     ]  # fmt: skip
 
 

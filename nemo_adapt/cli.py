@@ -110,7 +110,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # warnings of our dependencies are not for our users
     # Hugging Face libraries must not query the network for a local folder.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    for noisy in ("torch.distributed", "torch.distributed.elastic", "transformers"):
+    for noisy in ("torch.distributed", "torch.distributed.elastic", "torch.multiprocessing", "transformers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_of_file
@@ -121,7 +121,7 @@ def main() -> None:
             command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
-            ranks.report(error)  # all ranks may have the same error: the launching process prints it once
+            ranks.write_error_file(error)  # all ranks may have the same error: the launching process prints it once
         else:
             ranks.print_user_error(error)
         raise SystemExit(ranks.USER_ERROR) from None
@@ -192,9 +192,7 @@ def _run_as_rank(stage: str, file: str) -> None:
     keeps = signal.SIG_BLOCK if stage == "train" else signal.SIG_UNBLOCK
     signal.pthread_sigmask(keeps, ranks.STOP_SIGNALS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it forwards it
-    config = recipes.read(Path(file))
-    cuda_environment.set_up(config.parallel, config.train.deterministic)
-    pipeline.run_as_rank(config, stage)
+    pipeline.run_as_rank(recipes.read(Path(file)), stage)
 
 
 def _say_result(config: Config) -> None:

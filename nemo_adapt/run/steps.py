@@ -13,7 +13,7 @@ from typing import Any
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import launcher, ranks
+from nemo_adapt.machine import cuda_environment, launcher, ranks
 from nemo_adapt.run import artifact, first_rank
 from nemo_adapt.run.artifact import ANEW, HashOf, Inputs, Restart
 from nemo_adapt.run.changes import changed_settings
@@ -205,6 +205,7 @@ def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> No
 def _launch(config: Config, step: Step) -> None:
     """Run a stage on new ranks. They read the configuration from a file of their own: another command may replace the
     one in the run's folder before they do."""
+    cuda_environment.set_up(config.parallel, config.train.deterministic)  # ranks begin with this process's variables
     with tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
         own = Path(folder) / "config.yaml"
         own.write_text(recipes.to_yaml(config), encoding="utf-8")

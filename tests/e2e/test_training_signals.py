@@ -1,33 +1,33 @@
 """Signals at moments when a training cannot handle them at once, and the metrics of a training stopped by one."""
 
 import signal
-import time
 
-from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
+from helpers.trainings import PATIENCE, Training, fork_servers_of, ranks_of, wait_for
 from ranks.command_bodies import signal_while_saving
 
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.training_files import SUMMARY, TRACES
 
 MOMENTS = [
-    ("start", signal.SIGUSR1),
     ("import", signal.SIGUSR1),
+    ("start", signal.SIGUSR1),
     ("start", signal.SIGTERM),
     ("end", signal.SIGTERM),
 ]
-"""As soon as ranks exist, a second later, and when no step is left to stop."""
+"""While the process imports that ranks are forks of, as soon as ranks exist, and when no more than one step is left."""
 
 
-def test_signals_before_the_first_or_after_the_last_step_are_handled(world, short, prepared):
+def test_signals_before_the_first_or_in_the_last_step_are_handled(world, short, prepared):
     words = [*short, "train.phases=[{steps: 4, lr: 1e-3}]", "train.log_every=1"]
     training = Training.prepared(world, "stopped-early", words, prepared)
     for moment, number in MOMENTS:
         process = training.start()
-        if moment == "end":
-            assert wait_for(process, lambda: training.steps() >= 4)
-        else:
-            assert wait_for(process, lambda running=process: bool(ranks_of(running)))
-            time.sleep(moment == "import")
+        happened = {
+            "import": lambda running=process: bool(fork_servers_of(running)),
+            "start": lambda running=process: bool(ranks_of(running)),
+            "end": lambda: training.steps() >= 3,
+        }
+        assert wait_for(process, happened[moment])
         process.send_signal(number)
         out, _ = process.communicate(timeout=200)
         assert process.returncode == 85 and "run the same command to go on" in out, out

@@ -114,9 +114,16 @@ def wait_for(process: subprocess.Popen[str] | Fork, happened: Callable[[], bool]
 def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the rank processes of a training, which are the forks of its fork server, in their order."""
     with contextlib.suppress(psutil.NoSuchProcess):
+        found = [rank for server in fork_servers_of(process) for rank in server.children()]
+        return sorted(found, key=lambda rank: rank.pid)
+    return []
+
+
+def fork_servers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the fork server of a training; none before it runs."""
+    with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children()
-        servers = [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
-        return sorted((rank for server in servers for rank in server.children()), key=lambda rank: rank.pid)
+        return [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
     return []
 
 

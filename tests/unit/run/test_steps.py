@@ -92,9 +92,10 @@ def test_ranks_have_the_configuration_of_their_own_command(step, tmp_path, monke
         run.config.write_text("another")
         given.append(recipes.read(Path(arguments[2])).resize.seed)
 
+    monkeypatch.setattr(steps.cuda_environment, "set_up", lambda parallel, deterministic: given.append("variables"))
     monkeypatch.setattr(steps.launcher, "launch", launch)
     run_step(config, replace(step, on_ranks=True))
-    assert given == [1]
+    assert given == ["variables", 1], "ranks begin with the variables, which must be set before they import torch"
 
 
 def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, tmp_path):
