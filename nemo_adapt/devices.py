@@ -51,6 +51,11 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if on_gpu() else 0
 
 
+def gpu_memory() -> list[int]:
+    """Return the bytes of memory of each GPU that this process sees."""
+    return [int(torch.cuda.get_device_properties(number).total_memory) for number in range(gpu_count())]
+
+
 def best_device() -> torch.device:
     """Return the device that this process computes on."""
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")

@@ -1,5 +1,6 @@
 """Measure any number of models on the same texts and tasks, one after the other, and write one report."""
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ def compare(
     first = named[0][1]
     new = {name: new_ids(candidate, first) for name, candidate in named}
     folder = Path(plan.settings.cache) if plan.settings.cache else None
-    measured = {name: measure(name, one, new[name] or frozenset(), plan, folder) for name, one in named}
+    measured = {}
+    for name, one in named:
+        measured[name] = measure(name, one, new[name] or frozenset(), plan, folder)
+        gc.collect()  # frees a model that is spread over GPUs, whose layers refer to themselves
     known = about(next(iter(plan.texts)))
     counts = {key: TARGET_SAMPLES if key == known.target else OTHER_SAMPLES for key in plan.texts}
     chosen = {key: samples.choose(texts, counts[key]) for key, texts in plan.texts.items()}

@@ -1,8 +1,9 @@
 """The models under test: plain transformers models from local folders with safetensors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -16,9 +17,10 @@ from transformers import (
 from transformers.utils import logging
 
 from nemo_adapt import hf_tokenizer
-from nemo_adapt.devices import best_device
+from nemo_adapt.devices import best_device, gpu_memory
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_model.model_config import read_config
+from nemo_adapt.hf_model.weight_size import WEIGHTS_SHARE, weight_bytes
 from nemo_adapt.tokens import documents
 
 
@@ -61,12 +63,13 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
 
 
 def load(candidate: Candidate) -> PreTrainedModel:
-    """Load a model for evaluation: in float32 on a CPU, in the checkpoint's own dtype on an accelerator.
+    """Load a model for evaluation: in float32 on a CPU, in the checkpoint's own dtype on a GPU, or on several where the
+    weights are too large for one.
 
     Generation is greedy whatever the folder's generation_config.json says. Raises ``UserError`` when weights are
-    missing or do not fit the config.
+    missing, or do not fit the config or the GPUs.
     """
-    device = best_device()
+    device, spread = best_device(), _spread(candidate.folder, gpu_memory())
     logging.disable_progress_bar()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -76,14 +79,37 @@ def load(candidate: Candidate) -> PreTrainedModel:
             use_safetensors=True,
             dtype=torch.float32 if device.type == "cpu" else "auto",
             output_loading_info=True,
+            **spread,
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # the last: quantized, without its package
         raise UserError(f"{candidate.folder}: the model cannot be loaded: {_first_line(error)}") from None
     if info["missing_keys"]:
         raise UserError(f"{candidate.folder} has no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
+    if spread and not set(model.hf_device_map.values()) <= set(spread["max_memory"]):
+        raise _too_large(candidate.folder, gpu_memory())  # accelerate has put some layers elsewhere
     end = documents.end_id(candidate.tokenizer)
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)
-    return model.to(device).eval()
+    return (model if spread else model.to(device)).eval()
+
+
+def _spread(folder: Path, memory: Sequence[int]) -> dict[str, Any]:
+    """Return the settings with which transformers and accelerate spread a model's layers over GPUs of ``memory`` bytes;
+    none if one device holds it. ``UserError`` if they do not fit."""
+    rooms = {number: int(WEIGHTS_SHARE * size) for number, size in enumerate(memory)}
+    needed = weight_bytes(folder)
+    if not rooms or needed <= min(rooms.values()):
+        return {}
+    if needed > (sum(rooms.values()) if len(rooms) > 1 else memory[0]):
+        raise _too_large(folder, memory)
+    return {"device_map": "balanced", "max_memory": rooms} if len(rooms) > 1 else {}
+
+
+def _too_large(folder: Path, memory: Sequence[int]) -> UserError:
+    needed, has = f"{weight_bytes(folder) / 2**30:.0f} GiB", f"{len(memory)} x {min(memory) / 2**30:.0f} GiB"
+    return UserError(
+        f"{folder}: {needed} of weights do not fit into the memory of this machine's GPUs, {has}: take one with more, "
+        "or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
+    )
 
 
 def context_window(asked: int, otherwise: int, candidates: Iterable[Candidate]) -> int:

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_model.weight_size import gpus_needed
 from nemo_adapt.run.steps import Step
 
+USUAL_GIB = 80.0
+"""Memory of a GPU where no ``cluster`` is chosen, which says it: that of an A100 or H100."""
 PREPARE = "prepare"
 """Name of the job that runs all stages before the first one on ranks."""
 
@@ -16,7 +20,8 @@ class Kind(Enum):
     """The resources of a job."""
 
     CPU = "cpu"
-    ONE_GPU = "one gpu"
+    GPU = "gpu"
+    """One process, with as many GPUs of a node as it needs."""
     RANKS = "ranks"
     ARRAY = "array"
     """A job array: tasks that Slurm schedules separately, each on one node or a part of it; they may start ranks."""
@@ -62,7 +67,7 @@ def chain(steps: Sequence[Step]) -> list[Job]:
     first = next(number for number, step in enumerate(steps) if step.on_ranks)
     jobs = [Job(PREPARE, tuple(dict.fromkeys(step.name for step in steps[:first])), Kind.CPU)]
     for step in steps[first:]:
-        kind = Kind.RANKS if step.on_ranks else Kind.ONE_GPU if step.uses_gpu else Kind.CPU
+        kind = Kind.RANKS if step.on_ranks else Kind.GPU if step.uses_gpu else Kind.CPU
         jobs.append(Job(step.name, (step.name,), kind, step.result if step.on_ranks else ""))
     return jobs
 
@@ -88,6 +93,13 @@ def size_of(config: Config) -> Size:
             f"{nodes} nodes of {per_node} are {nodes * per_node} ranks, no multiple of parallel.tp x pp x cp = {model}"
         )
     return Size(nodes, per_node, min(gpus, per_node))
+
+
+def evaluation_gpus(config: Config, size: Size) -> int:
+    """Return the GPUs of a job that evaluates: as many of a node as the base's weights need, which are read by its
+    only process."""
+    memory = (config.cluster.memory_gib if config.cluster.gpus_per_node else 0.0) or USUAL_GIB
+    return min(gpus_needed(Path(config.model.path), memory * 2**30), size.gpus_per_node)
 
 
 def room_of(config: Config) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nemo_adapt.config import Config, SiteConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container
-from nemo_adapt.launch.chain import Job, Kind, Size
+from nemo_adapt.launch.chain import Job, Kind, Size, evaluation_gpus
 from nemo_adapt.launch.paths import LaunchPaths
 
 PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
@@ -63,7 +63,7 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
     site, cpu = config.site, config.site.cpu
     ranks, array = job.kind is Kind.RANKS, job.kind is Kind.ARRAY
     trains = ranks or array
-    gpus = size.gpus_per_node if trains else min(1, size.gpus_per_node) if job.kind is Kind.ONE_GPU else 0
+    gpus = size.gpus_per_node if trains else evaluation_gpus(config, size) if job.kind is Kind.GPU else 0
     given: dict[str, Any] = {
         "job-name": label(f"{config.run.name}-{job.name}"),
         "array": f"0-{job.tasks - 1}" if array else "",

@@ -12,7 +12,7 @@ def test_run_becomes_prepare_train_export_and_evaluate_jobs():
     jobs = jobs_of(config_of("site=gpus"))
     assert list(jobs) == ["prepare", "train", "export", "evaluate"]
     assert jobs["prepare"].stages == ("tokenizer", "data", "convert")
-    assert [job.kind for job in jobs.values()] == [Kind.CPU, Kind.RANKS, Kind.CPU, Kind.ONE_GPU]
+    assert [job.kind for job in jobs.values()] == [Kind.CPU, Kind.RANKS, Kind.CPU, Kind.GPU]
     assert jobs["train"].result == "train"
 
 

@@ -331,3 +331,23 @@ def test_options_that_request_gpus():
         assert said in sbatch.options(config, jobs_of(config)["train"], size_of(config))
     config = config_of("site=gpus", "site.gpu_request=none")
     assert "gpu:" not in script_of(config, "train") and "gpus-per-node" not in script_of(config, "train")
+
+
+@pytest.mark.parametrize(
+    ("gib", "words", "found"),
+    [
+        (7, (), 1),
+        (70, (), 2),
+        (140, (), 3),
+        (140, ("cluster.gpus_per_node=8", "cluster.memory_gib=180"), 1),
+        (2000, (), 8),
+        (140, ("site.gpus_per_node=0", "site.ranks_per_node=8"), 0),
+    ],
+)
+def test_evaluation_gets_the_gpus_that_the_weights_need(tmp_path, gib, words, found):
+    for number in range(2):
+        with (tmp_path / f"model-{number}.safetensors").open("wb") as file:
+            file.truncate(gib << 29)
+    config = config_of("site=gpus", f"model.path={tmp_path}", *words)
+    said = sbatch.options(config, jobs_of(config)["evaluate"], size_of(config))
+    assert [word for word in said if "gpus" in word] == ([f"--gpus-per-node={found}"] if found else [])
