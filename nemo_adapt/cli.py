@@ -121,7 +121,7 @@ def main() -> None:
             command(arguments[0], arguments[1:])
     except UserError as error:
         if arguments[0] == "rank":
-            ranks.write_error_file(error)  # all ranks may have the same error: the launching process prints it once
+            ranks.report(error)  # all ranks may have the same error: the launching process prints it once
         else:
             ranks.print_user_error(error)
         raise SystemExit(ranks.USER_ERROR) from None

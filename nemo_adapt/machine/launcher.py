@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.machine import fork_server
-from nemo_adapt.machine.ranks import MORE_TO_DO, exit_asked, exit_now, to_handle
+from nemo_adapt.machine.ranks import MISTAKE, MORE_TO_DO, exit_asked, exit_now, to_handle
 from nemo_adapt.machine.workers import cores
 
 PRELOAD = "nemo_adapt.prepared"
@@ -31,10 +32,10 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     other failure, whose traceback the rank has printed, or with 128 + its number for QUIT.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    with _forwarding() as forwarded:
+    with _forwarding() as forwarded, tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
         try:
             fork_server.running(PRELOAD)  # imports while this process does
-            _launch(count, arguments, forwarded)
+            _launch(count, arguments, Path(folder), forwarded)
         except (EOFError, ConnectionError):
             said = "the process that imports for all ranks was killed, or failed (see above)"
             print(f"{ERROR}{said}; {GO_ON}", file=sys.stderr)
@@ -43,8 +44,9 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         exit_asked()
 
 
-def _launch(count: int, arguments: Sequence[str], forwarded: Collection[int]) -> None:
-    """Run ``_run`` on ``count`` processes with torchrun's launcher; exit if it fails."""
+def _launch(count: int, arguments: Sequence[str], mistakes: Path, forwarded: Collection[int]) -> None:
+    """Run ``_run`` on ``count`` processes with torchrun's launcher; exit if it fails. Ranks report users' mistakes in
+    the folder ``mistakes``: those of all, of which the launcher knows only the first one that has failed."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -65,16 +67,19 @@ def _launch(count: int, arguments: Sequence[str], forwarded: Collection[int]) ->
         signals_to_handle="SIGQUIT",
     )
     try:
-        elastic_launch(config, _run)(list(arguments))
+        elastic_launch(config, _run)(list(arguments), mistakes)
     except ChildFailedError as error:
+        if reported := sorted(mistakes.iterdir()):  # such a rank may still crash while it exits
+            raise UserError(reported[0].read_text(encoding="utf-8")) from None
         _exit_like(list(error.failures.values()), forwarded)
     except SignalException as error:
         print(f"{ERROR}the ranks were killed by {error.sigval.name}; {GO_ON}", file=sys.stderr)
         raise SystemExit(128 + error.sigval) from None
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], mistakes: Path) -> None:
     """Do in a new process what ``python -m nemo_adapt ARGUMENTS`` does, with its exit code."""
+    os.environ[MISTAKE] = str(mistakes / os.environ["RANK"])
     fork_server.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that a start needs
     sys.argv = ["nemo-adapt", *arguments]
     try:
@@ -83,16 +88,13 @@ def _run(arguments: list[str]) -> None:
         exit_now(ended.code if isinstance(ended.code, int) else 1)
     except BaseException:
         traceback.print_exc()
-        exit_now(1)  # not by an exception, of which the launcher would make an error file, as of a user's mistake
+        exit_now(1)  # Python's own end may wait for threads
     fork_server.signal_when_parent_ends(signal.SIGKILL)  # the launcher lets it end, which a training's rank waits for
 
 
 def _exit_like(failures: Sequence[Any], forwarded: Collection[int] = ()) -> NoReturn:
-    """Exit like the failed ranks: raise the ``UserError`` that one reported, or ``SystemExit`` with its code. A rank
-    killed by a signal in ``forwarded`` had no handler for it yet, so it has lost nothing."""
-    for failure in failures:  # a rank that has reported its error may still crash in a thread while it exits
-        if Path(failure.error_file).is_file():
-            raise UserError(failure.message) from None
+    """Exit like the failed ranks. One killed by a signal in ``forwarded`` had no handler for it yet, so it has lost
+    nothing."""
     codes = {failure.exitcode for failure in failures}
     if codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
         if MORE_TO_DO in codes:  # that rank has printed it

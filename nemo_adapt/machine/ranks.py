@@ -1,7 +1,6 @@
 """Ranks: what a process does that is one of several, started by us (``launcher``), by torchrun or by Slurm."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import platform
@@ -23,6 +22,8 @@ MORE_TO_DO = 85
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a training to save and exit: Slurm sends USR1 before a time limit (``--signal``); Slurm and others
 send TERM to end a job; HUP comes when the terminal is closed. The process that started the ranks forwards them."""
+MISTAKE = "NEMO_ADAPT_MISTAKE"
+"""Variable of a rank that ``launcher`` started: the file for the line of a user's mistake."""
 FIRST_RANK_SECONDS, NEXT_RANK_SECONDS = 10.0, 0.5
 """Seconds that the other ranks wait for rank 0 to print an error that all may have, and additional seconds per rank."""
 SUMMARY_CHARS = 500
@@ -89,10 +90,9 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def write_error_file(error: UserError) -> None:
-    """In a rank that ``launcher`` started: write the error's line to the file where it looks for it."""
-    path = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
-    path.write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
+def report(mistake: UserError) -> None:
+    """In a rank that ``launcher`` started: write the line of a user's mistake to the file where it looks for it."""
+    Path(os.environ[MISTAKE]).write_text(str(mistake), encoding="utf-8")
 
 
 @contextlib.contextmanager
