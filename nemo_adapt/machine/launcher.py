@@ -115,7 +115,7 @@ def _forwarding() -> Iterator[Collection[int]]:
     Before any rank runs, a signal raises ``SystemExit`` with ``MORE_TO_DO``, as no rank would get it. Control-C, which
     ranks get from the terminal too but ignore, is forwarded as TERM; a second one raises ``KeyboardInterrupt``.
     """
-    forwarded: set[int] = set()
+    others, forwarded = multiprocessing.active_children(), set[int]()
     interrupted = False
 
     def forward(number: int, frame: Any) -> None:
@@ -124,7 +124,7 @@ def _forwarding() -> Iterator[Collection[int]]:
             if interrupted:
                 raise KeyboardInterrupt
             interrupted, number = True, signal.SIGTERM
-        ranks = multiprocessing.active_children()
+        ranks = [child for child in multiprocessing.active_children() if child not in others]
         for rank in ranks:
             if rank.pid:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,5 +1,6 @@
 """Signals, errors and exit codes of the command that starts ranks on its machine."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -213,9 +214,15 @@ def test_exit_codes(codes, forwarded, expected, capsys):
 
 
 def test_a_signal_before_any_rank_runs_is_not_lost_and_said(capsys):
+    """Other children of the process do not get it."""
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
     with pytest.raises(SystemExit) as ended, launcher._forwarding():
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(5)
     assert ended.value.code == ranks.MORE_TO_DO
     assert capsys.readouterr().out == "asked to stop; run the same command to go on\n"
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert other.is_alive()
+    other.kill()
+    other.join()
