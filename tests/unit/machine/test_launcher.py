@@ -10,92 +10,32 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from helpers import forks
+from helpers.trainings import PATIENCE
+from ranks import launch_bodies
 
 from nemo_adapt.machine import launcher, ranks
 
-LAUNCHES = """
-import logging, os, pathlib, signal, sys, time
-from nemo_adapt import cli
-from nemo_adapt.errors import UserError
-from nemo_adapt.machine import launcher, ranks
 
-def main():
-    stop_signals = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
-    kind, rank = sys.argv[-1], os.environ["RANK"]
-    pathlib.Path(f"ready{rank}").write_text(str(os.getpid()))
-    if kind == "handles it later":  # after its imports
-        time.sleep(1)
-        for each in stop_signals:
-            signal.signal(each, lambda number, frame: sys.exit(85))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-        time.sleep(60)
-    elif kind == "ends well":
-        while not signal.sigpending():
-            time.sleep(0.05)
-    elif kind == "dies":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-        time.sleep(60)
-    elif kind == "goes on":
-        while not pathlib.Path("sent").exists():
-            time.sleep(0.05)
-        time.sleep(1)  # a launcher that stops would end this rank meanwhile
-    elif kind == "fails":
-        while not signal.sigpending():
-            time.sleep(0.05)
-        sys.exit(1)
-    elif kind == "is mistaken while another crashes" and rank == "0":
-        while not pathlib.Path("reported").exists():
-            time.sleep(0.001)
-        os._exit(1)  # at the same time
-    elif kind == "hangs" or rank == "0":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-        time.sleep(60)
-    elif kind == "raises":
-        raise ValueError("offset")
-    elif kind in ("is mistaken", "is mistaken while another crashes"):
-        ranks.report(UserError("no such file; give another"))
-        pathlib.Path("reported").touch()
-        os.kill(os.getpid(), signal.SIGKILL)  # however it ends
-
-if __name__ == "__main__":
-    logging.getLogger("torch").setLevel(logging.CRITICAL)  # its own lines; to make them it imports its compiler
-    launcher.PRELOAD = "torch.distributed.elastic.multiprocessing.api"
-    try:
-        launcher.launch(2, ["train", sys.argv[1]])
-    except UserError as error:
-        print(f"mistake: {error}")
-    else:
-        print("went on")
-else:
-    cli.main = main
-"""
-"""A command whose ranks react late to a signal, or never."""
-
-
-def started(tmp_path, kind, *before):
-    """Launch two ranks; return the command's process once both run."""
-    (tmp_path / "launches.py").write_text(LAUNCHES)
-    process = subprocess.Popen(
-        [*before, sys.executable, str(tmp_path / "launches.py"), kind],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    until = time.monotonic() + 100
+def started(tmp_path, kind, under_nohup=False):
+    """Launch two ranks; return the command once both run."""
+    log = tmp_path / "log"
+    process = forks.context().Process(target=launch_bodies.launch, args=(kind, tmp_path, log, under_nohup))
+    process.start()
+    command = forks.Fork(process, log)
+    until = time.monotonic() + PATIENCE
     while not all((tmp_path / f"ready{rank}").exists() for rank in range(2)):
-        assert process.poll() is None and time.monotonic() < until
+        assert command.poll() is None and time.monotonic() < until, log.read_text()
         time.sleep(0.02)
-    return process
+    return command
 
 
-def launched(tmp_path, kind, number, *before):
+def launched(tmp_path, kind, number, under_nohup=False):
     """Launch two ranks, send the command a signal as soon as both run; return its exit code and output."""
-    process = started(tmp_path, kind, *before)
-    process.send_signal(number)
+    command = started(tmp_path, kind, under_nohup)
+    command.send_signal(number)
     (tmp_path / "sent").touch()
-    out, _ = process.communicate(timeout=100)
-    return process.returncode, out
+    return command.end(PATIENCE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
@@ -108,7 +48,7 @@ def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code
 
 
 def test_under_nohup_the_ranks_go_on_when_the_terminal_is_closed(tmp_path):
-    code, out = launched(tmp_path, "goes on", signal.SIGHUP, "nohup")
+    code, out = launched(tmp_path, "goes on", signal.SIGHUP, under_nohup=True)
     assert (code, out.splitlines()[-1]) == (0, "went on"), out
 
 
@@ -128,9 +68,8 @@ def test_a_launcher_that_quits_says_so_in_one_line(tmp_path):
     ],
 )
 def test_when_one_rank_fails_the_others_are_ended(tmp_path, kind, code, said):
-    process = started(tmp_path, kind)
-    out, _ = process.communicate(timeout=50)
-    assert process.returncode == code and said in out and "went on" not in out, out
+    found, out = started(tmp_path, kind).end(PATIENCE)
+    assert found == code and said in out and "went on" not in out, out
     assert all(ended(tmp_path, rank) for rank in range(2))
 
 
@@ -139,18 +78,18 @@ def ended(tmp_path, rank):
 
 
 def test_a_killed_rank_is_named(tmp_path):
-    process = started(tmp_path, "hangs")
+    command = started(tmp_path, "hangs")
     os.kill(int((tmp_path / "ready1").read_text()), signal.SIGKILL)
-    out, _ = process.communicate(timeout=50)
+    code, out = command.end(PATIENCE)
     said = "nemo-adapt: error: rank 1 was killed by SIGKILL; run the same command to go on from what is finished"
-    assert (process.returncode, out.splitlines()[-1]) == (1, said) and ended(tmp_path, 0)
+    assert (code, out.splitlines()[-1]) == (1, said) and ended(tmp_path, 0)
 
 
 def test_where_the_fork_server_is_killed_the_command_ends(tmp_path):
-    process = started(tmp_path, "dies")
+    command = started(tmp_path, "dies")
     psutil.Process(int((tmp_path / "ready1").read_text())).parent().kill()
-    out, _ = process.communicate(timeout=50)
-    assert process.returncode == 1 and "the process that it is a fork of was killed; run the same command" in out, out
+    code, out = command.end(PATIENCE)
+    assert code == 1 and "the process that it is a fork of was killed; run the same command" in out, out
 
 
 @pytest.mark.parametrize("failure", ["import os; os._exit(1)", "raise ValueError('no such device')"])
@@ -167,24 +106,19 @@ def test_ranks_meet_where_the_path_of_the_temporary_folder_is_long(tmp_path):
     """A Unix socket's path has at most 107 characters."""
     long = tmp_path / ("x" * 120)
     long.mkdir()
-    (tmp_path / "launches.py").write_text(LAUNCHES)
-    (tmp_path / "sent").touch()
+    program = "import time; from nemo_adapt.machine import fork_server; server = fork_server.running('os'); "
+    program += "process = fork_server.start(server, time.sleep, 0); process.join(); print(process.exitcode)"
     environment = {**os.environ, "TMPDIR": str(long)}
-    done = subprocess.run(
-        [sys.executable, "launches.py", "goes on"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    assert not list(long.iterdir())
 
 
 def test_ranks_end_when_the_command_is_killed(tmp_path):
-    process = started(tmp_path, "dies")
-    process.kill()
-    process.communicate(timeout=50)
-    until = time.monotonic() + 50
+    command = started(tmp_path, "dies")
+    command.send_signal(signal.SIGKILL)
+    command.end(PATIENCE)
+    until = time.monotonic() + PATIENCE
     while not all(ended(tmp_path, rank) for rank in range(2)):
         assert time.monotonic() < until
         time.sleep(0.02)
