@@ -66,6 +66,8 @@ def _launch(count: int, arguments: Sequence[str], mistakes: Path, forwarded: Col
         # that HUP is ignored.
         signals_to_handle="SIGQUIT",
     )
+    if forwarded:  # before any rank ran: Python ignores what is raised in a callback of its imports
+        raise SystemExit(MORE_TO_DO)
     try:
         elastic_launch(config, _run)(list(arguments), mistakes)
     except ChildFailedError as error:
@@ -129,9 +131,9 @@ def _forwarding() -> Iterator[Collection[int]]:
             if rank.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rank.pid, number)
+        forwarded.add(number)
         if not ranks:
             exit_asked()
-        forwarded.add(number)
 
     before = {number: signal.signal(number, forward) for number in (*to_handle(), signal.SIGINT)}
     try:

@@ -1,5 +1,6 @@
 """Signals, errors and exit codes of the command that starts ranks on its machine."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from helpers import forks
 from helpers.trainings import PATIENCE
 from ranks import launch_bodies
+from torch.distributed.launcher import api
 
 from nemo_adapt.machine import launcher, ranks
 
@@ -160,3 +162,22 @@ def test_a_signal_before_any_rank_runs_is_not_lost_and_said(capsys):
     assert other.is_alive()
     other.kill()
     other.join()
+
+
+def test_a_signal_during_the_imports_is_not_lost_where_python_ignores_exceptions(monkeypatch):
+    """In a callback of an import."""
+
+    def running(preload):
+        with contextlib.suppress(SystemExit):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(5)
+
+    def never(*given):
+        raise AssertionError("no rank is to be started")
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(launcher.fork_server, "running", running)
+    monkeypatch.setattr(api, "elastic_launch", never)
+    with pytest.raises(SystemExit) as ended:
+        launcher.launch(2, ["train"])
+    assert ended.value.code == ranks.MORE_TO_DO
