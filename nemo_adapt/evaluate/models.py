@@ -20,7 +20,7 @@ from nemo_adapt import hf_tokenizer
 from nemo_adapt.devices import best_device, gpu_memory
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_model.model_config import read_config
-from nemo_adapt.hf_model.weight_size import WEIGHTS_SHARE, weight_bytes
+from nemo_adapt.hf_model.weight_files import WEIGHTS_SHARE, weight_bytes
 from nemo_adapt.tokens import documents
 
 

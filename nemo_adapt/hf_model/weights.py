@@ -18,11 +18,9 @@ import torch
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
-from nemo_adapt.hf_model.model_config import read_object
+from nemo_adapt.hf_model.weight_files import INDEX, SINGLE, weight_files
 from nemo_adapt.partition import groups
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -56,7 +54,7 @@ class HfWeights:
         self._files: dict[Path, int] = {}
         self._turned: tuple[str, torch.Tensor] | None = None
         self.bytes_read = 0
-        for file in _weight_files(folder):
+        for file in weight_files(folder):
             self.tensors.update(_read_header(file, family.computed if family else ()))
         names = family.names(self.tensors) if family else {name: name for name in self.tensors}
         self.others = len(self.tensors) - len(names)
@@ -178,23 +176,6 @@ class HfWriter:
             weight_map = {name: stored.file.name for name, stored in self.stored.items()}
             index = {"metadata": {"total_size": self.total_bytes}, "weight_map": weight_map}
             (self.folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights. A single file comes before an index, as in transformers."""
-    index = folder / INDEX
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    if not index.is_file():
-        raise UserError(f"{folder} has no {SINGLE} and no {INDEX}: save the model with safetensors")
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise UserError(f"{index} is damaged: its weight_map names no files; download it again")
-    names = sorted(set(weight_map.values()))
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{index} names missing files: {', '.join(missing)}")
-    return [folder / name for name in names]
 
 
 def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[str, StoredTensor]]:

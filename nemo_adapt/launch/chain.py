@@ -1,5 +1,6 @@
 """The jobs of a run, and their sizes."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.weight_size import gpus_needed
+from nemo_adapt.hf_model.weight_files import gpus_needed
 from nemo_adapt.run.steps import Step
 
 USUAL_GIB = 80.0
@@ -96,10 +97,12 @@ def size_of(config: Config) -> Size:
 
 
 def evaluation_gpus(config: Config, size: Size) -> int:
-    """Return the GPUs of a job that evaluates: as many of a node as the base's weights need, which are read by its
-    only process."""
+    """Return the GPUs of a job that evaluates, in one process: as many of a node as the base's weights need."""
     memory = (config.cluster.memory_gib if config.cluster.gpus_per_node else 0.0) or USUAL_GIB
-    return min(gpus_needed(Path(config.model.path), memory * 2**30), size.gpus_per_node)
+    needed = 1
+    with contextlib.suppress(UserError):  # of missing weights, which other checks report
+        needed = gpus_needed(Path(config.model.path), memory * 2**30)
+    return min(needed, size.gpus_per_node)
 
 
 def room_of(config: Config) -> tuple[int, int]:

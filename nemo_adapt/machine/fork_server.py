@@ -19,13 +19,15 @@ LONGEST_FOLDER = 70
 """Characters of the temporary folder in which a socket's path, 32 longer, is one that Linux takes (unix(7): 107)."""
 
 
-def running(preload: str) -> ForkServerContext:
+def running(preload: str, processes: int) -> ForkServerContext:
     """Start this process's fork server, which imports the module ``preload``, unless it runs already; return its
     context. Call it in the main thread: the server ends with the thread that has started it.
 
-    What is forked begins with the stop signals blocked, and with the environment that this process has now. On a GPU
-    machine nothing is imported before: a process that has initialized CUDA cannot be forked.
+    What is forked begins with the stop signals blocked, and with the environment that this process has now; the cores
+    are shared as OpenMP threads by ``processes``, as many as run at a time. On a GPU machine nothing is imported
+    before: a process that has initialized CUDA cannot be forked.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, workers.cores() // processes)))
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload([ENDING, preload] if _is_without_gpus() else [ENDING])
     _choose_folder()

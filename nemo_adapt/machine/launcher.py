@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.machine import fork_server
 from nemo_adapt.machine.ranks import MISTAKE, MORE_TO_DO, exit_asked, exit_now, to_handle
-from nemo_adapt.machine.workers import cores
 
 PRELOAD = "nemo_adapt.prepared"
 """What is imported once for all ranks."""
@@ -31,10 +30,9 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     ``MORE_TO_DO`` if they were asked to stop, even if all then finished their work; and ``SystemExit`` with 1 for any
     other failure, whose traceback the rank has printed, or with 128 + its number for QUIT.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     with _forwarding() as forwarded, tempfile.TemporaryDirectory(prefix="nemo_adapt_") as folder:
         try:
-            fork_server.running(PRELOAD)  # imports while this process does
+            fork_server.running(PRELOAD, count)  # imports while this process does
             _launch(count, arguments, Path(folder), forwarded)
         except (EOFError, ConnectionError):
             said = "the process that imports for all ranks was killed, or failed (see above)"
@@ -97,8 +95,9 @@ def _run(arguments: list[str], mistakes: Path) -> None:
 def _exit_like(failures: Sequence[Any], forwarded: Collection[int] = ()) -> NoReturn:
     """Exit like the failed ranks. One killed by a signal in ``forwarded`` had no handler for it yet, so it has lost
     nothing."""
-    codes = {failure.exitcode for failure in failures}
-    if codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
+    # A rank exits with MORE_TO_DO once all have saved; the launcher then terminates those that are still exiting.
+    codes = {failure.exitcode for failure in failures if failure.exitcode >= 0 or -failure.exitcode in forwarded}
+    if codes and codes <= {MORE_TO_DO, *(-number for number in forwarded)}:
         if MORE_TO_DO in codes:  # that rank has printed it
             raise SystemExit(MORE_TO_DO) from None
         exit_asked()

@@ -8,16 +8,14 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from nemo_adapt.machine import fork_server, ranks
-from nemo_adapt.machine.workers import cores
 
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 """torchrun's environment variables for a process that is the only rank."""
 
 
 def context(ranks_at_a_time: int) -> ForkServerContext:
-    """Return the fork server for runs with ``ranks_at_a_time`` ranks in total, whose OpenMP threads share the cores."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks_at_a_time)))
-    return fork_server.running("nemo_adapt.study.prepared")
+    """Return the fork server for runs with ``ranks_at_a_time`` ranks in total."""
+    return fork_server.running("nemo_adapt.study.prepared", ranks_at_a_time)
 
 
 def start(

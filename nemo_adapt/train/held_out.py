@@ -23,7 +23,7 @@ from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 
 MICRO_BATCHES_PER_STAGE = 4
-"""Micro batches of a round for each pipeline stage: with 4, stages wait for a fifth of the time."""
+"""Micro batches of a round for each pipeline stage: with 4, stages wait for less than a fifth of the time."""
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,19 @@ MOMENTS = [
     ("start", signal.SIGTERM),
     ("end", signal.SIGTERM),
 ]
-"""While the process imports that ranks are forks of, as soon as ranks exist, and when no more than one step is left."""
+"""While the process imports that ranks are forks of, as soon as ranks exist, and when no step is left to stop."""
 
 
-def test_signals_before_the_first_or_in_the_last_step_are_handled(world, short, prepared):
+def test_signals_before_the_first_or_after_the_last_step_are_handled(world, short, prepared):
     words = [*short, "train.phases=[{steps: 4, lr: 1e-3}]", "train.log_every=1"]
+    words += ["train.score_every=4", "evaluate.batch=1", "evaluate.context=8"]  # after the last step there is work left
     training = Training.prepared(world, "stopped-early", words, prepared)
     for moment, number in MOMENTS:
         process = training.start()
         happened = {
             "import": lambda running=process: bool(fork_servers_of(running)),
             "start": lambda running=process: bool(ranks_of(running)),
-            "end": lambda: training.steps() >= 3,
+            "end": lambda: training.steps() >= 4,
         }
         assert wait_for(process, happened[moment])
         process.send_signal(number)
@@ -53,7 +54,7 @@ def test_ctrl_c_saves_a_checkpoint(world, short, prepared):
     words = [*short, "train.phases=[{steps: 400, lr: 1e-3}]", "train.log_every=1", "train.save_every=1000"]
     training = Training.prepared(world, "interrupted", words, prepared)
     process = training.start()
-    assert wait_for(process, lambda: training.steps() >= 3)
+    assert wait_for(process, lambda: training.steps() >= 4)
     for each in [*ranks_of(process), process]:
         each.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=200)

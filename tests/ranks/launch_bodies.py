@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -62,9 +61,8 @@ def rank(arguments: list[str], mistakes: Path) -> None:
     elif kind == "hangs" or number == "0":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         time.sleep(60)
-    elif kind == "raises":
-        sys.stdout.flush()
-        launcher.runpy.run_module = _raise
+    elif kind in WORK:
+        launcher.runpy.run_module = WORK[kind]
         RUN(arguments, mistakes)
     else:
         ranks.report(UserError("no such file; give another"))
@@ -72,11 +70,18 @@ def rank(arguments: list[str], mistakes: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # however it ends
 
 
-RUN = launcher._run
-
-
 def _raise(*words: object, **named: object) -> None:
     raise ValueError("offset")
+
+
+def _ignore_term(*words: object, **named: object) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+RUN = launcher._run
+WORK = {"raises": _raise, "is done": _ignore_term}
+"""Kind -> what the rank does in the place of ``python -m nemo_adapt``."""
 
 
 def _wait_for(file: str) -> None:

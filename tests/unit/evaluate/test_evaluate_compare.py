@@ -1,8 +1,10 @@
 """``nemo-adapt compare``: several model folders, cached results of unchanged models, one-line errors."""
 
+import functools
 import json
 import re
 import shlex
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,24 @@ def test_only_changed_texts_and_models_are_measured_again(place: Path, monkeypat
     command.main(words(place, "base", "adapted"))
     assert loaded == ["adapted"]
     assert read(place)["bits_per_byte"]["adapted"]["tr"] != before["bits_per_byte"]["adapted"]["tr"]
+
+
+def test_a_model_is_freed_before_the_next_is_loaded(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that refers to itself, as a model does that is spread over GPUs: two may not fit."""
+    alive, load = [], models.load
+
+    def loaded(candidate: models.Candidate) -> Any:
+        assert all(model() is None for model in alive)
+        model = load(candidate)
+        model.forward = functools.partial(type(model).forward, model)
+        alive.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(measure.models, "load", loaded)
+    command.main([*words(place, "base", "adapted", "other"), f"out={tmp_path / 'out'}"])
+    assert len(alive) == 3
 
 
 def test_single_model_is_reported_without_changes(place: Path) -> None:

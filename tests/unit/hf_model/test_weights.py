@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.weights import INDEX, SINGLE, HfWeights, HfWriter
+from nemo_adapt.hf_model.weight_files import INDEX, SINGLE, weight_bytes
+from nemo_adapt.hf_model.weights import HfWeights, HfWriter
 
 TENSORS = {
     "a": torch.arange(12, dtype=torch.float32).view(4, 3),
@@ -127,3 +128,13 @@ def test_a_single_file_comes_before_an_index_as_in_transformers(tmp_path):
     ours = torch.empty(16, 8)
     HfWeights(tmp_path).read(name, 0, 16, ours)
     assert torch.equal(ours, theirs) and torch.equal(ours, model.state_dict()[name])
+
+
+def test_the_size_of_the_weights_is_that_of_the_files_that_are_loaded(tmp_path):
+    """Mistral's folders have the same weights in consolidated.safetensors, too."""
+    for name, size in (("one.safetensors", 5), ("two.safetensors", 7), ("consolidated.safetensors", 12)):
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    assert weight_bytes(tmp_path) == 12
+    (tmp_path / SINGLE).write_bytes(bytes(3))
+    assert weight_bytes(tmp_path) == 3

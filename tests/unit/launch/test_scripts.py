@@ -345,9 +345,8 @@ def test_options_that_request_gpus():
     ],
 )
 def test_evaluation_gets_the_gpus_that_the_weights_need(tmp_path, gib, words, found):
-    for number in range(2):
-        with (tmp_path / f"model-{number}.safetensors").open("wb") as file:
-            file.truncate(gib << 29)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(gib << 30)
     config = config_of("site=gpus", f"model.path={tmp_path}", *words)
     said = sbatch.options(config, jobs_of(config)["evaluate"], size_of(config))
     assert [word for word in said if "gpus" in word] == ([f"--gpus-per-node={found}"] if found else [])

@@ -108,7 +108,7 @@ def test_ranks_meet_where_the_path_of_the_temporary_folder_is_long(tmp_path):
     """A Unix socket's path has at most 107 characters."""
     long = tmp_path / ("x" * 120)
     long.mkdir()
-    program = "import time; from nemo_adapt.machine import fork_server; server = fork_server.running('os'); "
+    program = "import time; from nemo_adapt.machine import fork_server; server = fork_server.running('os', 1); "
     program += "process = fork_server.start(server, time.sleep, 0); process.join(); print(process.exitcode)"
     environment = {**os.environ, "TMPDIR": str(long)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
@@ -116,8 +116,10 @@ def test_ranks_meet_where_the_path_of_the_temporary_folder_is_long(tmp_path):
     assert not list(long.iterdir())
 
 
-def test_ranks_end_when_the_command_is_killed(tmp_path):
-    command = started(tmp_path, "dies")
+@pytest.mark.parametrize("kind", ["dies", "is done"])
+def test_ranks_end_when_the_command_is_killed(tmp_path, kind):
+    """Also one that has done its work, ignores TERM as a training does then, and waits for the launcher to end it."""
+    command = started(tmp_path, kind)
     command.send_signal(signal.SIGKILL)
     command.end(PATIENCE)
     until = time.monotonic() + PATIENCE
@@ -133,9 +135,9 @@ def failed(code):
 @pytest.mark.parametrize(
     ("codes", "forwarded", "expected"),
     [
-        *(([85], (), 85), ([85, 85], (), 85), ([1], (), 1), ([85, 1], (), 1), ([-9], (), 1)),
-        # The signal killed a rank that had no handler yet.
-        *(([-10, 85], {10}, 85), ([-15, -15], {15}, 85), ([-10, -10], (), 1)),
+        *(([85], (), 85), ([85, 85], (), 85), ([85, -15], (), 85), ([1], (), 1), ([85, 1], (), 1), ([-9], (), 1)),
+        # The signal killed a rank that had no handler yet; the launcher has terminated the other.
+        *(([-10, -15], {10}, 85), ([-10, 85], {10}, 85), ([-15, -15], {15}, 85), ([-10, -10], (), 1)),
         *(([-10, 1], {10}, 1), ([-9, -15], {10}, 1)),
     ],
 )
@@ -167,7 +169,7 @@ def test_a_signal_before_any_rank_runs_is_not_lost_and_said(capsys):
 def test_a_signal_during_the_imports_is_not_lost_where_python_ignores_exceptions(monkeypatch):
     """In a callback of an import."""
 
-    def running(preload):
+    def running(preload, processes):
         with contextlib.suppress(SystemExit):
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(5)

@@ -9,13 +9,15 @@ import psutil
 import pytest
 
 from nemo_adapt.config import recipes
+from nemo_adapt.machine import fork_server
 from nemo_adapt.run.run_folder import RunFolder, claim
 from nemo_adapt.study import start
 
 
 @pytest.mark.parametrize(("cores", "ranks", "threads"), [(8, 1, "8"), (8, 3, "2"), (2, 4, "1")])
 def test_openmp_threads_are_cores_divided_by_ranks(monkeypatch, cores, ranks, threads):
-    monkeypatch.setattr(start, "cores", lambda: cores)
+    monkeypatch.setattr(fork_server.workers, "cores", lambda: cores)
+    monkeypatch.setattr(fork_server.forkserver, "ensure_running", lambda: None)
     monkeypatch.setattr(os, "environ", {})
     start.context(ranks)
     assert os.environ["OMP_NUM_THREADS"] == threads
