@@ -42,13 +42,15 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         exit_asked()
 
 
-def _launch(count: int, arguments: Sequence[str], mistakes: Path, forwarded: Collection[int]) -> None:
-    """Run ``_run`` on ``count`` processes with torchrun's launcher; exit if it fails. Ranks report users' mistakes in
-    the folder ``mistakes``: those of all, of which the launcher knows only the first one that has failed."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+def _launch(count: int, arguments: Sequence[str], folder: Path, forwarded: Collection[int]) -> None:
+    """Run ``_run`` on ``count`` processes with torchrun's launcher, whose files are in ``folder``; exit if it fails.
+    Ranks report users' mistakes in there: those of all, of which the launcher knows only the first that has failed."""
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    mistakes = folder / "mistakes"
+    mistakes.mkdir()
     config = LaunchConfig(
         run_id="nemo_adapt",
         min_nodes=1,
@@ -60,6 +62,7 @@ def _launch(count: int, arguments: Sequence[str], mistakes: Path, forwarded: Col
         max_restarts=0,
         monitor_interval=0.2,
         start_method="forkserver",
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs")),  # its own folder would stay
         # At these it kills the ranks. Not TERM, INT and HUP: we forward them, and under nohup its handler would undo
         # that HUP is ignored.
         signals_to_handle="SIGQUIT",

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class RankPool:
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: list[tuple[Any, Connection]] = []
+        self._folders = contextlib.ExitStack()
 
     def run(self, body: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> list[Any]:
         """Call ``body(rank, *arguments)`` on every rank; return the results in rank order.
@@ -75,10 +76,11 @@ class RankPool:
             process.kill()
             process.join()
         self._workers = []
+        self._folders.close()
 
     def _start(self) -> None:
         started = context()
-        meeting = Path(mkdtemp()) / "rendezvous"
+        meeting = Path(self._folders.enter_context(TemporaryDirectory())) / "rendezvous"
         for rank in range(self.size):
             here, there = started.Pipe()
             process = started.Process(target=_serve, args=(there, rank, self.size, str(meeting)), daemon=True)

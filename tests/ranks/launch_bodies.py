@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ STOP_SIGNALS = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
 def launch(kind: str, folder: Path, log: Path, under_nohup: bool) -> None:
     """Launch two ranks in ``folder`` as a command does, with the output in ``log``."""
     os.chdir(folder)
+    tempfile.tempdir = str(folder / "temporary")
     with log.open("ab") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)

@@ -22,6 +22,7 @@ from nemo_adapt.machine import launcher, ranks
 def started(tmp_path, kind, under_nohup=False):
     """Launch two ranks; return the command once both run."""
     log = tmp_path / "log"
+    temporary(tmp_path).mkdir()
     process = forks.context().Process(target=launch_bodies.launch, args=(kind, tmp_path, log, under_nohup))
     process.start()
     command = forks.Fork(process, log)
@@ -30,6 +31,10 @@ def started(tmp_path, kind, under_nohup=False):
         assert command.poll() is None and time.monotonic() < until, log.read_text()
         time.sleep(0.02)
     return command
+
+
+def temporary(tmp_path):
+    return tmp_path / "temporary"
 
 
 def launched(tmp_path, kind, number, under_nohup=False):
@@ -47,6 +52,7 @@ def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code
     found, out = launched(tmp_path, kind, number)
     assert found == code and "went on" not in out, out
     assert ("asked to stop; run the same" in out) == (kind in ("ends well", "dies")), out
+    assert not list(temporary(tmp_path).iterdir())
 
 
 def test_under_nohup_the_ranks_go_on_when_the_terminal_is_closed(tmp_path):
@@ -73,6 +79,7 @@ def test_when_one_rank_fails_the_others_are_ended(tmp_path, kind, code, said):
     found, out = started(tmp_path, kind).end(PATIENCE)
     assert found == code and said in out and "went on" not in out, out
     assert all(ended(tmp_path, rank) for rank in range(2))
+    assert not list(temporary(tmp_path).iterdir())
 
 
 def ended(tmp_path, rank):
