@@ -9,6 +9,8 @@ class LaunchConfig:
     """Print the scripts and the commands that would be called; submit and write nothing."""
     nodes: int = 0
     """Nodes of the jobs that run on ranks; 0: those of ``cluster``, or as many as the layout (``parallel``) needs."""
+    must_fit: bool = True
+    """With ``cluster=NAME``: refuse a training that ``nemo-adapt plan`` estimates to be too large for it."""
     executor: str = "sbatch"
     """What submits the jobs: ``sbatch``, or ``nemo_run``, NeMo-Run's SlurmExecutor (the extra ``nemo-run``)."""
 

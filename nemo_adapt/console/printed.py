@@ -1,4 +1,4 @@
-"""Tables and times as commands print them."""
+"""Tables, times and sizes as commands print them."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,3 +30,16 @@ def span(seconds: float) -> str:
 def ago(seconds: float) -> str:
     """Format the time since an event, at least 0."""
     return f"{span(max(0.0, seconds))} ago"
+
+
+def data_size(count: float) -> str:
+    """Format a number of bytes with a decimal unit."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count / 1e3:,.1f} kB"
+
+
+def memory_size(count: float) -> str:
+    """Format a number of bytes of memory with a binary unit."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

@@ -3,11 +3,16 @@
 ``launch.dry_run=true`` prints the scripts and submits nothing.
 """
 
+from dataclasses import replace
+
 from nemo_adapt import pipeline
-from nemo_adapt.config import recipes
+from nemo_adapt.config import Config, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
-from nemo_adapt.launch.chain import chain, laid_out, size_of
+from nemo_adapt.launch.chain import Size, chain, laid_out, size_of
+from nemo_adapt.plan.estimate import in_short, plan_of, shortages
+from nemo_adapt.plan.model import models
+from nemo_adapt.plan.needs import is_chosen
 from nemo_adapt.registry import nearest
 
 EXECUTORS = ("sbatch", "nemo_run")
@@ -26,8 +31,24 @@ def main(words: list[str]) -> None:
     pipeline.check_steps(config, steps)
     pipeline.foresee(config, steps)
     pipeline.check_begun(config, steps)  # each job sees only its own stages
-    jobs = chain(steps)
+    jobs, size = chain(steps), size_of(config)
+    notes = estimates(config, size)
     if config.launch.dry_run:
-        submit.show(config, jobs, size_of(config))
+        submit.show(config, jobs, size, notes)
     else:
-        submit.submit(config, jobs, size_of(config))
+        submit.submit(config, jobs, size, notes=notes)
+
+
+def estimates(config: Config, size: Size) -> list[str]:
+    """Return what ``nemo-adapt plan`` estimates for jobs of this size, if a cluster is chosen. ``UserError`` if the
+    training does not fit it, unless ``launch.must_fit`` is off."""
+    cluster = config.cluster
+    if not is_chosen(cluster):
+        return []
+    gpus = size.ranks_per_node if cluster.gpus_per_node else 0  # a site may run fewer ranks than a node has GPUs
+    config = replace(config, cluster=replace(cluster, nodes=size.nodes, gpus_per_node=gpus))
+    plan = plan_of(models(config), config)
+    wrong = shortages(plan)
+    if wrong and config.launch.must_fit:
+        raise UserError(f"cluster={cluster.name}: {wrong[0]}; launch.must_fit=false submits it nevertheless")
+    return [f"estimated: {in_short(plan)}", *wrong]

@@ -81,8 +81,8 @@ def check_image(config: Config) -> str:
     return f"site.container.image: {image} cannot be seen from here: each job looks for it on its nodes"
 
 
-def notes(config: Config) -> list[str]:
-    """Return what the user is told before anything is submitted."""
+def remarks(config: Config) -> list[str]:
+    """Return what the user is told of the site before anything is submitted."""
     return [note for note in (check_image(config), sbatch.short_of_time(config.site)) if note]
 
 
@@ -110,9 +110,9 @@ def _options(config: Config, job: Job, size: Size) -> dict[str, str]:
     return dict(option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size))
 
 
-def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
-    """Print the scripts and commands that would be submitted."""
-    for note in notes(config):
+def show(config: Config, jobs: Sequence[Job], size: Size, notes: Sequence[str] = ()) -> None:
+    """Print the ``notes``, and the scripts and commands that would be submitted."""
+    for note in (*notes, *remarks(config)):
         print(f"### {note}")
     if config.launch.executor == NEMO_RUN:
         # NeMo-Run writes files in a dry run, too.
@@ -126,10 +126,17 @@ def show(config: Config, jobs: Sequence[Job], size: Size) -> None:
         after = f"<number of {job.name}>"
 
 
-def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, str] | None = None) -> None:
+def submit(
+    config: Config,
+    jobs: Sequence[Job],
+    size: Size,
+    files: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
     """Submit all jobs of a run, or none; ``UserError`` if Slurm rejects one.
 
-    ``files``: the texts of further files that the jobs need, by their names in ``launch/``.
+    ``files``: the texts of further files that the jobs need, by their names in ``launch/``. ``notes`` are printed
+    before.
     """
     if slurm.missing("sbatch"):
         raise UserError(
@@ -139,7 +146,7 @@ def submit(config: Config, jobs: Sequence[Job], size: Size, files: Mapping[str, 
     paths = paths_of(config)
     check_no_live_jobs(paths)
     check_limits(config, jobs, size)
-    for note in notes(config):
+    for note in (*notes, *remarks(config)):
         say(note)
     if config.launch.executor == NEMO_RUN:
         numbers = _by_nemo_run(config, jobs, paths)

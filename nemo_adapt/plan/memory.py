@@ -18,6 +18,8 @@ from nemo_adapt.plan.model import Models, RankTensor
 from nemo_adapt.tokens.vocab import LOGITS_AT_ONCE, padded_rows
 
 GIB = 2**30
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working", "saving")
+"""The parts of ``Memory``."""
 MASTER = {"bf16": 12, "fp32": 8}
 """Bytes of optimizer state per parameter: Adam's two moments, and fp32 master weights for bf16 ones."""
 SAVED = {("bf16", True): 12, ("fp32", True): 12, ("bf16", False): 12, ("fp32", False): 8}

@@ -1,67 +1,17 @@
 """Reports of a plan: values for JSON, and printed tables."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from nemo_adapt.config import Config
 from nemo_adapt.config.layout import engine_fits, stage_layers
-from nemo_adapt.console.printed import print_table, span
-from nemo_adapt.plan.budget import Budget, Disk
-from nemo_adapt.plan.memory import GIB, Memory, fullest
-from nemo_adapt.plan.model import Models
+from nemo_adapt.console.printed import data_size, print_table, span
+from nemo_adapt.plan.estimate import Plan
+from nemo_adapt.plan.memory import GIB, PARTS, fullest
 from nemo_adapt.plan.needs import room
 from nemo_adapt.plan.search import Proposal
-from nemo_adapt.plan.speed import Step
-from nemo_adapt.tokens.vocab import padded_rows
 
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "working", "saving")
 SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "optimizer")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All estimates for one layout."""
-
-    config: Config
-    models: Models
-    stages: list[Memory]
-    """Memory of a rank of each pipeline stage."""
-    budget: Budget
-    disk: Disk
-    steps: list[Step]
-    """Times of a step in each phase; empty without a cluster."""
-
-    @property
-    def step(self) -> Step | None:
-        """Times of a step in the last phase; ``None`` without a cluster."""
-        return self.steps[-1] if self.steps else None
-
-    @property
-    def padded(self) -> int:
-        """Rows of the adapted model's tables, padded rows included."""
-        return padded_rows(self.models.target.vocab, self.config.resize.padded_vocab_multiple, self.config.parallel.tp)
-
-    @property
-    def hours(self) -> float | None:
-        """Hours of training: its steps, reading the base model, and saving checkpoints unless that is asynchronous.
-
-        ``None`` without a cluster.
-        """
-        if not self.steps:
-            return None
-        disk = self.disk
-        waits = (disk.load_seconds or 0) + (
-            0 if self.config.train.async_save else disk.saves * (disk.save_seconds or 0)
-        )
-        seconds = sum(count * step.seconds for (_, count), step in zip(self.budget.phases, self.steps, strict=True))
-        return (seconds + waits) / 3600
-
-    @property
-    def gpu_hours(self) -> float | None:
-        """``hours`` times the number of GPUs; ``None`` without GPUs."""
-        gpus = self.config.cluster.gpus_per_node and self.config.parallel.ranks
-        return self.hours * gpus if self.hours is not None and gpus else None
 
 
 def as_values(plan: Plan, wrong: list[str], proposals: list[Proposal]) -> dict[str, Any]:
@@ -168,7 +118,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     }
     yield "layout", ", ".join([sizes, *(name for name, value in flags.items() if value)])
     size = budget.tokens_per_step * budget.bytes_per_token
-    yield "a step reads", f"{budget.tokens_per_step:,} tokens, {_size(size)} of text ({budget.counted})"
+    yield "a step reads", f"{budget.tokens_per_step:,} tokens, {data_size(size)} of text ({budget.counted})"
     yield "training", f"{budget.steps:,} steps, {budget.tokens:,} tokens: {', '.join(map(_phase, budget.phases))}"
     if plan.step and plan.hours is not None:
         rate = budget.tokens_per_step / plan.step.seconds
@@ -177,11 +127,11 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "time", f"{span(plan.hours * 3600)}{cost}"
     saved = f", {span(disk.save_seconds)} each" if disk.save_seconds and disk.save_seconds >= 1 else ""
     read = f", read in {span(disk.load_seconds)}" if disk.load_seconds and disk.load_seconds >= 1 else ""
-    yield "base model", f"{_size(disk.base)}, and as much converted{read}"
-    kept = f", until then {_size(disk.saved_node_bytes)} of a node's memory" if disk.saved_node_bytes else ""
-    yield "checkpoints", f"{_size(disk.checkpoint)} each, {disk.saves:,} times{saved}{kept}"
-    yield "export", _size(disk.export)
-    yield "disk at most", f"{_size(disk.at_most)}, without text and datasets"
+    yield "base model", f"{data_size(disk.base)}, and as much converted{read}"
+    kept = f", until then {data_size(disk.saved_node_bytes)} of a node's memory" if disk.saved_node_bytes else ""
+    yield "checkpoints", f"{data_size(disk.checkpoint)} each, {disk.saves:,} times{saved}{kept}"
+    yield "export", data_size(disk.export)
+    yield "disk at most", f"{data_size(disk.at_most)}, without text and datasets"
 
 
 def _proposal(each: Proposal) -> dict[str, Any]:
@@ -199,10 +149,3 @@ def _nodes(count: int) -> str:
 
 def _billions(count: int) -> str:
     return f"{count / 1e9:,.3f} billion" if count >= 1e8 else f"{count:,}"
-
-
-def _size(size: float) -> str:
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if size >= unit:
-            return f"{size / unit:,.1f} {name}"
-    return f"{size / 1e3:,.1f} kB"

@@ -1,6 +1,7 @@
 """``launch``, ``cancel`` and ``job`` with stand-ins for Slurm's commands: their calls, and user errors."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -109,6 +110,29 @@ def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slur
     assert (folder / "notes.train.sh").read_text() == "SBATCH_ACCOUNT=1 SBATCH_RESERVATION=1\n"
     cli.command("launch", [*WORDS, "site.account=ling"])
     assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
+
+
+ON_GPUS = ["cluster=a40_x4", "site=gpus", "site.gpus_per_node=4", "train.global_batch=64", "launch.dry_run=true"]
+"""On GPUs of a cluster of which a plan knows the speed."""
+
+
+@pytest.mark.parametrize("gibibytes", [44, 3.001])
+def test_launch_says_what_is_estimated_for_the_cluster(folder, capsys, gibibytes):
+    words = [*WORDS, *ON_GPUS, f"cluster.memory_gib={gibibytes}"]
+    if gibibytes < 4:  # plan.reserve_gib is 3
+        with pytest.raises(
+            UserError, match=r"^cluster=a40_x4: does not fit: a rank needs .* most of it for .* launch\.must_fit=false"
+        ):
+            cli.command("launch", words)
+        words.append("launch.must_fit=false")
+    cli.command("launch", words)
+    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("###")][:2]
+    assert re.fullmatch(
+        r"### estimated: a rank needs [\d.]+ MiB of [\d.]+ .iB, training takes 0:.* \([\d.]+ GPU-hours\), its "
+        r"files up to [\d.]+ MB",
+        first,
+    )
+    assert ("does not fit" in second) == (gibibytes < 4)
 
 
 PARTITIONS = """\

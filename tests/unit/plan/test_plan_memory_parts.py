@@ -7,7 +7,7 @@ from helpers.plans_of_models import models_of, plan_config, settings
 
 from nemo_adapt.config import ParallelConfig, PhaseConfig, recipes
 from nemo_adapt.config.phases import trained
-from nemo_adapt.plan import activations, command, memory
+from nemo_adapt.plan import activations, estimate, memory
 from nemo_adapt.plan.memory import GIB, fullest
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.needs import room
@@ -18,7 +18,7 @@ BASE = ["tokenizer.new_tokens=0", "train.phases=[{train: all, steps: 10, lr: 1e-
 
 def planned(recipe, cluster, *words):
     config = recipes.load(recipe, [f"cluster={cluster}", *BASE, *words])
-    plan = command.plan_of(models(config), config)
+    plan = estimate.plan_of(models(config), config)
     return fullest(plan.stages), room(plan.config), plan
 
 
@@ -224,10 +224,10 @@ def test_last_stage_does_not_save_its_copy_of_a_tied_table():
 
 def test_node_without_memory_for_a_checkpoint_is_refused():
     config = recipes.load("llama3_8b", ["cluster=h100_x8", *BASE])
-    plan = command.plan_of(models(config), config)
-    assert plan.disk.saved_node_bytes == plan.disk.checkpoint and not command.too_much_saved(plan)
+    plan = estimate.plan_of(models(config), config)
+    assert plan.disk.saved_node_bytes == plan.disk.checkpoint and not estimate.too_much_saved(plan)
     config.cluster.node_memory_gib = 100.0
-    (said,) = command.too_much_saved(command.plan_of(models(config), config))
+    (said,) = estimate.too_much_saved(estimate.plan_of(models(config), config))
     assert "a node needs 104.7 GiB of main memory for a checkpoint until it is written and has 100 GiB" in said
     config.cluster.node_memory_gib = 0.0  # unknown
-    assert not command.too_much_saved(command.plan_of(models(config), config))
+    assert not estimate.too_much_saved(estimate.plan_of(models(config), config))

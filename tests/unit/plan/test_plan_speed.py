@@ -8,7 +8,7 @@ from nemo_adapt.config import ClusterConfig, ParallelConfig, PhaseConfig, recipe
 from nemo_adapt.config.layout import stage_layers
 from nemo_adapt.config.phases import trained
 from nemo_adapt.model.flops import flops_per_token, forward_flops
-from nemo_adapt.plan import command
+from nemo_adapt.plan import command, estimate
 from nemo_adapt.plan.memory import micro_batches
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.speed import balanced, link
@@ -18,7 +18,7 @@ LLAMA_405B = {"hidden_size": 16384, "intermediate_size": 53248, "num_attention_h
 
 def plan(recipe, cluster, *words):
     config = recipes.load(recipe, [f"cluster={cluster}", *words])
-    return command.plan_of(models(config), config)
+    return estimate.plan_of(models(config), config)
 
 
 def test_one_gpu_has_no_communication_and_no_idle_time():
@@ -114,9 +114,9 @@ def test_proposals_fit_and_are_sorted_by_step_time():
     assert len(found) == 50 and seconds == sorted(seconds)
     for each in (found[0], found[-1]):
         chosen = recipes.load("llama3_70b", ["cluster=h100_x64", *each.words.split()])
-        again = command.plan_of(base, chosen)
+        again = estimate.plan_of(base, chosen)
         assert again.step == each.step and max(stage.total for stage in again.stages) == each.memory.total
-        assert not command.too_much(each.memory, again.config)
+        assert not estimate.too_much(each.memory, again.config)
     # NVIDIA's own layout for this model on this cluster is among them.
     published = {"tp": 4, "pp": 4, "cp": 2, "virtual": 5}
     assert any(all(getattr(each.parallel, name) == size for name, size in published.items()) for each in found[:5])
