@@ -17,7 +17,7 @@ from typing import Any
 
 from nemo_adapt import __version__, pipeline
 from nemo_adapt.config import Config, manual, recipe_files, recipes
-from nemo_adapt.console.output import ignore_closed_pipes
+from nemo_adapt.console.output import escape_unprintable, ignore_closed_pipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import cuda_environment, ranks
 from nemo_adapt.run.run_folder import RunFolder
@@ -97,6 +97,7 @@ and megatron-core are imported, among objects that all stay."""
 @ranks.ended_at_once()
 def main() -> None:
     """Entry point: exit with 0 when done; print one line for a user's mistake and exit with 2."""
+    escape_unprintable()
     ignore_closed_pipes()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):

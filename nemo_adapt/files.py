@@ -47,3 +47,19 @@ def write_text(path: Path, text: str) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)  # left over only where one of these failed
+
+
+def sync(folder: Path) -> None:
+    """Write a folder and all files in it through to the disk, so that a power loss leaves them whole."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_file() or path.is_dir():
+            sync_one(path)
+
+
+def sync_one(path: Path) -> None:
+    """Write a file, or the names in a folder, through to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -65,7 +65,7 @@ ROAD = (
         PROBE,
         on_ranks=True,
         checks=reads.check_converted,
-        restart=Restart(resumable=True, may_change=PROBE_GROWS),
+        restart=Restart(resumable=True, may_change=PROBE_GROWS, optional=("auxiliary.",)),
     ),
     Step(
         "resize",

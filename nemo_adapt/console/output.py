@@ -1,6 +1,7 @@
-"""Standard output and standard error whose reader may go early: ``nemo-adapt launch ... | head -1``, a closed terminal.
+"""Standard output and standard error, whose reader may go early (``nemo-adapt launch ... | head -1``, a closed
+terminal), and whose encoding may lack letters of the text.
 
-What a command does, and its exit code, do not depend on whether its output is read to the end.
+What a command does, and its exit code, do not depend on whether its output is read to the end, or can be shown.
 """
 
 import contextlib
@@ -32,6 +33,14 @@ class Pipe(io.FileIO):
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return super().write(data)
+
+
+def escape_unprintable() -> None:
+    """Make ``sys.stdout`` and ``sys.stderr`` print ``\\u0c05`` for a letter that their encoding, which is the locale's,
+    does not have, and for a byte of a file's name that is no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def ignore_closed_pipes() -> None:

@@ -140,7 +140,7 @@ class HfWriter:
                 header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
             text = json.dumps(header, separators=(",", ":")).encode()
             text += b" " * (-len(text) % 8)
-            descriptor = os.open(file, os.O_CREAT | os.O_WRONLY, 0o644)
+            descriptor = os.open(file, os.O_CREAT | os.O_WRONLY, 0o666)  # less the umask
             self._descriptors[file] = descriptor
             _write_at(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
             os.ftruncate(descriptor, 8 + len(text) + end)

@@ -67,7 +67,15 @@ def call(words: Sequence[str], timeout: float = TIMEOUT_SECONDS, without: Collec
     if "SLURM_CONF" in os.environ:
         environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # a job's comment or folder, of any user
+            timeout=timeout,
+            env=environment,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return 1, "", f"{words[0]} did not answer within {timeout:.0f} s"
     except OSError as error:

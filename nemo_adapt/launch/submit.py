@@ -6,9 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -148,20 +148,28 @@ def submit(
     check_limits(config, jobs, size)
     for note in (*notes, *remarks(config)):
         say(note)
+    facts = {"versions": versions(), "commit": commit(), "executor": config.launch.executor}
+    noted = partial(record, paths, jobs, facts)
     if config.launch.executor == NEMO_RUN:
         numbers = _by_nemo_run(config, jobs, paths)
+        noted(numbers)
     else:
-        numbers = _by_sbatch(config, jobs, size, paths, files or {})
-    record(config, paths, jobs, numbers)
+        numbers = _by_sbatch(config, jobs, size, paths, files or {}, noted)
     root = sbatch.shown([str(RunFolder.of(config).root)])
     say(f"submitted {', '.join(f'{name} ({number})' for name, number in numbers.items())}")
     say(f"progress: nemo-adapt status {root}; to cancel: nemo-adapt cancel {root}")
 
 
 def _by_sbatch(
-    config: Config, jobs: Sequence[Job], size: Size, paths: LaunchPaths, files: Mapping[str, str]
+    config: Config,
+    jobs: Sequence[Job],
+    size: Size,
+    paths: LaunchPaths,
+    files: Mapping[str, str],
+    noted: Callable[[Mapping[str, str]], None],
 ) -> dict[str, str]:
-    """Submit with sbatch; return the ids of the jobs by name."""
+    """Submit with sbatch; return the ids of the jobs by name, which are ``noted`` after each submission: a job that
+    nobody knows would go on in a folder that others are launched into."""
     texts = scripts(config, jobs, size)
     with tempfile.TemporaryDirectory() as folder:  # no run is created if Slurm rejects a job
         for job in jobs:
@@ -180,9 +188,11 @@ def _by_sbatch(
         for job in jobs:
             after = slurm.submit(sbatch.submission(config, job, paths, Path.cwd(), after))
             numbers[job.name] = after
-    except (UserError, KeyboardInterrupt):
+            noted(numbers)
+    except (UserError, OSError, KeyboardInterrupt):
         if numbers:
             slurm.cancel(list(numbers.values()))
+            paths.jobs.unlink(missing_ok=True)
         raise
     return numbers
 
@@ -235,11 +245,11 @@ def write_files(config: Config, paths: LaunchPaths, texts: Mapping[str, str], fi
         (paths.folder / name).write_text(text, encoding="utf-8")
 
 
-def record(config: Config, paths: LaunchPaths, jobs: Sequence[Job], numbers: dict[str, str]) -> None:
-    """Write jobs.json: which jobs were submitted, when, and the versions of the code."""
-    rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages), "tasks": job.tasks} for job in jobs]
-    facts: dict[str, Any] = {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()}
-    write_json(paths.jobs, {**facts, "commit": commit(), "executor": config.launch.executor})
+def record(paths: LaunchPaths, jobs: Sequence[Job], facts: Mapping[str, Any], numbers: Mapping[str, str]) -> None:
+    """Write jobs.json: which of ``jobs`` have been submitted until now, and ``facts`` about the code."""
+    done = [job for job in jobs if job.name in numbers]
+    rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages), "tasks": job.tasks} for job in done]
+    write_json(paths.jobs, {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts})
 
 
 def commit() -> str:

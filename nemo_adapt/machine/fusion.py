@@ -32,7 +32,7 @@ def compiles() -> bool:
     except Exception as error:  # of torch's compiler, of Triton, of the C compiler
         if ranks.is_first():
             why = str(error).strip().partition("\n")[0]
-            say(f"torch.compile does not work here, so steps take longer (a C compiler may be missing): {why}")
+            say(f"torch.compile does not work here, so steps take longer: {why}")
         return False
 
 

@@ -54,8 +54,18 @@ def lock_of(out: Path) -> Path:
 
 
 def _try_lock(path: Path) -> TextIO | None:
-    """Return the lock file, open and locked by us; ``None`` while another process holds it."""
-    held = path.open("a+", encoding="utf-8")
+    """Return the lock file, open and locked by us; ``None`` while another process holds it. ``UserError`` where one of
+    another user may not be opened."""
+    try:
+        held = path.open("a+", encoding="utf-8")
+    except PermissionError:
+        if (other := holder(path)) is None:
+            raise
+        who = f"process {other.get('pid', '?')} on {other.get('host', '?')}"
+        raise UserError(
+            f"{path} is the lock of another user's {who}: if that has ended, delete the file, and see that you may "
+            "write to what is beside it"
+        ) from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -7,6 +7,7 @@ consecutive starts that finished no run.
 
 import json
 import math
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.phases import own_phases, phases, shortened, total
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import write_text
 from nemo_adapt.probe import report
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
@@ -43,11 +45,10 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     settings = config.probe
     held_out = HeldOut.of(config, inputs["text"][0], inputs["tokenizer"][0], settings.max_bytes)
     first = dist.get_rank() == 0
-    runs = _read(out / RUNS)
-    dist.barrier()  # all have read before one writes
+    runs = first_rank_does(_read, out / RUNS)
     missing, advice = f"a run of the probe after number {len(runs)}", "make runs shorter (probe.steps)"
     first_rank_does(count_start, out, len(runs), config.train.attempts, missing, advice)
-    first_rank_does(_write, out / RUNS, "w", list(runs.values()))
+    first_rank_does(write_text, out / RUNS, _lines(runs.values()))  # without an incomplete last line
     wanted = [(name, seed) for name in settings.strategies for seed in range(settings.seeds)]
     with Bar("probing", len(wanted) * settings.steps, "steps", quiet=not first) as bar:
         data: dict[int, loop.TrainingData] = {}
@@ -59,7 +60,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
             if seed not in data:
                 data[seed] = training_data(own, inputs, start, own.train, settings.steps, out / "cache")
             runs[name, seed] = {"strategy": name, "seed": seed, **_run(own, inputs, data[seed], held_out, bar)}
-            first_rank_does(_write, out / RUNS, "a", [runs[name, seed]])
+            first_rank_does(_append, out / RUNS, runs[name, seed])
     if first:
         result = report.collect([runs[key] for key in wanted], points(settings), config.evaluate.target, held_out.bytes)
         report.write(result, out)
@@ -118,9 +119,13 @@ def _run(config: Config, inputs: Inputs, data: loop.TrainingData, held_out: Held
     return {"bits_per_byte": {str(at): found.get(at) for at in marks}, "training_loss": loss}
 
 
-def _write(path: Path, mode: str, runs: list[dict[str, Any]]) -> None:
-    with path.open(mode, encoding="utf-8") as stream:
-        stream.write("".join(json.dumps(run) + "\n" for run in runs))
+def _lines(runs: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(run) + "\n" for run in runs)
+
+
+def _append(path: Path, run: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(_lines([run]))
 
 
 def _read(path: Path) -> dict[tuple[str, int], dict[str, Any]]:

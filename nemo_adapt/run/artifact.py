@@ -10,14 +10,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.files import file_hash, write_json, write_text
+from nemo_adapt.files import file_hash, sync, write_json, write_text
 from nemo_adapt.machine.facts import peak_memory_mib, versions
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.run.changes import changed_files, changed_settings, contents
@@ -52,6 +52,8 @@ class Restart:
     """It stops writing once a later start of its Slurm job has taken over its folder."""
     may_change: tuple[str, ...] = ()
     """Beginnings of the keys of settings and inputs that may change between starts of a resumable stage."""
+    optional: tuple[str, ...] = ()
+    """Beginnings of the keys of inputs that some of its starts read and others do not."""
     may_grow: tuple[str, ...] = ()
     """Keys of lists to which such a start may append."""
 
@@ -123,6 +125,11 @@ def changed_since(started: Mapping[str, Any], config: Mapping[str, Any], restart
     """Return the settings that differ from those that a resumable stage was ``started`` with, though they may not."""
     changed = changed_settings(started["config"], config, may_grow=restart.may_grow)
     return [name for name in changed if not name.startswith(restart.may_change)]
+
+
+def other_inputs(before: Collection[str], now: Collection[str], restart: Restart) -> list[str]:
+    """Return the keys of the inputs that only one of two starts of a resumable stage reads, though both should."""
+    return [name for name in sorted({*before} ^ {*now}) if not name.startswith(restart.may_change + restart.optional)]
 
 
 def made_otherwise(place: Path, changed: Sequence[str]) -> str:
@@ -213,11 +220,11 @@ class Stage:
             return place
         place.mkdir(parents=True, exist_ok=True)
         if before := read_started(place):
-            changed, may_change = changed_since(before, self.config, self.restart), self.restart.may_change
+            changed = changed_since(before, self.config, self.restart)
             old, new = contents(before["inputs"]), contents(self.hashes)
-            kept = old.keys() & new.keys() if may_change else old.keys() | new.keys()  # larger: more inputs
-            if any(old.get(key) != new.get(key) for key in kept if not key.startswith(may_change)):
-                changed.append("the inputs")
+            changed += other_inputs(old, new, self.restart)
+            differ = [key for key in old.keys() & new.keys() if old[key] != new[key]]
+            changed += [f"the input {key}" for key in differ if not key.startswith(self.restart.may_change)]
             if changed:
                 raise UserError(made_otherwise(place, changed))
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
@@ -248,24 +255,44 @@ class Stage:
         write_json(place / MANIFEST, manifest)
         if place != self.out:
             (place / STARTED).unlink(missing_ok=True)
+            sync(place)
             old = self.out.with_name(f".{self.out.name}.old")  # hidden, as a user may keep a NAME.old
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
             with contextlib.suppress(FileNotFoundError):
                 self.out.rename(old)
             place.rename(self.out)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
 
 
-def run(stage: Stage, build: Callable[[Path], None], waits: bool = False) -> float:
-    """Build a stage's folder with ``build(workplace)``, finish it, and return the seconds that it took.
+def _remove(place: Path) -> None:
+    """Delete a folder, or the link to one; a file of it that cannot be deleted stays."""
+    if place.is_symlink():
+        place.unlink()
+    else:
+        shutil.rmtree(place, ignore_errors=True)
 
-    If another process is building the same folder: with ``waits``, wait and use its result; else raise ``UserError``.
+
+@contextlib.contextmanager
+def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
+    """Context: hold the lock of a stage's folder. Yields whether the stage is still to be built.
+
+    If another process is building the same folder: with ``waits``, wait, and the result may be there then; else raise
+    ``UserError``.
     """
-    began = time.monotonic()
     with folder_lock(stage.out, stage.restart.fenced, waits):
-        if waits and stage.finished:
-            return time.monotonic() - began
-        build(stage.prepare())
-        seconds = time.monotonic() - began
-        stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
+        yield not (waits and stage.finished)
+
+
+def build(stage: Stage, fill: Callable[[Path], None]) -> float:
+    """Build a claimed stage's folder with ``fill(workplace)``, finish it, and return the seconds that it took."""
+    began = time.monotonic()
+    fill(stage.prepare())
+    seconds = time.monotonic() - began
+    stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
     return seconds
+
+
+def run(stage: Stage, fill: Callable[[Path], None]) -> float:
+    """Claim and build a stage. ``UserError`` if another process is building the same folder."""
+    with claimed(stage):
+        return build(stage, fill)

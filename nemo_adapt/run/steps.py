@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ NOT_IN_FINGERPRINT = {
 """Settings that do not affect a stage's result, unless ``Step.decided_where`` names them: changes keep the result."""
 FINGERPRINT = 16
 """Digits of a fingerprint in the name of a shared folder."""
+SHARED = re.compile(rf"[0-9a-f]{{{FINGERPRINT}}}")
+"""Matches such a name."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,36 @@ def run_step(config: Config, step: Step, made: Mapping[Path, str] | None = None)
 
 
 def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
-    """Run one stage as the first rank or the only process, and tell the others."""
+    """Run one stage as the first rank or the only process, and tell the others.
+
+    They join only once the lock of the stage's folder is held, and if the stage is still to be built then: while this
+    rank waits for it, another run may make a shared result.
+    """
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
     _check_earlier(step, inputs, made)
     stage = _stage(config, step, inputs)
     if _is_shared(config, step):
         stage.out = run.share(step.result, _shared_place(config, step, stage.fingerprint))
-    is_finished = stage.finished
-    if is_finished:
+    answer = {"fingerprint": stage.fingerprint, "decided": stage.config}
+    if stage.finished:
         say(f"[{step.title}] finished before, skipped")
-    elif step.checks:
+        first_rank.tell({**answer, "joins": False})
+        return
+    _check_own(step, stage)
+    if step.checks:
         step.checks(inputs, stage.out)
-    if not (is_finished or step.on_ranks):
-        _do(config, step, stage, inputs)
-    first_rank.tell({"fingerprint": stage.fingerprint, "decided": stage.config, "joins": not is_finished})
-    if not is_finished and step.on_ranks:
-        _do(config, step, stage, inputs)
+    say(f"[{step.title}]")
+    with artifact.claimed(stage, waits=bool(config.run.shared)) as is_open:
+        joins = is_open and step.on_ranks
+        if joins:
+            first_rank.tell({**answer, "joins": True})
+        if is_open:
+            _build(config, step, stage, inputs)
+        else:
+            say(f"[{step.title}] made by another run")
+    if not joins:
+        first_rank.tell({**answer, "joins": False})
 
 
 def _follow(config: Config, step: Step, fingerprint: str, decided: Mapping[str, Any], joins: bool) -> None:
@@ -131,7 +147,8 @@ def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
     started = {} if config.run.shared else artifact.read_started(run[later.result])
     if not started:
         return
-    if changed := artifact.changed_since(started, _deciding(config, later), later.restart):
+    changed = artifact.changed_since(started, _deciding(config, later), later.restart)
+    if changed := changed + artifact.other_inputs(started["inputs"], later.reads(config, run), later.restart):
         raise UserError(artifact.made_otherwise(run[later.result], changed))
     fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.restart.may_change)]
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
@@ -172,6 +189,18 @@ def _shared_place(config: Config, step: Step, fingerprint: str) -> Path:
     return Path(config.run.shared) / fingerprint[:FINGERPRINT] / step.result
 
 
+def _check_own(step: Step, stage: artifact.Stage) -> None:
+    """Raise ``UserError`` for a resumable stage that would go on in a folder that runs share, outside ``run.shared``:
+    it would change the result of the others."""
+    place = stage.out
+    fingerprint = place.resolve().parents[len(Path(step.result).parts) - 1].name  # as in _shared_place
+    if step.restart.resumable and place.is_symlink() and SHARED.fullmatch(fingerprint):
+        raise UserError(
+            f"{place} is the result that runs share in {place.resolve()}: give run.shared as before, choose another "
+            "run.name, or delete the link to begin anew"
+        )
+
+
 def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Call ``build`` of the stage's module."""
     from nemo_adapt import devices  # imports torch
@@ -187,18 +216,17 @@ def build_as_rank(config: Config, step: Step, out: Path | None = None) -> None:
     build(config, step, artifact.Stage(step.name, out, {}, {}, step.restart), step.reads(config, run))
 
 
-def _do(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
+def _build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Build the stage and finish its folder."""
 
-    def body(workplace: Path) -> None:
+    def fill(workplace: Path) -> None:
         save_config(RunFolder.of(config), config)
         if step.on_ranks and not ranks.already_started():
             _launch(config, step)
         else:
             build(config, step, stage, inputs)
 
-    say(f"[{step.title}]")
-    seconds = artifact.run(stage, body, waits=bool(config.run.shared))
+    seconds = artifact.build(stage, fill)
     say(f"[{step.title}] done in {seconds:.1f} s")
 
 

@@ -117,4 +117,5 @@ def _in_processes(processes: int, parts: list[Part], field: str, added: Sequence
         for future in as_completed(others.others):
             others.show()
             counts.merge(*future.result())
+            others.others.remove(future)  # with its result
     return counts

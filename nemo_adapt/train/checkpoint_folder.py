@@ -4,7 +4,6 @@ A checkpoint is written to ``iter_0000100.TOKEN.partial``, where TOKEN is that o
 when it is complete. It is renamed again before it is deleted, so that a final name never refers to half a checkpoint.
 """
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from nemo_adapt.checkpoint.integrity import damage, seal
 from nemo_adapt.checkpoint.scores import SCORE, best, score_of
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.files import write_json
+from nemo_adapt.files import sync_one, write_json
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.training_files import SAVED
 
@@ -164,8 +163,4 @@ def _set_aside(place: Path) -> None:
 def _sync(folder: Path) -> None:
     """Fsync a folder and the small files in it; Megatron itself syncs the tensor files."""
     for path in (*(file for file in folder.iterdir() if file.is_file() and file.suffix != ".distcp"), folder):
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+        sync_one(path)

@@ -80,15 +80,16 @@ class Saver:
         state = {**saved_state(trainer), "progress": copy.deepcopy(progress)}
         try:
             request = dist_checkpointing.save(state, str(partial), async_sharded_save=True, **WRITER)
-            self._writing = _Writing(partial, place, score, request, _start(request))
-            if self.wait:
-                self.finish()
-                self._waited = 0.0  # this wait was requested
         except CheckpointException as error:
             self._fail(partial, error)
         except (OSError, RuntimeError) as error:  # the first rank's small files; other ranks see no error
-            shutil.rmtree(partial, ignore_errors=True)
+            if dist.get_rank() == 0:
+                shutil.rmtree(partial, ignore_errors=True)
             raise UserError(f"{partial.parent}: a checkpoint could not be written: {error}") from None
+        self._writing = _Writing(partial, place, score, request, _start(request))
+        if self.wait:
+            self.finish()
+            self._waited = 0.0  # this wait was requested
         return waited
 
     def beats_all(self, bits_per_byte: float) -> bool:
@@ -156,7 +157,9 @@ def _start(request: AsyncRequest) -> threading.Thread:
     """Write this rank's files in a thread; ``request.finalize_fns`` then report the result on all ranks."""
     arguments = list(request.async_fn_args)
     if request.preload_fn:
-        arguments[1] = request.preload_fn()  # copies them from the GPU
+        # Copies them from the GPU. Megatron's writer has the same list, and would keep the originals until the end,
+        # while the next phase makes an optimizer of its own.
+        arguments[1][:] = request.preload_fn()
     thread = threading.Thread(target=request.async_fn or (lambda: None), args=arguments)  # some ranks write nothing
     thread.start()
     return thread

@@ -34,6 +34,21 @@ def test_json_is_written_although_the_output_pipe_is_closed(run, tmp_path):
     assert (tmp_path / "status.json").is_file()
 
 
+@pytest.mark.parametrize("encoding", ["iso-8859-9", "ascii", "utf-8"])
+def test_letters_that_the_locale_does_not_have_are_escaped(tmp_path, encoding):
+    """As Devanagari on a machine with a Turkish locale; a name that is no text ends no command in UTF-8 either."""
+    config = recipes.load("blank", ["run.name=हिन्दी", f"run.dir={tmp_path}", "model.path=nowhere"])
+    claim(RunFolder.of(config), config)
+    no_text = tmp_path / os.fsdecode(b"\xff")
+    no_text.symlink_to("हिन्दी")
+    for folder in (tmp_path / "हिन्दी", no_text):
+        words = [sys.executable, "-m", "nemo_adapt", "status", folder, "json=-"]
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(words, capture_output=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (b"\\u0939" in done.stdout) == (encoding != "utf-8" and folder != no_text)
+
+
 def test_status_watch_ends_when_its_pipe_is_closed(run):
     words = [sys.executable, "-m", "nemo_adapt", "status", run, "watch=0.1"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

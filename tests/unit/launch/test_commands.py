@@ -112,6 +112,8 @@ def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slur
     assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
 
 
+LATER = ("train", "export", "evaluate")
+"""The jobs after the first."""
 ON_GPUS = ["cluster=a40_x4", "site=gpus", "site.gpus_per_node=4", "train.global_batch=64", "launch.dry_run=true"]
 """On GPUs of a cluster of which a plan knows the speed."""
 
@@ -284,6 +286,26 @@ def test_submitted_jobs_are_cancelled_at_control_c(slurm, folder):
     assert slurm()[-1] == ["scancel", "105"] and not (folder / "runs/r/launch/jobs.json").exists()
 
 
+def test_each_job_is_recorded_before_the_next_is_submitted(slurm, folder):
+    """A connection that is lost in between leaves no job that nobody knows."""
+    known = 'cp runs/r/launch/jobs.json "$NOTES.$(basename "${@: -1}")" 2> /dev/null'
+    seen = f"case $* in *--test-only*) ;; *) {known} ;; esac\n"
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{NOTE}{seen}{SBATCH}")
+    cli.command("launch", WORDS)
+    known = [[job["id"] for job in json.loads((folder / f"notes.{name}.sh").read_text())["jobs"]] for name in LATER]
+    assert known == [["105"], ["105", "106"], ["105", "106", "107"]]
+    assert not (folder / "notes.prepare.sh").exists()
+
+
+def test_submitted_jobs_are_cancelled_if_they_cannot_be_recorded(slurm, folder):
+    full = "case $* in *--test-only*) ;; *export.sh*) rm $FILE; mkdir -p $FILE/x ;; esac\n"
+    full = f"FILE=runs/r/launch/jobs.json\n{full}"
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{NOTE}{full}{SBATCH}")
+    with pytest.raises(OSError, match=r"jobs\.json"):
+        cli.command("launch", WORDS)
+    assert slurm()[-1] == ["scancel", "105", "106", "107"]
+
+
 def test_refused_launch_leaves_no_files(slurm, folder):
     (folder / "bin/sbatch").write_text("#!/bin/bash\necho sbatch: error: invalid partition specified: x >&2; exit 1\n")
     with pytest.raises(UserError, match=r"the job prepare: the partition does not exist here: site\.partition"):
@@ -395,11 +417,12 @@ def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
     settings = steps._deciding(laid_out(config), train)
     begun = folder / "runs/r/train" / artifact.STARTED
     begun.parent.mkdir(parents=True)
-    inputs = {"tokenizer": {"runs/r/tokenizer": "made with other settings"}}
+    inputs = {"model": {}, "checkpoint": {}, "data.target": {}}
+    inputs["tokenizer"] = {"runs/r/tokenizer": "made with other settings"}
     write_json(begun, {"config": settings, "inputs": inputs})
     with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
         cli.command("launch", WORDS)
-    write_json(begun, {"config": settings, "inputs": {}})
+    write_json(begun, {"config": settings, "inputs": {key: {} for key in inputs}})
     with pytest.raises(UserError, match=r"train was made with other settings \(train\.phases\): choose another run"):
         cli.command("launch", [*WORDS, "train.phases=[{steps: 77}]"])
     assert slurm() == []

@@ -5,6 +5,7 @@ import os
 import platform
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,22 @@ def test_a_later_start_waits_for_a_lock_without_fence(tmp_path, monkeypatch):
     began = time.monotonic()
     with locks.folder_lock(tmp_path / "data"):
         assert time.monotonic() - began > 0.4
+
+
+def test_a_lock_that_another_user_has_left_is_named(tmp_path, monkeypatch):
+    """Not only that it may not be opened."""
+    (tmp_path / ".train.lock").write_text(json.dumps({"host": "node7", "pid": 12}))
+    opened = Path.open
+
+    def refuse(path, mode="r", **options):
+        if "a" in mode:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        UserError, match=r"\.train\.lock is the lock of another user's process 12 on node7: if that has"
+    ):
+        locks.folder_lock(tmp_path / "train").__enter__()
+    with pytest.raises(PermissionError):
+        locks.folder_lock(tmp_path / "other").__enter__()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 import time
 
@@ -106,6 +107,33 @@ def test_a_resumable_stage_continues_in_place_and_refuses_other_settings(tmp_pat
     assert stage(1).finished
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["data.target", "data.replay"], ["data.target"], "data.replay"),
+        (["data.target"], ["data.target", "data.replay"], "data.replay"),
+        (["data.target", "auxiliary.vectors"], ["data.target", "auxiliary.overlaps"], ""),
+        (["data.target", "train.keep_best"], ["data.target"], ""),
+    ],
+)
+def test_a_resumable_stage_refuses_other_inputs(tmp_path, source, before, now, said):
+    """Also with settings that may change: a training went on without its replay text."""
+    restart = Restart(resumable=True, may_change=("train.keep_best",), optional=("auxiliary.",))
+
+    def stage(names):
+        return Stage("train", tmp_path / "train", {}, {key: [source] for key in names}, restart=restart)
+
+    write_result(stage(before).prepare())
+    if said:
+        with pytest.raises(UserError, match=rf"made with other settings \({said}\)"):
+            stage(now).prepare()
+    else:
+        stage(now).prepare()
+    source.write_text("other\n")
+    with pytest.raises(UserError, match=r"made with other settings \(.*the input data\.target"):
+        stage(now).prepare()
+
+
 @pytest.mark.parametrize("damaged", ['{"fingerprint": "a', "", "\0" * 9, "[1]", '{"config": {}}'])
 def test_a_damaged_note_of_a_started_stage_is_reported(tmp_path, source, damaged):
     """Training has weeks of work beside it: nothing is deleted. What can be made again is."""
@@ -195,6 +223,30 @@ def test_a_folder_that_the_user_named_like_an_old_result_is_kept(tmp_path, sourc
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old", "text.txt"]
 
 
+def test_a_link_to_a_result_is_replaced_by_results(tmp_path, source):
+    (tmp_path / "shared").mkdir()
+    artifact.run(Stage("data", tmp_path / "shared/out", {"a": 0}, {"text": [source]}), write_result)
+    (tmp_path / "out").symlink_to("shared/out")
+    for value in range(1, 4):
+        artifact.run(Stage("data", tmp_path / "out", {"a": value}, {"text": [source]}), write_result)
+    assert not (tmp_path / "out").is_symlink() and (tmp_path / "shared/out/result").is_file()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "shared", "text.txt"]
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path, source, monkeypatch):
+    written = set()
+    monkeypatch.setattr(os, "fsync", lambda number: written.add(os.fstat(number).st_ino))
+
+    def build(folder):
+        write_result(folder)
+        (folder / "parts").mkdir()
+        write_result(folder / "parts")
+
+    artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), build)
+    files = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert len(files) == 5 and {file.stat().st_ino for file in files} <= written
+
+
 @pytest.mark.parametrize(
     ("out", "said"),
     [("model", "is"), ("link", "is"), ("model/new", "is inside"), ("link/new", "is inside"), (".", "cont")],
@@ -241,7 +293,12 @@ def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
     source.write_text("text", encoding="utf-8")
     stages = [artifact.Stage("toy", tmp_path / "out", {}, {"text": [source]}) for _ in range(2)]
     built = []
-    waiting = threading.Thread(target=lambda: artifact.run(stages[1], built.append, waits=True))
+
+    def wait():
+        with artifact.claimed(stages[1], waits=True) as is_open:
+            built.append(is_open)
+
+    waiting = threading.Thread(target=wait)
 
     def build(place):
         waiting.start()
@@ -250,4 +307,4 @@ def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):
 
     artifact.run(stages[0], build)
     waiting.join(20)
-    assert not waiting.is_alive() and not built and stages[1].finished
+    assert not waiting.is_alive() and built == [False] and stages[1].finished

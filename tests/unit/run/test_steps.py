@@ -1,5 +1,7 @@
 """Results that runs share (``run.shared``), and the check of a stage's inputs."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +50,40 @@ def test_runs_with_the_same_settings_share_a_result(step, tmp_path):
     run_step(config_of(tmp_path, "one", 2), step)  # with other settings its link leads to the other result
     assert places["one"].resolve() == places["three"].resolve()
     assert (tmp_path / "calls").read_text().split() == ["one", "three"]
+
+
+def test_ranks_do_not_join_a_stage_that_another_run_makes_meanwhile(step, tmp_path, monkeypatch, capsys):
+    """They waited in its process group for the first rank, which had nothing to do any more."""
+    told = []
+    monkeypatch.setattr(steps.first_rank, "tell", lambda answer, error="": told.append(answer["joins"]))
+    on_ranks = replace(step, on_ranks=True)
+    steps_made = threading.Thread(target=run_step, args=[config_of(tmp_path, "two", 1), on_ranks])
+
+    def launch(config, step):
+        steps_made.start()
+        while "[toy (toy)]" not in capsys.readouterr().out:  # until it waits for the folder
+            time.sleep(0.01)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(steps, "_launch", launch)
+    run_step(config_of(tmp_path, "one", 1), on_ranks)
+    steps_made.join(20)
+    assert told == [True, False] and "made by another run" in capsys.readouterr().out
+
+
+def test_a_shared_training_goes_on_only_as_a_shared_one(step, tmp_path):
+    """It would change the result of the other runs."""
+    resumed = replace(step, restart=Restart(resumable=True))
+    for shared in ("shared", ""):
+        run_step(config_of(tmp_path, "one", 1, shared=shared), resumed)  # finished
+    with pytest.raises(UserError, match=r"data/toy is the result that runs share in .*: give run\.shared as before"):
+        run_step(config_of(tmp_path, "one", 2, shared=""), resumed)
+    own = RunFolder.of(config_of(tmp_path, "two", 2))["data/toy"]
+    (tmp_path / "large disk").mkdir()
+    own.parent.mkdir(parents=True)
+    own.symlink_to(tmp_path / "large disk")
+    run_step(config_of(tmp_path, "two", 2, shared=""), resumed)
+    assert (tmp_path / "large disk/said").is_file()
 
 
 def test_inputs_are_checked_before_a_stage_starts_but_not_once_finished(step, tmp_path):
@@ -119,6 +155,8 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
     check_kept(
         config_of(tmp_path, "one", 2, shared=""), [step], replace(later, restart=Restart(True, may_change=("log",)))
     )
+    with pytest.raises(UserError, match=r"later was made with other settings \(between\): choose another run"):
+        check_kept(config, [step], replace(later, reads=lambda config, run: {"log": [run["data/toy"]]}))
     check_kept(config_of(tmp_path, "one", 2), [step], later)
     run_step(config_of(tmp_path, "one", 2, shared=""), step)  # by itself
     check_kept(config, [step, between], later)
