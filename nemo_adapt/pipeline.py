@@ -28,6 +28,7 @@ ROWS = (
     *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
 )
 VECTORS = ("auxiliary", TEXT)
+SAMPLED = {"auxiliary.sample_documents": ("auxiliary.sample_documents", "auxiliary.seed")}
 SHARES = ("data.replay_share", "data.sets.*.share", "data.shares_in")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
 TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
@@ -51,9 +52,9 @@ ROAD = (
         foresees="nemo_adapt.data.check",
     ),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
-    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,)),
-    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS),
-    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,), SAMPLED),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS, SAMPLED),
+    Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS, SAMPLED),
     Step(
         "convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), restart=Restart(keeps_partial=True)
     ),

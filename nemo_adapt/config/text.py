@@ -74,6 +74,8 @@ class AuxiliaryConfig:
     """The bilingual dictionary of ``wechsel``: a text file, one ``source<TAB>target`` pair of words per line."""
     source_text: list[str] = field(default_factory=list)
     """Files or globs of source-language text for the word vectors of ``wechsel``; empty: ``data.replay``."""
+    sample_documents: int = 0
+    """Read this many documents of each text, sampled at random with ``seed``; 0 reads all, in one process."""
     dims: int = 100
     """Dimensions of trained vectors."""
     epochs: int = 3
@@ -85,4 +87,4 @@ class AuxiliaryConfig:
     max_words: int = 500_000
     """Number of words of each language, the most frequent, that get their own vector (``wechsel``)."""
     seed: int = 1234
-    """Seed for training the vectors."""
+    """Seed of that sample, and for training the vectors."""

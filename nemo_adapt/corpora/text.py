@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from nemo_adapt.console.progress import OnProgress
+from nemo_adapt.console.progress import OnProgress, say
 from nemo_adapt.corpora.lines import Part
 from nemo_adapt.corpora.text_files import END, blocks, ignore, read
 from nemo_adapt.errors import UserError
@@ -156,6 +156,15 @@ def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) 
                 record = {field: spool.read(length).decode()}
                 stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
     return total
+
+
+def drawn(title: str, files: list[Path], field: str, count: int, seed: int, out: Path) -> list[Path]:
+    """Return ``files`` if ``count`` is 0, else one, ``out``, with ``count`` documents drawn by ``sample``."""
+    if not count:
+        return files
+    there = sample(files, field, count, seed, out)
+    say(f"{title}: learning from {min(there, count):,} of {there:,} documents")
+    return [out]
 
 
 def batches(stream: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -22,7 +22,7 @@ from nemo_adapt.run.run_folder import RunFolder, save_config
 
 NOT_IN_FINGERPRINT = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
-    "auxiliary": ("vectors", "dictionary", "source_text"),  # likewise
+    "auxiliary": ("vectors", "dictionary", "source_text", "sample_documents"),  # likewise; the last: SAMPLED
     "convert": ("processes",),
     "export": ("dir", "processes"),
     "evaluate": ("cache",),

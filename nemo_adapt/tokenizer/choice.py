@@ -59,7 +59,8 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
         if marks_report.get("kept"):
             say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
     with clock.time("count"):
-        files = _drawn(files, config, out)
+        sampled = settings.sample_documents, settings.sample_seed, out / "sample.jsonl.zst"
+        files = text.drawn("tokenizer", files, text_field, *sampled)
         words, pieces = count_words(base, files, text_field, "counting words", most=settings.max_words)
         guarded, guard_pieces = count_words(base, inputs.get("guard", []), text_field, "counting guard words")
         of_target = [path for language, path in parallel.items() if language != settings.reference]
@@ -83,17 +84,6 @@ def _model_type(config: Config, base: Base) -> str:
         if (folder / "config.json").is_file():
             return str(read_config(folder).get("model_type", ""))
     return ""
-
-
-def _drawn(files: list[Path], config: Config, out: Path) -> list[Path]:
-    """Return the files to learn from: those given, or one in ``out`` with documents sampled from them."""
-    settings, text_field = config.tokenizer, config.data.text_field
-    if not settings.sample_documents:
-        return files
-    drawn = out / "sample.jsonl.zst"
-    there = text.sample(files, text_field, settings.sample_documents, settings.sample_seed, drawn)
-    say(f"tokenizer: learning from {min(there, settings.sample_documents):,} of {there:,} documents")
-    return [drawn]
 
 
 def _check_aligned(parallel: Mapping[str, Path], reference: str, text_field: str) -> None:

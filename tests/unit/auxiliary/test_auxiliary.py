@@ -14,8 +14,9 @@ from unit.tokenizer.tokenizer_samples import byte_level_base, english, extend, s
 from nemo_adapt import hf_tokenizer, pipeline
 from nemo_adapt.auxiliary import bilingual, overlaps, stage, vectors
 from nemo_adapt.config import Config, recipes
+from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import reads
+from nemo_adapt.run import reads, steps
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
@@ -48,6 +49,31 @@ def build(kind, inputs, place, **settings_):
     out.mkdir(parents=True)
     stage.build(config, inputs, out)
     return dict(np.load(out / f"{kind}.npz", allow_pickle=False))
+
+
+@pytest.mark.parametrize("kind", ["overlaps", pytest.param("vectors", marks=needs_gensim)])
+def test_a_sample_of_the_text_may_be_read(made, tmp_path, kind):
+    found = build(kind, made, tmp_path / "sampled", sample_documents=100, seed=7)
+    sampled = text.drawn("", made["text"], "text", 100, 7, tmp_path / "sample.jsonl.zst")
+    same = build(kind, {**made, "text": sampled}, tmp_path / "same", seed=7)
+    whole = build(kind, made, tmp_path / "whole", seed=7)
+    assert all((found[key] == same[key]).all() for key in same)
+    assert any(found[key].shape != whole[key].shape or (found[key] != whole[key]).any() for key in whole)
+    assert [each.name for each in (tmp_path / "sampled" / f"{kind}.partial").iterdir()] == [f"{kind}.npz"]
+
+
+@pytest.mark.parametrize("strategy", ["align", "focus"])
+def test_only_a_sample_that_is_read_decides_the_result(strategy):
+    """Results of earlier versions, which read all, stay valid."""
+
+    def decided(*words):
+        config = recipes.load("blank", ["run.name=r", "model.path=m", f"resize.input={strategy}", *words])
+        (step,) = (step for step in pipeline.road(config) if step.name == "auxiliary")
+        return steps._deciding(config, step)
+
+    name = "auxiliary.sample_documents"
+    assert name not in str(decided()) and "sample_documents" not in str(decided())
+    assert decided(f"{name}=9")[name] == {name: 9, "auxiliary.seed": 1234}
 
 
 def test_piece_bytes_add_up_to_those_of_the_text(made, tmp_path):
