@@ -46,6 +46,10 @@ class NewRows(torch.nn.Module):
         if self.first < self.stop:
             self.rows = torch.nn.Parameter(table.detach()[self.first : self.stop].clone())
             self.rows.__dict__.update(table.__dict__)  # Megatron's marks: TP shard, tied over stages
+            # Megatron gives such a parameter a bucket of its own in the gradient buffer. TP ranks have unlike numbers
+            # of new rows; all else must have the same place on them, because Megatron adds up the gradients of what TP
+            # ranks have copies of after each DP rank has got its share of a bucket.
+            self.rows.shared_embedding = True  # type: ignore[attr-defined]
         self.hook: Any = None
 
     def receive_gradients(self) -> None:

@@ -20,7 +20,8 @@ COMBINATIONS = int(os.environ.get("NEMO_ADAPT_COMBINATIONS", "1"))
 FIRST = int(os.environ.get("NEMO_ADAPT_FIRST_COMBINATION", "12"))
 """Number of the first combination; the number is the random seed. Number 12 needs only two ranks: a tied model at PP 2
 trains tables and some layers, then new rows and a layer; it resumes at TP 2 with sequence parallelism."""
-NEW, MOST_RANKS = 6, 4
+NEW, MOST_RANKS = 90, 4
+"""With so many new rows TP ranks have very unlike numbers of them."""
 PRECISIONS = {"fp32": (1e-5, 1e-3), "bf16": (5e-2, 0.1)}
 """Tolerance of losses in nats, and relative tolerance of gradient norms."""
 PARTS = ("new_rows", "embeddings", "all", "layers:1-1", "new_rows+layers:1", "embeddings+layers:0-1")
@@ -112,6 +113,19 @@ def test_any_family_trains_as_on_one_rank_and_resumes(tmp_path, ranks, number):
     make_token_map(tmp_path / "tokenizer", zoo.VOCAB, NEW)
     folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
     check(ranks, folders, zoo.VOCAB + NEW, drawn(number, tied=True), tmp_path / "saved")
+
+
+@pytest.mark.parametrize("layout", [{"dp": 2, "sequence": True}, {"cp": 2, "sequence": True}, {"dp": 2}])
+def test_tp_ranks_train_their_copies_alike_though_they_have_unlike_new_rows(tmp_path, ranks, layout):
+    """Norms of queries and keys are copies without sequence parallelism, too. As Megatron divides its gradient buffers,
+    sums over some DP ranks had been added to gradients of one."""
+    new = 200
+    model = zoo.make(tmp_path / "model", "qwen3")
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, new)
+    folders = Folders(model, converted(model, tmp_path / "convert"), tmp_path / "tokenizer")
+    settings = {"precision": "fp32", "clip_grad": 0.0}
+    one = Drawn(settings, [("new_rows+layers:0-1", 3)], {"tp": 2, **layout}, {"tp": 2}, 1)
+    check(ranks, folders, zoo.VOCAB + new, one, tmp_path / "saved")
 
 
 def test_check_detects_another_z_loss(tmp_path, ranks):
