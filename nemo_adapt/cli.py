@@ -20,6 +20,7 @@ from nemo_adapt.config import Config, manual, recipe_files, recipes
 from nemo_adapt.console.output import escape_unprintable, ignore_closed_pipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import cuda_environment, ranks
+from nemo_adapt.registry import nearest
 from nemo_adapt.run.run_folder import RunFolder
 
 USAGE = """\
@@ -100,6 +101,8 @@ def main() -> None:
     escape_unprintable()
     ignore_closed_pipes()
     arguments = sys.argv[1:]
+    if arguments[:1] == ["help"] and len(arguments) == 2:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         raise SystemExit(0 if arguments else 2)
@@ -167,14 +170,14 @@ def command(name: str, words: list[str]) -> None:
         _run_as_rank(*words)
         return
     if name not in INTERNAL and {"-h", "--help"} & set(words):
-        of = name if name in ("recipes", *OTHER_COMMANDS) else pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
+        of = name if name in ("recipes", *OTHER_COMMANDS) else stage_named(name)
         print(manual.page(of, OTHER_COMMANDS.get(name, "")), end="")
         return
     if module := (OTHER_COMMANDS | INTERNAL).get(name):
         importlib.import_module(module).main(words)
         return
     ranks.adopt_slurm()
-    stage = pipeline.stage_named(name, ["recipes", *OTHER_COMMANDS])
+    stage = stage_named(name)
     config = recipes.of_words(words)
     if ranks.already_started():
         cuda_environment.set_up(config.parallel, config.train.deterministic)
@@ -185,6 +188,14 @@ def command(name: str, words: list[str]) -> None:
         pipeline.run_stage(config, stage)
         if stage == "probe":
             _say_probe(config)
+
+
+def stage_named(name: str) -> str:
+    """Return ``name`` if it is a stage or ``run``; else raise ``UserError`` with the nearest command."""
+    if name not in ("run", *pipeline.names()):
+        known = ["run", *pipeline.names(), "recipes", *OTHER_COMMANDS]
+        raise UserError(f"unknown command {name!r}.{nearest(name, known)} Commands: {', '.join(known)}")
+    return name
 
 
 def _run_as_rank(stage: str, file: str) -> None:

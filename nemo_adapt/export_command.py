@@ -20,6 +20,7 @@ from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.family import EMBEDDING
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.run import artifact
+from nemo_adapt.run.restart import Restart
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.vocab import rows_with
 
@@ -35,13 +36,17 @@ class ExportHfConfig:
     out: str = ""
     """Folder to create."""
     export: ExportConfig = field(default_factory=ExportConfig)
-    """Keys of the ``export`` section, as in a recipe."""
+    """Keys of the ``export`` section, as in a recipe, but for ``checkpoint`` and ``dir``."""
 
 
 def main(words: list[str]) -> None:
     """Run the command. ``UserError`` for missing keys and for an invalid checkpoint, model or tokenizer."""
     config = recipes.parse(ExportHfConfig, words)
     recipes.require("export-hf", config, ("checkpoint", "model", "tokenizer", "out"))
+    if config.export.dir or config.export.checkpoint != ExportConfig().checkpoint:
+        raise UserError(
+            "export-hf: checkpoint=FOLDER and out=FOLDER take the place of export.checkpoint and export.dir"
+        )
     checkpoint, model, tokenizer = Path(config.checkpoint), Path(config.model), Path(config.tokenizer)
     # Missing inputs are reported before anything is hashed.
     opened = Checkpoint(checkpoint)
@@ -57,9 +62,7 @@ def main(words: list[str]) -> None:
         )
     deciding = {"shard_mib": config.export.shard_mib, "pad_vocab_to": config.export.pad_vocab_to}
     inputs = {"checkpoint": [opened.folder], "model": [model], "tokenizer": [tokenizer]}
-    stage = artifact.Stage(
-        "export-hf", Path(config.out), deciding, inputs, restart=artifact.Restart(keeps_partial=True)
-    )
+    stage = artifact.Stage("export-hf", Path(config.out), deciding, inputs, restart=Restart(keeps_partial=True))
     if stage.finished:
         say(f"{config.out} was finished before")
         return

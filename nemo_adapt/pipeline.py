@@ -15,11 +15,11 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import check_target, text_sets, trained_and_held_out
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import gpus, ranks
-from nemo_adapt.registry import nearest
 from nemo_adapt.run import first_rank, reads
-from nemo_adapt.run.artifact import HashOf, Restart, input_hash, read_manifest
+from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
+from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder, check_recipe, save_config
-from nemo_adapt.run.steps import Step, build_as_rank, change_of, check_kept, run_step
+from nemo_adapt.run.steps import Step, build_as_rank, change_of, check_kept, check_not_replaced, run_step
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
 
 TEXT = "data.text_field"
@@ -199,14 +199,6 @@ def run_as_rank(config: Config, name: str) -> None:
             build_as_rank(config, step)
 
 
-def stage_named(name: str, others: Iterable[str] = ()) -> str:
-    """Return ``name`` if it is a stage or ``run``; else raise ``UserError`` with the nearest, also of ``others``."""
-    known = ["run", *names(), *others]
-    if name not in ("run", *names()):
-        raise UserError(f"unknown command {name!r}.{nearest(name, known)} Commands: {', '.join(known)}")
-    return name
-
-
 def check_steps(config: Config, steps: list[Step]) -> None:
     """Before any of ``steps`` runs, here or elsewhere, raise ``UserError`` for what is already known to fail."""
     check_numbers(config)
@@ -252,10 +244,15 @@ def foresee(config: Config, steps: list[Step]) -> None:
 
 
 def check_begun(config: Config, steps: list[Step]) -> None:
-    """Raise ``UserError`` if ``steps`` would replace results with which one of them was begun: it could not go on."""
+    """Raise ``UserError`` if ``steps`` would replace results with which one of them, or another stage of the run, was
+    begun: it could not go on."""
     for number, step in enumerate(steps):
         if step.restart.resumable:
             check_kept(config, steps[:number], step)
+    taken, results = run_steps(config), {step.result for step in steps}
+    for number, other in enumerate(taken):
+        if other.restart.resumable and other.result not in results:
+            check_not_replaced(config, [each for each in taken[:number] if each.result in results], other)
 
 
 def _run(config: Config, steps: list[Step]) -> None:
@@ -271,6 +268,8 @@ def _check(config: Config, steps: list[Step]) -> None:
     """Raise ``UserError`` for what is known to fail before any of ``steps`` starts."""
     check_steps(config, steps)
     foresee(config, steps)
+    if any(step.name == "train" for step in steps):
+        reads.require_wandb(config.train)
     if any(step.on_ranks for step in steps) and not ranks.already_started() and gpus.may_exist():
         _check_gpus(config, steps)
     check_recipe(RunFolder.of(config), config)

@@ -65,6 +65,7 @@ LIGHT = {
     "corpora/text_files",
     "console/progress",
     "run/artifact",
+    "run/restart",
     "files",
     "machine/facts",
     "machine/locks",

@@ -12,6 +12,7 @@ from nemo_adapt.config import recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import artifact
+from nemo_adapt.run.restart import Restart
 
 
 @dataclass
@@ -46,7 +47,7 @@ def main(words: list[str]) -> None:
         Path(config.out),
         {"pad_vocab_to": config.pad_vocab_to},
         inputs,
-        restart=artifact.Restart(keeps_partial=True),
+        restart=Restart(keeps_partial=True),
     )
     if stage.finished:
         say(f"{config.out} was finished before")

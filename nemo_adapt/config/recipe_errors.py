@@ -2,9 +2,9 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -23,6 +23,7 @@ PLAINER = {
     "is not a subclass of": TABLE,
     "(bool) is incompatible": 'YAML reads no, yes, on and off as false and true: put this name in quotes, as "no"',
     "is not Optional": "it cannot be null: leave {key} out for its default",
+    "value 'None' for": "it cannot be null: leave {key} out for its default",
 }
 """Part of a message of OmegaConf -> our message."""
 NO_ENTRY = ("dict is not a subclass of", "list index out of range")
@@ -38,6 +39,11 @@ def explained() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error)) from None
+    except ValueError as error:
+        if "defaults list" not in str(error):
+            raise
+        said = str(error).strip().partition("\n")[0]
+        raise UserError(f"{said}: defaults is a list of names, as defaults: [blank, _self_]") from None
     except TypeError as error:
         if "is not an int" not in str(error):
             raise
@@ -107,6 +113,24 @@ def unknown(key: str, schema: type) -> str:
     last_parts = [name.rpartition(".")[2] for name in known]  # inside a list, an error names only the last part
     hint = f" Did you mean {whole[0]!r}?" if whole else nearest(key, [*known, *last_parts])
     return f"unknown key {key!r}.{hint}"
+
+
+def check_kinds(given: Mapping[str, Any], schema: Any = Config, prefix: str = "") -> None:
+    """Raise ``UserError`` for what a recipe has in place of a list, of a table of names, or of a section: OmegaConf
+    names no key."""
+    for entry in fields(schema):
+        value, key, kind = given.get(entry.name), f"{prefix}{entry.name}", get_origin(entry.type) or entry.type
+        if value is None:
+            continue
+        if is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{key}: expected keys and values below it, not {value}")
+            check_kinds(value, kind, f"{key}.")
+        elif (kind is list and isinstance(value, Mapping)) or (kind is dict and isinstance(value, list)):
+            raise UserError(f"{key}: {LIST if kind is list else TABLE}".replace("{key}", key))
+        elif kind is dict and is_dataclass(inner := get_args(entry.type)[-1]):
+            for name, each in value.items():
+                check_kinds(each, inner, f"{key}.{name}.")
 
 
 def check_phases(phases: Any) -> None:

@@ -15,9 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from nemo_adapt.config import Config, SetConfig
+from nemo_adapt.config import Config, ModelConfig, SetConfig
 from nemo_adapt.config.bounds import check_numbers
-from nemo_adapt.config.recipe_errors import check_phases, explain, explained, unknown, unreadable
+from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown, unreadable
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
@@ -51,7 +51,9 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
         raise UserError(f"unknown recipe {recipe!r}.{nearest(recipe, names())} Recipes: {', '.join(names())}")
     if path.suffix == ".yml":
         raise UserError(f"recipe file {recipe}: names of recipes end in .yaml: rename it to {path.stem}.yaml")
-    own = load_recipe(path).get("train")
+    content = load_recipe(path)
+    check_kinds(content)
+    own = content.get("train")
     check_phases(own.get("phases") if isinstance(own, dict) else None)
     search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
@@ -63,6 +65,7 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
             elif word.key_or_group == VARIABLES[0][:-1]:
                 _check_variables(word.value())
         chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
+        _prefer_model(chosen, others)
         _add_sets(chosen, [_quoted(word) for word in of_sets])
     return chosen
 
@@ -119,9 +122,11 @@ def _check_form(words: list[str], of_recipe: bool = False) -> None:
     """Raise ``UserError`` for a word that is not ``key=value``; ``of_recipe``: whether one may be ``recipe=NAME``."""
     for word in words:
         if "=" not in word or not word[0].isalpha():
-            is_recipe = of_recipe and (word.endswith((".yaml", ".yml")) or word in names())
+            plain = word.lstrip("-")
+            is_recipe = of_recipe and "=" not in word and (word.endswith((".yaml", ".yml")) or word in names())
             is_end = word.endswith(("}", "]", ","))  # of a value with spaces, which the shell has split
             hint = f": write recipe={word}" if is_recipe else ": put key={...} in quotes of the shell" if is_end else ""
+            hint = f": write {plain}, without dashes" if plain != word and "=" in plain else hint
             raise UserError(f"{word!r} is not of the form key=value{hint}")
         if word.startswith("hydra."):
             raise UserError(unknown(word.partition("=")[0], Config))
@@ -183,6 +188,10 @@ def typed(config: Any) -> Config:
             raise UserError(
                 f'{key} is read as {value.lower()}: put no, yes, on or off in quotes, as {key}: "no" in YAML'
             )
+    if found.train.wandb in ("False", "True"):
+        raise UserError(
+            f"train.wandb is read as {found.train.wandb.lower()}: name a project, or leave it out for no W&B"
+        )
     name = Path(found.run.name)
     if not name.parts or name.is_absolute() or ".." in name.parts:
         raise UserError(f"run.name={found.run.name!r}: it names a folder in run.dir={found.run.dir}")
@@ -237,6 +246,19 @@ def _register_site(override: str) -> str:
         raise UserError(f"unknown site {given!r}.{nearest(given, known)} Sites: {', '.join(known)}, or FILE.yaml")
     ConfigStore.instance().store(group=SITE, name="chosen", node=load_file(path))
     return f"{SITE}=chosen"
+
+
+def _prefer_model(config: DictConfig, words: list[str]) -> None:
+    """Let ``model=NAME`` win over the recipe's own model; by Hydra's order the recipe would win, value by value."""
+    given = {word.key_or_group: word.value() for word in _parsed(words)}
+    if not given.get("model"):
+        return
+    config.model = OmegaConf.merge(
+        OmegaConf.structured(ModelConfig), load_file(recipes_folder() / "model" / f"{given['model']}.yaml")
+    )
+    for key in given:
+        if key.startswith("model."):
+            OmegaConf.update(config, key, given[key])
 
 
 def _add_sets(config: DictConfig, words: list[str]) -> None:

@@ -188,6 +188,8 @@ def _no_file(pattern: str) -> str:
         return f"{pattern} is a folder; give files or a glob, as {path / '*.txt'}"
     if path.is_symlink():
         return f"{pattern} is a broken link; fix it or give another file"
+    if pattern.startswith(("~", "$")):
+        return f"no file matches {pattern!r}: nothing is expanded here but ${{oc.env:HOME}} for a variable"
     return f"no file matches {pattern!r}"
 
 

@@ -39,6 +39,8 @@ def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> 
         if name == "train":
             fact |= {key: training[key] for key in COUNTED if key in training}
             fact["seconds"] = max(fact["seconds"], training.get("seconds", 0.0))
+            if "memory_mib" in training:  # of a rank; the manifest has that of the process that started them
+                fact["peak_memory_mib"] = training["memory_mib"]
         found[name] = fact
     return found
 

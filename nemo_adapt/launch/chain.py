@@ -110,7 +110,9 @@ def room_of(config: Config) -> tuple[int, int]:
     gpus = config.site.gpus_per_node or config.cluster.gpus_per_node
     per_node = config.site.ranks_per_node or gpus
     if not per_node:
-        raise UserError("how many ranks share a node? Give site.gpus_per_node, or site.ranks_per_node without GPUs")
+        raise UserError(
+            "how many ranks share a node? Give site=NAME, or site.gpus_per_node, or site.ranks_per_node without GPUs"
+        )
     return gpus, per_node
 
 

@@ -18,6 +18,7 @@ REFUSALS = (
     ("invalid job array", "a larger job array than Slurm takes (MaxArraySize): study.array"),
     ("unrecognized option", "an option that sbatch does not know here: site.sbatch"),
     ("unable to contact slurm controller", "Slurm's controller does not answer: try again later"),
+    ("resolve_ctls_from_dns_srv", "Slurm is not set up on this machine: launch from a login node"),
     ("unable to process configuration", "Slurm is not set up on this machine: launch from a login node"),
 )
 """(Part of sbatch's message when it rejects a job, its meaning with the configuration keys to change)."""

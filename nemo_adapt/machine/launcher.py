@@ -117,22 +117,29 @@ def _exit_like(failures: Sequence[Any], forwarded: Collection[int] = ()) -> NoRe
 def _forwarding() -> Iterator[Collection[int]]:
     """Context: forward signals to the ranks, which are child processes; yields the set of signals forwarded so far.
     Before any rank runs, a signal raises ``SystemExit`` with ``MORE_TO_DO``, as no rank would get it. Control-C, which
-    ranks get from the terminal too but ignore, is forwarded as TERM; a second one raises ``KeyboardInterrupt``.
+    ranks get from the terminal too but ignore, is forwarded as TERM; a second one kills the ranks and raises
+    ``KeyboardInterrupt``.
     """
     others, forwarded = multiprocessing.active_children(), set[int]()
     interrupted = False
 
-    def forward(number: int, frame: Any) -> None:
-        nonlocal interrupted
-        if number == signal.SIGINT:
-            if interrupted:
-                raise KeyboardInterrupt
-            interrupted, number = True, signal.SIGTERM
-        ranks = [child for child in multiprocessing.active_children() if child not in others]
+    def send(ranks: Sequence[Any], number: int) -> None:
         for rank in ranks:
             if rank.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rank.pid, number)
+
+    def forward(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        ranks = [child for child in multiprocessing.active_children() if child not in others]
+        if number == signal.SIGINT:
+            if interrupted:
+                send(ranks, signal.SIGKILL)  # torchrun's launcher would wait half a minute for a rank within a step
+                raise KeyboardInterrupt
+            interrupted, number = True, signal.SIGTERM
+            if ranks:
+                print("\nasked to stop after this step; Control-C again ends at once", file=sys.stderr, flush=True)
+        send(ranks, number)
         forwarded.add(number)
         if not ranks:
             exit_asked()

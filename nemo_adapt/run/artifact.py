@@ -6,12 +6,12 @@ A resumable stage (training) builds in place: its folder counts as unfinished un
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,19 @@ from nemo_adapt.files import file_hash, sync, write_json, write_text
 from nemo_adapt.machine.facts import peak_memory_mib, versions
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.run.changes import changed_files, changed_settings, contents
+from nemo_adapt.run.restart import (
+    ANEW,
+    STARTED,
+    Restart,
+    changed_inputs,
+    changed_since,
+    made_otherwise,
+    read_started,
+)
 
 MANIFEST = "manifest.json"
 OUR_KEYS = {"stage", "fingerprint", "inputs", "config"}
 """Keys that tell our manifest from a ``manifest.json`` of another program."""
-STARTED = "started.json"
 NOT_READ = (
     *("readme*", "license*", "licence*", "notice*", "use_policy*", "*.md", "*.pdf"),
     *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
@@ -38,28 +46,6 @@ Inputs = Mapping[str, list[Path]]
 """Inputs of a stage: name -> files or folders. Some names are ``GROUP.NAME``, with one file or folder each."""
 HashOf = Callable[[Path], str]
 """``input_hash``, or a version of it that caches its results."""
-
-
-@dataclass(frozen=True)
-class Restart:
-    """What a stage that starts again does with what an earlier start has left."""
-
-    resumable: bool = False
-    """It builds in place and continues where it was interrupted."""
-    keeps_partial: bool = False
-    """It continues from the files of an interrupted one, if inputs and settings have not changed."""
-    fenced: bool = False
-    """It stops writing once a later start of its Slurm job has taken over its folder."""
-    may_change: tuple[str, ...] = ()
-    """Beginnings of the keys of settings and inputs that may change between starts of a resumable stage."""
-    optional: tuple[str, ...] = ()
-    """Beginnings of the keys of inputs that some of its starts read and others do not."""
-    may_grow: tuple[str, ...] = ()
-    """Keys of lists to which such a start may append."""
-
-
-ANEW = Restart()
-"""It deletes them, and begins anew."""
 
 
 def of_group(inputs: Inputs, group: str) -> dict[str, Path]:
@@ -103,38 +89,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "again; else choose another folder"
         ) from None
     return found if isinstance(found, dict) and found.keys() >= OUR_KEYS else {}
-
-
-def read_started(folder: Path) -> dict[str, Any]:
-    """Return what a resumable stage was started with in ``folder``: ``config`` and the hashes of its ``inputs``; empty
-    if it has not been. Raises ``UserError`` if the file is damaged."""
-    path = folder / STARTED
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"config": dict(found["config"]), "inputs": dict(found["inputs"])}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError):
-        raise UserError(
-            f"{path} is damaged, so that it is not known what {folder} was begun with: if settings and inputs are the "
-            "same, delete that file and run the same command"
-        ) from None
-
-
-def changed_since(started: Mapping[str, Any], config: Mapping[str, Any], restart: Restart) -> list[str]:
-    """Return the settings that differ from those that a resumable stage was ``started`` with, though they may not."""
-    changed = changed_settings(started["config"], config, may_grow=restart.may_grow)
-    return [name for name in changed if not name.startswith(restart.may_change)]
-
-
-def other_inputs(before: Collection[str], now: Collection[str], restart: Restart) -> list[str]:
-    """Return the keys of the inputs that only one of two starts of a resumable stage reads, though both should."""
-    return [name for name in sorted({*before} ^ {*now}) if not name.startswith(restart.may_change + restart.optional)]
-
-
-def made_otherwise(place: Path, changed: Sequence[str]) -> str:
-    """Return the line for the user whose resumable stage in ``place`` was started with other settings or inputs."""
-    return f"{place} was made with other settings ({', '.join(changed)}): choose another run.name, or delete the folder"
 
 
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
@@ -221,11 +175,7 @@ class Stage:
         place.mkdir(parents=True, exist_ok=True)
         if before := read_started(place):
             changed = changed_since(before, self.config, self.restart)
-            old, new = contents(before["inputs"]), contents(self.hashes)
-            changed += other_inputs(old, new, self.restart)
-            differ = [key for key in old.keys() & new.keys() if old[key] != new[key]]
-            changed += [f"the input {key}" for key in differ if not key.startswith(self.restart.may_change)]
-            if changed:
+            if changed := changed + changed_inputs(before["inputs"], self.hashes, self.restart):
                 raise UserError(made_otherwise(place, changed))
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
         write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
@@ -286,7 +236,12 @@ def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
 def build(stage: Stage, fill: Callable[[Path], None]) -> float:
     """Build a claimed stage's folder with ``fill(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
-    fill(stage.prepare())
+    try:
+        fill(stage.prepare())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:  # of a write
+            error.filename = str(stage.workplace)
+        raise
     seconds = time.monotonic() - began
     stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
     return seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, checkpoint_in, complete
 from nemo_adapt.checkpoint.integrity import damage, repair_advice
 from nemo_adapt.choice import PROBED, Choice
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, TrainConfig
 from nemo_adapt.corpora.mixture import TARGET, held_out_texts, text_sets
 from nemo_adapt.corpora.text import expand, one_file
 from nemo_adapt.errors import UserError
@@ -176,6 +176,13 @@ def require_gensim(wanted_by: str) -> None:
     """Raise ``UserError`` where gensim, which trains vectors, is not installed."""
     if importlib.util.find_spec("gensim") is None:
         raise UserError(f"{wanted_by} trains fastText vectors with gensim: pip install 'nemo-adapt[focus]'")
+
+
+def require_wandb(train: TrainConfig) -> None:
+    """Raise ``UserError`` for a ``train.wandb`` without the package. For the process that trains, or starts the ranks
+    that do: where a run is launched, another environment may be active."""
+    if train.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(f"train.wandb={train.wandb} needs the package wandb: pip install wandb")
 
 
 def _strategies(config: Config, kind: str) -> str:

@@ -16,8 +16,9 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import cuda_environment, launcher, ranks
 from nemo_adapt.run import artifact, first_rank
-from nemo_adapt.run.artifact import ANEW, HashOf, Inputs, Restart
+from nemo_adapt.run.artifact import HashOf, Inputs
 from nemo_adapt.run.changes import changed_settings
+from nemo_adapt.run.restart import ANEW, Restart, changed_since, made_otherwise, other_inputs, read_started
 from nemo_adapt.run.run_folder import RunFolder, save_config
 
 NOT_IN_FINGERPRINT = {
@@ -144,12 +145,21 @@ def check_kept(config: Config, steps: Sequence[Step], later: Step) -> None:
     """Raise ``UserError`` if ``later``, a resumable stage that was started, could not go on: its settings have changed,
     or ``steps`` would replace one of its inputs. What is shared between runs is never replaced."""
     run = RunFolder.of(config)
-    started = {} if config.run.shared else artifact.read_started(run[later.result])
+    started = {} if config.run.shared else read_started(run[later.result])
     if not started:
         return
-    changed = artifact.changed_since(started, _deciding(config, later), later.restart)
-    if changed := changed + artifact.other_inputs(started["inputs"], later.reads(config, run), later.restart):
-        raise UserError(artifact.made_otherwise(run[later.result], changed))
+    changed = changed_since(started, _deciding(config, later), later.restart)
+    if changed := changed + other_inputs(started["inputs"], later.reads(config, run), later.restart):
+        raise UserError(made_otherwise(run[later.result], changed))
+    check_not_replaced(config, steps, later)
+
+
+def check_not_replaced(config: Config, steps: Sequence[Step], later: Step) -> None:
+    """Raise ``UserError`` if ``steps`` would replace an input with which ``later``, a resumable stage, was started."""
+    run = RunFolder.of(config)
+    started = {} if config.run.shared else read_started(run[later.result])
+    if not started:
+        return
     fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.restart.may_change)]
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.unigram import NEVER, UNKNOWN_PENALTY
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
@@ -30,7 +31,10 @@ def new_scores(base: Base, new: Sequence[str]) -> list[float]:
     no base piece counts 0: every path must spell it, and small sums stay exact for longer.
     """
     scores = dict(base.content["model"]["vocab"])
-    unknown = min(score for score in scores.values() if score > NEVER) - UNKNOWN_PENALTY
+    scored = [score for score in scores.values() if score > NEVER]
+    if not scored:
+        raise UserError(f"{base.path}: no piece of this Unigram tokenizer has a score: its file is damaged")
+    unknown = min(scored) - UNKNOWN_PENALTY
     held = set().union(*scores)
     result = []
     for i, pieces in enumerate(segment(base.model, new, False, base.unknown).words()):

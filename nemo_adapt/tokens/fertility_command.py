@@ -73,6 +73,8 @@ def main(words: list[str]) -> None:
     paths = [Path(name) for name in config.tokenizers]
     rows = [row for name, path in zip(labels(paths), paths, strict=True) for row in measure(name, path, texts, config)]
     add_disparity(rows, config.reference)
+    if config.parallel and config.reference not in {text.language for text in texts}:
+        say(f"reference={config.reference} is no language of these texts: no disparity is measured")
     show(rows)
     write(rows, Path(config.out))
 

@@ -1,7 +1,6 @@
 """Metrics of a training: metrics.jsonl, held_out.jsonl, TensorBoard, Weights & Biases, and a progress bar."""
 
 import contextlib
-import importlib.util
 import json
 import math
 import secrets
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 from nemo_adapt import devices
-from nemo_adapt.config import TrainConfig
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json, write_text
@@ -163,7 +161,7 @@ class Metrics:
             "tokens_per_second": sums["steps"] * watch.tokens / sums["seconds"],
             "bytes_per_second": sums["bytes"] / sums["seconds"],
             "seconds": progress["seconds"],
-            "memory_mib": devices.peak_memory_mib() or peak_memory_mib(),
+            "memory_mib": memory_mib(),
         }
         if watch.matmul_rate:
             record["mfu"] = sums["flops"] / sums["seconds"] / watch.ranks / watch.matmul_rate
@@ -214,10 +212,9 @@ def _drop_records_after(path: Path, step: int) -> None:
         write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
-def check_wandb(train: TrainConfig) -> None:
-    """Raise ``UserError`` if metrics should go to Weights & Biases, and its package is not installed."""
-    if train.wandb and importlib.util.find_spec("wandb") is None:
-        raise UserError(f"train.wandb={train.wandb} needs the package wandb: pip install wandb")
+def memory_mib() -> int:
+    """Return the peak memory of this rank's GPU, or without one of its process, in MiB."""
+    return devices.peak_memory_mib() or peak_memory_mib()
 
 
 def _wandb(watch: Watch, folder: Path) -> Any:

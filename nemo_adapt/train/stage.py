@@ -32,7 +32,7 @@ from nemo_adapt.train.collectives import all_gather, first_rank_does, limit_wait
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
-from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, check_wandb
+from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, memory_mib
 from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.prepare import bytes_per_token, new_row_range, start_layout, training_data
 from nemo_adapt.train.signals import Signals
@@ -47,7 +47,6 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     folder, its converted checkpoint, the tokenizer, and the data sets. On USR1 or TERM it saves and exits with
     ``ranks.MORE_TO_DO``.
     """
-    check_wandb(config.train)
     with Signals() as signals:
         config = with_choice(config, inputs)
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
@@ -94,7 +93,7 @@ def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, 
     rows = {"input": config.resize.input, "output": config.resize.output}
     totals = {name: value for name, value in progress.items() if name not in (UNRECORDED, LEVEL)}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
-    facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type}
+    facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type, "memory_mib": memory_mib()}
     facts["phases"] = [asdict(phase) for phase in plan]
     write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
 

@@ -128,6 +128,7 @@ def test_help_and_version(place):
     for words in (["--help"], ["help"]):
         answer = nemo_adapt(*words, cwd=place)
         assert answer.code == 0 and "usage: nemo-adapt" in answer.out
-    assert nemo_adapt(cwd=place).code == 2
+    assert nemo_adapt("help", "train", cwd=place).out == nemo_adapt("train", "--help", cwd=place).out
+    assert nemo_adapt("help", "trian", cwd=place).code == nemo_adapt(cwd=place).code == 2
     assert nemo_adapt("--version", cwd=place).out.strip()
     assert "demo" in nemo_adapt("recipes", cwd=place).out

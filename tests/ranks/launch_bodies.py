@@ -16,6 +16,7 @@ STOP_SIGNALS = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
 def launch(kind: str, folder: Path, log: Path, under_nohup: bool) -> None:
     """Launch two ranks in ``folder`` as a command does, with the output in ``log``."""
     os.chdir(folder)
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "500"  # longer than any test: torchrun's own would be 30 s
     tempfile.tempdir = str(folder / "temporary")
     with log.open("ab") as out:
         for stream in (1, 2):
@@ -54,6 +55,10 @@ def rank(arguments: list[str], mistakes: Path) -> None:
     elif kind == "goes on":
         _wait_for("sent")
         time.sleep(1)  # a launcher that stops would end this rank meanwhile
+    elif kind == "is within a step":
+        _ignore_term()
+        Path(f"within{number}").touch()
+        time.sleep(600)
     elif kind == "fails":
         _wait_for_signal()
         os._exit(1)

@@ -29,6 +29,7 @@ from nemo_adapt.hf_model import weights
 from nemo_adapt.hf_model.weights import StoredTensor
 from nemo_adapt.machine import locks
 from nemo_adapt.run import artifact
+from nemo_adapt.run.restart import Restart
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_two_processes_share_conversion_and_export(model, tmp_path, small_files)
 def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files, monkeypatch):
     config = Config()
     stage = artifact.Stage(
-        "convert", tmp_path / "checkpoint", {}, {"model": [model]}, restart=artifact.Restart(keeps_partial=True)
+        "convert", tmp_path / "checkpoint", {}, {"model": [model]}, restart=Restart(keeps_partial=True)
     )
     write_file, written = writer.write_file, []
 
@@ -94,7 +95,7 @@ def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files,
 
 def test_partial_results_are_deleted_when_the_settings_have_changed(model, tmp_path):
     stage = artifact.Stage(
-        "convert", tmp_path / "checkpoint", {}, {"model": [model]}, restart=artifact.Restart(keeps_partial=True)
+        "convert", tmp_path / "checkpoint", {}, {"model": [model]}, restart=Restart(keeps_partial=True)
     )
     (stage.prepare() / "left").touch()
     assert (stage.prepare() / "left").exists()
@@ -103,7 +104,7 @@ def test_partial_results_are_deleted_when_the_settings_have_changed(model, tmp_p
         tmp_path / "checkpoint",
         {"chunk_mib": 1},
         {"model": [model]},
-        restart=artifact.Restart(keeps_partial=True),
+        restart=Restart(keeps_partial=True),
     )
     assert not (other.prepare() / "left").exists()
 
@@ -292,7 +293,10 @@ def test_enospc_while_writing_weights_is_reported_in_one_line(model, tmp_path, m
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     said = capsys.readouterr().err
-    assert said.startswith("nemo-adapt: error: the disk is full; free some space") and said.count("\n") == 1
+    assert (
+        said.startswith(f"nemo-adapt: error: the disk is full (at {tmp_path}/out.partial); free some")
+        and said.count("\n") == 1
+    )
     assert not (tmp_path / "out").exists()
 
 

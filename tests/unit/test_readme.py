@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_adapt import pipeline
+from nemo_adapt import cli
 from nemo_adapt.config import TrainConfig, recipes
 from nemo_adapt.config.phases import phases
 
@@ -41,7 +41,7 @@ def test_the_readme_has_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_readme_s_commands_compose(command):
     verb, *words = shlex.split(command)
-    assert pipeline.stage_named(verb) == verb
+    assert cli.stage_named(verb) == verb
     recipe = next(word.partition("=")[2] for word in words if word.startswith("recipe="))
     config = recipes.load(recipe, [word for word in words if not word.startswith("recipe=")])
     assert config.model.path and config.evaluate.texts

@@ -85,6 +85,9 @@ def test_another_tool_s_checkpoint_is_exported_without_padded_rows(model, ours, 
     theirs(ours, tmp_path / "all" / "iter_0000005", "module.", True)
     make_token_map(tmp_path / "tokenizer", 256, 0)
     words = [f"model={model}", f"tokenizer={model}", f"checkpoint={tmp_path / 'all'}"]
+    for word in ("export.dir=elsewhere", "export.checkpoint=best"):
+        with pytest.raises(UserError, match=r"out=FOLDER take the place of export\.checkpoint and export\.dir"):
+            export_command.main([*words, f"out={tmp_path / 'out'}", word])
     export_command.main([*words, f"out={tmp_path / 'out'}"])
     assert not verify.compare(model, tmp_path / "out").wrong
     assert "tables have 263 rows, but the tokenizer needs only 256" in capsys.readouterr().out

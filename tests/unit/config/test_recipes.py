@@ -169,6 +169,22 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
         (b"defaults: [blank, _self_]\nevaluate: {texts: {no: f.txt}}\n", 'put this name in quotes, as "no"'),
         (b"defaults: [blank, _self_]\nevaluate: {target: no}\n", "evaluate.target is read as false: put no, yes"),
         (b"defaults: [own, _self_]\n", "a recipe includes itself"),
+        (b"defaults: blank\n", r"must be a list \(got str\): defaults is a list of names, as defaults: \[blank"),
+        (b"defaults: [blank, _self_]\ntrain: 3\n", "train: expected keys and values below it, not 3"),
+        (
+            b"defaults: [blank, _self_]\ntrain: {phases: {train: all}}\n",
+            r"train\.phases: expected a list: train\.phases=",
+        ),
+        (
+            b"defaults: [blank, _self_]\nevaluate: {texts: [a]}\n",
+            r"texts: expected names with values: evaluate\.texts\.NAME",
+        ),
+        (b"defaults: [blank, _self_]\ndata: {sets: {a: {text: {b: c}}}}\n", r"data\.sets\.a\.text: expected a list"),
+        (b"defaults: [blank, _self_]\ntrain: {wandb: }\n", r"train\.wandb: it cannot be null: leave train\.wandb out"),
+        (
+            b"defaults: [blank, _self_]\ntrain: {wandb: off}\n",
+            r"train\.wandb is read as false: name a project, or leave",
+        ),
         (b"defaults: [blank, _self_]\nsite: {time: 24:00:00}\n", r"own\.yaml, line 2: YAML reads 24:00:00 as 86400"),
     ],
 )
@@ -178,11 +194,18 @@ def test_mistakes_in_recipe_files(tmp_path, content, says):
         recipes.of_words([f"recipe={tmp_path / 'own.yaml'}", *NEEDED])
 
 
+def test_dashes_before_a_key_are_named():
+    with pytest.raises(UserError, match=r"'--recipe=own' is not of the form key=value: write recipe=own, without"):
+        recipes.of_words(["--recipe=own", *NEEDED])
+
+
 def test_groups_are_chosen_by_name(monkeypatch):
     monkeypatch.delenv("NEMO_ADAPT_DATA", raising=False)
     config = recipes.load("blank", ["run.name=x", "model=gemma_2b", "language=ta", "train=paper", "cluster=a40_x4"])
     assert config.model.path == "data/weights/gemma-2b" and config.evaluate.target == "ta"
     assert (config.tokenizer.method, config.train.precision, config.cluster.devices) == ("union", "bf16", 4)
+    other = recipes.load("stories260k_tr", ["model=qwen3_8b", "model.tokens=9", "data.folder=/corpora"])
+    assert (other.model.path, other.model.tokens) == ("/corpora/weights/Qwen3-8B-Base", 9), "not the recipe's own model"
     own = recipes.load("llama2_7b_tr", ["data.folder=/corpora", "language=ta", "tokenizer.new_tokens=50000"])
     assert own.data.target == ["/corpora/text/ta.train*"] and own.run.name == "llama2_7b_ta"
     assert own.model.path == "/corpora/weights/Llama-2-7b-hf"

@@ -146,6 +146,8 @@ def test_folders_and_broken_links_are_reported_as_such(tmp_path):
         ("/", r"/ is a folder; give files or a glob, as /\*\.txt"),
         ("..", r"\.\. is a folder"),
         ("", "the name of a file is empty"),
+        ("~/a.txt", r"no file matches '~/a\.txt': nothing is expanded here but \$\{oc\.env:HOME\}"),
+        ("$HOME/a.txt", r"no file matches '\$HOME/a\.txt': nothing is expanded here but"),
         ("t/**.txt", r"t/\*\*\.txt: \*\* stands for folders, between slashes, as in \*\*/\*\.txt"),
     ],
 )

@@ -30,6 +30,7 @@ def run(root: Path) -> dict[str, dict[str, object]]:
     (root / "data/target/counts.json").write_text(json.dumps({"documents": 3, "tokens": 1000, "bytes": 4000}))
     train = made(root, "train", 60.0, inputs={key: {str(path): "hash"} for key, path in read.items()})
     summary = {"tokens": 5000, "bytes": 20000, "seconds": 360.0, "ranks": 4, "device": "cuda", "steps": 3}
+    summary["memory_mib"] = 700
     return cost.of_stages(train, made(root, "export", 9.0), summary)
 
 
@@ -38,6 +39,7 @@ def test_stages_are_found_through_the_inputs_of_training(tmp_path: Path) -> None
     assert list(found) == ["tokenizer", "convert", "data (target)", "train", "export"]
     assert found["convert"] == {"seconds": 18.0, "peak_memory_mib": 100}
     assert found["data (target)"] == {"seconds": 72.0, "peak_memory_mib": 100, "tokens": 1000, "bytes": 4000}
+    assert found["train"]["peak_memory_mib"] == 700, "of a rank, not of the process that started them"
     assert found["train"]["seconds"] == 360.0 and found["train"]["ranks"] == 4
     assert cost.of_stages(None, tmp_path / "nothing", {}) == {}
 
@@ -57,7 +59,7 @@ def test_hours_are_seconds_times_processes(tmp_path: Path) -> None:
         "Peak memory, MiB",
     ]
     assert table.rows[2] == ["data (target)", "72.0", "1", "0.020 CPU", "1,000", "4,000", "100"]
-    assert table.rows[3] == ["train", "360.0", "4", "0.400 GPU", "5,000", "20,000", "100"]
+    assert table.rows[3] == ["train", "360.0", "4", "0.400 GPU", "5,000", "20,000", "700"]
     assert table.rows[5] == ["evaluate", "6.0", "1", "0.002 CPU", "154", "1,000", "50"]
     assert table.rows[6][:4] == ["all", "501.0", "", "0.039 CPU + 0.400 GPU"]
     assert tables.stages({**report, "stages": {}}).rows == []

@@ -16,7 +16,8 @@ from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch.chain import laid_out
-from nemo_adapt.run import artifact, steps
+from nemo_adapt.run import steps
+from nemo_adapt.run.restart import STARTED
 from nemo_adapt.status import command as status
 
 NOTE = 'printf "%q " "${0##*/}" "$@" >> "$NOTES"; echo >> "$NOTES"\n'
@@ -415,13 +416,15 @@ def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
     config = recipes.of_words(WORDS)
     train = next(step for step in pipeline.road(config) if step.name == "train")
     settings = steps._deciding(laid_out(config), train)
-    begun = folder / "runs/r/train" / artifact.STARTED
+    begun = folder / "runs/r/train" / STARTED
     begun.parent.mkdir(parents=True)
     inputs = {"model": {}, "checkpoint": {}, "data.target": {}}
     inputs["tokenizer"] = {"runs/r/tokenizer": "made with other settings"}
     write_json(begun, {"config": settings, "inputs": inputs})
-    with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
-        cli.command("launch", WORDS)
+    for command in ("launch", "tokenizer"):
+        with pytest.raises(UserError, match=r"train was started with another tokenizer than now .*: put that back"):
+            cli.command(command, WORDS)
+    assert not (folder / "runs/r/tokenizer").exists()
     write_json(begun, {"config": settings, "inputs": {key: {} for key in inputs}})
     with pytest.raises(UserError, match=r"train was made with other settings \(train\.phases\): choose another run"):
         cli.command("launch", [*WORDS, "train.phases=[{steps: 77}]"])

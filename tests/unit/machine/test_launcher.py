@@ -55,6 +55,20 @@ def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code
     assert not list(temporary(tmp_path).iterdir())
 
 
+def test_a_second_control_c_ends_ranks_that_are_within_a_step(tmp_path):
+    command = started(tmp_path, "is within a step")
+    while not all((tmp_path / f"within{rank}").exists() for rank in range(2)):
+        time.sleep(0.02)
+    command.send_signal(signal.SIGINT)
+    while "Control-C again ends at once" not in command.log.read_text():
+        time.sleep(0.02)
+    assert not any(ended(tmp_path, rank) for rank in range(2))
+    command.send_signal(signal.SIGINT)
+    code, out = command.end(PATIENCE)
+    assert code == 1 and "KeyboardInterrupt" in out, out  # of which the command makes one line
+    assert all(ended(tmp_path, rank) for rank in range(2))
+
+
 def test_under_nohup_the_ranks_go_on_when_the_terminal_is_closed(tmp_path):
     code, out = launched(tmp_path, "goes on", signal.SIGHUP, under_nohup=True)
     assert (code, out.splitlines()[-1]) == (0, "went on"), out

@@ -1,5 +1,6 @@
 """Result folders of stages: when they count as finished, what makes a stage run again, and interrupted builds."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,8 @@ import pytest
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import file_hash
 from nemo_adapt.run import artifact
-from nemo_adapt.run.artifact import Restart, Stage
+from nemo_adapt.run.artifact import Stage
+from nemo_adapt.run.restart import STARTED, Restart
 
 
 @pytest.fixture
@@ -141,10 +143,10 @@ def test_a_damaged_note_of_a_started_stage_is_reported(tmp_path, source, damaged
     convert = Stage("convert", tmp_path / "convert", {}, {"text": [source]}, restart=Restart(keeps_partial=True))
     for stage in (train, convert):
         write_result(stage.prepare())
-        (stage.workplace / artifact.STARTED).write_text(damaged)
+        (stage.workplace / STARTED).write_text(damaged)
     with pytest.raises(UserError, match=r"started\.json is damaged.*delete that file"):
         train.prepare()
-    (tmp_path / "train" / artifact.STARTED).unlink()
+    (tmp_path / "train" / STARTED).unlink()
     assert (train.prepare() / "result").is_file()
     assert not (convert.prepare() / "result").exists()
 
@@ -187,7 +189,7 @@ def test_what_an_interrupted_stage_has_left_is_replaced(tmp_path, source, keeps)
     artifact.run(stage, write_result)
     out.rename(tmp_path / "out.partial")
     artifact.run(stage, write_result)
-    assert stage.finished and not (out / artifact.STARTED).exists()
+    assert stage.finished and not (out / STARTED).exists()
 
 
 OTHERS = {"name": "my app", "stage": "beta"}
@@ -221,6 +223,14 @@ def test_a_folder_that_the_user_named_like_an_old_result_is_kept(tmp_path, sourc
     for value in range(2):
         artifact.run(Stage("data", tmp_path / "out", {"a": value}, {"text": [source]}), write_result)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old", "text.txt"]
+
+
+def test_a_full_disk_is_said_with_its_folder(tmp_path, source):
+    def build(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a write
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/out\.partial'"):
+        artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), build)
 
 
 def test_a_link_to_a_result_is_replaced_by_results(tmp_path, source):

@@ -11,7 +11,8 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import reads, steps
-from nemo_adapt.run.artifact import Restart, input_hash
+from nemo_adapt.run.artifact import input_hash
+from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step, check_kept
 

@@ -6,6 +6,8 @@ import itertools
 import json
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import regex
@@ -19,9 +21,10 @@ from nemo_adapt import hf_tokenizer
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.tiktoken_ranks import LLAMA3, RankKind, ranks_json, read_ranks
+from nemo_adapt.hf_tokenizer.unigram import NEVER
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
-from nemo_adapt.tokenizer.unigram_scores import repeats
+from nemo_adapt.tokenizer.unigram_scores import new_scores, repeats
 from nemo_adapt.tokens.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "hard_vocab_limit": False, "vocab_size": 400}
@@ -242,3 +245,10 @@ def test_llama2_json_without_its_model_keeps_its_merges(tmp_path):
     assert [fast.decode(i) for i in now] == [base.decode(i) for i in before]
     assert all(i == j for i, j in zip(now, before, strict=True) if max(i, default=0) < 32000)
     assert sum(map(len, now)) < 0.9 * sum(map(len, before)) and fast("a")["input_ids"][0] == 1
+
+
+def test_a_unigram_tokenizer_without_scores_is_named():
+    """As one that ends after its special tokens."""
+    base = SimpleNamespace(content={"model": {"vocab": [["<unk>", NEVER]]}}, path=Path("cut/tokenizer.model"))
+    with pytest.raises(UserError, match=r"^cut/tokenizer\.model: no piece of this Unigram tokenizer has a score"):
+        new_scores(base, ["ab"])

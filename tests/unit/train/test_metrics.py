@@ -15,7 +15,8 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.machine import ranks
 from nemo_adapt.model.flops import flops_per_token, forward_flops
-from nemo_adapt.train.metrics import Metrics, Watch, check_wandb
+from nemo_adapt.run.reads import require_wandb
+from nemo_adapt.train.metrics import Metrics, Watch
 
 
 def record_steps(folder, progress, steps=4, labels=100.0, **watch):
@@ -210,9 +211,9 @@ def test_weights_and_biases_that_cannot_start_is_one_line(tmp_path, monkeypatch,
 
 def test_a_missing_wandb_package_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    check_wandb(TrainConfig())
+    require_wandb(TrainConfig())
     with pytest.raises(UserError, match=r"train\.wandb=adapting needs the package wandb"):
-        check_wandb(TrainConfig(wandb="adapting"))
+        require_wandb(TrainConfig(wandb="adapting"))
 
 
 def test_flops_per_token_equal_those_computed_by_hand():
