@@ -17,7 +17,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     ``UserError`` when the folder or the file is missing or damaged.
     """
     if not folder.is_dir():
-        raise UserError(f"model folder {folder} does not exist")
+        wrong = "is a file: give the folder that it is in" if folder.exists() else "does not exist"
+        raise UserError(f"model folder {folder} {wrong}")
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")

@@ -265,6 +265,6 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
 def _check_earlier(step: Step, inputs: Inputs, made: Mapping[Path, str]) -> None:
     """Raise ``UserError`` when an input is another stage's result that is not finished. Others are the user's, who may
     keep them in the run's folder."""
-    for path in (path for paths in inputs.values() for path in paths if path in made):
+    for path in (path for paths in inputs.values() for path in paths if made.get(path, step.name) != step.name):
         if not (path / artifact.MANIFEST).is_file():
             raise UserError(f"{path} is not finished: run the {made[path]} stage before {step.name}")

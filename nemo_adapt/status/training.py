@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 
 from nemo_adapt import training_files
@@ -17,6 +18,7 @@ from nemo_adapt.corpora import mixture
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
+from nemo_adapt.machine.locks import holder, lock_of
 from nemo_adapt.run import artifact
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
@@ -96,7 +98,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     if usual and every:  # seconds of training, in which scores are not counted
         usual += scoring * min(1.0, config.train.log_every / every)
     left = scores_left(held_out[-1]["step"], steps, every) * scoring if steps and held_out else 0.0
-    owner, starts = read(place / training_files.OWNER), read(place / training_files.STARTS)
+    (owner, since), starts = _owner(place), read(place / training_files.STARTS)
     job = jobs.get(str(owner.get("job")), State())
     chosen, score = best(place / CHECKPOINTS)
     found = Training(
@@ -116,8 +118,8 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
         best={"name": chosen, "bits_per_byte": score} if chosen else {},
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
-        alive=None if finished else is_running(owner, written(place / training_files.OWNER), job),
-        age=max(0.0, now - last_written(place)),
+        alive=None if finished else is_running(owner, since, job),
+        age=max(0.0, now - max(last_written(place), since)),
         usual=usual,
         scoring=scoring or None,
         starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # else: a newer checkpoint
@@ -128,6 +130,16 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         found.trains = plan[found.phase - 1].train
     found.warnings = [*damaged, *([] if finished else warnings(found, is_queued=job.state in WAITING))]
     return found
+
+
+def _owner(place: Path) -> tuple[Record, float]:
+    """Return the start that a training's folder belongs to, and since when: the last one that trained, or, once that
+    has ended, a process on this host that has begun to make the folder and still imports and loads."""
+    note, lock = place / training_files.OWNER, lock_of(place)
+    owner, maker = read(note), holder(lock)
+    if owner and maker and is_alive(owner, written(note)) is False and is_alive(maker, written(lock)):
+        return maker, written(lock)
+    return owner, written(note)
 
 
 def is_running(owner: Record, since: float, job: State) -> bool | None:

@@ -269,6 +269,15 @@ def test_an_ended_process_is_reported(tmp_path, capsys):
     assert found["warnings"] == [f"stopped: process {pid} has ended; run the same command to go on"]
 
 
+def test_a_start_that_still_imports_is_the_one_that_runs(tmp_path, capsys):
+    """Before it takes the folder over, the owner is the one that has ended."""
+    root = in_training(tmp_path, age=1000, pid=ended_pid())
+    write(root / ".train.lock", {"host": platform.node(), "pid": os.getpid()}, 0)
+    found = reported(root, capsys)["training"]
+    assert (found["alive"], found["process"]["pid"]) == (True, os.getpid())
+    assert not any("stopped" in warning for warning in found["warnings"])
+
+
 def test_a_pid_reused_by_another_process_counts_as_ended(tmp_path, capsys):
     day = 86400.0
     assert reported(in_training(tmp_path, age=3650 * day), capsys)["training"]["alive"] is False

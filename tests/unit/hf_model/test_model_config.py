@@ -12,6 +12,8 @@ def test_folders_without_a_valid_config_json_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is a file: give the folder that it is in"):
+        read_config(tmp_path / "config.json")
     with pytest.raises(UserError, match="not valid JSON"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("[1]")

@@ -220,6 +220,16 @@ def test_an_unfinished_set_of_text_and_an_unfinished_export_are_no_inputs(step, 
             run_step(config, needs)
 
 
+def test_an_export_into_the_model_s_own_folder_says_so(step, tmp_path):
+    """Not that the export, which it is, has to be run before."""
+    config = config_of(tmp_path, "one", 1, shared="")
+    config.export.dir = str(tmp_path / "model")
+    (tmp_path / "model").mkdir()
+    own = replace(step, name="export", result="export", reads=lambda config, run: {"model": [tmp_path / "model"]})
+    with pytest.raises(UserError, match=r"model is .*model, which export reads: choose another folder for the result"):
+        run_step(config, own)
+
+
 def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_changed(step, tmp_path, monkeypatch, capsys):
     def read(config, run):
         return {**step.reads(config, run), "toy": [run["data/toy"]]}
