@@ -120,7 +120,7 @@ def check_kinds(given: Mapping[str, Any], schema: Any = Config, prefix: str = ""
     names no key."""
     for entry in fields(schema):
         value, key, kind = given.get(entry.name), f"{prefix}{entry.name}", get_origin(entry.type) or entry.type
-        if value is None:
+        if value is None or str(value).startswith("${"):  # another key's value
             continue
         if is_dataclass(kind):
             if not isinstance(value, Mapping):

@@ -19,6 +19,7 @@ from nemo_adapt.machine.ranks import MISTAKE, MORE_TO_DO, exit_asked, exit_now, 
 PRELOAD = "nemo_adapt.prepared"
 """What is imported once for all ranks."""
 GO_ON = "run the same command to go on from what is finished"
+ASKED = b"\nasked to stop after this step; Control-C again ends at once\n"
 LOST = 255
 """Exit code of a process whose fork server has been killed (multiprocessing/popen_forkserver.py)."""
 
@@ -138,7 +139,7 @@ def _forwarding() -> Iterator[Collection[int]]:
                 raise KeyboardInterrupt
             interrupted, number = True, signal.SIGTERM
             if ranks:
-                print("\nasked to stop after this step; Control-C again ends at once", file=sys.stderr, flush=True)
+                os.write(2, ASKED)  # print could be in the middle of a line
         send(ranks, number)
         forwarded.add(number)
         if not ranks:

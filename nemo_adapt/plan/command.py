@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     if wanted and not Path(wanted).parent.is_dir():
         raise UserError(f"json={wanted}: the folder {Path(wanted).parent} does not exist")
     config = recipes.of_words([word for word in words if not word.startswith("json=")])
-    check_settings(config)
+    check_numbers(config)
     if config.launch.nodes:  # as launch does
         config = replace(config, cluster=replace(config.cluster, nodes=config.launch.nodes))
     base = models(config)
@@ -62,10 +62,3 @@ def search(base: Models, config: Config) -> list[Proposal]:
     if not is_chosen(config.cluster):
         raise UserError(f"plan.search=true needs a cluster: cluster={'|'.join(recipe_files.names('cluster'))}")
     return proposals(base, config)[: config.plan.proposals]
-
-
-def check_settings(config: Config) -> None:
-    """``UserError`` for settings of a plan that are out of range."""
-    check_numbers(config)
-    if not config.plan.mfu:
-        raise UserError(f"plan.mfu={config.plan.mfu} must be above 0")

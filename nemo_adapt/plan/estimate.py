@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.config.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.console.printed import data_size, memory_size, span
+from nemo_adapt.errors import UserError
 from nemo_adapt.plan.budget import Budget, Disk, budget, disk
 from nemo_adapt.plan.memory import GIB, PARTS, Memory, fullest
 from nemo_adapt.plan.model import Models
@@ -60,6 +61,8 @@ class Plan:
 
 def plan_of(base: Models, config: Config) -> Plan:
     """Return the plan of the configured layout; ``UserError`` if it does not fit the model, training or cluster."""
+    if not config.plan.mfu:
+        raise UserError(f"plan.mfu={config.plan.mfu} must be above 0")
     config = laid_out(config)
     check_layout(base.target, config.parallel)
     check_train(config.train, config.parallel)
