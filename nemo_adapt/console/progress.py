@@ -91,7 +91,14 @@ class Bar:
         if not self.quiet:
             seconds = self._said - self._began
             speed = (self.done - self._at_start) / seconds if seconds > 0 else 0.0
-            rate = f"{speed:,.1f} {self.unit}/s" if speed else ""
+            rate = _rate(speed, self.unit) if speed else ""
             left = self.total - self.done
             until = f"{span(left / speed)} left" if speed and left > 0 else ""
             say("  ".join(part for part in (f"{self.title}: {self._amount()}", rate, until, self.note) if part))
+
+
+def _rate(speed: float, unit: str) -> str:
+    """Format a speed, given per second, in the shortest time that has a digit to show."""
+    times = ((1, "s"), (60, "min"), (3600, "h"))
+    seconds, name = next((time for time in times if speed * time[0] >= 0.1), times[-1])
+    return f"{speed * seconds:,.1f} {unit}/{name}"

@@ -87,6 +87,9 @@ def main(words: list[str]) -> None:
     with locks.folder_lock(out):
         out.mkdir(parents=True, exist_ok=True)
         report = comparison.compare(candidates, replace(plan, window=window), about, out)
+    if len(candidates) > 2:
+        first, second = list(candidates)[:2]
+        say(f"{second} after {first} (the others are in the report):")
     for line in report["headline"]:
         say(f"  {line}")
     say(f"report: {out / 'report.html'}")

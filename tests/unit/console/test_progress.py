@@ -50,3 +50,12 @@ def test_a_log_ends_with_the_total(clock: list[float], capsys: pytest.CaptureFix
     with Bar("working", 4, "texts") as bar:
         bar.advance(3)
     assert amounts(capsys.readouterr().out) == ["3/4 texts", "4/4 texts"]
+
+
+@pytest.mark.parametrize(("step", "rate"), [(4, "0.2 cells/s"), (0.5, "1.5 cells/min"), (0.01, "1.8 cells/h")])
+def test_slow_work_has_a_speed_to_show(
+    clock: list[float], capsys: pytest.CaptureFixture[str], step: float, rate: str
+) -> None:
+    with Bar("study", 9, "cells") as bar:
+        bar.advance(step)
+    assert f"  {rate}  " in capsys.readouterr().out.splitlines()[0]

@@ -69,7 +69,9 @@ def test_other_models_are_compared_with_the_first(place: Path, capsys: pytest.Ca
     assert report["generation"]["other"]["tr"]["new_share"] == 0  # its tokenizer does not extend the base's
     assert report["generation"]["adapted"]["tr"]["examples"] == 2
     assert report["headline"][1].startswith("bits per byte tr: ")
-    assert f"report: {place / 'out/report.html'}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"report: {place / 'out/report.html'}" in out
+    assert "\nadapted after base (the others are in the report):\n  tokens per" in out
     page = (place / "out/report.html").read_text(encoding="utf-8")
     assert "What was lost in English" in page and "Speed of writing" in page and "<h2>Training" not in page
 
