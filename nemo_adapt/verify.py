@@ -258,9 +258,10 @@ def logits_difference(first: Path, second: Path, ids: list[int]) -> float:
 
     found: list[torch.Tensor] = []
     for place in (first, second):
-        model = AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32, local_files_only=True)
         with torch.no_grad():
             found.append(model(torch.tensor([ids])).logits)
+        del model  # before the next one is loaded
     if found[0].shape != found[1].shape:
         sizes = " and ".join(f"{logits.shape[-1]:,}" for logits in found)
         raise UserError(f"verify: logits cannot be compared: the models give {sizes} of them for a token")

@@ -1,7 +1,7 @@
 """Stream the documents of a corpus file, or of a part of it: text lines, JSON lines or Parquet; plain, gzip or zstd."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +14,8 @@ from nemo_adapt.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
 """Byte order mark, which some editors write at the beginning of a UTF-8 file; not part of the text."""
+LARGEST_BLOCK = 1 << 20
+"""Bytes after which a block is cut between two documents: counting words takes twenty times the memory of a block."""
 END = b"\xff"
 """Ends each document of a block: a byte that does not occur in UTF-8."""
 
@@ -43,7 +45,7 @@ def blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) ->
     """
     if part.path.suffix != ".txt":
         for _, block in groupby(_numbered_documents(part, field, on_progress), itemgetter(0)):
-            yield b"".join(document.encode() + END for _, document in block)
+            yield from _joined(document for _, document in block)
         return
     with _readable(part.path), part.path.open("rb") as file:
         for position, raw in plain_blocks(file, part):
@@ -59,6 +61,19 @@ def blocks(part: Part, field: str = "text", on_progress: OnProgress = ignore) ->
             lines = lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             yield lines.replace(b"\n", END) + END
             on_progress(len(raw))
+
+
+def _joined(documents: Iterable[str]) -> Iterator[bytes]:
+    """Yield the documents of a block, in several where they are long."""
+    held, size = [], 0
+    for document in documents:
+        held.append(document.encode() + END)
+        size += len(held[-1])
+        if size > LARGEST_BLOCK:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
 
 
 NumberedDocuments = Iterator[tuple[int, str]]

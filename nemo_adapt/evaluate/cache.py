@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.files import file_hash, write_json
+from nemo_adapt.files import write_json
 
 DETERMINING = (".safetensors", ".json", ".model", ".tiktoken")
 """Suffixes of the files in a model folder that determine its output; our own files (``OURS``) do not."""
-OURS = ("manifest.json", "started.json", "token_map.json")
+OURS = ("manifest.json", "started.json", "token_map.json", "export.json")
 
 
 class Cache:
@@ -43,4 +43,12 @@ def _hash(content: Any) -> str:
 
 def _content(path: Path) -> list[str]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [f"{file.name} {file_hash(file)}" for file in files if file.suffix in DETERMINING and file.name not in OURS]
+    return [
+        f"{file.name} {_whole_hash(file)}" for file in files if file.suffix in DETERMINING and file.name not in OURS
+    ]
+
+
+def _whole_hash(file: Path) -> str:
+    """Return the hash of all of a file: two models may differ in a few rows of a table, which samples miss."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -20,6 +20,7 @@ from nemo_adapt import hf_tokenizer
 from nemo_adapt.devices import best_device, gpu_memory
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_model.model_config import read_config
+from nemo_adapt.hf_model.model_files import read_generation
 from nemo_adapt.hf_model.weight_files import WEIGHTS_SHARE, weight_bytes
 from nemo_adapt.tokens import documents
 
@@ -89,7 +90,21 @@ def load(candidate: Candidate) -> PreTrainedModel:
         raise _too_large(candidate.folder, gpu_memory())  # accelerate has put some layers elsewhere
     end = documents.end_id(candidate.tokenizer)
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)
+    _suppress_padded(model, candidate)
     return (model if spread else model.to(device)).eval()
+
+
+def _suppress_padded(model: PreTrainedModel, candidate: Candidate) -> None:
+    """Give padded rows (``export.pad_vocab_to``) no probability: they are zeros, and their logits, 0, could be the
+    largest. The folder's generation config names them; they are beyond the tokenizer's ids."""
+    size = documents.vocabulary_size(candidate.tokenizer)
+    padded = [row for row in read_generation(candidate.folder).get("suppress_tokens") or [] if row >= size]
+    if padded:
+
+        def suppress(module: Any, inputs: Any, out: Any) -> None:
+            out.logits[..., padded] = -torch.inf
+
+        model.register_forward_hook(suppress)
 
 
 def _spread(folder: Path, memory: Sequence[int]) -> dict[str, Any]:

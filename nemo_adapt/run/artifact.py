@@ -159,11 +159,7 @@ class Stage:
         """
         place = self.workplace
         if not self.restart.resumable:
-            if self.out.exists() and read_manifest(self.out).get("stage") != self.name:
-                raise UserError(
-                    f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
-                    "it away"
-                )
+            self._check_replaceable()
             left, ours = place / STARTED, json.dumps({"fingerprint": self.fingerprint})
             same = left.is_file() and left.read_text(encoding="utf-8", errors="replace") == ours
             if not (self.restart.keeps_partial and same):
@@ -181,6 +177,14 @@ class Stage:
         write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
         return place
 
+    def _check_replaceable(self) -> None:
+        """Raise ``UserError`` if ``out`` exists and is not of this stage."""
+        if self.out.exists() and read_manifest(self.out).get("stage") != self.name:
+            raise UserError(
+                f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
+                "it away"
+            )
+
     def _check_partial(self, place: Path) -> None:
         """Raise ``UserError`` for a folder that is in the way of ``place``, and that no interrupted stage has left."""
         is_ours = (place / STARTED).is_file() or read_manifest(place).get("stage") == self.name
@@ -193,6 +197,8 @@ class Stage:
     def finish(self, seconds: float, facts: Mapping[str, Any]) -> None:
         """Write the manifest, which also gets ``facts``, and rename the workplace to ``out``."""
         place = self.workplace
+        if place != self.out:
+            sync(place)  # before the manifest says that it is complete
         manifest = {
             "stage": self.name,
             "fingerprint": self.fingerprint,
@@ -204,14 +210,25 @@ class Stage:
         }
         write_json(place / MANIFEST, manifest)
         if place != self.out:
-            (place / STARTED).unlink(missing_ok=True)
-            sync(place)
-            old = self.out.with_name(f".{self.out.name}.old")  # hidden, as a user may keep a NAME.old
-            _remove(old)
-            with contextlib.suppress(FileNotFoundError):
-                self.out.rename(old)
-            place.rename(self.out)
-            _remove(old)
+            self.publish()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether only the renaming of the workplace is left of an earlier start."""
+        place = self.workplace
+        return place != self.out and read_manifest(place).get("fingerprint") == self.fingerprint
+
+    def publish(self) -> None:
+        """Rename the complete workplace to ``out``. ``UserError`` if that is not of this stage."""
+        self._check_replaceable()
+        place = self.workplace
+        (place / STARTED).unlink(missing_ok=True)
+        old = self.out.with_name(f".{self.out.name}.old")  # hidden, as a user may keep a NAME.old
+        _remove(old)
+        with contextlib.suppress(FileNotFoundError):
+            self.out.rename(old)
+        place.rename(self.out)
+        _remove(old)
 
 
 def _remove(place: Path) -> None:
@@ -236,6 +253,9 @@ def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
 def build(stage: Stage, fill: Callable[[Path], None]) -> float:
     """Build a claimed stage's folder with ``fill(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
+    if stage.is_complete:
+        stage.publish()
+        return time.monotonic() - began
     try:
         fill(stage.prepare())
     except OSError as error:

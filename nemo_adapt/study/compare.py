@@ -155,10 +155,11 @@ def p_value(groups: Groups) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values corrected for multiple comparisons (Holm 1979); NaN stays NaN."""
+    """Return the p-values corrected for multiple comparisons (Holm 1979); NaN, which is no comparison, stays NaN."""
+    count = len(p_values) - sum(map(math.isnan, p_values))
     order, corrected, largest = np.argsort(p_values), [math.nan] * len(p_values), 0.0
     for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        largest = max(largest, min(1.0, (count - place) * p_values[index]))
         corrected[index] = math.nan if math.isnan(p_values[index]) else largest
     return corrected
 

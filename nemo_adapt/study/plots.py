@@ -1,6 +1,7 @@
 """Plots of a study: measures over the values of an axis, and bits per byte over the bytes seen."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def numbers(values: Sequence[str]) -> dict[str, float]:
 
 
 def _picture(out: Path, name: str, shows: str) -> Picture:
-    return Picture(f"{out.name}/{name}.png", shows)
+    file = re.sub(r"[^\w.+-]", "_", name)  # an axis may have any name
+    return Picture(f"{out.name}/{file}.png", shows)
 
 
 def _ticks(plot: Plot, axis: str, values: Sequence[str], places: dict[str, float]) -> None:

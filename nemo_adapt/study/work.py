@@ -87,6 +87,8 @@ class Workers:
         seen = gpus.of_run(slot, job.ranks, self.gpu_count)
         process = start(self.server, job.frozen or job.command, job.folder / LOG, job.ranks == 1, seen)
         self.running.append((job, process, slot))
+        if self.stopping and process.pid:  # since it began to start
+            os.kill(process.pid, signal.SIGTERM)
 
     def ended(self) -> Iterator[tuple[Job, int]]:
         """Remove the processes that have ended and yield their cells and exit codes."""

@@ -32,6 +32,8 @@ TRIED = 1000
 
 LOOKED_AT, SAMPLED = 100_000, 8_000
 """Compare on ``SAMPLED`` lines, evenly spaced among the first ``LOOKED_AT``."""
+LONGEST, MOST = 10_000, 50_000_000
+"""Characters of a line, which may be a whole book, that are looked at, and of all lines."""
 OWN_REGEX = ("qwen2",)
 """Types of models whose tokenizer transformers 5 loads with a split regex of its own, whatever tokenizer.json says
 (``Qwen2Tokenizer``; its ``MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS``): kept marks would be cut off there."""
@@ -103,8 +105,13 @@ def warn_of_own_regex(base: Base, model_type: str) -> None:
 
 
 def sample(lines: Iterable[str]) -> list[str]:
-    """Return evenly spaced lines to compare on."""
-    first = list(itertools.islice(lines, LOOKED_AT))
+    """Return the beginnings of evenly spaced lines to compare on."""
+    first, size = [], 0
+    for line in itertools.islice(lines, LOOKED_AT):
+        first.append(line[:LONGEST])
+        size += len(first[-1])
+        if size > MOST:
+            break
     return first[:: -(-len(first) // SAMPLED) or 1]
 
 

@@ -16,7 +16,9 @@ STOP_SIGNALS = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]
 def launch(kind: str, folder: Path, log: Path, under_nohup: bool) -> None:
     """Launch two ranks in ``folder`` as a command does, with the output in ``log``."""
     os.chdir(folder)
-    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "500"  # longer than any test: torchrun's own would be 30 s
+    if kind == "is within a step":
+        os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "500"  # longer than the test: torchrun's own would be 30 s
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # ignored by what a shell starts in the background, and by its ranks
     tempfile.tempdir = str(folder / "temporary")
     with log.open("ab") as out:
         for stream in (1, 2):

@@ -102,6 +102,18 @@ def test_carriage_returns_instead_of_line_ends_are_refused_in_blocks_too(tmp_pat
         assert len(list(blocks(Part(path)))) == 1
 
 
+def test_blocks_of_long_documents_are_cut_between_two(tmp_path, monkeypatch):
+    """Counting words takes much more memory than a block, and documents may be books."""
+    monkeypatch.setattr(text_files, "LARGEST_BLOCK", 3000)
+    for path in write_all_kinds(tmp_path, LINES[:100]):
+        whole = [block for index in range(2) for block in blocks(Part(path, index, 2))]
+        assert b"".join(whole) == b"".join(blocks(Part(path)))
+        if path.suffix != ".txt":
+            longest = max(map(len, LINES[:100])) * 4
+            assert len(whole) > 1 and all(len(block) <= 3000 + longest for block in whole)
+            assert all(block.endswith(text_files.END) for block in whole)
+
+
 def test_a_parquet_file_without_rows_holds_no_document(tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet holds no document"):

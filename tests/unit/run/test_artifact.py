@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from unittest import mock
 
 import pytest
 
@@ -223,6 +224,36 @@ def test_a_folder_that_the_user_named_like_an_old_result_is_kept(tmp_path, sourc
     for value in range(2):
         artifact.run(Stage("data", tmp_path / "out", {"a": value}, {"text": [source]}), write_result)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old", "text.txt"]
+
+
+@pytest.mark.parametrize("moment", ["before the first renaming", "between two renamings"])
+def test_a_result_that_only_lacks_its_name_is_kept(tmp_path, source, moment):
+    """The process was killed in the last moment of hours of work."""
+    out = tmp_path / "out"
+    artifact.run(Stage("data", out, {"a": 1}, {"text": [source]}), write_result)
+    if moment == "between two renamings":
+        out.rename(tmp_path / ".out.old")
+    stage = Stage("data", out, {"a": 2}, {"text": [source]})
+    write_result(stage.prepare())
+    (stage.workplace / "result").write_text("new")
+    with mock.patch.object(Stage, "publish"):
+        stage.finish(1.0, {})
+    assert not stage.finished
+    artifact.run(stage, lambda folder: pytest.fail("made again"))
+    assert stage.finished and (out / "result").read_text() == "new"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "text.txt"]
+
+
+def test_a_complete_workplace_does_not_replace_a_user_s_folder(tmp_path, source):
+    stage = Stage("data", tmp_path / "out", {}, {"text": [source]})
+    write_result(stage.prepare())
+    with mock.patch.object(Stage, "publish"):
+        stage.finish(1.0, {})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/own").touch()
+    with pytest.raises(UserError, match="not a result of nemo-adapt data"):
+        artifact.run(stage, write_result)
+    assert (tmp_path / "out/own").is_file()
 
 
 def test_a_full_disk_is_said_with_its_folder(tmp_path, source):

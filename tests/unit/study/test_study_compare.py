@@ -82,6 +82,7 @@ def test_one_seed_gives_no_interval_and_no_p_value():
 def test_holm_correction():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert holm([0.03, math.nan, 0.04]) == pytest.approx([0.06, math.nan, 0.06], nan_ok=True), "two comparisons"
 
 
 def test_means_by_value_and_by_cell():

@@ -143,6 +143,7 @@ def test_numeric_axis_is_the_x_axis_of_the_plot_of_two_axes(tmp_path):
         "bytes": f"{TARGET}, by bytes and vocabulary",
         "language": f"{TARGET}, by vocabulary and language",
     }
+    assert plots._picture(tmp_path / "plots", "lr/warm up-bits", "").path == "plots/lr_warm_up-bits.png"
     assert plots.labels("language", axes["language"]) == {"हिन्दी": "language 1", "tr": "tr"}
 
 

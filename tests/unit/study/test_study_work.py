@@ -1,6 +1,8 @@
 """Which cells of a study are done, and running the others."""
 
+import signal
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,3 +123,17 @@ def test_changed_cells_are_reported_and_not_done_while_they_run_again(tmp_path, 
     said = f"study: run again because something has changed: 1 of 2 cells (two-seed0: {text})\n"
     assert capsys.readouterr().out.startswith(said)
     assert not (jobs[0].folder / LOG).exists() and (jobs[1].folder / LOG).read_text()
+
+
+def test_a_cell_that_is_starting_when_the_study_is_stopped_is_stopped_too(tmp_path, monkeypatch):
+    """The first one starts only once everything is imported, and a signal in that time came before its process."""
+    workers, sent = working.Workers(None, 0), []
+
+    def start(*words):
+        workers.stop(signal.SIGTERM, None)
+        return SimpleNamespace(pid=7)
+
+    monkeypatch.setattr(working, "start", start)
+    monkeypatch.setattr(working.os, "kill", lambda pid, number: sent.append((pid, number)))
+    workers.start(SimpleNamespace(folder=tmp_path / "cell", frozen=["x"], ranks=1))
+    assert sent == [(7, signal.SIGTERM)]

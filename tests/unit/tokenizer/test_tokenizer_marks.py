@@ -182,3 +182,11 @@ def test_a_foreign_tokenizer_of_a_qwen2_model_is_said(tmp_path, capsys, kind):
     accent = "e\u0301"
     assert (ours.tokenize(accent) == theirs.tokenize(accent)) == (kind == "qwen3")
     assert (FOREIGN in capsys.readouterr().out) == (kind == "qwen2")
+
+
+def test_only_the_beginnings_of_long_lines_are_compared(monkeypatch):
+    """A line may be a book: all of a hundred thousand would not fit into memory."""
+    monkeypatch.setattr(marks, "LONGEST", 10)
+    monkeypatch.setattr(marks, "MOST", 35)
+    assert marks.sample(iter(["a" * 100] * 9)) == ["a" * 10] * 4
+    assert marks.sample(iter(["ab", "cd"])) == ["ab", "cd"]

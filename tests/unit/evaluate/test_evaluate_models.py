@@ -1,0 +1,57 @@
+"""What is loaded for evaluation: padded rows have no probability; results are cached by all of a model's weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from evaluate_tiny import byte_level_tokenizer, save_model
+from safetensors.torch import load_file, save_file
+
+from nemo_adapt.evaluate import models
+from nemo_adapt.evaluate.cache import Cache
+from nemo_adapt.files import WHOLE_FILE_BYTES
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(models, "gpu_memory", list)
+
+
+def test_padded_rows_have_no_probability(tmp_path: Path) -> None:
+    """All other logits are below those of the padded rows, 0, as in GPT-2."""
+    tokenizer = byte_level_tokenizer(300)
+    plain, padded = (
+        save_model(tmp_path / name, tokenizer, len(tokenizer) + more) for name, more in (("a", 0), ("b", 8))
+    )
+    tensors = load_file(plain / "model.safetensors")
+    tensors["lm_head.weight"] = -tensors["lm_head.weight"].abs()
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].abs()
+    save_file(tensors, plain / "model.safetensors", {"format": "pt"})
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        tensors[name] = torch.nn.functional.pad(tensors[name], (0, 0, 0, 8))
+    save_file(tensors, padded / "model.safetensors", {"format": "pt"})
+    suppressed = [3, *range(len(tokenizer), len(tokenizer) + 8)]  # the first is a setting of the base
+    (padded / "generation_config.json").write_text(json.dumps({"suppress_tokens": suppressed}))
+    ids = torch.arange(2, 12)[None]
+    logits = []
+    for folder in (plain, padded):
+        model = models.load(models.inspect(folder, folder))
+        with torch.no_grad():
+            logits.append(model(input_ids=ids).logits.log_softmax(-1)[..., : len(tokenizer)])
+        assert (model.generate(ids, max_new_tokens=4) < len(tokenizer)).all()
+    torch.testing.assert_close(logits[0], logits[1])
+
+
+def test_models_that_differ_in_a_few_rows_share_no_results(tmp_path: Path) -> None:
+    """Of a large file, samples alone would miss them."""
+    folders = [tmp_path / name for name in "ab"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        with (folder / "model.safetensors").open("wb") as stream:
+            stream.seek(2 * WHOLE_FILE_BYTES)
+            stream.write(b"end")
+            stream.seek(WHOLE_FILE_BYTES + 1_500_000)
+            stream.write(bytes([number]))
+    assert Cache(tmp_path, (folders[0],)).model != Cache(tmp_path, (folders[1],)).model
