@@ -122,11 +122,13 @@ def _check_form(words: list[str], of_recipe: bool = False) -> None:
     """Raise ``UserError`` for a word that is not ``key=value``; ``of_recipe``: whether one may be ``recipe=NAME``."""
     for word in words:
         if "=" not in word or not word[0].isalpha():
-            plain = word.lstrip("-")
-            is_recipe = of_recipe and "=" not in word and (word.endswith((".yaml", ".yml")) or word in names())
-            is_end = word.endswith(("}", "]", ","))  # of a value with spaces, which the shell has split
-            hint = f": write recipe={word}" if is_recipe else ": put key={...} in quotes of the shell" if is_end else ""
-            hint = f": write {plain}, without dashes" if plain != word and "=" in plain else hint
+            plain, hint = word.lstrip("-"), ""
+            if plain != word and "=" in plain:
+                hint = f": write {plain}, without dashes"
+            elif of_recipe and (word.endswith((".yaml", ".yml")) or word in names()):
+                hint = f": write recipe={word}"
+            elif word.endswith(("}", "]", ",")):  # the end of a value with spaces, which the shell has split
+                hint = ": put key={...} in quotes of the shell"
             raise UserError(f"{word!r} is not of the form key=value{hint}")
         if word.startswith("hydra."):
             raise UserError(unknown(word.partition("=")[0], Config))

@@ -241,21 +241,21 @@ def _remove(place: Path) -> None:
 
 @contextlib.contextmanager
 def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
-    """Context: hold the lock of a stage's folder. Yields whether the stage is still to be built.
+    """Context: hold the lock of a stage's folder. Yields whether the stage is still to be built: a result that only
+    lacks its name gets it here.
 
     If another process is building the same folder: with ``waits``, wait, and the result may be there then; else raise
     ``UserError``.
     """
     with folder_lock(stage.out, stage.restart.fenced, waits):
-        yield not (waits and stage.finished)
+        if stage.is_complete:
+            stage.publish()
+        yield not stage.finished
 
 
 def build(stage: Stage, fill: Callable[[Path], None]) -> float:
     """Build a claimed stage's folder with ``fill(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
-    if stage.is_complete:
-        stage.publish()
-        return time.monotonic() - began
     try:
         fill(stage.prepare())
     except OSError as error:
@@ -267,7 +267,8 @@ def build(stage: Stage, fill: Callable[[Path], None]) -> float:
     return seconds
 
 
-def run(stage: Stage, fill: Callable[[Path], None]) -> float:
-    """Claim and build a stage. ``UserError`` if another process is building the same folder."""
-    with claimed(stage):
-        return build(stage, fill)
+def run(stage: Stage, fill: Callable[[Path], None]) -> None:
+    """Claim a stage, and build it unless it is there. ``UserError`` if another process is building the same folder."""
+    with claimed(stage) as is_open:
+        if is_open:
+            build(stage, fill)

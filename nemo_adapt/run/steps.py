@@ -23,7 +23,12 @@ from nemo_adapt.run.run_folder import RunFolder, save_config
 
 NOT_IN_FINGERPRINT = {
     "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
-    "auxiliary": ("vectors", "dictionary", "source_text", "sample_documents"),  # likewise; the last: SAMPLED
+    "auxiliary": (
+        "vectors",
+        "dictionary",
+        "source_text",
+        "sample_documents",
+    ),  # likewise; the last is one of decided_where
     "convert": ("processes",),
     "export": ("dir", "processes"),
     "evaluate": ("cache",),
@@ -86,8 +91,8 @@ def run_step(config: Config, step: Step, made: Mapping[Path, str] | None = None)
 def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
     """Run one stage as the first rank or the only process, and tell the others.
 
-    They join only once the lock of the stage's folder is held, and if the stage is still to be built then: while this
-    rank waits for it, another run may make a shared result.
+    They join only once the lock of the stage's folder is held, and only if the stage is still to be built then: while
+    this rank waits for it, another run may make a shared result.
     """
     run = RunFolder.of(config)
     inputs = step.reads(config, run)
@@ -100,7 +105,7 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
         say(f"[{step.title}] finished before, skipped")
         first_rank.tell({**answer, "joins": False})
         return
-    _check_own(step, stage)
+    _check_not_shared(step, stage)
     if step.checks:
         step.checks(inputs, stage.out)
     say(f"[{step.title}]")
@@ -109,9 +114,9 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
         if joins:
             first_rank.tell({**answer, "joins": True})
         if is_open:
-            _build(config, step, stage, inputs)
+            _build_and_finish(config, step, stage, inputs)
         else:
-            say(f"[{step.title}] made by another run")
+            say(f"[{step.title}] is there already")
     if not joins:
         first_rank.tell({**answer, "joins": False})
 
@@ -199,7 +204,7 @@ def _shared_place(config: Config, step: Step, fingerprint: str) -> Path:
     return Path(config.run.shared) / fingerprint[:FINGERPRINT] / step.result
 
 
-def _check_own(step: Step, stage: artifact.Stage) -> None:
+def _check_not_shared(step: Step, stage: artifact.Stage) -> None:
     """Raise ``UserError`` for a resumable stage that would go on in a folder that runs share, outside ``run.shared``:
     it would change the result of the others."""
     place = stage.out
@@ -226,7 +231,7 @@ def build_as_rank(config: Config, step: Step, out: Path | None = None) -> None:
     build(config, step, artifact.Stage(step.name, out, {}, {}, step.restart), step.reads(config, run))
 
 
-def _build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
+def _build_and_finish(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Build the stage and finish its folder."""
 
     def fill(workplace: Path) -> None:

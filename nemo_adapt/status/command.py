@@ -190,12 +190,12 @@ def held_out(first: dict[str, Any], last: dict[str, Any]) -> str:
     """Return the first and the last held-out score of each language, in bits per byte."""
     before, now = first.get("bits_per_byte", {}), last.get("bits_per_byte", {})
     pairs = [(name, before.get(name), value) for name, value in now.items() if value is not None]
+    if not pairs:
+        return ""
+    if first["step"] == last["step"]:
+        return f"{', '.join(f'{name} {value:.4f}' for name, _, value in pairs)} (step {last['step']:,})"
     changes = [f"{name} {'-' if was is None else f'{was:.4f}'} -> {value:.4f}" for name, was, value in pairs]
-    if first and first["step"] == last.get("step"):
-        return (
-            f"{', '.join(f'{name} {value:.4f}' for name, _, value in pairs)} (step {last['step']:,})" if pairs else ""
-        )
-    return f"{', '.join(changes)} (steps {first['step']:,} and {last['step']:,})" if changes else ""
+    return f"{', '.join(changes)} (steps {first['step']:,} and {last['step']:,})"
 
 
 def joined(record: dict[str, Any], formats: dict[str, str]) -> str:

@@ -72,7 +72,7 @@ def test_only_a_sample_that_is_read_decides_the_result(strategy):
         return steps._deciding(config, step)
 
     name = "auxiliary.sample_documents"
-    assert name not in str(decided()) and "sample_documents" not in str(decided())
+    assert "sample_documents" not in str(decided())
     assert decided(f"{name}=9")[name] == {name: 9, "auxiliary.seed": 1234}
 
 

@@ -26,11 +26,16 @@ def started(tmp_path, kind, under_nohup=False):
     process = forks.context().Process(target=launch_bodies.launch, args=(kind, tmp_path, log, under_nohup))
     process.start()
     command = forks.Fork(process, log)
-    until = time.monotonic() + PATIENCE
-    while not all((tmp_path / f"ready{rank}").exists() for rank in range(2)):
-        assert command.poll() is None and time.monotonic() < until, log.read_text()
-        time.sleep(0.02)
+    wait_until(command, lambda: all((tmp_path / f"ready{rank}").exists() for rank in range(2)))
     return command
+
+
+def wait_until(command, is_so):
+    """Wait for something while a command runs."""
+    until = time.monotonic() + PATIENCE
+    while not is_so():
+        assert command.poll() is None and time.monotonic() < until, command.log.read_text()
+        time.sleep(0.02)
 
 
 def temporary(tmp_path):
@@ -57,11 +62,9 @@ def test_a_signal_that_arrives_while_ranks_block_it(tmp_path, number, kind, code
 
 def test_a_second_control_c_ends_ranks_that_are_within_a_step(tmp_path):
     command = started(tmp_path, "is within a step")
-    while not all((tmp_path / f"within{rank}").exists() for rank in range(2)):
-        time.sleep(0.02)
+    wait_until(command, lambda: all((tmp_path / f"within{rank}").exists() for rank in range(2)))
     command.send_signal(signal.SIGINT)
-    while "Control-C again ends at once" not in command.log.read_text():
-        time.sleep(0.02)
+    wait_until(command, lambda: "Control-C again ends at once" in command.log.read_text())
     assert not any(ended(tmp_path, rank) for rank in range(2))
     command.send_signal(signal.SIGINT)
     code, out = command.end(PATIENCE)

@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -11,7 +12,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import reads, steps
-from nemo_adapt.run.artifact import input_hash
+from nemo_adapt.run.artifact import Stage, input_hash
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step, check_kept
@@ -69,7 +70,20 @@ def test_ranks_do_not_join_a_stage_that_another_run_makes_meanwhile(step, tmp_pa
     monkeypatch.setattr(steps, "_launch", launch)
     run_step(config_of(tmp_path, "one", 1), on_ranks)
     steps_made.join(20)
-    assert told == [True, False] and "made by another run" in capsys.readouterr().out
+    assert told == [True, False] and "[toy (toy)] is there already" in capsys.readouterr().out
+
+
+def test_ranks_do_not_join_a_stage_that_only_lacks_its_name(step, tmp_path, monkeypatch):
+    """The first rank has nothing to do in it but to rename it."""
+    told = []
+    config = config_of(tmp_path, "one", 1, shared="")
+    monkeypatch.setattr(steps, "_launch", lambda config, step: None)
+    with mock.patch.object(Stage, "publish"):
+        run_step(config, replace(step, on_ranks=True))
+    monkeypatch.setattr(steps.first_rank, "tell", lambda answer, error="": told.append(answer["joins"]))
+    monkeypatch.setattr(steps, "_launch", lambda config, step: pytest.fail("made again"))
+    run_step(config, replace(step, on_ranks=True))
+    assert told == [False] and RunFolder.of(config)["data/toy"].is_dir()
 
 
 def test_a_shared_training_goes_on_only_as_a_shared_one(step, tmp_path):
