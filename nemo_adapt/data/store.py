@@ -6,7 +6,9 @@ an interruption, even a loss of power, is known to be whole.
 
 import os
 import shutil
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,14 +66,14 @@ def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], o
     Pieces are deleted once they are appended and on disk, so that at most ``SYNC_BYTES`` and a piece are there twice.
     An interrupted join goes on with the first piece that is left. ``on_progress`` is called with the bytes of each.
     """
-    lengths = [read_lengths(folder, number) for number in numbers]
     pieces = [folder / TOKENS.format(number) for number in numbers]
+    lengths = partial(map, partial(read_lengths, folder), numbers)
     whole = target.with_suffix(".bin")
     if not whole.exists():
         pieces[0].rename(whole)
     end, appended, unsynced = 0, [], 0
     with whole.open("ab") as out:
-        for path, each in zip(pieces, lengths, strict=True):
+        for path, each in zip(pieces, lengths(), strict=True):
             size = int(each.sum(dtype=np.int64)) * np.dtype(dtype).itemsize
             if path.is_file():
                 _check_length(out.seek(0, os.SEEK_END) >= end, target)
@@ -87,7 +89,7 @@ def join(folder: Path, numbers: Sequence[int], target: Path, dtype: type[Any], o
             on_progress(size)
         _delete(appended, out)
         _check_length(out.seek(0, os.SEEK_END) == end, target)
-    write_index(target.with_suffix(".idx"), np.concatenate(lengths), dtype)
+    write_index(target.with_suffix(".idx"), lengths, dtype)
 
 
 def _delete(appended: list[Path], out: BinaryIO) -> None:
@@ -104,17 +106,24 @@ def _check_length(is_right: bool, target: Path) -> None:
         raise UserError(f"{target.parent} is damaged: delete it and run the same command")
 
 
-def write_index(path: Path, lengths: NDArray[np.int32], dtype: type[Any]) -> None:
-    """Write Megatron's index of documents of one sequence each, with Megatron's own writer.
+def write_index(path: Path, lengths: Callable[[], Iterable[NDArray[np.int32]]], dtype: type[Any]) -> None:
+    """Write Megatron's index of documents of one sequence each, a piece at a time: a corpus has 1e9 documents.
 
-    Sequence offsets are computed with numpy; the writer's own method (indexed_dataset.py) loops in Python.
+    Each call of ``lengths`` gives the documents' numbers of tokens anew, in as many arrays as there are pieces. The
+    format is that of ``_IndexWriter`` in megatron-core's indexed_dataset.py, which takes all of them at once and keeps a
+    list of all offsets.
     """
     from megatron.core.datasets.indexed_dataset import _IndexWriter
 
-    class Writer(_IndexWriter):
-        def _sequence_pointers(self, sequence_lengths: Any) -> Any:
-            sizes = np.asarray(sequence_lengths, np.int64) * np.dtype(dtype).itemsize
-            return np.cumsum(sizes) - sizes
-
-    with Writer(str(path), dtype) as writer:
-        writer.write(lengths, None, np.arange(len(lengths) + 1))
+    count, begin = sum(map(len, lengths())), 0
+    with _IndexWriter(str(path), dtype) as writer:  # writes the header
+        out = writer.idx_writer
+        out.write(struct.pack("<QQ", count, count + 1))
+        for each in lengths():
+            out.write(each)
+        for each in lengths():
+            ends = np.cumsum(each, dtype=np.int64)
+            out.write((begin + ends - each) * np.dtype(dtype).itemsize)
+            begin += int(each.sum(dtype=np.int64))
+        for at in range(0, count + 1, 1 << 20):
+            out.write(np.arange(at, min(at + (1 << 20), count + 1)))

@@ -15,7 +15,7 @@ def data_set(folder, tokens, width):
     folder.mkdir()
     (folder / "counts.json").write_text(json.dumps({"documents": len(tokens), "tokens": sum(tokens), "bytes": 300}))
     (folder / "target.bin").write_bytes(bytes(width * sum(tokens)))
-    write_index(folder / "target.idx", np.array(tokens, np.int32), {2: np.uint16, 4: np.int32}[width])
+    write_index(folder / "target.idx", lambda: [np.array(tokens, np.int32)], {2: np.uint16, 4: np.int32}[width])
     return folder
 
 
