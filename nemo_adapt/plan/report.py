@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from nemo_adapt.config.layout import engine_fits, stage_layers
+from nemo_adapt.config.layout import beyond_trained, engine_fits, stage_layers
 from nemo_adapt.console.printed import data_size, print_table, span
 from nemo_adapt.plan.estimate import Plan
 from nemo_adapt.plan.memory import GIB, PARTS, fullest
@@ -119,6 +119,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "layout", ", ".join([sizes, *(name for name, value in flags.items() if value)])
     size = budget.tokens_per_step * budget.bytes_per_token
     yield "a step reads", f"{budget.tokens_per_step:,} tokens, {data_size(size)} of text ({budget.counted})"
+    if beyond := beyond_trained(models.target, config.train.seq_length):
+        yield "samples", beyond
     yield "training", f"{budget.steps:,} steps, {budget.tokens:,} tokens: {', '.join(map(_phase, budget.phases))}"
     if plan.step and plan.hours is not None:
         rate = budget.tokens_per_step / plan.step.seconds

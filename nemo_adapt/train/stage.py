@@ -13,10 +13,12 @@ from nemo_adapt.checkpoint.contents import damaged_contents
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.config.layout import beyond_trained
 from nemo_adapt.config.phases import phases, total, trained
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import held_out_texts
 from nemo_adapt.files import file_hash, write_json
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
@@ -122,6 +124,9 @@ def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[
         if dist.get_rank() == 0:
             say(f"training goes on from {saved.name}")
         return chunks, progress, saved
+    beyond = beyond_trained(read_shape(model_folder)[1], config.train.seq_length)
+    if beyond and dist.get_rank() == 0:
+        say(f"samples have {beyond}: positions that it has not seen")
     chunks, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, of_group(inputs, AUXILIARY))
     return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
 

@@ -44,6 +44,16 @@ def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
     assert "training goes on from" in out and "the loss rose" not in out, out
 
 
+def test_samples_longer_than_the_model_s_positions_are_said_once(world, short, prepared):
+    """The small world's model has 512 positions; a training that goes on has been told."""
+    words = [*short, *ONE_RANK, "train.seq_length=520", "train.global_batch=1", "train.micro_batch=1"]
+    training = Training.prepared(world, "long-samples", [*words, "train.phases=[{steps: 1}]"], prepared)
+    code, out = training.run_fork()
+    assert code == 0 and out.count("samples have 520 tokens, more than the 512 of the model") == 1, out
+    code, out = Training(world, "long-samples", [*words, "train.phases=[{steps: 1}, {steps: 1}]"]).run_fork()
+    assert code == 0 and "training goes on from" in out and "samples have" not in out, out
+
+
 def test_rank_that_hangs_ends_the_training(world, short, prepared):
     words = [*short, "parallel.tp=1", "parallel.sequence=false", "parallel.dp=2", "train.micro_batch=4"]
     words += ["train.phases=[{steps: 100000, lr: 1e-3}]", "train.log_every=1", "train.max_wait_minutes=0.05"]

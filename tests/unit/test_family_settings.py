@@ -24,7 +24,7 @@ from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
 
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
-from nemo_adapt.config.layout import check_layout, check_positions
+from nemo_adapt.config.layout import beyond_trained, check_layout, check_positions
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
 from nemo_adapt.hf_model.model_config import read_config, read_shape
@@ -566,6 +566,9 @@ def test_samples_longer_than_learned_positions_are_refused():
         check_positions(shapes[name], 65)
     with pytest.raises(UserError, match="seq_length=65: the model has learned 64 positions"):
         check_positions(shapes["gpt2"], 65)
+    assert beyond_trained(shapes["llama"], 65) == "65 tokens, more than the 64 of the model's max_position_embeddings"
+    assert [beyond_trained(shape, 64) for shape in shapes.values()] == [""] * 4
+    assert [beyond_trained(shapes[name], 65) for name in ("xglm", "bloom")] == ["", ""]  # not trained for a length
 
 
 @pytest.mark.parametrize("family", families.FAMILIES, ids=families.names())

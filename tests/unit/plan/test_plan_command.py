@@ -129,7 +129,9 @@ def test_plan_shows_cluster_model_layout_steps_and_stages(capsys):
 def test_plan_without_a_cluster_has_no_times_and_no_fit(capsys):
     report, text = asked(capsys, "recipe=gemma_2b"), shown(capsys, "recipe=gemma_2b")
     assert report["fits"] is None and report["steps"] == [] and report["hours"] is None
-    assert "none chosen: cluster=NAME" in text and "room" not in text
+    assert "none chosen: cluster=NAME" in text and "room" not in text and "max_position_embeddings" not in text
+    text = shown(capsys, "recipe=gemma_2b", "train.seq_length=16384")
+    assert "16,384 tokens, more than the 8,192 of the model's max_position_embeddings" in text
 
 
 def test_budgets_in_bytes_use_bytes_per_token(capsys):
