@@ -70,8 +70,9 @@ def check_positions(shape: Shape, length: int, key: str = "train.seq_length") ->
 
 
 def beyond_trained(shape: Shape, length: int) -> str:
-    """Return a remark about samples of ``length`` tokens if they are longer than what rotary positions were trained for,
-    else an empty string. Training works, but the base model is poor at positions that it has never seen."""
+    """Return a remark about samples of ``length`` tokens if they are longer than those that rotary positions were
+    trained for, else an empty string. Training works, but the base model is poor at positions that it has never seen.
+    """
     if shape.rotary is None or length <= shape.max_positions:
         return ""
     return f"{length:,} tokens, more than the {shape.max_positions:,} of the model's max_position_embeddings"

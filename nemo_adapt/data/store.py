@@ -110,8 +110,8 @@ def write_index(path: Path, lengths: Callable[[], Iterable[NDArray[np.int32]]], 
     """Write Megatron's index of documents of one sequence each, a piece at a time: a corpus has 1e9 documents.
 
     Each call of ``lengths`` gives the documents' numbers of tokens anew, in as many arrays as there are pieces. The
-    format is that of ``_IndexWriter`` in megatron-core's indexed_dataset.py, which takes all of them at once and keeps a
-    list of all offsets.
+    format is that of ``_IndexWriter`` in megatron-core's indexed_dataset.py, which takes all of them at once and keeps
+    a list of all offsets.
     """
     from megatron.core.datasets.indexed_dataset import _IndexWriter
 
