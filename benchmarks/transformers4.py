@@ -41,6 +41,8 @@ INSTALL = (["torch==2.13.0"], ["transformers<5", "sentencepiece", "protobuf"])
 LANGUAGES = ("tr", "hi")
 TOLERANCE = 1e-5
 """Tolerance of logits between versions of transformers, which sum in different orders."""
+NEWER = ("ministral3", "jais2")
+"""Families that transformers 4 does not have."""
 SAVED = ("llama2", "gpt2")
 """Bases that are also extended after transformers has saved them."""
 
@@ -90,7 +92,7 @@ def compare_models(pythons: dict[int, Path], place: Path) -> list[str]:
     for version, python in pythons.items():
         saved, exported = place / f"saved{version}", place / f"exported{version}"
         peer(python, "make", saved)
-        missing = set(families.names()) - {path.name.split(",")[0].split()[0] for path in saved.iterdir()}
+        missing = set(families.names()) - set(NEWER) - {path.name.split(",")[0].split()[0] for path in saved.iterdir()}
         if missing:
             raise SystemExit(f"no tiny model of {sorted(missing)}")
         round_trip(saved, exported)

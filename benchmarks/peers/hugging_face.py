@@ -54,6 +54,11 @@ MODELS = {
     }),
     "phi": ("Phi", {**COMMON, "hidden_size": 80, "num_key_value_heads": 4, "partial_rotary_factor": 0.4}),
     "olmo3": ("Olmo3", {**COMMON, "num_key_value_heads": 4, "sliding_window": 8, "rope_theta": 500_000.0}),
+    "exaone4": ("Exaone4", {
+        **COMMON, "num_hidden_layers": 4, "sliding_window": 8, "sliding_window_pattern": "LG", "rope_theta": 500.0,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    }),
+    "seed_oss": ("SeedOss", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "smollm3": ("SmolLM3", {**COMMON, "no_rope_layers": [1, 0], "rope_theta": 500.0}),
     "granite": ("Granite", {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
@@ -65,6 +70,7 @@ MODELS = {
         "rope_theta": 500.0,
     }),
     "nemotron": ("Nemotron", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
+    "arcee": ("Arcee", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
     "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),
     "gpt_neox without parallel layers": (

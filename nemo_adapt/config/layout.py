@@ -63,10 +63,14 @@ def engine_fits(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> b
 
 def check_positions(shape: Shape, length: int, key: str = "train.seq_length") -> None:
     """Raise ``UserError`` for a ``length`` of samples or windows, given as ``key``, above the model's table of learned
-    positions."""
+    positions, or above what our layers cover."""
     learned = shape.rotary is None and shape.positions == LEARNED
     if learned and length > shape.max_positions:
         raise UserError(f"{key}={length}: the model has learned {shape.max_positions} positions")
+    if shape.longest_sample and length > shape.longest_sample:
+        raise UserError(
+            f"{key}={length}: this model's attention beyond {shape.longest_sample} positions is not covered"
+        )
 
 
 def beyond_trained(shape: Shape, length: int) -> str:

@@ -1,20 +1,24 @@
 """The model families. A new one is one file beside this one and one line in ``FAMILIES``."""
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.arcee import ARCEE
 from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.cohere import COHERE, COHERE2
+from nemo_adapt.families.exaone import EXAONE4
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.gpt_neox import GPT_NEOX
 from nemo_adapt.families.granite import GRANITE
+from nemo_adapt.families.jais import JAIS2
 from nemo_adapt.families.llama import LLAMA
-from nemo_adapt.families.mistral import MISTRAL
+from nemo_adapt.families.mistral import MINISTRAL3, MISTRAL
 from nemo_adapt.families.nemotron import NEMOTRON
 from nemo_adapt.families.olmo import OLMO2, OLMO3
 from nemo_adapt.families.phi import PHI
 from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
+from nemo_adapt.families.seed_oss import SEED_OSS
 from nemo_adapt.families.smollm3 import SMOLLM3
 from nemo_adapt.families.types import architectures
 from nemo_adapt.families.xglm import XGLM
@@ -22,6 +26,7 @@ from nemo_adapt.families.xglm import XGLM
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
+    MINISTRAL3,
     QWEN2,
     QWEN3,
     GEMMA,
@@ -31,16 +36,22 @@ FAMILIES: tuple[Family, ...] = (
     PHI3,
     OLMO2,
     OLMO3,
+    EXAONE4,
     SMOLLM3,
+    SEED_OSS,
     GRANITE,
     COHERE,
     COHERE2,
     NEMOTRON,
+    ARCEE,
+    JAIS2,
     GPT2,
     GPT_NEOX,
     BLOOM,
     XGLM,
 )
+WITH_IMAGES = ("dtype", "torch_dtype", "eos_token_id", "quantization_config")
+"""Settings that a model which reads images may have beside its ``text_config``."""
 
 
 def names() -> list[str]:
@@ -67,15 +78,22 @@ def of(config: HfConfig) -> Family:
 def language_model(config: HfConfig) -> HfConfig:
     """Return the config.json of the language model in a model that also reads images, else ``config`` as it is.
 
-    ``UserError`` if a field that says so has a wrong type.
+    Whether its tables are tied says the whole model's setting, where it is given (as in transformers 5). ``UserError``
+    if a field has a wrong type, and for a language model of another family.
     """
     names = set(architectures(config))
-    family = next((family for family in FAMILIES if names & set(family.inside)), None)
-    if not family:
+    known = {family.name: family for family in FAMILIES if names & set(family.inside)}
+    if not known:
         return config
-    if not isinstance(config.get("text_config") or {}, dict):
-        raise UserError(f"config.json: text_config={config['text_config']!r} is not an object: download it again")
-    shared = {
-        key: config[key] for key in ("dtype", "torch_dtype", "eos_token_id", "quantization_config") if key in config
-    }
-    return {**shared, **(config.get("text_config") or {}), "architectures": [family.architectures[0]]}
+    text = config.get("text_config") or {}
+    if not isinstance(text, dict):
+        raise UserError(f"config.json: text_config={text!r} is not an object: download it again")
+    kind = text.get("model_type", next(iter(known)))
+    if kind not in known:
+        raise UserError(
+            f"config.json: text_config has model_type={kind!r}, which is not supported inside {', '.join(names)} "
+            f"(supported: {', '.join(known)})"
+        )
+    shared = {key: config[key] for key in WITH_IMAGES if key in config}
+    tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+    return {**shared, **text, **tied, "architectures": [known[kind].architectures[0]]}

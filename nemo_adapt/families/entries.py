@@ -23,6 +23,11 @@ GATE_UP = tuple(f"{LAYER}.mlp.{name}_proj.weight" for name in ("gate", "up"))
 OUR_NORMS = {f"{ATTENTION}.layer_norm_": "input_layernorm.", f"{FC1}.layer_norm_": "pre_mlp_layernorm."}
 """Beginnings of keys of norms -> of their names in a layer that is not Transformer Engine's."""
 
+PREFIXES_OF_TEXT = {"language_model.": "", "model.language_model.": "model."}
+"""``Family.nested`` of a language model beside an image tower, as transformers has saved them over the years."""
+OTHER_PARTS = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+"""``Family.left_out`` of such a model."""
+
 Place = tuple[str, int]
 """A Hugging Face tensor and the row at which a part begins in it."""
 
@@ -51,6 +56,22 @@ def layer_norm(key: str, name: str, hidden: int, stacked: bool = True) -> list[E
 def joined(key: str, names: Sequence[str], rows: int, columns: int) -> Entry:
     """Return the entry that concatenates Hugging Face tensors of ``rows`` rows each (gate and up)."""
     return Entry(key, (rows * len(names), columns), tuple(Rows(name, 0, rows) for name in names))
+
+
+def up(shape: Shape) -> Entry:
+    """Return the entry of the first matrix of an MLP without a gate."""
+    return one(f"{FC1}.weight", f"{LAYER}.mlp.up_proj.weight", shape.ffn, shape.hidden)
+
+
+def qkv_bias(shape: Shape) -> Entry:
+    """Return the entry of the biases of queries, keys and values."""
+    return grouped_qkv(f"{ATTENTION}.bias", [(f"{name}.bias", 0) for name in QKV], shape)
+
+
+def norm_biases(shape: Shape) -> list[Entry]:
+    """Return the entries of the biases of LayerNorms with Llama's names."""
+    norms = [*((key, f"{LAYER}.{name}", True) for key, name in NORMS_BEFORE.items()), (FINAL_NORM, "model.norm", False)]
+    return [layer_norm(key, name, shape.hidden, stacked=stacked)[1] for key, name, stacked in norms]
 
 
 def output_table(shape: Shape, name: str = LM_HEAD) -> list[Entry]:

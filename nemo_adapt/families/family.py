@@ -126,6 +126,8 @@ class Shape:
     and MLP run in parallel: one ``SHARED`` norm of their input, or two, ``BESIDE`` each other."""
     norm_bias: bool = True
     """Whether norms have biases, if they are LayerNorms."""
+    longest_sample: int = 0
+    """Longest sample for which our layers compute what the model does; 0: any."""
     qk_norm: str = ""
     """Norm of queries and keys: empty (none), ``HEAD`` (each head separately) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)

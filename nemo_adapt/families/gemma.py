@@ -5,6 +5,7 @@ positions. Of the sizes of 3 that also read images, this is the language model.
 """
 
 from nemo_adapt.families import entries, settings
+from nemo_adapt.families.entries import OTHER_PARTS, PREFIXES_OF_TEXT
 from nemo_adapt.families.family import AROUND, HEAD, Entry, Family, HfConfig, Shape, require
 
 COVERED = {
@@ -120,6 +121,6 @@ GEMMA3 = Family(
     shape_3,
     entries_3,
     inside=("Gemma3ForConditionalGeneration",),
-    nested={"language_model.": "", "model.language_model.": "model."},
-    left_out=("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."),
+    nested=PREFIXES_OF_TEXT,
+    left_out=OTHER_PARTS,
 )

@@ -1,7 +1,6 @@
 """Nemotron-4 and Minitron: zero-centered LayerNorm, squared ReLU without a gate; a part of each head is turned."""
 
 from nemo_adapt.families import entries, settings
-from nemo_adapt.families.entries import BEFORE_ATTENTION, BEFORE_MLP, FC1, FINAL_NORM, LAYER, layer_norm
 from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
 
 COVERED = {
@@ -30,13 +29,7 @@ def shape(config: HfConfig) -> Shape:
 
 def table(shape: Shape) -> list[Entry]:
     """Return Llama's table without a gate, and the norms' biases."""
-    up = entries.one(f"{FC1}.weight", f"{LAYER}.mlp.up_proj.weight", shape.ffn, shape.hidden)
-    norms = [
-        *layer_norm(BEFORE_ATTENTION, f"{LAYER}.input_layernorm", shape.hidden),
-        *layer_norm(BEFORE_MLP, f"{LAYER}.post_attention_layernorm", shape.hidden),
-        *layer_norm(FINAL_NORM, "model.norm", shape.hidden, stacked=False),
-    ]
-    return [*entries.llama_like(shape, fc1=up), *(entry for entry in norms if entry.key.endswith("bias"))]
+    return [*entries.llama_like(shape, fc1=entries.up(shape)), *entries.norm_biases(shape)]
 
 
 NEMOTRON = Family("nemotron", ("NemotronForCausalLM",), shape, table)

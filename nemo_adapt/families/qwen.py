@@ -26,8 +26,7 @@ def shape_2(config: HfConfig) -> Shape:
 
 def entries_2(shape: Shape) -> list[Entry]:
     """Return Llama's table with biases of queries, keys and values."""
-    biases = [(f"{name}.bias", 0) for name in entries.QKV]
-    return [*entries.llama_like(shape), entries.grouped_qkv(f"{entries.ATTENTION}.bias", biases, shape)]
+    return [*entries.llama_like(shape), entries.qkv_bias(shape)]
 
 
 def shape_3(config: HfConfig) -> Shape:

@@ -16,6 +16,7 @@ LAYER_NORM_BIASES = {"normalization": "LayerNorm", "gated_linear_unit": False, "
 WHOLE_HEADS = (
     "Llama",
     "Mistral",
+    "Ministral3",
     "Qwen2",
     "Qwen3",
     "Gemma",
@@ -24,6 +25,10 @@ WHOLE_HEADS = (
     "OLMo-2",
     "OLMo-3",
     "SmolLM3",
+    "Seed-OSS",
+    "EXAONE-4",
+    "Arcee",
+    "Jais-2",
     "Granite",
     "Cohere",
     "Cohere2",

@@ -5,6 +5,7 @@ from typing import Any
 
 from nemo_adapt.errors import UserError
 
+PATTERN = "sliding_window_pattern"
 SIZES = (
     *("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size"),
     *("n_layer", "n_head", "n_embd", "n_embed", "n_inner", "n_positions"),
@@ -12,7 +13,7 @@ SIZES = (
 )
 WHOLE = (
     *("num_key_value_heads", "head_dim", "max_position_embeddings", "seq_length", "sliding_window"),
-    *("sliding_window_pattern", "_sliding_window_pattern", "max_window_layers", "no_rope_layer_interval"),
+    *(PATTERN, f"_{PATTERN}", "max_window_layers", "no_rope_layer_interval"),
 )
 NUMBERS = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rope_local_base_freq"),
@@ -37,6 +38,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Other settings may be null, most of which then have no effect.
     """
+    if config.get("layer_types") and isinstance(config.get(PATTERN), str):  # EXAONE's "LLLG", of which these are made
+        config = {key: value for key, value in config.items() if key != PATTERN}
     kinds: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
         SIZES: (lambda value: _is_whole(value) and value > 0, "a whole number above 0"),
         WHOLE: (_is_whole, "a whole number"),

@@ -82,7 +82,7 @@ def test_round_trip_logits_and_gradients_match_transformers(model, layout, ranks
         torch.testing.assert_close(ours[name], gradients[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
-@pytest.mark.parametrize("model", ["gemma3", "olmo3", "smollm3", "cohere2"], indirect=True)
+@pytest.mark.parametrize("model", ["gemma3", "olmo3", "exaone4", "smollm3", "cohere2"], indirect=True)
 def test_layers_of_unequal_stages_have_their_own_windows_and_positions(model, ranks, tmp_path):
     folders, logits, _ = model
     places = [tmp_path / name for name in ("saved", "gradients")]

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    ArceeConfig,
     AutoModelForCausalLM,
     BloomConfig,
     Cohere2Config,
     CohereConfig,
+    Exaone4Config,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    Jais2Config,
     LlamaConfig,
+    Ministral3Config,
     MistralConfig,
     NemotronConfig,
     Olmo2Config,
@@ -25,6 +29,7 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    SeedOssConfig,
     SmolLM3Config,
     XGLMConfig,
 )
@@ -81,6 +86,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         LlamaConfig, rope_parameters={**YARN_ROPE, "truncate": False, "mscale": 0.7, "mscale_all_dim": 0.2}
     ),
     "mistral": lambda: common(MistralConfig, sliding_window=8, head_dim=16),
+    "ministral3": lambda: common(
+        Ministral3Config, head_dim=16, tie_word_embeddings=True,
+        rope_parameters={**YARN_ROPE, "original_max_position_embeddings": 48, "mscale": 1.0, "mscale_all_dim": 1.0,
+                         "llama_4_scaling_beta": 0.1},
+    ),
     "qwen2": lambda: common(Qwen2Config, tie_word_embeddings=True),
     "qwen2 with a window": lambda: common(Qwen2Config, use_sliding_window=True, sliding_window=8, max_window_layers=1),
     "qwen2 with yarn": lambda: common(Qwen2Config, hidden_size=64, rope_parameters=YARN_ROPE),
@@ -115,6 +125,14 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 500_000.0},
         },
     ),
+    "exaone4": lambda: common(
+        Exaone4Config, head_dim=16, num_hidden_layers=4, sliding_window=8, sliding_window_pattern=2,
+        rope_parameters=LLAMA3_ROPE,
+    ),
+    "exaone4 without windows": lambda: common(
+        Exaone4Config, sliding_window=None, sliding_window_pattern=None, tie_word_embeddings=True,
+        layer_types=["full_attention"] * 2,
+    ),
     "smollm3": lambda: common(
         SmolLM3Config, num_hidden_layers=4, no_rope_layers=[1, 0, 0, 1], tie_word_embeddings=True
     ),
@@ -122,6 +140,7 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         SmolLM3Config, no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=8
     ),
     "smollm3 with yarn": lambda: common(SmolLM3Config, head_dim=16, no_rope_layers=[1, 0], rope_parameters=YARN_ROPE),
+    "seed_oss": lambda: common(SeedOssConfig, head_dim=16, attention_dropout=0.0, residual_dropout=0.0),
     "granite": lambda: common(
         GraniteConfig, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.25,
         residual_multiplier=0.3, logits_scaling=3.0,
@@ -140,6 +159,8 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         NemotronConfig, tie_word_embeddings=True,
         rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0, "partial_rotary_factor": 1.0},
     ),
+    "arcee": lambda: common(ArceeConfig, head_dim=16, rope_parameters=YARN_ROPE),
+    "jais2": lambda: common(Jais2Config, num_key_value_heads=4, tie_word_embeddings=True),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,
         attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,

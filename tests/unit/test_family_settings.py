@@ -138,6 +138,11 @@ def test_general_names_of_sizes_count_as_in_transformers(name, both):
 REFUSED = {
     "llama": ({"attention_bias": True}, "attention_bias=True is not covered for Llama"),
     "mistral": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Mistral"),
+    "ministral3": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Ministral3"),
+    "exaone4": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for EXAONE-4"),
+    "seed_oss": ({"attention_out_bias": True}, "attention_out_bias=True is not covered for Seed-OSS"),
+    "arcee": ({"mlp_bias": True}, "mlp_bias=True is not covered for Arcee"),
+    "jais2": ({"attention_bias": False}, "attention_bias=False is not covered for Jais-2"),
     "qwen2": ({"hidden_act": "relu"}, "hidden_act='relu' is not covered for Qwen2"),
     "qwen3": ({"attention_bias": True}, "attention_bias=True is not covered for Qwen3"),
     "gemma": ({"hidden_act": "silu"}, "hidden_act='silu' is not covered for Gemma"),
@@ -197,6 +202,9 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("cohere2", {"layer_types": ["full_attention"]}, "layer_types must be .* for each of 4 layers"),
         ("nemotron", {"attention_bias": True}, "attention_bias=True is not covered for Nemotron"),
         ("nemotron", {"mlp_bias": True}, "mlp_bias=True is not covered for Nemotron"),
+        ("ministral3", {"rope_parameters": {"rope_theta": 1.0}}, "has no original_max_position_embeddings"),
+        ("exaone4", {"layer_types": None, "sliding_window_pattern": "LLLG"}, "='LLLG' is not a whole number"),
+        ("exaone4", {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern=0 is not above 0"),
         ("xglm", {"activation_function": "relu"}, "activation_function='relu' is not covered for XGLM"),
         ("phi", {"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not covered for Gemma3"),
@@ -256,6 +264,42 @@ PUBLISHED = {
         "architectures": ["MistralForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 32000,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": False,
         "sliding_window": 4096, **ROPE,
+    }),
+    "Mistral-Small-3.1-24B": (23_572_403_200, {
+        "architectures": ["MistralForCausalLM"], "hidden_size": 5120, "intermediate_size": 32768, "vocab_size": 131072,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "sliding_window": None, **ROPE, "max_position_embeddings": 131072, "rope_theta": 1e9,
+    }),
+    "Ministral-3-8B-Base": (8_489_553_920, {
+        "architectures": ["Ministral3ForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336,
+        "vocab_size": 131072, "num_hidden_layers": 34, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128, "hidden_act": "silu", "max_position_embeddings": 262144, "rms_norm_eps": 1e-05,
+        "sliding_window": None, "tie_word_embeddings": False, "rope_parameters": {
+            "type": "yarn", "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0,
+            "beta_slow": 1.0, "original_max_position_embeddings": 16384, "mscale": 1.0, "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
+    }),
+    "EXAONE-4.0-32B": (32_003_216_384, {
+        "architectures": ["Exaone4ForCausalLM"], "hidden_size": 5120, "intermediate_size": 27392, "vocab_size": 102400,
+        "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
+        "sliding_window": 4096, "sliding_window_pattern": "LLLG", "tie_word_embeddings": False,
+        "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 16, "attention_dropout": 0.0,
+        "rope_scaling": {"rope_type": "llama3", "factor": 16.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                         "original_max_position_embeddings": 8192},
+        **ROPE, "max_position_embeddings": 131072, "rope_theta": 1000000,
+    }),
+    "Seed-OSS-36B-Base": (36_151_104_512, {
+        "architectures": ["SeedOssForCausalLM"], "hidden_size": 5120, "intermediate_size": 27648, "vocab_size": 155136,
+        "num_hidden_layers": 64, "num_attention_heads": 80, "num_key_value_heads": 8, "head_dim": 128,
+        "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "attention_dropout": 0.1,
+        "residual_dropout": 0.1, "tie_word_embeddings": False, **ROPE, "rms_norm_eps": 1e-06,
+    }),
+    "Jais-2-8B": (8_090_401_280, {
+        "architectures": ["Jais2ForCausalLM"], "hidden_size": 3328, "intermediate_size": 26624, "vocab_size": 150272,
+        "num_hidden_layers": 32, "num_attention_heads": 26, "hidden_act": "relu2", "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 8192, "attention_bias": True, "mlp_bias": True, "rope_theta": 500000,
+        "tie_word_embeddings": False,
     }),
     "gemma-2b": (2_506_172_416, {
         "architectures": ["GemmaForCausalLM"], "hidden_size": 2048, "intermediate_size": 16384, "vocab_size": 256000,
@@ -613,6 +657,36 @@ def test_a_setting_of_a_wrong_type_is_named(name, changed, said):
     with pytest.raises(UserError, match=rf"config\.json:? .*{said}") as error:
         families.of(config).shape(config)
     assert "\n" not in str(error.value)
+
+
+def mistral3(tmp_path, text, **beside):
+    """The folder of a model that reads images, whose language model is ``text``."""
+    content = {"architectures": ["Mistral3ForConditionalGeneration"], "text_config": text, **beside}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["mistral", "ministral3"])
+@pytest.mark.parametrize(("inside", "beside", "tied"), [(False, True, True), (True, False, False), (True, None, True)])
+def test_the_whole_model_says_whether_tables_are_tied(tmp_path, name, inside, beside, tied):
+    given = {} if beside is None else {"tie_word_embeddings": beside}
+    folder = mistral3(tmp_path, {**config_of(name), "tie_word_embeddings": inside}, **given)
+    family, shape = read_shape(folder)
+    assert (family.name, shape.tied) == (name, tied)
+
+
+def test_a_language_model_of_another_family_is_named(tmp_path):
+    folder = mistral3(tmp_path, config_of("llama"))
+    with pytest.raises(UserError, match=r"model_type='llama', which is not supported inside Mistral3.*: mistral, "):
+        read_config(folder)
+
+
+def test_samples_beyond_what_ministral3_was_trained_on_are_refused():
+    config = config_of("ministral3", architectures=["Ministral3ForCausalLM"])
+    shape = families.of(config).shape(config)
+    check_positions(shape, 48)
+    with pytest.raises(UserError, match=r"evaluate.context=49: .* beyond 48 positions is not covered"):
+        check_positions(shape, 49, "evaluate.context")
 
 
 def test_a_text_config_of_a_wrong_type_is_named(tmp_path):
