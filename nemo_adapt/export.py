@@ -32,7 +32,7 @@ from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.machine.workers import cores, share, shared_counters
 from nemo_adapt.partition import blocks
 from nemo_adapt.run.artifact import MANIFEST, Inputs
-from nemo_adapt.tokens.vocab import padded_rows, rows_with
+from nemo_adapt.tokens.vocab import kept_rows, padded_rows, rows_with
 
 PIECE_BYTES = 8 << 20
 """Most bytes read from the checkpoint at once: larger buffers are freshly mapped by the system each time."""
@@ -122,7 +122,8 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
         facts = share(len(work.jobs), processes, bar, partial(write_jobs, work), _write_share, *places)
     work.target.close()
     compare_samples(work, out)
-    complete_folder(out, base, tokenizer, work.rows, work.dtype, work.tokens)
+    kept = kept_rows(read_shape(base)[1], tokenizer)
+    complete_folder(out, base, tokenizer, work.rows, work.dtype, work.tokens, kept)
     write_json(out / "export.json", {"bytes": work.target.total_bytes, "processes": facts})
     for note in (out / DONE).iterdir():
         note.unlink()

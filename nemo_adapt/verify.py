@@ -226,13 +226,13 @@ def _pieces(shape: tuple[int, ...], dtype: torch.dtype) -> Iterable[tuple[int, i
 
 
 def _largest(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """Return the largest absolute difference; infinity where only one of two numbers is NaN."""
+    """Return the largest absolute difference; infinity where only one of two numbers is NaN, or an infinity."""
     worst = 0.0
     for one, other in pairs:
         if one.dtype == other.dtype and torch.equal(one, other):
             continue
         difference = (one.double() - other.double()).abs()
-        difference[one.isnan() & other.isnan()] = 0.0
+        difference[(one == other) | (one.isnan() & other.isnan())] = 0.0  # also of two infinities
         worst = max(worst, float(difference.nan_to_num(nan=float("inf")).max()))
     return worst
 

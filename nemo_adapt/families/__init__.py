@@ -12,7 +12,7 @@ from nemo_adapt.families.gpt_neox import GPT_NEOX
 from nemo_adapt.families.granite import GRANITE
 from nemo_adapt.families.jais import JAIS2
 from nemo_adapt.families.llama import LLAMA
-from nemo_adapt.families.mistral import MINISTRAL3, MISTRAL
+from nemo_adapt.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL
 from nemo_adapt.families.nemotron import NEMOTRON
 from nemo_adapt.families.olmo import OLMO2, OLMO3
 from nemo_adapt.families.phi import PHI
@@ -26,6 +26,7 @@ from nemo_adapt.families.xglm import XGLM
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
+    MINISTRAL,
     MINISTRAL3,
     QWEN2,
     QWEN3,

@@ -9,7 +9,7 @@ from typing import Any
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import SHARED, Entry, Family, HfConfig, Shape, require
 
-COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None), "attention_dropout": (0.0, 0, None)}
+COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None)}
 DEFAULTS = {"max_position_embeddings": 8192, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, "tie_word_embeddings": True}
 DEFAULTS_2 = {**DEFAULTS, "sliding_window": 4096, "sliding_window_pattern": 4}
 """What a setting that config.json leaves out means (transformers' CohereConfig and Cohere2Config)."""

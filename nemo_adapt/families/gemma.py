@@ -10,7 +10,6 @@ from nemo_adapt.families.family import AROUND, HEAD, Entry, Family, HfConfig, Sh
 
 COVERED = {
     "attention_bias": (False, None),
-    "attention_dropout": (0.0, 0, None),
     "use_bidirectional_attention": (False, None),
 }
 DEFAULTS_1 = {"max_position_embeddings": 8192, "num_key_value_heads": 16}

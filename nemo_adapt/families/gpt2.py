@@ -17,11 +17,12 @@ from nemo_adapt.families.entries import (
 )
 from nemo_adapt.families.family import EMBEDDING, Entry, Family, HfConfig, Shape, require
 
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+"""``activation_function`` -> ours; GPT-SW3 and Cerebras-GPT have the last."""
 COVERED = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "activation_function": tuple(ACTIVATIONS),
     "scale_attn_weights": (True, None),
     "scale_attn_by_inverse_layer_idx": (False, None),
-    "reorder_and_upcast_attn": (False, None),
     "add_cross_attention": (False, None),
 }
 GENERAL = {
@@ -49,7 +50,7 @@ def shape(config: HfConfig) -> Shape:
         max_positions=config["n_positions"],
         tied=bool(config.get("tie_word_embeddings", True)),
         norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
-        activation="gelu_tanh",
+        activation=ACTIVATIONS[config.get("activation_function", "gelu_new")],
         transformer=settings.LAYER_NORM_BIASES,
     )
 

@@ -18,7 +18,7 @@ from nemo_adapt.families.family import (
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_fast": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 """``hidden_act`` -> ours; three spell the tanh form."""
-COVERED = {"hidden_act": tuple(ACTIVATIONS), "attention_bias": (True, None)}
+COVERED = {"hidden_act": tuple(ACTIVATIONS), "attention_bias": (True, None), "head_dim": (None,)}
 LAYER = "gpt_neox.layers.{layer}"
 OUTPUT = "embed_out.weight"
 
@@ -27,7 +27,7 @@ def shape(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a GPT-NeoX config.json. Dropout is left out, as for all families."""
     require(config, "GPT-NeoX", COVERED)
     return settings.llama_like(
-        {**config, "num_key_value_heads": None, "head_dim": None},  # transformers reads neither here
+        {**config, "num_key_value_heads": None},  # which transformers does not read here
         "GPT-NeoX",
         norm_epsilon=config.get("layer_norm_eps", 1e-5),
         activation=ACTIVATIONS[config.get("hidden_act", "gelu")],

@@ -4,12 +4,7 @@ from nemo_adapt.families import entries, settings
 from nemo_adapt.families.entries import FC1, FC2, LAYER, PROJECTION, one
 from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
 
-COVERED = {
-    "hidden_act": ("relu2",),
-    "attention_bias": (True,),
-    "mlp_bias": (True,),
-    "attention_dropout": (0.0, 0, None),
-}
+COVERED = {"hidden_act": ("relu2",), "attention_bias": (True,), "mlp_bias": (True,)}
 DEFAULTS = {"max_position_embeddings": 8192, "layer_norm_eps": 1e-5}
 """What a setting that config.json leaves out means (transformers' Jais2Config)."""
 

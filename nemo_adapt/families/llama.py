@@ -3,13 +3,7 @@
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import Family, HfConfig, Shape, require
 
-COVERED = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "attention_dropout": (0.0, 0, None),
-    "pretraining_tp": (1, None),
-}
+COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None), "mlp_bias": (False, None)}
 
 
 def shape(config: HfConfig) -> Shape:

@@ -1,4 +1,4 @@
-"""Mistral and Ministral 3: Llama's table, optionally with a sliding window; newer ones have an image tower beside it.
+"""Mistral, Ministral and Ministral 3: Llama's table, optionally with sliding windows, or an image tower beside it.
 
 Ministral 3 lets queries grow with the logarithm of their position, from the length of its first training on
 (transformers' ``get_llama_4_attn_scale``). That is not covered: samples may not be longer.
@@ -8,7 +8,7 @@ from nemo_adapt.families import entries, settings
 from nemo_adapt.families.entries import OTHER_PARTS, PREFIXES_OF_TEXT
 from nemo_adapt.families.family import Family, HfConfig, Shape, require
 
-COVERED = {"hidden_act": ("silu",), "attention_dropout": (0.0, 0, None)}
+COVERED = {"hidden_act": ("silu",)}
 DEFAULTS = {"max_position_embeddings": 131072, "num_key_value_heads": 8}
 """What a setting that config.json leaves out means (transformers' MistralConfig)."""
 YARN_3 = {
@@ -32,10 +32,14 @@ BESIDE_IMAGES = "Mistral3ForConditionalGeneration"
 
 
 def shape(config: HfConfig) -> Shape:
-    """Return the ``Shape`` of a Mistral config.json; every layer has a sliding window if ``sliding_window`` is set."""
+    """Return the ``Shape`` of a Mistral config.json; every layer has a sliding window if ``sliding_window`` is set.
+
+    With ``layer_types``, transformers loads such a folder as Ministral, in which these say it.
+    """
     require(config, "Mistral", COVERED)
     config = {**DEFAULTS, **config}
-    return settings.llama_like(config, "Mistral", windows=settings.windows_everywhere(config, "Mistral"))
+    windows = settings.windows(config, [True] * config["num_hidden_layers"])
+    return settings.llama_like(config, "Mistral", windows=windows)
 
 
 def shape_3(config: HfConfig) -> Shape:
@@ -58,6 +62,7 @@ MISTRAL = Family(
     nested=PREFIXES_OF_TEXT,
     left_out=OTHER_PARTS,
 )
+MINISTRAL = Family("ministral", ("MinistralForCausalLM",), shape, entries.llama_like)
 MINISTRAL3 = Family(
     "ministral3",
     ("Ministral3ForCausalLM",),

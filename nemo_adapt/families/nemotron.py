@@ -3,12 +3,7 @@
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
 
-COVERED = {
-    "hidden_act": ("relu2",),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "attention_dropout": (0.0, 0, None),
-}
+COVERED = {"hidden_act": ("relu2",), "attention_bias": (False, None), "mlp_bias": (False, None)}
 DEFAULTS = {"max_position_embeddings": 4096, "partial_rotary_factor": 0.5, "norm_eps": 1e-5}
 """What a setting that config.json leaves out means (transformers' NemotronConfig)."""
 TRANSFORMER = {**settings.LAYER_NORM_BIASES, "add_bias_linear": False, "layernorm_zero_centered_gamma": True}

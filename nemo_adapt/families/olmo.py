@@ -7,7 +7,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import AFTER, WHOLE, Entry, Family, HfConfig, Rotary, Shape, require
 
-COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None), "attention_dropout": (0.0, 0, None)}
+COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None)}
 EPSILON = 1e-5
 """What ``rms_norm_eps`` is if config.json leaves it out (transformers' Olmo2Config and Olmo3Config)."""
 THETA = 500_000.0

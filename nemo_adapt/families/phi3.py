@@ -4,12 +4,7 @@ from nemo_adapt.families import entries, settings
 from nemo_adapt.families.entries import ATTENTION, FC1, LAYER
 from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
 
-COVERED = {
-    "hidden_act": ("silu",),
-    "attention_dropout": (0.0, 0, None),
-    "embd_pdrop": (0.0, 0, None),
-    "resid_pdrop": (0.0, 0, None),
-}
+COVERED = {"hidden_act": ("silu",)}
 
 
 def shape(config: HfConfig) -> Shape:

@@ -3,7 +3,7 @@
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import HEAD, Entry, Family, HfConfig, Shape, require
 
-COVERED = {"hidden_act": ("silu",), "attention_dropout": (0.0, 0, None)}
+COVERED = {"hidden_act": ("silu",)}
 DEFAULTS = {"max_position_embeddings": 32768, "num_key_value_heads": 32}
 """What a setting that config.json leaves out means (transformers' Qwen2Config and Qwen3Config)."""
 

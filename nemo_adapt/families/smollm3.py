@@ -4,12 +4,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.family import Family, HfConfig, Shape, require
 
-COVERED = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "attention_dropout": (0.0, 0, None),
-}
+COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None), "mlp_bias": (False, None)}
 DEFAULTS = {"rope_theta": 2_000_000.0, "max_position_embeddings": 32768, "num_key_value_heads": 4}
 """What a setting that config.json leaves out means (transformers' SmolLM3Config)."""
 

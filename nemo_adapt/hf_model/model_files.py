@@ -30,13 +30,15 @@ def read_generation(folder: Path) -> dict[str, Any]:
     return content
 
 
-def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: "torch.dtype", tokens: int) -> None:
+def complete_folder(
+    out: Path, base: Path, tokenizer: Path, rows: int, dtype: "torch.dtype", tokens: int, kept: int
+) -> None:
     """Write the files that a model folder needs besides its weights.
 
     These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the keys that it used, and
     rotary positions also in the form of transformers 4, without the name of code beside it, which is not copied; its
     generation config, if any; and the tokenizer's files. Rows from ``tokens`` on are padding, whose ids the generation
-    config suppresses.
+    config suppresses. Those that the base's suppresses from ``kept`` on were its padding, and may be new tokens now.
     """
     hf_config = read_config(base)
     used = [key for key in DTYPE_KEYS if key in hf_config] or ["torch_dtype"]
@@ -45,8 +47,9 @@ def complete_folder(out: Path, base: Path, tokenizer: Path, rows: int, dtype: "t
     content.pop("auto_map", None)
     (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     generation, padded = read_generation(base), list(range(tokens, rows))
-    if padded:
-        generation["suppress_tokens"] = [*(generation.get("suppress_tokens") or []), *padded]
+    if padded or generation.get("suppress_tokens"):
+        own = [number for number in generation.get("suppress_tokens") or [] if number < kept]
+        generation["suppress_tokens"] = [*own, *padded] or None
     if generation:
         (out / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     copy_tokenizer(tokenizer, out)

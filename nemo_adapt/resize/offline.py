@@ -26,7 +26,7 @@ from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import AUXILIARY, StrategyInputs
 from nemo_adapt.run import artifact
 from nemo_adapt.tokens.token_map import TokenMap
-from nemo_adapt.tokens.vocab import target_rows
+from nemo_adapt.tokens.vocab import kept_rows, target_rows
 
 PIECE_BYTES = 8 << 20
 """Bytes written or copied at once."""
@@ -115,7 +115,7 @@ def resize_folder(
     target.close()
     weights.close()
     embedding = next(name for name, key in resized.items() if key == EMBEDDING)
-    complete_folder(out, model, tokenizer, rows, sizes[embedding][1], rows)
+    complete_folder(out, model, tokenizer, rows, sizes[embedding][1], rows, kept_rows(shape, tokenizer))
 
 
 def _tables(family: Family, shape: Shape) -> tuple[dict[str, str], set[str]]:

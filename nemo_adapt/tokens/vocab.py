@@ -25,6 +25,12 @@ def target_rows(shape: Shape, token_map: TokenMap) -> int:
     return token_map.target_vocab if token_map.tokens else shape.vocab
 
 
+def kept_rows(shape: Shape, tokenizer: Path) -> int:
+    """Return how many of the base's rows the adapted model keeps; rows after them are new tokens', or trimmed."""
+    token_map = TokenMap.load(tokenizer) if (tokenizer / FILE_NAME).is_file() else None
+    return token_map.source_vocab if token_map and token_map.tokens else shape.vocab
+
+
 def rows_with(shape: Shape, tokenizer: Path) -> int:
     """Return ``target_rows`` for the tokenizer in a folder; without a token map (not made by us), the base's rows."""
     return target_rows(shape, TokenMap.load(tokenizer)) if (tokenizer / FILE_NAME).is_file() else shape.vocab

@@ -20,6 +20,7 @@ from transformers import (
     Jais2Config,
     LlamaConfig,
     Ministral3Config,
+    MinistralConfig,
     MistralConfig,
     NemotronConfig,
     Olmo2Config,
@@ -86,6 +87,9 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         LlamaConfig, rope_parameters={**YARN_ROPE, "truncate": False, "mscale": 0.7, "mscale_all_dim": 0.2}
     ),
     "mistral": lambda: common(MistralConfig, sliding_window=8, head_dim=16),
+    "ministral": lambda: common(
+        MinistralConfig, head_dim=16, sliding_window=8, layer_types=["full_attention", "sliding_attention"]
+    ),
     "ministral3": lambda: common(
         Ministral3Config, head_dim=16, tie_word_embeddings=True,
         rope_parameters={**YARN_ROPE, "original_max_position_embeddings": 48, "mscale": 1.0, "mscale_all_dim": 1.0,

@@ -44,6 +44,8 @@ def older(config: dict) -> dict:
     if "full_attention" in rope:  # Gemma 3
         old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = dict(rope["full_attention"])
+    if config["model_type"] == "ministral":  # which transformers 4.57 got with them
+        old["layer_types"] = config["layer_types"]
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
     if config["model_type"] == "gpt_neox":
@@ -61,6 +63,9 @@ def test_both_formats_of_config_json_give_the_same_shape(name):
     assert family.shape(config) == family.shape(older(config))
 
 
+SIZES = (zoo.VOCAB, torch.float32, zoo.VOCAB, zoo.VOCAB)
+
+
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_an_exported_config_is_read_alike_by_transformers_4_and_5(name, tmp_path):
     """transformers 4 ignores ``rope_parameters`` and would use its defaults; 5 finds the values of the base."""
@@ -69,7 +74,7 @@ def test_an_exported_config_is_read_alike_by_transformers_4_and_5(name, tmp_path
         (tmp_path / folder).mkdir()
         if content is not None:
             (tmp_path / folder / "config.json").write_text(json.dumps(content))
-    complete_folder(tmp_path / "out", tmp_path / "base", tmp_path / "tokenizer", zoo.VOCAB, torch.float32, zoo.VOCAB)
+    complete_folder(tmp_path / "out", tmp_path / "base", tmp_path / "tokenizer", *SIZES)
     written = json.loads((tmp_path / "out/config.json").read_text())
     for_four = {key: value for key, value in written.items() if key != "rope_parameters"}
     assert families.of(config).shape(for_four) == families.of(config).shape(config)
@@ -178,11 +183,37 @@ def test_an_unsupported_setting_is_named(name):
         families.of(config).shape(config)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("llama", {"pretraining_tp": 2, "attention_dropout": 0.1}),
+        ("phi3", {"attention_dropout": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1}),
+        ("gpt2", {"reorder_and_upcast_attn": True}),
+    ],
+)
+def test_what_only_changes_how_a_model_is_computed_or_trained_is_left_out(name, changed):
+    config = config_of(name, architectures=zoo.architectures(name))
+    assert families.of(config).shape({**config, **changed}) == families.of(config).shape(config)
+
+
+def test_mistral_with_kinds_of_layers_is_what_transformers_loads():
+    """Its class of another name, whose layers without a window see all positions."""
+    config = config_of("ministral", model_type="mistral", architectures=["MistralForCausalLM"])
+    shape = families.of(config).shape(config)
+    assert shape.windows == (0, 8) and shape == families.MINISTRAL.shape(config_of("ministral"))
+
+
 def test_a_model_type_of_another_architecture_is_refused():
     """transformers loads the class of the model type, here one whose layers have windows."""
     config = config_of("mistral", architectures=["LlamaForCausalLM"])
     with pytest.raises(UserError, match=r"model_type='mistral' does not belong to .* \('llama' does\)"):
         families.of(config)
+
+
+def test_gelu_in_gpt2_configs_means_gelu():
+    config = config_of("gpt2", architectures=["GPT2LMHeadModel"])
+    assert families.of(config).shape(config).activation == "gelu_tanh"
+    assert families.of(config).shape({**config, "activation_function": "gelu"}).activation == "gelu"
 
 
 def test_gelu_in_early_gemma_configs_means_gelu_tanh():
@@ -229,7 +260,7 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
-        ("mistral", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types without the window in some"),
+        ("gpt_neox", {"head_dim": 32}, "head_dim=32 is not covered for GPT-NeoX"),
         ("phi3", {"layer_types": ["full_attention"] * 2}, "layer_types without the window in some"),
         ("gemma2", {"layer_types": ["sliding_attention"]}, "layer_types must be .* for each of 2 layers"),
         ("qwen2 with a window", {"layer_types": ["chunked_attention"] * 2}, "layer_types must be .* for each of 2"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -197,6 +198,17 @@ def test_nan_is_a_difference(model, tmp_path):
     other = changed(model, tmp_path / "other", change)
     assert verify.compare(model, other).wrong == {"model.norm.weight": "differs by up to inf"}
     assert not verify.compare(other, other).wrong
+
+
+def test_an_infinity_in_both_is_no_difference(model, tmp_path):
+    """Its difference is NaN, which counted as soon as any other number differs."""
+
+    def change(tensors, by=0.0):
+        tensors["model.norm.weight"][:2] = torch.tensor([float("inf"), 1.0 + by])
+
+    one = changed(model, tmp_path / "one", change)
+    other = changed(model, tmp_path / "other", partial(change, by=0.25))
+    assert verify.compare(one, other).wrong == {"model.norm.weight": "differs by up to 0.25"}
 
 
 def test_the_command_prints_differences_and_exits_with_1(model, tmp_path, capsys):

@@ -54,7 +54,7 @@ def test_a_damaged_generation_config_is_found_before_anything_starts(model, cont
 def test_every_dtype_in_config_json_is_that_of_the_export(model, tmp_path, keys):
     (model / "config.json").write_text(json.dumps({**LLAMA, **dict.fromkeys(keys, "float16")}))
     (tmp_path / "out").mkdir()
-    complete_folder(tmp_path / "out", model, model, 512, torch.bfloat16, 512)
+    complete_folder(tmp_path / "out", model, model, 512, torch.bfloat16, 512, 512)
     found = read_config(tmp_path / "out")
     assert {key: found[key] for key in ("dtype", "torch_dtype") if key in found} == dict.fromkeys(keys, "bfloat16")
 
@@ -69,7 +69,7 @@ def test_named_chat_templates_reach_the_export(model, tmp_path, data_folder):
     extended.mkdir()
     out.mkdir()
     extend.save(read(base), [], extended)
-    complete_folder(out, model, extended, 512, torch.float32, 512)
+    complete_folder(out, model, extended, 512, torch.float32, 512, 512)
     for folder in (extended, out):
         assert AutoTokenizer.from_pretrained(str(folder)).chat_template == {"default": "default", "tool_use": "tools"}
 
@@ -78,6 +78,17 @@ def test_the_export_names_no_code_that_it_does_not_have(model, tmp_path):
     """As of Phi-3, whose published folder has code of its own; ``trust_remote_code`` would look for it."""
     (model / "config.json").write_text(json.dumps({**LLAMA, "model_type": "llama", "auto_map": CODE}))
     (tmp_path / "out").mkdir()
-    complete_folder(tmp_path / "out", model, model, 512, torch.float32, 512)
+    complete_folder(tmp_path / "out", model, model, 512, torch.float32, 512, 512)
     found = AutoConfig.from_pretrained(tmp_path / "out", trust_remote_code=True)
     assert (type(found).__name__, found.hidden_size) == ("LlamaConfig", 8)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kept", "suppressed"),
+    [(510, 500, [3, 510, 511]), (512, 500, [3]), (510, 512, [3, 500, 511, 510, 511]), (512, 512, [3, 500, 511])],
+)
+def test_padding_of_the_base_that_is_new_tokens_now_is_not_suppressed(model, tmp_path, tokens, kept, suppressed):
+    (model / "generation_config.json").write_text(json.dumps({"suppress_tokens": [3, 500, 511]}))
+    (tmp_path / "out").mkdir()
+    complete_folder(tmp_path / "out", model, model, 512, torch.float32, tokens, kept)
+    assert json.loads((tmp_path / "out/generation_config.json").read_text())["suppress_tokens"] == suppressed
