@@ -73,7 +73,7 @@ def main(words: list[str]) -> None:
 def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:
     """Raise ``UserError`` if the tokenizer has ids beyond the checkpoint's tables or the ``rows`` to be exported."""
     try:
-        size = documents.vocabulary_size(hf_tokenizer.load(tokenizer))
+        size = documents.rows_of_text(hf_tokenizer.load(tokenizer))
     except UserError:  # nothing to check: only a token map, or a model folder without a tokenizer
         return
     held = opened.shapes.get(EMBEDDING, (rows,))[0]

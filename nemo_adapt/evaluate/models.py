@@ -44,7 +44,7 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
     """Read the config and the tokenizer of a model, but not its weights.
 
     Raises ``UserError`` for a folder without config.json or safetensors, an architecture that transformers does not
-    know, and a tokenizer with ids beyond the rows of the model's embedding.
+    know, and a tokenizer with ids beyond the rows of the model's embedding, but for special tokens.
     """
     read_config(folder)
     if not any(folder.glob("*.safetensors")):
@@ -54,7 +54,7 @@ def inspect(folder: Path, tokenizer_path: Path) -> Candidate:
     except Exception as error:  # its checks of types and values raise classes of their own
         raise UserError(f"{folder}: transformers cannot read config.json: {one_line(error)}; correct it") from None
     tokenizer = hf_tokenizer.load(tokenizer_path)
-    needed = documents.vocabulary_size(tokenizer)
+    needed = documents.rows_of_text(tokenizer)
     if settings.vocab_size < needed:
         raise UserError(
             f"model {folder} has {settings.vocab_size} vocabulary rows but tokenizer {tokenizer_path} has ids up to "

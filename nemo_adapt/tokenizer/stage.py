@@ -8,6 +8,7 @@ from typing import Any
 import sentencepiece
 
 from nemo_adapt.config import Config
+from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
@@ -38,12 +39,12 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     clock, text_field = Clock(), config.data.text_field
     with clock.time("read"):
         original = read(inputs["base"][0])
-    _check_model(config, original)
+    beyond = _beyond_rows(config, original)
     choice = choose_tokens(config, inputs, original, out, clock)
     base, chosen = choice.base, choice.selection
     with clock.time("save"):
         tokenizer = extend.save(base, chosen.tokens, out)
-        TokenMap(base.size, _new_tokens(base, original, chosen)).save(out)
+        TokenMap(base.size - len(beyond), [*beyond, *_new_tokens(base, original, chosen)]).save(out)
     with clock.time("measure"):
         both = {"base": original.fast, "extended": tokenizer}
         rows = fertility.table(both, of_group(inputs, PARALLEL), config.tokenizer.reference, text_field)
@@ -60,15 +61,26 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     write_json(out / "learn.json", report)
 
 
-def _check_model(config: Config, base: Base) -> None:
-    """Raise ``UserError`` if the base tokenizer cannot be that of the model, where ``model.path`` is a model folder.
+def _beyond_rows(config: Config, base: Base) -> list[NewToken]:
+    """Return the special tokens of the base for which the model has no row (Gemma 3 1B's for images), as new ones.
 
-    The tables are only resized after the data and the conversion, which can take hours.
+    Empty where ``model.path`` is no model folder. ``UserError`` if the base tokenizer cannot be that of the model: the
+    tables are only resized after the data and the conversion, which can take hours.
     """
     folder = Path(config.model.path)
     rows = read_config(folder).get("vocab_size") if config.model.path and (folder / "config.json").is_file() else None
-    if isinstance(rows, int) and (config.tokenizer.new_tokens or rows < base.size):  # else all rows are kept
+    if not isinstance(rows, int):
+        return []
+    special = {token["id"]: token["content"] for token in base.content["added_tokens"] if token["special"]}
+    names = [special.get(number) for number in range(rows, base.size)]
+    beyond = [name for name in names if name is not None]
+    if len(beyond) < len(names) or (config.tokenizer.new_tokens and not beyond):  # else all rows are kept
         check_fit(base.size, rows)
+    if beyond:
+        say(f"the model has no row for {', '.join(beyond)} of its tokenizer: new rows")
+    spelled = documents.encode(base.fast, beyond)
+    sizes = [len(name.encode()) for name in beyond]
+    return [NewToken(rows + i, name, name, spelled[i], sizes[i], 0) for i, name in enumerate(beyond)]
 
 
 def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]:

@@ -62,6 +62,16 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def rows_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the number of rows that documents need: special tokens that no document has do not count.
+
+    Gemma 3 1B has a token for images in its tokenizer, whose id is beyond the rows of the model.
+    """
+    unused = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    unused -= {end_id(tokenizer), *training_prefix(tokenizer)}
+    return max(number for number in tokenizer.get_vocab().values() if number not in unused) + 1
+
+
 def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
     """Return, by id, the UTF-8 bytes that the token contributes to a text; empty for special tokens and unused ids.
 

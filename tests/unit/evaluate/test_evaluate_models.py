@@ -8,9 +8,11 @@ import torch
 from evaluate_tiny import byte_level_tokenizer, save_model
 from safetensors.torch import load_file, save_file
 
+from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import models
 from nemo_adapt.evaluate.cache import Cache
 from nemo_adapt.files import WHOLE_FILE_BYTES
+from nemo_adapt.tokens import documents
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,20 @@ def test_padded_rows_have_no_probability(tmp_path: Path) -> None:
             logits.append(model(input_ids=ids).logits.log_softmax(-1)[..., : len(tokenizer)])
         assert (model.generate(ids, max_new_tokens=4) < len(tokenizer)).all()
     torch.testing.assert_close(logits[0], logits[1])
+
+
+def test_a_special_token_without_a_row_is_no_mismatch(tmp_path: Path) -> None:
+    """As in Gemma 3 1B; one that ends documents, or is text, is needed."""
+    tokenizer = byte_level_tokenizer(300)
+    rows = len(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    folder = save_model(tmp_path / "model", tokenizer, rows)
+    assert documents.rows_of_text(models.inspect(folder, folder).tokenizer) == rows
+    for changed in ({"eos_token": "<end>"}, {}):
+        tokenizer.add_special_tokens(changed) if changed else tokenizer.add_tokens(["word"])
+        other = save_model(tmp_path / f"{len(tokenizer)}", tokenizer, rows)
+        with pytest.raises(UserError, match="do not belong together"):
+            models.inspect(other, other)
 
 
 def test_models_that_differ_in_a_few_rows_share_no_results(tmp_path: Path) -> None:

@@ -52,6 +52,37 @@ def test_base_ids_stay_and_new_ids_follow(pair):
         assert getattr(base, role) == getattr(extended, role)
 
 
+def of_a_model(base, out, text, rows, new_tokens):
+    """Run the stage on a base tokenizer whose model has so many rows."""
+    (base / "config.json").write_text(json.dumps({"vocab_size": rows}))
+    config = Config()
+    config.model.path, config.tokenizer.new_tokens = str(base), new_tokens
+    out.mkdir()
+    build(config, {"base": [base], "text": [text["target"]], "guard": []}, out)
+    return TokenMap.load(out)
+
+
+@pytest.mark.parametrize("new_tokens", [0, 20])
+def test_a_special_token_for_which_the_model_has_no_row_gets_one(tmp_path, text, capsys, new_tokens):
+    """Gemma 3 1B has 262,144 rows, and one for images as token 262,144."""
+    base = byte_level_base(tmp_path / "base")
+    before = hf_tokenizer.load(base)
+    found = of_a_model(base, tmp_path / "out", text, len(before) - 1, new_tokens)
+    assert found.source_vocab == len(before) - 1 and len(found.tokens) == new_tokens + 1
+    first, after = found.tokens[0], hf_tokenizer.load(tmp_path / "out")
+    assert (first.id, first.token, first.count) == (before.pad_token_id, "<|pad|>", 0)
+    assert before.decode(first.source_ids) == "<|pad|>" and max(first.source_ids) < found.source_vocab
+    assert {token.token: token.id for token in found.tokens}.items() <= after.get_vocab().items()
+    assert "the model has no row for <|pad|> of its tokenizer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("fewer", "new_tokens"), [(3, 0), (3, 20), (-20_000, 20)])
+def test_a_model_without_a_row_for_text_is_not_the_tokenizer_s(tmp_path, text, fewer, new_tokens):
+    base = byte_level_base(tmp_path / "base")
+    with pytest.raises(UserError, match="do not belong together"):
+        of_a_model(base, tmp_path / "out", text, len(hf_tokenizer.load(base)) - fewer, new_tokens)
+
+
 def test_text_without_new_tokens_is_segmented_as_before(pair):
     base, extended = (hf_tokenizer.load(folder) for folder in pair)
     size, same = len(base), 0
