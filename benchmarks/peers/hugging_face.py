@@ -70,6 +70,10 @@ MODELS = {
         "rope_theta": 500.0,
     }),
     "nemotron": ("Nemotron", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
+    "apertus": ("Apertus", {**COMMON, "head_dim": 16, "rope_theta": 500.0, "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }}),
     "arcee": ("Arcee", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
     "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),

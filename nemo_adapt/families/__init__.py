@@ -1,6 +1,7 @@
 """The model families. A new one is one file beside this one and one line in ``FAMILIES``."""
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.families.apertus import APERTUS
 from nemo_adapt.families.arcee import ARCEE
 from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.cohere import COHERE, COHERE2
@@ -46,6 +47,7 @@ FAMILIES: tuple[Family, ...] = (
     NEMOTRON,
     ARCEE,
     JAIS2,
+    APERTUS,
     GPT2,
     GPT_NEOX,
     BLOOM,

@@ -146,6 +146,8 @@ def parameter_names(table: Iterable[Entry], layers: int) -> Iterator[str]:
     Norms before attention and MLP have two: with Transformer Engine's layers, and without.
     """
     for entry in table:
+        if entry.rows[0].is_constant:
+            continue
         keys = [entry.key]
         for begin, ours in OUR_NORMS.items():
             if entry.key.startswith(begin):

@@ -29,6 +29,7 @@ INPUT, OUTPUT = "input", "output"
 """The two tables' names in settings: the embedding and the output layer."""
 BEFORE, AFTER, AROUND, SHARED, BESIDE = "before", "after", "around", "shared", "beside"
 HEAD, WHOLE = "head", "whole"
+XIELU = "xielu"
 LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 
 
@@ -36,13 +37,15 @@ LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 class Rows:
     """Rows ``start`` to ``stop`` of the Hugging Face tensor ``name`` (``{layer}`` stands for the layer number).
 
-    ``transposed``: the tensor is stored transposed, and these are its columns.
+    ``transposed``: the tensor is stored transposed, and these are its columns. ``is_constant``: it is one number
+    without dimensions, which is not trained.
     """
 
     name: str
     start: int
     stop: int
     transposed: bool = False
+    is_constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Shape:
     """Positions of a model without rotary ones: a ``LEARNED`` table of ``max_positions`` rows, ``SINUSOIDAL`` rows
     added to the embeddings, or ``ALIBI``, a bias of the scores."""
     activation: str = "silu"
-    """``silu``, ``gelu``, ``gelu_tanh`` or ``squared_relu``."""
+    """``silu``, ``gelu``, ``gelu_tanh``, ``squared_relu`` or ``XIELU``, which has numbers in every layer."""
     windows: tuple[int, ...] = ()
     """Positions that a token sees, itself included, for each layer; 0: all. Empty: all in every layer."""
     attention_scale: float | None = None
@@ -137,6 +140,7 @@ class Shape:
     def is_plain(self) -> bool:
         """Whether Transformer Engine's layers implement everything that the model needs, but for ``windows``."""
         needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.positions == ALIBI or not self.norm_bias
+        needs_ours = needs_ours or self.activation == XIELU
         return self.norms == BEFORE and not needs_ours and len(set(self.attention_scales)) == 1
 
     @property
@@ -240,6 +244,8 @@ def hf_shapes(entries: Iterable[Entry], layers: int) -> dict[str, tuple[int, ...
                 name = rows.name.format(layer=layer)
                 tall = max(rows.stop, shapes.get(name, (0,))[-1 if rows.transposed else 0])
                 shapes[name] = (*entry.shape[1:], tall) if rows.transposed else (tall, *entry.shape[1:])
+                if rows.is_constant:
+                    shapes[name] = ()
     return shapes
 
 

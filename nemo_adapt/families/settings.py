@@ -29,6 +29,7 @@ WHOLE_HEADS = (
     "EXAONE-4",
     "Arcee",
     "Jais-2",
+    "Apertus",
     "Granite",
     "Cohere",
     "Cohere2",

@@ -32,6 +32,7 @@ from nemo_adapt.families.family import (
     SHARED,
     SINUSOIDAL,
     WHOLE,
+    XIELU,
     Rotary,
     Shape,
 )
@@ -43,6 +44,7 @@ from nemo_adapt.model.gated import GatedMLP
 from nemo_adapt.model.layers import Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
 from nemo_adapt.model.rotary import set_rotary
 from nemo_adapt.model.squared_relu import squared_relu
+from nemo_adapt.model.xielu import XieluMLP
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATIONS = {
@@ -50,6 +52,7 @@ ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "squared_relu": squared_relu,
+    XIELU: F.silu,  # is not used: `XieluMLP` has its own
 }
 FUSED = {"silu": F.silu, "gelu_tanh": F.gelu}
 """Gated activations with a compiled kernel in Megatron, and its function for each: its GELU kernel is the tanh form."""
@@ -181,7 +184,8 @@ def layer_spec(
         attention.linear_proj = second = ProjectionThenNorm
     parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=second)
     gated = ModuleSpec(GatedMLP, {"activation": shape.activation}, parts)
-    layer.mlp = gated if config.gated_linear_unit else ModuleSpec(MLP, submodules=parts)
+    plain = ModuleSpec(XieluMLP if shape.activation == XIELU else MLP, submodules=parts)
+    layer.mlp = gated if config.gated_linear_unit else plain
     norm = ModuleSpec(Norm, {"biased": shape.norm_bias})
     layer.input_layernorm = layer.pre_mlp_layernorm = IdentityOp if shape.norms == AFTER else norm
     if shape.norms in (SHARED, BESIDE):

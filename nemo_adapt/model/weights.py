@@ -1,6 +1,7 @@
 """A model's weights in checkpoints, sharded by Megatron; one rank of a DP group reads and writes each of them."""
 
 from collections.abc import Container
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,5 +79,6 @@ def load_weights(chunks: list[Any], checkpoint: Path, left_out: Container[str] =
         answer = chunk.load_state_dict(states.get(str(number), {}), strict=False)
         assert not answer.unexpected_keys, answer
     for (chunk_number, name), holder in holders.items():
-        dist.broadcast(chunks[int(chunk_number)].get_parameter(name).detach(), group=group, group_src=holder)
+        weight = attrgetter(name)(chunks[int(chunk_number)])  # a parameter or a buffer
+        dist.broadcast(weight.detach(), group=group, group_src=holder)
     return dict(loaded)

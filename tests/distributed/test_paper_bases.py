@@ -170,7 +170,7 @@ def three_phases(**parallel):
     return config
 
 
-@pytest.mark.parametrize("name", ["bloom", "phi", "phi, tied"])
+@pytest.mark.parametrize("name", ["bloom", "phi", "phi, tied", "apertus"])
 def test_losses_and_gradient_norms_equal_those_of_one_rank(name, ranks, tmp_path, monkeypatch):
     """In phases of new rows, tables and everything; a parameter not marked as sharded, or as seeing only a part of the
     sequence, would change them."""

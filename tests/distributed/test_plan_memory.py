@@ -56,6 +56,9 @@ FAMILIES = (
     "cohere",
     "cohere2",
     "nemotron",
+    "exaone4",
+    "jais2",
+    "apertus",
 )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from nemo_adapt import devices
 from nemo_adapt.machine import fusion
-from nemo_adapt.model import cross_entropy, gated, layers, squared_relu
+from nemo_adapt.model import cross_entropy, gated, layers, squared_relu, xielu
 from nemo_adapt.patches import rotary
 
 
@@ -75,7 +75,7 @@ def on_a_gpu(monkeypatch):
 def test_every_function_is_compiled_as_one_graph_with_the_same_results():
     done = subprocess.run([sys.executable, __file__, "aot_eager"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["14"]
+    assert done.stdout.split() == ["16"]
 
 
 def results(function, arguments):
@@ -89,7 +89,8 @@ def results(function, arguments):
         assert not torch.equal(copies[0], arguments[0])
         return [copies[0]]
     wanted = [each for each in copies if torch.is_tensor(each) and each.requires_grad]
-    return [found, *(torch.autograd.grad(found.square().sum(), wanted) if wanted else ())]
+    outs = found if isinstance(found, tuple) else (found,)
+    return [*outs, *(torch.autograd.grad(found.square().sum(), wanted) if wanted else ())]
 
 
 def compile_all(backend: str) -> int:
@@ -104,6 +105,8 @@ def compile_all(backend: str) -> int:
         for activation in gated.COMPILED:
             calls += [(gated._gate, (wide, activation)), (gated._differentiate, (one, wide, activation))]
         calls += [(squared_relu._squares, (wide,)), (squared_relu._differentiate, (one, torch.randn_like(one)))]
+        numbers = (torch.tensor([0.7, 1.1]), torch.tensor([0.5]), torch.tensor([-1e-6]))
+        calls += [(xielu._activate, (one, *numbers)), (xielu._differentiate, (one, torch.randn_like(one), *numbers))]
         heads = torch.randn(size, 2, 6, 10, **kind)[:, :, 1:4]  # a slice of one projection's output
         angles = torch.rand(size, 1, 1, 4)
         for interleaved in (False, True):
