@@ -54,6 +54,10 @@ MODELS = {
     }),
     "phi": ("Phi", {**COMMON, "hidden_size": 80, "num_key_value_heads": 4, "partial_rotary_factor": 0.4}),
     "olmo3": ("Olmo3", {**COMMON, "num_key_value_heads": 4, "sliding_window": 8, "rope_theta": 500_000.0}),
+    "ministral": ("Ministral", {
+        **COMMON, "head_dim": 16, "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"],
+        "rope_theta": 500.0,
+    }),
     "exaone4": ("Exaone4", {
         **COMMON, "num_hidden_layers": 4, "sliding_window": 8, "sliding_window_pattern": "LG", "rope_theta": 500.0,
         "layer_types": ["sliding_attention", "full_attention"] * 2,

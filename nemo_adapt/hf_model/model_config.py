@@ -1,6 +1,8 @@
 """config.json of a Hugging Face model folder: read without torch, as a launch and ``plan`` only need its numbers."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} has no config.json: give the folder of a Hugging Face model")
-    return dict(families.language_model(read_object(path)))
+    content = read_object(path)
+    with _named(folder):
+        return dict(families.language_model(content))
 
 
 def read_shape(folder: Path) -> tuple[Family, Shape]:
     """Return the family and the shape of a folder's model; ``UserError`` if config.json is damaged or not covered."""
     config = read_config(folder)
-    family = families.of(config)
-    return family, family.shape(config)
+    with _named(folder):
+        family = families.of(config)
+        return family, family.shape(config)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Context in which errors about config.json say whose it is: a command may read several."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder}/{error}") from None
 
 
 def read_object(path: Path) -> dict[str, Any]:

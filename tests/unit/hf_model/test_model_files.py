@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.model_config import read_config
+from nemo_adapt.hf_model.model_config import read_config, read_shape
 from nemo_adapt.hf_model.model_files import complete_folder
 from nemo_adapt.run.checks import check
 from nemo_adapt.tokenizer import extend
@@ -92,3 +92,15 @@ def test_padding_of_the_base_that_is_new_tokens_now_is_not_suppressed(model, tmp
     (tmp_path / "out").mkdir()
     complete_folder(tmp_path / "out", model, model, 512, torch.float32, tokens, kept)
     assert json.loads((tmp_path / "out/generation_config.json").read_text())["suppress_tokens"] == suppressed
+
+
+def test_errors_about_config_json_name_its_folder(model):
+    """``verify`` and ``compare`` read several."""
+    (model / "config.json").write_text(json.dumps({**LLAMA, "hidden_act": "relu"}))
+    with pytest.raises(UserError) as error:
+        read_shape(model)
+    assert str(error.value).startswith(f"{model}/config.json: hidden_act='relu' is not covered")
+    (model / "config.json").write_text(json.dumps({"architectures": "LlamaForCausalLM"}))
+    with pytest.raises(UserError) as error:
+        read_config(model)
+    assert str(error.value).startswith(f"{model}/config.json: architectures=")
