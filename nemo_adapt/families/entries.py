@@ -17,6 +17,7 @@ BEFORE_ATTENTION, AFTER_ATTENTION = f"{ATTENTION}.layer_norm_weight", f"{PROJECT
 BEFORE_MLP, AFTER_MLP = f"{FC1}.layer_norm_weight", f"{FC2}.post_layernorm.weight"
 EMBEDDING_NORM, FINAL_NORM = "embedding.layernorm.weight", "decoder.final_layernorm.weight"
 NORMS_BEFORE = {BEFORE_ATTENTION: "input_layernorm", BEFORE_MLP: "post_attention_layernorm"}
+NORMS_AFTER = {AFTER_ATTENTION: "post_attention_layernorm", AFTER_MLP: "post_feedforward_layernorm"}
 QKV = tuple(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")
 GATE_UP = tuple(f"{LAYER}.mlp.{name}_proj.weight" for name in ("gate", "up"))
 

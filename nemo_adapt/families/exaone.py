@@ -35,11 +35,7 @@ def shape(config: HfConfig) -> Shape:
 
 def table(shape: Shape) -> list[Entry]:
     """Return Llama's table with these norms."""
-    norms = {
-        entries.AFTER_ATTENTION: "post_attention_layernorm",
-        entries.AFTER_MLP: "post_feedforward_layernorm",
-    }
-    return [*entries.llama_like(shape, norms), *entries.qk_norms(shape.head_dim, shape.head_dim)]
+    return [*entries.llama_like(shape, entries.NORMS_AFTER), *entries.qk_norms(shape.head_dim, shape.head_dim)]
 
 
 EXAONE4 = Family("exaone4", ("Exaone4ForCausalLM",), shape, table)

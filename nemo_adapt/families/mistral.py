@@ -4,6 +4,9 @@ Ministral 3 lets queries grow with the logarithm of their position, from the len
 (transformers' ``get_llama_4_attn_scale``). That is not covered: samples may not be longer.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from nemo_adapt.families import entries, settings
 from nemo_adapt.families.entries import OTHER_PARTS, PREFIXES_OF_TEXT
 from nemo_adapt.families.family import Family, HfConfig, Shape, require
@@ -53,22 +56,12 @@ def shape_3(config: HfConfig) -> Shape:
     return settings.llama_like(config, "Ministral3", windows=windows, longest_sample=longest)
 
 
-MISTRAL = Family(
-    "mistral",
-    ("MistralForCausalLM",),
-    shape,
-    entries.llama_like,
-    inside=(BESIDE_IMAGES,),
-    nested=PREFIXES_OF_TEXT,
-    left_out=OTHER_PARTS,
-)
+def _beside_images(name: str, architecture: str, reads: Callable[[HfConfig], Shape]) -> Family:
+    """Return a family whose models are also inside of those that read images."""
+    inside: dict[str, Any] = {"inside": (BESIDE_IMAGES,), "nested": PREFIXES_OF_TEXT, "left_out": OTHER_PARTS}
+    return Family(name, (architecture,), reads, entries.llama_like, **inside)
+
+
+MISTRAL = _beside_images("mistral", "MistralForCausalLM", shape)
 MINISTRAL = Family("ministral", ("MinistralForCausalLM",), shape, entries.llama_like)
-MINISTRAL3 = Family(
-    "ministral3",
-    ("Ministral3ForCausalLM",),
-    shape_3,
-    entries.llama_like,
-    inside=(BESIDE_IMAGES,),
-    nested=PREFIXES_OF_TEXT,
-    left_out=OTHER_PARTS,
-)
+MINISTRAL3 = _beside_images("ministral3", "Ministral3ForCausalLM", shape_3)

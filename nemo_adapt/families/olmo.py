@@ -59,11 +59,7 @@ def _rotaries(config: HfConfig) -> tuple[Rotary, Rotary]:
 
 def table(shape: Shape) -> list[Entry]:
     """Return Llama's table with these norms."""
-    norms = {
-        entries.AFTER_ATTENTION: "post_attention_layernorm",
-        entries.AFTER_MLP: "post_feedforward_layernorm",
-    }
-    return [*entries.llama_like(shape, norms), *entries.qk_norms(shape.query_rows, shape.kv_rows)]
+    return [*entries.llama_like(shape, entries.NORMS_AFTER), *entries.qk_norms(shape.query_rows, shape.kv_rows)]
 
 
 OLMO2 = Family("olmo2", ("Olmo2ForCausalLM",), shape_2, table)
