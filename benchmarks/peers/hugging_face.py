@@ -105,7 +105,9 @@ def make(folder: Path) -> None:
             for tensor, parameter in model.named_parameters():
                 # Norms and biases are random too, so that mixing them up is detected.
                 middle = float(parameter.dim() == 1 and not kind.startswith(ZERO_CENTERED) and "bias" not in tensor)
-                parameter.copy_(torch.randn_like(parameter) * 0.1 + middle)
+                drawn = torch.randn_like(parameter) * 0.1 + middle
+                # transformers 4 has the numbers of Apertus' activation in bf16 alone.
+                parameter.copy_(drawn.bfloat16() if "act_fn" in tensor else drawn)
         model.save_pretrained(folder / name)
 
 
