@@ -5,6 +5,7 @@ The fork server is that of Python's multiprocessing: a process without threads, 
 
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from multiprocessing import forkserver, util
@@ -31,7 +32,8 @@ def running(preload: str, processes: int) -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload([ENDING, preload] if _is_without_gpus() else [ENDING])
     _choose_folder()
-    with stop_signals_blocked():  # one that is sent to all processes of a job step must not end the server
+    # One that is sent to all processes of a job step, or of a terminal, must not end the server.
+    with stop_signals_blocked(signal.SIGINT):
         forkserver.ensure_running()
     return found
 

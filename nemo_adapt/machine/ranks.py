@@ -77,13 +77,13 @@ def exit_asked() -> NoReturn:
 
 
 @contextlib.contextmanager
-def stop_signals_blocked() -> Iterator[None]:
-    """Context: processes start with the signals in ``STOP_SIGNALS`` blocked.
+def stop_signals_blocked(*further: signal.Signals) -> Iterator[None]:
+    """Context: processes start with the signals in ``STOP_SIGNALS``, and ``further`` ones, blocked.
 
     srun sends signals to all processes of a rank, including one that has not installed its handlers yet.
     """
     resource_tracker.ensure_running()  # if multiprocessing starts it later, that unblocks TERM
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, *further))
     try:
         yield
     finally:

@@ -111,6 +111,16 @@ def test_a_killed_rank_is_named(tmp_path):
     assert (code, out.splitlines()[-1]) == (1, said) and ended(tmp_path, 0)
 
 
+def test_no_signal_of_a_user_reaches_a_fork_server_that_imports():
+    """Control-C goes to all processes of a terminal: the server would print a traceback after the command's line."""
+    program = "import multiprocessing.forkserver as made; from nemo_adapt.machine import fork_server; "
+    program += "fork_server.running('os', 1); status = open(f'/proc/{made._forkserver._forkserver_pid}/status'); "
+    program += "print([line.split()[1] for line in status if line.startswith('SigBlk')][0])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    blocked = int(done.stdout, 16)
+    assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, *ranks.STOP_SIGNALS))
+
+
 def test_where_the_fork_server_is_killed_the_command_ends(tmp_path):
     command = started(tmp_path, "dies")
     psutil.Process(int((tmp_path / "ready1").read_text())).parent().kill()
