@@ -48,7 +48,7 @@ class RunConfig:
     """Folder that holds the runs."""
     shared: str = ""
     """A folder in which runs share the results of stages: a run links to a result that another run has made with the
-    same inputs and settings. Empty: nothing is shared."""
+    same inputs and settings. With others, also more phases, a training begins anew. Empty: nothing is shared."""
 
 
 @dataclass

@@ -99,7 +99,9 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
     _check_earlier(step, inputs, made)
     stage = _stage(config, step, inputs)
     if _is_shared(config, step):
-        stage.out = run.share(step.result, _shared_place(config, step, stage.fingerprint))
+        place = _shared_place(config, step, stage.fingerprint)
+        _say_left(step, stage, place)
+        stage.out = run.share(step.result, place)
     answer = {"fingerprint": stage.fingerprint, "decided": stage.config}
     if stage.finished:
         say(f"[{step.title}] finished before, skipped")
@@ -202,6 +204,17 @@ def _is_shared(config: Config, step: Step) -> bool:
 def _shared_place(config: Config, step: Step, fingerprint: str) -> Path:
     """Return the folder of a shared result. Its last part stays the same, because files are named after it."""
     return Path(config.run.shared) / fingerprint[:FINGERPRINT] / step.result
+
+
+def _say_left(step: Step, stage: artifact.Stage, place: Path) -> None:
+    """Say so where a run leaves a resumable stage that it had begun for another ``place``, as its settings or inputs
+    have changed: without ``run.shared`` it would go on, or be refused."""
+    begun = stage.out.resolve()
+    if not step.restart.resumable or not stage.out.is_symlink() or begun == place.resolve():
+        return
+    if started := read_started(begun):
+        changed = changed_settings(started["config"], stage.config) or ["its inputs"]
+        say(f"[{step.title}] begins anew in {place}: {', '.join(changed)} changed; what was begun stays in {begun}")
 
 
 def _check_not_shared(step: Step, stage: artifact.Stage) -> None:

@@ -101,6 +101,24 @@ def test_a_shared_training_goes_on_only_as_a_shared_one(step, tmp_path):
     assert (tmp_path / "large disk/said").is_file()
 
 
+def test_a_shared_training_that_begins_anew_says_so(step, tmp_path, capsys):
+    """Without ``run.shared`` it would have gone on, or been refused."""
+    resumed = replace(step, restart=Restart(resumable=True))
+
+    def interrupted(config, inputs, out):
+        raise KeyboardInterrupt
+
+    with mock.patch("helpers.toy_stage.build", interrupted), pytest.raises(KeyboardInterrupt):
+        run_step(config_of(tmp_path, "one", 1), resumed)
+    begun = RunFolder.of(config_of(tmp_path, "one", 1))["data/toy"].resolve()
+    capsys.readouterr()
+    for seed, says in ((2, True), (2, False)):
+        run_step(config_of(tmp_path, "one", seed), resumed)
+        said = capsys.readouterr().out
+        assert (f"changed; what was begun stays in {begun}" in said) == says, said
+    assert begun.is_dir()
+
+
 def test_inputs_are_checked_before_a_stage_starts_but_not_once_finished(step, tmp_path):
     def damaged(inputs, out):
         raise UserError(f"{inputs['log'][0].name} is damaged")
