@@ -97,10 +97,20 @@ def bytes_per_token(config: Config, folders: Mapping[str, Path]) -> float:
     return sum(share * _bytes_per_token(folders[name]) for name, share in shares.items())
 
 
+def passes(config: Config, folders: Mapping[str, Path], tokens: int) -> dict[str, float]:
+    """Return how often each set that is trained on is read in a training of so many ``tokens``."""
+    shares = token_shares(config, folders)
+    return {name: tokens * share / _counts(folders[name])["tokens"] for name, share in shares.items()}
+
+
 def _bytes_per_token(folder: Path) -> float:
     """Return the bytes of text per token of one set, counted when it was tokenized."""
-    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-    return float(counts["bytes"] / counts["tokens"])
+    counts = _counts(folder)
+    return counts["bytes"] / counts["tokens"]
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    return dict(json.loads((folder / "counts.json").read_text(encoding="utf-8")))
 
 
 def _share_key(name: str) -> str:

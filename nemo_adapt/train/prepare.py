@@ -21,6 +21,9 @@ from nemo_adapt.train.loop import TrainingData
 from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.samples import check_token_file, training_set
 
+OFTEN = 4
+"""Up to so many passes, text is nearly worth as much as new text (Muennighoff et al. 2023, arXiv 2305.16264)."""
+
 
 def start_layout(config: Config) -> BatchLayout:
     """Initialize Megatron's process groups on this rank; return how the batch is divided among them."""
@@ -43,6 +46,18 @@ def new_row_range(tokenizer: Path, plan: list[PhaseConfig]) -> RowRange:
 def bytes_per_token(config: Config, inputs: Inputs) -> float:
     """Return the average bytes of text per token of the mix, as counted when the text was tokenized."""
     return mixture.bytes_per_token(config, _folders(config, inputs))
+
+
+def passes(config: Config, inputs: Inputs, steps: int) -> dict[str, float]:
+    """Return how often each text set is read in a training of so many ``steps``."""
+    return mixture.passes(config, _folders(config, inputs), steps * config.train.global_batch * config.train.seq_length)
+
+
+def said_of(passes: dict[str, float]) -> str:
+    """Return a line for the user on how often each set is read."""
+    line = "the training reads " + ", ".join(f"{name} {times:,.2f} times" for name, times in passes.items())
+    often = [name for name, times in passes.items() if times > OFTEN]
+    return line + (f": more than {OFTEN} times adds little, give more text of {', '.join(often)}" if often else "")
 
 
 def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:

@@ -36,7 +36,7 @@ from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, memory_mib
 from nemo_adapt.train.new_rows import RowRange
-from nemo_adapt.train.prepare import bytes_per_token, new_row_range, start_layout, training_data
+from nemo_adapt.train.prepare import bytes_per_token, new_row_range, passes, said_of, start_layout, training_data
 from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
@@ -57,6 +57,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         layout = start_layout(config)
         fence, chosen_by = Fence.claim(out), _chosen_by(config)
         first_rank_does(clean_up, out / CHECKPOINTS, fence)
+        read = passes(config, inputs, steps)
+        first_rank_does(say, said_of(read))
         chunks, progress, saved = _start(config, inputs, out, steps)
         is_done = progress["step"] == steps and UNSCORED not in progress
         first_rank_does(check_best if is_done else drop_scores, out / CHECKPOINTS, chosen_by)
@@ -87,16 +89,18 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
                 between.after(done)
             between.finish()
     if dist.get_rank() == 0:
-        _write_summary(config, plan, progress, out)
+        _write_summary(config, plan, progress, read, out)
 
 
-def _write_summary(config: Config, plan: list[PhaseConfig], progress: dict[str, Any], out: Path) -> None:
+def _write_summary(
+    config: Config, plan: list[PhaseConfig], progress: dict[str, Any], read: dict[str, float], out: Path
+) -> None:
     """Write ``summary.json``: the totals of the training and the settings that explain them."""
     rows = {"input": config.resize.input, "output": config.resize.output}
     totals = {name: value for name, value in progress.items() if name not in (UNRECORDED, LEVEL)}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type, "memory_mib": memory_mib()}
-    facts["phases"] = [asdict(phase) for phase in plan]
+    facts |= {"phases": [asdict(phase) for phase in plan], "passes": read}
     write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
 
 
