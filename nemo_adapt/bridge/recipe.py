@@ -22,6 +22,9 @@ from nemo_adapt.tokens.vocab import padded_rows
 CONFIG = "megatron.bridge.training.config"
 TORCH = "torch"
 """Names with this prefix are written in full in the Python file, not imported from their module."""
+INTERLEAVED = {"overlap_p2p_comm": True, "batch_p2p_comm": False}
+"""Of interleaved stages, as in ``model/build.py``: with Megatron's defaults, two stages take each other's activations for
+gradients. Bridge keeps these values as long as ``ConfigContainer.comm_overlap`` is not set."""
 HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
 
     torchrun --nproc-per-node={ranks} {file}
@@ -161,7 +164,7 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
         "seq_length": train.seq_length,
         "tensor_model_parallel_size": parallel.tp,
         "pipeline_model_parallel_size": parallel.pp,
-        "virtual_pipeline_model_parallel_size": parallel.virtual if parallel.virtual > 1 else None,
+        **(INTERLEAVED | {"virtual_pipeline_model_parallel_size": parallel.virtual} if parallel.virtual > 1 else {}),
         "context_parallel_size": parallel.cp,
         "sequence_parallel": parallel.sequence,
         **(

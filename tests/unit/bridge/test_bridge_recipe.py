@@ -54,6 +54,15 @@ def test_unequal_stages_are_passed_to_bridge(tmp_path):
     assert found == [["embedding", "decoder", "decoder", "decoder"], ["decoder", "loss"]]
 
 
+def test_interleaved_stages_send_one_by_one(tmp_path):
+    """Megatron's batched sends mix up the two directions where the previous and the next stage are the same rank."""
+    model = make_llama(tmp_path / "model", TinyLlama(vocab=301, layers=4))
+    keys = ("virtual_pipeline_model_parallel_size", "overlap_p2p_comm", "batch_p2p_comm")
+    found = settings(model, "parallel.pp=2", "parallel.virtual=2")
+    assert [found["model"][key] for key in keys] == [2, True, False] and "comm_overlap" not in found
+    assert not set(keys) & settings(model, "parallel.pp=2")["model"].keys()
+
+
 def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
     """Bridge's classes are replaced by ones that record their arguments."""
     wanted = settings(model)
