@@ -23,8 +23,8 @@ CONFIG = "megatron.bridge.training.config"
 TORCH = "torch"
 """Names with this prefix are written in full in the Python file, not imported from their module."""
 INTERLEAVED = {"overlap_p2p_comm": True, "batch_p2p_comm": False}
-"""Of interleaved stages, as in ``model/build.py``: with Megatron's defaults, two stages take each other's activations for
-gradients. Bridge keeps these values as long as ``ConfigContainer.comm_overlap`` is not set."""
+"""Of interleaved stages, as in ``model/build.py``: with Megatron's defaults, two stages take each other's activations
+for gradients. Bridge keeps these values as long as ``ConfigContainer.comm_overlap`` is not set."""
 HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
 
     torchrun --nproc-per-node={ranks} {file}
