@@ -22,6 +22,11 @@ from nemo_adapt.tokens.vocab import padded_rows
 CONFIG = "megatron.bridge.training.config"
 TORCH = "torch"
 """Names with this prefix are written in full in the Python file, not imported from their module."""
+NOT_IN_BRIDGE = (
+    *("z_loss", "no_weight_decay", "reset_positions", "reset_attention"),
+    *("save_minutes", "keep_every", "keep_best", "score_every", "trace"),
+)
+"""Keys of ``train`` that are refused unless they are off. docs/nemo.md lists those that are left out."""
 INTERLEAVED = {"overlap_p2p_comm": True, "batch_p2p_comm": False}
 """Of interleaved stages, as in ``model/build.py``: with Megatron's defaults, two stages take each other's activations
 for gradients. Bridge keeps these values as long as ``ConfigContainer.comm_overlap`` is not set."""
@@ -62,10 +67,9 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
             f"nemo-recipe: Megatron-Bridge trains everything in one phase, this run has {what}: train the other phases "
             "here, and go on from model.checkpoint with the last"
         )
-    alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False, "keep_every": 0}
-    for key, value in alone.items():
-        if getattr(train, key) != value:
-            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has no equivalent in Megatron-Bridge")
+    for key in NOT_IN_BRIDGE:
+        if value := getattr(train, key):
+            raise UserError(f"nemo-recipe: train.{key}={value} has no equivalent in Megatron-Bridge: leave it out")
     if plan[0].lr_factors:
         raise UserError(f"nemo-recipe: lr_factors={plan[0].lr_factors} has no equivalent in Megatron-Bridge")
     return plan[0]
@@ -124,6 +128,7 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "_target_": f"{CONFIG}.LoggerConfig",
             "log_interval": train.log_every,
             "tensorboard_dir": str(paths.out / "tensorboard"),
+            **({"wandb_project": train.wandb, "wandb_exp_name": config.run.name} if train.wandb else {}),
         },
         "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
     }
