@@ -103,6 +103,7 @@ LIGHT = {
     "tokenizer/settings",
     "config/bounds",
     "config/recipe_errors",
+    "config/groups",
     "config/kinds",
     "config/recipe_files",
     "config/words",

@@ -12,8 +12,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from nemo_adapt.config import Config, ModelConfig, SetConfig
+from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
+from nemo_adapt.config.groups import choices, prefer_chosen
 from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.config.words import literal, parsed, readable
@@ -54,12 +55,12 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith((SETS, f"{SETS[:-1]}={{"))]
         others = [_register_site(word) for word in overrides if word not in of_sets]
-        others = [_allow_new_key(word) for word in readable(others, Config)]
+        others = [_allow_new_key(word) for word in choices(readable(others, Config))]
         for word in parsed(others):
             if word.key_or_group == PHASES:
                 check_phases(word.value())
         chosen = compose(path.stem, [search, *others, f"recipe={literal(path.stem)}"])
-        _prefer_model(chosen, others)
+        prefer_chosen(chosen, others, path.parent)
         _add_sets(chosen, readable(of_sets, Config))
     return chosen
 
@@ -208,19 +209,6 @@ def _register_site(override: str) -> str:
         raise UserError(f"unknown site {given!r}.{nearest(given, known)} Sites: {', '.join(known)}, or FILE.yaml")
     ConfigStore.instance().store(group=SITE, name="chosen", node=load_file(path))
     return f"{SITE}=chosen"
-
-
-def _prefer_model(config: DictConfig, words: list[str]) -> None:
-    """Let ``model=NAME`` win over the recipe's own model; by Hydra's order the recipe would win, value by value."""
-    given = {word.key_or_group: word.value() for word in parsed(words)}
-    if not given.get("model"):
-        return
-    config.model = OmegaConf.merge(
-        OmegaConf.structured(ModelConfig), load_file(recipes_folder() / "model" / f"{given['model']}.yaml")
-    )
-    for key in given:
-        if key.startswith("model."):
-            OmegaConf.update(config, key, given[key])
 
 
 def _add_sets(config: DictConfig, words: list[str]) -> None:
