@@ -85,6 +85,8 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         ),
         (["hydra.run.dir=x"], "unknown key 'hydra.run.dir'"),
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
+        (["train.phases.x=3"], "'x': entries of a list are numbered from 0, as in train.phases.0.steps=5"),
+        (["data.sets.a.text.x=3"], "'x': entries of a list are numbered from 0"),
         (["run.name="], "run.name='': it names a folder in run.dir=runs"),
         (["run.name=../other"], "run.name='../other': it names a folder in"),
         (["train.phases.3.steps=4"], "train.phases[3]: train.phases has 1 entries, numbered from 0"),
