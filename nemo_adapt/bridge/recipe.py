@@ -16,6 +16,7 @@ from nemo_adapt.config.layout import stage_layers
 from nemo_adapt.config.phases import ALL, SCHEDULE_NAMES, decay_steps, warmup_steps
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.machine.cuda_environment import DETERMINISTIC, ENGINE
 from nemo_adapt.model.build import DTYPES, stages
 from nemo_adapt.tokens.vocab import padded_rows
 
@@ -39,7 +40,7 @@ HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatro
 MAIN = """
 
 if __name__ == "__main__":
-    from megatron.bridge.training.gpt_step import forward_step
+{environment}    from megatron.bridge.training.gpt_step import forward_step
     from megatron.bridge.training.pretrain import pretrain
 
     pretrain(recipe(), forward_step)
@@ -177,7 +178,8 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
             if train.recompute
             else {}
         ),
-        **({"deterministic_mode": True} if train.deterministic else {}),
+        # Bridge refuses its fused loss beside it.
+        **({"deterministic_mode": True, "cross_entropy_loss_fusion": False} if train.deterministic else {}),
         **({"pipeline_model_parallel_layout": stages(shape, parallel)} if is_unequal else {}),
     }
 
@@ -212,7 +214,21 @@ def python(settings: Settings, title: str, file: str, ranks: int) -> str:
         if not module.startswith(TORCH)
     ]
     body = f"def recipe() -> {_short(settings)}:\n    return {_expression(settings, 4)}\n"
-    return HEAD.format(title=title, ranks=ranks, file=file) + "\n".join([*torch, *imports]) + "\n\n\n" + body + MAIN
+    return (
+        HEAD.format(title=title, ranks=ranks, file=file)
+        + "\n".join([*torch, *imports])
+        + "\n\n\n"
+        + body
+        + MAIN.format(environment=_environment(settings))
+    )
+
+
+def _environment(settings: Settings) -> str:
+    """Return the lines that set the variables which kernels whose results do not depend on timing need, if wanted."""
+    if not settings["model"].get("deterministic_mode"):
+        return ""
+    kept = [f'    os.environ.setdefault("{name}", "{value}")\n' for name, value in DETERMINISTIC.items()]
+    return "".join(["    import os\n\n", *kept, f'    os.environ["{ENGINE}"] = "0"\n\n'])
 
 
 def _targets(value: Any) -> Iterator[str]:

@@ -66,20 +66,28 @@ def test_interleaved_stages_send_one_by_one(tmp_path):
     assert not set(keys) & settings(model, "parallel.pp=2")["model"].keys()
 
 
-def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
-    """Bridge's classes are replaced by ones that record their arguments."""
-    wanted = settings(model)
+def replace_bridge(targets, monkeypatch):
+    """Replace Bridge's classes and functions by ones that return their arguments."""
 
     class Anything(ModuleType):
         def __getattr__(self, name):
-            return lambda **given: {"_target_": f"{self.__name__}.{name}", **given}
+            return lambda *given, **named: {
+                "_target_": f"{self.__name__}.{name}",
+                **named,
+                **({"": given} if given else {}),
+            }
 
-    for target in recipe._targets(wanted):
+    for target in targets:
         parts = target.split(".")[:-1]
         for end in range(1, len(parts) + 1):
             name = ".".join(parts[:end])
             if not name.startswith("torch"):
                 monkeypatch.setitem(sys.modules, name, Anything(name))
+
+
+def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
+    wanted = settings(model)
+    replace_bridge(recipe._targets(wanted), monkeypatch)
     scope = {"__name__": "recipe"}
     text = recipe.python(wanted, "x", "recipe.py", 1)
     assert (
@@ -97,6 +105,22 @@ def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monk
         return {key: resolved(each) for key, each in value.items()}
 
     assert scope["recipe"]() == resolved(wanted)
+
+
+def test_a_deterministic_recipe_meets_what_bridge_wants_of_it(model, monkeypatch):
+    """Bridge's ``validate`` refuses its fused loss and most algorithms of NCCL; Megatron wants ``NVTE_...``."""
+    training = "megatron.bridge.training"
+    wanted = settings(model, "train.deterministic=true")
+    assert wanted["model"]["deterministic_mode"] and wanted["model"]["cross_entropy_loss_fusion"] is False
+    assert not {"deterministic_mode", "cross_entropy_loss_fusion"} & settings(model)["model"].keys()
+    main = [f"{training}.gpt_step.forward_step", f"{training}.pretrain.pretrain"]
+    replace_bridge([*recipe._targets(wanted), *main], monkeypatch)
+    for given, algorithm in (({}, "^NVLS"), ({"NCCL_ALGO": "Ring"}, "Ring")):
+        monkeypatch.setattr("os.environ", given)
+        exec(compile(recipe.python(wanted, "x", "recipe.py", 1), "recipe.py", "exec"), {"__name__": "__main__"})
+        others = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0"}
+        assert given == {"NCCL_ALGO": algorithm, **others}
+    assert "os.environ" not in recipe.python(settings(model), "x", "recipe.py", 1)
 
 
 STEPS, PEAK = 40, 2.0
