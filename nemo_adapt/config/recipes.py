@@ -1,6 +1,7 @@
 """Build a typed configuration from a recipe and ``key=value`` words (Hydra over the dataclasses of ``config``)."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -198,10 +199,12 @@ def _allow_new_key(override: str) -> str:
 
 
 def _register_site(override: str) -> str:
-    """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` in Hydra's store; return the override choosing it."""
+    """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` (as written, or in quotes) in Hydra's store; return
+    the override choosing it."""
     key, _, given = override.partition("=")
     if key != SITE:
         return override
+    given = re.sub(r"""^\s*(["'])(.*)\1\s*$""", r"\2", given)
     folder = shipped("slurm")
     path = Path(given) if given.endswith((".yaml", ".yml")) else folder / f"{given}.yaml"
     if not path.is_file():

@@ -323,6 +323,17 @@ def test_numbers_and_keep_marks_need_no_quotes_in_yaml(tmp_path):
     assert config.model.config == {"b": 10, "c": 1000.0}
 
 
+@pytest.mark.parametrize("name", ["kümeler.yaml", "a b/my site.yaml", "it's (1), x.yaml"])
+def test_a_site_s_file_is_found_whatever_its_name(tmp_path, monkeypatch, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("account: ling\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for word in (f"site={name}", f"site='{name}'", f'site="{tmp_path / name}"'):
+        assert recipes.of_words(["recipe=blank", *NEEDED, word]).site.account == "ling"
+    with pytest.raises(UserError, match=r"^unknown site 'gpu€'\. Did you mean 'gpus'"):
+        recipes.of_words(["recipe=blank", *NEEDED, "site='gpu€'"])
+
+
 def test_a_name_that_is_too_long_for_a_folder_is_one_line(tmp_path):
     with pytest.raises(UserError, match="aaa: File name too long; give another path"), cli.file_errors_explained():
         (tmp_path / ("a" * 300)).mkdir()
