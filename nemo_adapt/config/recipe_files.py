@@ -8,7 +8,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_adapt.config import Config, SiteConfig
+from nemo_adapt.config import ClusterConfig, Config, ModelConfig, SiteConfig
 from nemo_adapt.config.kinds import kind_below
 from nemo_adapt.errors import UserError
 
@@ -18,8 +18,9 @@ MISREAD = re.compile(r"[-+]?(0[0-7]+|[1-9]\d*(:[0-5]?\d)+)")
 """What YAML reads as an octal number, or as a number to the base 60: a time limit in seconds, which Slurm would take
 for minutes."""
 
-SCHEMAS = (Config, SiteConfig)
-"""What the keys of a recipe and of a site's profile mean; they have no name in common."""
+SCHEMAS = (Config, SiteConfig, ModelConfig, ClusterConfig)
+"""What the keys of a recipe, of a site's profile, and of a model's or cluster's file mean: no text has a name in common
+with another kind of value."""
 ALSO_BOOLEAN = ("keep_marks", "target", "reference", "wandb")
 """Texts in place of which YAML's true and false are taken, or refused later on (``recipes.typed``)."""
 
@@ -49,7 +50,19 @@ def load_recipe(path: Path) -> dict[Any, Any]:
     assert isinstance(found, dict)
     if "defaults" not in found:
         raise UserError(f"{path} {wanted}")
+    _check_composed(path, found["defaults"], {path})
     return found
+
+
+def _check_composed(path: Path, defaults: Any, seen: set[Path]) -> None:
+    """Raise ``UserError`` as ``load_file`` for the user's other files in the ``defaults`` of the file at ``path``."""
+    for entry in defaults if isinstance(defaults, list) else ():
+        for group, name in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            place = path.parent / str(group).split(" ")[-1].strip("/") / f"{name}.yaml"
+            if place not in seen and place.is_file() and not place.is_relative_to(recipes_folder()):
+                seen.add(place)
+                inner = OmegaConf.to_container(load_file(place))
+                _check_composed(place, inner.get("defaults") if isinstance(inner, dict) else None, seen)
 
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:

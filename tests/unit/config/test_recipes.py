@@ -314,6 +314,21 @@ def test_a_saved_configuration_has_the_same_texts(tmp_path, word):
     assert recipes.read(tmp_path / "config.yaml") == config and config.run.name == word
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("base.yaml", "defaults: [blank, _self_]\nrun: {name: 1_0}\n"), ("model/mine.yaml", "path: a\ncheckpoint: 1_0\n")],
+)
+def test_the_files_that_a_recipe_is_composed_from_are_checked_too(tmp_path, file, text):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "base.yaml").write_text("defaults: [blank, _self_, override /model: mine]\n")
+    (tmp_path / "model/mine.yaml").write_text("path: a\n")
+    (tmp_path / "own.yaml").write_text("defaults: [base, _self_, override /model: mine]\n")
+    assert recipes.load(str(tmp_path / "own.yaml"), ["run.name=x"]).model.path == "a"
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=rf"{file}, line 2: YAML reads 1_0 as 10: put it in quotes"):
+        recipes.load(str(tmp_path / "own.yaml"), ["run.name=x"])
+
+
 def test_numbers_and_keep_marks_need_no_quotes_in_yaml(tmp_path):
     own = tmp_path / "own.yaml"
     text = "run: {name: 7}\ntokenizer: {keep_marks: true}\ntrain: {seed: 1_0, phases: [{steps: 1_0, lr: 1e-3}]}\n"
