@@ -16,12 +16,21 @@ from nemo_adapt.config.layout import stage_layers
 from nemo_adapt.config.phases import ALL, SCHEDULE_NAMES, decay_steps, warmup_steps
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.machine.cuda_environment import DETERMINISTIC, ENGINE
 from nemo_adapt.model.build import DTYPES, stages
 from nemo_adapt.tokens.vocab import padded_rows
 
 CONFIG = "megatron.bridge.training.config"
 TORCH = "torch"
 """Names with this prefix are written in full in the Python file, not imported from their module."""
+NOT_IN_BRIDGE = (
+    *("z_loss", "no_weight_decay", "reset_positions", "reset_attention"),
+    *("save_minutes", "keep_every", "keep_best", "score_every", "trace"),
+)
+"""Keys of ``train`` that are refused unless they are off. docs/nemo.md lists those that are left out."""
+INTERLEAVED = {"overlap_p2p_comm": True, "batch_p2p_comm": False}
+"""Of interleaved stages, as in ``model/build.py``: with Megatron's defaults, two stages take each other's activations
+for gradients. Bridge keeps these values as long as ``ConfigContainer.comm_overlap`` is not set."""
 HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
 
     torchrun --nproc-per-node={ranks} {file}
@@ -31,7 +40,7 @@ HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatro
 MAIN = """
 
 if __name__ == "__main__":
-    from megatron.bridge.training.gpt_step import forward_step
+{environment}    from megatron.bridge.training.gpt_step import forward_step
     from megatron.bridge.training.pretrain import pretrain
 
     pretrain(recipe(), forward_step)
@@ -59,10 +68,9 @@ def only_phase(plan: list[PhaseConfig], train: TrainConfig) -> PhaseConfig:
             f"nemo-recipe: Megatron-Bridge trains everything in one phase, this run has {what}: train the other phases "
             "here, and go on from model.checkpoint with the last"
         )
-    alone = {"z_loss": 0.0, "no_weight_decay": [], "reset_positions": False, "reset_attention": False, "keep_every": 0}
-    for key, value in alone.items():
-        if getattr(train, key) != value:
-            raise UserError(f"nemo-recipe: train.{key}={getattr(train, key)} has no equivalent in Megatron-Bridge")
+    for key in NOT_IN_BRIDGE:
+        if value := getattr(train, key):
+            raise UserError(f"nemo-recipe: train.{key}={value} has no equivalent in Megatron-Bridge: leave it out")
     if plan[0].lr_factors:
         raise UserError(f"nemo-recipe: lr_factors={plan[0].lr_factors} has no equivalent in Megatron-Bridge")
     return plan[0]
@@ -121,6 +129,7 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "_target_": f"{CONFIG}.LoggerConfig",
             "log_interval": train.log_every,
             "tensorboard_dir": str(paths.out / "tensorboard"),
+            **({"wandb_project": train.wandb, "wandb_exp_name": config.run.name} if train.wandb else {}),
         },
         "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
     }
@@ -161,7 +170,7 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
         "seq_length": train.seq_length,
         "tensor_model_parallel_size": parallel.tp,
         "pipeline_model_parallel_size": parallel.pp,
-        "virtual_pipeline_model_parallel_size": parallel.virtual if parallel.virtual > 1 else None,
+        **(INTERLEAVED | {"virtual_pipeline_model_parallel_size": parallel.virtual} if parallel.virtual > 1 else {}),
         "context_parallel_size": parallel.cp,
         "sequence_parallel": parallel.sequence,
         **(
@@ -169,7 +178,8 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
             if train.recompute
             else {}
         ),
-        **({"deterministic_mode": True} if train.deterministic else {}),
+        # Bridge refuses its fused loss beside it.
+        **({"deterministic_mode": True, "cross_entropy_loss_fusion": False} if train.deterministic else {}),
         **({"pipeline_model_parallel_layout": stages(shape, parallel)} if is_unequal else {}),
     }
 
@@ -204,7 +214,21 @@ def python(settings: Settings, title: str, file: str, ranks: int) -> str:
         if not module.startswith(TORCH)
     ]
     body = f"def recipe() -> {_short(settings)}:\n    return {_expression(settings, 4)}\n"
-    return HEAD.format(title=title, ranks=ranks, file=file) + "\n".join([*torch, *imports]) + "\n\n\n" + body + MAIN
+    return (
+        HEAD.format(title=title, ranks=ranks, file=file)
+        + "\n".join([*torch, *imports])
+        + "\n\n\n"
+        + body
+        + MAIN.format(environment=_environment(settings))
+    )
+
+
+def _environment(settings: Settings) -> str:
+    """Return the lines that set the variables which kernels whose results do not depend on timing need, if wanted."""
+    if not settings["model"].get("deterministic_mode"):
+        return ""
+    kept = [f'    os.environ.setdefault("{name}", "{value}")\n' for name, value in DETERMINISTIC.items()]
+    return "".join(["    import os\n\n", *kept, f'    os.environ["{ENGINE}"] = "0"\n\n'])
 
 
 def _targets(value: Any) -> Iterator[str]:

@@ -40,6 +40,9 @@ def explained() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error)) from None
     except ValueError as error:
+        if "invalid literal for int" in str(error):  # OmegaConf's error for a name in a list
+            name = str(error).partition(": ")[2]
+            raise UserError(f"{name}: entries of a list are numbered from 0, as in train.phases.0.steps=5") from None
         if "defaults list" not in str(error):
             raise
         said = str(error).strip().partition("\n")[0]

@@ -1,12 +1,15 @@
 """The recipes and profiles that come with the package, and a check that a user's recipe can be read."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_adapt.config import ClusterConfig, Config, ModelConfig, SiteConfig
+from nemo_adapt.config.kinds import kind_below
 from nemo_adapt.errors import UserError
 
 GROUPS = ("model", "language", "train", "cluster")
@@ -15,8 +18,11 @@ MISREAD = re.compile(r"[-+]?(0[0-7]+|[1-9]\d*(:[0-5]?\d)+)")
 """What YAML reads as an octal number, or as a number to the base 60: a time limit in seconds, which Slurm would take
 for minutes."""
 
-ENVIRONMENT = (("environment",), ("site", "environment"))
-"""Where environment variables are in a profile of a site, and in a recipe."""
+SCHEMAS = (Config, SiteConfig, ModelConfig, ClusterConfig)
+"""What the keys of a recipe, of a site's profile, and of a model's or cluster's file mean: no text has a name in common
+with another kind of value."""
+ALSO_BOOLEAN = ("keep_marks", "target", "reference", "wandb")
+"""Texts in place of which YAML's true and false are taken, or refused later on (``recipes.typed``)."""
 
 
 def recipes_folder() -> Path:
@@ -44,13 +50,25 @@ def load_recipe(path: Path) -> dict[Any, Any]:
     assert isinstance(found, dict)
     if "defaults" not in found:
         raise UserError(f"{path} {wanted}")
+    _check_composed(path, found["defaults"], {path})
     return found
+
+
+def _check_composed(path: Path, defaults: Any, seen: set[Path]) -> None:
+    """Raise ``UserError`` as ``load_file`` for the user's other files in the ``defaults`` of the file at ``path``."""
+    for entry in defaults if isinstance(defaults, list) else ():
+        for group, name in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            place = path.parent / str(group).split(" ")[-1].strip("/") / f"{name}.yaml"
+            if place not in seen and place.is_file() and not place.is_relative_to(recipes_folder()):
+                seen.add(place)
+                inner = OmegaConf.to_container(load_file(place))
+                _check_composed(place, inner.get("defaults") if isinstance(inner, dict) else None, seen)
 
 
 def load_file(path: Path, wanted: str = "does not consist of lines  key: value") -> DictConfig:
     """Return the keys of a YAML file. ``UserError`` for one that is not YAML, not text, or has no keys (``wanted``),
-    and for a value that YAML reads as another number than it says, or, of an environment variable, as anything else
-    than the word that is written (``on``)."""
+    and for a value that YAML reads as another number than it says, or, where a text is wanted, as anything else than
+    the word that is written (``on``, ``2024_01``)."""
     try:
         found = OmegaConf.load(path)
         text = path.read_text(encoding="utf-8")
@@ -70,12 +88,10 @@ def load_file(path: Path, wanted: str = "does not consist of lines  key: value")
     for event in events:
         if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and MISREAD.fullmatch(event.value):
             raise _misread(path, event, yaml.safe_load(event.value))
-    for keys in ENVIRONMENT:
-        variables = OmegaConf.select(found, ".".join(keys))
-        for name, node in _entries(yaml.compose(text, yaml.SafeLoader), keys):
-            value = variables.get(name.value) if isinstance(variables, DictConfig) else None
-            if isinstance(value, (bool, int, float)) and str(value) != node.value:
-                raise _misread(path, node, value)
+    values, node = OmegaConf.to_container(found), yaml.compose(text, yaml.SafeLoader)
+    for written, value in (pair for schema in SCHEMAS for pair in _texts(node, values, schema)):
+        if isinstance(value, (bool, int, float)) and str(value) != written.value:
+            raise _misread(path, written, value)
     return found
 
 
@@ -85,8 +101,14 @@ def _misread(path: Path, node: Any, value: Any) -> UserError:
     return UserError(f'{where}: YAML reads {node.value} as {value}: put it in quotes, as "{node.value}"')
 
 
-def _entries(node: Any, keys: tuple[str, ...] = ()) -> list[tuple[Any, Any]]:
-    """Return the entries of the mapping at ``keys`` of a YAML document, as pairs of nodes; none if there is no such."""
-    for key in keys:
-        node = next((value for name, value in _entries(node) if name.value == key), None)
-    return list(node.value) if isinstance(node, yaml.MappingNode) else []
+def _texts(node: Any, value: Any, kind: Any, key: str = "") -> Iterator[tuple[Any, Any]]:
+    """Yield what stands in a YAML document where ``kind`` has texts, as pairs of a node and the value that it is read
+    as. ``key``: the last part of the key whose ``value`` and ``node`` are given."""
+    if kind is str and not (isinstance(value, bool) and key in ALSO_BOOLEAN):
+        yield node, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(value, list):
+        for each, inner in zip(node.value, value, strict=True):
+            yield from _texts(each, inner, kind_below(kind, key))
+    elif isinstance(node, yaml.MappingNode) and isinstance(value, dict):
+        for name, each in node.value:
+            yield from _texts(each, value.get(name.value), kind_below(kind, str(name.value)), str(name.value))

@@ -9,16 +9,16 @@ from typing import Any, TypeVar, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from nemo_adapt.config import Config, ModelConfig, SetConfig
+from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
-from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown, unreadable
+from nemo_adapt.config.groups import choices, prefer_chosen
+from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
+from nemo_adapt.config.words import literal, parsed, readable
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
@@ -27,11 +27,8 @@ SITE = "site"
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
-VARIABLES = ("site.environment.", "++site.environment.")
 T = TypeVar("T")
 SETS, PHASES = "data.sets.", "train.phases"
-INTERPOLATION = re.compile(r"\$\{[^{},]*\}")
-"""A reference to another key, as ``${data.folder}``, which may be in quotes."""
 
 
 def load(recipe: str, overrides: list[str]) -> Config:
@@ -55,18 +52,17 @@ def composed(recipe: str, overrides: list[str]) -> DictConfig:
     check_kinds(content)
     own = content.get("train")
     check_phases(own.get("phases") if isinstance(own, dict) else None)
-    search = f"hydra.searchpath=[{_literal(f'file://{recipes_folder()}')}]"
+    search = f"hydra.searchpath=[{literal(f'file://{recipes_folder()}')}]"
     with explained(), initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
         of_sets = [word for word in overrides if word.startswith((SETS, f"{SETS[:-1]}={{"))]
-        others = [_register_site(_allow_new_key(_quoted(word))) for word in overrides if word not in of_sets]
-        for word in _parsed(others):
+        others = [_register_site(word) for word in overrides if word not in of_sets]
+        others = [_allow_new_key(word) for word in choices(readable(others, Config))]
+        for word in parsed(others):
             if word.key_or_group == PHASES:
                 check_phases(word.value())
-            elif word.key_or_group == VARIABLES[0][:-1]:
-                _check_variables(word.value())
-        chosen = compose(path.stem, [search, *others, f"recipe={_literal(path.stem)}"])
-        _prefer_model(chosen, others)
-        _add_sets(chosen, [_quoted(word) for word in of_sets])
+        chosen = compose(path.stem, [search, *others, f"recipe={literal(path.stem)}"])
+        prefer_chosen(chosen, others, path.parent)
+        _add_sets(chosen, readable(of_sets, Config))
     return chosen
 
 
@@ -106,7 +102,7 @@ def parse(schema: type[T], words: list[str]) -> T:
     config = OmegaConf.structured(schema)
     key = ""
     try:
-        for word in _parsed([_quoted(word) for word in words]):
+        for word in parsed(readable(words, schema)):
             key = word.key_or_group
             OmegaConf.update(config, key, word.value())
         found = OmegaConf.to_object(config)
@@ -134,40 +130,6 @@ def _check_form(words: list[str], of_recipe: bool = False) -> None:
             raise UserError(unknown(word.partition("=")[0], Config))
 
 
-def _parsed(words: list[str]) -> list[Override]:
-    """Parse words in Hydra's grammar; ``UserError`` for one with several values to try in turn, as ``lr=1,2``."""
-    found = OverridesParser.create().parse_overrides(words)
-    several = next((word for word in found if word.is_sweep_override()), None)
-    if several:
-        raise UserError(unreadable(str(several.input_line)))
-    return found
-
-
-def _literal(text: str) -> str:
-    """Return text in quotes, so that Hydra's grammar reads it as it is."""
-    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
-
-
-def _quoted(word: str) -> str:
-    """Quote the value of ``key=value`` where it has letters beyond ASCII, which Hydra's grammar cannot read, or is that
-    of an environment variable, of which it would make another one (``true``, ``1.10``)."""
-    key, _, value = word.partition("=")
-    if key.startswith(VARIABLES) and value != "null" and not any(sign in value for sign in "\"'\\"):
-        return f'{key}="{value}"'
-    if value.isascii() or any(sign in INTERPOLATION.sub("", value) for sign in "\"'{}"):
-        return word
-    parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
-    quoted = ",".join(part if part.isascii() else f'"{part.strip()}"' for part in parts)
-    return f"{key}=[{quoted}]" if parts != [value] else f"{key}={quoted}"
-
-
-def _check_variables(given: Any) -> None:
-    """Raise ``UserError`` for an environment variable whose word Hydra reads as another one."""
-    for name, value in given.items() if isinstance(given, dict) else ():
-        if isinstance(value, (bool, float)):
-            raise UserError(f"site.environment: {name} is read as {value}: write it as site.environment.{name}=WORD")
-
-
 def require(command: str, settings: Any, names: Sequence[str]) -> None:
     """Raise ``UserError`` if a command was not given one of the folders ``names``."""
     missing = [name for name in names if not getattr(settings, name)]
@@ -190,7 +152,7 @@ def typed(config: Any) -> Config:
             raise UserError(
                 f'{key} is read as {value.lower()}: put no, yes, on or off in quotes, as {key}: "no" in YAML'
             )
-    if found.train.wandb in ("False", "True"):
+    if found.train.wandb.lower() in ("false", "true"):
         raise UserError(
             f"train.wandb is read as {found.train.wandb.lower()}: name a project, or leave it out for no W&B"
         )
@@ -237,10 +199,12 @@ def _allow_new_key(override: str) -> str:
 
 
 def _register_site(override: str) -> str:
-    """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` in Hydra's store; return the override choosing it."""
+    """Register the profile of ``site=NAME`` or ``site=FILE.yaml`` (as written, or in quotes) in Hydra's store; return
+    the override choosing it."""
     key, _, given = override.partition("=")
     if key != SITE:
         return override
+    given = re.sub(r"""^\s*(["'])(.*)\1\s*$""", r"\2", given)
     folder = shipped("slurm")
     path = Path(given) if given.endswith((".yaml", ".yml")) else folder / f"{given}.yaml"
     if not path.is_file():
@@ -250,22 +214,9 @@ def _register_site(override: str) -> str:
     return f"{SITE}=chosen"
 
 
-def _prefer_model(config: DictConfig, words: list[str]) -> None:
-    """Let ``model=NAME`` win over the recipe's own model; by Hydra's order the recipe would win, value by value."""
-    given = {word.key_or_group: word.value() for word in _parsed(words)}
-    if not given.get("model"):
-        return
-    config.model = OmegaConf.merge(
-        OmegaConf.structured(ModelConfig), load_file(recipes_folder() / "model" / f"{given['model']}.yaml")
-    )
-    for key in given:
-        if key.startswith("model."):
-            OmegaConf.update(config, key, given[key])
-
-
 def _add_sets(config: DictConfig, words: list[str]) -> None:
     """Apply overrides of ``data.sets.NAME``; Hydra cannot create a new entry in a dictionary of dataclasses."""
-    for word in _parsed(words):
+    for word in parsed(words):
         key, value = word.key_or_group, cast(Any, word.value())
         values = {key: value} if key.startswith(SETS) else {f"{SETS}{name}": each for name, each in value.items()}
         for key, each in values.items():

@@ -1,6 +1,7 @@
 """A run as a recipe of Megatron-Bridge: YAML and Python are equivalent, learning rates are the same."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,11 +13,13 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from nemo_adapt import families
 from nemo_adapt.bridge import recipe, recipe_command
 from nemo_adapt.bridge.recipe import RecipePaths
-from nemo_adapt.config import PhaseConfig, TrainConfig, recipes
+from nemo_adapt.config import ParallelConfig, PhaseConfig, TrainConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.train.setup import _schedule
 
+DOCUMENT = (Path(__file__).parents[3] / "docs/nemo.md").read_text(encoding="utf-8")
+REFUSED, DIFFERS = DOCUMENT.partition("## A run as a recipe")[2].partition("\n## ")[0].split("What differs:")
 WORDS = ["recipe=blank", "run.name=x", "data.target=[t.txt]"]
 
 
@@ -54,20 +57,37 @@ def test_unequal_stages_are_passed_to_bridge(tmp_path):
     assert found == [["embedding", "decoder", "decoder", "decoder"], ["decoder", "loss"]]
 
 
-def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
-    """Bridge's classes are replaced by ones that record their arguments."""
-    wanted = settings(model)
+def test_interleaved_stages_send_one_by_one(tmp_path):
+    """Megatron's batched sends mix up the two directions where the previous and the next stage are the same rank."""
+    model = make_llama(tmp_path / "model", TinyLlama(vocab=301, layers=4))
+    keys = ("virtual_pipeline_model_parallel_size", "overlap_p2p_comm", "batch_p2p_comm")
+    found = settings(model, "parallel.pp=2", "parallel.virtual=2")
+    assert [found["model"][key] for key in keys] == [2, True, False] and "comm_overlap" not in found
+    assert not set(keys) & settings(model, "parallel.pp=2")["model"].keys()
+
+
+def replace_bridge(targets, monkeypatch):
+    """Replace Bridge's classes and functions by ones that return their arguments."""
 
     class Anything(ModuleType):
         def __getattr__(self, name):
-            return lambda **given: {"_target_": f"{self.__name__}.{name}", **given}
+            return lambda *given, **named: {
+                "_target_": f"{self.__name__}.{name}",
+                **named,
+                **({"": given} if given else {}),
+            }
 
-    for target in recipe._targets(wanted):
+    for target in targets:
         parts = target.split(".")[:-1]
         for end in range(1, len(parts) + 1):
             name = ".".join(parts[:end])
             if not name.startswith("torch"):
                 monkeypatch.setitem(sys.modules, name, Anything(name))
+
+
+def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monkeypatch):
+    wanted = settings(model)
+    replace_bridge(recipe._targets(wanted), monkeypatch)
     scope = {"__name__": "recipe"}
     text = recipe.python(wanted, "x", "recipe.py", 1)
     assert (
@@ -85,6 +105,22 @@ def test_the_python_recipe_builds_the_same_configuration_as_the_yaml(model, monk
         return {key: resolved(each) for key, each in value.items()}
 
     assert scope["recipe"]() == resolved(wanted)
+
+
+def test_a_deterministic_recipe_meets_what_bridge_wants_of_it(model, monkeypatch):
+    """Bridge's ``validate`` refuses its fused loss and most algorithms of NCCL; Megatron wants ``NVTE_...``."""
+    training = "megatron.bridge.training"
+    wanted = settings(model, "train.deterministic=true")
+    assert wanted["model"]["deterministic_mode"] and wanted["model"]["cross_entropy_loss_fusion"] is False
+    assert not {"deterministic_mode", "cross_entropy_loss_fusion"} & settings(model)["model"].keys()
+    main = [f"{training}.gpt_step.forward_step", f"{training}.pretrain.pretrain"]
+    replace_bridge([*recipe._targets(wanted), *main], monkeypatch)
+    for given, algorithm in (({}, "^NVLS"), ({"NCCL_ALGO": "Ring"}, "Ring")):
+        monkeypatch.setattr("os.environ", given)
+        exec(compile(recipe.python(wanted, "x", "recipe.py", 1), "recipe.py", "exec"), {"__name__": "__main__"})
+        others = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0"}
+        assert given == {"NCCL_ALGO": algorithm, **others}
+    assert "os.environ" not in recipe.python(settings(model), "x", "recipe.py", 1)
 
 
 STEPS, PEAK = 40, 2.0
@@ -141,6 +177,53 @@ def test_unsupported_settings_are_refused_before_anything_is_written(model, tmp_
     with pytest.raises(UserError, match=says):
         recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", *words])
     assert not list(tmp_path.iterdir())
+
+
+OTHER_VALUES = {
+    "train": {
+        "phases": "[{steps: 7}]", "seed": 5, "seq_length": 64, "reset_positions": "true", "reset_attention": "true",
+        "mask_document_ends": "true", "global_batch": 8, "micro_batch": 2, "schedule": "wsd", "warmup_share": 0.5,
+        "decay_share": 0.3, "min_lr_share": 0.2, "weight_decay": 0.3, "no_weight_decay": "[x]", "z_loss": 0.1,
+        "adam_beta1": 0.8, "adam_beta2": 0.8, "clip_grad": 2, "max_loss_rise": 3, "precision": "bf16",
+        "distributed_optimizer": "false", "recompute": "true", "deterministic": "true", "save_every": 3,
+        "save_minutes": 5, "async_save": "false", "keep": 3, "keep_every": 4, "keep_best": "true", "score_every": 6,
+        "score_bytes": 9, "attempts": 9, "log_every": 3, "max_wait_minutes": 9, "trace": "[2,3]", "wandb": "p",
+    },
+    "parallel": {
+        "tp": 2, "pp": 2, "virtual": 2, "stage_layers": "[3,1]", "cp": 2, "dp": 2, "sequence": "true",
+    },
+}  # fmt: skip
+"""Of each key of these sections another value than its default."""
+NEEDS = {"decay_share": ["train.schedule=wsd"], "virtual": ["parallel.pp=2"], "stage_layers": ["parallel.pp=2"]}
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(section, key) for section in OTHER_VALUES for key in OTHER_VALUES[section]]
+)
+def test_no_setting_of_the_training_is_dropped_silently(tmp_path, section, key):
+    """Each is written, refused or listed in docs/nemo.md."""
+    model = make_llama(tmp_path / "model", TinyLlama(vocab=301, layers=4))
+    needs, word = NEEDS.get(key, []), f"{section}.{key}={OTHER_VALUES[section][key]}"
+
+    def written(*words):
+        config = recipes.of_words([*WORDS, f"model.path={model}", *words])
+        recipe.only_phase(config.train.phases, config.train)
+        return recipe.python(settings(model, *words), "x", "recipe.py", config.parallel.ranks)
+
+    before = written(*needs)
+    try:
+        assert written(*needs, word) != before or f"`{section}.{key}`" in DIFFERS
+    except UserError as error:
+        assert (
+            f"{section}.{key}=" in str(error) and "has no equivalent" in str(error) and f"`{section}.{key}`" in REFUSED
+        )
+
+
+def test_other_values_are_given_for_all_settings_of_the_training():
+    sections = {"train": TrainConfig, "parallel": ParallelConfig}
+    assert {name: [entry.name for entry in fields(kind)] for name, kind in sections.items()} == {
+        name: list(given) for name, given in OTHER_VALUES.items()
+    }
 
 
 def test_a_folder_that_nemo_recipe_did_not_make_is_not_replaced(model, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_adapt import cli, pipeline
-from nemo_adapt.config import Config, recipe_files, recipes
+from nemo_adapt.config import Config, PhaseConfig, recipe_files, recipes
 from nemo_adapt.errors import UserError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -85,6 +85,8 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         ),
         (["hydra.run.dir=x"], "unknown key 'hydra.run.dir'"),
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
+        (["train.phases.x=3"], "'x': entries of a list are numbered from 0, as in train.phases.0.steps=5"),
+        (["data.sets.a.text.x=3"], "'x': entries of a list are numbered from 0"),
         (["run.name="], "run.name='': it names a folder in run.dir=runs"),
         (["run.name=../other"], "run.name='../other': it names a folder in"),
         (["train.phases.3.steps=4"], "train.phases[3]: train.phases has 1 entries, numbered from 0"),
@@ -112,6 +114,30 @@ def test_mistakes_in_keys_and_values(overrides, says):
 def test_environment_variables_have_the_words_of_the_command_line(word):
     found = recipes.of_words(["recipe=blank", *NEEDED, f"site.environment.X={word}"])
     assert found.site.environment == {"X": word.strip("'\"")}
+
+
+WORDS_LIKE_NUMBERS = ["2024_01_01", "1e3", "true", "1.10", "007", "-5", "nan"]
+
+
+@pytest.mark.parametrize("word", WORDS_LIKE_NUMBERS)
+def test_texts_have_the_words_of_the_command_line(word):
+    words = [f"run.name={word}", f"tokenizer.text=[a.txt, {word}, '{word}', {word}:2]", f"evaluate.texts.tr={word}"]
+    words += [f"evaluate.texts={{en: {word},hi:{word}}}", f"data.sets.a.text=[{word}]", f"site.account= {word}"]
+    words += [f"study.axes={{x: {{y: [{word}]}}}}", f"train.phases=[{{train: {word}, steps: 1_0, lr: 1e-1}}]"]
+    found = recipes.of_words(["recipe=blank", "model.path=y", *words, "data.sets.a.share=1e-1", "train.seed=1_0"])
+    assert found.run.name == found.site.account == word and found.data.sets["a"].text == [word]
+    assert found.tokenizer.text == ["a.txt", word, word, f"{word}:2"]
+    assert found.evaluate.texts == {"tr": word, "en": word, "hi": word} and found.study.axes["x"]["y"] == [word]
+    assert found.train.phases[0] == PhaseConfig(word, 10, 0.1)
+    assert (found.data.sets["a"].share, found.train.seed) == (0.1, 10), "numbers are numbers"
+    own = recipes.parse(Command, [f"out={word}", f"texts=[{word}]"])
+    assert (own.out, own.texts) == (word, [word])
+
+
+def test_a_model_s_settings_keep_their_types():
+    words = ["model.config.a=1e3", "model.config.b=true", "model.config={c: [1_0, x]}"]
+    found = recipes.of_words(["recipe=blank", *NEEDED, *words]).model.config
+    assert found == {"a": 1000.0, "b": True, "c": [10, "x"]}
 
 
 @dataclass
@@ -263,6 +289,13 @@ def test_values_set_in_a_composed_recipe_equal_command_line_overrides(tmp_path):
         (b"account: 0123\n", ", line 1: YAML reads 0123 as 83: put it in quotes"),
         (b"environment:\n  A: 1\n  B: on\n", ', line 3: YAML reads on as True: put it in quotes, as "on"'),
         (b"site: {environment: {B: 1e3}}\n", ', line 1: YAML reads 1e3 as 1000.0: put it in quotes, as "1e3"'),
+        (b"run:\n  name: 2024_01_15\n", ", line 2: YAML reads 2024_01_15 as 20240115: put it in quotes"),
+        (b"run: {name: true}\n", ", line 1: YAML reads true as True: put it in quotes"),
+        (b"tokenizer:\n  text: [a.txt,\n    1.10]\n", ", line 3: YAML reads 1.10 as 1.1: put it in quotes"),
+        (b"evaluate: {texts: {tr: 0x1F}}\n", ", line 1: YAML reads 0x1F as 31: put it in quotes"),
+        (b"data: {sets: {a: {text: [1_0]}}}\n", ", line 1: YAML reads 1_0 as 10: put it in quotes"),
+        (b"qos: high\naccount: 2024_05\n", ", line 2: YAML reads 2024_05 as 202405: put it in quotes"),
+        (b"cpu: {partition: on}\n", ", line 1: YAML reads on as True: put it in quotes"),
     ],
 )
 def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):
@@ -271,6 +304,49 @@ def test_a_damaged_configuration_or_site_is_named(content, says, tmp_path):
     for read in (recipes.read, lambda path: recipes.load("demo", [f"site={path}"])):
         with pytest.raises(UserError, match=re.escape(f"{path}{says if says[0] == ',' else ' ' + says}")):
             read(path)
+
+
+@pytest.mark.parametrize("word", [*WORDS_LIKE_NUMBERS, "0x1F", "1:30", "on", "2024-01-15", "null"])
+def test_a_saved_configuration_has_the_same_texts(tmp_path, word):
+    words = [f'run.name="{word}"', "model.path=12", f'site.account="{word}"', f'tokenizer.text=["{word}"]']
+    config = recipes.of_words(["recipe=blank", *words, "train.seed=1_0", "tokenizer.keep_marks=true"])
+    (tmp_path / "config.yaml").write_text(recipes.to_yaml(config), encoding="utf-8")
+    assert recipes.read(tmp_path / "config.yaml") == config and config.run.name == word
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("base.yaml", "defaults: [blank, _self_]\nrun: {name: 1_0}\n"), ("model/mine.yaml", "path: a\ncheckpoint: 1_0\n")],
+)
+def test_the_files_that_a_recipe_is_composed_from_are_checked_too(tmp_path, file, text):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "base.yaml").write_text("defaults: [blank, _self_, override /model: mine]\n")
+    (tmp_path / "model/mine.yaml").write_text("path: a\n")
+    (tmp_path / "own.yaml").write_text("defaults: [base, _self_, override /model: mine]\n")
+    assert recipes.load(str(tmp_path / "own.yaml"), ["run.name=x"]).model.path == "a"
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=rf"{file}, line 2: YAML reads 1_0 as 10: put it in quotes"):
+        recipes.load(str(tmp_path / "own.yaml"), ["run.name=x"])
+
+
+def test_numbers_and_keep_marks_need_no_quotes_in_yaml(tmp_path):
+    own = tmp_path / "own.yaml"
+    text = "run: {name: 7}\ntokenizer: {keep_marks: true}\ntrain: {seed: 1_0, phases: [{steps: 1_0, lr: 1e-3}]}\n"
+    own.write_text(f"defaults: [blank, _self_]\nmodel: {{path: a, config: {{b: 1_0, c: 1e3}}}}\n{text}")
+    config = recipes.load(str(own), [])
+    assert (config.run.name, config.tokenizer.keep_marks, config.train.seed) == ("7", "True", 10)
+    assert config.model.config == {"b": 10, "c": 1000.0}
+
+
+@pytest.mark.parametrize("name", ["kümeler.yaml", "a b/my site.yaml", "it's (1), x.yaml"])
+def test_a_site_s_file_is_found_whatever_its_name(tmp_path, monkeypatch, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("account: ling\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for word in (f"site={name}", f"site='{name}'", f'site="{tmp_path / name}"'):
+        assert recipes.of_words(["recipe=blank", *NEEDED, word]).site.account == "ling"
+    with pytest.raises(UserError, match=r"^unknown site 'gpu€'\. Did you mean 'gpus'"):
+        recipes.of_words(["recipe=blank", *NEEDED, "site='gpu€'"])
 
 
 def test_a_name_that_is_too_long_for_a_folder_is_one_line(tmp_path):
