@@ -6,11 +6,12 @@ import pytest
 
 from nemo_adapt import pipeline
 from nemo_adapt.config import recipes
-from nemo_adapt.corpora.mixture import bytes_per_token, text_sets, token_shares
+from nemo_adapt.corpora.mixture import bytes_per_token, passes, text_sets, token_shares
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import artifact, steps
 from nemo_adapt.run.reads import training
 from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.train.prepare import said_of
 
 GIVEN = ["run.name=x", "model.path=y", "data.target=[t.txt]"]
 REPLAY = ["data.replay=[r.txt]", "data.replay_share=0.2"]
@@ -164,3 +165,19 @@ def test_files_of_every_set_are_looked_into_before_the_first_stage(tmp_path):
         with pytest.raises(UserError, match=f"{path.name}: line 1 is not a JSON object"):
             pipeline.foresee(config, steps_of_run)
         path.write_text('{"text": "one"}\n')
+
+
+@pytest.mark.parametrize(("unit", "share"), [("tokens", 0.2), ("bytes", 1 / 9)])
+def test_passes_are_the_tokens_read_of_those_there_are(tmp_path, unit, share):
+    """A fifth of the tokens is replay; in bytes, its tokens are half as long."""
+    folders = {}
+    for name, counts in {"target": {"tokens": 100, "bytes": 200}, "replay": {"tokens": 1000, "bytes": 1000}}.items():
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / "counts.json").write_text(json.dumps(counts))
+    config = load("data.replay=[r.txt]", f"data.replay_share={share}", f"data.shares_in={unit}")
+    found = passes(config, folders, 500)
+    assert found == pytest.approx({"target": 4.0, "replay": 0.1})
+    assert said_of(found) == "the training reads target 4.00 times, replay 0.10 times"
+    often = said_of(passes(config, folders, 501))
+    assert often.endswith("more than 4 times adds little, give more text of target")
