@@ -70,9 +70,10 @@ if [ "$asked" = 0 ]; then
     done
     wait "$tasks"
     code=$?
+    # Of this start alone: a finished training that got a further phase has a manifest until its ranks go on.
+    [ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 fi
 trap '' USR1 TERM
-[ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 
 # More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
 if [ "$code" != 0 ] && { [ "$asked" = 0 ] || [ "$code" -le 128 ]; }; then

@@ -138,7 +138,9 @@ def test_signal_is_forwarded_to_the_ranks_and_the_job_requeued(machine, train, n
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize("check", ['exec "$@"', "exit 143"])
 def test_signal_before_the_ranks_are_started_requeues_the_job(machine, train, number, check):
-    """Slurm may send it up to a minute early: while the nodes are checked. No ranks are started then."""
+    """Slurm may send it up to a minute early: while the nodes are checked. No ranks are started then. A manifest there
+    is that of a finished training, which is launched again with a further phase."""
+    (machine.run / "train/manifest.json").touch()
     srun = machine.folder.joinpath("bin/srun")
     checks = f'touch "$NOTES/checking"; /bin/sleep 1; while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=n1 {check}'
     srun.write_text(f"#!/usr/bin/env bash\n[[ $* == *' train' ]] && touch \"$NOTES/started\"\n{checks}\n")
