@@ -120,11 +120,14 @@ def variables(config: Config, job: Job) -> list[str]:
     return list(dict.fromkeys([*config.site.environment, *threads, *meeting]))
 
 
-def submission(config: Config, job: Job, paths: LaunchPaths, workdir: Path, after: str = "") -> list[str]:
+def submission(
+    config: Config, job: Job, paths: LaunchPaths, workdir: Path, after: str = "", cluster: str = ""
+) -> list[str]:
     """Return the sbatch command that submits a job's script from ``workdir``.
 
     ``after``: the id of the job before it; ``job.after`` is the type of the dependency. If that can no longer be
-    fulfilled, Slurm cancels the job. ``UserError`` for a run's folder to which Slurm cannot write a log.
+    fulfilled, Slurm cancels the job. ``cluster``: that of the job before, if one was chosen: other clusters do not know
+    the job. ``UserError`` for a run's folder to which Slurm cannot write a log.
     """
     number = "%A_%a" if job.kind is Kind.ARRAY else "%j"
     log = str(paths.log(job.name, number))
@@ -132,6 +135,7 @@ def submission(config: Config, job: Job, paths: LaunchPaths, workdir: Path, afte
         raise UserError(f"Slurm cannot write a log below {paths.root}: it would interpret the backslash in the name")
     name = log[: -len(f"{number}.log")].replace("%", "%%") + f"{number}.log"
     words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
+    words += [f"--clusters={cluster}"] if cluster else []
     return [*words, *([f"--dependency={job.after}:{after}"] if after else []), str(paths.script(job.name))]
 
 

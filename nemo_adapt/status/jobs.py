@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_adapt.errors import ERROR
 from nemo_adapt.launch import messages, slurm
-from nemo_adapt.launch.paths import LaunchPaths, submitted
+from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.status.run_files import written
 
@@ -48,8 +48,9 @@ class JobState:
 
 def states(root: Path) -> dict[str, State]:
     """Return the states of a run's jobs by id; empty if it was not launched or Slurm cannot be asked."""
-    numbers = [str(job["id"]) for job in submitted(root)]
-    return slurm.states(numbers) if numbers and not slurm.missing("scontrol") else {}
+    launched = submitted(root)
+    numbers = [str(job["id"]) for job in launched]
+    return slurm.states(numbers, cluster_of(launched)) if numbers and not slurm.missing("scontrol") else {}
 
 
 def jobs(root: Path, known: Mapping[str, State]) -> list[JobState]:

@@ -159,6 +159,7 @@ esac
         (["site.partition=free", "site.time=30-0"], ""),
         (["site.partition=unknown", "site.time=30-0"], ""),  # which sbatch refuses
         (["site.qos=night", "site.time=3-0"], ""),
+        (["site.sbatch=['--qos=night']", "site.time=3-0"], ""),
     ],
 )
 def test_a_time_limit_that_the_partition_does_not_allow_is_said(slurm, folder, words, says):
@@ -205,9 +206,12 @@ def test_a_job_may_wait_for_nodes_that_are_down(slurm, folder, capsys, words, no
     assert not (folder / "runs").exists()
 
 
-def test_the_partition_of_the_user_s_environment_is_not_second_guessed(slurm, folder, monkeypatch):
+@pytest.mark.parametrize("name", ["PARTITION", "QOS"])
+def test_the_partition_and_quality_of_service_of_the_user_s_environment_are_not_second_guessed(
+    slurm, folder, monkeypatch, name
+):
     (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{PARTITIONS}")
-    monkeypatch.setenv("SBATCH_PARTITION", "long")
+    monkeypatch.setenv(f"SBATCH_{name}", "long")
     cli.command("launch", WORDS)
     assert slurm()
 
@@ -321,6 +325,56 @@ def test_run_with_live_jobs_cannot_be_launched_again(slurm, monkeypatch):
         cli.command("launch", WORDS)
     monkeypatch.setenv("STATE", "FAILED")
     cli.command("launch", WORDS)
+
+
+FAR = """\
+case $* in
+*,*) echo "Only one cluster can be used at a time" >&2; exit 1 ;;
+*--clusters=far*partition*) echo "PartitionName=x Default=YES MaxTime=UNLIMITED" ;;
+*partition*) echo "PartitionName=x Default=YES MaxTime=01:00:00" ;;
+*--clusters=far*) echo "JobId=1 JobState=RUNNING Reason=None Command=/x" ;;
+*) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1 ;;
+esac
+"""
+"""A controller of this machine's cluster, which knows no jobs, and one of another."""
+
+
+@pytest.mark.parametrize("variable", ["", "SLURM_CLUSTERS", "SBATCH_CLUSTERS"])
+def test_jobs_on_another_cluster_are_asked_about_and_cancelled_there(slurm, folder, monkeypatch, variable):
+    """Job numbers of two clusters are unrelated: without the cluster's name, Slurm speaks of other jobs, or of none."""
+    (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{FAR}")
+    clusters = 'case "$* ${SLURM_CLUSTERS:-$SBATCH_CLUSTERS} $(cat "${@: -1}")" in *far*) ;; *) exit 1 ;; esac\n'
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{clusters}{NOTE}{SBATCH.rstrip()}';far'\n")
+    if variable:
+        monkeypatch.setenv(variable, "near,far" if variable.startswith("SBATCH") else "far")
+    words = WORDS if variable else [*WORDS, "site.sbatch=['--clusters=far']"]
+    cli.command("launch", words)
+    rows = json.loads((folder / "runs/r/launch/jobs.json").read_text())["jobs"]
+    assert {row["cluster"] for row in rows} == {"far"} and rows[0]["id"] == "105"
+    pinned = [[word for word in call if word.startswith("--clusters")] for call in slurm()[4:]]
+    assert pinned == [[], *[["--clusters=far"]] * 3], "all jobs of a chain are on one cluster"
+    monkeypatch.delenv(variable or "SLURM_CLUSTERS", raising=False)
+    if not variable:
+        monkeypatch.setenv("SLURM_CLUSTERS", "near")  # since then
+    with pytest.raises(UserError, match=r"has been launched, and prepare \(105\), "):
+        cli.command("launch", words)
+    assert [job.slurm for job in status.look(folder / "runs/r").jobs] == ["RUNNING"] * 4
+    cli.command("cancel", ["runs/r"])
+    assert slurm()[-1] == ["scancel", "--clusters=far", "108", "107", "106", "105"]
+
+
+def test_jobs_of_this_machine_s_cluster_are_not_looked_for_on_another(slurm, folder, monkeypatch):
+    """Which the user's environment chooses by now."""
+    cli.command("launch", WORDS)
+    other = '[ -z "${SLURM_CLUSTERS:-}" ] || exit 1; echo "JobId=1 JobState=RUNNING Reason=None Command=/x"\n'
+    (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{other}")
+    monkeypatch.setenv("SLURM_CLUSTERS", "far")
+    assert [job.slurm for job in status.look(folder / "runs/r").jobs] == ["RUNNING"] * 4
+
+
+def test_nemo_run_takes_no_other_cluster(slurm):
+    with pytest.raises(UserError, match=r"launch.executor=nemo_run takes no other cluster \(far\)"):
+        cli.command("launch", [*WORDS, "launch.executor=nemo_run", "site.sbatch=['--clusters=far']"])
 
 
 def test_cancel_ends_live_jobs_last_first(slurm, folder, monkeypatch, capsys):
