@@ -36,8 +36,8 @@ class ContainerConfig:
     image: str = ""
     """A file (``/images/nemo.sqsh``), or a name that enroot can import (``nvcr.io#nvidia/nemo:25.09``)."""
     mounts: list[str] = field(default_factory=list)
-    """Further folders to mount, for models and text: ``/host:/inside`` or ``/host:/inside:ro``. The folder that you
-    launch from is always mounted."""
+    """Further folders to mount, for models, text and results elsewhere: ``/host:/inside`` or ``/host:/inside:ro``. The
+    folder that you launch from is always mounted."""
 
 
 @dataclass
