@@ -109,7 +109,7 @@ def look(root: Path) -> Report:
     if is_study(root, config):
         return Report(str(root), [], None, jobs(root, states(root)), time.time(), cell_states(root, config))
     run, now, known = RunFolder(root, config.export.dir), time.time(), states(root)
-    return Report(str(root), stages(config, run), training(config, run, now, known), jobs(root, known), now)
+    return Report(str(root), stages(config, run, known), training(config, run, now, known), jobs(root, known), now)
 
 
 def show(report: Report, clear: bool = False) -> None:

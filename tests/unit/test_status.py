@@ -14,6 +14,7 @@ from nemo_adapt import training_files
 from nemo_adapt.config import recipes
 from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
+from nemo_adapt.launch.slurm import State
 from nemo_adapt.status import command, run_files, training
 
 SETTINGS = [
@@ -39,9 +40,10 @@ def new_run(tmp_path, *words):
     return root
 
 
-def lock(place, age=0.0, pid=None, host=None):
+def lock(place, age=0.0, pid=None, host=None, job=""):
     """The lock file of a folder that a process makes."""
-    write(place.with_name(f".{place.name}.lock"), {"host": host or platform.node(), "pid": pid or os.getpid()}, age)
+    start = {"host": host or platform.node(), "pid": pid or os.getpid(), "job": job}
+    write(place.with_name(f".{place.name}.lock"), start, age)
 
 
 def finish(place, seconds=2.5, age=0.0):
@@ -197,6 +199,29 @@ def test_a_stage_that_no_process_makes_was_interrupted(tmp_path, capsys, how):
     if how != "failed":  # then it deletes its lock
         lock(root / "tokenizer", **({"pid": ended_pid()} if how == "killed" else {"age": 3650 * 86400.0}))
     assert states(reported(root, capsys))["tokenizer"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (State("RUNNING"), "being made"),
+        (State("COMPLETING"), "being made"),
+        (State("OUT_OF_MEMORY"), "interrupted"),
+        (State("PENDING"), "interrupted"),  # it goes on then
+        (State(), "interrupted"),  # Slurm has forgotten it
+        (State(unanswered="no answer"), "being made"),
+        (None, "being made"),  # a job of another run
+    ],
+)
+def test_a_stage_whose_job_has_ended_was_interrupted(tmp_path, monkeypatch, state, shown):
+    """A job that was killed leaves its lock, and its node cannot be asked."""
+    root = new_run(tmp_path)
+    write(root / "data/target.partial/x", "1")
+    lock(root / "data/target", host="elsewhere", job="7")
+    known = {"7": state} if state else {"8": State("FAILED")}
+    monkeypatch.setattr(command, "states", lambda root: known)
+    made = {stage.stage: stage.state for stage in command.look(root).stages}
+    assert made["data (target)"] == shown
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "train"])
