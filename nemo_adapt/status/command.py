@@ -88,11 +88,11 @@ class Report:
     @property
     def is_under_way(self) -> bool:
         """Whether the run goes on: it has jobs that have not ended, or, if it was not launched, open stages, of which
-        the first was not interrupted."""
+        the first was not interrupted, or cells that have not ended."""
         if self.jobs:
             return any(job.is_live for job in self.jobs)
         states = [stage.state for stage in self.stages] + [cell.state for cell in self.cells]
-        left = [state for state in states if state != FINISHED]
+        left = [state for state in states if state not in (FINISHED, FAILED)]
         is_made = MAKING in left or bool(self.training and self.training.alive)
         return bool(left) and (is_made or left[0] != INTERRUPTED)
 

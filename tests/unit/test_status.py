@@ -247,6 +247,20 @@ def test_watching_ends_when_the_run_is_interrupted(tmp_path, capsys, monkeypatch
     assert re.search(rf"{stage} +interrupted", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("mark", ["failed.json", "done.json"])
+def test_watching_a_study_ends_with_its_last_cell(tmp_path, capsys, monkeypatch, mark):
+    """Also where a cell has failed."""
+    axes = "++study.axes={rows: {mean: ['resize.input=mean'], zero: ['resize.input=zero']}}"
+    root = new_run(tmp_path, axes, "study.seeds=1")
+    write(root / "cells/mean-seed0/failed.json", {"why": "no text"})
+    write(root / "cells/zero-seed0/log.txt", "begun")
+    steps = iter([lambda: write(root / "cells/zero-seed0" / mark, {"why": "no memory"})])
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: next(steps)())
+    command.main([str(root), "--watch"])
+    assert not list(steps)
+    assert "2 failed" in capsys.readouterr().out or mark == "done.json"
+
+
 def test_a_truncated_last_line_of_a_log_is_skipped(tmp_path, capsys):
     root = in_training(tmp_path)
     for name in ("metrics.jsonl", "held_out.jsonl"):
