@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config, recipes
+from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
 from nemo_adapt.launch.chain import Size, chain, laid_out, size_of
@@ -26,6 +27,7 @@ def main(words: list[str]) -> None:
         raise UserError(f"launch.executor={executor!r} is not one of sbatch, nemo_run.{nearest(executor, EXECUTORS)}")
     if config.study.axes:
         raise UserError("the recipe is a study: nemo-adapt study ... study.array=TASKS submits it as a job array")
+    check_numbers(config)
     config = laid_out(config)
     steps = pipeline.run_steps(config)
     pipeline.check_steps(config, steps)
