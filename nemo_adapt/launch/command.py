@@ -10,7 +10,7 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
-from nemo_adapt.launch.chain import Size, chain, laid_out, size_of
+from nemo_adapt.launch.chain import Size, chain, divided_groups, laid_out, size_of
 from nemo_adapt.plan.estimate import in_short, plan_of, shortages
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.needs import is_chosen
@@ -34,7 +34,7 @@ def main(words: list[str]) -> None:
     pipeline.foresee(config, steps)
     pipeline.check_begun(config, steps)  # each job sees only its own stages
     jobs, size = chain(steps), size_of(config)
-    notes = estimates(config, size)
+    notes = [*estimates(config, size), *filter(None, [divided_groups(config, size)])]
     if config.launch.dry_run:
         submit.show(config, jobs, size, notes)
     else:
