@@ -78,25 +78,25 @@ def size_of(config: Config) -> Size:
     as there are enough; ``UserError`` for a layout that is too large for the site, or that does not divide evenly over
     the nodes."""
     site, cluster, parallel = config.site, config.cluster, config.parallel
-    gpus, per_node = room_of(config)
+    gpus, room = room_of(config)
     wanted = config.launch.nodes or (cluster.nodes if cluster.name else 0)
-    nodes = wanted or -(-parallel.ranks // per_node)
+    nodes = wanted or -(-parallel.ranks // room)
     most = site.nodes or (cluster.nodes if cluster.name else 0)
     layout = f"tp={parallel.tp} x pp={parallel.pp} x cp={parallel.cp} x dp={parallel.dp}"
     if most and nodes > most:
         needed = f"launch.nodes={nodes}" if wanted else f"parallel: {layout} is {parallel.ranks} ranks, {nodes} nodes"
-        raise UserError(f"{needed}, but the site has {most} nodes of {per_node} (site.nodes, site.gpus_per_node)")
+        raise UserError(f"{needed}, but the site has {most} nodes of {room} (site.nodes, site.gpus_per_node)")
     if not wanted and parallel.ranks % nodes:
         raise UserError(f"parallel: {layout} is {parallel.ranks} ranks, which do not divide evenly over {nodes} nodes")
-    if not wanted:
-        nodes = _with_whole_groups(parallel, nodes, most)
-        per_node = parallel.ranks // nodes
+    nodes = nodes if wanted else _with_whole_groups(parallel, nodes, most)
+    per_node = room if wanted else parallel.ranks // nodes
     model = parallel.tp * parallel.pp * parallel.cp
     if nodes * per_node % model:
         raise UserError(
             f"{nodes} nodes of {per_node} are {nodes * per_node} ranks, no multiple of parallel.tp x pp x cp = {model}"
         )
-    return Size(nodes, per_node, min(gpus, per_node))
+    taken = min(gpus, per_node)
+    return Size(nodes, per_node, taken, is_whole=(per_node, taken) == (room, gpus))
 
 
 def _with_whole_groups(parallel: ParallelConfig, nodes: int, most: int) -> int:

@@ -5,8 +5,7 @@
 #SBATCH --account=ling
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task=32
-#SBATCH --mem=128G
+#SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
 #SBATCH --gpus-per-node=1
 #SBATCH --open-mode=append
@@ -40,4 +39,4 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
     exit 2
 }
 
-exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=32 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish evaluate < /dev/null
+exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=8 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish evaluate < /dev/null

@@ -31,13 +31,13 @@ def test_probe_is_a_separate_job_on_ranks():
         (["site=gpus", "launch.nodes=4"], Size(4, 8, 8), 4),
         (["cluster=h100_x64"], Size(8, 8, 8), 8),
         (["cluster=h100_x64", "launch.nodes=3", "train.global_batch=36"], Size(3, 8, 8), 3),
-        (["site=gpus", "parallel.tp=2", "parallel.dp=1"], Size(1, 2, 2), 1),
+        (["site=gpus", "parallel.tp=2", "parallel.dp=1"], Size(1, 2, 2, is_whole=False), 1),
         (["site=cpu", "parallel.tp=2", "parallel.dp=2"], Size(2, 2, 0), 2),
-        (["site=gpus", "site.ranks_per_node=4", "parallel.dp=4"], Size(8, 4, 4), 4),
-        (["site=gpus", "parallel.tp=4", "parallel.dp=3"], Size(3, 4, 4), 3),  # not 2 x 6
-        (["site=gpus", "parallel.tp=2", "parallel.cp=2", "parallel.dp=3"], Size(3, 4, 4), 3),
+        (["site=gpus", "site.ranks_per_node=4", "parallel.dp=4"], Size(8, 4, 4, is_whole=False), 4),
+        (["site=gpus", "parallel.tp=4", "parallel.dp=3"], Size(3, 4, 4, is_whole=False), 3),  # not 2 x 6
+        (["site=gpus", "parallel.tp=2", "parallel.cp=2", "parallel.dp=3"], Size(3, 4, 4, is_whole=False), 3),
         (["site=gpus", "parallel.tp=4", "parallel.pp=3", "parallel.dp=2"], Size(3, 8, 8), 2),
-        (["site=gpus", "parallel.tp=4", "parallel.dp=3", "site.nodes=2"], Size(2, 6, 6), 3),  # said (divided_groups)
+        (["site=gpus", "parallel.tp=4", "parallel.dp=3", "site.nodes=2"], Size(2, 6, 6, is_whole=False), 3),
         (["site=gpus", "parallel.tp=16", "parallel.dp=3"], Size(6, 8, 8), 3),  # does not fit a node
     ],
 )

@@ -336,6 +336,33 @@ def test_options_that_request_gpus():
 
 
 @pytest.mark.parametrize(
+    ("job", "words", "asked"),
+    [
+        ("prepare", [], {"cpus-per-task": "32", "mem": "128G"}),
+        ("train", [], {"cpus-per-task": "8", "mem": "0"}),
+        ("train", ["parallel.tp=2", "parallel.dp=1"], {"cpus-per-task": "8"}),  # others use the node, too
+        ("train", ["site.ranks_per_node=4", "parallel.tp=4"], {"cpus-per-task": "8"}),
+        (
+            "train",
+            ["parallel.tp=2", "parallel.dp=1", "site.sbatch=['--exclusive']"],
+            {"cpus-per-task": "8", "mem": "0"},
+        ),
+        ("evaluate", [], {"cpus-per-task": "8"}),
+        ("evaluate", ["site.cpus_per_rank=0"], {}),
+        ("evaluate", ["site.gpus_per_node=1", "parallel.tp=1"], {"cpus-per-task": "8", "mem": "0"}),
+        ("evaluate", ["site.gpus_per_node=0", "site.ranks_per_node=8"], {"cpus-per-task": "32", "mem": "128G"}),
+    ],
+)
+def test_cores_and_memory_follow_from_what_a_job_takes_of_a_node(job, words, asked):
+    """``site.cpu`` is of jobs without GPUs alone, whose nodes may be others. All memory of a node is asked for only by
+    jobs that leave nothing of it to others."""
+    config = config_of("site=gpus", *words)
+    given = sbatch.options(config, jobs_of(config)[job], size_of(config))
+    found = dict(option.removeprefix("--").partition("=")[::2] for option in given)
+    assert {name: found[name] for name in ("cpus-per-task", "mem") if name in found} == asked
+
+
+@pytest.mark.parametrize(
     ("gib", "words", "found"),
     [
         (7, (), 1),
