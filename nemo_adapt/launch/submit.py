@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -245,15 +246,24 @@ def write_files(config: Config, paths: LaunchPaths, texts: Mapping[str, str], fi
     package = Path(nemo_adapt.__file__).parent
     code = paths.code.parent / package.name
     if package != code:
+        _make_writable(paths.code.parent)
         shutil.rmtree(paths.code.parent, ignore_errors=True)
         # Keep modification times: by them Python and numba recognize their compiled code, which is copied, too.
         shutil.copytree(package, code, copy_function=shutil.copy2)
+        _make_writable(code)
         paths.code.write_text(MAIN, encoding="utf-8")
     for name, text in texts.items():
         paths.script(name).write_text(text, encoding="utf-8")
     for name, text in files.items():
         (paths.folder / name).parent.mkdir(exist_ok=True)
         (paths.folder / name).write_text(text, encoding="utf-8")
+
+
+def _make_writable(folder: Path) -> None:
+    """Let this user write to and delete what is in ``folder``, a copy of the package, whose installation may be
+    read-only."""
+    for place in (Path(name) for name, _, _ in os.walk(folder)):
+        place.chmod(place.stat().st_mode | stat.S_IRWXU)
 
 
 def record(

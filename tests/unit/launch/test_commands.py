@@ -15,6 +15,7 @@ from nemo_adapt import cli, pipeline
 from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
+from nemo_adapt.launch import submit
 from nemo_adapt.launch.chain import laid_out
 from nemo_adapt.run import steps
 from nemo_adapt.run.restart import STARTED
@@ -111,6 +112,22 @@ def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slur
     assert (folder / "notes.train.sh").read_text() == "SBATCH_ACCOUNT=1 SBATCH_RESERVATION=1\n"
     cli.command("launch", [*WORDS, "site.account=ling"])
     assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
+
+
+def test_a_read_only_installation_can_be_launched_from_again(slurm, folder, monkeypatch):
+    """Root may write to its copy nevertheless: the modes are compared."""
+    installed, copied = folder / "site-packages/nemo_adapt", folder / "runs/r/launch/code/nemo_adapt"
+    (installed / "launch").mkdir(parents=True)
+    (installed / "launch/x.py").touch(mode=0o444)
+    for place in (installed / "launch", installed):
+        place.chmod(0o555)
+    monkeypatch.setattr(submit.nemo_adapt, "__file__", str(installed / "__init__.py"))
+    for _ in range(2):
+        cli.command("launch", WORDS)
+        assert [path.stat().st_mode & 0o777 for path in (copied, copied / "launch")] == [0o755, 0o755]
+        assert (copied / "launch/x.py").is_file()
+        for place in (copied / "launch", copied):
+            place.chmod(0o555)  # as an earlier version left it
 
 
 LATER = ("train", "export", "evaluate")
