@@ -184,6 +184,8 @@ def check_site(site: SiteConfig) -> None:
     for name in site.environment:
         if not VARIABLE.fullmatch(name):
             raise UserError(f"site.environment: {name!r} is not a valid variable name")
+    if site.venv.startswith("~"):
+        raise UserError(f"site.venv={site.venv}: write out the home folder, ~ is not expanded here")
     if site.gpu_request not in REQUESTS:
         raise UserError(f"site.gpu_request={site.gpu_request!r} is not one of {', '.join(REQUESTS)}")
     if seconds(site.time) < site.signal_seconds + LEAST_SECONDS // 2:

@@ -286,6 +286,7 @@ def test_prepare_job_has_the_exit_code_of_its_process(machine):
         (["site.srun=['--kill-on-bad-exit=0']"], "site.srun: '--kill-on-bad-exit=0' is an option that launch sets"),
         (["site.sbatch=['--x=\\'a\\nb\\'']"], "line breaks"),
         (["++site.environment={A-B: c}"], "'A-B' is not a valid variable name"),
+        (["site.venv='~/venv'"], "site.venv=~/venv: write out the home folder"),
         (["site.gpu_request=gpus"], "is not one of gpus-per-node, gres, none"),
         (["site.time='2'", "site.signal_seconds=120"], "leaves no time to train"),
         (["site.time=soon"], "'soon' is not a time limit"),
