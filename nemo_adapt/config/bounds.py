@@ -33,14 +33,23 @@ BOUNDS: dict[str, Bounds] = {
 
 
 def check_numbers(config: Any) -> None:
-    """Raise ``UserError`` for the first setting in the sections of ``config`` that is out of bounds or not finite."""
+    """Raise ``UserError`` for the first setting in the sections of ``config``, and in sections of these, that is out of
+    bounds or not finite."""
     for section in fields(config):
-        for entry in fields(part) if is_dataclass(part := getattr(config, section.name)) else ():
-            key, value = f"{section.name}.{entry.name}", getattr(part, entry.name)
-            named = value if isinstance(value, dict) else {"": value}
-            for name, number in named.items():
-                if isinstance(number, int | float) and not isinstance(number, bool):
-                    _check(f"{key}.{name}" if name else key, number, BOUNDS.get(key, NOT_NEGATIVE))
+        if is_dataclass(part := getattr(config, section.name)):
+            _check_section(section.name, part)
+
+
+def _check_section(name: str, section: Any) -> None:
+    for entry in fields(section):
+        key, value = f"{name}.{entry.name}", getattr(section, entry.name)
+        if is_dataclass(value):
+            _check_section(key, value)
+            continue
+        named = value if isinstance(value, dict) else {"": value}
+        for of, number in named.items():
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                _check(f"{key}.{of}" if of else key, number, BOUNDS.get(key, NOT_NEGATIVE))
 
 
 def check_positive(settings: Any, *keys: str) -> None:

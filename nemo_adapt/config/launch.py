@@ -17,7 +17,7 @@ class LaunchConfig:
 
 @dataclass
 class CpuConfig:
-    """Jobs without GPUs: ``prepare`` and ``export``."""
+    """Jobs without GPUs: ``prepare``, ``export`` and a study's report, and ``evaluate`` on nodes without GPUs."""
 
     partition: str = ""
     """Partition of these jobs; empty: ``site.partition``."""
@@ -26,7 +26,7 @@ class CpuConfig:
     memory: str = ""
     """Memory per node, such as ``64G``; empty: Slurm's default."""
     time: str = "12:00:00"
-    """Time limit of each of these jobs, and of ``evaluate``, in Slurm's format."""
+    """Time limit of each of these jobs, and of ``evaluate`` everywhere, in Slurm's format."""
 
 
 @dataclass
@@ -36,8 +36,8 @@ class ContainerConfig:
     image: str = ""
     """A file (``/images/nemo.sqsh``), or a name that enroot can import (``nvcr.io#nvidia/nemo:25.09``)."""
     mounts: list[str] = field(default_factory=list)
-    """Further folders to mount, for models and text: ``/host:/inside`` or ``/host:/inside:ro``. The folder that you
-    launch from is always mounted."""
+    """Further folders to mount, for models, text and results elsewhere: ``/host:/inside`` or ``/host:/inside:ro``. The
+    folder that you launch from is always mounted."""
 
 
 @dataclass
@@ -61,9 +61,11 @@ class SiteConfig:
     ranks_per_node: int = 0
     """Ranks per node; 0: one per GPU."""
     cpus_per_rank: int = 0
-    """Cores of each rank; 0: Slurm's default."""
+    """Cores of each rank, and for each GPU of ``evaluate``; 0: Slurm's default."""
     memory: str = ""
-    """Memory per node for jobs on ranks: ``0`` (all of it), or such as ``500G``; empty: Slurm's default."""
+    """Memory per node for jobs on ranks or GPUs that fill their nodes: ``0`` (all of it), or such as ``500G``. Empty,
+    and for jobs that leave room for others (fewer ranks or GPUs than a node has, no ``--exclusive``): Slurm's default.
+    """
     time: str = "24:00:00"
     """Time limit of one training segment, in Slurm's format; the job is requeued for the next one."""
     signal_seconds: int = 300

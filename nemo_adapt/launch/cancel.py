@@ -5,7 +5,7 @@ from pathlib import Path
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import slurm
-from nemo_adapt.launch.paths import LaunchPaths, submitted
+from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 
 
 def main(words: list[str]) -> None:
@@ -18,11 +18,12 @@ def main(words: list[str]) -> None:
         raise UserError(f"{root} was not launched (no {LaunchPaths(root).jobs})")
     if slurm.missing("scancel"):
         raise UserError("there is no scancel on this machine: cancel from a login node of the cluster")
-    states = slurm.states([job["id"] for job in jobs])
+    cluster = cluster_of(jobs)
+    states = slurm.states([job["id"] for job in jobs], cluster)
     live = [job for job in jobs if states[job["id"]].is_live]
     if not live:
         say("nothing to cancel: all jobs have ended")
         return
-    slurm.cancel([job["id"] for job in reversed(live)])  # last first, so that none starts in between
+    slurm.cancel([job["id"] for job in reversed(live)], cluster)  # last first, so that none starts in between
     names = [f"{job['name']} ({job['id']})" for job in live]
     say(f"cancelled: {', '.join(names)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, ParallelConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_model.weight_files import gpus_needed
 from nemo_adapt.run.steps import Step
@@ -74,26 +74,49 @@ def chain(steps: Sequence[Step]) -> list[Job]:
 
 
 def size_of(config: Config) -> Size:
-    """Return the size of jobs on ranks; ``UserError`` for a layout that is too large for the site, or that does not
-    divide evenly over the nodes."""
+    """Return the size of jobs on ranks: the fewest nodes on which the ranks of a TP x CP group are on one node, as far
+    as there are enough; ``UserError`` for a layout that is too large for the site, or that does not divide evenly over
+    the nodes."""
     site, cluster, parallel = config.site, config.cluster, config.parallel
-    gpus, per_node = room_of(config)
+    gpus, room = room_of(config)
     wanted = config.launch.nodes or (cluster.nodes if cluster.name else 0)
-    nodes = wanted or -(-parallel.ranks // per_node)
+    nodes = wanted or -(-parallel.ranks // room)
     most = site.nodes or (cluster.nodes if cluster.name else 0)
     layout = f"tp={parallel.tp} x pp={parallel.pp} x cp={parallel.cp} x dp={parallel.dp}"
     if most and nodes > most:
         needed = f"launch.nodes={nodes}" if wanted else f"parallel: {layout} is {parallel.ranks} ranks, {nodes} nodes"
-        raise UserError(f"{needed}, but the site has {most} nodes of {per_node} (site.nodes, site.gpus_per_node)")
+        raise UserError(f"{needed}, but the site has {most} nodes of {room} (site.nodes, site.gpus_per_node)")
     if not wanted and parallel.ranks % nodes:
         raise UserError(f"parallel: {layout} is {parallel.ranks} ranks, which do not divide evenly over {nodes} nodes")
-    per_node = per_node if wanted else parallel.ranks // nodes
+    nodes = nodes if wanted else _with_whole_groups(parallel, nodes, most)
+    per_node = room if wanted else parallel.ranks // nodes
     model = parallel.tp * parallel.pp * parallel.cp
     if nodes * per_node % model:
         raise UserError(
             f"{nodes} nodes of {per_node} are {nodes * per_node} ranks, no multiple of parallel.tp x pp x cp = {model}"
         )
-    return Size(nodes, per_node, min(gpus, per_node))
+    taken = min(gpus, per_node)
+    return Size(nodes, per_node, taken, is_whole=(per_node, taken) == (room, gpus))
+
+
+def _with_whole_groups(parallel: ParallelConfig, nodes: int, most: int) -> int:
+    """Return the fewest nodes, from ``nodes`` to ``most`` (0: any number), that hold whole TP x CP groups, whose ranks
+    follow each other; ``nodes`` if there are none."""
+    group = parallel.tp * parallel.cp
+    groups = parallel.ranks // group
+    enough = range(nodes, min(groups, most or groups) + 1)
+    return next((number for number in enough if groups % number == 0), nodes)
+
+
+def divided_groups(config: Config, size: Size) -> str:
+    """Return a note where ranks of a TP x CP group that would fit a node are on two, else ""."""
+    group = config.parallel.tp * config.parallel.cp
+    if size.nodes == 1 or size.ranks_per_node % group == 0 or group > room_of(config)[1]:
+        return ""
+    return (
+        f"{size.nodes} nodes of {size.ranks_per_node} ranks divide groups of parallel.tp x cp = {group} between nodes, "
+        "over whose network they are slow: choose ranks per node that are a multiple of it"
+    )
 
 
 def evaluation_gpus(config: Config, size: Size) -> int:
@@ -106,12 +129,16 @@ def evaluation_gpus(config: Config, size: Size) -> int:
 
 
 def room_of(config: Config) -> tuple[int, int]:
-    """Return (GPUs per node, ranks per node); ``UserError`` where neither is configured."""
+    """Return (GPUs per node, ranks per node); ``UserError`` where neither is configured, or where GPUs are too few."""
     gpus = config.site.gpus_per_node or config.cluster.gpus_per_node
     per_node = config.site.ranks_per_node or gpus
     if not per_node:
         raise UserError(
             "how many ranks share a node? Give site=NAME, or site.gpus_per_node, or site.ranks_per_node without GPUs"
+        )
+    if per_node > gpus > 0:
+        raise UserError(
+            f"site.ranks_per_node={per_node}, but a node has {gpus} GPUs (site.gpus_per_node), and each rank takes one"
         )
     return gpus, per_node
 

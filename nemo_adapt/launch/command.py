@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config, recipes
+from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
-from nemo_adapt.launch.chain import Size, chain, laid_out, size_of
+from nemo_adapt.launch.chain import Size, chain, divided_groups, laid_out, size_of
 from nemo_adapt.plan.estimate import in_short, plan_of, shortages
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.needs import is_chosen
@@ -26,13 +27,14 @@ def main(words: list[str]) -> None:
         raise UserError(f"launch.executor={executor!r} is not one of sbatch, nemo_run.{nearest(executor, EXECUTORS)}")
     if config.study.axes:
         raise UserError("the recipe is a study: nemo-adapt study ... study.array=TASKS submits it as a job array")
+    check_numbers(config)
     config = laid_out(config)
     steps = pipeline.run_steps(config)
     pipeline.check_steps(config, steps)
     pipeline.foresee(config, steps)
     pipeline.check_begun(config, steps)  # each job sees only its own stages
     jobs, size = chain(steps), size_of(config)
-    notes = estimates(config, size)
+    notes = [*estimates(config, size), *filter(None, [divided_groups(config, size)])]
     if config.launch.dry_run:
         submit.show(config, jobs, size, notes)
     else:

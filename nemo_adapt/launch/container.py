@@ -5,6 +5,7 @@ of which can be escaped; an image is a file only if its name begins with ``/`` o
 override the job's, except those in ``--container-env``.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,32 @@ def mounts(config: Config, folders: Sequence[Path]) -> list[str]:
         source, *rest = mount.split(":")
         if not (source.startswith(("/", ".")) or source in SOURCE_KEYWORDS) or any(not part for part in rest[:1]):
             raise UserError(f"site.container.mounts: {mount!r} is not /host:/inside or /host:/inside:ro")
+    if config.site.container.image:
+        check_results(config, folders[0], given)
     return given
+
+
+def check_results(config: Config, workdir: Path, given: Sequence[str]) -> None:
+    """Raise ``UserError`` for a folder of results outside all mounts ``given``, or in one that cannot be written to:
+    what a job writes there is lost with its container."""
+    further = [option.partition("=")[2] for option in config.site.srun if option.startswith("--container-mounts=")]
+    parts = [mount.split(":") for mount in [*given, *",".join(further).split(",")]]
+    flags = [part[2] if len(part) > 2 else "" for part in parts]
+    inside = [
+        os.path.normpath(workdir / (part[1] if len(part) > 1 else part[0]))
+        for part, flag in zip(parts, flags, strict=True)
+        if part[0] not in ("", *SOURCE_KEYWORDS) and "ro" not in re.split("[,+]", flag)
+    ]
+    places = {
+        "export.dir": config.export.dir,
+        "run.shared": config.run.shared,
+        "evaluate.cache": config.evaluate.cache,
+    }
+    for key, place in places.items():
+        if place and not any(Path(os.path.normpath(workdir / place)).is_relative_to(folder) for folder in inside):
+            raise UserError(
+                f"{key}={place} is in no folder that the jobs' container may write to: add it to site.container.mounts"
+            )
 
 
 def required_paths(config: Config, workdir: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Paths in a run's folder of what its Slurm jobs need."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,8 @@ def submitted(root: Path) -> list[dict[str, Any]]:
         return list(json.loads(LaunchPaths(root).jobs.read_text(encoding="utf-8"))["jobs"])
     except (OSError, ValueError, LookupError, TypeError):
         return []
+
+
+def cluster_of(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the cluster that a run's submitted jobs are on; empty: that of the machine they were submitted from."""
+    return str(jobs[0].get("cluster", "")) if jobs else ""

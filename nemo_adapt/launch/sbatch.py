@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nemo_adapt.config import Config, SiteConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import container
-from nemo_adapt.launch.chain import Job, Kind, Size, evaluation_gpus
+from nemo_adapt.launch.chain import Job, Kind, Size, evaluation_gpus, room_of
 from nemo_adapt.launch.paths import LaunchPaths
 
 PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
@@ -62,8 +62,7 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
     """Return the sbatch options in the head of a job's script."""
     site, cpu = config.site, config.site.cpu
     ranks, array = job.kind is Kind.RANKS, job.kind is Kind.ARRAY
-    trains = ranks or array
-    gpus = size.gpus_per_node if trains else evaluation_gpus(config, size) if job.kind is Kind.GPU else 0
+    trains, gpus = ranks or array, gpus_of(config, job, size)
     given: dict[str, Any] = {
         "job-name": label(f"{config.run.name}-{job.name}"),
         "array": f"0-{job.tasks - 1}" if array else "",
@@ -74,7 +73,7 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
         "nodes": size.nodes if ranks else 1,
         "ntasks-per-node": size.ranks_per_node if ranks else 1,
         "cpus-per-task": cpus_of(config, job, size),
-        "mem": cpu.memory if not trains else site.memory if size.is_whole else "",  # "": a share of the node
+        "mem": memory_of(config, job, size),
         "time": site.time if trains else cpu.time,
     }
     of = f"{site.gpu_type}:" if site.gpu_type else ""
@@ -86,11 +85,31 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
     return ["--requeue", *(f"--{name}={value}" for name, value in given.items() if value not in ("", 0)), *site.sbatch]
 
 
+def gpus_of(config: Config, job: Job, size: Size) -> int:
+    """Return the GPUs of a node that a job asks for."""
+    if job.kind in (Kind.RANKS, Kind.ARRAY):
+        return size.gpus_per_node
+    return evaluation_gpus(config, size) if job.kind is Kind.GPU else 0
+
+
 def cpus_of(config: Config, job: Job, size: Size) -> int:
     """Return the cores per Slurm task; 0: Slurm's default."""
+    each = config.site.cpus_per_rank
     if job.kind is Kind.ARRAY:
-        return config.site.cpus_per_rank * size.ranks * size.processes
-    return config.site.cpus_per_rank if job.kind is Kind.RANKS else config.site.cpu.cpus
+        return each * size.ranks * size.processes
+    if job.kind is Kind.RANKS:
+        return each
+    return each * gpus if (gpus := gpus_of(config, job, size)) else config.site.cpu.cpus
+
+
+def memory_of(config: Config, job: Job, size: Size) -> str:
+    """Return the memory per node; empty: Slurm's default, which others' jobs on the node leave room for."""
+    site, gpus = config.site, gpus_of(config, job, size)
+    trains = job.kind in (Kind.RANKS, Kind.ARRAY)
+    if not trains and not gpus:
+        return site.cpu.memory
+    is_whole = size.is_whole if trains else gpus >= room_of(config)[0]
+    return site.memory if is_whole or "--exclusive" in site.sbatch else ""
 
 
 def threads_of(config: Config, job: Job) -> int:
@@ -120,11 +139,14 @@ def variables(config: Config, job: Job) -> list[str]:
     return list(dict.fromkeys([*config.site.environment, *threads, *meeting]))
 
 
-def submission(config: Config, job: Job, paths: LaunchPaths, workdir: Path, after: str = "") -> list[str]:
+def submission(
+    config: Config, job: Job, paths: LaunchPaths, workdir: Path, after: str = "", cluster: str = ""
+) -> list[str]:
     """Return the sbatch command that submits a job's script from ``workdir``.
 
     ``after``: the id of the job before it; ``job.after`` is the type of the dependency. If that can no longer be
-    fulfilled, Slurm cancels the job. ``UserError`` for a run's folder to which Slurm cannot write a log.
+    fulfilled, Slurm cancels the job. ``cluster``: that of the job before, if one was chosen: other clusters do not know
+    the job. ``UserError`` for a run's folder to which Slurm cannot write a log.
     """
     number = "%A_%a" if job.kind is Kind.ARRAY else "%j"
     log = str(paths.log(job.name, number))
@@ -132,6 +154,7 @@ def submission(config: Config, job: Job, paths: LaunchPaths, workdir: Path, afte
         raise UserError(f"Slurm cannot write a log below {paths.root}: it would interpret the backslash in the name")
     name = log[: -len(f"{number}.log")].replace("%", "%%") + f"{number}.log"
     words = ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--chdir={workdir}", f"--output={name}"]
+    words += [f"--clusters={cluster}"] if cluster else []
     return [*words, *([f"--dependency={job.after}:{after}"] if after else []), str(paths.script(job.name))]
 
 
@@ -161,6 +184,8 @@ def check_site(site: SiteConfig) -> None:
     for name in site.environment:
         if not VARIABLE.fullmatch(name):
             raise UserError(f"site.environment: {name!r} is not a valid variable name")
+    if site.venv.startswith("~"):
+        raise UserError(f"site.venv={site.venv}: write out the home folder, ~ is not expanded here")
     if site.gpu_request not in REQUESTS:
         raise UserError(f"site.gpu_request={site.gpu_request!r} is not one of {', '.join(REQUESTS)}")
     if seconds(site.time) < site.signal_seconds + LEAST_SECONDS // 2:

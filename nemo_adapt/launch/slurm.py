@@ -14,6 +14,10 @@ from nemo_adapt.launch.sbatch import seconds
 
 TIMEOUT_SECONDS = 120.0
 """Timeout of a command in seconds: long enough for Slurm's own retries while its controller restarts."""
+CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+"""Variables that choose the cluster for sbatch, the second also for the other commands."""
+OF_USERS = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""Variables ``SLURM_*`` that users set; Slurm sets the others for a job."""
 FIELD = re.compile(r"(\w+)=(\S*)")
 OVERRIDES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE MEM_PER_CPU MEM_PER_GPU"}
 """Option of sbatch -> names (after ``SBATCH_``) of the variables that override it, where they are not its own name."""
@@ -59,13 +63,11 @@ def missing(command: str) -> bool:
 def call(words: Sequence[str], timeout: float = TIMEOUT_SECONDS, without: Collection[str] = ()) -> tuple[int, str, str]:
     """Run a command and return (exit code, stdout, stderr); code 1 and a reason if it cannot run or times out.
 
-    Variables ``SLURM_*`` of a job that this process may run in are not passed on, except ``SLURM_CONF``; nor are those
-    in ``without``.
+    Variables ``SLURM_*`` of a job that this process may run in are not passed on, except those in ``OF_USERS``; nor are
+    those in ``without``.
     """
-    left = (name for name in os.environ if not name.startswith("SLURM_") and name not in without)
-    environment = {name: os.environ[name] for name in left}
-    if "SLURM_CONF" in os.environ:
-        environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
+    left = (name for name in os.environ if not name.startswith("SLURM_") or name in OF_USERS)
+    environment = {name: os.environ[name] for name in left if name not in without}
     try:
         done = subprocess.run(
             words,
@@ -91,19 +93,20 @@ def overriding(script: Path) -> set[str]:
     lines = script.read_text(encoding="utf-8").splitlines() if script.is_file() else []
     options = [line.removeprefix("#SBATCH --").partition("=")[0] for line in lines if line.startswith("#SBATCH --")]
     names = [name for option in options for name in OVERRIDES.get(option, option.upper().replace("-", "_")).split()]
-    return {f"SBATCH_{name}" for name in (*names, "NO_REQUEUE")}
+    return {f"SBATCH_{name}" for name in (*names, "NO_REQUEUE")} | {*(CLUSTERS if "clusters" in options else ())}
 
 
-def submit(words: Sequence[str]) -> str:
-    """Submit a job and return its id; ``UserError`` if Slurm rejects it."""
+def submit(words: Sequence[str]) -> tuple[str, str]:
+    """Submit a job; return its id, and the cluster that it is on, empty if none was chosen. ``UserError`` if Slurm
+    rejects it."""
     code, out, said = call(words, without=overriding(Path(words[-1])))
-    number = out.partition(";")[0]  # a cluster's name may follow
+    number, _, cluster = out.partition(";")
     if code or not number.isdigit():
         raise UserError(f"Slurm refuses the job {Path(words[-1]).stem}: {messages.refusal(said or out)}")
-    return number
+    return number, cluster
 
 
-def test(words: Sequence[str], nodes: int, partition: str) -> str:
+def test(words: Sequence[str], nodes: int, partition: str, clusters: str = "") -> str:
     """``UserError`` if Slurm would reject a job of ``nodes`` nodes (``--test-only``).
 
     The test also fails while too many of the partition's nodes are down or drained, although Slurm lets such a job wait
@@ -114,33 +117,39 @@ def test(words: Sequence[str], nodes: int, partition: str) -> str:
         return ""
     job = Path(words[-1]).stem
     if NO_NODES in said.lower():
-        for other, every in _nodes(partition):
+        for other, every in _nodes(partition, clusters):
             if every - other < nodes <= every:
                 return f"{other} of {every} nodes are down or drained (sinfo): {job}, on {nodes}, will wait for them"
     raise UserError(f"Slurm refuses the job {job}: {messages.refusal(said or out)}")
 
 
-def _nodes(partition: str) -> list[tuple[int, int]]:
+def _nodes(partition: str, clusters: str) -> list[tuple[int, int]]:
     """Return for each partition of a list (empty: the default one) its numbers of nodes that are down or drained, and
     of all nodes; empty if they cannot be known."""
     asked = [f"--partition={partition}"] if partition else []
-    code, out, _ = call(["sinfo", "--noheader", *asked, "--format=%P %F"], timeout=30)
+    code, out, _ = _ask(["sinfo", "--noheader", *asked, "--format=%P %F"], clusters)
     rows = [line.split() for line in out.splitlines() if not code]
     counts = [row[1].split("/") for row in rows if len(row) == 2 and (partition or row[0].endswith("*"))]
     return [(int(row[2]), int(row[3])) for row in counts if len(row) == 4 and all(map(str.isdigit, row))]
 
 
-def cancel(numbers: Sequence[str]) -> None:
-    """Cancel jobs by their ids; ``UserError`` if Slurm does not."""
-    code, _, said = call(["scancel", *numbers])
+def _ask(words: Sequence[str], cluster: str, timeout: float = 30) -> tuple[int, str, str]:
+    """``call`` for a cluster; empty: this machine's own, whatever the user's environment says."""
+    chosen = [f"--clusters={cluster}"] if cluster else []
+    return call([words[0], *chosen, *words[1:]], timeout, without=CLUSTERS)
+
+
+def cancel(numbers: Sequence[str], cluster: str = "") -> None:
+    """Cancel jobs of a cluster (empty: this machine's own) by their ids; ``UserError`` if Slurm does not."""
+    code, _, said = _ask(["scancel", *numbers], cluster, TIMEOUT_SECONDS)
     if code:
         raise UserError(f"scancel {' '.join(numbers)}: {messages.refusal(said)}")
 
 
-def longest(partition: str) -> str:
+def longest(partition: str, clusters: str = "") -> str:
     """Return the longest time limit that a partition (several: any of them; empty: the default one) allows, in Slurm's
-    format; empty if there is none, or it cannot be known."""
-    code, out, _ = call(["scontrol", "--oneliner", "show", "partition"], timeout=30)
+    format; empty if there is none, or it cannot be known, as with several clusters, which scontrol does not take."""
+    code, out, _ = _ask(["scontrol", "--oneliner", "show", "partition"], clusters)
     known = [dict(FIELD.findall(line)) for line in out.splitlines() if not code]
     names = partition.split(",")
     of = [one for one in known if (one.get("PartitionName") in names if partition else one.get("Default") == "YES")]
@@ -148,22 +157,23 @@ def longest(partition: str) -> str:
     return max(limits, key=seconds) if limits and all(map(LIMIT.fullmatch, limits)) else ""
 
 
-def states(numbers: Sequence[str]) -> dict[str, State]:
-    """Return the states of jobs by id: from the controller, or from accounting for jobs that it has forgotten.
+def states(numbers: Sequence[str], cluster: str = "") -> dict[str, State]:
+    """Return the states of jobs of a cluster (empty: this machine's own) by id: from the controller, or from accounting
+    for jobs that it has forgotten.
 
     Once the controller has not answered, it is not asked again: it may take half a minute each time.
     """
     found: dict[str, State] = {}
     why = ""
     for number in numbers:
-        found[number] = State(unanswered=why) if why else _from_controller(number)
+        found[number] = State(unanswered=why) if why else _from_controller(number, cluster)
         why = found[number].unanswered
     forgotten = [number for number, state in found.items() if not state.state]
-    return {**found, **_from_accounting(forgotten)}
+    return {**found, **_from_accounting(forgotten, cluster)}
 
 
-def _from_controller(number: str) -> State:
-    code, out, said = call(["scontrol", "--oneliner", "show", "job", number], timeout=30)
+def _from_controller(number: str, cluster: str) -> State:
+    code, out, said = _ask(["scontrol", "--oneliner", "show", "job", number], cluster)
     if code:
         return State(unanswered=messages.refusal(said) if said and FORGOTTEN not in said.lower() else "")
     records = [_record(part) for part in RECORD.split(out) if part]
@@ -211,13 +221,13 @@ def _rank(state: str) -> int:
     return 3 if state == "COMPLETED" else 2
 
 
-def _from_accounting(numbers: Sequence[str]) -> dict[str, State]:
+def _from_accounting(numbers: Sequence[str], cluster: str) -> dict[str, State]:
     """Return the states of jobs by id from sacct; empty where there is no accounting."""
     if not numbers or missing("sacct"):
         return {}
     columns = "JobID,State,Reason,ExitCode,NodeList,Elapsed,Timelimit,Start"
     words = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(numbers)}"]
-    code, out, _ = call([*words, f"--format={columns}"], timeout=30)
+    code, out, _ = _ask([*words, f"--format={columns}"], cluster)
     found: dict[str, list[tuple[State, int]]] = {}
     for row in (line.split("|") for line in out.splitlines() if not code):
         if len(row) == len(columns.split(",")) and row[1]:

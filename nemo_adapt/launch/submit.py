@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch import container, nemo_run, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Size
-from nemo_adapt.launch.paths import LaunchPaths, submitted
+from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 from nemo_adapt.machine.facts import versions
 from nemo_adapt.run.run_folder import RunFolder, claim
 
@@ -93,9 +94,10 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
     for job in jobs:
         given = _options(config, job, size)
         partition = given.get("partition", "")
-        if config.site.qos or "time" not in given or (not partition and "SBATCH_PARTITION" in os.environ):
+        has_qos = "qos" in given or "SBATCH_QOS" in os.environ
+        if has_qos or "time" not in given or (not partition and "SBATCH_PARTITION" in os.environ):
             continue
-        most = longest(partition)
+        most = longest(partition, _clusters(given))
         if most and sbatch.seconds(given["time"]) > sbatch.seconds(most):
             key = "site.time" if given["time"] == config.site.time else "site.cpu.time"
             where = f"partition {partition}" if partition else "the default partition"
@@ -108,6 +110,11 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
 def _options(config: Config, job: Job, size: Size) -> dict[str, str]:
     """Return sbatch's options for a job by name."""
     return dict(option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size))
+
+
+def _clusters(given: Mapping[str, str]) -> str:
+    """Return the clusters of which sbatch may choose one, for a job with these options; empty: this machine's own."""
+    return given.get("clusters") or next((os.environ[name] for name in slurm.CLUSTERS if os.environ.get(name)), "")
 
 
 def show(config: Config, jobs: Sequence[Job], size: Size, notes: Sequence[str] = ()) -> None:
@@ -151,8 +158,12 @@ def submit(
     facts = {"versions": versions(), "commit": commit(), "executor": config.launch.executor}
     noted = partial(record, paths, jobs, facts)
     if config.launch.executor == NEMO_RUN:
+        if clusters := _clusters(_options(config, jobs[0], size)):
+            raise UserError(
+                f"launch.executor=nemo_run takes no other cluster ({clusters}): launch.executor=sbatch does"
+            )
         numbers = _by_nemo_run(config, jobs, paths)
-        noted(numbers)
+        noted(numbers, "")
     else:
         numbers = _by_sbatch(config, jobs, size, paths, files or {}, noted)
     root = sbatch.shown([str(RunFolder.of(config).root)])
@@ -166,7 +177,7 @@ def _by_sbatch(
     size: Size,
     paths: LaunchPaths,
     files: Mapping[str, str],
-    noted: Callable[[Mapping[str, str]], None],
+    noted: Callable[[Mapping[str, str], str], None],
 ) -> dict[str, str]:
     """Submit with sbatch; return the ids of the jobs by name, which are ``noted`` after each submission: a job that
     nobody knows would go on in a folder that others are launched into."""
@@ -178,20 +189,20 @@ def _by_sbatch(
             words = [*sbatch.submission(config, job, paths, Path.cwd())[:-1], str(path)]
             given = _options(config, job, size)
             partition = given.get("partition") or os.environ.get("SBATCH_PARTITION", "")
-            if note := slurm.test(words, int(given["nodes"]), partition):
+            if note := slurm.test(words, int(given["nodes"]), partition, _clusters(given)):
                 say(note)
     claim(RunFolder.of(config), config)
     write_files(config, paths, texts, files)
     numbers: dict[str, str] = {}
-    after = ""
+    after = cluster = ""
     try:
         for job in jobs:
-            after = slurm.submit(sbatch.submission(config, job, paths, Path.cwd(), after))
+            after, cluster = slurm.submit(sbatch.submission(config, job, paths, Path.cwd(), after, cluster))
             numbers[job.name] = after
-            noted(numbers)
+            noted(numbers, cluster)
     except (UserError, OSError, KeyboardInterrupt):
         if numbers:
-            slurm.cancel(list(numbers.values()))
+            slurm.cancel(list(numbers.values()), cluster)
             paths.jobs.unlink(missing_ok=True)
         raise
     return numbers
@@ -213,8 +224,9 @@ def _experiment(config: Config, jobs: Sequence[Job], folder: Path) -> AbstractCo
 
 def check_no_live_jobs(paths: LaunchPaths) -> None:
     """``UserError`` while jobs of the run have not ended: two chains would write to the same folder."""
-    numbers = {job["id"]: job["name"] for job in submitted(paths.root)}
-    states = slurm.states(list(numbers))
+    jobs = submitted(paths.root)
+    numbers = {job["id"]: job["name"] for job in jobs}
+    states = slurm.states(list(numbers), cluster_of(jobs))
     if why := next((state.unanswered for state in states.values() if state.unanswered), ""):
         raise UserError(f"{paths.root} has been launched, and it is not known whether its jobs have ended: {why}")
     live = [f"{numbers[number]} ({number})" for number, state in states.items() if state.is_live]
@@ -234,9 +246,11 @@ def write_files(config: Config, paths: LaunchPaths, texts: Mapping[str, str], fi
     package = Path(nemo_adapt.__file__).parent
     code = paths.code.parent / package.name
     if package != code:
+        _make_writable(paths.code.parent)
         shutil.rmtree(paths.code.parent, ignore_errors=True)
         # Keep modification times: by them Python and numba recognize their compiled code, which is copied, too.
         shutil.copytree(package, code, copy_function=shutil.copy2)
+        _make_writable(code)
         paths.code.write_text(MAIN, encoding="utf-8")
     for name, text in texts.items():
         paths.script(name).write_text(text, encoding="utf-8")
@@ -245,10 +259,24 @@ def write_files(config: Config, paths: LaunchPaths, texts: Mapping[str, str], fi
         (paths.folder / name).write_text(text, encoding="utf-8")
 
 
-def record(paths: LaunchPaths, jobs: Sequence[Job], facts: Mapping[str, Any], numbers: Mapping[str, str]) -> None:
-    """Write jobs.json: which of ``jobs`` have been submitted until now, and ``facts`` about the code."""
+def _make_writable(folder: Path) -> None:
+    """Let this user write to and delete what is in ``folder``, a copy of the package, whose installation may be
+    read-only."""
+    for place in (Path(name) for name, _, _ in os.walk(folder)):
+        place.chmod(place.stat().st_mode | stat.S_IRWXU)
+
+
+def record(
+    paths: LaunchPaths, jobs: Sequence[Job], facts: Mapping[str, Any], numbers: Mapping[str, str], cluster: str
+) -> None:
+    """Write jobs.json: which of ``jobs`` have been submitted until now, on which ``cluster`` if one was chosen, and
+    ``facts`` about the code."""
     done = [job for job in jobs if job.name in numbers]
-    rows = [{"name": job.name, "id": numbers[job.name], "stages": list(job.stages), "tasks": job.tasks} for job in done]
+    where = {"cluster": cluster} if cluster else {}
+    rows = [
+        {"name": job.name, "id": numbers[job.name], **where, "stages": list(job.stages), "tasks": job.tasks}
+        for job in done
+    ]
     write_json(paths.jobs, {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts})
 
 

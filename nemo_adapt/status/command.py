@@ -88,11 +88,11 @@ class Report:
     @property
     def is_under_way(self) -> bool:
         """Whether the run goes on: it has jobs that have not ended, or, if it was not launched, open stages, of which
-        the first was not interrupted."""
+        the first was not interrupted, or cells that have not ended."""
         if self.jobs:
             return any(job.is_live for job in self.jobs)
         states = [stage.state for stage in self.stages] + [cell.state for cell in self.cells]
-        left = [state for state in states if state != FINISHED]
+        left = [state for state in states if state not in (FINISHED, FAILED)]
         is_made = MAKING in left or bool(self.training and self.training.alive)
         return bool(left) and (is_made or left[0] != INTERRUPTED)
 
@@ -109,7 +109,7 @@ def look(root: Path) -> Report:
     if is_study(root, config):
         return Report(str(root), [], None, jobs(root, states(root)), time.time(), cell_states(root, config))
     run, now, known = RunFolder(root, config.export.dir), time.time(), states(root)
-    return Report(str(root), stages(config, run), training(config, run, now, known), jobs(root, known), now)
+    return Report(str(root), stages(config, run, known), training(config, run, now, known), jobs(root, known), now)
 
 
 def show(report: Report, clear: bool = False) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from nemo_adapt.errors import ERROR
 from nemo_adapt.launch import messages, slurm
-from nemo_adapt.launch.paths import LaunchPaths, submitted
+from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 from nemo_adapt.launch.slurm import State
-from nemo_adapt.status.run_files import written
+from nemo_adapt.status.run_files import is_alive, written
+from nemo_adapt.training_files import Record
 
+NO_JOBS: Mapping[str, State] = {}
 LOG_LINES = 5
 LOG_BYTES = 16 << 10
 """Bytes read from the end of a log."""
@@ -48,14 +50,27 @@ class JobState:
 
 def states(root: Path) -> dict[str, State]:
     """Return the states of a run's jobs by id; empty if it was not launched or Slurm cannot be asked."""
-    numbers = [str(job["id"]) for job in submitted(root)]
-    return slurm.states(numbers) if numbers and not slurm.missing("scontrol") else {}
+    launched = submitted(root)
+    numbers = [str(job["id"]) for job in launched]
+    return slurm.states(numbers, cluster_of(launched)) if numbers and not slurm.missing("scontrol") else {}
 
 
 def jobs(root: Path, known: Mapping[str, State]) -> list[JobState]:
     """Return the jobs of a launched run in order, given their states (``states``)."""
     paths = LaunchPaths(root)
     return [_job(job["name"], str(job["id"]), paths, known, job.get("tasks", 0)) for job in submitted(root)]
+
+
+def is_running(owner: Record, since: float, known: Mapping[str, State]) -> bool | None:
+    """Return whether the processes of ``owner``, a start (``starts.py``), run, according to this host or to Slurm;
+    ``None`` if neither knows.
+
+    ``since``: see ``is_alive``. ``known``: the states of the run's jobs by id. One that Slurm has forgotten has ended.
+    """
+    here, job = is_alive(owner, since), known.get(str(owner.get("job")))
+    if here is not None or job is None or job.unanswered:
+        return here
+    return job.state in ("RUNNING", "COMPLETING")
 
 
 def relevant_log(found: list[JobState]) -> tuple[str, list[str]]:

@@ -21,10 +21,10 @@ from nemo_adapt.launch.slurm import State
 from nemo_adapt.machine.locks import holder, lock_of
 from nemo_adapt.run import artifact
 from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.status.jobs import NO_JOBS, is_running
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
 from nemo_adapt.training_files import Record, records
 
-NO_JOBS: Mapping[str, State] = {}
 RECENT = 10
 """Number of records from which the current speed is computed."""
 SILENT = 10
@@ -118,7 +118,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         checkpoint_age=max(0.0, now - written(checkpoint / FILES)) if checkpoint else None,
         best={"name": chosen, "bits_per_byte": score} if chosen else {},
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
-        alive=None if finished else is_running(owner, since, job),
+        alive=None if finished else is_running(owner, since, jobs),
         age=max(0.0, now - max(last_written(place), since)),
         usual=usual,
         scoring=scoring or None,
@@ -140,15 +140,6 @@ def _owner(place: Path) -> tuple[Record, float]:
     if owner and maker and is_alive(owner, written(note)) is False and is_alive(maker, written(lock)):
         return maker, written(lock)
     return owner, written(note)
-
-
-def is_running(owner: Record, since: float, job: State) -> bool | None:
-    """Return whether the owner's processes run, according to this host or to Slurm; ``None`` if neither knows.
-
-    ``since``: see ``is_alive``.
-    """
-    here = is_alive(owner, since)
-    return job.state in ("RUNNING", "COMPLETING") if here is None and job.state else here
 
 
 def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config, recipes
+from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import chain, submit
@@ -32,6 +33,7 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
     """
     if config.launch.executor != "sbatch" or config.launch.nodes:
         raise UserError("a study's array takes neither launch.executor nor launch.nodes: each task is on one node")
+    check_numbers(config)  # of the site, too
     tasks = min(config.study.array, len(jobs))
     if tasks < config.study.array:
         say(f"study.array={config.study.array}: there are {len(jobs)} cells, and so {tasks} tasks")

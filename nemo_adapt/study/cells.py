@@ -9,6 +9,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from nemo_adapt.config import Config, StudyConfig, recipes
+from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.config.phases import BUDGETS
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
@@ -91,10 +92,13 @@ class Composed(NamedTuple):
 
 
 def configuration(cell: Cell, recipe: str, words: list[str]) -> Composed:
-    """Compose the configuration of all cells with this cell's values; ``UserError`` names the cell."""
+    """Compose the configuration of all cells with this cell's values; ``UserError``, also for a number out of its
+    bounds, names the cell."""
     try:
         tree = recipes.composed(recipe, [*words, *cell.words])
-        return Composed(recipes.with_values(tree, {}), tree)
+        config = recipes.with_values(tree, {})
+        check_numbers(config)
+        return Composed(config, tree)
     except UserError as error:
         raise UserError(f"study: cell {cell.name}: {error}") from None
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate import tables
 from nemo_adapt.study.cells import Cell
@@ -79,10 +81,15 @@ def _measures(report: Mapping[str, Any], model: str, target: str, reference: str
 
 
 def _curve(train: Path, target: str) -> list[tuple[float, float]]:
-    """Return the held-out scores of a training with the bytes seen so far (``Row.curve``)."""
-    seen = {record["step"]: record["bytes"] for record in records(train / METRICS, whole=True)}
-    scores = ((record["step"], record["bits_per_byte"].get(target)) for record in records(train / HELD_OUT, whole=True))
-    return [(seen[step], bits) for step, bits in scores if step in seen and bits is not None]
+    """Return the held-out scores of a training with the bytes seen so far (``Row.curve``). Where a score has none,
+    those of a step between two records of the training are in proportion to the steps."""
+    seen = {0: 0.0} | {record["step"]: record["bytes"] for record in records(train / METRICS, whole=True)}
+    steps, sizes = zip(*sorted(seen.items()), strict=True)
+    found = []
+    for score in records(train / HELD_OUT, whole=True):
+        if (bits := score["bits_per_byte"].get(target)) is not None:
+            found.append((float(score.get("bytes", np.interp(score["step"], steps, sizes))), bits))
+    return found
 
 
 def _json(path: Path) -> Any:

@@ -14,6 +14,7 @@ from nemo_adapt import training_files
 from nemo_adapt.config import recipes
 from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
+from nemo_adapt.launch.slurm import State
 from nemo_adapt.status import command, run_files, training
 
 SETTINGS = [
@@ -39,9 +40,10 @@ def new_run(tmp_path, *words):
     return root
 
 
-def lock(place, age=0.0, pid=None, host=None):
+def lock(place, age=0.0, pid=None, host=None, job=""):
     """The lock file of a folder that a process makes."""
-    write(place.with_name(f".{place.name}.lock"), {"host": host or platform.node(), "pid": pid or os.getpid()}, age)
+    start = {"host": host or platform.node(), "pid": pid or os.getpid(), "job": job}
+    write(place.with_name(f".{place.name}.lock"), start, age)
 
 
 def finish(place, seconds=2.5, age=0.0):
@@ -199,6 +201,29 @@ def test_a_stage_that_no_process_makes_was_interrupted(tmp_path, capsys, how):
     assert states(reported(root, capsys))["tokenizer"] == "interrupted"
 
 
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (State("RUNNING"), "being made"),
+        (State("COMPLETING"), "being made"),
+        (State("OUT_OF_MEMORY"), "interrupted"),
+        (State("PENDING"), "interrupted"),  # it goes on then
+        (State(), "interrupted"),  # Slurm has forgotten it
+        (State(unanswered="no answer"), "being made"),
+        (None, "being made"),  # a job of another run
+    ],
+)
+def test_a_stage_whose_job_has_ended_was_interrupted(tmp_path, monkeypatch, state, shown):
+    """A job that was killed leaves its lock, and its node cannot be asked."""
+    root = new_run(tmp_path)
+    write(root / "data/target.partial/x", "1")
+    lock(root / "data/target", host="elsewhere", job="7")
+    known = {"7": state} if state else {"8": State("FAILED")}
+    monkeypatch.setattr(command, "states", lambda root: known)
+    made = {stage.stage: stage.state for stage in command.look(root).stages}
+    assert made["data (target)"] == shown
+
+
 @pytest.mark.parametrize("stage", ["tokenizer", "train"])
 def test_watching_ends_when_the_run_is_interrupted(tmp_path, capsys, monkeypatch, stage):
     """Not before it begins, nor while a process makes a stage, or still saves after its command was killed. What an
@@ -220,6 +245,20 @@ def test_watching_ends_when_the_run_is_interrupted(tmp_path, capsys, monkeypatch
     command.main([str(root), "--watch"])
     assert not list(left)
     assert re.search(rf"{stage} +interrupted", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("mark", ["failed.json", "done.json"])
+def test_watching_a_study_ends_with_its_last_cell(tmp_path, capsys, monkeypatch, mark):
+    """Also where a cell has failed."""
+    axes = "++study.axes={rows: {mean: ['resize.input=mean'], zero: ['resize.input=zero']}}"
+    root = new_run(tmp_path, axes, "study.seeds=1")
+    write(root / "cells/mean-seed0/failed.json", {"why": "no text"})
+    write(root / "cells/zero-seed0/log.txt", "begun")
+    steps = iter([lambda: write(root / "cells/zero-seed0" / mark, {"why": "no memory"})])
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: next(steps)())
+    command.main([str(root), "--watch"])
+    assert not list(steps)
+    assert "2 failed" in capsys.readouterr().out or mark == "done.json"
 
 
 def test_a_truncated_last_line_of_a_log_is_skipped(tmp_path, capsys):

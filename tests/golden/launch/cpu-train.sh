@@ -10,6 +10,7 @@
 set -uo pipefail
 unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
 unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start processes without PATH and all that is exported here
+unset SLURM_CLUSTERS # of the user: the commands below are for the cluster that the job is on
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 run=/home/user/adapt/runs/turkish
 fail() {
@@ -62,9 +63,10 @@ if [ "$asked" = 0 ]; then
     done
     wait "$tasks"
     code=$?
+    # Of this start alone: a finished training that got a further phase has a manifest until its ranks go on.
+    [ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 fi
 trap '' USR1 TERM
-[ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 
 # More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
 if [ "$code" != 0 ] && { [ "$asked" = 0 ] || [ "$code" -le 128 ]; }; then

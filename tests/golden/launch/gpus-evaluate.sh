@@ -5,8 +5,7 @@
 #SBATCH --account=ling
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task=32
-#SBATCH --mem=128G
+#SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
 #SBATCH --gpus-per-node=1
 #SBATCH --open-mode=append
@@ -17,6 +16,7 @@ export NCCL_SOCKET_IFNAME=ib0
 set -uo pipefail
 unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
 unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start processes without PATH and all that is exported here
+unset SLURM_CLUSTERS # of the user: the commands below are for the cluster that the job is on
 run=/home/user/adapt/runs/turkish
 fail() {
     echo "nemo-adapt: error: $*" >&2
@@ -39,4 +39,4 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
     exit 2
 }
 
-exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=32 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish evaluate < /dev/null
+exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=8 python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish evaluate < /dev/null

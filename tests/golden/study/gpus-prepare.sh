@@ -15,6 +15,7 @@ export NCCL_DEBUG=WARN
 set -uo pipefail
 unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
 unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start processes without PATH and all that is exported here
+unset SLURM_CLUSTERS # of the user: the commands below are for the cluster that the job is on
 run=/home/user/adapt/runs/turkish
 fail() {
     echo "nemo-adapt: error: $*" >&2

@@ -40,6 +40,7 @@ def test_recipes_are_within_the_bounds(name):
         ("train.clip_grad=-1", "train.clip_grad=-1.0 must be at least 0"),
         ("train.z_loss=inf", "train.z_loss=inf must be at least 0"),
         ("evaluate.shots.xnli=-1", "evaluate.shots.xnli=-1 must be at least 0"),
+        ("site.cpu.cpus=-4", "site.cpu.cpus=-4 must be at least 0"),
         ("resize.wechsel_temperature=0", "resize.wechsel_temperature=0.0 must be at least 1e-06"),
     ],
 )

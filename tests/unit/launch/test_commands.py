@@ -15,6 +15,7 @@ from nemo_adapt import cli, pipeline
 from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
+from nemo_adapt.launch import submit
 from nemo_adapt.launch.chain import laid_out
 from nemo_adapt.run import steps
 from nemo_adapt.run.restart import STARTED
@@ -113,6 +114,22 @@ def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slur
     assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
 
 
+def test_a_read_only_installation_can_be_launched_from_again(slurm, folder, monkeypatch):
+    """Root may write to its copy nevertheless: the modes are compared."""
+    installed, copied = folder / "site-packages/nemo_adapt", folder / "runs/r/launch/code/nemo_adapt"
+    (installed / "launch").mkdir(parents=True)
+    (installed / "launch/x.py").touch(mode=0o444)
+    for place in (installed / "launch", installed):
+        place.chmod(0o555)
+    monkeypatch.setattr(submit.nemo_adapt, "__file__", str(installed / "__init__.py"))
+    for _ in range(2):
+        cli.command("launch", WORDS)
+        assert [path.stat().st_mode & 0o777 for path in (copied, copied / "launch")] == [0o755, 0o755]
+        assert (copied / "launch/x.py").is_file()
+        for place in (copied / "launch", copied):
+            place.chmod(0o555)  # as an earlier version left it
+
+
 LATER = ("train", "export", "evaluate")
 """The jobs after the first."""
 ON_GPUS = ["cluster=a40_x4", "site=gpus", "site.gpus_per_node=4", "train.global_batch=64", "launch.dry_run=true"]
@@ -159,6 +176,7 @@ esac
         (["site.partition=free", "site.time=30-0"], ""),
         (["site.partition=unknown", "site.time=30-0"], ""),  # which sbatch refuses
         (["site.qos=night", "site.time=3-0"], ""),
+        (["site.sbatch=['--qos=night']", "site.time=3-0"], ""),
     ],
 )
 def test_a_time_limit_that_the_partition_does_not_allow_is_said(slurm, folder, words, says):
@@ -205,9 +223,12 @@ def test_a_job_may_wait_for_nodes_that_are_down(slurm, folder, capsys, words, no
     assert not (folder / "runs").exists()
 
 
-def test_the_partition_of_the_user_s_environment_is_not_second_guessed(slurm, folder, monkeypatch):
+@pytest.mark.parametrize("name", ["PARTITION", "QOS"])
+def test_the_partition_and_quality_of_service_of_the_user_s_environment_are_not_second_guessed(
+    slurm, folder, monkeypatch, name
+):
     (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{PARTITIONS}")
-    monkeypatch.setenv("SBATCH_PARTITION", "long")
+    monkeypatch.setenv(f"SBATCH_{name}", "long")
     cli.command("launch", WORDS)
     assert slurm()
 
@@ -323,6 +344,56 @@ def test_run_with_live_jobs_cannot_be_launched_again(slurm, monkeypatch):
     cli.command("launch", WORDS)
 
 
+FAR = """\
+case $* in
+*,*) echo "Only one cluster can be used at a time" >&2; exit 1 ;;
+*--clusters=far*partition*) echo "PartitionName=x Default=YES MaxTime=UNLIMITED" ;;
+*partition*) echo "PartitionName=x Default=YES MaxTime=01:00:00" ;;
+*--clusters=far*) echo "JobId=1 JobState=RUNNING Reason=None Command=/x" ;;
+*) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1 ;;
+esac
+"""
+"""A controller of this machine's cluster, which knows no jobs, and one of another."""
+
+
+@pytest.mark.parametrize("variable", ["", "SLURM_CLUSTERS", "SBATCH_CLUSTERS"])
+def test_jobs_on_another_cluster_are_asked_about_and_cancelled_there(slurm, folder, monkeypatch, variable):
+    """Job numbers of two clusters are unrelated: without the cluster's name, Slurm speaks of other jobs, or of none."""
+    (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{FAR}")
+    clusters = 'case "$* ${SLURM_CLUSTERS:-$SBATCH_CLUSTERS} $(cat "${@: -1}")" in *far*) ;; *) exit 1 ;; esac\n'
+    (folder / "bin/sbatch").write_text(f"#!/bin/bash\n{clusters}{NOTE}{SBATCH.rstrip()}';far'\n")
+    if variable:
+        monkeypatch.setenv(variable, "near,far" if variable.startswith("SBATCH") else "far")
+    words = WORDS if variable else [*WORDS, "site.sbatch=['--clusters=far']"]
+    cli.command("launch", words)
+    rows = json.loads((folder / "runs/r/launch/jobs.json").read_text())["jobs"]
+    assert {row["cluster"] for row in rows} == {"far"} and rows[0]["id"] == "105"
+    pinned = [[word for word in call if word.startswith("--clusters")] for call in slurm()[4:]]
+    assert pinned == [[], *[["--clusters=far"]] * 3], "all jobs of a chain are on one cluster"
+    monkeypatch.delenv(variable or "SLURM_CLUSTERS", raising=False)
+    if not variable:
+        monkeypatch.setenv("SLURM_CLUSTERS", "near")  # since then
+    with pytest.raises(UserError, match=r"has been launched, and prepare \(105\), "):
+        cli.command("launch", words)
+    assert [job.slurm for job in status.look(folder / "runs/r").jobs] == ["RUNNING"] * 4
+    cli.command("cancel", ["runs/r"])
+    assert slurm()[-1] == ["scancel", "--clusters=far", "108", "107", "106", "105"]
+
+
+def test_jobs_of_this_machine_s_cluster_are_not_looked_for_on_another(slurm, folder, monkeypatch):
+    """Which the user's environment chooses by now."""
+    cli.command("launch", WORDS)
+    other = '[ -z "${SLURM_CLUSTERS:-}" ] || exit 1; echo "JobId=1 JobState=RUNNING Reason=None Command=/x"\n'
+    (folder / "bin/scontrol").write_text(f"#!/bin/bash\n{other}")
+    monkeypatch.setenv("SLURM_CLUSTERS", "far")
+    assert [job.slurm for job in status.look(folder / "runs/r").jobs] == ["RUNNING"] * 4
+
+
+def test_nemo_run_takes_no_other_cluster(slurm):
+    with pytest.raises(UserError, match=r"launch.executor=nemo_run takes no other cluster \(far\)"):
+        cli.command("launch", [*WORDS, "launch.executor=nemo_run", "site.sbatch=['--clusters=far']"])
+
+
 def test_cancel_ends_live_jobs_last_first(slurm, folder, monkeypatch, capsys):
     cli.command("launch", WORDS)
     cli.command("cancel", ["runs/r"])
@@ -389,6 +460,9 @@ def test_unknown_job_is_a_user_error(slurm, mask):
         (["site.partitoin=x"], "unknown key 'site.partitoin'. Did you mean 'site.partition'"),
         (["launch.executor=slurm"], "launch.executor='slurm' is not one of sbatch, nemo_run"),
         (["parallel.tp=3", "site.ranks_per_node=3"], "parallel.tp=3 does not divide"),
+        (["parallel.tp=0"], r"^parallel\.tp=0 must be at least 1$"),
+        (["launch.nodes=-1"], r"^launch\.nodes=-1 must be at least 0$"),
+        (["site.cpu.cpus=-4"], r"^site\.cpu\.cpus=-4 must be at least 0$"),
         (["data.target=[absent.txt]"], "absent.txt"),
         (["evaluate.texts.tr=absent.txt"], "absent.txt"),
     ],

@@ -80,6 +80,33 @@ def test_invalid_mounts_are_refused(mount):
         options_of("train", f"site.container.mounts=['{mount}']")
 
 
+@pytest.mark.parametrize("key", ["export.dir", "run.shared", "evaluate.cache"])
+@pytest.mark.parametrize(
+    ("place", "words", "is_kept"),
+    [
+        ("/out/x", [], False),
+        ("../x", [], False),
+        ("/home/user/adapt2", [], False),
+        ("results/x", [], True),
+        ("/home/user/adapt/x", [], True),
+        ("/out/x", ["site.container.mounts=['/data/out:/out']"], True),
+        ("/out/x", ["site.srun=['--container-mounts=/a:/b,/data/out:/out']"], True),
+        ("/data/out/x", ["site.container.mounts=['/data/out:/out']"], False),
+        ("/out/x", ["site.container.mounts=['/data/out:/out:ro']"], False),
+        ("/out/x", ["site.container.mounts=['/data/out:/out:ro+nosuid']"], False),
+        ("/out/x", ["site.container.mounts=['tmpfs:/out']"], False),
+        ("/out/x", ["site.container.image=''"], True),  # no container
+    ],
+)
+def test_results_outside_the_mounts_are_refused(key, place, words, is_kept):
+    """They would be lost with the container, after the whole training."""
+    if is_kept:
+        options_of("train", f"{key}={place}", *words)
+        return
+    with pytest.raises(UserError, match=f"{key}={place} is in no folder that the jobs' container may write to"):
+        options_of("train", f"{key}={place}", *words)
+
+
 def test_required_paths_are_the_image_and_the_sources_of_mounts():
     words = "site.container.mounts=['/models:/models:ro','tmpfs:/scratch','/text']"
     config = config_of("site=container", "site.container.image=./nemo.sqsh", words)

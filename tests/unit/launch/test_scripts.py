@@ -138,7 +138,9 @@ def test_signal_is_forwarded_to_the_ranks_and_the_job_requeued(machine, train, n
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize("check", ['exec "$@"', "exit 143"])
 def test_signal_before_the_ranks_are_started_requeues_the_job(machine, train, number, check):
-    """Slurm may send it up to a minute early: while the nodes are checked. No ranks are started then."""
+    """Slurm may send it up to a minute early: while the nodes are checked. No ranks are started then. A manifest there
+    is that of a finished training, which is launched again with a further phase."""
+    (machine.run / "train/manifest.json").touch()
     srun = machine.folder.joinpath("bin/srun")
     checks = f'touch "$NOTES/checking"; /bin/sleep 1; while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=n1 {check}'
     srun.write_text(f"#!/usr/bin/env bash\n[[ $* == *' train' ]] && touch \"$NOTES/started\"\n{checks}\n")
@@ -284,6 +286,7 @@ def test_prepare_job_has_the_exit_code_of_its_process(machine):
         (["site.srun=['--kill-on-bad-exit=0']"], "site.srun: '--kill-on-bad-exit=0' is an option that launch sets"),
         (["site.sbatch=['--x=\\'a\\nb\\'']"], "line breaks"),
         (["++site.environment={A-B: c}"], "'A-B' is not a valid variable name"),
+        (["site.venv='~/venv'"], "site.venv=~/venv: write out the home folder"),
         (["site.gpu_request=gpus"], "is not one of gpus-per-node, gres, none"),
         (["site.time='2'", "site.signal_seconds=120"], "leaves no time to train"),
         (["site.time=soon"], "'soon' is not a time limit"),
@@ -331,6 +334,33 @@ def test_options_that_request_gpus():
         assert said in sbatch.options(config, jobs_of(config)["train"], size_of(config))
     config = config_of("site=gpus", "site.gpu_request=none")
     assert "gpu:" not in script_of(config, "train") and "gpus-per-node" not in script_of(config, "train")
+
+
+@pytest.mark.parametrize(
+    ("job", "words", "asked"),
+    [
+        ("prepare", [], {"cpus-per-task": "32", "mem": "128G"}),
+        ("train", [], {"cpus-per-task": "8", "mem": "0"}),
+        ("train", ["parallel.tp=2", "parallel.dp=1"], {"cpus-per-task": "8"}),  # others use the node, too
+        ("train", ["site.ranks_per_node=4", "parallel.tp=4"], {"cpus-per-task": "8"}),
+        (
+            "train",
+            ["parallel.tp=2", "parallel.dp=1", "site.sbatch=['--exclusive']"],
+            {"cpus-per-task": "8", "mem": "0"},
+        ),
+        ("evaluate", [], {"cpus-per-task": "8"}),
+        ("evaluate", ["site.cpus_per_rank=0"], {}),
+        ("evaluate", ["site.gpus_per_node=1", "parallel.tp=1"], {"cpus-per-task": "8", "mem": "0"}),
+        ("evaluate", ["site.gpus_per_node=0", "site.ranks_per_node=8"], {"cpus-per-task": "32", "mem": "128G"}),
+    ],
+)
+def test_cores_and_memory_follow_from_what_a_job_takes_of_a_node(job, words, asked):
+    """``site.cpu`` is of jobs without GPUs alone, whose nodes may be others. All memory of a node is asked for only by
+    jobs that leave nothing of it to others."""
+    config = config_of("site=gpus", *words)
+    given = sbatch.options(config, jobs_of(config)[job], size_of(config))
+    found = dict(option.removeprefix("--").partition("=")[::2] for option in given)
+    assert {name: found[name] for name in ("cpus-per-task", "mem") if name in found} == asked
 
 
 @pytest.mark.parametrize(

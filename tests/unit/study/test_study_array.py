@@ -177,7 +177,7 @@ JobId=15 ArrayJobId=14 ArrayTaskId=0 JobName=x JobState=COMPLETED Reason=None Re
 )
 def test_array_state_is_combined_from_its_tasks(monkeypatch, lines, state, is_live, tasks):
     answer = "\n".join(ARRAY.splitlines()[lines])
-    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, answer, ""))
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0, without=(): (0, answer, ""))
     found = slurm.states(["14"])["14"]
     assert (found.state, found.is_live, dict(found.tasks)) == (state, is_live, tasks)
     if state == "RUNNING":
@@ -199,18 +199,18 @@ def test_states_are_parsed_despite_line_breaks_in_job_names(monkeypatch):
     """``scontrol --oneliner`` does not escape them, neither in the job's name nor in its paths."""
     name = "it's\n`two`\n100%"
     job = f"JobId=7 JobName={name} JobState=COMPLETED Restarts=1 Command=/{name} WorkDir=/{name}"
-    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, job, ""))
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0, without=(): (0, job, ""))
     found = slurm.states(["7"])["7"]
     assert (found.state, found.restarts, found.tasks) == ("COMPLETED", 1, ())
     array = "\n".join(ARRAY.splitlines()).replace("JobName=x", "JobName=a\nb").replace("Command=/x", "Command=/a\nb")
-    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (0, array, ""))
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0, without=(): (0, array, ""))
     assert dict(slurm.states(["14"])["14"].tasks) == {"PENDING": 3, "RUNNING": 1, "FAILED": 1, "COMPLETED": 1}
 
 
 def test_array_state_comes_from_sacct_once_scontrol_has_forgotten_it(monkeypatch):
     rows = "14_0|COMPLETED|None|0:0|n1|00:01:00|01:00:00|Unknown\n14_[1-3]|CANCELLED by 0|None|0:0||00:00:00||Unknown"
     monkeypatch.setattr(slurm, "missing", lambda command: False)
-    monkeypatch.setattr(slurm, "call", lambda words, timeout=0: (words[0] == "scontrol", rows, ""))
+    monkeypatch.setattr(slurm, "call", lambda words, timeout=0, without=(): (words[0] == "scontrol", rows, ""))
     found = slurm.states(["14"])["14"]
     assert (found.state, dict(found.tasks)) == ("CANCELLED", {"COMPLETED": 1, "CANCELLED": 3})
 

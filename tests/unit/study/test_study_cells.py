@@ -4,7 +4,7 @@ import pytest
 
 from nemo_adapt.config import Config, PhaseConfig, StudyConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.study.cells import Cell, cells, check, seeded
+from nemo_adapt.study.cells import Cell, cells, check, configuration, seeded
 
 AXES = {
     "vocabulary": {"0": ["tokenizer.new_tokens=0"], "1000": ["tokenizer.new_tokens=1000"]},
@@ -70,3 +70,9 @@ def test_phases_must_have_their_budget_in_study_match(phase, match, fits):
     else:
         with pytest.raises(UserError, match=r"study\.match"):
             check(Cell({"a": "x"}, 0, ()), config, match)
+
+
+def test_a_number_outside_its_bounds_is_reported_with_its_cell():
+    common = ["run.name=x", "model.path=/nowhere"]
+    with pytest.raises(UserError, match=r"^study: cell small-seed0: parallel\.tp=0 must be at least 1$"):
+        configuration(Cell({"size": "small"}, 0, ("parallel.tp=0",)), "blank", common)
