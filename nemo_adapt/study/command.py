@@ -10,6 +10,7 @@ from functools import partial
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
+from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.run.run_folder import RunFolder, claim
 from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, Composed, cells, check, configuration, seeded
@@ -64,7 +65,7 @@ def unfinished_line(jobs: list[Job], what: str) -> str:
 
 def write_report(jobs: list[Job], config: Config) -> list[Job]:
     """Write the report on the cells that are done and print its verdicts; return the cells that are not done."""
-    from nemo_adapt.study import report, results, tables
+    from nemo_adapt.study import plots, report, results, tables
 
     left = unfinished(jobs)
     missing = [job for job in jobs if job.cell.name in left]
@@ -74,7 +75,8 @@ def write_report(jobs: list[Job], config: Config) -> list[Job]:
     rows = [results.read(job.cell, job.folder, job.config) for job in jobs if job.cell.name not in left]
     axes, out = {axis: list(values) for axis, values in config.study.axes.items()}, RunFolder.of(config).root
     failed = {job.cell.name: job.why for job in missing if job.why}
-    report.write(config.run.name, axes, rows, len(jobs), config.study.match, out, failed)
+    with folder_lock(out / plots.FOLDER, waits=True):  # another process may run the same study
+        report.write(config.run.name, axes, rows, len(jobs), config.study.match, out, failed)
     for sentence in tables.verdicts(axes, rows):
         say(sentence)
     say(f"report: {out / 'study.html'}")

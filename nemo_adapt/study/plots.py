@@ -78,6 +78,7 @@ def over(axes: Axes, rows: Sequence[Row], axis: str, lines: str, measure: str, p
     for shift, (name, label) in zip(_shifts(len(names), bool(numbers(values))), names.items(), strict=True):
         found = [(value, means.get((value, name) if lines else (value,))) for value in values]
         points = [(places[value] + shift, mean) for value, mean in found if mean]
+        points.sort(key=lambda point: point[0])  # a value that was added later may be a smaller number
         halves = [0.0 if math.isnan(mean.half) else mean.half for _, mean in points]
         across, heights = [place for place, _ in points], [mean.value for _, mean in points]
         plot.errorbar(across, heights, halves, fmt=style, markersize=4, linewidth=1.4, capsize=2, label=label)

@@ -147,6 +147,18 @@ def test_numeric_axis_is_the_x_axis_of_the_plot_of_two_axes(tmp_path):
     assert plots.labels("language", axes["language"]) == {"हिन्दी": "language 1", "tr": "tr"}
 
 
+def test_a_line_goes_along_a_numeric_axis_in_any_order_of_its_values(rows, tmp_path, monkeypatch):
+    """As where a value was added to the study later."""
+    drawn = []
+    draw = plots.Plot.errorbar
+    monkeypatch.setattr(
+        plots.Plot, "errorbar", lambda plot, x, *more, **named: drawn.append(x) or draw(plot, x, *more, **named)
+    )
+    axes = {**AXES, "vocabulary": ["0", "50000", "1000"]}
+    plots.over(axes, rows, "vocabulary", "strategy", TARGET, tmp_path / "a.png")
+    assert drawn == [[0.0, 1000.0, 50000.0]] * 2
+
+
 def test_report_of_a_study_with_one_finished_run(rows, tmp_path):
     text = report.write("mine", AXES, rows[:1], 20, "bytes", tmp_path)
     assert "1 of 20 runs" in text and "## All cells" in text and "less 0" not in text and "\\*" not in text
