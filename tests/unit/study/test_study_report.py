@@ -5,12 +5,16 @@ import html
 import itertools
 import json
 import re
+import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.evaluate.tables import NOTHING
-from nemo_adapt.study import plots, report, results, tables
+from nemo_adapt.study import command, plots, report, results, tables
 from nemo_adapt.study.results import LOST, REFERENCE, SECONDS, SPEED, TARGET, TOKENS, Row
 
 AXES = {"vocabulary": ["0", "1000", "50000"], "strategy": ["mean", "random_init"]}
@@ -149,14 +153,39 @@ def test_numeric_axis_is_the_x_axis_of_the_plot_of_two_axes(tmp_path):
 
 def test_a_line_goes_along_a_numeric_axis_in_any_order_of_its_values(rows, tmp_path, monkeypatch):
     """As where a value was added to the study later."""
-    drawn = []
-    draw = plots.Plot.errorbar
-    monkeypatch.setattr(
-        plots.Plot, "errorbar", lambda plot, x, *more, **named: drawn.append(x) or draw(plot, x, *more, **named)
-    )
+    drawn, draw = [], plots.Plot.errorbar
+
+    def noted(plot, across, *others, **named):
+        drawn.append(across)
+        return draw(plot, across, *others, **named)
+
+    monkeypatch.setattr(plots.Plot, "errorbar", noted)
     axes = {**AXES, "vocabulary": ["0", "50000", "1000"]}
     plots.over(axes, rows, "vocabulary", "strategy", TARGET, tmp_path / "a.png")
     assert drawn == [[0.0, 1000.0, 50000.0]] * 2
+
+
+def test_a_report_is_written_by_one_process_at_a_time(rows, tmp_path, monkeypatch):
+    """Two commands for the same study: one deleted the plots of the other."""
+    inside, most = [], []
+
+    def write(*arguments):
+        inside.append(arguments)
+        most.append(len(inside))
+        time.sleep(0.3)
+        inside.pop()
+
+    job = SimpleNamespace(cell=SimpleNamespace(name="a"), folder=tmp_path, config=None, why="")
+    monkeypatch.setattr(command, "unfinished", lambda jobs: {})
+    monkeypatch.setattr(results, "read", lambda *arguments: rows[0])
+    monkeypatch.setattr(report, "write", write)
+    config = Config(run=RunConfig("mine", str(tmp_path)))
+    both = [threading.Thread(target=command.write_report, args=([job], config)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert most == [1, 1]
 
 
 def test_report_of_a_study_with_one_finished_run(rows, tmp_path):
