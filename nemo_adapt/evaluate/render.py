@@ -30,6 +30,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "language": languages.name,
         "direction": languages.direction,
         "task_name": tables.task_name,
+        "has_ratios": tables.has_ratios(report),
         "gate_share": GATE_SHARE,
         "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),

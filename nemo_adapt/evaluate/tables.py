@@ -48,11 +48,14 @@ def all_tables(report: Report) -> dict[str, Table]:
 def fertility(report: Report) -> Table:
     """Return tokens per sentence, bytes per token, and tokens relative to the reference language's.
 
-    The last column but one divides by the first tokenizer's tokens for the reference text, the last by its own.
+    The last column but one divides by the first tokenizer's tokens for the reference text, the last by its own; they
+    are left out where no text is parallel to that one.
     """
     reference = languages.name(report["reference"])
+    ratios = {"tokens_vs_reference": f"Over {report['models'][0]}'s {reference}"} if has_ratios(report) else {}
+    ratios |= {"disparity": f"Over its own {reference}"} if ratios else {}
     counts = ["Sentences", "Tokens per sentence", "Change", "Bytes per token"]
-    columns = ["Text", "Model", *counts, f"Over {report['models'][0]}'s {reference}", f"Over its own {reference}"]
+    columns = ["Text", "Model", *counts, *ratios.values()]
     tables = {name: rows_by_text(report["fertility"], report["tokenizers"][name]) for name in report["models"]}
     first = next(iter(tables.values()))
     rows = []
@@ -69,11 +72,15 @@ def fertility(report: Report) -> Table:
                     _formatted(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
                     NOTHING if row is base else _formatted(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
                     f"{row['bytes_per_token']:.2f}",
-                    _formatted(row, "tokens_vs_reference", "{:.2f}×"),
-                    _formatted(row, "disparity", "{:.2f}×"),
+                    *(_formatted(row, key, "{:.2f}×") for key in ratios),
                 ]
             )
     return Table(columns, rows)
+
+
+def has_ratios(report: Report) -> bool:
+    """Return whether any text's tokens are divided by those of the reference language's."""
+    return any(row.get("tokens_vs_reference") is not None for row in report["fertility"])
 
 
 def bits(report: Report) -> Table:

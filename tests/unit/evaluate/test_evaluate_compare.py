@@ -120,6 +120,19 @@ def test_single_model_is_reported_without_changes(place: Path) -> None:
     assert read(place)["changes"] == {} and "->" not in "".join(read(place)["headline"])
 
 
+def test_texts_that_are_no_translations_are_not_divided_by_each_other(place: Path, tmp_path: Path) -> None:
+    good = words(place, "base", "adapted")
+    for parallel, there in ((f"parallel={place / 'parallel'}", True), ("parallel=", False)):
+        command.main([*good, parallel])
+        rows = read(place)["fertility"]
+        assert all((row["tokens_vs_reference"] is not None) == there for row in rows)
+        assert all((row["disparity"] is not None) == there for row in rows)
+        for name in ("report.md", "report.html"):
+            page = (place / "out" / name).read_text(encoding="utf-8")
+            assert ("Over its own English" in page) == ("Over base" in page) == ("the disparity" in page) == there
+            assert "Tokens per sentence" in page
+
+
 def test_bad_input_raises_one_line_errors(place: Path, tmp_path: Path) -> None:
     good = words(place, "base", "adapted")
 
