@@ -12,7 +12,6 @@ from nemo_adapt.evaluate.measure import CONTINUATION_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
-ENDS = ("low", "high")
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -67,12 +66,7 @@ def _tokens(report: Report, path: Path) -> bool:
 def _bits(report: Report, path: Path) -> bool:
     names = report["models"]
     bars = {
-        languages.name(key): [
-            plots.Bar(
-                report["bits_per_byte"][name][key], *(report["scores"][name][key][end] for end in ("low", "high"))
-            )
-            for name in names
-        ]
+        languages.name(key): [_bar(report["bits_per_byte"][name][key], report["scores"][name][key]) for name in names]
         for key in report["bits_per_byte"][names[0]]
     }
     return plots.bars(path, bars, names, "bits per byte", 2)
@@ -85,8 +79,13 @@ def _tasks(report: Report, path: Path) -> bool:
         metric = facts[0]["metric"]
         values = [fact["values"][metric] for fact in facts]
         title = f"{tables.task_name(task, about)}\n{tables.METRICS[metric]}"
-        bars[title] = [plots.Bar(*(tables.scale(metric) * of[end] for end in ("value", *ENDS))) for of in values]
+        bars[title] = [_bar(of["value"], of, tables.scale(metric)) for of in values]
     return plots.horizontal_bars(path, bars, names, "score")
+
+
+def _bar(value: float, ends: Mapping[str, Any], times: float = 1.0) -> plots.Bar:
+    """Return the bar of a value ``times`` a factor, with its interval if ``ends`` has one."""
+    return plots.Bar(*(times * each for each in (value, ends["low"], ends["high"]) if each is not None))
 
 
 def _sweep(report: Report) -> tuple[dict[str, list[tuple[float, float]]], str, str]:

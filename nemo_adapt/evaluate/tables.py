@@ -162,17 +162,23 @@ def lost(report: Report) -> Table:
     rows = []
     for name in report["models"][1:]:
         if gate := report["gate"].get(name):
-            ends = {key: 100 * gate[key] for key in ("low", "high")}
-            shown = _interval(100 * gate["share"], ends, 1, "+")
+            shown = _scaled(gate["share"], gate, 100.0, "+")
             rows.append(["bits per byte, %", name, shown, "gate holds" if gate["holds"] else "gate fails"])
         for task, about in report["task_list"].items():
             if about["language"] == report["reference"]:
                 change = report["task_changes"][name][task]
                 times = scale(change["metric"])
                 shown = _scaled(change["difference"], change, times, "+")
-                clear = "lost" if change["high"] < 0 else "gained" if change["low"] > 0 else "within noise"
-                rows.append([f"{task_name(task, about)}, {METRICS[change['metric']]}", name, shown, clear])
+                rows.append([f"{task_name(task, about)}, {METRICS[change['metric']]}", name, shown, _verdict(change)])
     return Table(columns, rows)
+
+
+def _verdict(change: Mapping[str, float | None]) -> str:
+    """Return what the interval of a difference says, if there is one."""
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return NOTHING
+    return "lost" if high < 0 else "gained" if low > 0 else "within noise"
 
 
 def training(summary: Mapping[str, Any]) -> Table:
@@ -261,13 +267,15 @@ def scale(metric: str) -> float:
     return 100.0 if metric in ACCURACIES else 1.0
 
 
-def _scaled(value: float, ends: Mapping[str, float], times: float, sign: str = "") -> str:
-    return _interval(times * value, {key: times * ends[key] for key in ("low", "high")}, 1, sign)
+def _scaled(value: float, ends: Mapping[str, Any], times: float, sign: str = "") -> str:
+    return _interval(value, ends, 1, sign, times)
 
 
-def _interval(value: float, ends: Mapping[str, float], digits: int, sign: str = "") -> str:
-    form = f"{{:{sign}.{digits}f}}"
-    return f"{form.format(value)} [{form.format(ends['low'])}, {form.format(ends['high'])}]"
+def _interval(value: float, ends: Mapping[str, Any], digits: int, sign: str = "", times: float = 1.0) -> str:
+    """Format a value ``times`` a factor, with its interval if ``ends`` has one."""
+    form, low, high = f"{{:{sign}.{digits}f}}", ends["low"], ends["high"]
+    shown = form.format(times * value)
+    return shown if low is None else f"{shown} [{form.format(times * low)}, {form.format(times * high)}]"
 
 
 def _formatted(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:

@@ -109,11 +109,12 @@ def _share(tokens: Counts, other: Counts | None) -> float | None:
 
 
 def _interval(tokens: Counts, other: Counts | None) -> list[float] | None:
-    """Return the interval of that ratio; ``None`` where there is none."""
+    """Return the interval of that ratio; ``None`` where there is none, and for a single sentence."""
     if other is None or len(other) != len(tokens):
         return None
     rows = bootstrap.in_blocks(np.stack([tokens, other], axis=1), BLOCKS)
-    return [round(end, 4) for end in bootstrap.interval(rows)]
+    ends = bootstrap.interval(rows)
+    return [round(end, 4) for end in ends] if ends else None
 
 
 def _is_whole(content: bytes) -> bool:

@@ -15,6 +15,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure, models, samples
 from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.stage import _exported, build
+from nemo_adapt.evaluate.tables import all_tables
 from nemo_adapt.evaluate.tasks import load
 from nemo_adapt.evaluate.tasks.scores import Result
 from nemo_adapt.tokens import documents
@@ -278,6 +279,42 @@ def test_missing_weights_and_unknown_model_type_raise_user_errors(tmp_path: Path
     (folder / "config.json").write_text('{"model_type": "unheard_of"}')
     with pytest.raises(UserError, match=r"cannot read config\.json"):
         models.inspect(folder, folder)
+
+
+def test_a_single_example_has_no_interval_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its resamples are all the same: the interval excluded zero, and any difference was said to be clear."""
+    result = lambda model, tokenizer, task, batch: Result(  # noqa: E731
+        "acc_bytes", {"acc_bytes": [[float(len(tokenizer) < 300), 1.0]]}, 1.5
+    )
+    monkeypatch.setattr(measure.harness, "run", result)
+    monkeypatch.setattr(load, "_require", lambda kind: None)
+    inputs = make_inputs(tmp_path, full=False)
+    row = {"premise": "It rained.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0}
+    (tmp_path / "xcopa.en.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    inputs["tasks.xcopa.en"] = [tmp_path / "xcopa.en.jsonl"]
+    (tmp_path / "one.txt").write_text("One document.\n", encoding="utf-8")
+    inputs["texts.en"] = [tmp_path / "one.txt"]
+    config = make_config()
+    config.evaluate.shots = {"xcopa": 0}
+    (tmp_path / "out").mkdir()
+    build(config, inputs, tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    for fact in (
+        report["scores"]["base"]["en"],
+        report["changes"]["adapted"]["en"],
+        report["gate"]["adapted"],
+        report["task_scores"]["base"]["xcopa_en"]["values"]["acc_bytes"],
+        report["task_changes"]["adapted"]["xcopa_en"],
+        report["generation_changes"]["adapted"]["en"]["examples_per_second"],
+    ):
+        assert fact["low"] is fact["high"] is None
+    shown = all_tables(report)
+    assert shown["lost"].rows[1] == ["xcopa English, accuracy, %", "adapted", "-100.0", "–"]
+    assert shown["lost"].rows[0][2] == f"{100 * report['gate']['adapted']['share']:+.1f}"
+    for name in ("bits_per_byte", "generation"):
+        rows = [row for row in shown[name].rows if row[0] == "English"]
+        assert rows and not any("[" in cell for row in rows for cell in row)
+    assert "[" in shown["bits_per_byte"].rows[0][2], "several documents have one"
 
 
 def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
