@@ -5,6 +5,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nemo_adapt.config import PhaseConfig
 from nemo_adapt.evaluate import languages, pages, plots, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
@@ -104,13 +106,13 @@ def _training(metrics: Records, held_out: Records, phases: Sequence[PhaseConfig]
     if len(points) < 2:
         return False
     megabytes = [row["bytes"] / 1e6 for row in points]
-    steps = [row["step"] for row in points]
-    seen = dict(zip([0, *steps], [0.0, *megabytes], strict=True))
+    seen = {0: 0.0} | {row["step"]: row["bytes"] / 1e6 for row in metrics if "bytes" in row}
     scored: dict[str, list[tuple[float, float]]] = {}
     for row in held_out:
+        at = row["bytes"] / 1e6 if "bytes" in row else _seen(seen, row["step"])  # earlier versions wrote none
         for language, value in row["bits_per_byte"].items():
             if value is not None:
-                scored.setdefault(languages.name(language), []).append((_seen(seen, row["step"]), value))
+                scored.setdefault(languages.name(language), []).append((at, value))
     plots.training_curve(path, megabytes, [row["bits_per_byte"] for row in points], _phase_starts(seen, phases), scored)
     return True
 
@@ -125,5 +127,6 @@ def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> d
 
 
 def _seen(seen: Mapping[int, float], step: int) -> float:
-    """Return the megabytes seen at a step, or at the last known step before it."""
-    return max(size for known, size in seen.items() if known <= step)
+    """Return the megabytes seen at a step, between known ones in proportion to the steps."""
+    known = np.array(sorted(seen.items()))
+    return float(np.interp(step, known[:, 0], known[:, 1]))

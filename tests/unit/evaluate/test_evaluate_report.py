@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
 
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import measure, models, samples
+from nemo_adapt.evaluate import measure, models, render, samples
 from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.stage import _exported, build
 from nemo_adapt.evaluate.tables import all_tables
@@ -198,6 +198,24 @@ def test_report_omits_sections_without_data(tmp_path: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>Training" not in page and "<h2>Tokenizer" not in page and "<h2>Result" in page
     assert "## Training" not in (out / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_curve_has_scores_and_phases_where_they_were_between_records(tmp_path, monkeypatch) -> None:
+    """Steps that are no multiples of ``train.log_every`` had been put at the record before."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(render.plots, "training_curve", lambda path, *given: drawn.extend(given))
+    metrics = [{"step": step, "bytes": step * 10**6, "bits_per_byte": 3.0} for step in (10, 20)]
+    metrics.insert(1, {"step": 12, "bytes": 10**7, "bits_per_byte": None})
+    held_out = [
+        {"step": 5, "bits_per_byte": {"tr": 3.0}},
+        {"step": 16, "bytes": 15_500_000, "bits_per_byte": {"tr": 2.0, "en": None}},
+    ]
+    phases = [PhaseConfig("new_rows", 13), PhaseConfig("all", 7)]
+    assert render._training(metrics, held_out, phases, tmp_path / "training.png")
+    megabytes, _, starts, scored = drawn
+    assert megabytes == [10.0, 20.0]
+    assert starts == {"1. new_rows": 0.0, "2. all": pytest.approx(11.25)}
+    assert scored == {"Turkish": [(5.0, 3.0), (15.5, 2.0)]}
 
 
 def test_sample_pieces_spell_the_text_and_show_partial_characters_as_bytes() -> None:
