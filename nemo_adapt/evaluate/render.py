@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nemo_adapt.config import PhaseConfig
-from nemo_adapt.evaluate import languages, pages, plots, tables
+from nemo_adapt.evaluate import languages, pages, plots, remarks, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
 from nemo_adapt.evaluate.measure import CONTINUATION_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
@@ -35,6 +35,8 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "gate_share": GATE_SHARE,
         "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),
+        "unknown": remarks.unknown(report),
+        "cut": remarks.cut(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }
     pages.write("report", "nemo_adapt.evaluate", view, out)

@@ -341,7 +341,7 @@ def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch:
     def hits(model: Any, tokenizer: Any, task: Any, batch: int) -> Result:
         right = len(tokenizer) % 7
         rows = [[float(number < right), 1.0] for number in range(len(task.items))]
-        return Result("acc_bytes", {"acc_bytes": rows, "acc": rows}, 1.5)
+        return Result("acc_bytes", {"acc_bytes": rows, "acc": rows}, 1.5, {"cut": 3 if len(tokenizer) < 300 else 0})
 
     monkeypatch.setattr(measure.harness, "run", hits)
     monkeypatch.setattr(load, "_require", lambda kind: None)
@@ -366,3 +366,16 @@ def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch:
         page = (tmp_path / "out" / name).read_text(encoding="utf-8")
         assert "xcopa Turkish" in page and f"{100 * expected['adapted']:.1f} " in page
         assert "xcopa English, accuracy, %" in page
+        said = "base: prompts that were too long for the model lost their beginning (xcopa Turkish 3 of 10, "
+        assert f"{said}xcopa English 3 of 10)." in page
+        assert "adapted: prompts" not in page
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_unknown_tokens_are_said_in_both_pages(finished: Path, tmp_path: Path, name: str) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    report["scores"]["base"]["tr"]["unknown"] = 7
+    render.render(report, [], [], [], tmp_path)
+    said = "Turkish holds text that a tokenizer cannot spell (unknown tokens: base 7). Such tokens cost fewer bits"
+    assert said in (tmp_path / name).read_text(encoding="utf-8")
+    assert "cannot spell" not in (finished / name).read_text(encoding="utf-8")
