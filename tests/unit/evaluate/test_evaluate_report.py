@@ -137,6 +137,11 @@ def test_headline_has_three_lines_with_the_numbers(finished: Path) -> None:
     ]
     shares["en"]["share"] = 0.051
     assert "English gate fails" in headline(report)[2]
+    for share, shown in ((0.0501, "+5.01%"), (0.050001, "+5.0001%"), (0.06, "+6.0%")):
+        shares["en"]["share"] = share
+        assert headline(report)[2].endswith(f"({shown}, English gate fails, limit +5%)")
+    shares["en"]["share"] = 0.04996
+    assert headline(report)[2].endswith("(+5.0%, English gate holds)")
     report["reference"] = "de"
     assert headline(report)[2] == "trained on: 3,000 tokens (9.0 kB)"
     report["training"]["exported"] = {"tokens": 1200, "bytes": 3600}
