@@ -15,6 +15,8 @@ AT_ONCE = 50
 Sums = NDArray[np.float64]
 Combine = Callable[[Sums], float]
 """Sums over examples -> the measure."""
+Ends = tuple[float, float] | None
+"""Low and high end of an interval, if there is one."""
 
 
 def ratio(sums: Sums) -> float:
@@ -42,8 +44,9 @@ def value(rows: ArrayLike, combine: Combine = ratio) -> float:
     return combine(np.asarray(rows, dtype=np.float64).sum(axis=0))
 
 
-def interval(rows: ArrayLike, combine: Combine = ratio) -> tuple[float, float]:
-    """Return percentiles 2.5 and 97.5 of the measure over 1000 resamples of the examples; the seed is fixed."""
+def interval(rows: ArrayLike, combine: Combine = ratio) -> Ends:
+    """Return percentiles 2.5 and 97.5 of the measure over 1000 resamples of the examples; the seed is fixed. ``None``
+    for a single example, whose resamples are all the same."""
     return _ends([combine(sums) for sums in _resampled(np.asarray(rows, dtype=np.float64))])
 
 
@@ -52,8 +55,9 @@ def paired(
     second: ArrayLike,
     combine: Combine = ratio,
     between: Callable[[float, float], float] = difference,
-) -> tuple[float, float]:
-    """Return the interval of ``between(second, first)`` (``difference`` or ``quotient``) over the same resamples.
+) -> Ends:
+    """Return the interval of ``between(second, first)`` (``difference`` or ``quotient``) over the same resamples, as
+    ``interval`` does.
 
     Row i of both is the same example; ``ValueError`` where they have different lengths.
     """
@@ -73,13 +77,17 @@ def in_blocks(rows: ArrayLike, most: int) -> Sums:
 
 
 def _resampled(rows: Sums) -> Iterator[Sums]:
-    """Yield the sums of each resample."""
+    """Yield the sums of each resample; none of fewer than two examples."""
+    if len(rows) < 2:
+        return
     generator, count = np.random.default_rng(0), len(rows)
     for _ in range(0, RESAMPLES, AT_ONCE):
         drawn = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(AT_ONCE))
         yield from np.stack(list(drawn)).astype(np.float64) @ rows
 
 
-def _ends(values: list[float]) -> tuple[float, float]:
+def _ends(values: list[float]) -> Ends:
+    if not values:
+        return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -1,9 +1,11 @@
 """Checks that model, layout and training settings fit each other, independent of the machine."""
 
+from collections.abc import Iterable
+
 from nemo_adapt.config import Config, ParallelConfig, TrainConfig
 from nemo_adapt.config.phases import lr_factors, phases, trained
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import LEARNED, OUTPUT, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, LEARNED, OUTPUT, WHOLE, Shape
 
 CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
 """Allowed values of ``train`` keys that are names."""
@@ -71,6 +73,18 @@ def check_positions(shape: Shape, length: int, key: str = "train.seq_length") ->
         raise UserError(
             f"{key}={length}: this model's attention beyond {shape.longest_sample} positions is not covered"
         )
+
+
+def window_size(asked: int, otherwise: int, limits: Iterable[int | None]) -> int:
+    """Return the tokens per window of held-out text, in training and in the report: ``asked`` (``evaluate.context``),
+    or if that is 0, ``otherwise`` (``train.seq_length``) or the shortest of the models' context lengths (``None``: no
+    limit), if shorter."""
+    return asked or min([otherwise, *filter(None, limits)])
+
+
+def context_length(shape: Shape) -> int | None:
+    """Return how many tokens the model reads at once; ``None`` if there is no limit (ALiBi)."""
+    return None if shape.rotary is None and shape.positions == ALIBI else shape.max_positions
 
 
 def beyond_trained(shape: Shape, length: int) -> str:

@@ -38,19 +38,19 @@ PIECES, COUNTS = "pieces", "counts.json"
 RUST_THREADS = "TOKENIZERS_PARALLELISM"
 
 
-def build(config: Config, inputs: Inputs, out: Path) -> None:
+def build(config: Config, inputs: Inputs, out: Path) -> dict[str, int] | None:
     """Write ``SET.bin``, ``SET.idx`` and ``counts.json`` for ``inputs["text"]`` with ``inputs["tokenizer"]``.
 
     SET is the name of the folder. ``data.processes`` processes share the work; the result does not depend on their
     number. counts.json has the numbers of documents, of tokens (BOS and EOS included) and of bytes of text. Parts of
     files that an interrupted start has encoded are kept. ``UserError`` for text that cannot be read, and for a file
-    without a document.
+    without a document. Returns the number of processes, for the manifest, unless an earlier start did the work.
     """
     name, files = out.name.removesuffix(".partial"), inputs["text"]
     pieces = out / PIECES
     if (out / COUNTS).is_file():  # interrupted at its very end
         shutil.rmtree(pieces, ignore_errors=True)
-        return
+        return None
     check(config, inputs)
     rule = rule_of(inputs["tokenizer"][0])
     size = text.total_bytes(files)
@@ -70,6 +70,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         store.join(pieces, order, out / name, dtype, lambda amount: bar.advance(amount / 1e6))
     write_json(out / COUNTS, total)
     shutil.rmtree(pieces)
+    return {"processes": used}
 
 
 def _parts(files: list[Path], processes: int, pieces: Path) -> list[Part]:

@@ -32,6 +32,7 @@ from transformers import PreTrainedTokenizerFast
 from nemo_adapt import bootstrap
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.corpora.text import documents as read_documents
+from nemo_adapt.errors import UserError
 from nemo_adapt.tokens import documents
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def score(
     """Score ``texts`` (documents) by the module's protocol, with windows of ``window`` tokens, ``batch`` per pass.
 
     The model's vocabulary must include all of the tokenizer's ids (``models.inspect`` checks this). ``title`` labels
-    the progress bar.
+    the progress bar. Raises ``UserError`` when the model predicts what is not a finite number.
     """
     sequences = scored_sequences(tokenizer, texts)
     nats = np.zeros(len(texts))
@@ -124,6 +125,11 @@ def score(
         for group in batches(sequences, window, batch, model.config.get_text_config().vocab_size):
             for item, value in zip(group, _window_nats(model, sequences, group), strict=True):
                 nats[item.document] += value
+            if not np.isfinite(nats).all():
+                raise UserError(
+                    f"{title}: the model's predictions are not finite: a weight is damaged, or not a number; download "
+                    "the model, or train and export it, again"
+                )
             bar.advance(sum(item.scored for item in group))
     sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.int64)
     unknown = sum(

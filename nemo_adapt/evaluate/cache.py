@@ -42,10 +42,12 @@ def _hash(content: Any) -> str:
 
 
 def _content(path: Path) -> list[str]:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [
-        f"{file.name} {_whole_hash(file)}" for file in files if file.suffix in DETERMINING and file.name not in OURS
-    ]
+    """Return name and hash of each file that counts. A file that the user names counts whatever its name is: a
+    tokenizer's may be any (``tokenizer.model.v3``)."""
+    if not path.is_dir():
+        return [f"{path.name} {_whole_hash(path)}"]
+    kept = [file for file in sorted(path.iterdir()) if file.suffix in DETERMINING and file.name not in OURS]
+    return [f"{file.name} {_whole_hash(file)}" for file in kept]
 
 
 def _whole_hash(file: Path) -> str:

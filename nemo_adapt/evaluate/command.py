@@ -35,7 +35,8 @@ class CompareConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """As in a recipe: texts, tasks, and how they are scored."""
     parallel: str = ""
-    """Folder of line-aligned texts for fertility, one per language (``en.txt``); empty: use ``evaluate.texts``."""
+    """Folder of line-aligned texts for fertility, one per language (``en.txt``); empty: use ``evaluate.texts``, without
+    disparities."""
     reference: str = "en"
     """The reference language: the gate is on it, and disparities are relative to it."""
     text_field: str = "text"
@@ -103,13 +104,14 @@ def existing(path: str, key: str) -> Path:
 
 
 def _fertility(config: CompareConfig, candidates: dict[str, Candidate], texts: dict[str, Path]) -> list[dict[str, Any]]:
-    """Return the fertility rows of every model's tokenizer."""
-    files = texts
+    """Return the fertility rows of every model's tokenizer. ``evaluate.texts`` are not translations of each other, so
+    without ``parallel`` nothing is divided by the reference language's."""
+    files, reference = texts, ""
     if config.parallel:
-        folder = existing(config.parallel, "parallel")
+        folder, reference = existing(config.parallel, "parallel"), config.reference
         found = text.by_language(folder, "parallel")
         files = {name: found[name] for name in dict.fromkeys([*texts, config.reference]) if name in found}
         if not files:
             raise UserError(f"parallel: {folder} has no text of {', '.join(texts)}")
     tokenizers = {name: candidate.tokenizer for name, candidate in candidates.items()}
-    return fertility.table(tokenizers, files, config.reference, config.text_field)
+    return fertility.table(tokenizers, files, reference, config.text_field)

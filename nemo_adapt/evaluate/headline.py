@@ -7,6 +7,9 @@ from typing import Any
 from nemo_adapt.evaluate import languages
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
+MOST_DIGITS = 4
+"""Most decimals of a percentage."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -73,8 +76,17 @@ def _bits(report: Report, language: str, gate: bool = False) -> Headline:
         return _result(report, "bits per byte", language, "", f"{after:.2f}", "")
     share = report["changes"][second][language]["share"]
     held = "holds" if share <= GATE_SHARE else f"fails, limit {GATE_SHARE:+.0%}"
-    note = f"{share:+.1%}" + (f", {languages.name(language)} gate {held}" if gate else "")
+    note = f"{_beside_limit(share)}, {languages.name(language)} gate {held}" if gate else f"{share:+.1%}"
     return _result(report, "bits per byte", language, f"{before:.2f}", f"{after:.2f}", note)
+
+
+def _beside_limit(share: float) -> str:
+    """Format a share with as many digits as show on which side of ``GATE_SHARE`` it is."""
+    for digits in range(1, MOST_DIGITS):
+        shown = f"{share:+.{digits}%}"
+        if (float(shown.rstrip("%")) <= 100 * GATE_SHARE) == (share <= GATE_SHARE):
+            return shown
+    return f"{share:+.{MOST_DIGITS}%}"
 
 
 def _size(report: Report) -> Headline:

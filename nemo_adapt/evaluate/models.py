@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.config.layout import window_size
 from nemo_adapt.devices import best_device, gpu_memory
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_model.model_config import read_config
@@ -128,15 +129,13 @@ def _too_large(folder: Path, memory: Sequence[int]) -> UserError:
 
 
 def context_window(asked: int, otherwise: int, candidates: Iterable[Candidate]) -> int:
-    """Return the tokens per window, the same for all models.
-
-    That is ``asked``, or if that is 0, ``otherwise`` or the shortest context of the models, if shorter. Raises
-    ``UserError`` when ``asked`` exceeds the context of a model.
+    """Return the tokens per window, the same for all models, by ``window_size``. Raises ``UserError`` when ``asked``
+    exceeds the context of a model.
     """
     limits = [candidate.positions for candidate in candidates if candidate.positions]
     if asked and asked > min(limits, default=asked):
         raise UserError(f"evaluate.context={asked}: the model reads at most {min(limits)} tokens at once")
-    return asked or min([otherwise, *limits])
+    return window_size(asked, otherwise, limits)
 
 
 def _first_line(error: Exception) -> str:

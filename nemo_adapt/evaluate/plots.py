@@ -56,7 +56,8 @@ def horizontal_bars(path: Path, groups: Mapping[str, Sequence[Bar]], names: Sequ
         places = [place + (side - (len(names) - 1) / 2) * 0.76 / len(names) for place in range(len(groups))]
         axes.barh(places, [bar.value for bar in own], height=0.7 / len(names), color=color(side), label=name)
         for place, bar in zip(places, own, strict=True):
-            axes.hlines(place, bar.low, bar.high, colors=INK, linewidth=1.0)
+            if bar.high > bar.low:
+                axes.hlines(place, bar.low, bar.high, colors=INK, linewidth=1.0)
             end = max(bar.value, bar.high) + right * 0.01
             axes.text(end, place, f"{bar.value:.1f}", ha="left", va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(groups)), list(groups), fontsize=9)

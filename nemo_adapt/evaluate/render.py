@@ -5,14 +5,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nemo_adapt.config import PhaseConfig
-from nemo_adapt.evaluate import languages, pages, plots, tables
+from nemo_adapt.evaluate import languages, pages, plots, remarks, tables
 from nemo_adapt.evaluate.headline import headlines, rows_by_text, tokens_per_sentence
 from nemo_adapt.evaluate.measure import CONTINUATION_BYTES
 from nemo_adapt.evaluate.report import GATE_SHARE, Report
 
 PLOTS = "plots"
-ENDS = ("low", "high")
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -30,9 +31,12 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "language": languages.name,
         "direction": languages.direction,
         "task_name": tables.task_name,
+        "has_ratios": tables.has_ratios(report),
         "gate_share": GATE_SHARE,
         "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),
+        "unknown": remarks.unknown(report),
+        "cut": remarks.cut(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }
     pages.write("report", "nemo_adapt.evaluate", view, out)
@@ -66,12 +70,7 @@ def _tokens(report: Report, path: Path) -> bool:
 def _bits(report: Report, path: Path) -> bool:
     names = report["models"]
     bars = {
-        languages.name(key): [
-            plots.Bar(
-                report["bits_per_byte"][name][key], *(report["scores"][name][key][end] for end in ("low", "high"))
-            )
-            for name in names
-        ]
+        languages.name(key): [_bar(report["bits_per_byte"][name][key], report["scores"][name][key]) for name in names]
         for key in report["bits_per_byte"][names[0]]
     }
     return plots.bars(path, bars, names, "bits per byte", 2)
@@ -84,8 +83,13 @@ def _tasks(report: Report, path: Path) -> bool:
         metric = facts[0]["metric"]
         values = [fact["values"][metric] for fact in facts]
         title = f"{tables.task_name(task, about)}\n{tables.METRICS[metric]}"
-        bars[title] = [plots.Bar(*(tables.scale(metric) * of[end] for end in ("value", *ENDS))) for of in values]
+        bars[title] = [_bar(of["value"], of, tables.scale(metric)) for of in values]
     return plots.horizontal_bars(path, bars, names, "score")
+
+
+def _bar(value: float, ends: Mapping[str, Any], times: float = 1.0) -> plots.Bar:
+    """Return the bar of a value ``times`` a factor, with its interval if ``ends`` has one."""
+    return plots.Bar(*(times * each for each in (value, ends["low"], ends["high"]) if each is not None))
 
 
 def _sweep(report: Report) -> tuple[dict[str, list[tuple[float, float]]], str, str]:
@@ -104,13 +108,13 @@ def _training(metrics: Records, held_out: Records, phases: Sequence[PhaseConfig]
     if len(points) < 2:
         return False
     megabytes = [row["bytes"] / 1e6 for row in points]
-    steps = [row["step"] for row in points]
-    seen = dict(zip([0, *steps], [0.0, *megabytes], strict=True))
+    seen = {0: 0.0} | {row["step"]: row["bytes"] / 1e6 for row in metrics if "bytes" in row}
     scored: dict[str, list[tuple[float, float]]] = {}
     for row in held_out:
+        at = row["bytes"] / 1e6 if "bytes" in row else _seen(seen, row["step"])  # earlier versions wrote none
         for language, value in row["bits_per_byte"].items():
             if value is not None:
-                scored.setdefault(languages.name(language), []).append((_seen(seen, row["step"]), value))
+                scored.setdefault(languages.name(language), []).append((at, value))
     plots.training_curve(path, megabytes, [row["bits_per_byte"] for row in points], _phase_starts(seen, phases), scored)
     return True
 
@@ -125,5 +129,6 @@ def _phase_starts(seen: Mapping[int, float], phases: Sequence[PhaseConfig]) -> d
 
 
 def _seen(seen: Mapping[int, float], step: int) -> float:
-    """Return the megabytes seen at a step, or at the last known step before it."""
-    return max(size for known, size in seen.items() if known <= step)
+    """Return the megabytes seen at a step, between known ones in proportion to the steps."""
+    known = np.array(sorted(seen.items()))
+    return float(np.interp(step, known[:, 0], known[:, 1]))

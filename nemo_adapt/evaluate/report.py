@@ -123,23 +123,21 @@ def _about(task: Task) -> dict[str, Any]:
 
 def score_facts(score: Score) -> dict[str, Any]:
     """Return the sizes of a scored text, and the 95% interval of its bits per byte."""
-    low, high = bootstrap.interval(score.rows, bootstrap.bits)
     return {
         "documents": len(score.nats),
         "bytes": int(score.bytes.sum()),
         "tokens": score.tokens,
         "unknown": score.unknown,
-        "low": low,
-        "high": high,
+        **_ends(bootstrap.interval(score.rows, bootstrap.bits)),
     }
 
 
 def change(first: Score, other: Score) -> dict[str, Any]:
     """Return ``other`` minus ``first`` in bits per byte, with a paired interval, and as fractions of ``first``."""
     before, difference = first.bits_per_byte, other.bits_per_byte - first.bits_per_byte
-    low, high = bootstrap.paired(first.rows, other.rows, bootstrap.bits)
-    share, *ends = (value / before if before else 0.0 for value in (difference, low, high))
-    return {"bits_per_byte": difference, "low": low, "high": high, "share": share, "share_ends": ends}
+    ends = bootstrap.paired(first.rows, other.rows, bootstrap.bits)
+    share, *of_share = (value / before if before else 0.0 for value in (difference, *(ends or ())))
+    return {"bits_per_byte": difference, **_ends(ends), "share": share, "share_ends": of_share or [None, None]}
 
 
 def gate(change: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,16 +156,15 @@ def task_facts(result: Result) -> dict[str, Any]:
     values = {}
     for metric, rows in result.rows.items():
         combine = task_scores.combine(metric)
-        low, high = bootstrap.interval(rows, combine)
-        values[metric] = {"value": bootstrap.value(rows, combine), "low": low, "high": high}
+        values[metric] = {"value": bootstrap.value(rows, combine), **_ends(bootstrap.interval(rows, combine))}
     return {"metric": result.metric, "values": values, "seconds": result.seconds, **result.facts}
 
 
 def task_change(first: Result, other: Result) -> dict[str, Any]:
     """Return ``other`` minus ``first`` in a task's main metric, with a paired interval over the examples."""
     rows, combine = (first.rows[first.metric], other.rows[other.metric]), task_scores.combine(first.metric)
-    low, high = bootstrap.paired(*rows, combine)
-    return {"metric": first.metric, "difference": of_task(other) - of_task(first), "low": low, "high": high}
+    ends = _ends(bootstrap.paired(*rows, combine))
+    return {"metric": first.metric, "difference": of_task(other) - of_task(first), **ends}
 
 
 def generation_facts(generation: Generation) -> dict[str, Any]:
@@ -190,10 +187,16 @@ def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
     found = {}
     for name in [name for name in WRITTEN if name != NEW]:
         rows = _written(first, name), _written(other, name)
-        low, high = bootstrap.paired(*rows, between=bootstrap.quotient)
         before, now = map(bootstrap.value, rows)
-        found[name] = {"times": bootstrap.quotient(now, before), "low": low, "high": high}
+        ends = _ends(bootstrap.paired(*rows, between=bootstrap.quotient))
+        found[name] = {"times": bootstrap.quotient(now, before), **ends}
     return found
+
+
+def _ends(found: bootstrap.Ends) -> dict[str, float | None]:
+    """Return the ends of an interval by name; ``None`` where there is none, of a single document or example."""
+    low, high = found or (None, None)
+    return {"low": low, "high": high}
 
 
 def _written(generation: Generation, name: str) -> list[list[float]]:

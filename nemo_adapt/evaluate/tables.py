@@ -48,11 +48,14 @@ def all_tables(report: Report) -> dict[str, Table]:
 def fertility(report: Report) -> Table:
     """Return tokens per sentence, bytes per token, and tokens relative to the reference language's.
 
-    The last column but one divides by the first tokenizer's tokens for the reference text, the last by its own.
+    The last column but one divides by the first tokenizer's tokens for the reference text, the last by its own; they
+    are left out where no text is parallel to that one.
     """
     reference = languages.name(report["reference"])
+    ratios = {"tokens_vs_reference": f"Over {report['models'][0]}'s {reference}"} if has_ratios(report) else {}
+    ratios |= {"disparity": f"Over its own {reference}"} if ratios else {}
     counts = ["Sentences", "Tokens per sentence", "Change", "Bytes per token"]
-    columns = ["Text", "Model", *counts, f"Over {report['models'][0]}'s {reference}", f"Over its own {reference}"]
+    columns = ["Text", "Model", *counts, *ratios.values()]
     tables = {name: rows_by_text(report["fertility"], report["tokenizers"][name]) for name in report["models"]}
     first = next(iter(tables.values()))
     rows = []
@@ -69,11 +72,15 @@ def fertility(report: Report) -> Table:
                     _formatted(row, "tokens_per_sentence", "{:.1f}", tokens_per_sentence(row)),
                     NOTHING if row is base else _formatted(row, "tokens_vs_base", "{:+.1%}", plus=-1.0),
                     f"{row['bytes_per_token']:.2f}",
-                    _formatted(row, "tokens_vs_reference", "{:.2f}×"),
-                    _formatted(row, "disparity", "{:.2f}×"),
+                    *(_formatted(row, key, "{:.2f}×") for key in ratios),
                 ]
             )
     return Table(columns, rows)
+
+
+def has_ratios(report: Report) -> bool:
+    """Return whether any text's tokens are divided by those of the reference language's."""
+    return any(row.get("tokens_vs_reference") is not None for row in report["fertility"])
 
 
 def bits(report: Report) -> Table:
@@ -155,17 +162,23 @@ def lost(report: Report) -> Table:
     rows = []
     for name in report["models"][1:]:
         if gate := report["gate"].get(name):
-            ends = {key: 100 * gate[key] for key in ("low", "high")}
-            shown = _interval(100 * gate["share"], ends, 1, "+")
+            shown = _scaled(gate["share"], gate, 100.0, "+")
             rows.append(["bits per byte, %", name, shown, "gate holds" if gate["holds"] else "gate fails"])
         for task, about in report["task_list"].items():
             if about["language"] == report["reference"]:
                 change = report["task_changes"][name][task]
                 times = scale(change["metric"])
                 shown = _scaled(change["difference"], change, times, "+")
-                clear = "lost" if change["high"] < 0 else "gained" if change["low"] > 0 else "within noise"
-                rows.append([f"{task_name(task, about)}, {METRICS[change['metric']]}", name, shown, clear])
+                rows.append([f"{task_name(task, about)}, {METRICS[change['metric']]}", name, shown, _verdict(change)])
     return Table(columns, rows)
+
+
+def _verdict(change: Mapping[str, float | None]) -> str:
+    """Return what the interval of a difference says, if there is one."""
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return NOTHING
+    return "lost" if high < 0 else "gained" if low > 0 else "within noise"
 
 
 def training(summary: Mapping[str, Any]) -> Table:
@@ -254,13 +267,15 @@ def scale(metric: str) -> float:
     return 100.0 if metric in ACCURACIES else 1.0
 
 
-def _scaled(value: float, ends: Mapping[str, float], times: float, sign: str = "") -> str:
-    return _interval(times * value, {key: times * ends[key] for key in ("low", "high")}, 1, sign)
+def _scaled(value: float, ends: Mapping[str, Any], times: float, sign: str = "") -> str:
+    return _interval(value, ends, 1, sign, times)
 
 
-def _interval(value: float, ends: Mapping[str, float], digits: int, sign: str = "") -> str:
-    form = f"{{:{sign}.{digits}f}}"
-    return f"{form.format(value)} [{form.format(ends['low'])}, {form.format(ends['high'])}]"
+def _interval(value: float, ends: Mapping[str, Any], digits: int, sign: str = "", times: float = 1.0) -> str:
+    """Format a value ``times`` a factor, with its interval if ``ends`` has one."""
+    form, low, high = f"{{:{sign}.{digits}f}}", ends["low"], ends["high"]
+    shown = form.format(times * value)
+    return shown if low is None else f"{shown} [{form.format(times * low)}, {form.format(times * high)}]"
 
 
 def _formatted(fact: Mapping[str, Any], key: str, form: str, value: float | None = None, plus: float = 0.0) -> str:

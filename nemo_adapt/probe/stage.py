@@ -43,7 +43,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     start = start_layout(config)
     check_strategies(config, inputs)
     settings = config.probe
-    held_out = HeldOut.of(config, inputs["text"][0], inputs["tokenizer"][0], settings.max_bytes)
+    held_out = HeldOut.of(config, inputs["text"][0], inputs["tokenizer"][0], settings.max_bytes, inputs["model"][0])
     first = dist.get_rank() == 0
     runs = first_rank_does(_read, out / RUNS)
     missing, advice = f"a run of the probe after number {len(runs)}", "make runs shorter (probe.steps)"

@@ -17,7 +17,7 @@ from nemo_adapt.tokens.token_map import TokenMap
 AUXILIARY = "auxiliary"
 """The group of a stage's inputs with the auxiliary data, by kind."""
 LLAMA_RANGE = 0.02
-"""``initializer_range`` if config.json has none: Llama's default in transformers."""
+"""``initializer_range`` if config.json has none, or null: Llama's default in transformers."""
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,6 @@ class StrategyInputs:
             if need not in self.auxiliary or not file.is_file():
                 raise UserError(f"resize.{table}={name} needs auxiliary/{need}: run the auxiliary stage first")
             arrays[need] = dict(np.load(file, allow_pickle=False))
-        spread = float(read_config(self.model_folder).get("initializer_range", LLAMA_RANGE))
+        said = read_config(self.model_folder).get("initializer_range")
+        spread = LLAMA_RANGE if said is None else float(said)
         return chosen.plan(Materials(token_map, table, config.seed, spread, config, arrays))

@@ -253,21 +253,25 @@ def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
         yield not stage.finished
 
 
-def build(stage: Stage, fill: Callable[[Path], None]) -> float:
+Fill = Callable[[Path], Mapping[str, Any] | None]
+"""Builds a stage's result in a folder; what it returns is added to the manifest."""
+
+
+def build(stage: Stage, fill: Fill) -> float:
     """Build a claimed stage's folder with ``fill(workplace)``, finish it, and return the seconds that it took."""
     began = time.monotonic()
     try:
-        fill(stage.prepare())
+        facts = fill(stage.prepare()) or {}
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:  # of a write
             error.filename = str(stage.workplace)
         raise
     seconds = time.monotonic() - began
-    stage.finish(seconds, {"peak_memory_mib": peak_memory_mib()})
+    stage.finish(seconds, {"peak_memory_mib": peak_memory_mib(), **facts})
     return seconds
 
 
-def run(stage: Stage, fill: Callable[[Path], None]) -> None:
+def run(stage: Stage, fill: Fill) -> None:
     """Claim a stage, and build it unless it is there. ``UserError`` if another process is building the same folder."""
     with claimed(stage) as is_open:
         if is_open:

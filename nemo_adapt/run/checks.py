@@ -9,7 +9,7 @@ from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.entries import parameter_names
-from nemo_adapt.hf_model.model_config import read_shape
+from nemo_adapt.hf_model.model_config import read_config, read_shape
 from nemo_adapt.hf_model.model_files import read_generation
 from nemo_adapt.registry import nearest
 from nemo_adapt.resize.plan import strategies
@@ -24,12 +24,24 @@ def check(config: Config) -> None:
     check_not_decayed(config.train.no_weight_decay, list(parameter_names(family.entries(shape), shape.layers)))
     check_positions(shape, config.train.seq_length)
     check_positions(shape, config.evaluate.context, "evaluate.context")
+    check_window(Path(config.model.path), config.evaluate.context)
     check_scores(config)
     check_phases(config, shape)
     check_probe(config.probe)
     if config.resize.input != PROBED:
         for strategy in (config.resize.input, config.resize.output):
             strategies.get(strategy)
+
+
+def check_window(folder: Path, context: int) -> None:
+    """Raise ``UserError`` for an ``evaluate.context`` above the ``max_position_embeddings`` of a model's config.json:
+    the last stage refuses it. (Without that key its limit is not known here.)"""
+    limit = read_config(folder).get("max_position_embeddings")
+    if limit and context > limit:
+        raise UserError(
+            f"evaluate.context={context}: the model reads at most {limit} tokens at once (max_position_embeddings): "
+            "lower it, or leave it out"
+        )
 
 
 def check_not_decayed(patterns: list[str], names: list[str]) -> None:

@@ -229,12 +229,13 @@ def _check_not_shared(step: Step, stage: artifact.Stage) -> None:
         )
 
 
-def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
-    """Call ``build`` of the stage's module."""
+def build(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> Mapping[str, Any] | None:
+    """Call ``build`` of the stage's module; return what it adds to the manifest, if anything."""
     from nemo_adapt import devices  # imports torch
 
     devices.limit_imports()
-    importlib.import_module(step.module).build(config, inputs, stage.workplace)
+    facts: Mapping[str, Any] | None = importlib.import_module(step.module).build(config, inputs, stage.workplace)
+    return facts
 
 
 def build_as_rank(config: Config, step: Step, out: Path | None = None) -> None:
@@ -247,12 +248,12 @@ def build_as_rank(config: Config, step: Step, out: Path | None = None) -> None:
 def _build_and_finish(config: Config, step: Step, stage: artifact.Stage, inputs: Inputs) -> None:
     """Build the stage and finish its folder."""
 
-    def fill(workplace: Path) -> None:
+    def fill(workplace: Path) -> Mapping[str, Any] | None:
         save_config(RunFolder.of(config), config)
         if step.on_ranks and not ranks.already_started():
             _launch(config, step)
-        else:
-            build(config, step, stage, inputs)
+            return None
+        return build(config, step, stage, inputs)
 
     seconds = artifact.build(stage, fill)
     say(f"[{step.title}] done in {seconds:.1f} s")

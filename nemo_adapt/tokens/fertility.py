@@ -24,9 +24,10 @@ def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: s
     """Return the rows of ``fertility.json``: one per tokenizer (the first is the base) and text (language -> file).
 
     The token count is divided by the base's for the same text (``tokens_vs_base``), by the base's for the ``reference``
-    language's text (``tokens_vs_reference``), and by the tokenizer's own for that text (``disparity``). They are
-    ``None`` without that text, ``disparity`` also where it has another number of sentences. ``intervals`` are 95%, from
-    resampling the sentences of both texts together. ``field`` is the JSON field or Parquet column of the texts.
+    language's text (``tokens_vs_reference``), and by the tokenizer's own for that text (``disparity``). The last two
+    are ``None`` without that text (``reference`` is empty where texts are no translations of each other), and where it
+    has another number of sentences. ``intervals`` are 95%, from resampling the sentences of both texts together.
+    ``field`` is the JSON field or Parquet column of the texts.
     """
     counts = {
         (name, language): sentence_tokens(tokenizer, path, field)
@@ -40,7 +41,7 @@ def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: s
         row = measure(name, language, texts[language], int(tokens.sum()), field)
         row["tokens_vs_base"] = _share(tokens, first)
         row["tokens_vs_reference"] = _share(tokens, yardstick)
-        row["disparity"] = _share(tokens, own) if _aligned(tokens, own) else None
+        row["disparity"] = _share(tokens, own)
         row["intervals"] = {
             "tokens_per_sentence": _interval(tokens, np.ones_like(tokens)),
             "tokens_vs_base": _interval(tokens, first),
@@ -99,21 +100,21 @@ def share(counts: NDArray[np.int64], which: NDArray[np.bool_]) -> float:
     return round(float(counts[which].sum()) / max(1.0, float(counts.sum())), 4)
 
 
-def _aligned(tokens: Counts, other: Counts | None) -> bool:
-    """Return whether two texts have the same number of sentences, so that they can be translations."""
-    return other is not None and len(tokens) == len(other)
-
-
 def _share(tokens: Counts, other: Counts | None) -> float | None:
-    return None if other is None else round(float(tokens.sum() / other.sum()), 4)
+    """Return the ratio of two sums over the same sentences; ``None`` if their numbers differ: these are no
+    translations of each other."""
+    if other is None or len(other) != len(tokens):
+        return None
+    return round(float(tokens.sum() / other.sum()), 4)
 
 
 def _interval(tokens: Counts, other: Counts | None) -> list[float] | None:
-    """Return the interval of the ratio of two sums over the same sentences; ``None`` if their numbers differ."""
+    """Return the interval of that ratio; ``None`` where there is none, and for a single sentence."""
     if other is None or len(other) != len(tokens):
         return None
     rows = bootstrap.in_blocks(np.stack([tokens, other], axis=1), BLOCKS)
-    return [round(end, 4) for end in bootstrap.interval(rows)]
+    ends = bootstrap.interval(rows)
+    return [round(end, 4) for end in ends] if ends else None
 
 
 def _is_whole(content: bytes) -> bool:

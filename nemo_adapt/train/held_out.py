@@ -18,7 +18,9 @@ from torch.nn import functional
 
 from nemo_adapt import devices, hf_tokenizer
 from nemo_adapt.config import Config
+from nemo_adapt.config.layout import context_length, window_size
 from nemo_adapt.evaluate.bits_per_byte import IGNORED, Window, batches, padded, read_text, scored_sequences
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 
@@ -38,12 +40,13 @@ class HeldOut:
     """Vocabulary size, which limits the batch so that the logits of one pass stay bounded."""
 
     @classmethod
-    def of(cls, config: Config, text: Path, tokenizer: Path, most: int) -> "HeldOut":
-        """Load the documents of ``text`` up to ``most`` bytes (0: all), with the window size of the evaluation."""
+    def of(cls, config: Config, text: Path, tokenizer: Path, most: int, model: Path) -> "HeldOut":
+        """Load the documents of ``text`` up to ``most`` bytes (0: all), with the window size of the evaluation for the
+        base ``model``."""
         loaded = hf_tokenizer.load(tokenizer)
         texts = read_text(text, most, config.data.text_field)
         size = sum(len(document.encode("utf-8")) for document in texts)
-        window = config.evaluate.context or config.train.seq_length
+        window = window_of(config, model)
         return cls(scored_sequences(loaded, texts), size, window, config.evaluate.batch, len(loaded))
 
     def bits_per_byte(self, chunks: Sequence[Any], check: Callable[[], None] = lambda: None) -> float | None:
@@ -53,6 +56,12 @@ class HeldOut:
         """
         found = nats(chunks, self.sequences, self.window, self.batch, self.vocab, check)
         return found / math.log(2) / self.bytes if math.isfinite(found) else None
+
+
+def window_of(config: Config, model: Path) -> int:
+    """Return the tokens per window of held-out text for the base ``model``, as in the report."""
+    limit = context_length(read_shape(model)[1])
+    return window_size(config.evaluate.context, config.train.seq_length, [limit])
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ class Metrics:
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
     far), ``memory_mib`` (peak of this process, or of its GPU), on a GPU ``mfu`` (share of the device's measured rate in
     matrix products, of the operations that the phase needs). ``loss`` and ``bits_per_byte`` are ``None`` where ``mean``
-    is.
+    is. One of held-out scores: ``step``, ``bytes``, ``bits_per_byte`` by language, ``seconds`` that scoring took.
     """
 
     def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
@@ -136,8 +136,8 @@ class Metrics:
 
     def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:
         self.watch.check()
-        step = self.progress["step"]
-        record = {"step": step, "bits_per_byte": dict(bits_per_byte), "seconds": seconds}
+        step, seen = self.progress["step"], self.progress["bytes"]
+        record = {"step": step, "bytes": seen, "bits_per_byte": dict(bits_per_byte), "seconds": seconds}
         with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         shown = {f"{SCORES}{name}": value for name, value in bits_per_byte.items() if value is not None}

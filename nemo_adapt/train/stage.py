@@ -32,7 +32,7 @@ from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores
 from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.collectives import all_gather, first_rank_does, limit_waiting, timeout_explained
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.held_out import HeldOut
+from nemo_adapt.train.held_out import HeldOut, window_of
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, memory_mib
 from nemo_adapt.train.new_rows import RowRange
@@ -55,7 +55,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         steps, new = total(plan), new_row_range(inputs["tokenizer"][0], plan)
         check_trace(train.trace, steps)
         layout = start_layout(config)
-        fence, chosen_by = Fence.claim(out), _chosen_by(config)
+        fence, chosen_by = Fence.claim(out), _chosen_by(config, inputs["model"][0])
         first_rank_does(clean_up, out / CHECKPOINTS, fence)
         read = passes(config, inputs, steps)
         first_rank_does(say, said_of(read))
@@ -104,14 +104,14 @@ def _write_summary(
     write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
 
 
-def _chosen_by(config: Config) -> dict[str, Any] | None:
+def _chosen_by(config: Config, model: Path) -> dict[str, Any] | None:
     """Return what identifies the text that the best checkpoint is chosen by; ``None`` if no best one is kept. A
     collective."""
     train = config.train
     if not train.keep_best:
         return None
     digest = first_rank_does(lambda: file_hash(held_out_texts(config)[config.evaluate.target]))
-    return {"text": digest, "bytes": train.score_bytes, "context": config.evaluate.context or train.seq_length}
+    return {"text": digest, "bytes": train.score_bytes, "context": window_of(config, model)}
 
 
 def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:
@@ -168,6 +168,6 @@ def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRang
 
 def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:
     """Load the texts that are scored during training, by language."""
-    train, tokenizer = config.train, inputs["tokenizer"][0]
+    train, tokenizer, model = config.train, inputs["tokenizer"][0], inputs["model"][0]
     texts = held_out_texts(config) if train.score_every else {}
-    return {name: HeldOut.of(config, file, tokenizer, train.score_bytes) for name, file in texts.items()}
+    return {name: HeldOut.of(config, file, tokenizer, train.score_bytes, model) for name, file in texts.items()}

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from helpers.folders import folders_of
-from helpers.tiny import TinyLlama, tiny_config
+from helpers.tiny import TinyLlama, make_llama, tiny_config
 from ranks import road_bodies, saving_bodies
 
 from nemo_adapt.checkpoint.folders import COMMON, complete
@@ -113,6 +113,6 @@ def test_only_the_first_rank_hashes_the_text_that_chooses_the_best_checkpoint(tm
     text.write_text("a\n")
     config = tiny_config()
     config.train.keep_best, config.evaluate.target, config.evaluate.texts = True, "tr", {"tr": str(text)}
-    first, second = ranks(2).run(road_bodies.best_text, config)
+    first, second = ranks(2).run(road_bodies.best_text, config, make_llama(tmp_path / "model", TinyLlama()))
     assert first[0] == second[0] and first[0]["text"] == file_hash(text)
     assert (first[1], second[1]) == (1, 0)

@@ -20,5 +20,5 @@ def nats(rank: int, config: Config, folders: Folders, sequences: list[Any], wind
 
 def bits_per_byte(rank: int, config: Config, folders: Folders, text: Path) -> float | None:
     """Return a probe's score of the untrained model."""
-    scored = held_out.HeldOut.of(config, text, folders.model, config.probe.max_bytes)
+    scored = held_out.HeldOut.of(config, text, folders.model, config.probe.max_bytes, folders.model)
     return scored.bits_per_byte(load_chunks(config, folders))

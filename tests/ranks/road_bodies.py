@@ -19,10 +19,10 @@ def train(rank: int, config: Config, inputs: Inputs, out: Path) -> None:
     stage.build(config, inputs, out)
 
 
-def best_text(rank: int, config: Config) -> tuple[dict[str, Any] | None, int]:
+def best_text(rank: int, config: Config, model: Path) -> tuple[dict[str, Any] | None, int]:
     """Return what the best checkpoint is chosen by, and how many files this rank has hashed for it."""
     with patch.object(stage, "file_hash", wraps=stage.file_hash) as hashing:
-        return stage._chosen_by(config), hashing.call_count
+        return stage._chosen_by(config, model), hashing.call_count
 
 
 def logits_with_wrong_slopes(rank: int, config: Config, folders: Folders, ids: torch.Tensor) -> torch.Tensor | None:

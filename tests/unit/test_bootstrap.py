@@ -68,3 +68,8 @@ def test_blocks_keep_the_sums_and_about_the_interval_width() -> None:
     assert np.array_equal(bootstrap.in_blocks(many, 5000), many)
     (low, high), (blocks_low, blocks_high) = (bootstrap.interval(of, bootstrap.bits) for of in (many, blocks))
     assert blocks_high - blocks_low == pytest.approx(high - low, rel=0.2)
+
+
+def test_a_single_example_has_no_interval():
+    assert bootstrap.interval([[1.0, 2.0]]) is None and bootstrap.paired([[1.0, 2.0]], [[2.0, 2.0]]) is None
+    assert bootstrap.interval([[1.0, 2.0], [2.0, 2.0]]) is not None

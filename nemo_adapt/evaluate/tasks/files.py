@@ -102,7 +102,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: lists in lists, thousands deep
         return None
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from nemo_adapt.evaluate.tasks.scores import Result
 
 METRIC = "acc_bytes"
 METRICS = (METRIC, "acc", "acc_norm")
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def write(task: Task, folder: Path) -> Path:
@@ -38,11 +40,12 @@ def write(task: Task, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {"test": f"{task.name}.jsonl"} | ({"shots": f"{task.name}.shots.jsonl"} if task.shots else {})
+    literal = _has_dates(task)
     for split, items in (("test", task.items), ("shots", task.shots)):
         if items:
-            (folder / files[split]).write_text("".join(map(_line, items)), encoding="utf-8")
+            (folder / files[split]).write_text("".join(_line(item, literal) for item in items), encoding="utf-8")
     path = folder / f"{task.name}.yaml"
-    path.write_text(json.dumps(_config(task, files), indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(_config(task, files, literal), indent=1, ensure_ascii=False), encoding="utf-8")
     return path
 
 
@@ -102,8 +105,14 @@ def _exceeds_context(scorer: Any, text: str) -> bool:
     return len(text.encode()) >= most and len(scorer.tok_encode(text, add_special_tokens=False)) > most
 
 
-def _config(task: Task, files: dict[str, str]) -> dict[str, Any]:
-    """Return the task as a configuration of the harness."""
+def _has_dates(task: Task) -> bool:
+    """Return whether any answer begins with a date (2020-01-31): ``datasets`` reads a column of such texts in JSON as
+    points in time."""
+    return any(DATE.match(answer) for item in (*task.items, *task.shots) for answer in getattr(item, "choices", ()))
+
+
+def _config(task: Task, files: dict[str, str], literal: bool) -> dict[str, Any]:
+    """Return the task as a configuration of the harness; ``literal``: see ``_line``."""
     shown = {"fewshot_split": "shots", "num_fewshot": len(task.shots), "fewshot_config": {"sampler": "first_n"}}
     return {
         "task": task.name,
@@ -113,15 +122,18 @@ def _config(task: Task, files: dict[str, str]) -> dict[str, Any]:
         **(shown if task.shots else {"num_fewshot": 0}),
         "output_type": "multiple_choice",
         "doc_to_text": "query",
-        "doc_to_choice": "choices",
+        "doc_to_choice": "{{choices}}" if literal else "choices",
         "doc_to_target": "gold",
         "metric_list": [{"metric": metric} for metric in METRICS],
     }
 
 
-def _line(item: Any) -> str:
+def _line(item: Any, literal: bool) -> str:
+    """Return a question as a line of JSON; ``literal``: its answers as one text, the list as Python writes it, which
+    the harness reads again."""
     assert isinstance(item, Choice)
-    content = {"query": item.query, "choices": item.choices, "gold": item.gold}
+    choices = repr([*item.choices]) if literal else item.choices
+    content = {"query": item.query, "choices": choices, "gold": item.gold}
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,5 @@
 """The kinds of tasks: the fields that a record of each must have, and how it is turned into a question."""
 
-import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,10 +99,7 @@ def mlama(record: Record, words: None) -> Choice:
             raise record.error(f"has no {mark} in field 'template'")
     before, _, after = template.replace(SUBJECT, record.text("sub_label")).partition(BLANK)
     query, _, beginning = before.rpartition(" ")
-    given = record.value("candidates")
-    if not isinstance(given, list):
-        raise record.error(f"has no list in field 'candidates', but {json.dumps(given, ensure_ascii=False)[:40]}")
-    candidates = [str(each).strip() for each in given]
+    candidates = record.texts("candidates")
     if record.text("obj_label") not in candidates:
         raise record.error("has an 'obj_label' that is not among its 'candidates'")
     choices = tuple(f"{beginning}{candidate}{after}".strip() for candidate in candidates)
@@ -161,7 +157,7 @@ def _is_neutral(record: Record) -> bool:
 
 
 def _relation(record: Record) -> tuple[Any, ...]:
-    return record.values.get("relation"), record.values.get("predicate_id"), record.text("template")
+    return record.mark("relation"), record.mark("predicate_id"), record.text("template")
 
 
 def _table(table: Mapping[str, Any]) -> Callable[[str, str], Any]:

@@ -47,9 +47,9 @@ def known(kind: str, language: str, values: Mapping[str, Any]) -> dict[str, Any]
 def in_language(records: list[Record], language: str, path: Path) -> list[Record]:
     """Keep the examples of one language, if the field ``language`` has several values (XNLI-1.0, mLAMA).
 
-    Raises ``UserError`` if it has several and ``language`` is not among them.
+    Raises ``UserError`` if it has several and ``language`` is not among them, or if it is a list.
     """
-    there = {record.values.get("language") for record in records}
+    there = {record.mark("language") for record in records}
     if len(there) < 2:
         return records
     if language not in there:

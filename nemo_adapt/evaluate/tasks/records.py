@@ -52,12 +52,32 @@ class Record:
         """Return a text field, stripped; ``UserError`` when it is missing, empty or not text."""
         value = self.value(name)
         if not isinstance(value, str):
-            raise self.error(f"has no text in field {name!r}, but {json.dumps(value)[:40]}")
+            raise self.error(f"has no text in field {name!r}, but {_shown(value)}")
         if not value.strip():
             raise self.error(f"has an empty field {name!r}")
         if value.encode(errors="ignore").decode() != value:
             raise self.error(f"has half of a surrogate pair (\\ud800 to \\udfff) in field {name!r}; remove it")
         return value.strip()
+
+    def texts(self, name: str) -> list[str]:
+        """Return a field that is a list of texts, each as ``text`` returns it; ``UserError`` when it is not."""
+        values = self.value(name)
+        if not isinstance(values, list):
+            raise self.error(f"has no list in field {name!r}, but {_shown(values)}")
+        if all(isinstance(each, str) for each in values) and "".join(values).isprintable():
+            found = [each.strip() for each in values]  # lists of facts are long, and many
+            if all(found):
+                return found
+        items = {f"{name}, item {number}": each for number, each in enumerate(values, start=1)}
+        return [Record({item: each}, self.path, self.at).text(item) for item, each in items.items()]
+
+    def mark(self, name: str) -> Any:
+        """Return a field by which examples are told apart, ``None`` if it is missing; ``UserError`` for a list or an
+        object."""
+        value = self.values.get(name)
+        if isinstance(value, (list, dict)):
+            raise self.error(f"has no text in field {name!r}, but {_shown(value)}")
+        return value
 
     def place(self, name: str, *spellings: str) -> int:
         """Return the index of a label in the first of ``spellings`` that has it; case is ignored.
@@ -69,8 +89,7 @@ class Record:
             if str(value).strip().lower() in words.split():
                 return words.split().index(str(value).strip().lower())
         known = ", ".join(word for words in spellings for word in words.split())
-        said = json.dumps(value, ensure_ascii=False)[:40]
-        raise self.error(f"has {said} in field {name!r}, which is none of {known}")
+        raise self.error(f"has {_shown(value)} in field {name!r}, which is none of {known}")
 
 
 @dataclass(frozen=True)
@@ -127,12 +146,14 @@ def split(records: list[Record], shots: int, path: Path, kind: str) -> Splits:
     """Divide records by their field ``split`` (case is ignored); of a single split, whatever its name, set the first
     examples aside.
 
-    Raises ``UserError`` if there are fewer examples to show than ``shots``.
+    Raises ``UserError`` if there are fewer examples to show than ``shots``, and if only some records are of a known
+    split.
     """
     training, validation, test = (
-        [record for record in records if str(record.values.get("split")).strip().lower() in names]
-        for names in (TRAINING, VALIDATION, TEST)
+        [record for record in records if _split_in(record) in names] for names in (TRAINING, VALIDATION, TEST)
     )
+    if odd := _without_split(records):
+        raise odd
     if test:
         shown, scored = [*training, *validation], test
     elif training and validation:
@@ -146,6 +167,26 @@ def split(records: list[Record], shots: int, path: Path, kind: str) -> Splits:
             f"{len(shown)}: add some, or set evaluate.shots.{kind}"
         )
     return Splits(shown, scored)
+
+
+def _split_in(record: Record) -> str:
+    return str(record.values.get("split")).strip().lower()
+
+
+def _without_split(records: list[Record]) -> UserError | None:
+    """Return the error of the first record that is of no known split, if others are."""
+    odd = [record for record in records if _split_in(record) not in SPLITS]
+    if not odd or len(odd) == len(records):
+        return None
+    return odd[0].error(
+        f"has {_shown(odd[0].values.get('split'))} in field 'split', which is none of {', '.join(SPLITS)}, as others "
+        "have: rename it, or leave these examples out"
+    )
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of any value as an error shows it: as JSON, whatever types Parquet has, and printable."""
+    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="replace").decode()[:40]
 
 
 def _split_of(name: str) -> str:

@@ -79,6 +79,16 @@ def test_the_dataset_equals_that_of_megatron_s_builder(base, tmp_path, processes
     assert json.loads(found["json"]) == {"documents": len(lines), "tokens": tokens, "bytes": size}
 
 
+def test_the_number_of_processes_is_returned_for_the_manifest(base, tmp_path):
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for file in files:
+        file.write_text("one\ntwo\n", encoding="utf-8")
+    (tmp_path / "set").mkdir()
+    config = Config()
+    config.data.processes = 3
+    assert stage.build(config, {"tokenizer": [base], "text": files}, tmp_path / "set") == {"processes": 3}
+
+
 @pytest.mark.parametrize("suffix", ["txt.gz", "txt.zst"])
 def test_large_compressed_files_are_split_among_processes_in_order(base, tmp_path, suffix):
     """Lines that compress badly, so that several reads are needed and each part has some."""

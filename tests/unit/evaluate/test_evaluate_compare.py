@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
+from safetensors.torch import load_file, save_file
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import command, measure, models
@@ -120,6 +121,19 @@ def test_single_model_is_reported_without_changes(place: Path) -> None:
     assert read(place)["changes"] == {} and "->" not in "".join(read(place)["headline"])
 
 
+def test_texts_that_are_no_translations_are_not_divided_by_each_other(place: Path, tmp_path: Path) -> None:
+    good = words(place, "base", "adapted")
+    for parallel, there in ((f"parallel={place / 'parallel'}", True), ("parallel=", False)):
+        command.main([*good, parallel])
+        rows = read(place)["fertility"]
+        assert all((row["tokens_vs_reference"] is not None) == there for row in rows)
+        assert all((row["disparity"] is not None) == there for row in rows)
+        for name in ("report.md", "report.html"):
+            page = (place / "out" / name).read_text(encoding="utf-8")
+            assert ("Over its own English" in page) == ("Over base" in page) == ("the disparity" in page) == there
+            assert "Tokens per sentence" in page
+
+
 def test_bad_input_raises_one_line_errors(place: Path, tmp_path: Path) -> None:
     good = words(place, "base", "adapted")
 
@@ -153,6 +167,19 @@ def test_bad_input_raises_one_line_errors(place: Path, tmp_path: Path) -> None:
     (tmp_path / "task.jsonl").write_text('{"premise": "a."}\n')
     said = message(f"evaluate.tasks.xcopa.tr={tmp_path / 'task.jsonl'}", "evaluate.shots.xcopa=0")
     assert "task.jsonl: line 1 has no field" in said
+
+
+def test_a_model_that_predicts_no_numbers_is_one_line(place: Path, tmp_path: Path) -> None:
+    """Its report had no number on text, and a plausible one on tasks, where the first answer counts then."""
+    folder = save_model(tmp_path / "broken", byte_level_tokenizer(270))
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    named = f"models={{base: {place / 'base'}, broken: {folder}}}"
+    with pytest.raises(UserError, match=r"^scoring broken, tr: the model's predictions are not finite") as error:
+        command.main([*words(place, "base"), named, f"out={tmp_path / 'out'}"])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out/report.json").exists()
 
 
 def test_docs_command_writes_the_documented_report_keys(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

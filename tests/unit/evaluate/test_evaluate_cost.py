@@ -44,6 +44,24 @@ def test_stages_are_found_through_the_inputs_of_training(tmp_path: Path) -> None
     assert cost.of_stages(None, tmp_path / "nothing", {}) == {}
 
 
+def test_stages_that_several_processes_shared_have_their_number(tmp_path: Path) -> None:
+    for name, count in (("convert", 2), ("export", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}/{name}.json").write_text(json.dumps({"bytes": 1, "processes": [{"peak_mib": 1}] * count}))
+    data = made(tmp_path, "data/target", 72.0, processes=4)
+    read = {"checkpoint": tmp_path / "convert", "data.target": data}
+    train = made(tmp_path, "train", 60.0, inputs={key: {str(path): "hash"} for key, path in read.items()})
+    for name in ("convert", "export"):
+        (tmp_path / name / "manifest.json").write_bytes((data / "manifest.json").read_bytes())
+    found = cost.of_stages(train, tmp_path / "export", {"ranks": 8})
+    assert {name: fact["ranks"] for name, fact in found.items()} == {
+        "convert": 2,
+        "data (target)": 4,
+        "train": 8,
+        "export": 3,
+    }
+
+
 def test_hours_are_seconds_times_processes(tmp_path: Path) -> None:
     of = {"seconds": {"load": 1.0, "score": 2.0}, "tokens_scored": 70, "tokens_written": 7, "device": "cpu"}
     report = {"stages": run(tmp_path), "cost": {"base": of, "adapted": of}, "peak_memory_mib": 50}

@@ -60,6 +60,15 @@ def test_a_special_token_without_a_row_is_no_mismatch(tmp_path: Path) -> None:
             models.inspect(other, other)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model.v3", "a.spm", "tokenizer", "manifest.json"])
+def test_a_tokenizer_file_counts_whatever_its_name_is(tmp_path: Path, name: str) -> None:
+    found = []
+    for content in ("one", "two"):
+        (tmp_path / name).write_text(content)
+        found.append(Cache(tmp_path / "cache", (tmp_path / name,)).model)
+    assert found[0] != found[1]
+
+
 def test_models_that_differ_in_a_few_rows_share_no_results(tmp_path: Path) -> None:
     """Of a large file, samples alone would miss them."""
     folders = [tmp_path / name for name in "ab"]

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from evaluate_tiny import SENTENCES, byte_level_tokenizer, save_model, sentencepiece_tokenizer
 
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import measure, models, samples
+from nemo_adapt.evaluate import measure, models, render, samples
 from nemo_adapt.evaluate.headline import headline
 from nemo_adapt.evaluate.stage import _exported, build
+from nemo_adapt.evaluate.tables import all_tables
 from nemo_adapt.evaluate.tasks import load
 from nemo_adapt.evaluate.tasks.scores import Result
 from nemo_adapt.tokens import documents
@@ -136,6 +137,11 @@ def test_headline_has_three_lines_with_the_numbers(finished: Path) -> None:
     ]
     shares["en"]["share"] = 0.051
     assert "English gate fails" in headline(report)[2]
+    for share, shown in ((0.0501, "+5.01%"), (0.050001, "+5.0001%"), (0.06, "+6.0%")):
+        shares["en"]["share"] = share
+        assert headline(report)[2].endswith(f"({shown}, English gate fails, limit +5%)")
+    shares["en"]["share"] = 0.04996
+    assert headline(report)[2].endswith("(+5.0%, English gate holds)")
     report["reference"] = "de"
     assert headline(report)[2] == "trained on: 3,000 tokens (9.0 kB)"
     report["training"]["exported"] = {"tokens": 1200, "bytes": 3600}
@@ -197,6 +203,24 @@ def test_report_omits_sections_without_data(tmp_path: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>Training" not in page and "<h2>Tokenizer" not in page and "<h2>Result" in page
     assert "## Training" not in (out / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_curve_has_scores_and_phases_where_they_were_between_records(tmp_path, monkeypatch) -> None:
+    """Steps that are no multiples of ``train.log_every`` had been put at the record before."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(render.plots, "training_curve", lambda path, *given: drawn.extend(given))
+    metrics = [{"step": step, "bytes": step * 10**6, "bits_per_byte": 3.0} for step in (10, 20)]
+    metrics.insert(1, {"step": 12, "bytes": 10**7, "bits_per_byte": None})
+    held_out = [
+        {"step": 5, "bits_per_byte": {"tr": 3.0}},
+        {"step": 16, "bytes": 15_500_000, "bits_per_byte": {"tr": 2.0, "en": None}},
+    ]
+    phases = [PhaseConfig("new_rows", 13), PhaseConfig("all", 7)]
+    assert render._training(metrics, held_out, phases, tmp_path / "training.png")
+    megabytes, _, starts, scored = drawn
+    assert megabytes == [10.0, 20.0]
+    assert starts == {"1. new_rows": 0.0, "2. all": pytest.approx(11.25)}
+    assert scored == {"Turkish": [(5.0, 3.0), (15.5, 2.0)]}
 
 
 def test_sample_pieces_spell_the_text_and_show_partial_characters_as_bytes() -> None:
@@ -280,13 +304,49 @@ def test_missing_weights_and_unknown_model_type_raise_user_errors(tmp_path: Path
         models.inspect(folder, folder)
 
 
+def test_a_single_example_has_no_interval_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its resamples are all the same: the interval excluded zero, and any difference was said to be clear."""
+    result = lambda model, tokenizer, task, batch: Result(  # noqa: E731
+        "acc_bytes", {"acc_bytes": [[float(len(tokenizer) < 300), 1.0]]}, 1.5
+    )
+    monkeypatch.setattr(measure.harness, "run", result)
+    monkeypatch.setattr(load, "_require", lambda kind: None)
+    inputs = make_inputs(tmp_path, full=False)
+    row = {"premise": "It rained.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0}
+    (tmp_path / "xcopa.en.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    inputs["tasks.xcopa.en"] = [tmp_path / "xcopa.en.jsonl"]
+    (tmp_path / "one.txt").write_text("One document.\n", encoding="utf-8")
+    inputs["texts.en"] = [tmp_path / "one.txt"]
+    config = make_config()
+    config.evaluate.shots = {"xcopa": 0}
+    (tmp_path / "out").mkdir()
+    build(config, inputs, tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    for fact in (
+        report["scores"]["base"]["en"],
+        report["changes"]["adapted"]["en"],
+        report["gate"]["adapted"],
+        report["task_scores"]["base"]["xcopa_en"]["values"]["acc_bytes"],
+        report["task_changes"]["adapted"]["xcopa_en"],
+        report["generation_changes"]["adapted"]["en"]["examples_per_second"],
+    ):
+        assert fact["low"] is fact["high"] is None
+    shown = all_tables(report)
+    assert shown["lost"].rows[1] == ["xcopa English, accuracy, %", "adapted", "-100.0", "–"]
+    assert shown["lost"].rows[0][2] == f"{100 * report['gate']['adapted']['share']:+.1f}"
+    for name in ("bits_per_byte", "generation"):
+        rows = [row for row in shown[name].rows if row[0] == "English"]
+        assert rows and not any("[" in cell for row in rows for cell in row)
+    assert "[" in shown["bits_per_byte"].rows[0][2], "several documents have one"
+
+
 def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """lm-eval is replaced here; test_evaluate_task_harness.py compares scores with the real one."""
 
     def hits(model: Any, tokenizer: Any, task: Any, batch: int) -> Result:
         right = len(tokenizer) % 7
         rows = [[float(number < right), 1.0] for number in range(len(task.items))]
-        return Result("acc_bytes", {"acc_bytes": rows, "acc": rows}, 1.5)
+        return Result("acc_bytes", {"acc_bytes": rows, "acc": rows}, 1.5, {"cut": 3 if len(tokenizer) < 300 else 0})
 
     monkeypatch.setattr(measure.harness, "run", hits)
     monkeypatch.setattr(load, "_require", lambda kind: None)
@@ -311,3 +371,16 @@ def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch:
         page = (tmp_path / "out" / name).read_text(encoding="utf-8")
         assert "xcopa Turkish" in page and f"{100 * expected['adapted']:.1f} " in page
         assert "xcopa English, accuracy, %" in page
+        said = "base: prompts that were too long for the model lost their beginning (xcopa Turkish 3 of 10, "
+        assert f"{said}xcopa English 3 of 10)." in page
+        assert "adapted: prompts" not in page
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_unknown_tokens_are_said_in_both_pages(finished: Path, tmp_path: Path, name: str) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    report["scores"]["base"]["tr"]["unknown"] = 7
+    render.render(report, [], [], [], tmp_path)
+    said = "Turkish holds text that a tokenizer cannot spell (unknown tokens: base 7). Such tokens cost fewer bits"
+    assert said in (tmp_path / name).read_text(encoding="utf-8")
+    assert "cannot spell" not in (finished / name).read_text(encoding="utf-8")

@@ -1,10 +1,13 @@
 """Reading task files into questions, and one-line errors with file and line for mistakes in them."""
 
+import datetime
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from nemo_adapt.config import EvaluateConfig, recipes
@@ -134,6 +137,45 @@ def test_other_bad_input_raises_clear_errors(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
     assert "evaluate.tasks.xcopa needs lm-eval" in error(good, "xcopa", shots={"xcopa": 0})
     assert "pip install 'nemo-adapt[eval]'" in error(good, "xcopa", shots={"xcopa": 0})
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"candidates": ["London", " "]}, "has an empty field 'candidates, item 2'"),
+        ({"candidates": ["\ud800", "London"]}, "has half of a surrogate pair"),
+        ({"candidates": ["London", None]}, "has no field 'candidates, item 2'"),
+        ({"candidates": ["London", ["a"]]}, "has no text in field 'candidates, item 2', but [\"a\"]"),
+        ({"relation": ["P19"]}, "has no text in field 'relation', but [\"P19\"]"),
+        ({"language": ["tr"]}, "has no text in field 'language', but [\"tr\"]"),
+    ],
+)
+def test_facts_that_failed_after_training_are_one_line(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
+    path = tmp_path / "task.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (RECORDS["mlama"], RECORDS["mlama"] | changed)))
+    assert f"task.jsonl: line 2 {says}" in error(path, "mlama")
+
+
+def test_values_of_parquet_are_shown_in_errors(tmp_path: Path) -> None:
+    rows = {"text": [b"abc"], "label": ["positive"]}, {"text": ["abc"], "label": [datetime.date(2020, 1, 31)]}
+    for columns, says in zip(rows, ("has no text in field 'text', but \"b'abc'", 'has "2020-01-31" in'), strict=True):
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "task.parquet")
+        assert f"row 1 {says}" in error(tmp_path / "task.parquet", "sentiment", shots={"sentiment": 0})
+
+
+def test_deeply_nested_json_is_one_line(tmp_path: Path) -> None:
+    for suffix, says in ((".json", "task.json is not JSON"), (".jsonl", "line 1 is not a JSON object")):
+        (tmp_path / f"task{suffix}").write_text("[" * 100_000)
+        assert says in error(tmp_path / f"task{suffix}", "sentiment")
+
+
+@pytest.mark.parametrize("name", ["heldout", None])
+def test_examples_of_an_unknown_split_among_known_ones_are_refused(tmp_path: Path, name: str | None) -> None:
+    """The training examples had been scored."""
+    rows = [RECORDS["xcopa"] | {"split": split} for split in ["train"] * 10 + [name] * 10]
+    said = error(write(tmp_path / "task.jsonl", rows), "xcopa")
+    assert f"line 11 has {json.dumps(name)} in field 'split', which is none of train, " in said
+    assert len(loaded(write(tmp_path / "task.jsonl", rows[10:]), "xcopa").items) == 5, "a single split"
 
 
 def test_shots_come_from_another_split_and_depend_on_the_seed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Multiple-choice tasks: the files written for lm-eval, and lm-eval run directly on the same folder."""
 
+import ast
 import json
 import os
 import re
@@ -71,6 +72,26 @@ def test_lm_eval_on_the_written_files_gives_the_same_scores(
     assert ours.facts == {"cut": 25 if shots else 0}
     # Normalising by byte length must change scores here, or the task's main metric would not be tested.
     assert ours.rows["acc"] != ours.rows["acc_bytes"]
+
+
+@pytest.mark.parametrize("shots", [0, 1])
+def test_answers_that_are_all_dates_are_texts(shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``datasets`` would read them as points in time. Quotes, line ends and letters beyond ASCII survive too."""
+    pytest.importorskip("lm_eval")
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
+    candidate = models.inspect(folder, folder)
+    monkeypatch.chdir(tmp_path)
+    dates = Choice("Ada was born on", ("1815-12-10", "1852-11-27"), 0)
+    odd = Choice("Ada was born on", ("1815-12-10", "\"o'n\\\n{{ gün }} 😀"), 1)
+    model = models.load(candidate)
+    for items in ([dates] * 3, [dates, odd, odd]):
+        asked = Task("mlama", "tr", "mlama_tr", items[shots:], items[:shots])
+        found = harness.run(model, candidate.tokenizer, asked, 4)
+        assert len(found.rows["acc"]) == 3 - shots
+    (line, *_) = harness.write(asked, tmp_path / "tasks").with_suffix(".jsonl").read_text("utf-8").splitlines()
+    assert ast.literal_eval(json.loads(line)["choices"]) == list(items[shots].choices)
 
 
 def test_prompts_equal_those_of_lm_eval() -> None:

@@ -134,6 +134,14 @@ def test_missing_auxiliary_data_is_a_user_error(tmp_path):
             StrategyInputs(tmp_path, folders).plan(ResizeConfig(input="focus"), INPUT, token_map)
 
 
+@pytest.mark.parametrize("said", ["", ', "initializer_range": null'])
+def test_a_spread_that_config_json_does_not_say_is_llama_s(tmp_path, said):
+    token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1, 3], 1, 1)])
+    (tmp_path / "config.json").write_text(f'{{"architectures": ["LlamaForCausalLM"]{said}}}')
+    plan = StrategyInputs(tmp_path).plan(ResizeConfig(output="random_init"), OUTPUT, token_map)
+    assert plan.noise == Noise("unit", 0.02)
+
+
 def test_strategy_inputs_are_read_from_the_model_and_auxiliary_folders(tmp_path):
     token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1, 3], 1, 1)])
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "initializer_range": 0.3}')

@@ -28,6 +28,11 @@ def write_result(folder):
     (folder / "result").write_text("done")
 
 
+def test_what_a_stage_returns_is_in_its_manifest(tmp_path, source):
+    artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), lambda folder: {"processes": 3})
+    assert artifact.read_manifest(tmp_path / "out")["processes"] == 3
+
+
 def test_a_finished_stage_is_recognized_and_has_a_manifest(tmp_path, source):
     stage = Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]})
     assert not stage.finished

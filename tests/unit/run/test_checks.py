@@ -1,5 +1,6 @@
 """Checks of the settings against the model, before anything is started."""
 
+import json
 import subprocess
 import sys
 
@@ -46,6 +47,20 @@ def test_a_mistake_is_said_without_waiting_for_torch(tmp_path):
     words = ["recipe=blank", f"model.path={make_llama(tmp_path, TinyLlama())}", "parallel.tp=3", "run.name=a"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
     assert "parallel.tp=3 does not divide" in done.stdout and done.stdout.endswith("False\n"), done.stderr
+
+
+def test_windows_longer_than_the_model_reads_are_said_first(tmp_path):
+    """Its report refuses them, after all else is done."""
+    config = config_of(tmp_path)
+    config.evaluate.context = 64
+    check(config)
+    config.evaluate.context = 65
+    with pytest.raises(UserError, match=r"^evaluate\.context=65: the model reads at most 64 tokens at once .*lower it"):
+        check(config)
+    described = json.loads((tmp_path / "config.json").read_text())
+    del described["max_position_embeddings"]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    check(config)
 
 
 def config_of(place, *patterns):

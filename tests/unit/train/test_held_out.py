@@ -4,9 +4,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from helpers import zoo
+from helpers.bytes_tokenizer import save_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemo_adapt.config import Config
+from nemo_adapt.evaluate import models
 from nemo_adapt.evaluate.bits_per_byte import batches
 from nemo_adapt.train import held_out
 from nemo_adapt.train.schedule import parallel_state
@@ -62,6 +66,20 @@ def test_a_pipeline_gets_many_micro_batches_at_once(pp, expected):
 def test_data_parallel_ranks_take_equal_parts():
     ranks = scored_by([WINDOW + 1] * 10, 4, 1, False)
     assert [[batch.tokens.shape[0] for (batch,) in calls] for calls in ranks] == [[3], [3], [2], [2]]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "xglm"])
+def test_windows_are_those_of_the_report(tmp_path, name):
+    """Also where samples are longer than the model reads at once, which rotary positions allow."""
+    folder = tmp_path / "model"
+    zoo.make(folder, name, vocab=257)
+    save_tokenizer(folder)
+    (tmp_path / "text.txt").write_text("Bir gün.\n", encoding="utf-8")
+    config = Config()
+    candidate = models.inspect(folder, folder)
+    for config.train.seq_length, config.evaluate.context in ((16, 0), (5000, 0), (5000, 8)):
+        found = held_out.HeldOut.of(config, tmp_path / "text.txt", folder, 0, folder).window
+        assert found == models.context_window(config.evaluate.context, config.train.seq_length, [candidate, candidate])
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.integers(1, 8))

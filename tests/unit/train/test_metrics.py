@@ -49,7 +49,8 @@ def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
     assert last["bytes_per_second"] == pytest.approx(2 * last["tokens_per_second"])
     assert last["mfu"] == pytest.approx(last["tokens_per_second"] * 10 / 2 / 1e6)
     (scored,) = lines(tmp_path / "held_out.jsonl")
-    assert scored == {"step": 2, "bits_per_byte": {"tr": 2.5, "en": None}, "seconds": scored["seconds"]}
+    scores = {"tr": 2.5, "en": None}
+    assert scored == {"step": 2, "bytes": 400, "bits_per_byte": scores, "seconds": scored["seconds"]}
     out = capsys.readouterr().out
     assert "step 2: held-out bits/byte tr 2.5000" in out and "1.000 bits/byte" in out and "MFU" in out
 

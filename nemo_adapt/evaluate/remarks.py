@@ -1,0 +1,36 @@
+"""What the report says below its tables where numbers are not quite comparable."""
+
+from nemo_adapt.evaluate import languages
+from nemo_adapt.evaluate.report import Report
+from nemo_adapt.evaluate.tables import task_name
+
+
+def unknown(report: Report) -> list[str]:
+    """Return a line for each text that some model's tokenizer cannot spell."""
+    found = []
+    for language in report["scores"][report["models"][0]]:
+        counts = {name: report["scores"][name][language]["unknown"] for name in report["models"]}
+        if said := ", ".join(f"{name} {count}" for name, count in counts.items() if count):
+            found.append(
+                f"{languages.name(language)} holds text that a tokenizer cannot spell (unknown tokens: {said}). Such "
+                "tokens cost fewer bits than the text they hide."
+            )
+    return found
+
+
+def cut(report: Report) -> list[str]:
+    """Return a line for each model that did not read all of a task's prompts."""
+    found = []
+    for name in report["models"]:
+        counts = {task: report["task_scores"][name][task].get("cut", 0) for task in report["task_list"]}
+        tasks = [
+            f"{task_name(task, about)} {counts[task]:,} of {about['examples']:,}"
+            for task, about in report["task_list"].items()
+            if counts[task]
+        ]
+        if tasks:
+            found.append(
+                f"{name}: prompts that were too long for the model lost their beginning ({', '.join(tasks)}). With "
+                "fewer examples shown (evaluate.shots) all models read the same."
+            )
+    return found
