@@ -21,11 +21,17 @@ ON_RANKS = ("train", "probe")
 def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return stage -> seconds, peak memory (MiB), tokens and bytes of text, processes (``ranks``), ``device``.
 
-    The stages before training are found through the inputs in its manifest; files (of the user) and folders that no
-    longer exist are left out. ``training`` is the summary of the training; its seconds include all restarts.
+    The stages before training are those that its manifest names among its inputs, in the run's folder, which may have
+    been moved since; files (of the user) and folders that no longer exist are left out. ``training`` is the summary of
+    the training; its seconds include all restarts.
     """
     read = read_manifest(train).get("inputs", {}) if train else {}
-    folders = {_title(key): Path(path) for key, paths in read.items() if key != NOT_OURS for path in paths}
+    folders = {
+        _title(key): train.parent.joinpath(*Path(path).parts[-len(key.split(".")) :])
+        for key, paths in read.items()
+        if train and key != NOT_OURS
+        for path in paths
+    }
     folders |= {"train": train} if train else {}
     found = {}
     for name, folder in {**folders, "export": export}.items():

@@ -191,6 +191,7 @@ def training(summary: Mapping[str, Any]) -> Table:
         "tokens_per_second": ("Tokens per second", "{:,.0f}"),
     }
     shown = {title: form.format(summary[key]) for key, (title, form) in formats.items() if key in summary}
+    shown |= {f"Times {name} was read": f"{times:,.2f}" for name, times in summary.get("passes", {}).items()}
     return Table(list(shown), [list(shown.values())] if shown else [])
 
 

@@ -1,6 +1,7 @@
 """Time and memory of a run, from the files of its stages."""
 
 import json
+import shutil
 from pathlib import Path
 
 from nemo_adapt.evaluate import cost, tables
@@ -44,6 +45,19 @@ def test_stages_are_found_through_the_inputs_of_training(tmp_path: Path) -> None
     assert cost.of_stages(None, tmp_path / "nothing", {}) == {}
 
 
+def test_costs_of_a_moved_run_are_its_own(tmp_path: Path) -> None:
+    """Its training has recorded where its inputs were, where there may be another run now."""
+    before = run(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    summary = {"seconds": 360.0, "ranks": 4}
+    shutil.rmtree(tmp_path / "a/convert")
+    made(tmp_path / "a", "convert", 9999.0)
+    found = cost.of_stages(tmp_path / "b/train", tmp_path / "b/export", summary)
+    assert {name: fact["seconds"] for name, fact in found.items()} == {
+        name: fact["seconds"] for name, fact in before.items()
+    }
+
+
 def test_stages_that_several_processes_shared_have_their_number(tmp_path: Path) -> None:
     for name, count in (("convert", 2), ("export", 3)):
         (tmp_path / name).mkdir()
@@ -81,3 +95,12 @@ def test_hours_are_seconds_times_processes(tmp_path: Path) -> None:
     assert table.rows[5] == ["evaluate", "6.0", "1", "0.002 CPU", "154", "1,000", "50"]
     assert table.rows[6][:4] == ["all", "501.0", "", "0.039 CPU + 0.400 GPU"]
     assert tables.stages({**report, "stages": {}}).rows == []
+
+
+def test_the_training_s_table_says_how_often_text_was_read() -> None:
+    table = tables.training({"steps": 3, "passes": {"target": 4.0, "replay": 0.125}})
+    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+        "Steps": "3",
+        "Times target was read": "4.00",
+        "Times replay was read": "0.12",
+    }
