@@ -32,6 +32,10 @@ NAMES_IN_TABLE = re.compile(r"[{,]\s*([^\s:,{}\[\]]+)\s*:")
 """The names in a table such as ``{en: a.txt, tr: b.txt}``."""
 
 
+NO_INTEGER = re.compile(r"^Value '([^']*)' of type '(?:str|float)' could not be converted to Integer")
+"""Matches OmegaConf's error for a number that is not written as a whole one."""
+
+
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Context: raise configuration errors as a ``UserError`` of one line."""
@@ -86,7 +90,17 @@ def _plainer(reason: str, error: Any) -> str:
         said = LIST if error.object_type is list else TABLE
     else:
         said = next((plain for part, plain in PLAINER.items() if part in reason), reason)
-    return said.replace("{key}", error.full_key)
+    return said.replace("{key}", error.full_key) + _written_out(reason)
+
+
+def _written_out(reason: str) -> str:
+    """Return how to write a whole number that was given with an exponent or a point (``1e9``), else an empty string."""
+    given = NO_INTEGER.search(reason)
+    try:
+        number = float(given[1]) if given else 0.5
+    except ValueError:
+        return ""
+    return f"; write {number:.0f}" if number.is_integer() else ""
 
 
 def unreadable(word: str) -> str:

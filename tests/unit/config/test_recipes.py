@@ -102,6 +102,8 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["evaluate.texts={en: /a.txt, ü: b.txt}"], "names in ASCII letters: choose another name than 'ü'"),
         (["site.environment={X: true}"], "X is read as True: write it as site.environment.X=WORD"),
         (["site.environment.X=null"], "site.environment.X: it cannot be null"),
+        (["tokenizer.new_tokens=1e3"], "'1000.0' of type 'float' could not be converted to Integer; write 1000"),
+        (["train.phases=[{tokens: 1e9}]"], "'1e9' of type 'str' could not be converted to Integer; write 1000000000"),
     ],
 )
 def test_mistakes_in_keys_and_values(overrides, says):
