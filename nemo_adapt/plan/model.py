@@ -93,8 +93,9 @@ def models(config: Config) -> Models:
 
 
 def count(entries: Sequence[Entry], shape: Shape) -> int:
-    """Return the number of parameters of a model, without padded rows."""
-    return sum(math.prod(entry.shape) * (shape.layers if entry.stacked else 1) for entry in entries)
+    """Return the number of parameters of a model, without padded rows and constants."""
+    trained = (entry for entry in entries if not entry.rows[0].is_constant)
+    return sum(math.prod(entry.shape) * (shape.layers if entry.stacked else 1) for entry in trained)
 
 
 def layers_of(stage: int, layers: int, parallel: ParallelConfig) -> list[int]:
