@@ -87,6 +87,7 @@ def read(path: Path) -> Base:
     else:
         _check_merges(path, model, byte_level)
         model["vocab"].update({token["content"]: token["id"] for token in content["added_tokens"]})
+        _fill_holes(model["vocab"])
     file = files.model if not byte_level and files.model and files.model.name != hf_tokenizer.FAIRSEQ else None
     base = Base(path, fast, content, hf_tokenizer.read_sentencepiece(file) if file else None, byte_level)
     if file and any(base.vocab.get(piece.piece) != i for i, piece in enumerate(base.proto.pieces)):
@@ -106,6 +107,17 @@ def _add_to_scores(vocab: list[list[Any]], added_tokens: list[dict[str, Any]]) -
     names = {token["id"]: token["content"] for token in added_tokens}
     for i in range(len(vocab), max(names, default=-1) + 1):
         vocab.append([names.get(i, f"<unused{i}>"), NEVER])
+
+
+def _fill_holes(vocab: dict[str, int]) -> None:
+    """Name the unused ids of a vocabulary: the library would give them to tokens that are added to the bare model."""
+    used = set(vocab.values())
+    for i in range(max(used, default=-1) + 1):
+        if i not in used:
+            name = f"<unused{i}>"
+            while name in vocab:  # Gemma has tokens of such names
+                name = f"<{name}>"
+            vocab[name] = i
 
 
 def _ends_in_byte_level(pre_tokenizer: dict[str, Any] | None) -> bool:
