@@ -98,7 +98,10 @@ def _with_characters(tokens: list[str], word: str, unknown: str | None) -> list[
             fresh = [word[at]] if starts else []
         elif token == unknown:
             following = next((other for other in tokens[i + 1 :] if other not in BYTES_OF), None)
-            end = len(word) if following is None else word.index(following, at + 1)
+            if following == unknown:  # not fused: each stands for one character
+                end = at + 1
+            else:
+                end = len(word) if following is None else word.index(following, at + 1)
             fresh = list(word[at:end])
         else:
             fresh = [token]
