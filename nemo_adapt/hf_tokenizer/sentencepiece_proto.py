@@ -34,6 +34,8 @@ def read_sentencepiece(path: Path) -> Any:
         ) from None
     if not proto.pieces:
         raise UserError(f"{path} is not a SentencePiece model: it holds no pieces; fetch it again")
+    if not all(isinstance(piece.piece, str) for piece in proto.pieces):  # bytes, where it is not UTF-8
+        raise UserError(f"{path} is corrupt: a piece is not UTF-8; fetch it again")
     kind = proto.trainer_spec.model_type
     if kind not in (UNIGRAM, BPE):
         raise UserError(

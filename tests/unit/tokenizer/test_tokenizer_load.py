@@ -110,6 +110,9 @@ def test_errors_name_the_bad_file(tmp_path):
     assert str(model) in message(model.parent)
     model.write_bytes(b"<html>not found</html>")
     assert str(model) in message(model.parent)
+    damaged = sentencepiece_base(tmp_path / "damaged") / "tokenizer.model"
+    damaged.write_bytes(damaged.read_bytes().replace("▁house".encode(), b"\xff" + "▁house".encode()[1:]))
+    assert message(damaged.parent) == f"{damaged} is corrupt: a piece is not UTF-8; fetch it again"
     for kind in ("word", "char"):
         other = sentencepiece_base(tmp_path / kind, model_type=kind, vocab_size=300, hard_vocab_limit=False)
         assert f"SentencePiece {kind}" in message(other / "tokenizer.model")
