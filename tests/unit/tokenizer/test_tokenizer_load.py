@@ -1,6 +1,7 @@
 """Any base as a fast tokenizer: sentencepiece's own ids, special tokens, clear errors."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_sentencepiece_model_gives_sentencepiece_ids(both):
 def test_any_text_gives_sentencepiece_ids(both, text):
     model, fast = both
     assert fast(text, add_special_tokens=False)["input_ids"] == model.encode(text)
+
+
+@pytest.mark.parametrize("rule", ["nfkc", "nmt_nfkc"])
+def test_marks_are_not_lost_with_rules_of_nfkc(tmp_path, rule):
+    """Letters and marks apart (NFD), marks in the order in which they are typed, and single characters."""
+    base = sentencepiece_base(tmp_path, normalization_rule_name=rule, remove_extra_whitespaces=True)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(base / "tokenizer.model"))
+    fast = hf_tokenizer.load(base)
+    words = ["Tiếng Việt là ngôn ngữ", "ọ̀rọ̀ Yorùbá ẹ́", "ǘ ṩ ἆ", "Å ﬁ ½ ﷺ ｱﾞ 각 ㋿"]
+    texts = [unicodedata.normalize(form, word) for word in words for form in ("NFD", "NFC")]
+    texts += ["\u0631\u0628\u0651\u0650", "\u0631\u0628\u0650\u0651", "\u05d1\u05bc\u05b0", "\u05e9\u05c1\u05bc\u05b8"]
+    texts += [f"a{chr(code)}b" for code in range(0xA0, 0x10000) if unicodedata.category(chr(code))[0] != "C"]
+    unlike = [text for text in texts if fast(text, add_special_tokens=False)["input_ids"] != model.encode(text)]
+    assert unlike == []
 
 
 def test_special_tokens_and_bos_of_a_sentencepiece_model(tmp_path):
