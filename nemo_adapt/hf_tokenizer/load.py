@@ -190,7 +190,7 @@ def read_backend(path: Path, prefix: bool | None = None) -> tuple[Tokenizer, boo
     ``UserError`` that names the file if it is damaged.
     """
     content = read_json(path)
-    cuts = [key for key in ("truncation", "padding") if content.pop(key, None)]
+    cuts = [key for key in ("truncation", "padding") if content.pop(key, None) is not None]
     moved = prefix is not None and _set_prefix(content.get("pre_tokenizer"), prefix)
     try:
         backend = Tokenizer.from_str(json.dumps(content))

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
+from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokens.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "vocab_size": 58, "byte_fallback": False}
@@ -134,3 +135,31 @@ def test_a_bpe_with_an_unknown_token_is_extended(tmp_path, fused):
     out = extend(tmp_path / "base", tmp_path / "out", [write(tmp_path / "a.txt", target())], 50)
     after = hf_tokenizer.load(out)
     assert len(TokenMap.load(out).tokens) == 50 and after.decode(after("घर")["input_ids"]) == "घर"
+
+
+def test_a_byte_level_bpe_with_a_further_split_is_refused_as_such(tmp_path):
+    base = byte_level_base(tmp_path)
+    content = json.loads((base / "tokenizer.json").read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [content["pre_tokenizer"], digits]}
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"splits words again after ByteLevel \(Digits\)"):
+        read(base)
+
+
+def test_an_empty_sequence_splits_nothing(tmp_path):
+    base = sentencepiece_base(tmp_path / "base")
+    hf_tokenizer.load(base).save_pretrained(tmp_path / "json")
+    content = json.loads((tmp_path / "json/tokenizer.json").read_text())
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": []}
+    (tmp_path / "json/tokenizer.json").write_text(json.dumps(content))
+    assert not read(tmp_path / "json").byte_level
+
+
+def test_a_byte_level_unigram_is_refused_as_such(tmp_path):
+    base = xglm_folder(tmp_path / "xglm")
+    content = json.loads((base / "tokenizer.json").read_text())
+    content["pre_tokenizer"] = json.loads((byte_level_base(tmp_path) / "tokenizer.json").read_text())["pre_tokenizer"]
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="byte-level Unigram"):
+        read(base)

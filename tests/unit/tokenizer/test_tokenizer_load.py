@@ -171,6 +171,17 @@ def test_truncation_and_padding_of_a_training_are_left_out(tmp_path, config):
     assert TokenMap.load(out).source_vocab == len(plain)
 
 
+@pytest.mark.parametrize("padding", [{}, 0])
+def test_an_empty_padding_is_left_out(tmp_path, padding):
+    """transformers must not read the file again: it fails on it."""
+    folder = byte_level_base(tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    plain = hf_tokenizer.load(folder)
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "padding": padding}))
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert hf_tokenizer.load(folder)("the house")["input_ids"] == plain("the house")["input_ids"]
+
+
 @pytest.mark.parametrize(
     ("kind", "architecture", "own_class"),
     [("gpt2", "GPT2LMHeadModel", "GPT2TokenizerFast"), ("gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXTokenizer")],
