@@ -89,7 +89,8 @@ def _numbered_documents(part: Part, field: str, on_progress: OnProgress) -> Numb
 def _lines(part: Part, field: str, on_progress: OnProgress) -> NumberedDocuments:
     path, number = part.path, 0
     first = 1 if part.is_compressed or not part.bounds[0] else 0
-    parse = _record if ".jsonl" in path.suffixes[-2:] else _line
+    name = path.stem if part.is_compressed else path.name
+    parse = _record if name.endswith(".jsonl") else _line
     with path.open("rb") as file:
         try:
             raw = b""

@@ -1,9 +1,9 @@
 """Load any base tokenizer as a fast Hugging Face tokenizer.
 
 A ``tokenizer.json`` is used as it is, but for a space before texts where transformers takes it from the folder's class
-(GPT-2). Without one, a tokenizer is built here from a SentencePiece ``tokenizer.model``,
-with sentencepiece's ids (transformers' own conversion of such a folder drops the dummy prefix and the BOS token), or
-from tiktoken ranks, with tiktoken's ids.
+(GPT-2), and for a split where a Unigram model would find special tokens in text. Without one, a tokenizer is built here
+from a SentencePiece ``tokenizer.model``, with sentencepiece's ids (transformers' own conversion of such a folder drops
+the dummy prefix and the BOS token), or from tiktoken ranks, with tiktoken's ids.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError, one_line
@@ -26,7 +27,7 @@ from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
     sentencepiece_specials,
 )
 from nemo_adapt.hf_tokenizer.tiktoken_ranks import is_ranks, ranks_json, read_ranks
-from nemo_adapt.hf_tokenizer.unigram import unigram_model
+from nemo_adapt.hf_tokenizer.unigram import unigram_model, with_special_split
 
 MODEL_OF = {BPE: bpe_model, UNIGRAM: unigram_model}
 SPECIAL_NAMES = {
@@ -102,7 +103,8 @@ def from_model(path: Path, added: Added, add_bos: bool) -> tuple[dict[str, Any],
     model = MODEL_OF[proto.trainer_spec.model_type](proto)
     content = sentencepiece_json(proto, model, add_bos)
     tokens = [flagged(token, added) for token in content["added_tokens"]]
-    return {**content, "added_tokens": tokens}, sentencepiece_specials(proto)
+    content = {**content, "added_tokens": tokens}
+    return with_special_split(content) if model["type"] == "Unigram" else content, sentencepiece_specials(proto)
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -183,14 +185,19 @@ def _set_prefix(pre_tokenizer: Any, prefix: bool) -> bool:
 
 def read_backend(path: Path, prefix: bool | None = None) -> tuple[Tokenizer, bool]:
     """Load the tokenizer in a ``tokenizer.json`` without its truncation and padding, and with a space before texts as
-    ``prefix`` says; also return whether that differs from the file.
+    ``prefix`` says, and with ``with_special_split``; also return whether that differs from the file.
 
     ``UserError`` that names the file if it is damaged.
     """
     content = read_json(path)
-    cuts = [key for key in ("truncation", "padding") if content.pop(key, None)]
+    cuts = [key for key in ("truncation", "padding") if content.pop(key, None) is not None]
     moved = prefix is not None and _set_prefix(content.get("pre_tokenizer"), prefix)
     try:
-        return Tokenizer.from_str(json.dumps(content)), bool(cuts) or moved
+        backend = Tokenizer.from_str(json.dumps(content))
+        if not isinstance(backend.model, Unigram):
+            return backend, bool(cuts) or moved
+        whole = json.loads(backend.to_str())
+        split = with_special_split(whole)
+        return Tokenizer.from_str(json.dumps(split)), bool(cuts) or moved or split is not whole
     except Exception as error:  # the Rust library raises plain Exception
         raise UserError(f"{path} is not a tokenizer.json: {one_line(error)}") from None

@@ -17,6 +17,12 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM, BPE = 1, 2
 """Kinds of SentencePiece models (``TrainerSpec.ModelType``) that are supported."""
 OTHER_TYPES = {3: "word", 4: "character"}
+NFKC_RULES = ("nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
+"""Names of sentencepiece's normalization rules that contain NFKC."""
+HIDDEN = {character: chr(0xFDD0 + i) for i, character in enumerate("\u0651\u05bc\u05c1\u05c2\u0344\uff5e")}
+"""Characters that NFKC does not treat as sentencepiece does, and a stand-in for each, which is no character. Shadda,
+dagesh and the dots of shin and sin are typed before vowels, but NFKC sorts them after these. The last two are kept by
+sentencepiece: a double mark, and the wide tilde in the rules with ``nmt``."""
 
 
 def read_sentencepiece(path: Path) -> Any:
@@ -34,6 +40,8 @@ def read_sentencepiece(path: Path) -> Any:
         ) from None
     if not proto.pieces:
         raise UserError(f"{path} is not a SentencePiece model: it holds no pieces; fetch it again")
+    if not all(isinstance(piece.piece, str) for piece in proto.pieces):  # bytes, where it is not UTF-8
+        raise UserError(f"{path} is corrupt: a piece is not UTF-8; fetch it again")
     kind = proto.trainer_spec.model_type
     if kind not in (UNIGRAM, BPE):
         raise UserError(
@@ -93,6 +101,8 @@ def _normalizer(proto: Any) -> dict[str, Any] | None:
     space = SPACE if spec.escape_whitespaces else " "
     steps: list[dict[str, Any]] = []
     if spec.precompiled_charsmap:
+        if spec.name in NFKC_RULES:
+            steps += _compose()
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if spec.remove_extra_whitespaces:
@@ -103,6 +113,17 @@ def _normalizer(proto: Any) -> dict[str, Any] | None:
     if spec.escape_whitespaces:
         steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
     return {"type": "Sequence", "normalizers": steps} if steps else None
+
+
+def _compose() -> list[dict[str, Any]]:
+    """Return the steps that join letters and marks before the rules of sentencepiece are applied.
+
+    The library applies the rules to a letter with its marks as one, where they are short: the rule for the letter alone
+    would then also replace the marks. After NFKC few such letters are left.
+    """
+    away = [{"type": "Replace", "pattern": {"String": mark}, "content": other} for mark, other in HIDDEN.items()]
+    back = [{"type": "Replace", "pattern": {"String": other}, "content": mark} for mark, other in HIDDEN.items()]
+    return [*away, {"type": "NFKC"}, *back]
 
 
 def _dummy_prefix(space: str, user_defined: list[str]) -> dict[str, Any]:

@@ -79,14 +79,16 @@ def read(path: Path) -> Base:
             f"{path} is a {model['type']} tokenizer: only BPE (SentencePiece or byte-level) and SentencePiece Unigram "
             "can be extended"
         )
-    byte_level = _ends_in_byte_level(content["pre_tokenizer"])
+    parts = _parts(content["pre_tokenizer"])
+    byte_level = parts[-1:] == ["ByteLevel"]
     if model["type"] == "Unigram":
-        if byte_level:
+        if "ByteLevel" in parts:
             raise UserError(f"{path} is a byte-level Unigram tokenizer: only SentencePiece's can be extended")
         _add_to_scores(model["vocab"], content["added_tokens"])
     else:
-        _check_merges(path, model, byte_level)
+        _check_merges(path, model, parts)
         model["vocab"].update({token["content"]: token["id"] for token in content["added_tokens"]})
+        _fill_holes(model["vocab"])
     file = files.model if not byte_level and files.model and files.model.name != hf_tokenizer.FAIRSEQ else None
     base = Base(path, fast, content, hf_tokenizer.read_sentencepiece(file) if file else None, byte_level)
     if file and any(base.vocab.get(piece.piece) != i for i, piece in enumerate(base.proto.pieces)):
@@ -94,7 +96,10 @@ def read(path: Path) -> Base:
     return base
 
 
-def _check_merges(path: Path, model: dict[str, Any], byte_level: bool) -> None:
+def _check_merges(path: Path, model: dict[str, Any], parts: list[str]) -> None:
+    byte_level = "ByteLevel" in parts
+    if byte_level and parts[-1] != "ByteLevel":
+        raise UserError(f"{path} splits words again after ByteLevel ({parts[-1]}): such a BPE cannot be extended")
     if not byte_level and not model["byte_fallback"] and SPACE not in model["vocab"]:
         raise UserError(f"{path} is a character-level BPE: only SentencePiece and byte-level BPE can be extended")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
@@ -108,7 +113,21 @@ def _add_to_scores(vocab: list[list[Any]], added_tokens: list[dict[str, Any]]) -
         vocab.append([names.get(i, f"<unused{i}>"), NEVER])
 
 
-def _ends_in_byte_level(pre_tokenizer: dict[str, Any] | None) -> bool:
-    while pre_tokenizer is not None and pre_tokenizer["type"] == "Sequence":
-        pre_tokenizer = pre_tokenizer["pretokenizers"][-1]
-    return pre_tokenizer is not None and pre_tokenizer["type"] == "ByteLevel"
+def _fill_holes(vocab: dict[str, int]) -> None:
+    """Name the unused ids of a vocabulary: the library would give them to tokens that are added to the bare model."""
+    used = set(vocab.values())
+    for i in range(max(used, default=-1) + 1):
+        if i not in used:
+            name = f"<unused{i}>"
+            while name in vocab:  # Gemma has tokens of such names
+                name = f"<{name}>"
+            vocab[name] = i
+
+
+def _parts(pre_tokenizer: dict[str, Any] | None) -> list[str]:
+    """Return the kinds of a pre-tokenizer's parts in their order; a sequence may hold further ones, or be empty."""
+    if pre_tokenizer is None:
+        return []
+    if pre_tokenizer["type"] != "Sequence":
+        return [pre_tokenizer["type"]]
+    return [kind for part in pre_tokenizer["pretokenizers"] for kind in _parts(part)]

@@ -98,7 +98,9 @@ def _with_characters(tokens: list[str], word: str, unknown: str | None) -> list[
             fresh = [word[at]] if starts else []
         elif token == unknown:
             following = next((other for other in tokens[i + 1 :] if other not in BYTES_OF), None)
-            end = len(word) if following is None else word.index(following, at + 1)
+            end = len(word) if following is None else at + 1
+            if following not in (None, unknown):  # an unknown one follows where they are not fused: one character each
+                end = word.index(following, end)
             fresh = list(word[at:end])
         else:
             fresh = [token]

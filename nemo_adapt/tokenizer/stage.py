@@ -51,6 +51,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         write_json(out / "fertility.json", rows)
         lines = text.documents(inputs.get("text", []), text_field)
         differing = _differing(tokenizer, out, lines) if base.proto is not None else 0
+    if differing:
+        say(f"{differing:,} of the first {CHECKED_LINES:,} lines of text get other ids than sentencepiece gives them")
     report = {
         "method": config.tokenizer.method,
         **chosen.report,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nemo_adapt import bootstrap
 from nemo_adapt.corpora import text
+from nemo_adapt.errors import UserError
 from nemo_adapt.tokens import documents
 
 Row = dict[str, Any]
@@ -63,15 +64,22 @@ def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.
 
 
 def sentence_tokens(tokenizer: Any, path: Path, field: str = "text") -> Counts:
-    """Return the number of tokens of each sentence of a text, without BOS and EOS."""
+    """Return the number of tokens of each sentence of a text, without BOS and EOS; ``UserError`` if there are none."""
     found: list[int] = []
     for sentences in text.batches(text.documents([path], field), AT_ONCE):
         found += map(len, documents.encode(tokenizer, sentences))
+    if not any(found):
+        raise _no_tokens(path)
     return np.array(found, dtype=np.int64)
 
 
 def measure(name: str, language: str, path: Path, tokens: int, field: str = "text") -> Row:
-    """Return the row of the tokenizer ``name``, which needs ``tokens`` tokens for the text ``path``."""
+    """Return the row of the tokenizer ``name``, which needs ``tokens`` tokens for the text ``path``.
+
+    ``UserError`` for no tokens.
+    """
+    if not tokens:
+        raise _no_tokens(path)
     sentences = words = size = 0
     for sentence in text.documents([path], field):
         sentences += 1
@@ -88,6 +96,10 @@ def measure(name: str, language: str, path: Path, tokens: int, field: str = "tex
         "tokens_per_word": round(tokens / words, 4),
         "bytes_per_token": round(size / tokens, 4),
     }
+
+
+def _no_tokens(path: Path) -> UserError:
+    return UserError(f"{path}: the tokenizer has no tokens for any of its characters; give another text or tokenizer")
 
 
 def partial_tokens(tokenizer: Any) -> NDArray[np.bool_]:

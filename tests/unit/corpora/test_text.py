@@ -42,6 +42,16 @@ def test_lines_jsonl_records_and_compressed_files_give_documents(tmp_path):
     assert list(text.documents(files)) == ["bir", "iki", "üç", "dört", "beş\naltı", "yedi"]
 
 
+def test_the_kind_of_a_file_is_its_last_suffix_but_that_of_compression(tmp_path):
+    content = '{"text": "bir"}'
+    for name, document in (("a.jsonl.txt", content), ("a.txt.jsonl", "bir"), ("a.jsonl.txt.gz", content)):
+        raw = f"{content}\n".encode()
+        (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+        assert list(text.documents([tmp_path / name])) == [document]
+        joined = b"".join(text.part_blocks(Part(tmp_path / name)))
+        assert [each.decode() for each in joined.split(text_files.END) if each] == [document]
+
+
 def test_a_file_named_twice_is_read_once(tmp_path):
     (tmp_path / "a.txt").write_text("bir\n")
     assert len(text.expand([str(tmp_path / "a.txt"), str(tmp_path / "*.txt")], "k")) == 1

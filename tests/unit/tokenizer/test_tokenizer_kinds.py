@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 from tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
+from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokens.token_map import TokenMap
 
 UNIGRAM = {"model_type": "unigram", "vocab_size": 58, "byte_fallback": False}
@@ -95,3 +96,70 @@ def test_gemma_json_is_extended(tmp_path):
     check_extended(tmp_path / "gemma", out, 60)
     after = hf_tokenizer.load(out)
     assert after.decode(after("a  b\n  çiçek", add_special_tokens=False)["input_ids"]) == "a  b\n  çiçek"
+
+
+@pytest.mark.parametrize("hole", ["in the middle", "before the last", "before a special token"])
+def test_a_base_with_unused_ids_is_extended(tmp_path, hole):
+    base = byte_level_base(tmp_path / "base")
+    content = json.loads((base / "tokenizer.json").read_text())
+    vocab, added = content["model"]["vocab"], content["added_tokens"]
+    first = {"in the middle": 280, "before the last": max(vocab.values()), "before a special token": 10**6}[hole]
+    vocab = {token: i + 3 * (i >= first) for token, i in vocab.items()}
+    named = next(token for token, i in vocab.items() if i > 257)
+    vocab[f"<unused{first}>"] = vocab.pop(named)  # a name of that kind may be another id's
+    merges = [pair for pair in content["model"]["merges"] if named not in (*pair, "".join(pair))]
+    content["model"] |= {"vocab": vocab, "merges": merges}
+    for token in added:
+        token["id"] = vocab[token["content"]] = max(vocab.values()) + 1 + 3 * (first == 10**6)
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    size = max(hf_tokenizer.load(base).get_vocab().values()) + 1
+    out = extend(base, tmp_path / "out", [write(tmp_path / "a.txt", target())], 60)
+    before, after, new = hf_tokenizer.load(base), hf_tokenizer.load(out), TokenMap.load(out)
+    assert new.source_vocab == size and [token.id for token in new.tokens] == list(range(size, size + 60))
+    assert all(after.get_vocab()[token] == i for token, i in before.get_vocab().items())
+    assert all(after.convert_tokens_to_ids(token.token) == token.id for token in new.tokens)
+    for line in english(50):
+        assert before(line)["input_ids"] == after(line)["input_ids"]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_bpe_with_an_unknown_token_is_extended(tmp_path, fused):
+    """Unknown characters in a row are one unknown token, or one each."""
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", fuse_unk=fused))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=150, special_tokens=["[UNK]", "</s>"], show_progress=False)
+    tokenizer.train_from_iterator(english(), trainer)
+    (tmp_path / "base").mkdir()
+    tokenizer.save(str(tmp_path / "base/tokenizer.json"))
+    assert (len(tokenizer.encode("घर").ids) == 3) is not fused
+    out = extend(tmp_path / "base", tmp_path / "out", [write(tmp_path / "a.txt", target())], 50)
+    after = hf_tokenizer.load(out)
+    assert len(TokenMap.load(out).tokens) == 50 and after.decode(after("घर")["input_ids"]) == "घर"
+
+
+def test_a_byte_level_bpe_with_a_further_split_is_refused_as_such(tmp_path):
+    base = byte_level_base(tmp_path)
+    content = json.loads((base / "tokenizer.json").read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [content["pre_tokenizer"], digits]}
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"splits words again after ByteLevel \(Digits\)"):
+        read(base)
+
+
+def test_an_empty_sequence_splits_nothing(tmp_path):
+    base = sentencepiece_base(tmp_path / "base")
+    hf_tokenizer.load(base).save_pretrained(tmp_path / "json")
+    content = json.loads((tmp_path / "json/tokenizer.json").read_text())
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": []}
+    (tmp_path / "json/tokenizer.json").write_text(json.dumps(content))
+    assert not read(tmp_path / "json").byte_level
+
+
+def test_a_byte_level_unigram_is_refused_as_such(tmp_path):
+    base = xglm_folder(tmp_path / "xglm")
+    content = json.loads((base / "tokenizer.json").read_text())
+    content["pre_tokenizer"] = json.loads((byte_level_base(tmp_path) / "tokenizer.json").read_text())["pre_tokenizer"]
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="byte-level Unigram"):
+        read(base)

@@ -1,6 +1,7 @@
 """Any base as a fast tokenizer: sentencepiece's own ids, special tokens, clear errors."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_any_text_gives_sentencepiece_ids(both, text):
     assert fast(text, add_special_tokens=False)["input_ids"] == model.encode(text)
 
 
+@pytest.mark.parametrize("rule", ["nfkc", "nmt_nfkc"])
+def test_marks_are_not_lost_with_rules_of_nfkc(tmp_path, rule):
+    """Letters and marks apart (NFD), marks in the order in which they are typed, and single characters."""
+    base = sentencepiece_base(tmp_path, normalization_rule_name=rule, remove_extra_whitespaces=True)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(base / "tokenizer.model"))
+    fast = hf_tokenizer.load(base)
+    words = ["Tiếng Việt là ngôn ngữ", "ọ̀rọ̀ Yorùbá ẹ́", "ǘ ṩ ἆ", "Å ﬁ ½ ﷺ ｱﾞ 각 ㋿"]
+    texts = [unicodedata.normalize(form, word) for word in words for form in ("NFD", "NFC")]
+    texts += ["\u0631\u0628\u0651\u0650", "\u0631\u0628\u0650\u0651", "\u05d1\u05bc\u05b0", "\u05e9\u05c1\u05bc\u05b8"]
+    texts += [f"a{chr(code)}b" for code in range(0xA0, 0x10000) if unicodedata.category(chr(code))[0] != "C"]
+    unlike = [text for text in texts if fast(text, add_special_tokens=False)["input_ids"] != model.encode(text)]
+    assert unlike == []
+
+
 def test_special_tokens_and_bos_of_a_sentencepiece_model(tmp_path):
     fast = hf_tokenizer.load(sentencepiece_base(tmp_path))
     assert (fast.bos_token, fast.eos_token, fast.unk_token) == ("<s>", "</s>", "<unk>")
@@ -110,6 +125,9 @@ def test_errors_name_the_bad_file(tmp_path):
     assert str(model) in message(model.parent)
     model.write_bytes(b"<html>not found</html>")
     assert str(model) in message(model.parent)
+    damaged = sentencepiece_base(tmp_path / "damaged") / "tokenizer.model"
+    damaged.write_bytes(damaged.read_bytes().replace("▁house".encode(), b"\xff" + "▁house".encode()[1:]))
+    assert message(damaged.parent) == f"{damaged} is corrupt: a piece is not UTF-8; fetch it again"
     for kind in ("word", "char"):
         other = sentencepiece_base(tmp_path / kind, model_type=kind, vocab_size=300, hard_vocab_limit=False)
         assert f"SentencePiece {kind}" in message(other / "tokenizer.model")
@@ -151,6 +169,17 @@ def test_truncation_and_padding_of_a_training_are_left_out(tmp_path, config):
     content = json.loads((out / "tokenizer.json").read_text())
     assert content["truncation"] is None and content["padding"] is None
     assert TokenMap.load(out).source_vocab == len(plain)
+
+
+@pytest.mark.parametrize("padding", [{}, 0])
+def test_an_empty_padding_is_left_out(tmp_path, padding):
+    """transformers must not read the file again: it fails on it."""
+    folder = byte_level_base(tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    plain = hf_tokenizer.load(folder)
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "padding": padding}))
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert hf_tokenizer.load(folder)("the house")["input_ids"] == plain("the house")["input_ids"]
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,14 @@ def test_text_that_spells_special_tokens_is_measured_as_text(tmp_path):
     assert json.loads((out / "learn.json").read_text())["lines_unlike_sentencepiece"] == 0
 
 
+def test_lines_with_other_ids_than_those_of_sentencepiece_are_printed(tmp_path, capsys):
+    options = {"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True}
+    odd = write(tmp_path / "odd.txt", [*target(80), "a\u0301\u0323\u0330"])  # NFKC sorts the marks
+    out = extend(sentencepiece_base(tmp_path / "base", **options), tmp_path / "out", [odd], 20)
+    assert json.loads((out / "learn.json").read_text())["lines_unlike_sentencepiece"] == 1
+    assert "1 of the first 2,000 lines of text get other ids than sentencepiece gives them" in capsys.readouterr().out
+
+
 def test_fertility_has_a_row_for_each_tokenizer_and_text(pair):
     rows = {(row["tokenizer"], row["language"]): row for row in json.loads((pair[1] / "fertility.json").read_text())}
     assert set(rows) == {(name, language) for name in ("base", "extended") for language in ("xx", "en")}

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
@@ -114,6 +115,16 @@ def test_mistakes_are_reported_in_one_line(place, words, says):
     with pytest.raises(UserError) as error:
         fertility_command.main([word.replace("PLACE", str(place)) for word in words])
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_text_without_tokens_is_named(tmp_path):
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "hi.txt").write_text("घर\n")
+    with pytest.raises(UserError, match=r"hi\.txt: the tokenizer has no tokens"):
+        fertility_command.main([f"tokenizers=[{tmp_path}]", f"parallel={tmp_path}", f"out={tmp_path / 'out'}"])
+    with pytest.raises(UserError, match=r"hi\.txt: the tokenizer has no tokens"):
+        fertility.table({"base": hf_tokenizer.load(tmp_path)}, {"hi": tmp_path / "hi.txt"}, "en")
 
 
 @pytest.mark.data
