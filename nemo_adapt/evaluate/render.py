@@ -111,10 +111,9 @@ def _training(metrics: Records, held_out: Records, phases: Sequence[PhaseConfig]
     seen = {0: 0.0} | {row["step"]: row["bytes"] / 1e6 for row in metrics if "bytes" in row}
     scored: dict[str, list[tuple[float, float]]] = {}
     for row in held_out:
-        at = row["bytes"] / 1e6 if "bytes" in row else _seen(seen, row["step"])  # earlier versions wrote none
         for language, value in row["bits_per_byte"].items():
             if value is not None:
-                scored.setdefault(languages.name(language), []).append((at, value))
+                scored.setdefault(languages.name(language), []).append((row["bytes"] / 1e6, value))
     plots.training_curve(path, megabytes, [row["bits_per_byte"] for row in points], _phase_starts(seen, phases), scored)
     return True
 

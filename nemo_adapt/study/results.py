@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nemo_adapt.config import Config
 from nemo_adapt.evaluate import tables
 from nemo_adapt.study.cells import Cell
-from nemo_adapt.training_files import HELD_OUT, METRICS, records
+from nemo_adapt.training_files import HELD_OUT, records
 
 TARGET, REFERENCE, LOST = "bits/byte, target", "bits/byte, reference", "bits/byte, reference, less the base's"
 TOKENS, PER_SENTENCE = "tokens against reference", "tokens per sentence"
@@ -81,15 +79,9 @@ def _measures(report: Mapping[str, Any], model: str, target: str, reference: str
 
 
 def _curve(train: Path, target: str) -> list[tuple[float, float]]:
-    """Return the held-out scores of a training with the bytes seen so far (``Row.curve``). Where a score has none,
-    those of a step between two records of the training are in proportion to the steps."""
-    seen = {0: 0.0} | {record["step"]: record["bytes"] for record in records(train / METRICS, whole=True)}
-    steps, sizes = zip(*sorted(seen.items()), strict=True)
-    found = []
-    for score in records(train / HELD_OUT, whole=True):
-        if (bits := score["bits_per_byte"].get(target)) is not None:
-            found.append((float(score.get("bytes", np.interp(score["step"], steps, sizes))), bits))
-    return found
+    """Return the held-out scores of a training with the bytes seen so far (``Row.curve``)."""
+    scores = ((score["bytes"], score["bits_per_byte"].get(target)) for score in records(train / HELD_OUT, whole=True))
+    return [(size, bits) for size, bits in scores if bits is not None]
 
 
 def _json(path: Path) -> Any:

@@ -53,7 +53,7 @@ def passes(config: Config, inputs: Inputs, steps: int) -> dict[str, float]:
     return mixture.passes(config, _folders(config, inputs), steps * config.train.global_batch * config.train.seq_length)
 
 
-def said_of(passes: dict[str, float]) -> str:
+def line_on_passes(passes: dict[str, float]) -> str:
     """Return a line for the user on how often each set is read."""
     line = "the training reads " + ", ".join(f"{name} {times:,.2f} times" for name, times in passes.items())
     often = [name for name, times in passes.items() if times > OFTEN]

@@ -36,7 +36,7 @@ from nemo_adapt.train.held_out import HeldOut, window_of
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, memory_mib
 from nemo_adapt.train.new_rows import RowRange
-from nemo_adapt.train.prepare import bytes_per_token, new_row_range, passes, said_of, start_layout, training_data
+from nemo_adapt.train.prepare import bytes_per_token, line_on_passes, new_row_range, passes, start_layout, training_data
 from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
@@ -58,7 +58,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         fence, chosen_by = Fence.claim(out), _chosen_by(config, inputs["model"][0])
         first_rank_does(clean_up, out / CHECKPOINTS, fence)
         read = passes(config, inputs, steps)
-        first_rank_does(say, said_of(read))
+        first_rank_does(say, line_on_passes(read))
         chunks, progress, saved = _start(config, inputs, out, steps)
         is_done = progress["step"] == steps and UNSCORED not in progress
         first_rank_does(check_best if is_done else drop_scores, out / CHECKPOINTS, chosen_by)

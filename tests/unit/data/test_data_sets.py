@@ -11,7 +11,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.run import artifact, steps
 from nemo_adapt.run.reads import training
 from nemo_adapt.run.run_folder import RunFolder
-from nemo_adapt.train.prepare import said_of
+from nemo_adapt.train.prepare import line_on_passes
 
 GIVEN = ["run.name=x", "model.path=y", "data.target=[t.txt]"]
 REPLAY = ["data.replay=[r.txt]", "data.replay_share=0.2"]
@@ -178,6 +178,6 @@ def test_passes_are_the_tokens_read_of_those_there_are(tmp_path, unit, share):
     config = load("data.replay=[r.txt]", f"data.replay_share={share}", f"data.shares_in={unit}")
     found = passes(config, folders, 500)
     assert found == pytest.approx({"target": 4.0, "replay": 0.1})
-    assert said_of(found) == "the training reads target 4.00 times, replay 0.10 times"
-    often = said_of(passes(config, folders, 501))
+    assert line_on_passes(found) == "the training reads target 4.00 times, replay 0.10 times"
+    often = line_on_passes(passes(config, folders, 501))
     assert often.endswith("more than 4 times adds little, give more text of target")

@@ -212,7 +212,7 @@ def test_the_curve_has_scores_and_phases_where_they_were_between_records(tmp_pat
     metrics = [{"step": step, "bytes": step * 10**6, "bits_per_byte": 3.0} for step in (10, 20)]
     metrics.insert(1, {"step": 12, "bytes": 10**7, "bits_per_byte": None})
     held_out = [
-        {"step": 5, "bits_per_byte": {"tr": 3.0}},
+        {"step": 5, "bytes": 5_000_000, "bits_per_byte": {"tr": 3.0}},
         {"step": 16, "bytes": 15_500_000, "bits_per_byte": {"tr": 2.0, "en": None}},
     ]
     phases = [PhaseConfig("new_rows", 13), PhaseConfig("all", 7)]
