@@ -21,6 +21,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nemo_adapt.machine import engine_import, gpus, meeting
+from nemo_adapt.machine import engine_import, gpus, meeting, ranks, workers
 
 _MODULES_THAT_NAME_CUDA = (
     "megatron.core.distributed.param_and_grad_buffer",
@@ -177,9 +178,11 @@ def start_ranks() -> None:
         except dist.DistBackendError as error:
             gpus.check_distinct(str(error))
             raise
-        return
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    init_process_group(**where, timeout=meeting.TIMEOUT)
+    else:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        init_process_group(**where, timeout=meeting.TIMEOUT)
+    if ranks.MISTAKE in os.environ:  # started by our launcher: if that is killed, a training saves
+        workers.signal_when_starter_ends(signal.SIGTERM)
 
 
 def init_process_group(**where: Any) -> None:

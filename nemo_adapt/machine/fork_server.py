@@ -45,15 +45,6 @@ def start(server: ForkServerContext, target: Callable[..., None], *arguments: An
     return process
 
 
-def signal_when_parent_ends(number: int) -> None:
-    """In a process that was forked: get the signal ``number`` when the one that asked for it ends, even by
-    ``kill -9``. The server ends with that one, and the kernel tells the server's children."""
-    workers.signal_when_parent_ends(number, os.getppid())
-    parent = multiprocessing.parent_process()
-    if parent and not parent.is_alive():
-        os.kill(os.getpid(), number)
-
-
 def _is_without_gpus() -> bool:
     if not gpus.may_exist():
         return True

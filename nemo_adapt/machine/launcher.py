@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nemo_adapt.errors import ERROR, UserError
-from nemo_adapt.machine import fork_server
+from nemo_adapt.machine import fork_server, workers
 from nemo_adapt.machine.ranks import MISTAKE, MORE_TO_DO, exit_asked, exit_now, to_handle
 
 PRELOAD = "nemo_adapt.prepared"
@@ -84,7 +84,9 @@ def _launch(count: int, arguments: Sequence[str], folder: Path, forwarded: Colle
 def _run(arguments: list[str], mistakes: Path) -> None:
     """Do in a new process what ``python -m nemo_adapt ARGUMENTS`` does, with its exit code."""
     os.environ[MISTAKE] = str(mistakes / os.environ["RANK"])
-    fork_server.signal_when_parent_ends(signal.SIGTERM)  # an orphan would keep memory that a start needs
+    # An orphan would keep memory that a start needs. Until all ranks have met (`devices.start_ranks`), it cannot handle
+    # TERM, and may wait for a rank that was never forked, as the command was told to stop between two.
+    workers.signal_when_starter_ends(signal.SIGKILL)
     sys.argv = ["nemo-adapt", *arguments]
     try:
         runpy.run_module("nemo_adapt", run_name="__main__")
@@ -93,7 +95,7 @@ def _run(arguments: list[str], mistakes: Path) -> None:
     except BaseException:
         traceback.print_exc()
         exit_now(1)  # Python's own end may wait for threads
-    fork_server.signal_when_parent_ends(signal.SIGKILL)  # the launcher lets it end, which a training's rank waits for
+    workers.signal_when_starter_ends(signal.SIGKILL)  # the launcher lets it end, which a training's rank waits for
 
 
 def _exit_like(failures: Sequence[Any], forwarded: Collection[int] = ()) -> NoReturn:

@@ -180,3 +180,12 @@ def signal_when_parent_ends(number: int, parent: int) -> None:
         ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of linux/prctl.h
         if os.getppid() != parent:
             os.kill(os.getpid(), number)
+
+
+def signal_when_starter_ends(number: int) -> None:
+    """In a fork of a fork server: get the signal ``number`` when the process that asked for it ends, even by
+    ``kill -9``. The server ends with that one, and the kernel tells the server's children."""
+    signal_when_parent_ends(number, os.getppid())
+    starter = multiprocessing.parent_process()
+    if starter and not starter.is_alive():
+        os.kill(os.getpid(), number)

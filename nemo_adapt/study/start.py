@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-from nemo_adapt.machine import fork_server, ranks
+from nemo_adapt.machine import fork_server, ranks, workers
 
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 """torchrun's environment variables for a process that is the only rank."""
@@ -28,7 +28,7 @@ def start(
 def _run(command: list[str], log: Path, alone: bool, environment: dict[str, str]) -> None:
     """Run the command in the new process, with the command's exit code."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ranks.STOP_SIGNALS)
-    fork_server.signal_when_parent_ends(signal.SIGTERM)  # if the study is killed, its runs save and end
+    workers.signal_when_starter_ends(signal.SIGTERM)  # if the study is killed, its runs save and end
     with log.open("ab") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)

@@ -38,7 +38,7 @@ def rank(arguments: list[str], mistakes: Path) -> None:
     """Take the place of a rank's work: do in it what the kind ``arguments[0]`` says."""
     os.environ[ranks.MISTAKE] = str(mistakes / os.environ["RANK"])
     number, (kind,) = os.environ["RANK"], arguments
-    launcher.fork_server.signal_when_parent_ends(signal.SIGTERM)
+    launcher.workers.signal_when_starter_ends(signal.SIGTERM)
     Path(f"begun{number}").write_text(str(os.getpid()))
     Path(f"begun{number}").rename(f"ready{number}")
     while not Path(f"ready{1 - int(number)}").exists():
@@ -88,8 +88,12 @@ def _ignore_term(*words: object, **named: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _wait(*words: object, **named: object) -> None:
+    time.sleep(600)  # with stop signals blocked, as they are until a training can save
+
+
 RUN = launcher._run
-WORK = {"raises": _raise, "is done": _ignore_term}
+WORK = {"raises": _raise, "is done": _ignore_term, "waits for others": _wait}
 """Kind -> what the rank does in the place of ``python -m nemo_adapt``."""
 
 

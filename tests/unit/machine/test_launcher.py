@@ -150,9 +150,10 @@ def test_ranks_meet_where_the_path_of_the_temporary_folder_is_long(tmp_path):
     assert not list(long.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["dies", "is done"])
+@pytest.mark.parametrize("kind", ["dies", "is done", "waits for others"])
 def test_ranks_end_when_the_command_is_killed(tmp_path, kind):
-    """Also one that has done its work, ignores TERM as a training does then, and waits for the launcher to end it."""
+    """Also one that has done its work, ignores TERM as a training does then, and waits for the launcher to end it, and
+    one that cannot handle TERM yet, and waits for ranks that there may never be."""
     command = started(tmp_path, kind)
     command.send_signal(signal.SIGKILL)
     command.end(PATIENCE)
