@@ -50,7 +50,8 @@ class DataConfig:
     folder: str = ""
     """Base folder for paths in recipes, used as ``${data.folder}``."""
     text_field: str = "text"
-    """Field of ``.jsonl`` lines, or column of ``.parquet`` files, that holds the text."""
+    """Field of ``.jsonl`` lines, or column of ``.parquet`` files, that holds the text. Several between slashes where
+    files differ (``text/content``): the first that a line or file has."""
     target: list[str] = field(default_factory=list)
     """Files or globs of target-language text to train on."""
     replay: list[str] = field(default_factory=list)

@@ -29,9 +29,9 @@ def read(part: Part, field: str = "text", on_progress: OnProgress = ignore) -> I
 
     The parts of a file are consecutive. Plain files are split at the first line after a byte offset, Parquet between
     row groups; a compressed file is read from the start for each part, which keeps only its own groups of lines.
-    ``field`` is the JSON field or Parquet column, whose null values are no documents; ``on_progress`` gets bytes of the
-    file on disk. Raises ``UserError`` for a damaged or missing file; for a line that is not UTF-8 or has no ``field``,
-    with its number.
+    ``field`` is the JSON field or Parquet column, whose null values are no documents, or several between slashes: the
+    first that a line or file has. ``on_progress`` gets bytes of the file on disk. Raises ``UserError`` for a damaged or
+    missing file; for a line that is not UTF-8 or has no ``field``, with its number.
     """
     for _, document in _numbered_documents(part, field, on_progress):
         yield document
@@ -137,15 +137,18 @@ def _record(raw: bytes, field: str) -> str:
     line = _line(raw, field)
     if not line:
         return line
+    names = field.split("/")
     try:
-        document = json.loads(line)[field]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        record = json.loads(line)
+        document = record[next(name for name in names if name in record)]
+    except (ValueError, StopIteration, TypeError, RecursionError):
         document = False
     if document is None:  # null is no document, as in a column of Parquet
         return ""
     if not isinstance(document, str):
+        named = " or ".join(f'"{name}"' for name in names)
         raise _Unreadable(
-            f'is not a JSON object with a "{field}" field that is a string (data.text_field names the field)'
+            f"is not a JSON object with a {named} field that is a string (data.text_field names the field)"
         )
     if "\\u" in line and document.encode(errors="ignore").decode() != document:
         raise _Unreadable("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it")

@@ -51,7 +51,7 @@ class Fork:
 
 def fork(command: Sequence[str], folder: Path, change: Callable[[], None] | None = None) -> Fork:
     """Start ``nemo-adapt COMMAND`` in ``folder`` after ``change()``, with one thread."""
-    number, name = mkstemp(".log")
+    number, name = mkstemp(".log", dir=folder)
     os.close(number)
     process = context().Process(target=_run, args=(list(command), folder, Path(name), change))
     process.start()

@@ -267,6 +267,23 @@ def test_the_text_field_can_be_chosen(tmp_path):
         assert list(text.documents([path], "content")) == LINES[:5]
 
 
+def test_files_may_have_text_in_different_fields(tmp_path):
+    """The first that a line or file has is read; all that were named are in the error."""
+    (tmp_path / "a.jsonl").write_text('{"content": "c", "text": "a"}\n{"content": "b"}\n{"id": "text"}\n"text"\n')
+    lines = text.documents([tmp_path / "a.jsonl"], "text/content")
+    assert [next(lines), next(lines)] == ["a", "b"]
+    with pytest.raises(UserError, match=r"line 3 is not a JSON object with a \"text\" or \"content\" field"):
+        next(lines)
+    for columns, expected in (("content", ["b"]), ("content text", ["a"]), ("n", None)):
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({name: ["a" if name == "text" else "b"] for name in columns.split()}), path)
+        if expected:
+            assert list(text.documents([path], "text/content")) == expected
+            continue
+        with pytest.raises(UserError, match="has no column 'text' or 'content', only n: name the one"):
+            list(text.documents([path], "text/content"))
+
+
 def test_null_and_blank_values_of_a_column_are_skipped(tmp_path):
     pq.write_table(pa.table({"text": ["bir", None, " ", "iki"]}), tmp_path / "a.parquet")
     assert list(text.documents([tmp_path / "a.parquet"])) == ["bir", "iki"]
