@@ -26,8 +26,8 @@ from nemo_adapt.run.run_folder import RunFolder
 USAGE = """\
 usage: nemo-adapt COMMAND recipe=NAME [key=value ...]
 
-stages, in order:
-  run         all of them; finished ones are skipped
+run, and its stages in order (nemo-adapt recipes lists the recipes):
+  run         all stages; finished ones are skipped
   tokenizer   extend the base tokenizer with target-language tokens
   data        tokenize all sets of text into Megatron datasets
   auxiliary   token vectors, alignments: for strategies that need them
@@ -37,7 +37,6 @@ stages, in order:
   train       continue pretraining
   export      newest training checkpoint -> Hugging Face folder
   evaluate    base against adapted: tables, plots, report
-  recipes     list the recipes
 
 before a run:
   plan        what a training will need: cluster=NAME [plan.search=true] [json=FILE]

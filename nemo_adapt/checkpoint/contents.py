@@ -24,11 +24,11 @@ OPTIMIZER = "optimizer."
 
 
 def damaged_contents(checkpoint: Path, rank: int = 0, ranks: int = 1, with_optimizer: bool = True) -> str:
-    """Return what is wrong with this rank's share of a checkpoint, empty if nothing is: the files that the ranks with
-    the numbers ``rank``, ``rank + ranks`` and so on have written, of which it will load most at the same layout.
+    """Compare this rank's share of a checkpoint with what was written; return what is damaged, or an empty string.
 
-    ``with_optimizer``: its state is looked at too. ``UserError`` for a file that cannot be read now: the checkpoint may
-    be whole.
+    The share is the files that ranks ``rank``, ``rank + ranks`` and so on have written: in the same layout, mostly
+    those that this rank will load. ``with_optimizer``: also the optimizer's state. ``UserError`` for a file that cannot
+    be read now: the checkpoint may be whole.
     """
     places = [place for place in stored_places(checkpoint / METADATA) if writer(place.file) % ranks == rank]
     mine = [place for place in places if with_optimizer or not place.key.startswith(OPTIMIZER)]

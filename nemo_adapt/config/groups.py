@@ -1,5 +1,5 @@
-"""The files that a recipe is composed from (``model=NAME``), chosen on the command line: what they say holds there,
-also where the recipe has other values of its own."""
+"""Files that a recipe is composed from, where they are chosen on the command line (``model=NAME``): their values then
+replace the recipe's own."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass

@@ -19,8 +19,8 @@ MISREAD = re.compile(r"[-+]?(0[0-7]+|[1-9]\d*(:[0-5]?\d)+)")
 for minutes."""
 
 SCHEMAS = (Config, SiteConfig, ModelConfig, ClusterConfig)
-"""What the keys of a recipe, of a site's profile, and of a model's or cluster's file mean: no text has a name in common
-with another kind of value."""
+"""Schemas of the YAML files that users write: a recipe, a site's profile, a model's and a cluster's file. A key that is
+a string in one of them is a string in all."""
 ALSO_BOOLEAN = ("keep_marks", "target", "reference", "wandb")
 """Texts in place of which YAML's true and false are taken, or refused later on (``recipes.typed``)."""
 

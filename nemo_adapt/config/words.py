@@ -1,4 +1,4 @@
-"""Words of the command line in Hydra's grammar: where a text is wanted, what is written counts."""
+"""Words of the command line in Hydra's grammar. A string keeps what was typed (``2024_01``, ``true``)."""
 
 import re
 from collections.abc import Iterator

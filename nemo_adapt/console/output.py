@@ -1,5 +1,5 @@
-"""Standard output and standard error, whose reader may go early (``nemo-adapt launch ... | head -1``, a closed
-terminal), and whose encoding may lack letters of the text.
+"""Keeps standard output and error usable where their reader goes early (``nemo-adapt launch ... | head -1``, a closed
+terminal), or the terminal's encoding lacks letters of the text.
 
 What a command does, and its exit code, do not depend on whether its output is read to the end, or can be shown.
 """

@@ -44,7 +44,7 @@ OLDER_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_fac
 """Type of model -> general names of rotary settings -> those of transformers 4, where they are others."""
 
 OF_ONE_KIND = {"rope_scaling": None, ORIGINAL: None}
-"""Settings beside rotary positions that are given by kind of layer, which do not count for these."""
+"""Settings of the whole model, which do not count where config.json has rotary positions for each kind of layer."""
 
 
 def llama_like(config: HfConfig, family: str, **changed: Any) -> Shape:

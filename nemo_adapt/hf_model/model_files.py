@@ -33,12 +33,13 @@ def read_generation(folder: Path) -> dict[str, Any]:
 def complete_folder(
     out: Path, base: Path, tokenizer: Path, rows: int, dtype: "torch.dtype", tokens: int, kept: int
 ) -> None:
-    """Write the files that a model folder needs besides its weights.
+    """Write the files that a model folder needs besides its weights:
 
-    These are config.json of ``base`` with ``rows`` as the vocabulary size, the dtype under the keys that it used, and
-    rotary positions also in the form of transformers 4, without the name of code beside it, which is not copied; its
-    generation config, if any; and the tokenizer's files. Rows from ``tokens`` on are padding, whose ids the generation
-    config suppresses. Those that the base's suppresses from ``kept`` on were its padding, and may be new tokens now.
+    - config.json of ``base``, with ``rows`` as the vocabulary size, the new dtype under the keys that it used, and
+      rotary positions also in the form of transformers 4. Code of the base's own is not copied, nor its name there.
+    - its generation config, if any. It suppresses the ids of padding, the rows from ``tokens`` on. Ids from ``kept`` on
+      that the base's suppressed were padding then, and may be new tokens now.
+    - the tokenizer's files.
     """
     hf_config = read_config(base)
     used = [key for key in DTYPE_KEYS if key in hf_config] or ["torch_dtype"]

@@ -84,8 +84,8 @@ def _launch(count: int, arguments: Sequence[str], folder: Path, forwarded: Colle
 def _run(arguments: list[str], mistakes: Path) -> None:
     """Do in a new process what ``python -m nemo_adapt ARGUMENTS`` does, with its exit code."""
     os.environ[MISTAKE] = str(mistakes / os.environ["RANK"])
-    # An orphan would keep memory that a start needs. Until all ranks have met (`devices.start_ranks`), it cannot handle
-    # TERM, and may wait for a rank that was never forked, as the command was told to stop between two.
+    # A rank whose command has ended must end too: it holds memory that the next start needs. Until all ranks have met
+    # (`devices.start_ranks`), it cannot handle TERM, and may wait for one that the command did not fork any more.
     workers.signal_when_starter_ends(signal.SIGKILL)
     sys.argv = ["nemo-adapt", *arguments]
     try:

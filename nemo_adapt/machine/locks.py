@@ -63,8 +63,8 @@ def _try_lock(path: Path) -> TextIO | None:
             raise
         who = f"process {other.get('pid', '?')} on {other.get('host', '?')}"
         raise UserError(
-            f"{path} is the lock of another user's {who}: if that has ended, delete the file, and see that you may "
-            "write to what is beside it"
+            f"{path} is held by another user's {who}: if that has ended, delete the file, and check that you may "
+            f"write to {path.parent}"
         ) from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

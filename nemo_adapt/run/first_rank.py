@@ -1,7 +1,8 @@
 """What the first rank does for all ranks of a launcher: the others get its answer, or its error.
 
-Its answers go through the store where torch's ranks meet, so a rank needs no process group, which may be hours away,
-and waits in Python, where signals are handled. All ranks call the same functions in the same order.
+Its answers go through the store where torch's ranks meet: a process group is made only when training starts, perhaps
+hours later, and a rank that waits does so in Python, where signals are handled. All ranks call the same functions in
+the same order.
 """
 
 import contextlib

@@ -34,7 +34,7 @@ class Restart:
 
 
 ANEW = Restart()
-"""It deletes them, and begins anew."""
+"""The default: delete what an earlier start has left, and begin again."""
 
 
 def read_started(folder: Path) -> dict[str, Any]:

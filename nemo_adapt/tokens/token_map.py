@@ -1,6 +1,7 @@
 """The token map: what each new token is and how the base tokenizer spelled it.
 
-Written by the tokenizer stage, read by resize (which rows to combine) and by evaluate (which tokens are new).
+Written by the tokenizer stage; read by those that make rows (resize, auxiliary), and where new tokens are told from the
+base's (train, export, inspect, plan).
 """
 
 import json

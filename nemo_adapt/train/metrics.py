@@ -21,8 +21,8 @@ from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.training_files import HELD_OUT, METRICS, records
 
 SCORES, SCORES_STEP = "held_out/", "held_out_step"
-"""Prefix of held-out scores in TensorBoard and Weights & Biases; their step in the latter, which ignores what comes
-after a later step's metrics: those of a start that had no time left for the scores."""
+"""Prefix of held-out scores in TensorBoard and Weights & Biases, and their own axis of steps in the latter. It drops
+what is logged for an earlier step than its last, as scores are that the next start makes up for."""
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 
 

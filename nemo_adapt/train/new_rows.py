@@ -46,9 +46,9 @@ class NewRows(torch.nn.Module):
         if self.first < self.stop:
             self.rows = torch.nn.Parameter(table.detach()[self.first : self.stop].clone())
             self.rows.__dict__.update(table.__dict__)  # Megatron's marks: TP shard, tied over stages
-            # Megatron gives such a parameter a bucket of its own in the gradient buffer. TP ranks have unlike numbers
-            # of new rows; all else must have the same place on them, because Megatron adds up the gradients of what TP
-            # ranks have copies of after each DP rank has got its share of a bucket.
+            # Gives the parameter a bucket of its own in the gradient buffer. TP ranks differ in their number of new
+            # rows, but other parameters must lie at the same places on them: Megatron sums the gradients of copied
+            # parameters over TP ranks after each DP rank has received its share of a bucket.
             self.rows.shared_embedding = True  # type: ignore[attr-defined]
         self.hook: Any = None
 

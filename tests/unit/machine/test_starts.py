@@ -94,9 +94,7 @@ def test_a_lock_that_another_user_has_left_is_named(tmp_path, monkeypatch):
         return opened(path, mode, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(
-        UserError, match=r"\.train\.lock is the lock of another user's process 12 on node7: if that has"
-    ):
+    with pytest.raises(UserError, match=r"\.train\.lock is held by another user's process 12 on node7: if that has"):
         locks.folder_lock(tmp_path / "train").__enter__()
     with pytest.raises(PermissionError):
         locks.folder_lock(tmp_path / "other").__enter__()
