@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import multiprocessing
 import os
 import signal
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from helpers import forks
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 from unit.tokenizer.tokenizer_samples import byte_level_base, english, sentencepiece_base, target
 
@@ -187,7 +187,7 @@ def test_a_killed_stage_keeps_its_pieces_and_gives_the_same_dataset(base, tmp_pa
     (tmp_path / "text").mkdir()
     files, _ = write_kinds(tmp_path / "text")
     whole, out = build(tmp_path / "whole" / "set", base, files), tmp_path / "out" / "set"
-    process = multiprocessing.get_context("spawn").Process(target=build_until_killed, args=(when, out, base, files))
+    process = forks.context().Process(target=build_until_killed, args=(when, out, base, files))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -206,9 +206,7 @@ def test_pieces_that_do_not_add_up_are_refused(base, tmp_path):
     (tmp_path / "text").mkdir()
     files, _ = write_kinds(tmp_path / "text")
     out = tmp_path / "set"
-    process = multiprocessing.get_context("spawn").Process(
-        target=build_until_killed, args=("while a piece is joined", out, base, files)
-    )
+    process = forks.context().Process(target=build_until_killed, args=("while a piece is joined", out, base, files))
     process.start()
     process.join()
     os.truncate(out / "set.bin", 100)
