@@ -76,16 +76,18 @@ class Strategy:
 
     plan: MakePlan
     needs: tuple[str, ...] = ()
+    one_for_all: bool = False
+    """The plan depends neither on the table nor on the seed: a process makes it once."""
 
 
 strategies: Registry[Strategy] = Registry("resize strategy")
 
 
-def strategy(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakePlan], MakePlan]:
+def strategy(name: str, needs: tuple[str, ...] = (), one_for_all: bool = False) -> Callable[[MakePlan], MakePlan]:
     """Decorator: register a function as the strategy ``name``."""
 
     def enter(plan: MakePlan) -> MakePlan:
-        strategies.register(name)(Strategy(plan, needs))
+        strategies.register(name)(Strategy(plan, needs, one_for_all))
         return plan
 
     return enter

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,12 +37,28 @@ class StrategyInputs:
         """
         name = config.input if table == INPUT else config.output
         chosen = strategies.get(name)
-        arrays = {}
-        for need in chosen.needs:
-            file = self.auxiliary.get(need, Path()) / f"{need}.npz"
+        files = {need: self.auxiliary.get(need, Path()) / f"{need}.npz" for need in chosen.needs}
+        for need, file in files.items():
             if need not in self.auxiliary or not file.is_file():
                 raise UserError(f"resize.{table}={name} needs auxiliary/{need}: run the auxiliary stage first")
-            arrays[need] = dict(np.load(file, allow_pickle=False))
+        made_of = _made_of(config, token_map, files)
+        if name in _made and _made[name][0] == made_of:
+            return _made[name][1]
+        arrays = {need: dict(np.load(file, allow_pickle=False)) for need, file in files.items()}
         said = read_config(self.model_folder).get("initializer_range")
         spread = LLAMA_RANGE if said is None else float(said)
-        return chosen.plan(Materials(token_map, table, config.seed, spread, config, arrays))
+        found = chosen.plan(Materials(token_map, table, config.seed, spread, config, arrays))
+        if chosen.one_for_all:
+            _made[name] = made_of, found
+        return found
+
+
+_made: dict[str, tuple[Any, RowPlan]] = {}
+"""Strategy whose plan serves all tables -> what its latest one was made of, and the plan. It may take hours for a large
+vocabulary, and a probe would make it for each table of each run."""
+
+
+def _made_of(config: ResizeConfig, token_map: TokenMap, files: Mapping[str, Path]) -> Any:
+    """Return what decides such a plan, to compare; files are told apart by the time of their last change."""
+    settings = {key: value for key, value in vars(config).items() if key not in ("input", "output", "seed")}
+    return settings, token_map, [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files.values()]

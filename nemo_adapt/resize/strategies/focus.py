@@ -17,7 +17,7 @@ from nemo_adapt.resize.similarity import cosines, nonzero_rows
 Numbers = npt.NDArray[np.float64]
 
 
-@strategy("focus", needs=("vectors",))
+@strategy("focus", needs=("vectors",), one_for_all=True)
 def focus(materials: Materials) -> RowPlan:
     """Weight base tokens by the sparsemax of the cosines between the new token's vector and theirs.
 

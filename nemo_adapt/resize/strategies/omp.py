@@ -19,7 +19,7 @@ EXPLAINED = 1e-9
 """A target is done when its residual is at most this share of its norm: the rest is rounding."""
 
 
-@strategy("omp", needs=("vectors",))
+@strategy("omp", needs=("vectors",), one_for_all=True)
 def omp(materials: Materials) -> RowPlan:
     """Combine ``resize.omp_pieces`` base tokens, at most as many as the vectors have dimensions.
 

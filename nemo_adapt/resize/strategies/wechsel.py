@@ -12,7 +12,7 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 
-@strategy("wechsel", needs=("bilingual",))
+@strategy("wechsel", needs=("bilingual",), one_for_all=True)
 def wechsel(materials: Materials) -> RowPlan:
     """Weight the ``wechsel_neighbours`` nearest base tokens by the softmax of cosine / ``wechsel_temperature``.
 

@@ -16,6 +16,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.resize import similarity
 from nemo_adapt.resize.plan import Materials, Noise, strategies
+from nemo_adapt.resize.strategies import omp
 from nemo_adapt.resize.strategies.focus import sparsemax
 from nemo_adapt.resize.strategies.wechsel import nearest
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
@@ -152,6 +153,43 @@ def test_strategy_inputs_are_read_from_the_model_and_auxiliary_folders(tmp_path)
         ResizeConfig(input="subword_weighted"), INPUT, token_map
     )
     assert plan.combination.nnz == 2
+
+
+def test_a_plan_that_serves_all_tables_and_seeds_is_made_once(tmp_path, monkeypatch):
+    """Others are made anew, and so is it where anything that it is made of has changed."""
+    token_map = TokenMap(VOCAB, [NewToken(VOCAB, "a", "a", [1, 3], 1, 1)])
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    vectors = np.random.default_rng(0).normal(size=(VOCAB + 2, 4)).astype(np.float32)
+    np.savez(tmp_path / "vectors.npz", vectors=vectors[:-1])
+    given, calls = StrategyInputs(tmp_path, {"vectors": tmp_path}), []
+    monkeypatch.setattr(omp, "pursue", lambda *what, pursue=omp.pursue: calls.append(1) or pursue(*what))
+
+    def plan(table=INPUT, token_map=token_map, **settings):
+        return given.plan(
+            ResizeConfig(**{"input": "omp", "output": "omp", "omp_pieces": 2, **settings}), table, token_map
+        )
+
+    first = plan()
+    for again in (plan(OUTPUT), plan(seed=5), plan(input="zero", table=OUTPUT)):
+        assert again is first and len(calls) == 1
+    assert plan(omp_pieces=3).combination.nnz == 3 and len(calls) == 2
+    other = TokenMap(VOCAB, [NewToken(VOCAB, "b", "b", [2], 1, 1)])
+    assert plan(token_map=other, omp_pieces=3).combination.nnz == 3 and len(calls) == 3
+    np.savez(tmp_path / "vectors.npz", vectors=np.roll(vectors, 1, axis=0)[:-1])
+    assert plan(token_map=other, omp_pieces=3).combination.nnz == 3 and len(calls) == 4
+
+
+@pytest.mark.parametrize("name", ["focus", "omp", "wechsel"])
+@quick
+@given(token_map=token_maps())
+def test_some_plans_depend_neither_on_the_table_nor_on_the_seed(name, token_map):
+    chosen = strategies.get(name)
+    given, settings = auxiliary(token_map), ResizeConfig()
+    one = chosen.plan(Materials(token_map, INPUT, 1, 0.02, settings, given))
+    other = chosen.plan(Materials(token_map, OUTPUT, 2, 0.05, settings, given))
+    assert chosen.one_for_all and (one.mean_share, one.noise, one.norm_of) == (0.0, None, None)
+    assert (other.mean_share, other.noise, other.norm_of) == (0.0, None, None)
+    assert np.array_equal(dense(one), dense(other))
 
 
 @quick
