@@ -112,8 +112,8 @@ def rotation(
 ) -> npt.NDArray[np.float64]:
     """Return the orthogonal [dims, dims] matrix W that brings source vectors @ W closest to the target vectors.
 
-    As in the authors' program, each word is also looked up in lower case and in title case. ``UserError`` if no pair
-    has vectors for both words.
+    As in the authors' program, each word is also looked up in lower case and in title case; here each pair of spellings
+    counts once. ``UserError`` if no pair has vectors for both words.
     """
     known = dict.fromkeys(
         (first, second)

@@ -22,7 +22,8 @@ def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
     """Return ``vectors`` [target vocab, dims], float32; zero rows for tokens without a vector.
 
     They are read from ``inputs["vectors"]`` if the user gives a file, else trained on ``inputs["text"]`` tokenized by
-    the extended tokenizer (FOCUS, section 3); tokens that occur less than ``auxiliary.min_count`` times get none.
+    the extended tokenizer (FOCUS, section 3, whose program takes the target language's own tokenizer there); tokens that
+    occur less than ``auxiliary.min_count`` times get none.
     """
     folder = inputs["tokenizer"][0]
     if "vectors" in inputs:

@@ -1,7 +1,7 @@
 """The stage: from a base tokenizer and text to the extended tokenizer, its token map and a fertility table."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,15 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     base, chosen = choice.base, choice.selection
     with clock.time("save"):
         tokenizer = extend.save(base, chosen.tokens, out)
-        TokenMap(base.size - len(beyond), [*beyond, *_new_tokens(base, original, chosen)]).save(out)
+        new = _new_tokens(base, original, chosen)
+        TokenMap(base.size - len(beyond), [*beyond, *new]).save(out)
     with clock.time("measure"):
         both = {"base": original.fast, "extended": tokenizer}
         rows = fertility.table(both, of_group(inputs, PARALLEL), config.tokenizer.reference, text_field)
         write_json(out / "fertility.json", rows)
         lines = text.documents(inputs.get("text", []), text_field)
         differing = _differing(tokenizer, out, lines) if base.proto is not None else 0
+    _say_unknown(base, new)
     if differing:
         say(f"{differing:,} of the first {CHECKED_LINES:,} lines of text get other ids than sentencepiece gives them")
     report = {
@@ -99,6 +101,17 @@ def _new_tokens(base: Base, original: Base, chosen: Selection) -> list[NewToken]
         raw = token_bytes(token, base.byte_level)
         rows.append(NewToken(i, token, raw.decode(errors="replace"), list(source_ids), len(raw), chosen.fires[token]))
     return rows
+
+
+def _say_unknown(base: Base, new: Sequence[NewToken]) -> None:
+    """Print a line where the base spells new tokens with its unknown token, as it has no bytes to fall back on."""
+    unknown = base.vocab.get(base.unknown or "")
+    if count := sum(unknown in token.source_ids for token in new):
+        say(
+            f"{count:,} of {len(new):,} new tokens have characters that the base does not know, and spells with "
+            f"{base.unknown}: with subword_mean those that it spells alike get the same row; multivariate_normal and "
+            "focus give each its own"
+        )
 
 
 def _differing(tokenizer: Any, out: Path, lines: Iterator[str]) -> int:

@@ -3,7 +3,8 @@
 After "Align" of Yamaguchi et al. 2024 (arXiv 2406.11477), who look up which base pieces lie under each occurrence of a
 new token. The text is encoded by both tokenizers; an occurrence of a new token and one of a base piece *overlap* when
 they share at least one byte. The paper averages the pieces of an occurrence and then the occurrences; here the weights
-are plain counts. In context, base pieces often cross the new token's ends, which its spelling alone does not show.
+are plain counts. In context, base pieces often cross the new token's ends, which its spelling alone does not show; the
+authors count a piece only if it contains the token or the token contains it.
 """
 
 import numpy as np

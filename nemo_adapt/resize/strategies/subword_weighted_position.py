@@ -8,7 +8,8 @@ from nemo_adapt.resize.plan import Materials, RowPlan, strategy
 from nemo_adapt.tokens.token_map import NewToken
 
 DECAY = 2.0
-"""The exponent's factor in the paper: each position weighs e^2 times the one before (input) or after (output)."""
+"""Each position weighs e^2 times the one before (input) or after (output), as two other programs that name the paper
+have it. The authors' own (``exp_avrg`` of change_embeddings_in_model.py) has a factor of 2 instead."""
 
 
 @strategy("subword_weighted_position")

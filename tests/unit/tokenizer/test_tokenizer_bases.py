@@ -194,6 +194,19 @@ def test_unigram_json_without_its_model_can_be_extended(tmp_path):
     assert sum(map(len, ids(again, target()))) < 0.7 * sum(map(len, ids(fast, target())))
 
 
+@pytest.mark.parametrize("kind", [UNIGRAM, {"vocab_size": 60}], ids=["unigram", "bpe"])
+@pytest.mark.parametrize("falls_back", [True, False])
+def test_new_tokens_that_the_base_spells_as_unknown_are_counted(tmp_path, capsys, kind, falls_back):
+    """Strategies that combine pieces would give many of them the same row."""
+    size = {"vocab_size": kind["vocab_size"] + 256 * falls_back}
+    base = sentencepiece_base(tmp_path / "base", **{**kind, **size}, byte_fallback=falls_back)
+    out = extend(base, tmp_path / "out", [write(tmp_path / "target.txt", target())], 60)
+    unknown = sentencepiece.SentencePieceProcessor(model_file=str(base / "tokenizer.model")).unk_id()
+    count = sum(unknown in token.source_ids for token in TokenMap.load(out).tokens)
+    said = f"{count} of 60 new tokens have characters that the base does not know, and spells with <unk>"
+    assert (count > 40) != falls_back and (said in capsys.readouterr().out) == (count > 0) != falls_back
+
+
 @needs_data
 @pytest.mark.data
 def test_real_unigram_base_gives_the_ids_of_sentencepiece(tmp_path):
