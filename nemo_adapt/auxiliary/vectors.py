@@ -1,4 +1,4 @@
-"""One static vector for each target id: trained on the target text, or the user's own."""
+"""One static vector for each target id: trained on the target text, of another model, or the user's own."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nemo_adapt import hf_tokenizer
-from nemo_adapt.auxiliary import fasttext
+from nemo_adapt.auxiliary import donor, fasttext
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.run.artifact import Inputs
@@ -21,20 +21,23 @@ NUMBERS = "fiub"
 def make(config: Config, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
     """Return ``vectors`` [target vocab, dims], float32; zero rows for tokens without a vector.
 
-    They are read from ``inputs["vectors"]`` if the user gives a file, else trained on ``inputs["text"]`` tokenized by
-    the extended tokenizer (FOCUS, section 3, whose program takes the target language's own tokenizer there); tokens that
-    occur less than ``auxiliary.min_count`` times get none.
+    They are read from ``inputs["vectors"]`` if the user gives a file or another model's folder, else trained on
+    ``inputs["text"]`` tokenized by the extended tokenizer (FOCUS, section 3, whose program takes the target language's
+    own tokenizer there); tokens that occur less than ``auxiliary.min_count`` times get none.
     """
     folder = inputs["tokenizer"][0]
+    token_map, tokenizer = TokenMap.load(folder), hf_tokenizer.load(folder)
     if "vectors" in inputs:
-        return {"vectors": read(inputs["vectors"][0], TokenMap.load(folder).target_vocab)}
-    tokenizer = hf_tokenizer.load(folder)
+        (given,) = inputs["vectors"]
+        if given.is_dir():
+            return {"vectors": finite(given, donor.vectors(given, tokenizer, token_map))}
+        return {"vectors": read(given, token_map.target_vocab)}
 
     def cut(batch: list[str]) -> Any:
         return map(tokenizer.convert_ids_to_tokens, documents.encode(tokenizer, batch))
 
     known = fasttext.train("token vectors", inputs["text"], config.data.text_field, cut, config.auxiliary)
-    found = np.zeros((TokenMap.load(folder).target_vocab, known.vector_size), dtype=np.float32)
+    found = np.zeros((token_map.target_vocab, known.vector_size), dtype=np.float32)
     for token, index in tokenizer.get_vocab().items():
         if token in known.key_to_index:
             found[index] = known[token]
@@ -63,11 +66,15 @@ def read(path: Path, rows: int) -> npt.NDArray[np.float32]:
             "give one vector for each id"
         )
     with np.errstate(over="ignore"):  # float64 beyond float32 is refused as infinity
-        found = table.astype(np.float32)
-    wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        return finite(path, table.astype(np.float32))
+
+
+def finite(path: Path, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the vectors; ``UserError`` for numbers that are none."""
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
         raise UserError(f"auxiliary.vectors: {path} holds NaN or infinity, first in row {wrong[0]}")
-    return found
+    return vectors
 
 
 def _safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -69,8 +69,9 @@ class DataConfig:
 @dataclass
 class AuxiliaryConfig:
     vectors: str = ""
-    """A ``.npz`` or ``.safetensors`` file with one vector for each target id (``focus``, ``omp``); empty: fastText
-    vectors are trained on ``data.target``."""
+    """A ``.npz`` or ``.safetensors`` file with one vector for each target id (``focus``, ``omp``), or the folder of
+    another model, a donor: its input rows of the tokens that both have. Empty: fastText vectors are trained on
+    ``data.target``."""
     dictionary: str = ""
     """The bilingual dictionary of ``wechsel``: a text file, one ``source<TAB>target`` pair of words per line."""
     source_text: list[str] = field(default_factory=list)

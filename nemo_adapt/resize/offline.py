@@ -3,7 +3,8 @@
     nemo-adapt resize-hf model=/models/llama tokenizer=runs/tr/tokenizer out=/models/llama-tr resize.input=subword_mean
 
 One process streams rows from the safetensors files through the engine that the ranks use, so the new rows are
-bit-identical to theirs where the files have the dtype that the model is trained in. ``tokenizer`` is a folder made by the tokenizer stage; ``resize.*`` are the keys of a recipe.
+bit-identical to theirs where the files have the dtype that the model is trained in. ``tokenizer`` is a folder made by
+the tokenizer stage; ``resize.*`` are the keys of a recipe.
 """
 
 from dataclasses import asdict, dataclass, field, replace

@@ -56,9 +56,11 @@ def overlaps(config: Config, run: RunFolder) -> Inputs:
 
 
 def vectors(config: Config, run: RunFolder) -> Inputs:
-    """The user's vectors, or target text to train them on."""
-    if config.auxiliary.vectors:
-        return {"tokenizer": [run["tokenizer"]], "vectors": [_file("auxiliary.vectors", config.auxiliary.vectors)]}
+    """The user's vectors or a donor's folder, or target text to train them on."""
+    if given := config.auxiliary.vectors:
+        if not Path(given).exists():
+            raise UserError(f"auxiliary.vectors: {given} does not exist")
+        return {"tokenizer": [run["tokenizer"]], "vectors": [Path(given)]}
     require_gensim(_strategies(config, "vectors"))
     return target(config, run)
 

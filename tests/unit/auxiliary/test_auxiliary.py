@@ -1,18 +1,24 @@
 """Auxiliary inputs of strategies, from a small text: compared with plain counting, reproducible, and their errors."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
+from helpers import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
+from safetensors.torch import save_file as torch_save_file
 from unit.tokenizer.tokenizer_samples import byte_level_base, english, extend, sentencepiece_base, target, write
 
 from nemo_adapt import hf_tokenizer, pipeline
 from nemo_adapt.auxiliary import bilingual, overlaps, stage, vectors
+from nemo_adapt.auxiliary import donor as donor_vectors
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
@@ -276,6 +282,49 @@ def test_the_rotation_between_two_spaces_is_recovered(made, tmp_path):
 )
 def test_words_keep_their_combining_marks(words):
     assert bilingual.WORD.findall(" ".join(words)) == words
+
+
+@pytest.fixture(scope="module", params=BASES)
+def donor(request, tmp_path_factory):
+    """A model that knows target tokens: its tokenizer is one of the two kinds, its table has rows without a token."""
+    folder = tmp_path_factory.mktemp(f"donor_{request.param}")
+    base = BASES[request.param](folder / "base")
+    out = extend(base, folder / "donor", [write(folder / "target.txt", target(200))], 60)
+    return zoo.make(out, "llama", torch.bfloat16, vocab=documents.vocabulary_size(hf_tokenizer.load(out)) + 8)
+
+
+def test_a_donor_s_rows_are_vectors_of_tokens_of_the_same_bytes(made, donor, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(donor_vectors, "BLOCK_BYTES", 4000)
+    found = build("vectors", {"tokenizer": made["tokenizer"], "vectors": [donor]}, tmp_path)["vectors"]
+    table = load_file(donor / "model.safetensors")["model.embed_tokens.weight"].float().numpy()
+    ours, theirs = (documents.token_contents(hf_tokenizer.load(each)) for each in (*made["tokenizer"], donor))
+    new = len(TokenMap.load(made["tokenizer"][0]).tokens)
+    assert found.dtype == np.float32 and found.shape == (len(ours), table.shape[1])
+    known = [bool(content) and content in theirs for content in ours]
+    for content, vector, is_known in zip(ours, found, known, strict=True):
+        assert (vector == (table[theirs.index(content)] if is_known else 0.0)).all(), content
+    assert 10 < sum(known[-new:]) < new
+    said = (
+        f"has {sum(known[-new:])} of the {new} new tokens, and {sum(known[:-new])} of the {len(ours) - new} of the base"
+    )
+    assert said in capsys.readouterr().out
+
+
+def test_a_donor_without_new_tokens_or_with_numbers_that_are_none_is_refused(made, donor, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(donor, other)
+    weights = load_file(other / "model.safetensors")
+    weights["model.embed_tokens.weight"][-20:] = float("nan")
+    torch_save_file(weights, other / "model.safetensors")
+    with pytest.raises(UserError, match=r"auxiliary\.vectors: .*other holds NaN or infinity, first in row \d+"):
+        build("vectors", {"tokenizer": made["tokenizer"], "vectors": [other]}, tmp_path / "nan")
+    for file in made["base"][0].iterdir():
+        shutil.copy(file, other)
+    for file in ("tokenizer.json", "tokenizer.model"):
+        if not (made["base"][0] / file).exists():
+            (other / file).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="other has none of the new tokens: choose a model of both languages"):
+        build("vectors", {"tokenizer": made["tokenizer"], "vectors": [other]}, tmp_path / "base")
 
 
 def test_dictionaries_are_read_and_malformed_ones_refused(tmp_path):
