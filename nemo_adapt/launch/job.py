@@ -34,6 +34,9 @@ def main(words: list[str]) -> None:
         _join(paths)
     try:
         pipeline.run_stages(config, job.stages)
+    except UserError:
+        paths.tell(paths.mistake)
+        raise
     except SystemExit as ended:
         if ended.code != ranks.MORE_TO_DO or config.launch.executor == "nemo_run":
             raise
@@ -46,4 +49,4 @@ def _join(paths: LaunchPaths) -> None:
     devices.limit_imports()
     devices.start_ranks()
     if ranks.is_first():
-        paths.tell_started()
+        paths.tell(paths.started)

@@ -45,16 +45,25 @@ class LaunchPaths:
         """The folder of what each start of a job notes: which nodes see the run's folder, and ``started``."""
         return self.folder / "seen"
 
+    def of_start(self, what: str) -> Path:
+        """Return the file that tells the script of this start of a job something."""
+        start = this_start()
+        return self.seen / f"{start['job']}.{start['restart']}.{what}"
+
     @property
     def started(self) -> Path:
-        """The file that says that all processes of this start of a job run: its script then forwards signals."""
-        start = this_start()
-        return self.seen / f"{start['job']}.{start['restart']}.started"
+        """The file that says that all processes run: the script then forwards signals."""
+        return self.of_start("started")
 
-    def tell_started(self) -> None:
-        """Write that file, which a job script of ours waits for."""
-        if self.started.parent.is_dir():
-            self.started.touch()
+    @property
+    def mistake(self) -> Path:
+        """The file that says that a user's mistake has ended a rank: srun has the code of others, which it kills."""
+        return self.of_start("mistake")
+
+    def tell(self, file: Path) -> None:
+        """Write one of these, if there is a job script of ours."""
+        if self.seen.is_dir():
+            file.touch()
 
     def log(self, job: str, number: str) -> Path:
         """Return the path of a job's log; ``number`` is its Slurm id."""

@@ -85,6 +85,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
         interleaved,
         context_parallel_size=parallel.cp,
         distributed_timeout_minutes=int(meeting.TIMEOUT.total_seconds() // 60),  # default: half an hour
+        create_gloo_process_groups=False,  # beside NCCL's, for formats of the optimizer's state that we do not use
     )
     devices.seed_everything(seed)
     return world_size // size

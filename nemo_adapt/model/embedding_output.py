@@ -73,7 +73,8 @@ def _scale(factor: float, rounds: bool) -> Any:
     """Return a forward hook of the input table: rows times ``factor``, which Gemma first rounds to their dtype."""
 
     def scale(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        return output * (torch.tensor(factor, dtype=output.dtype, device=output.device) if rounds else factor)
+        # Filled on the device: a copy from the host would wait for all that the device has still to do.
+        return output * (torch.full((), factor, dtype=output.dtype, device=output.device) if rounds else factor)
 
     return scale
 

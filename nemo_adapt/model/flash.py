@@ -5,6 +5,7 @@ stores all scores. ``torch.nn.attention.varlen`` has both, but not yet in torch 
 (aten/src/ATen/native/transformers/cuda/attention.cu).
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -45,11 +46,12 @@ def attend_packed(
     ``queries`` and ``keys``: how many each document has, at least one.
     """
     packed = query.squeeze(1), key.squeeze(1), value.squeeze(1)
-    ends = _ends(queries, query.device), _ends(keys, query.device)
+    ends = _ends(tuple(queries), query.device), _ends(tuple(keys), query.device)
     return _kernel(packed, ends, (max(queries), max(keys)), window, scale).flatten(1)[:, None]
 
 
-def _ends(counts: Sequence[int], device: torch.device) -> torch.Tensor:
+@functools.lru_cache(maxsize=64)  # all layers share them: a copy to a GPU waits for all that it has still to do
+def _ends(counts: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Return 0 and the positions at which documents end, int32."""
     return torch.tensor([0, *counts]).cumsum(0).to(device, torch.int32)
 

@@ -1,5 +1,6 @@
 """Positions that megatron-core does not implement: ALiBi and sinusoidal embeddings."""
 
+import functools
 import math
 
 import torch
@@ -13,6 +14,7 @@ ALIGNED = 8
 """Attention kernels need a head size that is a multiple of this."""
 
 
+@functools.cache  # all layers share them: a copy to a GPU waits for all that it has still to do
 def alibi_slopes(heads: int, device: torch.device) -> torch.Tensor:
     """Return how much each head's scores grow from one key to the next: [heads], float32 (ALiBi, arXiv 2108.12409).
 

@@ -54,7 +54,8 @@ def _is_prepared(job: Job) -> bool:
 def run_share(root: Path) -> None:
     """Run this array task's share of the cells; ``UserError`` when some have failed."""
     _pin_code()
-    LaunchPaths(root).tell_started()
+    paths = LaunchPaths(root)
+    paths.tell(paths.started)
     config, jobs = read_launched(root)
     task, tasks = int(os.environ["SLURM_ARRAY_TASK_ID"]), config.study.array
     mine = jobs[task::tasks]

@@ -4,6 +4,7 @@ import copy
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -62,6 +63,8 @@ class Saver:
     _writing: _Writing | None = None
     _deleting: threading.Thread | None = None
     """Deletes old checkpoints, on the first rank; as in torchtitan, no rank waits for it before the next save."""
+    _checked: "weakref.ref[Trainer] | None" = None
+    """That of the last save, which is not kept: the next phase makes an optimizer of its own."""
     _waited: float = 0.0
     """Seconds for which the checkpoint being written, or the last one, has blocked training."""
 
@@ -79,7 +82,13 @@ class Saver:
         score = None if best_score is None else self._score_file(best_score, progress)
         state = {**saved_state(trainer), "progress": copy.deepcopy(progress)}
         try:
-            request = dist_checkpointing.save(state, str(partial), async_sharded_save=True, **WRITER)
+            # Whether all ranks together have all of every tensor is the same for all saves of a phase. Megatron's check
+            # gathers the names and places of all shards on every rank, thousands from each.
+            checks = self._checked is None or self._checked() is not trainer
+            request = dist_checkpointing.save(
+                state, str(partial), async_sharded_save=True, validate_access_integrity=checks, **WRITER
+            )
+            self._checked = weakref.ref(trainer)
         except CheckpointException as error:
             self._fail(partial, error)
         except (OSError, RuntimeError) as error:  # the first rank's small files; other ranks see no error

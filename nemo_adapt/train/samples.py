@@ -72,6 +72,8 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
             "used up? Make room, then run the same command"
         ) from None
     first_rank_does(_record_sizes, cache)
+    for each in getattr(built, "datasets", [built]):
+        each.indices = None  # a number for each document, on each rank, with which only the order is made
     return built
 
 

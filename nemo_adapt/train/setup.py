@@ -106,7 +106,9 @@ def build_trainer(chunks: list[Any], train: TrainConfig, phase: PhaseConfig, new
     for number, chunk in enumerate(chunks):
         inner = Float16Module(config, chunk) if train.precision == "bf16" else chunk
         wrapped.append(DistributedDataParallel(config, ddp_config, inner, disable_bucketing=number > 0))
-    optimizer = get_megatron_optimizer(_optimizer_config(train, phase), wrapped, _overrides(train, phase))
+    optimizer = get_megatron_optimizer(
+        _optimizer_config(train, phase), wrapped, _overrides(train, phase), use_gloo_process_groups=False
+    )
     optimizer.get_grad_norm = partial(_checked_norm, optimizer.get_grad_norm)  # called within its step, before updating
     adam.fill_moments(optimizer)
     for rows in new_rows:

@@ -47,6 +47,12 @@ def test_sets_are_blended_by_their_configured_shares(blend):
         assert not torch.isin(tokens[of_set], torch.tensor(others)).any()
 
 
+def test_ranks_keep_no_number_for_each_document(blend, ranks):
+    """With 1e9 documents they would need 4 GB of memory on each."""
+    config, inputs, place, _ = blend
+    assert ranks(1).run(data_bodies.document_numbers, config, inputs, place / "cache") == [[False] * 4]
+
+
 def test_sample_order_is_independent_of_length_options_and_ranks(blend, ranks):
     config, inputs, place, expected = blend
     config = replace(config, train=replace(config.train))

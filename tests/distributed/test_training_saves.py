@@ -74,6 +74,12 @@ def test_save_waits_for_the_previous_one_and_reports_the_wait(tmp_path, folders,
     assert sorted(path.name for path in (tmp_path / "saved").glob("iter_*")) == ["iter_0000001", "iter_0000002"]
 
 
+def test_ranks_compare_their_shards_once_in_a_phase(tmp_path, folders, ranks):
+    """Megatron gathers the names and places of all shards on every rank."""
+    found = ranks(2).run(saving_bodies.checked_saves, tiny_config(), folders, VOCAB, tmp_path / "saved")
+    assert found == [[1, 1, 2], [1, 1, 2]]
+
+
 def test_training_goes_on_while_old_checkpoints_are_deleted(tmp_path, folders, ranks):
     """A large one on a busy file system takes minutes. The last is waited for."""
     for meanwhile, after in ranks(2).run(

@@ -21,6 +21,13 @@ def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -
     return torch.cat([batch.tokens for step in read_ahead(read, range(steps)) for batch in step])
 
 
+def document_numbers(rank: int, config: Config, inputs: Inputs, cache: Path) -> list[bool]:
+    """Return whether each set still has the numbers of its documents once samples can be read."""
+    layout = start_layout(config)
+    sets = training_data(config, inputs, layout, config.train, 1, cache).samples.datasets
+    return [each.indices is not None for each in sets]
+
+
 def tokens_on_a_full_disk(rank: int, config: Config, inputs: Inputs, cache: Path) -> str:
     """Return the error of reading when the order of the samples cannot be written."""
     full = OSError("4096 requested and 0 written")  # as numpy says it

@@ -1,5 +1,6 @@
 """Code of the ranks in tests of saving: a step, a save whose files are held back, what each rank writes and reads."""
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from helpers.folders import Folders
 from megatron.core import dist_checkpointing
-from megatron.core.dist_checkpointing import ShardedTensor
+from megatron.core.dist_checkpointing import ShardedTensor, state_dict_utils
 from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import is_main_replica
 from megatron.core.dist_checkpointing.strategies import filesystem_async
@@ -108,6 +109,22 @@ def save_twice(rank: int, config: Config, folders: Folders, vocab: int, out: Pat
         waited.append(saver.save(trainer, {"step": 2}))
         saver.finish()
         return waited
+
+
+def checked_saves(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> list[int]:
+    """Return how often Megatron has compared the shards of all ranks after each of three saves: two of one phase, and
+    one of the next."""
+    chunks, calls, found = load_chunks(config, folders), list[int](), list[int]()
+    out.mkdir(exist_ok=True)
+    saver, gather = checkpoints.Saver(out, Fence.claim(out), keep=3), state_dict_utils.determine_global_metadata
+    with closing(loop.run(chunks, phases(config), config.train, new_row_range(folders), data(config, vocab))) as steps:
+        trainer = next(steps).trainer
+        with mock.patch.object(state_dict_utils, gather.__name__, lambda *given: calls.append(1) or gather(*given)):
+            for step, each in enumerate((trainer, trainer, copy.copy(trainer)), start=1):
+                saver.save(each, {"step": step})
+                found.append(len(calls))
+        saver.finish()
+    return found
 
 
 def save_while_deleting(rank: int, config: Config, folders: Folders, vocab: int, out: Path) -> list[list[str]]:

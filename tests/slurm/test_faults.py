@@ -1,5 +1,9 @@
 """A training that Slurm stops, loses and requeues ends with the weights of an uninterrupted one."""
 
+import signal
+
+import psutil
+
 
 def test_training_resumes_after_time_limits(full_cluster, prepared, long_training):
     """The time limit is reached at least twice: the job saves, requeues itself, and resumes."""
@@ -110,3 +114,19 @@ def test_preempted_training_saves_and_resumes(full_cluster, prepared, long_train
     run.wait_until(lambda: "training goes on from iter_" in run.log("train"), "it goes on")
     assert full_cluster.call("squeue", "-h", "-j", number, "-t", "all", "-o", "%T").strip() == "COMPLETED"
     run.command("cancel", str(run.root))
+
+
+def test_training_goes_on_after_a_rank_was_killed(full_cluster, prepared, long_training):
+    """By an error of its GPU, or for want of memory; srun then ends the other one. The next start is soon."""
+    words, unbroken = long_training
+    run = prepared.copy("killed")
+    run.launch(*words)
+    run.wait_until(run.checkpoints, "it has saved")
+    running = [each for each in psutil.process_iter(["name", "cmdline"]) if each.info["name"].startswith("python")]
+    ranks = [each for each in running if each.info["cmdline"][-3:] == ["job", str(run.root), "train"]]
+    ranks[-1].send_signal(signal.SIGABRT)
+    run.wait_until(lambda: int(run.job_field("train", "Restarts")) == 1, "it was queued again")
+    run.wait_for_state("train", "COMPLETED")
+    run.command("cancel", str(run.root))
+    assert "the ranks were killed (code 134) after iter_" in run.log("train")
+    run.assert_ends_like(unbroken)

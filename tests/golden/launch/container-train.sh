@@ -75,8 +75,16 @@ if [ "$asked" = 0 ]; then
     [ "$code" != 0 ] || [ ! -f "$run"/train/manifest.json ] || exit 0
 fi
 trap '' USR1 TERM
+# Ranks that ran and were killed (by a GPU's error, for want of memory, or as another one failed) go on from the newest
+# checkpoint, three times at most from the same one. A user's mistake would come again.
+if [ "$code" -gt 128 ] && [ "$asked" = 0 ] && [ -e "$seen.started" ] && [ ! -e "$seen.mistake" ]; then
+    newest=$(cd "$run"/train/checkpoints 2> /dev/null && ls -d iter_* 2> /dev/null | tail -n 1)
+    echo "after ${newest:-the start}" >> "$run/launch/seen/killed.$SLURM_JOB_ID"
+    [ "$(grep -cFx "after ${newest:-the start}" "$run/launch/seen/killed.$SLURM_JOB_ID")" -gt 3 ] || asked=1
+    [ "$asked" = 0 ] || echo "nemo-adapt: the ranks were killed (code $code) after ${newest:-the start}" >&2
+fi
 
-# More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
+# More to do: exited in time with code 0, or was killed after it was asked to stop, or as above.
 if [ "$code" != 0 ] && { [ "$asked" = 0 ] || [ "$code" -le 128 ]; }; then
     echo "nemo-adapt: the ranks ended with code $code" >&2
     exit "$code"

@@ -73,7 +73,7 @@ trap '' USR1 TERM
 [ "$code" != 85 ] || code=0
 [ "$code" -le 128 ] || [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || asked=1
 
-# More to do: exited in time with code 0, or was killed by Slurm after it was asked to stop.
+# More to do: exited in time with code 0, or was killed after it was asked to stop, or as above.
 if [ "$code" != 0 ] && { [ "$asked" = 0 ] || [ "$code" -le 128 ]; }; then
     echo "nemo-adapt: the task ended with code $code" >&2
     exit "$code"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from helpers.launches import Machine, config_of, jobs_of, script_of
 
+from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import nemo_run, sbatch
+from nemo_adapt.launch import job, nemo_run, sbatch
 from nemo_adapt.launch.chain import size_of
 from nemo_adapt.launch.paths import LaunchPaths
 
@@ -169,18 +170,61 @@ def test_ranks_and_script_agree_on_the_file_that_says_that_all_run(machine, trai
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     place = LaunchPaths(machine.run)
-    place.tell_started()
+    place.tell(place.started)
     assert not list(machine.run.rglob("*started")), "no script of ours waits"
     machine.ends(train, 'echo -n "$STARTED" > "$NOTES/started"', SLURM_RESTART_COUNT="3", RESTARTS="3")
-    place.tell_started()
+    place.tell(place.started)
     assert machine.noted("started") == str(place.started) and place.started.exists()
 
 
-@pytest.mark.parametrize("end", [1, 2, 137])
-def test_job_ends_with_the_exit_code_of_failed_ranks(machine, train, end):
-    code, said = machine.ends(train, tasks=f"exit {end}")
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [("", 1), ("", 2), ("", 137), ('touch "$STARTED"', 1), ('touch "$STARTED" "${STARTED%started}mistake"', 143)],
+)
+def test_job_ends_with_the_exit_code_of_failed_ranks(machine, train, before, end):
+    """Also with that of a rank that srun has killed, as another one ended with a user's mistake, and where none ran."""
+    code, said = machine.ends(train, tasks=f"{before}\nexit {end}")
     assert (code, machine.is_requeued) == (end, False)
     assert f"the ranks ended with code {end}" in said
+
+
+@pytest.mark.parametrize("end", [134, 137, 143])
+def test_killed_ranks_go_on_but_not_forever_from_the_same_checkpoint(machine, train, end):
+    """An error of a GPU, or want of memory, ends a rank: with a thousand of them the usual end of a start."""
+    made, tasks = machine.run / "train/checkpoints", f'touch "$STARTED"; exit {end}'
+    restart = itertools.count()
+
+    def is_requeued():
+        (machine.notes / "scontrol").unlink(missing_ok=True)
+        number = str(next(restart))
+        code, said = machine.ends(train, tasks, SLURM_RESTART_COUNT=number, RESTARTS=number)
+        assert code == (0 if machine.is_requeued else end), said
+        assert ("the ranks were killed" in said) == machine.is_requeued
+        return machine.is_requeued
+
+    assert is_requeued() and is_requeued()
+    (made / "iter_0000100").mkdir(parents=True)
+    assert [is_requeued() for _ in range(4)] == [True, True, True, False]
+    (made / "iter_0000200").mkdir()
+    assert is_requeued()
+
+
+def test_a_user_s_mistake_in_a_job_is_noted_for_its_script(machine, monkeypatch):
+    """srun ends the other ranks of the step, and its code is theirs."""
+
+    def fails(config, stages):
+        raise UserError("no")
+
+    place = LaunchPaths(machine.run)
+    place.config.write_text(recipes.to_yaml(config_of("site=cpu")), encoding="utf-8")
+    place.seen.mkdir()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(job.pipeline, "run_stages", fails)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(UserError):
+        job.main([str(machine.run), "export"])
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    assert [path.name for path in place.seen.iterdir()] == ["7.0.mistake"]
 
 
 def test_cancelled_job_is_not_requeued(machine, train):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from transformers.models.bloom.modeling_bloom import _get_alibi_slopes
 from transformers.models.xglm.modeling_xglm import XGLMSinusoidalPositionalEmbedding
 
+from nemo_adapt.model import flash
 from nemo_adapt.model.positions import Sinusoidal, alibi_slopes, with_alibi
 
 CPU = torch.device("cpu")
@@ -14,6 +15,13 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("heads", [1, 2, 3, 6, 8, 12, 16, 20, 32, 71, 112])
 def test_alibi_slopes_equal_transformers(heads):
     torch.testing.assert_close(alibi_slopes(heads, CPU), _get_alibi_slopes(heads, CPU), rtol=2e-6, atol=0)
+
+
+def test_what_all_layers_need_on_the_device_is_copied_there_once():
+    """A copy from the host would wait in each layer for all that a GPU has still to do."""
+    assert alibi_slopes(12, CPU) is alibi_slopes(12, CPU)
+    assert flash._ends((3, 2), CPU) is flash._ends((3, 2), CPU)
+    assert flash._ends((3, 2), CPU).tolist() == [0, 3, 5] and flash._ends((2, 3), CPU).tolist() == [0, 2, 5]
 
 
 def attention(query, key, value, slopes):
