@@ -88,10 +88,7 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "eval_iters": 0,
             "exit_signal_handler": True,
         },
-        "optimizer": {
-            "_target_": f"{CONFIG}.OptimizerConfig",
-            **megatron_settings.optimizer(train, phase),
-        },
+        "optimizer": {"_target_": f"{CONFIG}.OptimizerConfig", **megatron_settings.optimizer(train, phase)},
         "scheduler": schedule(phase, train),
         "ddp": {
             "_target_": f"{CONFIG}.DistributedDataParallelConfig",
@@ -104,23 +101,8 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "tokenizer_type": "HuggingFaceTokenizer",
             "tokenizer_model": str(paths.tokenizer),
         },
-        "checkpoint": {
-            "_target_": f"{CONFIG}.CheckpointConfig",
-            "pretrained_checkpoint": str(paths.start),
-            "load": str(paths.out / "checkpoints"),
-            "save": str(paths.out / "checkpoints"),
-            "save_interval": train.save_every,
-            "most_recent_k": train.keep,
-            "async_save": train.async_save,
-            "ckpt_format": "torch_dist",
-            "dist_ckpt_optim_fully_reshardable": True,
-        },
-        "logger": {
-            "_target_": f"{CONFIG}.LoggerConfig",
-            "log_interval": train.log_every,
-            "tensorboard_dir": str(paths.out / "tensorboard"),
-            **({"wandb_project": train.wandb, "wandb_exp_name": config.run.name} if train.wandb else {}),
-        },
+        "checkpoint": _checkpoint(train, paths),
+        "logger": _logger(train, config.run.name, paths),
         "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
     }
 
@@ -181,6 +163,31 @@ def _dataset(train: TrainConfig, paths: RecipePaths) -> Settings:
         "eod_mask_loss": train.mask_document_ends,
         "dataloader_type": "single",
         "num_workers": 2,
+    }
+
+
+def _checkpoint(train: TrainConfig, paths: RecipePaths) -> Settings:
+    """Return what the training starts from, and which checkpoints it writes and resumes from."""
+    return {
+        "_target_": f"{CONFIG}.CheckpointConfig",
+        "pretrained_checkpoint": str(paths.start),
+        "load": str(paths.out / "checkpoints"),
+        "save": str(paths.out / "checkpoints"),
+        "save_interval": train.save_every,
+        "most_recent_k": train.keep,
+        "async_save": train.async_save,
+        "ckpt_format": "torch_dist",
+        "dist_ckpt_optim_fully_reshardable": True,
+    }
+
+
+def _logger(train: TrainConfig, name: str, paths: RecipePaths) -> Settings:
+    """Return where the metrics of the run called ``name`` go."""
+    return {
+        "_target_": f"{CONFIG}.LoggerConfig",
+        "log_interval": train.log_every,
+        "tensorboard_dir": str(paths.out / "tensorboard"),
+        **({"wandb_project": train.wandb, "wandb_exp_name": name} if train.wandb else {}),
     }
 
 
