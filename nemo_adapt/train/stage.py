@@ -34,7 +34,7 @@ from nemo_adapt.train.collectives import all_gather, first_rank_does, limit_wait
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut, window_of
 from nemo_adapt.train.loss_rise import LEVEL
-from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, memory_mib
+from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, MetricsSettings, memory_mib
 from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.prepare import bytes_per_token, line_on_passes, new_row_range, passes, start_layout, training_data
 from nemo_adapt.train.signals import Signals
@@ -67,7 +67,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         saver = Saver(out / CHECKPOINTS, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
         restore = partial(state.load_optimizer, saved) if saved else None
         with (
-            Metrics(out, progress, _watch(config, inputs, plan, new, fence), quiet=dist.get_rank() != 0) as metrics,
+            Metrics(
+                out, progress, _metrics_settings(config, inputs, plan, new, fence), quiet=dist.get_rank() != 0
+            ) as metrics,
             closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as steps_made,
             closing(traced(steps_made, train.trace, progress["step"], out / TRACES)) as training,
             timeout_explained(),
@@ -146,14 +148,16 @@ def _newest_intact(folder: Path) -> Path | None:
     return saved
 
 
-def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRange, fence: Fence) -> Watch:
+def _metrics_settings(
+    config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRange, fence: Fence
+) -> MetricsSettings:
     train = config.train
     shape = adapted_shape(inputs["model"][0], TokenMap.load(inputs["tokenizer"][0]))
     rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0
     tokens = train.global_batch * train.seq_length
     share = (new.stop - new.first) / shape.vocab
     flops = [tokens * flops_per_token(shape, train.seq_length, trained(phase), share) for phase in plan]
-    return Watch(
+    return MetricsSettings(
         steps=total(plan),
         every=train.log_every,
         tokens=tokens,
@@ -162,7 +166,7 @@ def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRang
         matmul_rate=rate,
         check=fence.check,
         wandb=train.wandb,
-        settings=asdict(config),
+        config=asdict(config),
     )
 
 
