@@ -15,11 +15,12 @@ from typing import Any
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from nemo_adapt.bridge.provider import Settings, provider
+from nemo_adapt.bridge.provider import provider
 from nemo_adapt.checkpoint import writer
 from nemo_adapt.checkpoint.folders import TRACKER, checkpoint_name
 from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.config.megatron_settings import Settings
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_shape

@@ -5,14 +5,14 @@ Each family's provider is the one that Bridge's own conversion creates from its 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
+from nemo_adapt.config import megatron_settings
+from nemo_adapt.config.megatron_settings import Settings
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
 
-Settings = dict[str, Any]
 MODELS = "megatron.bridge.models"
 GPT = f"{MODELS}.gpt_provider.GPTModelProvider"
 PROVIDERS = {
@@ -46,13 +46,7 @@ def provider(family: Family, shape: Shape, dtype: torch.dtype, pad_vocab_to: int
     base = shape.rotary.base
     return {
         "_target_": PROVIDERS[family.name],
-        "num_layers": shape.layers,
-        "hidden_size": shape.hidden,
-        "ffn_hidden_size": shape.ffn,
-        "num_attention_heads": shape.heads,
-        "num_query_groups": shape.kv_heads,
-        "kv_channels": shape.head_dim,
-        "layernorm_epsilon": shape.norm_epsilon,
+        **megatron_settings.sizes(shape),
         "seq_length": shape.max_positions,
         "vocab_size": shape.vocab,
         "should_pad_vocab": True,

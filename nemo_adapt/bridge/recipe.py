@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_adapt.bridge.provider import Settings, precision, provider
-from nemo_adapt.config import Config, PhaseConfig, TrainConfig
+from nemo_adapt.bridge.provider import precision, provider
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig, megatron_settings
 from nemo_adapt.config.layout import stage_layers
+from nemo_adapt.config.megatron_settings import Settings
 from nemo_adapt.config.phases import ALL, SCHEDULE_NAMES, decay_steps, warmup_steps
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
@@ -28,9 +29,6 @@ NOT_IN_BRIDGE = (
     *("save_minutes", "keep_every", "keep_best", "score_every", "trace"),
 )
 """Keys of ``train`` that are refused unless they are off. docs/nemo.md lists those that are left out."""
-INTERLEAVED = {"overlap_p2p_comm": True, "batch_p2p_comm": False}
-"""Of interleaved stages, as in ``model/build.py``: with Megatron's defaults, two stages take each other's activations
-for gradients. Bridge keeps these values as long as ``ConfigContainer.comm_overlap`` is not set."""
 HEAD = '''"""{title}: the training of a run of nemo_adapt as a recipe of Megatron-Bridge 0.3.
 
     torchrun --nproc-per-node={ranks} {file}
@@ -90,18 +88,7 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "eval_iters": 0,
             "exit_signal_handler": True,
         },
-        "optimizer": {
-            "_target_": f"{CONFIG}.OptimizerConfig",
-            "optimizer": "adam",
-            "lr": phase.lr,
-            "min_lr": phase.lr * train.min_lr_share,
-            "weight_decay": train.weight_decay,
-            "adam_beta1": train.adam_beta1,
-            "adam_beta2": train.adam_beta2,
-            "clip_grad": train.clip_grad,
-            "bf16": train.precision == "bf16",
-            "use_distributed_optimizer": train.distributed_optimizer,
-        },
+        "optimizer": {"_target_": f"{CONFIG}.OptimizerConfig", **megatron_settings.optimizer(train, phase)},
         "scheduler": schedule(phase, train),
         "ddp": {
             "_target_": f"{CONFIG}.DistributedDataParallelConfig",
@@ -114,23 +101,8 @@ def container(config: Config, family: Family, shape: Shape, phase: PhaseConfig, 
             "tokenizer_type": "HuggingFaceTokenizer",
             "tokenizer_model": str(paths.tokenizer),
         },
-        "checkpoint": {
-            "_target_": f"{CONFIG}.CheckpointConfig",
-            "pretrained_checkpoint": str(paths.start),
-            "load": str(paths.out / "checkpoints"),
-            "save": str(paths.out / "checkpoints"),
-            "save_interval": train.save_every,
-            "most_recent_k": train.keep,
-            "async_save": train.async_save,
-            "ckpt_format": "torch_dist",
-            "dist_ckpt_optim_fully_reshardable": True,
-        },
-        "logger": {
-            "_target_": f"{CONFIG}.LoggerConfig",
-            "log_interval": train.log_every,
-            "tensorboard_dir": str(paths.out / "tensorboard"),
-            **({"wandb_project": train.wandb, "wandb_exp_name": config.run.name} if train.wandb else {}),
-        },
+        "checkpoint": _checkpoint(train, paths),
+        "logger": _logger(train, config.run.name, paths),
         "rng": {"_target_": f"{CONFIG}.RNGConfig", "seed": train.seed},
     }
 
@@ -168,16 +140,9 @@ def _model(config: Config, family: Family, shape: Shape) -> Settings:
         "vocab_size": padded_rows(shape.vocab, 1, parallel.tp),
         "should_pad_vocab": False,
         "seq_length": train.seq_length,
-        "tensor_model_parallel_size": parallel.tp,
-        "pipeline_model_parallel_size": parallel.pp,
-        **(INTERLEAVED | {"virtual_pipeline_model_parallel_size": parallel.virtual} if parallel.virtual > 1 else {}),
-        "context_parallel_size": parallel.cp,
-        "sequence_parallel": parallel.sequence,
-        **(
-            {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
-            if train.recompute
-            else {}
-        ),
+        # Bridge keeps what interleaved stages need as long as ``ConfigContainer.comm_overlap`` is not set.
+        **megatron_settings.ranks(parallel),
+        **megatron_settings.recomputation(train),
         # Bridge refuses its fused loss beside it.
         **({"deterministic_mode": True, "cross_entropy_loss_fusion": False} if train.deterministic else {}),
         **({"pipeline_model_parallel_layout": stages(shape, parallel)} if is_unequal else {}),
@@ -198,6 +163,31 @@ def _dataset(train: TrainConfig, paths: RecipePaths) -> Settings:
         "eod_mask_loss": train.mask_document_ends,
         "dataloader_type": "single",
         "num_workers": 2,
+    }
+
+
+def _checkpoint(train: TrainConfig, paths: RecipePaths) -> Settings:
+    """Return what the training starts from, and which checkpoints it writes and resumes from."""
+    return {
+        "_target_": f"{CONFIG}.CheckpointConfig",
+        "pretrained_checkpoint": str(paths.start),
+        "load": str(paths.out / "checkpoints"),
+        "save": str(paths.out / "checkpoints"),
+        "save_interval": train.save_every,
+        "most_recent_k": train.keep,
+        "async_save": train.async_save,
+        "ckpt_format": "torch_dist",
+        "dist_ckpt_optim_fully_reshardable": True,
+    }
+
+
+def _logger(train: TrainConfig, name: str, paths: RecipePaths) -> Settings:
+    """Return where the metrics of the run called ``name`` go."""
+    return {
+        "_target_": f"{CONFIG}.LoggerConfig",
+        "log_interval": train.log_every,
+        "tensorboard_dir": str(paths.out / "tensorboard"),
+        **({"wandb_project": train.wandb, "wandb_exp_name": name} if train.wandb else {}),
     }
 
 

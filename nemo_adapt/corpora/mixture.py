@@ -1,4 +1,4 @@
-"""The text sets that a model is trained on, by name, each with its share of the training; and the held-out texts."""
+"""The text sets that a model is trained on, by name, with their shares of the training; held-out texts and tasks."""
 
 import json
 import re
@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_adapt.config import Config
-from nemo_adapt.corpora.text import expand, one_file
+from nemo_adapt.config import Config, EvaluateConfig
+from nemo_adapt.corpora.text import existing, expand, one_file
 from nemo_adapt.errors import UserError
 
 TARGET, REPLAY = "target", "replay"
@@ -59,6 +59,12 @@ def text_sets(config: Config) -> dict[str, TextSet]:
 def held_out_texts(config: Config) -> dict[str, Path]:
     """Return the held-out text file of each language; nothing is trained on it."""
     return {name: one_file(text, f"evaluate.texts.{name}") for name, text in config.evaluate.texts.items()}
+
+
+def task_files(settings: EvaluateConfig) -> dict[str, Path]:
+    """Return ``KIND.LANGUAGE`` -> file or folder of ``evaluate.tasks``; ``UserError`` for one that does not exist."""
+    given = {f"{kind}.{name}": path for kind, of in settings.tasks.items() for name, path in of.items()}
+    return {name: existing(path, f"evaluate.tasks.{name}") for name, path in given.items()}
 
 
 def trained_and_held_out(config: Config) -> list[str]:

@@ -55,6 +55,13 @@ def one_file(pattern: str | Path, key: str) -> Path:
     return first
 
 
+def existing(path: str, key: str) -> Path:
+    """Return ``path``; ``UserError`` that names ``key`` if it does not exist."""
+    if not Path(path).exists():
+        raise UserError(f"{key}: {path} does not exist")
+    return Path(path)
+
+
 def by_language(folder: Path, key: str) -> dict[str, Path]:
     """Return language -> file of a folder of texts, one per language, named ``en.txt`` or ``en.dev.txt``.
 

@@ -7,6 +7,7 @@ Results are cached in ``OUT/cache`` by the models' files, so adding a model, tex
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from nemo_adapt.config import EvaluateConfig, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
+from nemo_adapt.corpora.mixture import task_files
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, models
 from nemo_adapt.evaluate.models import Candidate
@@ -50,57 +52,54 @@ def main(words: list[str]) -> None:
 
     Raises ``UserError`` for missing or unreadable inputs, and for models that do not fit their tokenizer or context.
     """
+    config = _settings(words)
+    out, settings = Path(config.out), config.evaluate
+    if not settings.cache:
+        settings = replace(settings, cache=str(out / "cache"))
+    texts = {name: text.one_file(path, f"evaluate.texts.{name}") for name, path in settings.texts.items()}
+    plan = comparison.plan(settings, config.reference, texts, task_files(settings), config.text_field)
+    candidates = {
+        name: models.inspect(Path(folder), Path(config.tokenizers.get(name, folder)))
+        for name, folder in config.models.items()
+    }
+    window = models.context_window(settings.context, WINDOW, candidates.values())
+    about = partial(_about, config, window, _fertility(config, candidates, texts))
+    with locks.folder_lock(out):
+        out.mkdir(parents=True, exist_ok=True)
+        report = comparison.compare(candidates, replace(plan, window=window), about, out)
+    _print(list(candidates), report["headline"], out)
+
+
+def _settings(words: list[str]) -> CompareConfig:
     config = recipes.parse(CompareConfig, words)
     if not config.models:
         raise UserError("no value for models: give it names and folders, 'models={base: A, adapted: B}'")
     odd = set(config.tokenizers) - set(config.models)
     if odd:
         raise UserError(f"tokenizers: {min(odd)!r} is not in models ({', '.join(config.models)})")
-    out, settings = Path(config.out), config.evaluate
-    if not settings.cache:
-        settings = replace(settings, cache=str(out / "cache"))
-    texts = {name: text.one_file(path, f"evaluate.texts.{name}") for name, path in settings.texts.items()}
-    tasks = {
-        f"{kind}.{language}": existing(path, f"evaluate.tasks.{kind}.{language}")
-        for kind, of in settings.tasks.items()
-        for language, path in of.items()
-    }
-    plan = comparison.plan(settings, config.reference, texts, tasks, config.text_field)
-    candidates = {
-        name: models.inspect(Path(folder), Path(config.tokenizers.get(name, folder)))
-        for name, folder in config.models.items()
-    }
-    window = models.context_window(settings.context, WINDOW, candidates.values())
-    rows = _fertility(config, candidates, texts)
+    return config
 
-    def about(target: str) -> About:
-        return About(
-            name=" and ".join(candidates),
-            target=target,
-            reference=config.reference,
-            window=window,
-            config=OmegaConf.to_yaml(OmegaConf.structured(config)),
-            folders=config.models,
-            tokenizers={name: name for name in candidates},
-            fertility=rows,
-        )
 
-    with locks.folder_lock(out):
-        out.mkdir(parents=True, exist_ok=True)
-        report = comparison.compare(candidates, replace(plan, window=window), about, out)
-    if len(candidates) > 2:
-        first, second = list(candidates)[:2]
-        say(f"{second} after {first} (the others are in the report):")
-    for line in report["headline"]:
+def _about(config: CompareConfig, window: int, rows: list[dict[str, Any]], target: str) -> About:
+    """Return what the report says of the comparison; ``target``: the target language."""
+    return About(
+        name=" and ".join(config.models),
+        target=target,
+        reference=config.reference,
+        window=window,
+        config=OmegaConf.to_yaml(OmegaConf.structured(config)),
+        folders=config.models,
+        tokenizers={name: name for name in config.models},
+        fertility=rows,
+    )
+
+
+def _print(names: list[str], headline: list[str], out: Path) -> None:
+    if len(names) > 2:
+        say(f"{names[1]} after {names[0]} (the others are in the report):")
+    for line in headline:
         say(f"  {line}")
     say(f"report: {out / 'report.html'}")
-
-
-def existing(path: str, key: str) -> Path:
-    """Return ``path``; ``UserError`` that names ``key`` if it does not exist."""
-    if not Path(path).exists():
-        raise UserError(f"{key}: {path} does not exist")
-    return Path(path)
 
 
 def _fertility(config: CompareConfig, candidates: dict[str, Candidate], texts: dict[str, Path]) -> list[dict[str, Any]]:
@@ -108,7 +107,7 @@ def _fertility(config: CompareConfig, candidates: dict[str, Candidate], texts: d
     without ``parallel`` nothing is divided by the reference language's."""
     files, reference = texts, ""
     if config.parallel:
-        folder, reference = existing(config.parallel, "parallel"), config.reference
+        folder, reference = text.existing(config.parallel, "parallel"), config.reference
         found = text.by_language(folder, "parallel")
         files = {name: found[name] for name in dict.fromkeys([*texts, config.reference]) if name in found}
         if not files:

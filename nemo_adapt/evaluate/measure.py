@@ -73,6 +73,24 @@ class _LazyModel:
         return self._model
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """The model that is measured, and with what."""
+
+    name: str
+    candidate: Candidate
+    new_ids: frozenset[int]
+    plan: Plan
+    cache: Cache
+    loaded: _LazyModel
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What generated text depends on besides model and settings."""
+        device = str(devices.best_device())
+        return {"device": device, "torch": torch.__version__, "batch": self.plan.settings.batch}
+
+
 @devices.varying_shapes()
 def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan, folder: Path | None) -> Measured:
     """Measure the model called ``name``, with the result cache in ``folder`` (``None``: no cache).
@@ -80,50 +98,72 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
     Times from the cache are those of the machine that measured them. ``new_ids`` are the tokens that count as new
     for %Gen, the share of new tokens in generated text.
     """
-    cache = Cache(folder, (candidate.folder, candidate.tokenizer_path))
-    loaded, tokenizer, settings = _LazyModel(candidate), candidate.tokenizer, plan.settings
-    machine = {"device": str(devices.best_device()), "torch": torch.__version__, "batch": settings.batch}
-
-    def scored(language: str) -> dict[str, Any]:
-        model, began, title = loaded.model, perf_counter(), f"scoring {name}, {language}"
-        found = score(model, tokenizer, plan.texts[language], plan.window, settings.batch, title)
-        return found.to_json() | {"seconds": perf_counter() - began}
-
-    def wrote(prompts: Sequence[str], language: str) -> dict[str, Any]:
-        limits, title = Limits(CONTINUATION_BYTES, CONTINUATION_BYTES), f"writing {name}, {language}"
-        return asdict(
-            generation.write(
-                loaded.model, tokenizer, prompts, limits, settings.batch, candidate.positions, new_ids, title
-            )
-        )
-
-    def did(task: Task) -> dict[str, Any]:
-        if task.writes:
-            spm = plan.spbleu_model
-            return asdict(writing.run(loaded.model, tokenizer, task, settings.batch, candidate.positions, new_ids, spm))
-        return asdict(harness.run(loaded.model, tokenizer, task, settings.batch))
-
-    scores, written, results = {}, {}, {}
-    seconds = {"score": 0.0, "write": 0.0, "tasks": 0.0}
-    for language, texts in plan.texts.items():
-        found = cache.get("score", [machine["device"], plan.window, texts], partial(scored, language))
-        seconds["score"] += found.pop("seconds")
-        scores[language] = Score.from_json(found)
-    for language, prompts in plan.prompts.items():
-        deciding = [machine, CONTINUATION_BYTES, prompts, sorted(new_ids)]
-        found = cache.get("writing", deciding, partial(wrote, prompts, language))
-        rows = [Written(**each) for each in found["written"]]
-        written[language] = Generation(rows, found["seconds"], found["cut"])
-        seconds["write"] += found["seconds"]
-    for task in plan.tasks:
-        deciding = [machine, asdict(task), str(plan.spbleu_model), sorted(new_ids)]
-        found = cache.get(f"task-{task.name}", deciding, partial(did, task))
-        results[task.name] = Result(**found)
-        seconds["tasks"] += found["seconds"]
+    cache, loaded = Cache(folder, (candidate.folder, candidate.tokenizer_path)), _LazyModel(candidate)
+    subject = _Subject(name, candidate, new_ids, plan, cache, loaded)
+    scores, scoring = _scores(subject)
+    written, tasks = _written(subject), _task_results(subject)
+    seconds = {
+        "load": loaded.seconds,
+        "score": scoring,
+        "write": sum((each.seconds for each in written.values()), 0.0),
+        "tasks": sum((each.seconds for each in tasks.values()), 0.0),
+    }
     cost = {
-        "device": machine["device"],
-        "seconds": {"load": loaded.seconds, **seconds},
+        "device": subject.machine["device"],
+        "seconds": seconds,
         "tokens_scored": sum(each.tokens for each in scores.values()),
         "tokens_written": sum(row.tokens for each in written.values() for row in each.written),
     }
-    return Measured(scores, written, results, cost)
+    return Measured(scores, written, tasks, cost)
+
+
+def _scores(subject: _Subject) -> tuple[dict[str, Score], float]:
+    """Return the scores by language, and the seconds that they took."""
+    plan, scores, seconds = subject.plan, {}, 0.0
+    for language, texts in plan.texts.items():
+        deciding = [subject.machine["device"], plan.window, texts]
+        found = subject.cache.get("score", deciding, partial(_score, subject, language))
+        seconds += found.pop("seconds")
+        scores[language] = Score.from_json(found)
+    return scores, seconds
+
+
+def _score(subject: _Subject, language: str) -> dict[str, Any]:
+    plan, tokenizer, title = subject.plan, subject.candidate.tokenizer, f"scoring {subject.name}, {language}"
+    model, began = subject.loaded.model, perf_counter()
+    found = score(model, tokenizer, plan.texts[language], plan.window, plan.settings.batch, title)
+    return found.to_json() | {"seconds": perf_counter() - began}
+
+
+def _written(subject: _Subject) -> dict[str, Generation]:
+    """Return the continuations of the prompts by language."""
+    written = {}
+    for language, prompts in subject.plan.prompts.items():
+        deciding = [subject.machine, CONTINUATION_BYTES, prompts, sorted(subject.new_ids)]
+        found = subject.cache.get("writing", deciding, partial(_write, subject, prompts, language))
+        rows = [Written(**each) for each in found["written"]]
+        written[language] = Generation(rows, found["seconds"], found["cut"])
+    return written
+
+
+def _write(subject: _Subject, prompts: Sequence[str], language: str) -> dict[str, Any]:
+    model, it, batch = subject.loaded.model, subject.candidate, subject.plan.settings.batch
+    limits, title = Limits(CONTINUATION_BYTES, CONTINUATION_BYTES), f"writing {subject.name}, {language}"
+    return asdict(generation.write(model, it.tokenizer, prompts, limits, batch, it.positions, subject.new_ids, title))
+
+
+def _task_results(subject: _Subject) -> dict[str, Result]:
+    """Return the results by task."""
+    plan, results = subject.plan, {}
+    for task in plan.tasks:
+        deciding = [subject.machine, asdict(task), str(plan.spbleu_model), sorted(subject.new_ids)]
+        results[task.name] = Result(**subject.cache.get(f"task-{task.name}", deciding, partial(_do, subject, task)))
+    return results
+
+
+def _do(subject: _Subject, task: Task) -> dict[str, Any]:
+    model, it, batch = subject.loaded.model, subject.candidate, subject.plan.settings.batch
+    if not task.writes:
+        return asdict(harness.run(model, it.tokenizer, task, batch))
+    spm = subject.plan.spbleu_model
+    return asdict(writing.run(model, it.tokenizer, task, batch, it.positions, subject.new_ids, spm))

@@ -19,8 +19,9 @@ from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 from nemo_adapt import devices, patches
-from nemo_adapt.config import ParallelConfig, TrainConfig
+from nemo_adapt.config import ParallelConfig, TrainConfig, megatron_settings
 from nemo_adapt.config.layout import engine_fits, stage_layers
+from nemo_adapt.config.megatron_settings import Settings
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import (
     AFTER,
@@ -94,69 +95,83 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:
     """Return Megatron's configuration of the layers for this layout."""
     patches.prepare_megatron()  # TransformerConfig checks for kernels that `patches` adds
-    dtype = DTYPES[train.precision]
     engine = _has_engine_layers(shape, train, parallel)
-    fuses = engine and shape.transformer.get("gated_linear_unit", False) and shape.activation in FUSED
-    slides = engine and any(shape.windows)
-    interleaved = parallel.virtual > 1
     return TransformerConfig(
-        num_layers=shape.layers,
-        hidden_size=shape.hidden,
-        num_attention_heads=shape.heads,
-        num_query_groups=shape.kv_heads,
-        kv_channels=shape.head_dim,
-        ffn_hidden_size=shape.ffn,
-        layernorm_epsilon=shape.norm_epsilon,
-        tensor_model_parallel_size=parallel.tp,
-        pipeline_model_parallel_size=parallel.pp,
-        virtual_pipeline_model_parallel_size=parallel.virtual if interleaved else None,
-        pipeline_model_parallel_layout=stages(shape, parallel) if parallel.pp > 1 else None,
-        context_parallel_size=parallel.cp,
-        # With two interleaved stages, the previous and the next stage are the same rank: batched sends and receives
-        # would mix up the two directions (Megatron-LM's arguments.py refuses them there).
-        batch_p2p_comm=not interleaved,
-        overlap_p2p_comm=interleaved,
-        # What a stage has sent is freed, as in Megatron-LM. Interleaved stages go on while a message is under way: it
-        # would send what is written there next.
-        deallocate_pipeline_outputs=parallel.pp > 1 and not interleaved,
-        sequence_parallel=parallel.sequence,
-        params_dtype=dtype,
-        pipeline_dtype=dtype,
-        bf16=train.precision == "bf16",
-        recompute_granularity="full" if train.recompute else None,
-        recompute_method="uniform" if train.recompute else None,
-        recompute_num_layers=1 if train.recompute else None,
-        activation_func=(FUSED if fuses else ACTIVATIONS)[shape.activation],
-        softmax_scale=shape.attention_scales[0],  # where layers differ, `CoreAttention` has its own
-        qk_layernorm=bool(shape.qk_norm),
+        **megatron_settings.sizes(shape),
+        **megatron_settings.ranks(parallel),
+        **_pipeline(shape, parallel),
+        **_precision(train),
+        **megatron_settings.recomputation(train),
+        **_attention(shape, engine),
+        **_kernels(shape, train, engine),
+        **_initialization(),
         attention_dropout=0.0,
         hidden_dropout=0.0,
-        # All weights are loaded later, but the initialization must run: it marks the weights that are sharded over
-        # TP, and without the mark they are left out of the gradient norm.
-        init_method=_leave,
-        output_layer_init_method=_leave,
-        embedding_init_method=_leave,
-        bias_activation_fusion=fuses,  # otherwise `model.gated` saves as few activations
-        apply_rope_fusion=shape.rotary is not None,  # see `patches.rotary`
-        bias_dropout_fusion=False,  # there is no dropout
-        masked_softmax_fusion=False,  # belongs to an attention that is not used
-        deterministic_mode=train.deterministic and devices.on_gpu(),
-        gradient_accumulation_fusion=True,  # see `patches.weight_gradients`
-        # Transformer Engine counts the positions before a token's own.
-        window_size=(max(shape.windows) - 1, 0) if slides else None,
-        window_attn_skip_freq=[int(window > 0) for window in shape.windows] if slides else None,
         **shape.transformer,
     )
+
+
+def _pipeline(shape: Shape, parallel: ParallelConfig) -> Settings:
+    """Return the layers of each stage, and whether what a stage has sent is freed, as in Megatron-LM."""
+    if parallel.pp == 1:
+        return {}
+    return {
+        "pipeline_model_parallel_layout": stages(shape, parallel),
+        # Interleaved stages go on while a message is under way: it would send what is written there next.
+        "deallocate_pipeline_outputs": parallel.virtual == 1,
+    }
+
+
+def _precision(train: TrainConfig) -> Settings:
+    dtype = DTYPES[train.precision]
+    return {"params_dtype": dtype, "pipeline_dtype": dtype, "bf16": train.precision == "bf16"}
+
+
+def _attention(shape: Shape, engine: bool) -> Settings:
+    """Return the settings of attention; ours, without Transformer Engine (``engine``), has its own windows."""
+    found = {
+        "softmax_scale": shape.attention_scales[0],  # where layers differ, `CoreAttention` has its own
+        "qk_layernorm": bool(shape.qk_norm),
+    }
+    if not (engine and any(shape.windows)):
+        return found
+    return found | {
+        "window_size": (max(shape.windows) - 1, 0),  # counts the positions before a token's own
+        "window_attn_skip_freq": [int(window > 0) for window in shape.windows],
+    }
+
+
+def _kernels(shape: Shape, train: TrainConfig, engine: bool) -> Settings:
+    """Return the activation function, and which of Megatron's fused kernels are used."""
+    fuses = engine and shape.transformer.get("gated_linear_unit", False) and shape.activation in FUSED
+    return {
+        "activation_func": (FUSED if fuses else ACTIVATIONS)[shape.activation],
+        "bias_activation_fusion": fuses,  # otherwise `model.gated` saves as few activations
+        "apply_rope_fusion": shape.rotary is not None,  # see `patches.rotary`
+        "bias_dropout_fusion": False,  # there is no dropout
+        "masked_softmax_fusion": False,  # belongs to an attention that is not used
+        "gradient_accumulation_fusion": True,  # see `patches.weight_gradients`
+        "deterministic_mode": train.deterministic and devices.on_gpu(),
+    }
+
+
+def _initialization() -> Settings:
+    """Return initializations that leave the weights, all loaded later, as they are.
+
+    They must run: Megatron then marks the weights that are sharded over TP, and without the mark they are left out of
+    the gradient norm.
+    """
+    return dict.fromkeys(("init_method", "output_layer_init_method", "embedding_init_method"), _leave)
+
+
+def _leave(weight: torch.Tensor) -> None:
+    """An initialization method that leaves the weight as it is."""
 
 
 def stages(shape: Shape, parallel: ParallelConfig) -> list[list[str]]:
     """Return Megatron's list of what each pipeline stage consists of, in the model's order."""
     found = [["decoder"] * layers for layers in stage_layers(shape.layers, parallel)]
     return [["embedding", *found[0]], *found[1:-1], [*found[-1], "loss"]]
-
-
-def _leave(weight: torch.Tensor) -> None:
-    """An initialization method that leaves the weight as it is."""
 
 
 def _has_engine_layers(shape: Shape, train: TrainConfig, parallel: ParallelConfig) -> bool:

@@ -33,7 +33,7 @@ def _patch() -> None:
 
     has_fused_kernels = distrib_optimizer.HAVE_APEX_OR_TE
     if not has_fused_kernels:
-        checkpoints.load_over_torch(distrib_optimizer.DistributedOptimizer)
+        checkpoints.keep_steps_out_of_shards(distrib_optimizer.DistributedOptimizer)
     checkpoints.save_own_parts(distrib_optimizer.DistributedOptimizer)
     checkpoints.save_unequal_groups(optimizer.Float16OptimizerWithFloat16Params)
     checkpoints.write_in_threads(filesystem_async)

@@ -2,8 +2,9 @@
 
 import inspect
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partialmethod
 from typing import Any
 
 import torch
@@ -97,47 +98,49 @@ def save_unequal_groups(cls: Any) -> None:
     cls.sharded_state_dict, cls.load_state_dict = save_by_number, load_by_number
 
 
-def load_over_torch(cls: Any) -> None:
-    """Load a checkpoint into torch's AdamW, whose ``step`` tensor of each parameter is not parameter state.
+def keep_steps_out_of_shards(cls: Any) -> None:
+    """Save and load torch's AdamW, whose ``step`` tensor of each parameter is not parameter state.
 
     As shipped (distrib_optimizer.py), ``step`` is treated as a shard of the parameter, and after a load all parameters
-    share one ``step`` tensor, which then advances once per parameter in each step. A rank that trains nothing (a
-    pipeline stage between the tables while only those are trained) has no ``step`` to save: it saves a placeholder,
-    which is never read, as only the first rank's is.
+    share one ``step`` tensor, which then advances once per parameter in each step.
     """
-    get, load, save = cls._get_main_param_and_optimizer_states, cls.load_state_dict, cls.state_dict
+    cls._get_main_param_and_optimizer_states = partialmethod(_get_shards, cls._get_main_param_and_optimizer_states)
+    cls._set_main_param_and_optimizer_states = _set_shards
+    cls.load_state_dict = partialmethod(_load_with_own_steps, cls.load_state_dict)
+    cls.state_dict = partialmethod(_state_of_some_step, cls.state_dict)
 
-    def state_of_some_step(self: Any) -> Any:
-        state = self.optimizer.state
-        if state:
-            return save(self)
-        state["nothing"] = {"step": torch.tensor(0.0)}
-        try:
-            return save(self)
-        finally:
-            del state["nothing"]
 
-    def get_without_step(self: Any, parameter: Any) -> Any:
-        tensors = get(self, parameter)
-        tensors.pop("step", None)
-        return tensors
+def _get_shards(self: Any, shipped: Callable[..., Any], parameter: Any) -> Any:
+    tensors = shipped(self, parameter)
+    tensors.pop("step", None)
+    return tensors
 
-    def set_without_step(self: Any, parameter: Any, tensors: Any) -> None:
-        group, order = self.model_param_group_index_map[parameter]
-        main = self.optimizer.param_groups[group]["params"][order]
-        state = self.optimizer.state[main]
-        with torch.no_grad():
-            main.copy_(tensors["param"])
-        for name in ("exp_avg", "exp_avg_sq"):
-            state[name].copy_(tensors[name])
 
-    def load_with_own_steps(self: Any, state_dict: Any) -> Any:
-        answer = load(self, state_dict)
-        for state in self.optimizer.state.values():
-            state["step"] = state["step"].clone()
-        return answer
+def _set_shards(self: Any, parameter: Any, tensors: Any) -> None:
+    group, order = self.model_param_group_index_map[parameter]
+    main = self.optimizer.param_groups[group]["params"][order]
+    state = self.optimizer.state[main]
+    with torch.no_grad():
+        main.copy_(tensors["param"])
+    for name in ("exp_avg", "exp_avg_sq"):
+        state[name].copy_(tensors[name])
 
-    cls._get_main_param_and_optimizer_states = get_without_step
-    cls._set_main_param_and_optimizer_states = set_without_step
-    cls.load_state_dict = load_with_own_steps
-    cls.state_dict = state_of_some_step
+
+def _load_with_own_steps(self: Any, shipped: Callable[..., Any], state_dict: Any) -> Any:
+    answer = shipped(self, state_dict)
+    for state in self.optimizer.state.values():
+        state["step"] = state["step"].clone()
+    return answer
+
+
+def _state_of_some_step(self: Any, shipped: Callable[..., Any]) -> Any:
+    """A rank that trains nothing (a pipeline stage between the tables while only those are trained) has no ``step`` to
+    save: it saves a placeholder, which is never read, as only the first rank's is."""
+    state = self.optimizer.state
+    if state:
+        return shipped(self)
+    state["nothing"] = {"step": torch.tensor(0.0)}
+    try:
+        return shipped(self)
+    finally:
+        del state["nothing"]

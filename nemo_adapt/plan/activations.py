@@ -111,41 +111,93 @@ class Layer:
         ``window``: positions that a token sees (0: all). ``rotates``: the layer has rotary positions. ``frozen``: it is
         not trained.
         """
-        shape, tp, cp = self.shape, self.parallel.tp, self.parallel.cp
-        queries, keys = shape.query_rows / tp, max(shape.kv_rows / tp, shape.head_dim)
-        calls, slides, local = self.calls(window), self.slides(window), self.train.seq_length / cp
-        # Keys of all calls and scores of a head, per local token.
-        times = sum(columns for _, columns in calls) / local if slides or self.gathers else 1.0
-        scores = sum(rows * columns for rows, columns in calls) / local
-        apart = self.train.reset_attention
-        joined = queries if self.gathers or apart or slides else 0.0  # the outputs of all calls, concatenated
-        # Capped attention has no kernel (see model.attention): keys and values for every head, and three score tensors.
-        if shape.attention_cap:
-            bytes_of_token = self.size * ((2 + 2 * times) * queries + joined) + 8 * scores * shape.heads / tp
-        elif shape.positions == ALIBI and not rotates:
-            # Q, K, V and output with the columns of the bias, and the output without them.
-            wide = queries + ALIBI_COLUMNS * shape.heads / tp
-            bytes_of_token = self.size * ((2 + 2 * times) * wide + queries) + 4 * shape.heads / tp
+        if self.shape.attention_cap:
+            of_token = self._capped(window)
+        elif self.shape.positions == ALIBI and not rotates:
+            of_token = self._with_alibi(window)
         else:
-            # Values are a view of the QKV projection's output. They are copied in blocks, under CP, and on a GPU with
-            # grouped heads in fp32.
-            mixed = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
-            rotated = queries + keys if rotates else 0
-            ungrouped = self.on_gpu and self.size == 4 and queries > keys
-            if self.gathers or slides or ungrouped:
-                gathered = cp if self.gathers and not (slides and 2 * window < local) else 0  # a chunk is a view of it
-                copies = 2 * times * queries if ungrouped else 2 * (gathered + (times if slides else 0)) * keys
-                viewed = keys if shape.qk_norm and (self.on_gpu or self.size == 4) else 0  # by the norms' inputs
-                mixed = copies + (viewed if rotates else mixed)
-                rotated = queries if rotates else 0
-            elif cp > 1 and rotates and not shape.qk_norm:
-                mixed = keys
-            bytes_of_token = self.size * (mixed + rotated + queries + joined) + 4 * shape.heads / tp
-        if shape.qk_norm == HEAD:
-            bytes_of_token += self.norm(queries + keys, frozen) / self.tokens
-        if shape.qk_norm == WHOLE:  # fp32, see model.layers
-            bytes_of_token += 8 * (queries + keys)
-        return self.tokens * bytes_of_token
+            of_token = self._plain(window, rotates)
+        return self.tokens * (of_token + self._qk_norms(frozen))
+
+    @property
+    def queries(self) -> float:
+        """Columns of a token's queries on this rank; the attention output has as many."""
+        return self.shape.query_rows / self.parallel.tp
+
+    @property
+    def keys(self) -> float:
+        """Columns of a token's keys on this rank; its values have as many."""
+        return max(self.shape.kv_rows / self.parallel.tp, self.shape.head_dim)
+
+    def _capped(self, window: int) -> float:
+        """Return the bytes per token: attention has no kernel, and keeps keys and values for every head, and three
+        score tensors (``model.attention``)."""
+        scores = sum(rows * columns for rows, columns in self.calls(window)) / self.local
+        columns = (2 + 2 * self._times(window)) * self.queries + self._joined(window)
+        return self.size * columns + 8 * scores * self.shape.heads / self.parallel.tp
+
+    def _with_alibi(self, window: int) -> float:
+        """Return the bytes per token: queries, keys, values and output with the columns of the bias, and the output
+        without them."""
+        heads = self.shape.heads / self.parallel.tp
+        wide = self.queries + ALIBI_COLUMNS * heads
+        return self.size * ((2 + 2 * self._times(window)) * wide + self.queries) + 4 * heads
+
+    def _plain(self, window: int, rotates: bool) -> float:
+        columns = self._inputs(window, rotates) + self.queries + self._joined(window)
+        return self.size * columns + 4 * self.shape.heads / self.parallel.tp
+
+    def _inputs(self, window: int, rotates: bool) -> float:
+        """Return the columns of a token's queries, keys and values before and after rotation and copying.
+
+        Values are a view of the QKV projection's output. They are copied in blocks, under CP, and on a GPU with grouped
+        heads in fp32.
+        """
+        shape, tp = self.shape, self.parallel.tp
+        projected = (shape.query_rows + 2 * shape.kv_rows) / (tp if shape.kv_heads >= tp else 1)
+        if self.gathers or self.slides(window) or self.ungroups:
+            viewed = self.keys if shape.qk_norm and (self.on_gpu or self.size == 4) else 0  # by the norms' inputs
+            return self._copies(window) + viewed + self.queries if rotates else self._copies(window) + projected
+        if not rotates:
+            return projected
+        values = self.keys if self.parallel.cp > 1 and not shape.qk_norm else projected
+        return values + (self.queries + self.keys)
+
+    def _copies(self, window: int) -> float:
+        """Return the columns of a token's copied keys and values."""
+        slides, times = self.slides(window), self._times(window)
+        if self.ungroups:
+            return 2 * times * self.queries
+        is_view = slides and 2 * window < self.local  # a chunk, of what is gathered
+        gathered = self.parallel.cp if self.gathers and not is_view else 0
+        return 2 * (gathered + (times if slides else 0)) * self.keys
+
+    @property
+    def ungroups(self) -> bool:
+        """Whether grouped keys and values are repeated for every head."""
+        return self.on_gpu and self.size == 4 and self.queries > self.keys
+
+    @property
+    def local(self) -> float:
+        """Tokens of a sample on this rank."""
+        return self.train.seq_length / self.parallel.cp
+
+    def _times(self, window: int) -> float:
+        """Return how many keys the attention kernels of a sample get, per token of it."""
+        if not (self.slides(window) or self.gathers):
+            return 1.0
+        return sum(columns for _, columns in self.calls(window)) / self.local
+
+    def _joined(self, window: int) -> float:
+        """Return the columns of a token's output if the outputs of several calls are concatenated."""
+        return self.queries if self.gathers or self.train.reset_attention or self.slides(window) else 0.0
+
+    def _qk_norms(self, frozen: bool) -> float:
+        """Return the bytes per token."""
+        columns = self.queries + self.keys
+        if self.shape.qk_norm == HEAD:
+            return self.norm(columns, frozen) / self.tokens
+        return 8 * columns if self.shape.qk_norm == WHOLE else 0  # fp32, see model.layers
 
     def masks(self) -> float:
         """Return the bytes of attention masks, which layers share."""

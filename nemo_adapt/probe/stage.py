@@ -29,7 +29,7 @@ from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.held_out import HeldOut
-from nemo_adapt.train.metrics import mean
+from nemo_adapt.train.metrics import per_unit
 from nemo_adapt.train.prepare import bytes_per_token, new_row_range, start_layout, training_data
 
 RUNS = "runs.jsonl"
@@ -111,7 +111,7 @@ def _run(config: Config, inputs: Inputs, data: loop.TrainingData, held_out: Held
                 name = Choice.of_config(config.resize).name
                 bar.advance(total(plan) - made.step + 1, f"{name}: the loss is not finite")
                 break
-            loss = mean(made.result.nats / math.log(2), made.result.bytes)
+            loss = per_unit(made.result.nats / math.log(2), made.result.bytes)
             if made.step in marks:
                 made.trainer.gather()
                 found[made.step] = held_out.bits_per_byte(chunks)

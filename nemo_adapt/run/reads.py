@@ -10,7 +10,7 @@ from nemo_adapt.checkpoint.folders import CHECKPOINTS, checkpoint_in, complete
 from nemo_adapt.checkpoint.integrity import damage, repair_advice
 from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, TrainConfig
-from nemo_adapt.corpora.mixture import TARGET, held_out_texts, text_sets
+from nemo_adapt.corpora.mixture import TARGET, held_out_texts, task_files, text_sets
 from nemo_adapt.corpora.text import expand, one_file
 from nemo_adapt.errors import UserError
 from nemo_adapt.run.artifact import Inputs, input_hash, read_manifest
@@ -195,12 +195,7 @@ def _strategies(config: Config, kind: str) -> str:
 
 
 def _tasks(config: Config) -> Inputs:
-    """The files and folders of ``evaluate.tasks``; ``UserError`` for one that does not exist."""
-    given = {f"{kind}.{name}": path for kind, of in config.evaluate.tasks.items() for name, path in of.items()}
-    for key, path in given.items():
-        if not Path(path).exists():
-            raise UserError(f"evaluate.tasks.{key}: {path} does not exist")
-    return {f"tasks.{key}": [Path(path)] for key, path in given.items()}
+    return {f"tasks.{name}": [path] for name, path in task_files(config.evaluate).items()}
 
 
 def _file(key: str, path: str) -> Path:

@@ -2,17 +2,18 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from nemo_adapt import training_files
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.checkpoint.integrity import FILES
 from nemo_adapt.checkpoint.scores import best
 from nemo_adapt.choice import with_choice
-from nemo_adapt.config import Config, PhaseConfig
+from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import ends, phases, total
 from nemo_adapt.corpora import mixture
 from nemo_adapt.errors import UserError
@@ -33,7 +34,7 @@ SILENT_SECONDS = 60.0
 """Shortest silence that counts: where steps are short, starting, saving and the first score take this long."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Training:
     """Progress of a training. Ages and times are in seconds; unknown values are ``None`` or empty."""
 
@@ -86,32 +87,17 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     if not place.is_dir():
         return None
     finished = bool(read(place / artifact.MANIFEST))
-    plan, unknown = planned(config, run)
     metrics, held_out = records(place / training_files.METRICS), records(place / training_files.HELD_OUT, whole=True)
     checkpoint, damaged = newest_intact(place / CHECKPOINTS)
     record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0
-    step = max(record.get("step", 0), saved)
-    steps = read(place / training_files.SUMMARY).get("steps") if finished else total(plan) or None
-    pace, usual = speed(metrics)
-    scoring = median([each["seconds"] for each in held_out[-RECENT:] if "seconds" in each] or [0.0])
-    every = config.train.score_every
-    if usual and every:  # seconds of training, in which scores are not counted
-        usual += scoring * min(1.0, config.train.log_every / every)
-    left = scores_left(held_out[-1]["step"], steps, every) * scoring if steps and held_out else 0.0
-    (owner, since), starts = _owner(place), read(place / training_files.STARTS)
-    job = jobs.get(str(owner.get("job")), State())
+    position = _position(config, run, finished, max(record.get("step", 0), saved), record.get("phase"))
     chosen, score = best(place / CHECKPOINTS)
+    owner, since = _owner(place)
     found = Training(
         finished=finished,
-        step=step,
-        steps=steps,
-        tokens=steps * config.train.global_batch * config.train.seq_length if steps else None,
-        steps_unknown="" if steps else unknown,
-        phase=min(bisect_left(ends(plan), step) + 1, len(plan)) if plan else record.get("phase"),
-        phases=len(plan) or None,
-        trains="",
+        **position,
         record=record,
-        seconds_left=max(0, steps - step) * pace + left if steps and pace and not finished else None,
+        **_times(config.train, finished, position["step"], position["steps"], metrics, held_out),
         held_out_first=held_out[0] if held_out else {},
         held_out_last=held_out[-1] if held_out else {},
         checkpoint=checkpoint.name if checkpoint else "",
@@ -120,16 +106,49 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
         alive=None if finished else is_running(owner, since, jobs),
         age=max(0.0, now - max(last_written(place), since)),
-        usual=usual,
-        scoring=scoring or None,
-        starts=starts.get("starts", 0) if starts.get("step", -1) >= saved else 0,  # else: a newer checkpoint
-        starts_step=starts.get("step", 0),
+        **_starts(place, saved),
         attempts=config.train.attempts,
     )
-    if plan and found.phase:
-        found.trains = plan[found.phase - 1].train
-    found.warnings = [*damaged, *([] if finished else warnings(found, is_queued=job.state in WAITING))]
-    return found
+    job = jobs.get(str(owner.get("job")), State())
+    return replace(found, warnings=[*damaged, *([] if finished else warnings(found, is_queued=job.state in WAITING))])
+
+
+def _position(config: Config, run: RunFolder, finished: bool, step: int, recorded: int | None) -> dict[str, Any]:
+    """Return the fields of ``Training`` on the steps and phases; the ``recorded`` phase counts if no plan is known."""
+    train = config.train
+    plan, unknown = planned(config, run)
+    steps = read(run["train"] / training_files.SUMMARY).get("steps") if finished else total(plan) or None
+    phase = min(bisect_left(ends(plan), step) + 1, len(plan)) if plan else recorded
+    return {
+        "step": step,
+        "steps": steps,
+        "tokens": steps * train.global_batch * train.seq_length if steps else None,
+        "steps_unknown": "" if steps else unknown,
+        "phase": phase,
+        "phases": len(plan) or None,
+        "trains": plan[phase - 1].train if plan and phase else "",
+    }
+
+
+def _times(
+    train: TrainConfig, finished: bool, step: int, steps: int | None, metrics: list[Record], held_out: list[Record]
+) -> dict[str, Any]:
+    """Return the fields of ``Training`` on the time that steps, records and scores take."""
+    pace, usual = speed(metrics)
+    scoring = median([each["seconds"] for each in held_out[-RECENT:] if "seconds" in each] or [0.0])
+    every = train.score_every
+    if usual and every:  # seconds of training, in which scores are not counted
+        usual += scoring * min(1.0, train.log_every / every)
+    scores = scores_left(held_out[-1]["step"], steps, every) * scoring if steps and held_out else 0.0
+    left = max(0, steps - step) * pace + scores if steps and pace and not finished else None
+    return {"seconds_left": left, "usual": usual, "scoring": scoring or None}
+
+
+def _starts(place: Path, saved: int) -> dict[str, Any]:
+    """Return the fields of ``Training`` on starts in a row: none where a newer checkpoint is ``saved``."""
+    starts = read(place / training_files.STARTS)
+    counts = starts.get("step", -1) >= saved
+    return {"starts": starts.get("starts", 0) if counts else 0, "starts_step": starts.get("step", 0)}
 
 
 def _owner(place: Path) -> tuple[Record, float]:

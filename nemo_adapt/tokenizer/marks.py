@@ -54,39 +54,47 @@ def choose(
     not a known one.
     """
     asked = asked.lower()
-    report: dict[str, Any] = {"asked": asked, "kept": False}
-    if not base.byte_level or asked == "false":
-        return base, report
-    kept = with_marks_kept(base)
+    kept = with_marks_kept(base) if base.byte_level and asked != "false" else None
     if kept is None:
-        if asked == "true":
+        if base.byte_level and asked == "true":
             raise UserError(
                 f"{base.path}: tokenizer.keep_marks=true needs the split regex of GPT-2, Llama-3 or Qwen; this "
                 "tokenizer has another"
             )
-        return base, report
+        return base, {"asked": asked, "kept": False}
     if asked == "true":
-        if model_type in OWN_REGEX:
-            say(
-                f"tokenizer: transformers 5 splits words of {model_type} models before marks again: load the result "
-                "with PreTrainedTokenizerFast, not with AutoTokenizer, or give tokenizer.keep_marks=false"
-            )
-        return kept, {**report, "kept": True}
-    split_words, kept_words = count_lines(base, lines), count_lines(kept, lines)
+        _warn_of_splits(model_type)
+        return kept, {"asked": asked, "kept": True}
+    better, found = _compare(base, kept, lines, propose, model_type)
+    return kept if better else base, {"asked": asked, "kept": better, **found}
+
+
+def _warn_of_splits(model_type: str) -> None:
+    if model_type in OWN_REGEX:
+        say(
+            f"tokenizer: transformers 5 splits words of {model_type} models before marks again: load the result "
+            "with PreTrainedTokenizerFast, not with AutoTokenizer, or give tokenizer.keep_marks=false"
+        )
+
+
+def _compare(
+    split: Base, kept: Base, lines: Sequence[str], propose: Propose, model_type: str
+) -> tuple[bool, dict[str, Any]]:
+    """Return whether ``kept`` encodes ``lines`` in fewer tokens than ``split``, and for the report, how many."""
+    split_words, kept_words = count_lines(split, lines), count_lines(kept, lines)
     if split_words.counts == kept_words.counts:
-        return base, report
+        return False, {}
     if model_type in OWN_REGEX:
         say(
             f"tokenizer: combining marks are not kept with their letters, as AutoTokenizer of transformers 5 splits "
             f"{model_type} models before them, whatever tokenizer.json says (tokenizer.keep_marks)"
         )
-        return base, report
+        return False, {}
     text, share = as_often_written(kept_words.counts)
-    tokens_split = needed(base, propose(base, split_words, TRIED), text)
+    tokens_split = needed(split, propose(split, split_words, TRIED), text)
     tokens_kept = needed(kept, propose(kept, kept_words, TRIED), text)
-    better = tokens_kept < tokens_split
     found = {"tokens_split": tokens_split, "tokens_kept": tokens_kept, "optional_share": round(share, 4)}
-    return kept if better else base, {**report, "kept": better, **found}
+    return tokens_kept < tokens_split, found
 
 
 def warn_of_own_regex(base: Base, model_type: str) -> None:

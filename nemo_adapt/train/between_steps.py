@@ -16,7 +16,7 @@ from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.loss_rise import LEVEL, NO_LEVEL, has_risen, updated
 from nemo_adapt.train.loss_rise import explain as explain_rise
-from nemo_adapt.train.metrics import UNSCORED, Metrics, mean
+from nemo_adapt.train.metrics import UNSCORED, Metrics, per_unit
 from nemo_adapt.train.not_finite import explain
 from nemo_adapt.train.signals import Signals
 
@@ -100,11 +100,11 @@ class BetweenSteps:
     def _count(self, done: CompletedStep) -> None:
         result = done.result
         self.metrics.progress["phase"] = done.phase
-        self.metrics.step(result.nats, result.labels, result.bytes, done.lr, result.grad_norm)
+        self.metrics.add_step(result.nats, result.labels, result.bytes, done.lr, result.grad_norm)
 
     def _check_level(self, done: CompletedStep) -> None:
         progress, result = self.metrics.progress, done.result
-        loss = mean(result.nats, result.labels)
+        loss = per_unit(result.nats, result.labels)
         level = updated(progress.get(LEVEL, NO_LEVEL), done.step, done.phase, loss)
         progress[LEVEL] = level
         if has_risen(level, self.config.train.max_loss_rise):
@@ -136,7 +136,7 @@ class BetweenSteps:
                 raise _Stopped
 
         scores = {language: text.bits_per_byte(self.chunks, check) for language, text in self.held_out.items()}
-        self.metrics.held_out(scores)
+        self.metrics.record_scores(scores)
         score = scores[self.config.evaluate.target] if self.config.train.keep_best else None
         return score if score is not None and self.saver.beats_all(score) else None
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +12,18 @@ from typing import Any
 
 from nemo_adapt import devices
 from nemo_adapt.console.progress import Bar
-from nemo_adapt.errors import UserError
-from nemo_adapt.files import write_json, write_text
+from nemo_adapt.files import write_text
 from nemo_adapt.machine import ranks
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.train.collectives import first_rank_does
+from nemo_adapt.train.weights_and_biases import SCORES, WandbRun
 from nemo_adapt.training_files import HELD_OUT, METRICS, records
 
-SCORES, SCORES_STEP = "held_out/", "held_out_step"
-"""Prefix of held-out scores in TensorBoard and Weights & Biases, and their own axis of steps in the latter. It drops
-what is logged for an earlier step than its last, as scores are that the next start makes up for."""
 BOARD = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "bytes_per_second", "mfu")
 
 
 @dataclass(frozen=True)
-class Watch:
+class MetricsSettings:
     """What metrics need to know about the training."""
 
     steps: int
@@ -45,7 +41,7 @@ class Watch:
     """Called before each write; raises if another start has claimed the folder."""
     wandb: str = ""
     """Project of Weights & Biases; empty: not used."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     """The run's configuration, for Weights & Biases."""
 
 
@@ -57,7 +53,7 @@ NOTHING = {"steps": 0.0, "nats": 0.0, "labels": 0.0, "bytes": 0.0, "seconds": 0.
 
 
 class Metrics:
-    """Sums over steps, with a record every ``watch.every`` steps and after the last one.
+    """Sums over steps, with a record every ``settings.every`` steps and after the last one.
 
     Only the first rank writes (on others ``quiet`` is true); an error of it there is raised on all ranks, so all must
     call the same methods. The sums since the last record are in ``progress``, which a checkpoint keeps.
@@ -65,17 +61,17 @@ class Metrics:
     Record: ``step``, ``phase`` (its number, from 1), ``tokens, bytes`` (consumed so far), ``loss`` (nats per label),
     ``bits_per_byte``, ``lr``, ``grad_norm``, ``tokens_per_second``, ``bytes_per_second``, ``seconds`` (of training so
     far), ``memory_mib`` (peak of this process, or of its GPU), on a GPU ``mfu`` (share of the device's measured rate in
-    matrix products, of the operations that the phase needs). ``loss`` and ``bits_per_byte`` are ``None`` where ``mean``
-    is. One of held-out scores: ``step``, ``bytes``, ``bits_per_byte`` by language, ``seconds`` that scoring took.
+    matrix products, of the operations that the phase needs). ``loss`` and ``bits_per_byte`` are ``None`` where
+    ``per_unit`` is. One of held-out scores: ``step``, ``bytes``, ``bits_per_byte`` by language, ``seconds`` that it
+    took.
     """
 
-    def __init__(self, folder: Path, progress: dict[str, Any], watch: Watch, quiet: bool) -> None:
-        self.folder, self.progress, self.watch, self.quiet = folder, progress, watch, quiet
-        self.bar = Bar("training", watch.steps, "steps", quiet, progress["step"])
+    def __init__(self, folder: Path, progress: dict[str, Any], settings: MetricsSettings, quiet: bool) -> None:
+        self.folder, self.progress, self.settings, self.quiet = folder, progress, settings, quiet
+        self.bar = Bar("training", settings.steps, "steps", quiet, progress["step"])
         self._sums: dict[str, float] = {**NOTHING, **progress.get(UNRECORDED, {})}
         progress[UNRECORDED] = self._sums
         self._clock = time.monotonic()
-        self._run: Any = None
 
     def __enter__(self) -> "Metrics":
         first_rank_does(self._open)
@@ -83,26 +79,26 @@ class Metrics:
         self._clock = time.monotonic()
         return self
 
-    def step(self, nats: float, labels: float, size: float, lr: float, grad_norm: float) -> None:
+    def add_step(self, nats: float, labels: float, size: float, lr: float, grad_norm: float) -> None:
         """Add one optimizer step: its summed loss in nats, the number of labels that it is of (not all tokens with
         ``train.mask_document_ends``), and their bytes of text."""
         now = time.monotonic()
         progress, seconds = self.progress, now - self._clock
-        flops = self.watch.flops[progress["phase"] - 1]
+        flops = self.settings.flops[progress["phase"] - 1]
         of_step = {"steps": 1, "nats": nats, "labels": labels, "bytes": size, "seconds": seconds, "flops": flops}
         for name, value in of_step.items():
             self._sums[name] += value
         progress["step"] += 1
-        progress["tokens"] += self.watch.tokens
+        progress["tokens"] += self.settings.tokens
         progress["bytes"] += int(size)
         progress["seconds"] += seconds
         self._clock = now
-        if progress["step"] % self.watch.every == 0 or progress["step"] == self.watch.steps:
+        if progress["step"] % self.settings.every == 0 or progress["step"] == self.settings.steps:
             self._record(lr, grad_norm)
         else:
             self.bar.advance(1)
 
-    def held_out(self, bits_per_byte: Mapping[str, float | None]) -> None:
+    def record_scores(self, bits_per_byte: Mapping[str, float | None]) -> None:
         """Record held-out scores after the last step, and the seconds since it; they do not count as training time."""
         now = time.monotonic()
         seconds, self._clock = now - self._clock, now
@@ -125,17 +121,15 @@ class Metrics:
         _drop_records_after(self.folder / HELD_OUT, step - (UNSCORED in self.progress))
         self._log = (self.folder / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
-        self._run = _wandb(self.watch, self.folder) if self.watch.wandb else None
+        self._wandb = WandbRun(self.settings.wandb, self.settings.config, self.folder, self.bar.say)
 
     def _close(self, code: int) -> None:
         self._log.close()
         self._board.close()
-        if code == ranks.MORE_TO_DO:  # with it the run counts as preempted, not as failed
-            self._tell_wandb(lambda run: run.mark_preempting())
-        self._tell_wandb(lambda run: run.finish(exit_code=code))
+        self._wandb.finish(code)
 
     def _write_scores(self, bits_per_byte: Mapping[str, float | None], seconds: float) -> None:
-        self.watch.check()
+        self.settings.check()
         step, seen = self.progress["step"], self.progress["bytes"]
         record = {"step": step, "bytes": seen, "bits_per_byte": dict(bits_per_byte), "seconds": seconds}
         with (self.folder / HELD_OUT).open("a", encoding="utf-8") as stream:
@@ -143,59 +137,64 @@ class Metrics:
         shown = {f"{SCORES}{name}": value for name, value in bits_per_byte.items() if value is not None}
         for name, value in shown.items():
             self._board.add_scalar(name, value, step)
-        self._tell_wandb(lambda run: run.log({**shown, SCORES_STEP: step}))
+        self._wandb.log_scores(shown, step)
         scores = ", ".join(f"{name} {value:.4f}" for name, value in bits_per_byte.items() if value is not None)
         self.bar.say(f"step {step}: held-out bits/byte {scores}")
 
     def _record(self, lr: float, grad_norm: float) -> None:
-        progress, watch, sums = self.progress, self.watch, self._sums
-        record = {
-            "step": progress["step"],
-            "phase": progress["phase"],
-            "tokens": progress["tokens"],
-            "bytes": progress["bytes"],
-            "loss": mean(sums["nats"], sums["labels"]),
-            "bits_per_byte": mean(sums["nats"] / math.log(2), sums["bytes"]),
-            "lr": lr,
-            "grad_norm": grad_norm,
-            "tokens_per_second": sums["steps"] * watch.tokens / sums["seconds"],
-            "bytes_per_second": sums["bytes"] / sums["seconds"],
-            "seconds": progress["seconds"],
-            "memory_mib": memory_mib(),
-        }
-        if watch.matmul_rate:
-            record["mfu"] = sums["flops"] / sums["seconds"] / watch.ranks / watch.matmul_rate
-        speed = f"{record['tokens_per_second']:,.0f} tokens/s, {record['bytes_per_second'] / 1000:,.1f} kB/s"
-        share = f", MFU {record['mfu']:.1%}" if "mfu" in record else ""
-        memory = f", {record['memory_mib'] / 1024:.1f} GiB"
-        losses = {"loss {:.3f}, ": record["loss"], "{:.3f} bits/byte, ": record["bits_per_byte"]}
-        loss = "".join(shown.format(value) for shown, value in losses.items() if value is not None)
-        self.bar.advance(1, f"{loss}{speed}{share}{memory}")
-        sums.update(NOTHING)
+        record = _record_of(self.progress, self._sums, self.settings, lr, grad_norm, memory_mib())
+        self._sums.update(NOTHING)
+        self.bar.advance(1, _bar_text(record))
         first_rank_does(self._write, record)
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        self.watch.check()
+        self.settings.check()
         self._log.write(json.dumps(record) + "\n")
         self._log.flush()
         shown, step = {name: record[name] for name in BOARD if record.get(name) is not None}, record["step"]
         for name, value in shown.items():
             self._board.add_scalar(name, value, step)
-        self._tell_wandb(lambda run: run.log(shown, step=step))
-
-    def _tell_wandb(self, tell: Callable[[Any], object]) -> None:
-        """``tell`` the run of Weights & Biases, if there is one. Training goes on without it, and saves: TERM to all
-        processes of a rank, as Slurm sends it, also ends the process that would get the metrics."""
-        if not self._run:
-            return
-        try:
-            tell(self._run)
-        except Exception as error:
-            self._run = None
-            self.bar.say(f"no more metrics for train.wandb={self.watch.wandb} until the next start: {error!r}")
+        self._wandb.log(shown, step)
 
 
-def mean(loss: float, number: float) -> float | None:
+def _record_of(
+    progress: Mapping[str, Any],
+    sums: Mapping[str, float],
+    settings: MetricsSettings,
+    lr: float,
+    grad_norm: float,
+    memory: int,
+) -> dict[str, Any]:
+    """Return the record of the last steps, with their ``sums``, and the last one's ``lr`` and ``grad_norm``."""
+    record = {
+        "step": progress["step"],
+        "phase": progress["phase"],
+        "tokens": progress["tokens"],
+        "bytes": progress["bytes"],
+        "loss": per_unit(sums["nats"], sums["labels"]),
+        "bits_per_byte": per_unit(sums["nats"] / math.log(2), sums["bytes"]),
+        "lr": lr,
+        "grad_norm": grad_norm,
+        "tokens_per_second": sums["steps"] * settings.tokens / sums["seconds"],
+        "bytes_per_second": sums["bytes"] / sums["seconds"],
+        "seconds": progress["seconds"],
+        "memory_mib": memory,
+    }
+    if settings.matmul_rate:
+        record["mfu"] = sums["flops"] / sums["seconds"] / settings.ranks / settings.matmul_rate
+    return record
+
+
+def _bar_text(record: Mapping[str, Any]) -> str:
+    """Return what is shown of a record beside the progress bar."""
+    losses = {"loss {:.3f}": record["loss"], "{:.3f} bits/byte": record["bits_per_byte"]}
+    parts = [shown.format(value) for shown, value in losses.items() if value is not None]
+    parts += [f"{record['tokens_per_second']:,.0f} tokens/s", f"{record['bytes_per_second'] / 1000:,.1f} kB/s"]
+    parts += [f"MFU {record['mfu']:.1%}"] if "mfu" in record else []
+    return ", ".join([*parts, f"{record['memory_mib'] / 1024:.1f} GiB"])
+
+
+def per_unit(loss: float, number: float) -> float | None:
     """Return a summed ``loss`` per label or byte; ``None`` without any.
 
     The few labels of a small step may all be masked, or BOS, which has no bytes, or EOS, which takes back the space
@@ -215,26 +214,3 @@ def _drop_records_after(path: Path, step: int) -> None:
 def memory_mib() -> int:
     """Return the peak memory of this rank's GPU, or without one of its process, in MiB."""
     return devices.peak_memory_mib() or peak_memory_mib()
-
-
-def _wandb(watch: Watch, folder: Path) -> Any:
-    """Start a run of Weights & Biases, or continue it when training resumes.
-
-    ``UserError`` if it cannot: without a login or a network, or with an odd setting of its own.
-    """
-    import wandb  # type: ignore[import-not-found,unused-ignore]
-
-    path = folder / "wandb.json"
-    number = json.loads(path.read_text(encoding="utf-8"))["id"] if path.is_file() else secrets.token_hex(4)
-    write_json(path, {"id": number})
-    words = {"project": watch.wandb, "name": folder.parent.name, "config": dict(watch.settings)}
-    try:
-        run = wandb.init(**words, id=number, resume="allow", dir=str(folder))
-        run.define_metric(f"{SCORES}*", step_metric=SCORES_STEP)
-        return run
-    except (wandb.Error, ValueError) as error:  # its settings are checked by pydantic
-        said = str(error).splitlines()[0].rstrip(".")
-        raise UserError(
-            f"train.wandb={watch.wandb}: {said}. Log in (wandb login), record without a network (WANDB_MODE=offline, "
-            "later wandb sync), or leave train.wandb out"
-        ) from None

@@ -15,7 +15,7 @@ from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer, get
 from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
-from nemo_adapt.config import PhaseConfig, TrainConfig
+from nemo_adapt.config import PhaseConfig, TrainConfig, megatron_settings
 from nemo_adapt.config.phases import NEW_ROWS, SCHEDULE_NAMES, Trained, decay_steps, lr_factors, trained, warmup_steps
 from nemo_adapt.train import adam
 from nemo_adapt.train.frozen import chosen, freeze
@@ -138,17 +138,7 @@ def _checked_norm(norm: Callable[[], float]) -> float:
 
 
 def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig:
-    return OptimizerConfig(
-        optimizer="adam",
-        lr=phase.lr,
-        min_lr=phase.lr * train.min_lr_share,
-        weight_decay=train.weight_decay,
-        adam_beta1=train.adam_beta1,
-        adam_beta2=train.adam_beta2,
-        clip_grad=train.clip_grad,
-        bf16=train.precision == "bf16",
-        use_distributed_optimizer=train.distributed_optimizer,
-    )
+    return OptimizerConfig(**megatron_settings.optimizer(train, phase))
 
 
 def _mark_not_decayed(chunk: Any, patterns: Sequence[str]) -> None:

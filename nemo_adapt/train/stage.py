@@ -1,7 +1,7 @@
 """The ``train`` stage: resize in memory or resume, then train phase by phase to the end of the budget."""
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.attempts import count_start
+from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest, reject
 from nemo_adapt.train.checkpoints import Saver
@@ -34,12 +35,42 @@ from nemo_adapt.train.collectives import all_gather, first_rank_does, limit_wait
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut, window_of
 from nemo_adapt.train.loss_rise import LEVEL
-from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, Watch, memory_mib
+from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, MetricsSettings, memory_mib
 from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.prepare import bytes_per_token, line_on_passes, new_row_range, passes, start_layout, training_data
 from nemo_adapt.train.signals import Signals
 from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained, on what, and where the results go."""
+
+    config: Config
+    """The run's, with the strategies that the probe has chosen."""
+    inputs: Inputs
+    out: Path
+    phases: list[PhaseConfig]
+    steps: int
+    new: RowRange
+    """The new rows of both tables."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A training that has begun, or goes on, on this rank."""
+
+    layout: BatchLayout
+    fence: Fence
+    chunks: list[Any]
+    """The model, as in ``Trainer``."""
+    progress: dict[str, Any]
+    saved: Path | None
+    """The checkpoint from which it goes on."""
+    saver: Saver
+    passes: dict[str, float]
+    """How often each text set is read."""
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
@@ -50,58 +81,76 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     ``ranks.MORE_TO_DO``.
     """
     with Signals() as signals:
-        config = with_choice(config, inputs)
-        train, plan = config.train, phases(config, bytes_per_token(config, inputs))
-        steps, new = total(plan), new_row_range(inputs["tokenizer"][0], plan)
-        check_trace(train.trace, steps)
-        layout = start_layout(config)
-        fence, chosen_by = Fence.claim(out), _chosen_by(config, inputs["model"][0])
-        first_rank_does(clean_up, out / CHECKPOINTS, fence)
-        read = passes(config, inputs, steps)
-        first_rank_does(say, line_on_passes(read))
-        chunks, progress, saved = _start(config, inputs, out, steps)
-        is_done = progress["step"] == steps and UNSCORED not in progress
-        first_rank_does(check_best if is_done else drop_scores, out / CHECKPOINTS, chosen_by)
-        data = training_data(config, inputs, layout, train, steps, out / "cache")
-        held_out = _held_out(config, inputs)
-        saver = Saver(out / CHECKPOINTS, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
-        restore = partial(state.load_optimizer, saved) if saved else None
-        with (
-            Metrics(out, progress, _watch(config, inputs, plan, new, fence), quiet=dist.get_rank() != 0) as metrics,
-            closing(loop.run(chunks, plan, train, new, data, progress["step"], restore)) as steps_made,
-            closing(traced(steps_made, train.trace, progress["step"], out / TRACES)) as training,
-            timeout_explained(),
-        ):
-            between = BetweenSteps(
-                config=config,
-                steps=steps,
-                chunks=chunks,
-                layout=layout,
-                saver=saver,
-                metrics=metrics,
-                held_out=held_out,
-                signals=signals,
-            )
-            between.resume()
-            for number, done in enumerate(training):
-                if not number:  # all ranks are prepared, and have made one step
-                    limit_waiting(train.max_wait_minutes)
-                between.after(done)
-            between.finish()
+        plan = _plan(config, inputs, out)
+        begun = _begin(plan)
+        _train(plan, begun, signals)
     if dist.get_rank() == 0:
-        _write_summary(config, plan, progress, read, out)
+        _write_summary(plan, begun)
 
 
-def _write_summary(
-    config: Config, plan: list[PhaseConfig], progress: dict[str, Any], read: dict[str, float], out: Path
-) -> None:
+def _plan(config: Config, inputs: Inputs, out: Path) -> _Plan:
+    config = with_choice(config, inputs)
+    chosen = phases(config, bytes_per_token(config, inputs))
+    plan = _Plan(config, inputs, out, chosen, total(chosen), new_row_range(inputs["tokenizer"][0], chosen))
+    check_trace(config.train.trace, plan.steps)
+    return plan
+
+
+def _begin(plan: _Plan) -> _Begun:
+    """Start the ranks, claim the folder, and make or load the model."""
+    config, train, checkpoints = plan.config, plan.config.train, plan.out / CHECKPOINTS
+    layout = start_layout(config)
+    fence, chosen_by = Fence.claim(plan.out), _chosen_by(config, plan.inputs["model"][0])
+    first_rank_does(clean_up, checkpoints, fence)
+    read = passes(config, plan.inputs, plan.steps)
+    first_rank_does(say, line_on_passes(read))
+    chunks, progress, saved = _start(plan)
+    is_done = progress["step"] == plan.steps and UNSCORED not in progress
+    first_rank_does(check_best if is_done else drop_scores, checkpoints, chosen_by)
+    saver = Saver(checkpoints, fence, train.keep, train.keep_every, not train.async_save, chosen_by)
+    return _Begun(layout, fence, chunks, progress, saved, saver, read)
+
+
+def _train(plan: _Plan, begun: _Begun, signals: Signals) -> None:
+    """Train to the last step, and save, score and record on the way."""
+    config, train, out, done = plan.config, plan.config.train, plan.out, begun.progress["step"]
+    data = training_data(config, plan.inputs, begun.layout, train, plan.steps, out / "cache")
+    held_out = _held_out(config, plan.inputs)
+    restore = partial(state.load_optimizer, begun.saved) if begun.saved else None
+    settings = _metrics_settings(plan, begun.fence)
+    with (
+        Metrics(out, begun.progress, settings, quiet=dist.get_rank() != 0) as metrics,
+        closing(loop.run(begun.chunks, plan.phases, train, plan.new, data, done, restore)) as steps_made,
+        closing(traced(steps_made, train.trace, done, out / TRACES)) as training,
+        timeout_explained(),
+    ):
+        between = BetweenSteps(
+            config=config,
+            steps=plan.steps,
+            chunks=begun.chunks,
+            layout=begun.layout,
+            saver=begun.saver,
+            metrics=metrics,
+            held_out=held_out,
+            signals=signals,
+        )
+        between.resume()
+        for number, completed in enumerate(training):
+            if not number:  # all ranks are prepared, and have made one step
+                limit_waiting(train.max_wait_minutes)
+            between.after(completed)
+        between.finish()
+
+
+def _write_summary(plan: _Plan, begun: _Begun) -> None:
     """Write ``summary.json``: the totals of the training and the settings that explain them."""
-    rows = {"input": config.resize.input, "output": config.resize.output}
+    resize, progress = plan.config.resize, begun.progress
+    rows = {"input": resize.input, "output": resize.output}
     totals = {name: value for name, value in progress.items() if name not in (UNRECORDED, LEVEL)}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type, "memory_mib": memory_mib()}
-    facts |= {"phases": [asdict(phase) for phase in plan], "passes": read}
-    write_json(out / SUMMARY, {"steps": total(plan), **totals, **facts})
+    facts |= {"phases": [asdict(phase) for phase in plan.phases], "passes": begun.passes}
+    write_json(plan.out / SUMMARY, {"steps": plan.steps, **totals, **facts})
 
 
 def _chosen_by(config: Config, model: Path) -> dict[str, Any] | None:
@@ -114,14 +163,15 @@ def _chosen_by(config: Config, model: Path) -> dict[str, Any] | None:
     return {"text": digest, "bytes": train.score_bytes, "context": window_of(config, model)}
 
 
-def _start(config: Config, inputs: Inputs, out: Path, steps: int) -> tuple[list[Any], dict[str, Any], Path | None]:
+def _start(plan: _Plan) -> tuple[list[Any], dict[str, Any], Path | None]:
     """Return the model (resized, or from the newest checkpoint), its progress, and the checkpoint if there is one."""
+    config, inputs = plan.config, plan.inputs
     model_folder, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
-    saved = _newest_intact(out / CHECKPOINTS)
+    saved = _newest_intact(plan.out / CHECKPOINTS)
     done = step_of(saved) if saved else 0
     missing = f"a checkpoint after step {done}"
-    if done < steps:
-        first_rank_does(count_start, out, done, config.train.attempts, missing, f"save more often {SAVING}")
+    if done < plan.steps:
+        first_rank_does(count_start, plan.out, done, config.train.attempts, missing, f"save more often {SAVING}")
     if saved:
         chunks = build_adapted(config, adapted_shape(model_folder, TokenMap.load(tokenizer)))
         progress = state.load_model(saved, chunks)
@@ -146,15 +196,15 @@ def _newest_intact(folder: Path) -> Path | None:
     return saved
 
 
-def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRange, fence: Fence) -> Watch:
-    train = config.train
-    shape = adapted_shape(inputs["model"][0], TokenMap.load(inputs["tokenizer"][0]))
+def _metrics_settings(plan: _Plan, fence: Fence) -> MetricsSettings:
+    train, new = plan.config.train, plan.new
+    shape = adapted_shape(plan.inputs["model"][0], TokenMap.load(plan.inputs["tokenizer"][0]))
     rate = devices.matmul_rate(DTYPES[train.precision]) if devices.on_gpu() else 0.0
     tokens = train.global_batch * train.seq_length
     share = (new.stop - new.first) / shape.vocab
-    flops = [tokens * flops_per_token(shape, train.seq_length, trained(phase), share) for phase in plan]
-    return Watch(
-        steps=total(plan),
+    flops = [tokens * flops_per_token(shape, train.seq_length, trained(phase), share) for phase in plan.phases]
+    return MetricsSettings(
+        steps=plan.steps,
         every=train.log_every,
         tokens=tokens,
         flops=flops,
@@ -162,7 +212,7 @@ def _watch(config: Config, inputs: Inputs, plan: list[PhaseConfig], new: RowRang
         matmul_rate=rate,
         check=fence.check,
         wandb=train.wandb,
-        settings=asdict(config),
+        config=asdict(plan.config),
     )
 
 

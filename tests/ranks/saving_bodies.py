@@ -30,7 +30,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.model.weights import SHARDED, load_weights, sharded_weights
 from nemo_adapt.train import checkpoints, loop, state
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.metrics import Metrics, Watch
+from nemo_adapt.train.metrics import Metrics, MetricsSettings
 
 
 @dataclass
@@ -51,10 +51,10 @@ class Saved:
 def record_metrics(rank: int, folder: Path, scores: bool) -> str:
     """Record a step, or scores; return the error that this rank gets."""
     progress = {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}
-    watch = Watch(steps=1, every=1, tokens=10, flops=[10.0], ranks=2)
+    settings = MetricsSettings(steps=1, every=1, tokens=10, flops=[10.0], ranks=2)
     try:
-        with Metrics(folder, progress, watch, quiet=rank > 0) as metrics:
-            metrics.held_out({"tr": 1.0}) if scores else metrics.step(1.0, 1.0, 1.0, 0.1, 1.0)
+        with Metrics(folder, progress, settings, quiet=rank > 0) as metrics:
+            metrics.record_scores({"tr": 1.0}) if scores else metrics.add_step(1.0, 1.0, 1.0, 0.1, 1.0)
     except (OSError, UserError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -16,19 +16,19 @@ from nemo_adapt.families.family import Shape
 from nemo_adapt.machine import ranks
 from nemo_adapt.model.flops import flops_per_token, forward_flops
 from nemo_adapt.run.reads import require_wandb
-from nemo_adapt.train.metrics import Metrics, Watch
+from nemo_adapt.train.metrics import Metrics, MetricsSettings
 
 
-def record_steps(folder, progress, steps=4, labels=100.0, **watch):
+def record_steps(folder, progress, steps=4, labels=100.0, **settings):
     """Record steps of 100 tokens and 200 bytes, up to step ``steps``."""
-    watch = {"steps": 4, "every": 2, "tokens": 100, "flops": [1000.0], "ranks": 2, **watch}
-    with Metrics(folder, progress, Watch(**watch), quiet=False) as metrics:
+    settings = {"steps": 4, "every": 2, "tokens": 100, "flops": [1000.0], "ranks": 2, **settings}
+    with Metrics(folder, progress, MetricsSettings(**settings), quiet=False) as metrics:
         for step in range(progress["step"], steps):
-            metrics.step(
+            metrics.add_step(
                 nats=1.3862943611198906 * labels, labels=labels, size=2 * labels, lr=0.1, grad_norm=float(step)
             )
             if step == 1:
-                metrics.held_out({"tr": 2.5, "en": None})
+                metrics.record_scores({"tr": 2.5, "en": None})
 
 
 def fresh():
@@ -58,10 +58,10 @@ def test_metrics_are_recorded_every_two_steps(tmp_path, capsys):
 @pytest.mark.parametrize("size", [0.0, -1.0])
 def test_steps_whose_labels_have_no_bytes_are_recorded(tmp_path, capsys, size):
     """All BOS, or EOS of a SentencePiece tokenizer; then without a label that counts."""
-    watch = Watch(steps=3, every=1, tokens=1, flops=[1.0], ranks=1)
-    with Metrics(tmp_path, fresh(), watch, quiet=False) as metrics:
+    settings = MetricsSettings(steps=3, every=1, tokens=1, flops=[1.0], ranks=1)
+    with Metrics(tmp_path, fresh(), settings, quiet=False) as metrics:
         for nats, labels, of_step in ((2.0, 1.0, size), (0.0, 0.0, 0.0), (2.0, 1.0, 4.0)):
-            metrics.step(nats=nats, labels=labels, size=of_step, lr=0.1, grad_norm=1.0)
+            metrics.add_step(nats=nats, labels=labels, size=of_step, lr=0.1, grad_norm=1.0)
     bits = 0.5 / math.log(2)
     found = [(record["loss"], record["bits_per_byte"]) for record in lines(tmp_path / "metrics.jsonl")]
     assert found == [(2.0, None), (None, None), (2.0, pytest.approx(bits))]
@@ -70,11 +70,14 @@ def test_steps_whose_labels_have_no_bytes_are_recorded(tmp_path, capsys, size):
 
 def test_mfu_is_of_the_operations_that_each_phase_needs(tmp_path):
     """A record over steps of two phases has the sum of both."""
-    progress, watch = fresh(), Watch(steps=4, every=4, tokens=100, flops=[1000.0, 3000.0], ranks=2, matmul_rate=1e6)
-    with Metrics(tmp_path, progress, watch, quiet=False) as metrics:
+    progress, settings = (
+        fresh(),
+        MetricsSettings(steps=4, every=4, tokens=100, flops=[1000.0, 3000.0], ranks=2, matmul_rate=1e6),
+    )
+    with Metrics(tmp_path, progress, settings, quiet=False) as metrics:
         for phase in (1, 2, 2, 2):
             progress["phase"] = phase
-            metrics.step(nats=1.0, labels=100.0, size=200.0, lr=0.1, grad_norm=1.0)
+            metrics.add_step(nats=1.0, labels=100.0, size=200.0, lr=0.1, grad_norm=1.0)
     (record,) = lines(tmp_path / "metrics.jsonl")
     assert record["mfu"] == pytest.approx(record["tokens_per_second"] / 400 * 10_000 / 2 / 1e6)
 
@@ -90,9 +93,9 @@ def test_tokens_without_a_label_count_in_speed_and_budget_but_not_in_the_loss(tm
 def test_scoring_has_its_own_seconds(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("nemo_adapt.train.metrics.time", SimpleNamespace(monotonic=lambda: clock.now))
-    with Metrics(tmp_path, fresh(), Watch(2, 1, 100, [1000.0], 2), quiet=False) as metrics:
+    with Metrics(tmp_path, fresh(), MetricsSettings(2, 1, 100, [1000.0], 2), quiet=False) as metrics:
         for clock.now, score in ((3.0, False), (10.0, True), (12.0, False)):
-            metrics.held_out({"tr": 2.5}) if score else metrics.step(1.0, 1.0, 1.0, 0.1, 1.0)
+            metrics.record_scores({"tr": 2.5}) if score else metrics.add_step(1.0, 1.0, 1.0, 0.1, 1.0)
     assert [record["seconds"] for record in lines(tmp_path / "metrics.jsonl")] == [3.0, 5.0]
     assert lines(tmp_path / "held_out.jsonl")[0]["seconds"] == 7.0
 
@@ -139,7 +142,7 @@ def test_weights_and_biases_gets_the_same_metrics(tmp_path, monkeypatch):
     folder = tmp_path / "my_run" / "train"
     folder.mkdir(parents=True)
     for _ in range(2):
-        record_steps(folder, fresh(), wandb="adapting", settings={"train": {"seed": 3}})
+        record_steps(folder, fresh(), wandb="adapting", config={"train": {"seed": 3}})
     (number,) = {words["id"] for words in begun}  # the same run when training resumes
     assert begun[0]["config"] == {"train": {"seed": 3}}
     assert number and [(words["project"], words["name"]) for words in begun] == [("adapting", "my_run")] * 2
@@ -168,7 +171,10 @@ def test_weights_and_biases_is_told_that_a_stopped_training_goes_on(tmp_path, mo
     )
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **words: run, Error=RuntimeError))
     (tmp_path / "train").mkdir()
-    with pytest.raises(type(ends)), Metrics(tmp_path / "train", fresh(), Watch(4, 2, 100, [1.0], 1, wandb="p"), False):
+    with (
+        pytest.raises(type(ends)),
+        Metrics(tmp_path / "train", fresh(), MetricsSettings(4, 2, 100, [1.0], 1, wandb="p"), False),
+    ):
         raise ends
     assert calls == told
 
