@@ -28,7 +28,7 @@ from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.hf_model import weights
 from nemo_adapt.hf_model.weights import StoredTensor
 from nemo_adapt.machine import locks
-from nemo_adapt.run import artifact
+from nemo_adapt.run import artifact, preflight
 from nemo_adapt.run.restart import Restart
 
 
@@ -385,8 +385,8 @@ def test_weights_that_cannot_be_converted_are_refused_before_the_first_stage(mod
     config.tokenizer.text = config.data.target = [str(text)]
     config.evaluate.texts, config.evaluate.target, config.train.seq_length = {"tr": str(text)}, "tr", 32
     steps = pipeline.run_steps(config)
-    pipeline.check_steps(config, steps)
+    preflight.check_steps(config, steps)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="is cut short"):
-        pipeline.check_steps(config, steps)
+        preflight.check_steps(config, steps)

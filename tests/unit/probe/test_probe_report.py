@@ -9,7 +9,7 @@ import pytest
 from nemo_adapt.choice import Choice, with_choice
 from nemo_adapt.config import Config, PhaseConfig, ProbeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.pipeline import ROAD
+from nemo_adapt.pipeline import STEPS
 from nemo_adapt.probe import report, stage
 from nemo_adapt.probe.stage import points
 from nemo_adapt.run import steps
@@ -94,7 +94,7 @@ def test_training_reads_the_strategies_that_the_probe_chose(tmp_path):
 
 
 def test_probe_may_add_strategies_but_not_change_settings(tmp_path):
-    step = next(step for step in ROAD if step.name == "probe")
+    step = next(step for step in STEPS if step.name == "probe")
     config = Config()
 
     def stage():

@@ -144,7 +144,7 @@ def test_padding_decides_the_resized_tables_but_not_a_training():
         config = recipes.load(
             "blank", ["run.name=x", "model.path=m", "data.target=[t.txt]", "tokenizer.text=[t.txt]", *words]
         )
-        return {step.name: steps._deciding(config, step) for step in pipeline.road(config)}
+        return {step.name: steps._deciding(config, step) for step in pipeline.steps_of(config)}
 
     plain, padded = deciding(), deciding("resize.padded_vocab_multiple=64")
     assert [name for name in plain if plain[name] != padded[name]] == ["resize"]
@@ -267,7 +267,7 @@ def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_chang
         return {**step.reads(config, run), "toy": [run["data/toy"]]}
 
     later = Step("later", "helpers.toy_stage", read, "later", ("train.seed",))
-    monkeypatch.setattr(pipeline, "ROAD", (step, later))
+    monkeypatch.setattr(pipeline, "STEPS", (step, later))
     before, now = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
     before.model.path = now.model.path = "model"
     pipeline.run_stage(before, "toy")
