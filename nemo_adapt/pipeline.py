@@ -18,16 +18,15 @@ from nemo_adapt.run.run_folder import RunFolder, save_config
 from nemo_adapt.run.steps import Step, build_as_rank, change_of, run_step
 
 TEXT = "data.text_field"
-ROWS = (
-    *("resize.input", "resize.output", "resize.seed"),
-    *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
-)
+STRATEGIES = ("resize.input", "resize.output")
+ROW_SETTINGS = ("resize.seed", "resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature")
+ROWS = (*STRATEGIES, *ROW_SETTINGS)
 VECTORS = ("auxiliary", TEXT)
 SAMPLED = {"auxiliary.sample_documents": ("auxiliary.sample_documents", "auxiliary.seed")}
 SHARES = ("data.replay_share", "data.sets.*.share", "data.shares_in")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
 TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
-PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
+PROBE = (*ROW_SETTINGS, *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
 BEST = {
     "train.keep_best": ("train.score_every", "train.score_bytes", "evaluate.target", "evaluate.context", TEXT),
 }
