@@ -1,18 +1,19 @@
-"""What is known to fail before any of a run's steps starts, here or as jobs on a cluster."""
+"""What is known to fail before any of a run's steps starts, here or as jobs on a cluster; and before one of them."""
 
-import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete
+from nemo_adapt.checkpoint.integrity import damage, repair_advice
 from nemo_adapt.checkpoint.scores import check_which
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, TrainConfig
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import check_target, trained_and_held_out
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import gpus, ranks
-from nemo_adapt.run.artifact import input_hash
-from nemo_adapt.run.reads import require_wandb
+from nemo_adapt.run.artifact import Inputs, input_hash, read_manifest
 from nemo_adapt.run.run_folder import RunFolder, check_recipe
 from nemo_adapt.run.steps import Step, change_of, check_kept, check_not_replaced
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
@@ -84,6 +85,34 @@ def check_begun(config: Config, steps: Sequence[Step], of_run: Sequence[Step]) -
     for number, other in enumerate(of_run):
         if other.restart.resumable and other.result not in results:
             check_not_replaced(config, [each for each in of_run[:number] if each.result in results], other)
+
+
+def require_wandb(train: TrainConfig) -> None:
+    """Raise ``UserError`` for a ``train.wandb`` without the package. For the process that trains, or starts the ranks
+    that do: where a run is launched, another environment may be active."""
+    if train.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(f"train.wandb={train.wandb} needs the package wandb: pip install wandb")
+
+
+def check_converted(inputs: Inputs, out: Path) -> None:
+    """Raise ``UserError`` where the files of the converted checkpoint are not as written: presence, sizes, and contents
+    of the small ones. Not checked if ``out`` has a checkpoint, from which a training continues instead."""
+    (folder,) = inputs["checkpoint"]
+    wrong = "" if complete(out / CHECKPOINTS) else damage(folder)
+    if wrong:
+        raise UserError(f"{folder} is damaged ({wrong}): {repair_advice(folder)}")
+
+
+def check_trained(inputs: Inputs, out: Path) -> None:
+    """Raise ``UserError`` where the training had another tokenizer than the one to export with: its rows would belong
+    to other tokens."""
+    (train,), (tokenizer,) = inputs["train"], inputs["tokenizer"]
+    used = read_manifest(train)["inputs"]["tokenizer"]
+    if [input_hash(tokenizer)] != list(used.values()):
+        raise UserError(
+            f"{train} was trained with another tokenizer than {tokenizer} has now: make the tokenizer again "
+            "with the settings and text that it had, or train again under another run.name"
+        )
 
 
 def _check_gpus(config: Config, steps: Sequence[Step]) -> None:

@@ -309,7 +309,7 @@ def test_the_road_has_only_the_auxiliary_stages_that_strategies_need(tmp_path):
     assert kinds(input="focus", output="omp") == {"auxiliary/vectors"}
     assert kinds(input="calibrated", output="align") == {"auxiliary/piece_bytes", "auxiliary/overlaps"}
     config = config_for(tmp_path, input="align")
-    handed = reads.resizing(config, RunFolder.of(config))
+    handed = reads.resize(config, RunFolder.of(config))
     assert handed["auxiliary.overlaps"] == [RunFolder.of(config)["auxiliary/overlaps"]]
 
 

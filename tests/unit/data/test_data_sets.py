@@ -8,8 +8,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import recipes
 from nemo_adapt.corpora.mixture import bytes_per_token, passes, text_sets, token_shares
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import artifact, preflight, steps
-from nemo_adapt.run.reads import training
+from nemo_adapt.run import artifact, preflight, reads, steps
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.train.prepare import line_on_passes
 
@@ -39,7 +38,7 @@ def test_every_set_is_a_step_and_an_input_of_training():
     made = [step for step in pipeline.steps_of(config) if step.name == "data"]
     assert [step.result for step in made] == ["data/target", "data/replay", "data/code"]
     assert [step.title for step in made] == ["data (target)", "data (replay)", "data (code)"]
-    inputs = training(config, RunFolder.of(config))
+    inputs = reads.train(config, RunFolder.of(config))
     assert {key: path.name for key, (path,) in inputs.items() if key.startswith("data.")} == {
         "data.target": "target", "data.replay": "replay", "data.code": "code"
     }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import reads, steps
+from nemo_adapt.run import preflight, reads, steps
 from nemo_adapt.run.artifact import Stage, input_hash
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder
@@ -215,10 +215,10 @@ def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
     run_step(config, Step("train", "helpers.toy_stage", lambda config, run: made_with, "train"))
     run = RunFolder.of(config)
     inputs = {"train": [run["train"]], "tokenizer": [run["data/toy"]]}
-    reads.check_trained(inputs, run["export"])
+    preflight.check_trained(inputs, run["export"])
     run_step(config_of(tmp_path, "one", 2, shared=""), step)
     with pytest.raises(UserError, match="trained with another tokenizer than"):
-        reads.check_trained(inputs, run["export"])
+        preflight.check_trained(inputs, run["export"])
 
 
 def test_files_of_the_user_in_the_run_folder_are_not_taken_for_results(step, tmp_path):
