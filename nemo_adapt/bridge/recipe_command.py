@@ -49,7 +49,7 @@ def main(words: list[str]) -> None:
     only_phase(phases(config), config.train)
     provider(family, shape, DTYPES[config.train.precision])
     pipeline.run_up_to(config, "resize")
-    config = with_choice(config, {"probe": [run["probe"]]})
+    config = with_choice(config, run["probe"])
     with folder_lock(out):
         write(config, run, family, shape, out)
     say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")

@@ -145,7 +145,7 @@ def _owner(place: Path) -> tuple[Record, float]:
 def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:
     """Return the phases of the training and ""; or none, and why they are not known yet."""
     try:
-        config = with_choice(config, {"probe": [run["probe"]]})
+        config = with_choice(config, run["probe"])
         in_bytes = any(phase.bytes for phase in config.train.phases)
         folders = {name: run[f"data/{name}"] for name in mixture.text_sets(config)}
         return phases(config, mixture.bytes_per_token(config, folders) if in_bytes else 0.0), ""

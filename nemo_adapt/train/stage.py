@@ -50,7 +50,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     ``ranks.MORE_TO_DO``.
     """
     with Signals() as signals:
-        config = with_choice(config, inputs)
+        config = with_choice(config, inputs["probe"][0] if "probe" in inputs else None)
         train, plan = config.train, phases(config, bytes_per_token(config, inputs))
         steps, new = total(plan), new_row_range(inputs["tokenizer"][0], plan)
         check_trace(train.trace, steps)

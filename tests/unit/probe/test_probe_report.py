@@ -85,12 +85,12 @@ def test_training_reads_the_strategies_that_the_probe_chose(tmp_path):
     assert Choice("a", "b").name == "a+b"
     Choice.of("zero+mean").save(tmp_path)
     config = Config()
-    assert with_choice(config, {}) is config
+    assert with_choice(config, None) is config
     config.resize.input = "probed"
-    found = with_choice(config, {"probe": [tmp_path]})
+    found = with_choice(config, tmp_path)
     assert (found.resize.input, found.resize.output) == ("zero", "mean") and config.resize.input == "probed"
     with pytest.raises(UserError, match="run the probe stage first"):
-        with_choice(config, {"probe": [tmp_path / "nowhere"]})
+        with_choice(config, tmp_path / "nowhere")
 
 
 def test_probe_may_add_strategies_but_not_change_settings(tmp_path):
