@@ -55,16 +55,17 @@ def test_two_processes_share_conversion_and_export(model, tmp_path, small_files)
     config, both = Config(), tmp_path / "both"
     config.convert.processes = 2
     both.mkdir()
-    convert.build(config, {"model": [model]}, both)
-    out = exported(model, both, tmp_path / "out", processes=2, shard_mib=1)
+    import_facts = convert.build(config, {"model": [model]}, both)
+    out = tmp_path / "out"
+    out.mkdir()
+    places, settings = (both, model, model.parent / "tokenizer", out), ExportConfig(processes=2, shard_mib=1)
+    export_facts = export.export_checkpoint(*places, settings)
     assert not verify.compare(model, out).wrong and not verify.compare(model, both).wrong
     size = sum(tensor.nbytes for tensor in load_file(model / "model.safetensors").values())
-    facts = json.loads((out / "export.json").read_text())
-    assert facts["bytes"] == size == sum(each["bytes_read"] for each in facts["processes"])
-    assert len(facts["processes"]) == 2 and not list(out.glob(".exp*"))
-    facts = json.loads((both / "convert.json").read_text())
-    assert size == facts["bytes"] == sum(each["bytes_read"] for each in facts["processes"])
-    assert len(facts["processes"]) == 2 and len(list(both.glob("*.distcp"))) > 2
+    for each in (import_facts, export_facts):
+        assert size == each["bytes"] == sum(process["bytes_read"] for process in each["per_process"])
+        assert len(each["per_process"]) == each["processes"] == 2
+    assert not list(out.glob(".exp*")) and len(list(both.glob("*.distcp"))) > 2
 
 
 def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files, monkeypatch):
@@ -90,6 +91,7 @@ def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files,
     artifact.run(stage, lambda place: convert.build(config, {"model": [model]}, place))
     assert before == {name: (stage.out / name).stat().st_mtime_ns for name in left}
     assert stage.finished and not verify.compare(model, stage.out).wrong
+    assert artifact.read_manifest(stage.out)["processes"] == 1
     assert not [path.name for path in stage.out.iterdir() if "tmp" in path.name or path.name == "started.json"]
 
 
