@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import file_hash, sync, write_json, write_text
 from nemo_adapt.machine.facts import peak_memory_mib, versions
@@ -272,7 +273,12 @@ def build(stage: Stage, fill: Fill) -> float:
 
 
 def run(stage: Stage, fill: Fill) -> None:
-    """Claim a stage, and build it unless it is there. ``UserError`` if another process is building the same folder."""
+    """Build what a command was asked for, unless it is there, and say where it is. ``UserError`` if another process is
+    building the same folder."""
+    if stage.finished:
+        say(f"{stage.out} was finished before")
+        return
     with claimed(stage) as is_open:
         if is_open:
             build(stage, fill)
+    say(f"written to {stage.out}")
