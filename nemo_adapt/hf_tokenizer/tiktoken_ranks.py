@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import regexes
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import added_token, prepend_bos
 from nemo_adapt.tokens.byte_level import BYTE_OF
 
@@ -38,8 +39,7 @@ def _reserved(numbers: range) -> tuple[str, ...]:
 
 
 LLAMA3 = RankKind(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    regexes.LLAMA3,
     (
         "<|begin_of_text|>",
         "<|end_of_text|>",
