@@ -1,17 +1,17 @@
 """Time, memory and text of the stages of a run, from the files in their folders."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.corpora.mixture import COUNTS, counts
 from nemo_adapt.run.artifact import read_manifest
 
 TITLES = {"checkpoint": "convert"}
 """Inputs of training whose name differs from that of the stage that makes them."""
 NOT_OURS = "model"
 """The base model: making it is not a cost of this run."""
-COUNTS, COUNTED = "counts.json", ("tokens", "bytes")
+COUNTED = ("tokens", "bytes")
 KEPT = ("seconds", "peak_memory_mib")
 ON_RANKS = ("train", "probe")
 
@@ -38,8 +38,8 @@ def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> 
             continue
         fact = {key: manifest[key] for key in KEPT if key in manifest}
         if (folder / COUNTS).is_file():
-            counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
-            fact |= {key: counts[key] for key in COUNTED}
+            of_set = counts(folder)
+            fact |= {key: of_set[key] for key in COUNTED}
         if "processes" in manifest:
             fact["ranks"] = manifest["processes"]
         if name in ON_RANKS:

@@ -13,7 +13,7 @@ from nemo_adapt.corpora.mixture import TARGET, held_out_texts, text_sets
 from nemo_adapt.corpora.text import expand, one_file
 from nemo_adapt.errors import UserError
 from nemo_adapt.run.artifact import Inputs
-from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.run_folder import RunFolder, data_folders
 
 
 def tokenizer(config: Config, run: RunFolder) -> Inputs:
@@ -184,7 +184,7 @@ def _converted(config: Config, run: RunFolder, probes: bool = False) -> Inputs:
 
 
 def _data(config: Config, run: RunFolder) -> Inputs:
-    return {f"data.{name}": [run[f"data/{name}"]] for name in text_sets(config)}
+    return {f"data.{name}": [folder] for name, folder in data_folders(config, run).items()}
 
 
 def _files(key: str, patterns: list[str]) -> list[Path]:
