@@ -43,7 +43,7 @@ STEPS = (
         "data/target",
         (TEXT,),
         restart=Restart(keeps_partial=True),
-        foresees="nemo_adapt.data.check",
+        precheck="nemo_adapt.data.check",
     ),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,), SAMPLED),
@@ -57,7 +57,7 @@ STEPS = (
         "probe",
         PROBE,
         on_ranks=True,
-        checks=preflight.check_converted,
+        check_inputs=preflight.check_converted,
         restart=Restart(resumable=True, may_change=PROBE_GROWS, optional=("auxiliary.",)),
     ),
     Step(
@@ -67,7 +67,7 @@ STEPS = (
         "resize",
         (*ROWS, "resize.padded_vocab_multiple", "train.precision", "parallel"),
         on_ranks=True,
-        checks=preflight.check_converted,
+        check_inputs=preflight.check_converted,
     ),
     Step(
         "train",
@@ -77,7 +77,7 @@ STEPS = (
         TRAINED,
         BEST,
         on_ranks=True,
-        checks=preflight.check_converted,
+        check_inputs=preflight.check_converted,
         restart=Restart(resumable=True, fenced=True, may_change=tuple(BEST)),
     ),
     Step(
@@ -86,7 +86,7 @@ STEPS = (
         reads.export,
         "export",
         ("export",),
-        checks=preflight.check_trained,
+        check_inputs=preflight.check_trained,
         restart=Restart(keeps_partial=True),
     ),
     Step(
@@ -96,7 +96,7 @@ STEPS = (
         "evaluate",
         SCORED,
         uses_gpu=True,
-        foresees="nemo_adapt.evaluate.check",
+        precheck="nemo_adapt.evaluate.check",
     ),
 )
 

@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     config = laid_out(config)
     steps = pipeline.run_steps(config)
     preflight.check_steps(config, steps)
-    preflight.foresee(config, steps)
+    preflight.precheck(config, steps)
     preflight.check_begun(config, steps, of_run=steps)  # each job sees only its own stages
     jobs, size = chain(steps), size_of(config)
     notes = [*estimates(config, size), *filter(None, [divided_groups(config, size)])]

@@ -214,8 +214,8 @@ class Stage:
             self.publish()
 
     @property
-    def is_complete(self) -> bool:
-        """Whether only the renaming of the workplace is left of an earlier start."""
+    def is_unpublished(self) -> bool:
+        """Whether an earlier start has made the result, and only not renamed the workplace to ``out``."""
         place = self.workplace
         return place != self.out and read_manifest(place).get("fingerprint") == self.fingerprint
 
@@ -249,7 +249,7 @@ def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
     ``UserError``.
     """
     with folder_lock(stage.out, stage.restart.fenced, waits):
-        if stage.is_complete:
+        if stage.is_unpublished:
             stage.publish()
         yield not stage.finished
 

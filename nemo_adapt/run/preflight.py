@@ -22,7 +22,7 @@ from nemo_adapt.tokenizer.settings import check as check_tokenizer
 def check(config: Config, steps: Sequence[Step], of_run: Sequence[Step]) -> None:
     """Raise ``UserError`` for what is known to fail before any of ``steps`` starts. ``of_run``: all of the run."""
     check_steps(config, steps)
-    foresee(config, steps)
+    precheck(config, steps)
     if any(step.name == "train" for step in steps):
         require_wandb(config.train)
     if any(step.on_ranks for step in steps) and not ranks.already_started() and gpus.may_exist():
@@ -64,12 +64,12 @@ def check_end(config: Config, stages: set[str]) -> None:
             check_target(target, texts)
 
 
-def foresee(config: Config, steps: Sequence[Step]) -> None:
+def precheck(config: Config, steps: Sequence[Step]) -> None:
     """Raise ``UserError`` for files that a later one of ``steps`` could not use, though the first could begin; print a
     line for a text that is both trained on and held out."""
     for step in steps[1:]:
-        if step.foresees:
-            importlib.import_module(step.foresees).check(config, step.reads(config, RunFolder.of(config)))
+        if step.precheck:
+            importlib.import_module(step.precheck).check(config, step.reads(config, RunFolder.of(config)))
     if any(step.name == "evaluate" for step in steps[1:]):
         for line in trained_and_held_out(config):
             say(line)

@@ -148,7 +148,7 @@ def test_the_folder_behind_a_link_is_named_for_deletion(checkpoint, tmp_path):
 
 
 def test_all_stages_that_read_the_checkpoint_check_it():
-    checked = {step.name for step in pipeline.STEPS if step.checks == preflight.check_converted}
+    checked = {step.name for step in pipeline.STEPS if step.check_inputs == preflight.check_converted}
     assert checked == {"probe", "resize", "train"}
     assert {step.name for step in pipeline.STEPS if step.on_ranks} == {"probe", "resize", "train"}
 

@@ -158,11 +158,11 @@ def test_files_of_every_set_are_looked_into_before_the_first_stage(tmp_path):
     words = [f"data.target=[{paths['t']}]", f"data.replay=[{paths['r']}]", f"data.sets.code.text=[{paths['c']}]"]
     config = load(*words, "data.sets.code.share=0.05", "data.replay_share=0.2")
     steps_of_run = [step for step in pipeline.steps_of(config) if step.name in ("tokenizer", "data")]
-    preflight.foresee(config, steps_of_run)
+    preflight.precheck(config, steps_of_run)
     for path in paths.values():
         path.write_text('{"content": "one"}\n')
         with pytest.raises(UserError, match=f"{path.name}: line 1 is not a JSON object"):
-            preflight.foresee(config, steps_of_run)
+            preflight.precheck(config, steps_of_run)
         path.write_text('{"text": "one"}\n')
 
 

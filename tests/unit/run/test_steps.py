@@ -124,10 +124,10 @@ def test_inputs_are_checked_before_a_stage_starts_but_not_once_finished(step, tm
         raise UserError(f"{inputs['log'][0].name} is damaged")
 
     with pytest.raises(UserError, match="log is damaged"):
-        run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+        run_step(config_of(tmp_path, "one", 1), replace(step, check_inputs=damaged))
     assert not (tmp_path / "calls").exists()
     run_step(config_of(tmp_path, "one", 1), step)
-    run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+    run_step(config_of(tmp_path, "one", 1), replace(step, check_inputs=damaged))
 
 
 def test_a_result_made_before_run_shared_was_set_is_not_replaced(step, tmp_path):

@@ -310,13 +310,13 @@ def test_user_errors_are_raised_before_anything_is_submitted(folder, words, says
 
 
 def test_texts_are_read_once_before_any_cell_runs_here(folder, monkeypatch, capsys):
-    read, foresee = [], preflight.foresee
+    read, precheck = [], preflight.precheck
 
     def noted(config, steps):
         read.append(config.run.name)
-        foresee(config, steps)
+        precheck(config, steps)
 
-    monkeypatch.setattr(preflight, "foresee", noted)
+    monkeypatch.setattr(preflight, "precheck", noted)
     monkeypatch.setattr(study_command, "run_cells", lambda jobs, processes: pytest.fail("has begun"))
     words = [word for word in WORDS if not word.startswith(("study.array", "site"))]
     (folder / "blank.txt").write_text(" \n")
