@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,31 +65,33 @@ def make_model(folder: Path, gigabytes: float) -> int:
     return writer.total_bytes
 
 
-def run_copy(place: Path, processes: int) -> None:
+def run_copy(place: Path, processes: int) -> dict[str, Any]:
     subprocess.run(["cp", "-r", place / "model", place / "copy"], check=True)
+    return {"per_process": []}
 
 
-def run_import(place: Path, processes: int) -> None:
+def run_import(place: Path, processes: int) -> dict[str, Any]:
     from nemo_adapt import convert
     from nemo_adapt.config import Config
 
     config = Config()
     config.convert.processes = processes
     (place / "checkpoint").mkdir()
-    convert.build(config, {"model": [place / "model"]}, place / "checkpoint")
+    return convert.build(config, {"model": [place / "model"]}, place / "checkpoint")
 
 
-def run_export(place: Path, processes: int) -> None:
+def run_export(place: Path, processes: int) -> dict[str, Any]:
     from nemo_adapt.config import ExportConfig
     from nemo_adapt.export import export_checkpoint
 
     (place / "export").mkdir()
     config = ExportConfig(shard_mib=1024, processes=processes)
-    export_checkpoint(place / "checkpoint", place / "model", place / "tokenizer", place / "export", config)
+    return export_checkpoint(place / "checkpoint", place / "model", place / "tokenizer", place / "export", config)
 
 
 RUNS = {"copy": (run_copy, "copy"), "import": (run_import, "checkpoint"), "export": (run_export, "export")}
-"""Name -> the function that runs it, and the folder that it makes."""
+"""Name -> the function that runs it and returns its facts, and the folder that it makes."""
+FACTS = "facts.json"
 
 
 def contest(name: str, place: Path, processes: int) -> dict[str, float]:
@@ -101,9 +104,7 @@ def contest(name: str, place: Path, processes: int) -> dict[str, float]:
     subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.DEVNULL)
     os.sync()
     facts: dict[str, float] = {"seconds": round(time.perf_counter() - began, 2)}
-    note = made / f"{'convert' if name == 'import' else name}.json"
-    if note.is_file():
-        each = json.loads(note.read_text(encoding="utf-8"))["processes"]
+    if each := json.loads((place / FACTS).read_text(encoding="utf-8"))["per_process"]:
         facts |= {
             "peak_mib": max(one["peak_mib"] for one in each),
             "bytes_read": sum(one["bytes_read"] for one in each),
@@ -122,7 +123,9 @@ def main() -> None:
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        RUNS[arguments.child][0](Path(arguments.place), int(getattr(arguments, "with")))
+        place = Path(arguments.place)
+        made = RUNS[arguments.child][0](place, int(getattr(arguments, "with")))
+        (place / FACTS).write_text(json.dumps(made), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as folder:
         place = arguments.keep or Path(folder)

@@ -8,7 +8,6 @@ from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.config.phases import LEARNED_FIRST
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.run.artifact import Inputs
 
 PROBED = "probed"
 """The value of ``resize.input`` that selects the probe's choice for both tables."""
@@ -52,14 +51,15 @@ def takes_share(resize: ResizeConfig) -> bool:
     return bool({resize.input, resize.output} & {PROBED, *LEARNED_FIRST})
 
 
-def with_choice(config: Config, inputs: Inputs) -> Config:
-    """Return ``config``, where ``resize.input=probed`` with the strategies that the probe's folder in ``inputs`` names.
+def with_choice(config: Config, probe: Path | None) -> Config:
+    """Return ``config``, where ``resize.input=probed`` with the strategies that the probe's folder ``probe`` names.
 
     Raises ``UserError`` if the probe has not run.
     """
     if config.resize.input != PROBED:
         return config
-    path = inputs["probe"][0] / FILE_NAME
+    assert probe is not None  # run/reads.py gives it wherever the choice is used
+    path = probe / FILE_NAME
     if not path.is_file():
         raise UserError(f"resize.input={PROBED}, but {path} does not exist: run the probe stage first")
     choice = Choice(**json.loads(path.read_text(encoding="utf-8")))

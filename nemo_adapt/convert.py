@@ -10,6 +10,7 @@ optimizer state and the key prefixes of wrappers. It is read as data: no code in
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,6 @@ from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import say
 from nemo_adapt.families.family import Entry
-from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.weight_checks import check_tied, open_weights
 from nemo_adapt.hf_model.weights import HfWeights
@@ -42,12 +42,12 @@ def plan(folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | Non
     return writer.Source(weights, writer.files(list(chunks), file_bytes))
 
 
-def build(config: Config, inputs: Inputs, out: Path) -> None:
+def build(config: Config, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write the checkpoint of the model folder ``inputs["model"]`` into ``out``, with ``convert.processes`` processes.
 
     Weights come from ``inputs["weights"]``, a Megatron checkpoint of this model, where it is given. Files of an
-    interrupted conversion in ``out`` are kept. ``convert.json`` records the bytes that each process read and its peak
-    memory. Raises ``UserError`` as ``plan`` does.
+    interrupted conversion in ``out`` are kept. Returns the bytes that each process read and its peak memory, for the
+    manifest. Raises ``UserError`` as ``plan`` does.
     """
     checkpoint = inputs["weights"][0] if "weights" in inputs else None
     given = (inputs["model"][0], config.convert.chunk_mib << 20, writer.FILE_BYTES, checkpoint)
@@ -58,7 +58,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     facts = writer.write_files(source, out, config.convert.processes or cores(), "converting", plan, *given)
     writer.finish(out, source.files)
     seal(out, sizes_of(out))
-    write_json(out / "convert.json", {"bytes": source.bytes, "processes": facts})
+    return facts
 
 
 def _left_out(weights: HfWeights | Checkpoint, folder: Path) -> Iterator[str]:

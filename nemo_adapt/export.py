@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,6 @@ from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
-from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import complete_folder, read_generation
 from nemo_adapt.hf_model.weights import HfWeights, HfWriter
@@ -42,11 +42,14 @@ DONE = ".exported"
 """Folder of marker files, one for each finished job."""
 
 
-def build(config: Config, inputs: Inputs, out: Path) -> None:
-    """Export the chosen training checkpoint in ``inputs["train"]`` with the tokenizer in ``inputs["tokenizer"]``."""
+def build(config: Config, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Export the chosen training checkpoint in ``inputs["train"]`` with the tokenizer in ``inputs["tokenizer"]``.
+
+    Returns facts for the stage's manifest.
+    """
     base, tokenizer = inputs["model"][0], inputs["tokenizer"][0]
     checkpoint = chosen_checkpoint(inputs["train"][0], config.export.checkpoint)
-    export_checkpoint(checkpoint, base, tokenizer, out, config.export)
+    return export_checkpoint(checkpoint, base, tokenizer, out, config.export)
 
 
 def chosen_checkpoint(train: Path, which: str) -> Path:
@@ -104,12 +107,13 @@ class Work:
         return cls(opened, target, jobs, shape.vocab, rows, opened.dtypes[table[0].key])
 
 
-def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> None:
+def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, config: ExportConfig) -> dict[str, Any]:
     """Write ``checkpoint`` as a Hugging Face folder like ``base`` (config.json), with the tokenizer's vocabulary.
 
     The folder gets safetensors (sharded with an index where larger than ``config.shard_mib``), config.json with the new
     vocabulary size and dtype, the base's generation config, and the tokenizer. Dtypes are those of the checkpoint. Jobs
-    that an interrupted export finished in ``out`` are kept. ``export.json`` records bytes read and peak memory.
+    that an interrupted export finished in ``out`` are kept. Returns the bytes that each process read and its peak
+    memory, for the manifest.
     """
     if config.pad_vocab_to < 1:
         raise UserError(f"export.pad_vocab_to={config.pad_vocab_to} must be at least 1 (no padding)")
@@ -124,10 +128,10 @@ def export_checkpoint(checkpoint: Path, base: Path, tokenizer: Path, out: Path, 
     compare_samples(work, out)
     kept = kept_rows(read_shape(base)[1], tokenizer)
     complete_folder(out, base, tokenizer, work.rows, work.dtype, work.tokens, kept)
-    write_json(out / "export.json", {"bytes": work.target.total_bytes, "processes": facts})
     for note in (out / DONE).iterdir():
         note.unlink()
     (out / DONE).rmdir()
+    return {"bytes": work.target.total_bytes, "processes": len(facts), "per_process": facts}
 
 
 def write_jobs(work: Work, numbers: Iterable[int], on_progress: OnProgress) -> dict[str, int]:

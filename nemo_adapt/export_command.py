@@ -63,11 +63,7 @@ def main(words: list[str]) -> None:
     deciding = {"shard_mib": config.export.shard_mib, "pad_vocab_to": config.export.pad_vocab_to}
     inputs = {"checkpoint": [opened.folder], "model": [model], "tokenizer": [tokenizer]}
     stage = artifact.Stage("export-hf", Path(config.out), deciding, inputs, restart=Restart(keeps_partial=True))
-    if stage.finished:
-        say(f"{config.out} was finished before")
-        return
     artifact.run(stage, lambda place: export_checkpoint(opened.folder, model, tokenizer, place, config.export))
-    say(f"written to {config.out}")
 
 
 def check_tokenizer(tokenizer: Path, opened: Checkpoint, rows: int) -> None:

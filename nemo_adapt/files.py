@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and told apart by a hash."""
+"""Files: written whole or not at all, told apart by a hash, and read with errors that name them."""
 
 import hashlib
 import json
@@ -7,10 +7,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.errors import UserError
+
 WHOLE_FILE_BYTES = 64 << 20
 """Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
+BYTE_ORDER_MARK = "\ufeff"
 
 
 def file_hash(path: Path) -> str:
@@ -25,6 +28,23 @@ def file_hash(path: Path) -> str:
                 stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
                 digest.update(stream.read(SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a model or tokenizer; ``UserError`` that names the file if it is damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.startswith(BYTE_ORDER_MARK):
+            raise UserError(
+                f"{path} begins with a byte order mark, with which transformers does not read it either: save it as "
+                "UTF-8 without one"
+            )
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: not valid JSON: {error}; download it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: not a JSON object; download it again")
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

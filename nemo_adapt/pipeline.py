@@ -1,38 +1,32 @@
-"""The road: the order of the stages, defined only in this file."""
+"""The order of the stages, defined only in this file."""
 
 import contextlib
-import importlib
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from nemo_adapt.checkpoint.scores import check_which
 from nemo_adapt.choice import PROBED, takes_share
 from nemo_adapt.config import Config
-from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.console.progress import say
-from nemo_adapt.corpora.mixture import check_target, text_sets, trained_and_held_out
+from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
-from nemo_adapt.machine import gpus, ranks
-from nemo_adapt.run import first_rank, reads
+from nemo_adapt.machine import ranks
+from nemo_adapt.run import first_rank, preflight, reads
 from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.run.restart import Restart
-from nemo_adapt.run.run_folder import RunFolder, check_recipe, save_config
-from nemo_adapt.run.steps import Step, build_as_rank, change_of, check_kept, check_not_replaced, run_step
-from nemo_adapt.tokenizer.settings import check as check_tokenizer
+from nemo_adapt.run.run_folder import RunFolder, save_config
+from nemo_adapt.run.steps import Step, build_as_rank, change_of, run_step
 
 TEXT = "data.text_field"
-ROWS = (
-    *("resize.input", "resize.output", "resize.seed"),
-    *("resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature"),
-)
+STRATEGIES = ("resize.input", "resize.output")
+ROW_SETTINGS = ("resize.seed", "resize.omp_pieces", "resize.wechsel_neighbours", "resize.wechsel_temperature")
+ROWS = (*STRATEGIES, *ROW_SETTINGS)
 VECTORS = ("auxiliary", TEXT)
 SAMPLED = {"auxiliary.sample_documents": ("auxiliary.sample_documents", "auxiliary.seed")}
 SHARES = ("data.replay_share", "data.sets.*.share", "data.shares_in")
 LEARNED = ("resize.learned_share", "resize.learned_lr")
 TRAINED = (*ROWS, *LEARNED, "train", *SHARES)
-PROBE = (*ROWS[2:], *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
+PROBE = (*ROW_SETTINGS, *LEARNED, "train", *SHARES, "probe", "evaluate.target", "evaluate.context", TEXT)
 BEST = {
     "train.keep_best": ("train.score_every", "train.score_bytes", "evaluate.target", "evaluate.context", TEXT),
 }
@@ -40,7 +34,7 @@ BEST = {
 SCORED = ("evaluate", "train.seq_length", TEXT)
 PROBE_GROWS = ("probe.strategies", "probe.seeds")
 
-ROAD = (
+STEPS = (
     Step("tokenizer", "nemo_adapt.tokenizer.stage", reads.tokenizer, "tokenizer", ("tokenizer", TEXT)),
     Step(  # plus one for each other set
         "data",
@@ -49,62 +43,60 @@ ROAD = (
         "data/target",
         (TEXT,),
         restart=Restart(keeps_partial=True),
-        foresees="nemo_adapt.data.check",
+        precheck="nemo_adapt.data.check",
     ),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.piece_bytes, "auxiliary/piece_bytes"),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.overlaps, "auxiliary/overlaps", (TEXT,), SAMPLED),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.vectors, "auxiliary/vectors", VECTORS, SAMPLED),
     Step("auxiliary", "nemo_adapt.auxiliary.stage", reads.bilingual, "auxiliary/bilingual", VECTORS, SAMPLED),
-    Step(
-        "convert", "nemo_adapt.convert", reads.converting, "convert", ("convert",), restart=Restart(keeps_partial=True)
-    ),
+    Step("convert", "nemo_adapt.convert", reads.convert, "convert", ("convert",), restart=Restart(keeps_partial=True)),
     Step(
         "probe",
         "nemo_adapt.probe.stage",
-        reads.probing,
+        reads.probe,
         "probe",
         PROBE,
         on_ranks=True,
-        checks=reads.check_converted,
+        check_inputs=preflight.check_converted,
         restart=Restart(resumable=True, may_change=PROBE_GROWS, optional=("auxiliary.",)),
     ),
     Step(
         "resize",
         "nemo_adapt.resize.stage",
-        reads.resizing,
+        reads.resize,
         "resize",
         (*ROWS, "resize.padded_vocab_multiple", "train.precision", "parallel"),
         on_ranks=True,
-        checks=reads.check_converted,
+        check_inputs=preflight.check_converted,
     ),
     Step(
         "train",
         "nemo_adapt.train.stage",
-        reads.training,
+        reads.train,
         "train",
         TRAINED,
         BEST,
         on_ranks=True,
-        checks=reads.check_converted,
+        check_inputs=preflight.check_converted,
         restart=Restart(resumable=True, fenced=True, may_change=tuple(BEST)),
     ),
     Step(
         "export",
         "nemo_adapt.export",
-        reads.trained,
+        reads.export,
         "export",
         ("export",),
-        checks=reads.check_trained,
+        check_inputs=preflight.check_trained,
         restart=Restart(keeps_partial=True),
     ),
     Step(
         "evaluate",
         "nemo_adapt.evaluate.stage",
-        reads.adapted,
+        reads.evaluate,
         "evaluate",
         SCORED,
         uses_gpu=True,
-        foresees="nemo_adapt.evaluate.check",
+        precheck="nemo_adapt.evaluate.check",
     ),
 )
 
@@ -112,13 +104,13 @@ BEFORE = {"probe": ("tokenizer", "data", "auxiliary", "convert")}
 """Command -> stages that it runs before its own, so that it works in a new run folder."""
 
 
-def road(config: Config, probes: bool = False) -> list[Step]:
+def steps_of(config: Config, probes: bool = False) -> list[Step]:
     """Return the steps of a configuration's run: ``data`` for each text set, and only the auxiliary data that the
     strategies need (``probes``: those of the probe). A training may get further phases, unless that lengthens another.
     """
     wanted = {f"auxiliary/{kind}" for kind in reads.needs(config, probes)}
     found: list[Step] = []
-    for step in ROAD:
+    for step in STEPS:
         if step.name == "data":
             found += [
                 replace(step, reads=partial(reads.text_set, name), result=f"data/{name}") for name in text_sets(config)
@@ -132,7 +124,7 @@ def road(config: Config, probes: bool = False) -> list[Step]:
 
 def names() -> list[str]:
     """Return the names of the stages, in order."""
-    return list(dict.fromkeys(step.name for step in ROAD))
+    return list(dict.fromkeys(step.name for step in STEPS))
 
 
 def run_all(config: Config) -> None:
@@ -146,7 +138,7 @@ def run_all(config: Config) -> None:
 def run_steps(config: Config) -> list[Step]:
     """Return the steps that ``run_all`` runs."""
     left_out = {"resize"} if config.resize.input == PROBED else {"resize", "probe"}
-    return [step for step in road(config) if step.name not in left_out]
+    return [step for step in steps_of(config) if step.name not in left_out]
 
 
 def change(config: Config, hash_of: HashOf) -> str:
@@ -161,7 +153,7 @@ def change(config: Config, hash_of: HashOf) -> str:
 def run_stage(config: Config, name: str) -> None:
     """Run one stage by name (for ``data`` and ``auxiliary``, all parts); before ``probe``, also those it needs."""
     wanted = {name, *BEFORE.get(name, ())}
-    steps = [step for step in road(config, probes=name == "probe") if step.name in wanted]
+    steps = [step for step in steps_of(config, probes=name == "probe") if step.name in wanted]
     if not steps:
         say(f"[{name}] nothing to do: the strategies need none of it")
     if ranks.is_first():
@@ -173,7 +165,7 @@ def _say_changed(config: Config, steps: list[Step]) -> None:
     """Print a line for each result that ``steps`` read although, by the configuration, it would be made anew."""
     run, own = RunFolder.of(config), {step.result for step in steps}
     read = {path for step in steps for paths in step.reads(config, run).values() for path in paths}
-    for step in road(config):
+    for step in steps_of(config):
         if step.result in own or run[step.result] not in read or not read_manifest(run[step.result]):
             continue
         with contextlib.suppress(UserError):  # its text may no longer be there
@@ -189,106 +181,20 @@ def run_stages(config: Config, stages: Iterable[str]) -> None:
 def run_up_to(config: Config, name: str) -> None:
     """Run a stage and all stages before it; ``probe`` is left out unless its choice is needed."""
     last, left_out = names().index(name), set() if config.resize.input == PROBED else {"probe"}
-    _run(config, [step for step in road(config) if names().index(step.name) <= last and step.name not in left_out])
+    _run(config, [step for step in steps_of(config) if names().index(step.name) <= last and step.name not in left_out])
 
 
 def run_as_rank(config: Config, name: str) -> None:
     """Run this rank's part of a stage that runs on ranks."""
-    for step in road(config):
+    for step in steps_of(config):
         if step.name == name:
             build_as_rank(config, step)
 
 
-def check_steps(config: Config, steps: list[Step]) -> None:
-    """Before any of ``steps`` runs, here or elsewhere, raise ``UserError`` for what is already known to fail."""
-    check_numbers(config)
-    if any(step.name == "tokenizer" for step in steps):
-        check_tokenizer(config)
-    for step in steps:
-        step.reads(config, RunFolder.of(config))  # a file missing for the last stage is reported before the first
-    check_end(config, {step.name for step in steps})
-    if any(step.on_ranks for step in steps):
-        from nemo_adapt.run.checks import check  # imports scipy, for the strategies
-
-        check(config)
-    if len(steps) > 1 and any(step.name == "convert" for step in steps):
-        from nemo_adapt.hf_model.weight_checks import check_weights
-
-        given = config.model.checkpoint
-        check_weights(Path(config.model.path), Path(given) if given else None)
-
-
-def check_end(config: Config, stages: set[str]) -> None:
-    """Raise ``UserError`` if export or evaluation needs something that the earlier stages do not provide."""
-    which, texts, target = config.export.checkpoint, config.evaluate.texts, config.evaluate.target
-    if "export" in stages:
-        check_which(which)
-    if {"train", "export"} <= stages and which == "best" and not config.train.keep_best:
-        raise UserError("export.checkpoint=best needs train.keep_best=true: or no checkpoint is chosen while training")
-    if "evaluate" in stages:
-        if not texts:
-            raise UserError("evaluate.texts is empty: give a held-out text, evaluate.texts.LANG=FILE")
-        if target:
-            check_target(target, texts)
-
-
-def foresee(config: Config, steps: list[Step]) -> None:
-    """Raise ``UserError`` for files that a later one of ``steps`` could not use, though the first could begin; print a
-    line for a text that is both trained on and held out."""
-    for step in steps[1:]:
-        if step.foresees:
-            importlib.import_module(step.foresees).check(config, step.reads(config, RunFolder.of(config)))
-    if any(step.name == "evaluate" for step in steps[1:]):
-        for line in trained_and_held_out(config):
-            say(line)
-
-
-def check_begun(config: Config, steps: list[Step]) -> None:
-    """Raise ``UserError`` if ``steps`` would replace results with which one of them, or another stage of the run, was
-    begun: it could not go on."""
-    for number, step in enumerate(steps):
-        if step.restart.resumable:
-            check_kept(config, steps[:number], step)
-    taken, results = run_steps(config), {step.result for step in steps}
-    for number, other in enumerate(taken):
-        if other.restart.resumable and other.result not in results:
-            check_not_replaced(config, [each for each in taken[:number] if each.result in results], other)
-
-
 def _run(config: Config, steps: list[Step]) -> None:
-    first_rank.does(partial(_check, config, steps))
-    made = {RunFolder.of(config)[step.result]: step.name for step in (*ROAD, *road(config))}
+    first_rank.does(lambda: preflight.check(config, steps, of_run=run_steps(config)))
+    made = {RunFolder.of(config)[step.result]: step.name for step in (*STEPS, *steps_of(config))}
     for step in steps:
         run_step(config, step, made)
     save_config(RunFolder.of(config), config)
     first_rank.leave()
-
-
-def _check(config: Config, steps: list[Step]) -> None:
-    """Raise ``UserError`` for what is known to fail before any of ``steps`` starts."""
-    check_steps(config, steps)
-    foresee(config, steps)
-    if any(step.name == "train" for step in steps):
-        reads.require_wandb(config.train)
-    if any(step.on_ranks for step in steps) and not ranks.already_started() and gpus.may_exist():
-        _check_gpus(config, steps)
-    check_recipe(RunFolder.of(config), config)
-    check_begun(config, steps)
-
-
-def _check_gpus(config: Config, steps: list[Step]) -> None:
-    """Raise ``UserError`` for more ranks than this machine has GPUs, unless all stages on ranks are finished."""
-    from nemo_adapt import devices
-
-    try:
-        gpus.check_enough(config.parallel.ranks, devices.gpu_count())
-    except UserError:
-        if not all(_is_finished(config, step) for step in steps if step.on_ranks):
-            raise
-
-
-def _is_finished(config: Config, step: Step) -> bool:
-    try:
-        return not change_of(config, step, input_hash)
-    except UserError:  # an input does not exist yet
-        return False

@@ -13,7 +13,7 @@ from nemo_adapt import devices, patches, pipeline
 devices.limit_imports()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    for step in pipeline.ROAD:
+    for step in pipeline.STEPS:
         if step.on_ranks:
             importlib.import_module(step.module)
     patches.prepare_megatron()

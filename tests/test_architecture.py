@@ -16,9 +16,9 @@ STAGES = {"tokenizer", "data", "auxiliary", "convert", "probe", "resize", "train
 MAY_IMPORT = {
     "train": {"resize", "evaluate"},  # it resizes in memory; held-out text is scored as the report scores it
     "run/checks": {"resize"},  # the names of the strategies
+    "run/preflight": {"tokenizer"},  # checks that its settings are consistent
     "run/reads": {"resize"},  # what the strategies need
     "cli": {"evaluate", "probe"},  # the headline of the report, the probe's table
-    "pipeline": {"tokenizer"},  # checks that its settings are consistent
     "export_command": {"export"},  # the same for one checkpoint
     "study": {"evaluate"},  # its tables, pages and bars
     "status": {"train"},  # the names of its files
@@ -31,6 +31,7 @@ LIGHT = {
     "run/steps",
     "run/reads",
     "run/checks",
+    "run/preflight",
     "hf_model/model_config",
     "hf_model/model_files",
     "choice",

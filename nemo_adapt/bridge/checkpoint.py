@@ -22,7 +22,6 @@ from nemo_adapt.checkpoint.model_tensors import copied_chunks, open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config.megatron_settings import Settings
 from nemo_adapt.families.family import EMBEDDING, Family, Shape
-from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import copy_tokenizer
 from nemo_adapt.machine.workers import cores
@@ -58,13 +57,13 @@ class Source(writer.Source):
 
 def write(
     checkpoint: Path, model: Path, tokenizer: Path, out: Path, pad_vocab_to: int = 1, final: Path | None = None
-) -> None:
+) -> dict[str, Any]:
     """Write ``checkpoint``, of a model like ``model`` with the tokenizer's vocabulary, to ``out`` in Bridge's format.
 
     ``final``: the path that ``out`` gets later, if another, because Bridge's configuration names its tokenizer by an
     absolute path. Tables have a row for each token; Bridge pads them to a multiple of ``pad_vocab_to`` times TP when it
-    builds the model. Each process holds one chunk of one tensor at a time. ``UserError`` for a model that Bridge does
-    not have.
+    builds the model. Each process holds one chunk of one tensor at a time. Returns facts for a manifest.
+    ``UserError`` for a model that Bridge does not have.
     """
     places = (checkpoint, model, tokenizer)
     source = Source.of(*places)
@@ -76,7 +75,7 @@ def write(
     facts = writer.write_files(source, place, cores(), "writing", Source.of, *places)
     writer.finish(place, source.files, _common(step), _extra_states(source.shape.layers))
     _complete(out, place, tokenizer, step, settings, (final or out).absolute())
-    write_json(out / "export.json", {"bytes": source.bytes, "processes": facts})
+    return facts
 
 
 def _common(step: int) -> dict[str, Any]:

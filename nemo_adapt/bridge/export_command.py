@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nemo_adapt.bridge import checkpoint as bridge
 from nemo_adapt.config import recipes
-from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import artifact
 from nemo_adapt.run.restart import Restart
@@ -49,9 +48,5 @@ def main(words: list[str]) -> None:
         inputs,
         restart=Restart(keeps_partial=True),
     )
-    if stage.finished:
-        say(f"{config.out} was finished before")
-        return
     places = (checkpoint, model, tokenizer)
     artifact.run(stage, lambda place: bridge.write(*places, place, config.pad_vocab_to, stage.out))
-    say(f"written to {config.out}")

@@ -22,14 +22,13 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.config.phases import phases
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import mixture
-from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.machine import ranks
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.model.build import DTYPES
-from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.run_folder import RunFolder, data_folders
 from nemo_adapt.tokens.vocab import rows_with
 
 START = "start"
@@ -49,7 +48,7 @@ def main(words: list[str]) -> None:
     only_phase(phases(config), config.train)
     provider(family, shape, DTYPES[config.train.precision])
     pipeline.run_up_to(config, "resize")
-    config = with_choice(config, {"probe": [run["probe"]]})
+    config = with_choice(config, run["probe"])
     with folder_lock(out):
         write(config, run, family, shape, out)
     say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")
@@ -58,7 +57,7 @@ def main(words: list[str]) -> None:
 def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path) -> None:
     """Write the recipe and the checkpoint that it starts from; the run's stages before training must be finished."""
     tokenizer = run["tokenizer"]
-    folders = {name: run[f"data/{name}"] for name in text_sets(config)}
+    folders = data_folders(config, run)
     plan = phases(config, mixture.bytes_per_token(config, folders))
     shares = mixture.token_shares(config, folders)
     data = [((folders[name] / name).resolve(), share) for name, share in shares.items()]

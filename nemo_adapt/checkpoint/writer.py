@@ -83,15 +83,17 @@ class Source:
 
 def write_files(
     source: Source, folder: Path, processes: int, title: str, build: Callable[..., Source], *given: Any
-) -> list[dict[str, int]]:
-    """Write the files of ``source`` in at most ``processes`` processes; return for each bytes read and peak MiB.
+) -> dict[str, Any]:
+    """Write the files of ``source`` in at most ``processes`` processes; return facts for a manifest: bytes written, the
+    number of processes, and for each bytes read and peak MiB.
 
     ``title``: that of the bar. The other processes build their source by ``build(*given)``.
     """
     jobs = len(source.files)
     with Bar(title, source.bytes / 1e6, "MB") as bar:
         mine = partial(source.write, folder)
-        return share(jobs, min(processes, jobs), bar, mine, _write_share, folder, build, *given)
+        facts = share(jobs, min(processes, jobs), bar, mine, _write_share, folder, build, *given)
+    return {"bytes": source.bytes, "processes": len(facts), "per_process": facts}
 
 
 def _write_share(folder: Path, build: Callable[..., Source], *given: Any) -> dict[str, int]:

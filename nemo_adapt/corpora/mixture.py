@@ -14,6 +14,8 @@ TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Allowed names of sets, which become names of folders and files."""
 SHARES_IN = ("tokens", "bytes")
+COUNTS = "counts.json"
+"""File in the folder of a tokenized set."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,15 @@ def check_target(target: str, texts: Collection[str]) -> None:
         raise UserError(f"evaluate.target={target!r} is not a language of evaluate.texts ({', '.join(texts)})")
 
 
+def counts(folder: Path) -> dict[str, int]:
+    """Return the documents, tokens and bytes of a set; ``FileNotFoundError`` where it is not tokenized yet."""
+    return dict(json.loads((folder / COUNTS).read_text(encoding="utf-8")))
+
+
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:
     """Return the share of the training tokens that comes from each set that is trained on.
 
-    Shares in bytes are converted with ``counts.json`` in each set's folder: ``FileNotFoundError`` where a set has not
+    Shares in bytes are converted with the ``counts`` of each set's folder: ``FileNotFoundError`` where a set has not
     been tokenized yet.
     """
     trained = {name: each.share for name, each in text_sets(config).items() if each.share}
@@ -106,17 +113,13 @@ def bytes_per_token(config: Config, folders: Mapping[str, Path]) -> float:
 def passes(config: Config, folders: Mapping[str, Path], tokens: int) -> dict[str, float]:
     """Return how often each set that is trained on is read in a training of so many ``tokens``."""
     shares = token_shares(config, folders)
-    return {name: tokens * share / _counts(folders[name])["tokens"] for name, share in shares.items()}
+    return {name: tokens * share / counts(folders[name])["tokens"] for name, share in shares.items()}
 
 
 def _bytes_per_token(folder: Path) -> float:
     """Return the bytes of text per token of one set, counted when it was tokenized."""
-    counts = _counts(folder)
-    return counts["bytes"] / counts["tokens"]
-
-
-def _counts(folder: Path) -> dict[str, int]:
-    return dict(json.loads((folder / "counts.json").read_text(encoding="utf-8")))
+    found = counts(folder)
+    return found["bytes"] / found["tokens"]
 
 
 def _share_key(name: str) -> str:

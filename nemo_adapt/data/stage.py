@@ -22,6 +22,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.corpora import text
 from nemo_adapt.corpora.lines import Part
+from nemo_adapt.corpora.mixture import COUNTS
 from nemo_adapt.data import store
 from nemo_adapt.data.check import check
 from nemo_adapt.data.encode import Encoder, Rule
@@ -34,7 +35,7 @@ ALONE_BYTES = 8 << 20
 """Text up to this size is tokenized by this process alone: starting workers takes longer."""
 BATCH_CHARACTERS = 1 << 19
 """A batch of documents is full once it has this many characters."""
-PIECES, COUNTS = "pieces", "counts.json"
+PIECES = "pieces"
 RUST_THREADS = "TOKENIZERS_PARALLELISM"
 
 

@@ -10,7 +10,7 @@ from nemo_adapt.files import write_json
 
 DETERMINING = (".safetensors", ".json", ".model", ".tiktoken")
 """Suffixes of the files in a model folder that determine its output; our own files (``OURS``) do not."""
-OURS = ("manifest.json", "started.json", "token_map.json", "export.json")
+OURS = ("manifest.json", "started.json", "token_map.json")
 
 
 class Cache:

@@ -1,19 +1,17 @@
 """Time, memory and text of the stages of a run, from the files in their folders."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.corpora.mixture import COUNTS, counts
 from nemo_adapt.run.artifact import read_manifest
 
 TITLES = {"checkpoint": "convert"}
 """Inputs of training whose name differs from that of the stage that makes them."""
 NOT_OURS = "model"
 """The base model: making it is not a cost of this run."""
-COUNTS, COUNTED = "counts.json", ("tokens", "bytes")
-OF_PROCESSES = ("convert.json", "export.json")
-"""Files with a record for each process of these stages; that of ``data`` is in its manifest."""
+COUNTED = ("tokens", "bytes")
 KEPT = ("seconds", "peak_memory_mib")
 ON_RANKS = ("train", "probe")
 
@@ -40,10 +38,10 @@ def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> 
             continue
         fact = {key: manifest[key] for key in KEPT if key in manifest}
         if (folder / COUNTS).is_file():
-            counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
-            fact |= {key: counts[key] for key in COUNTED}
-        if processes := _processes(folder, manifest):
-            fact["ranks"] = processes
+            of_set = counts(folder)
+            fact |= {key: of_set[key] for key in COUNTED}
+        if "processes" in manifest:
+            fact["ranks"] = manifest["processes"]
         if name in ON_RANKS:
             fact |= {key: training[key] for key in ("ranks", "device") if key in training}
         if name == "train":
@@ -53,14 +51,6 @@ def of_stages(train: Path | None, export: Path, training: Mapping[str, Any]) -> 
                 fact["peak_memory_mib"] = training["memory_mib"]
         found[name] = fact
     return found
-
-
-def _processes(folder: Path, manifest: Mapping[str, Any]) -> int | None:
-    """Return how many processes shared a stage's work; ``None`` where that is not recorded, as of stages with one."""
-    for name in OF_PROCESSES:
-        if (folder / name).is_file():
-            return len(json.loads((folder / name).read_text(encoding="utf-8"))["processes"])
-    return manifest.get("processes")
 
 
 def _title(key: str) -> str:

@@ -1,6 +1,5 @@
 """config.json of a Hugging Face model folder: read without torch, as a launch and ``plan`` only need its numbers."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any
 from nemo_adapt import families
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
-
-BYTE_ORDER_MARK = "\ufeff"
+from nemo_adapt.files import read_object
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -44,20 +42,3 @@ def _named(folder: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{folder}/{error}") from None
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a model folder; ``UserError`` that names the file if it is damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if text.startswith(BYTE_ORDER_MARK):
-            raise UserError(
-                f"{path} begins with a byte order mark, with which transformers does not read it either: save it as "
-                "UTF-8 without one"
-            )
-        content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: not valid JSON: {error}; download it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: not a JSON object; download it again")
-    return content

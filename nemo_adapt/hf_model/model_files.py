@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.settings import older_rope
-from nemo_adapt.hf_model.model_config import read_config, read_object
+from nemo_adapt.files import read_object
+from nemo_adapt.hf_model.model_config import read_config
 
 if TYPE_CHECKING:
     import torch  # slow to import, and not needed to check what a run is started with

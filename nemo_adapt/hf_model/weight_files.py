@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_model.model_config import read_object
+from nemo_adapt.files import read_object
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

@@ -6,7 +6,7 @@
 
 from nemo_adapt.hf_tokenizer.added import DECODER
 from nemo_adapt.hf_tokenizer.bpe import merges, splits
-from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, read_json
+from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find
 from nemo_adapt.hf_tokenizer.load import SPECIAL_NAMES, adds_bos, load, wrapper_settings
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import BPE, CONTROL, NORMAL, UNIGRAM, USER_DEFINED, read_sentencepiece
 
@@ -24,7 +24,6 @@ __all__ = [
     "find",
     "load",
     "merges",
-    "read_json",
     "read_sentencepiece",
     "splits",
     "wrapper_settings",

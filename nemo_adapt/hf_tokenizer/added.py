@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.hf_tokenizer.files import TokenizerFiles, read_json
+from nemo_adapt.files import read_object
+from nemo_adapt.hf_tokenizer.files import TokenizerFiles
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import CONTROL, USER_DEFINED
 
 DECODER = "added_tokens_decoder"
@@ -40,18 +41,18 @@ def _from_config(path: Path | None) -> list[tuple[Path, int, Mapping[str, Any]]]
     if path is None:
         return []
     try:
-        decoder = read_json(path).get(DECODER) or {}
+        decoder = read_object(path).get(DECODER) or {}
         return [(path, int(i), {**token, "content": str(token["content"])}) for i, token in decoder.items()]
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is corrupt: {DECODER} is not a map from ids to tokens; fetch it again") from None
+        raise UserError(f"{path} is damaged: {DECODER} is not a map from ids to tokens; download it again") from None
 
 
 def _from_list(path: Path | None, specials: Collection[str]) -> list[tuple[Path, int, Mapping[str, Any]]]:
     if path is None:
         return []
-    tokens = read_json(path)
+    tokens = read_object(path)
     if not all(isinstance(i, int) for i in tokens.values()):
-        raise UserError(f"{path} is corrupt: not a map from tokens to ids; fetch it again")
+        raise UserError(f"{path} is damaged: not a map from tokens to ids; download it again")
     return [(path, i, {"content": content, "special": content in specials}) for content, i in tokens.items()]
 
 

@@ -1,11 +1,9 @@
-"""Find a tokenizer's files, and read JSON with errors that name the damaged file."""
+"""Find a tokenizer's files."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nemo_adapt.errors import UserError, one_line
+from nemo_adapt.errors import UserError
 
 MODEL_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 """File names of a SentencePiece model: of Llama (or tiktoken ranks), of T5, and of XLM-R and XGLM."""
@@ -42,14 +40,3 @@ def find(path: Path) -> TokenizerFiles:
     if found[0] is None and found[1] is None:
         raise UserError(f"{path} has no tokenizer: it needs a tokenizer.json or a tokenizer.model")
     return TokenizerFiles(*found)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; ``UserError`` that names the file if it cannot be read or is not an object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is corrupt: {one_line(error)}; fetch it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is corrupt: not a JSON object; fetch it again")
-    return content

@@ -16,9 +16,10 @@ from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError, one_line
+from nemo_adapt.files import read_object
 from nemo_adapt.hf_tokenizer.added import DECODER, Added, add_pieces, flagged, read_added
 from nemo_adapt.hf_tokenizer.bpe import bpe_model
-from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find, read_json
+from nemo_adapt.hf_tokenizer.files import FAIRSEQ, TokenizerFiles, find
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import (
     BPE,
     UNIGRAM,
@@ -57,7 +58,7 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
 
     It encodes whole texts: truncation and padding that a training saved in ``tokenizer.json`` are left out.
 
-    Raises ``UserError`` when there is no tokenizer, a file is corrupt, or the type of model is not supported.
+    Raises ``UserError`` when there is no tokenizer, a file is damaged, or the type of model is not supported.
     """
     files = find(folder)
     settings = read_settings(files)
@@ -69,7 +70,7 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
         backend = Tokenizer.from_str(json.dumps(content))
     elif files.config is not None:
         if files.added is not None:
-            read_json(files.added)  # transformers reads it too, and would not name it
+            read_object(files.added)  # transformers reads it too, and would not name it
         backend, changed = read_backend(files.json, _prefixes_space(files))
         # transformers would read the file's truncation and padding again, and add a token for the latter.
         given = {"tokenizer_object": backend} if changed else {}
@@ -86,7 +87,7 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
 def from_model(path: Path, added: Added, add_bos: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the ``tokenizer.json`` for a SentencePiece model or tiktoken ranks, and role -> special token.
 
-    Raises ``UserError`` when the file is corrupt, not supported, or of a model trained with fairseq, and as
+    Raises ``UserError`` when the file is damaged, not supported, or of a model trained with fairseq, and as
     ``add_pieces`` does.
     """
     if path.name == FAIRSEQ:
@@ -119,12 +120,12 @@ def read_settings(files: TokenizerFiles) -> dict[str, Any]:
     ``special_tokens_map.json`` counts where transformers also reads it: if ``tokenizer_config.json`` does not describe
     its added tokens.
     """
-    config = read_json(files.config) if files.config is not None else {}
+    config = read_object(files.config) if files.config is not None else {}
     settings = {key: config[key] for key in KEPT if config.get(key) is not None}
     if files.config is not None:
         settings |= _special_tokens(files.config, config)
     if files.specials is not None and DECODER not in config:
-        settings |= _special_tokens(files.specials, read_json(files.specials))
+        settings |= _special_tokens(files.specials, read_object(files.specials))
     return settings
 
 
@@ -137,7 +138,7 @@ def _special_tokens(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         if lists:
             found[FURTHER[0]] = list(dict.fromkeys(_content(token) for tokens in lists for token in tokens))
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is corrupt: special tokens: {one_line(error)}; fetch it again") from None
+        raise UserError(f"{path} is damaged: special tokens: {one_line(error)}; download it again") from None
     return found
 
 
@@ -165,8 +166,8 @@ def usual_specials(contents: Iterable[str]) -> dict[str, str]:
 def _prefixes_space(files: TokenizerFiles) -> bool | None:
     """Return whether the folder's class puts a space before texts; ``None``: ``tokenizer.json`` says it."""
     assert files.config is not None
-    config, beside = read_json(files.config), files.config.parent / "config.json"
-    model_type = read_json(beside).get("model_type") if beside.is_file() else None
+    config, beside = read_object(files.config), files.config.parent / "config.json"
+    model_type = read_object(beside).get("model_type") if beside.is_file() else None
     name = config.get("tokenizer_class") or CLASS_OF.get(str(model_type), "")
     return bool(config.get("add_prefix_space")) if str(name).removesuffix("Fast") in OWN_PREFIX else None
 
@@ -189,7 +190,7 @@ def read_backend(path: Path, prefix: bool | None = None) -> tuple[Tokenizer, boo
 
     ``UserError`` that names the file if it is damaged.
     """
-    content = read_json(path)
+    content = read_object(path)
     cuts = [key for key in ("truncation", "padding") if content.pop(key, None) is not None]
     moved = prefix is not None and _set_prefix(content.get("pre_tokenizer"), prefix)
     try:

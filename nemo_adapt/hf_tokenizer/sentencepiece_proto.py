@@ -35,13 +35,13 @@ def read_sentencepiece(path: Path) -> Any:
         proto.ParseFromString(path.read_bytes())
     except (DecodeError, OSError) as error:
         raise UserError(
-            f"{path} is neither a SentencePiece model nor a tiktoken rank file (corrupt?): {one_line(error)}; "
-            "fetch it again"
+            f"{path} is neither a SentencePiece model nor a tiktoken rank file (damaged?): {one_line(error)}; "
+            "download it again"
         ) from None
     if not proto.pieces:
-        raise UserError(f"{path} is not a SentencePiece model: it holds no pieces; fetch it again")
+        raise UserError(f"{path} is not a SentencePiece model: it holds no pieces; download it again")
     if not all(isinstance(piece.piece, str) for piece in proto.pieces):  # bytes, where it is not UTF-8
-        raise UserError(f"{path} is corrupt: a piece is not UTF-8; fetch it again")
+        raise UserError(f"{path} is damaged: a piece is not UTF-8; download it again")
     kind = proto.trainer_spec.model_type
     if kind not in (UNIGRAM, BPE):
         raise UserError(

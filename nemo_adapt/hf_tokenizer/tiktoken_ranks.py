@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer import regexes
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import added_token, prepend_bos
 from nemo_adapt.tokens.byte_level import BYTE_OF
 
@@ -38,8 +39,7 @@ def _reserved(numbers: range) -> tuple[str, ...]:
 
 
 LLAMA3 = RankKind(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    regexes.LLAMA3,
     (
         "<|begin_of_text|>",
         "<|end_of_text|>",
@@ -74,9 +74,9 @@ def read_ranks(path: Path) -> tuple[dict[bytes, int], RankKind]:
             encoded, rank = line.split()
             ranks[base64.b64decode(encoded, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
-            raise UserError(f"{path} is corrupt: line {number} is not 'base64 rank'; fetch it again") from None
+            raise UserError(f"{path} is damaged: line {number} is not 'base64 rank'; download it again") from None
         if len(ranks) != number or int(rank) != number - 1:
-            raise UserError(f"{path} is corrupt: line {number} should have rank {number - 1}; fetch it again")
+            raise UserError(f"{path} is damaged: line {number} should have rank {number - 1}; download it again")
     kind = KINDS.get(len(ranks))
     if kind is None:
         known = ", ".join(f"{size:,}" for size in KINDS)
@@ -85,7 +85,7 @@ def read_ranks(path: Path) -> tuple[dict[bytes, int], RankKind]:
             "or its model needs a tokenizer.json instead"
         )
     if any(bytes([byte]) not in ranks for byte in range(256)):
-        raise UserError(f"{path} is corrupt: it lacks single bytes; fetch it again")
+        raise UserError(f"{path} is damaged: it lacks single bytes; download it again")
     return ranks, kind
 
 

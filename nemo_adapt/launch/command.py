@@ -15,6 +15,7 @@ from nemo_adapt.plan.estimate import in_short, plan_of, shortages
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.needs import is_chosen
 from nemo_adapt.registry import nearest
+from nemo_adapt.run import preflight
 
 EXECUTORS = ("sbatch", "nemo_run")
 
@@ -30,9 +31,9 @@ def main(words: list[str]) -> None:
     check_numbers(config)
     config = laid_out(config)
     steps = pipeline.run_steps(config)
-    pipeline.check_steps(config, steps)
-    pipeline.foresee(config, steps)
-    pipeline.check_begun(config, steps)  # each job sees only its own stages
+    preflight.check_steps(config, steps)
+    preflight.precheck(config, steps)
+    preflight.check_begun(config, steps, of_run=steps)  # each job sees only its own stages
     jobs, size = chain(steps), size_of(config)
     notes = [*estimates(config, size), *filter(None, [divided_groups(config, size)])]
     if config.launch.dry_run:

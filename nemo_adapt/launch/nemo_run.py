@@ -74,9 +74,7 @@ def experiment(
 def executor_of(nemo_run: Any, config: Config, job: Job, paths: LaunchPaths, folder: Path, workdir: Path) -> Any:
     """Return the SlurmExecutor of a job: the sbatch options of our own script under NeMo-Run's names."""
     site, ranks = config.site, job.kind is Kind.RANKS
-    given = dict(
-        option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size_of(config))
-    )
+    given = sbatch.options_by_name(config, job, size_of(config))
     named = ("account", "partition", "qos", "constraint", "mem", "time", "gres", "ntasks-per-node", "nodes")
     known = {name.replace("-", "_"): given.pop(name) for name in named if name in given}
     for name in ("job-name", "open-mode", "signal"):  # NeMo-Run names jobs itself, and signals the ranks

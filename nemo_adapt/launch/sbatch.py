@@ -85,6 +85,11 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
     return ["--requeue", *(f"--{name}={value}" for name, value in given.items() if value not in ("", 0)), *site.sbatch]
 
 
+def options_by_name(config: Config, job: Job, size: Size) -> dict[str, str]:
+    """Return the same options: name -> value, which is empty for an option without one."""
+    return dict(option.removeprefix("--").partition("=")[::2] for option in options(config, job, size))
+
+
 def gpus_of(config: Config, job: Job, size: Size) -> int:
     """Return the GPUs of a node that a job asks for."""
     if job.kind in (Kind.RANKS, Kind.ARRAY):

@@ -92,7 +92,7 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
     checked with a quality of service, which may allow more, and with a partition from the user's environment."""
     longest = cache(slurm.longest)
     for job in jobs:
-        given = _options(config, job, size)
+        given = sbatch.options_by_name(config, job, size)
         partition = given.get("partition", "")
         has_qos = "qos" in given or "SBATCH_QOS" in os.environ
         if has_qos or "time" not in given or (not partition and "SBATCH_PARTITION" in os.environ):
@@ -105,11 +105,6 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
                 f"{key}={given['time']} is more than {where} allows ({most}): {job.name} would wait for ever; give a "
                 "shorter time limit, or another partition"
             )
-
-
-def _options(config: Config, job: Job, size: Size) -> dict[str, str]:
-    """Return sbatch's options for a job by name."""
-    return dict(option.removeprefix("--").partition("=")[::2] for option in sbatch.options(config, job, size))
 
 
 def _clusters(given: Mapping[str, str]) -> str:
@@ -158,7 +153,7 @@ def submit(
     facts = {"versions": versions(), "commit": commit(), "executor": config.launch.executor}
     noted = partial(record, paths, jobs, facts)
     if config.launch.executor == NEMO_RUN:
-        if clusters := _clusters(_options(config, jobs[0], size)):
+        if clusters := _clusters(sbatch.options_by_name(config, jobs[0], size)):
             raise UserError(
                 f"launch.executor=nemo_run takes no other cluster ({clusters}): launch.executor=sbatch does"
             )
@@ -187,7 +182,7 @@ def _by_sbatch(
             path = Path(folder) / paths.script(job.name).name
             path.write_text(texts[job.name], encoding="utf-8")
             words = [*sbatch.submission(config, job, paths, Path.cwd())[:-1], str(path)]
-            given = _options(config, job, size)
+            given = sbatch.options_by_name(config, job, size)
             partition = given.get("partition") or os.environ.get("SBATCH_PARTITION", "")
             if note := slurm.test(words, int(given["nodes"]), partition, _clusters(given)):
                 say(note)

@@ -6,13 +6,12 @@ from itertools import accumulate
 from nemo_adapt.config import Config, ParallelConfig
 from nemo_adapt.config.phases import phases, total, trained
 from nemo_adapt.corpora import mixture
-from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.plan import model
 from nemo_adapt.plan.activations import bytes_of
 from nemo_adapt.plan.memory import SAVED
 from nemo_adapt.plan.model import Models
 from nemo_adapt.plan.speed import GB
-from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.run_folder import RunFolder, data_folders
 
 ASSUMED_BYTES_PER_TOKEN = 4.0
 """Bytes of text per token if nothing else is known: typical of an English tokenizer on English text."""
@@ -110,9 +109,8 @@ def _bytes_per_token(config: Config) -> tuple[float, str]:
     """Return the bytes of text per token of the mix, and their source: configured, counted by ``data``, or assumed."""
     if config.plan.bytes_per_token:
         return config.plan.bytes_per_token, "plan.bytes_per_token"
-    run = RunFolder.of(config)
     try:
-        folders = {name: run[f"data/{name}"] for name in text_sets(config)}
+        folders = data_folders(config, RunFolder.of(config))
         return mixture.bytes_per_token(config, folders), "counted by data"
     except FileNotFoundError:
         return ASSUMED_BYTES_PER_TOKEN, "assumed: plan.bytes_per_token=X, or run data first"

@@ -71,14 +71,10 @@ def main(words: list[str]) -> None:
             raise UserError(f"resize-hf: {folder} does not exist: run the auxiliary stage with the same strategies")
     deciding = {"resize": asdict(config.resize), "shard_mib": config.export.shard_mib}
     stage = artifact.Stage("resize-hf", Path(config.out), deciding, inputs)
-    if stage.finished:
-        say(f"{config.out} was finished before")
-        return
     strategy_inputs = StrategyInputs(model, auxiliary)
     artifact.run(
         stage, lambda place: resize_folder(strategy_inputs, tokenizer, place, config.resize, config.export.shard_mib)
     )
-    say(f"written to {config.out}")
 
 
 def resize_folder(

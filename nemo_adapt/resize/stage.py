@@ -18,7 +18,7 @@ from nemo_adapt.run.artifact import Inputs, of_group
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the adapted model, before any training, as a ``torch_dist`` checkpoint into ``out``. Runs on every rank."""
-    config = with_choice(config, inputs)
+    config = with_choice(config, inputs["probe"][0] if "probe" in inputs else None)
     start_parallel(config.parallel, config.resize.seed)
     model_folder, checkpoint, tokenizer = (inputs[name][0] for name in ("model", "checkpoint", "tokenizer"))
     chunks, _ = load_adapted(config, model_folder, checkpoint, tokenizer, of_group(inputs, AUXILIARY))

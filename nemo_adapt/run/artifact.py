@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import file_hash, sync, write_json, write_text
 from nemo_adapt.machine.facts import peak_memory_mib, versions
@@ -213,8 +214,8 @@ class Stage:
             self.publish()
 
     @property
-    def is_complete(self) -> bool:
-        """Whether only the renaming of the workplace is left of an earlier start."""
+    def is_unpublished(self) -> bool:
+        """Whether an earlier start has made the result, and only not renamed the workplace to ``out``."""
         place = self.workplace
         return place != self.out and read_manifest(place).get("fingerprint") == self.fingerprint
 
@@ -248,7 +249,7 @@ def claimed(stage: Stage, waits: bool = False) -> Iterator[bool]:
     ``UserError``.
     """
     with folder_lock(stage.out, stage.restart.fenced, waits):
-        if stage.is_complete:
+        if stage.is_unpublished:
             stage.publish()
         yield not stage.finished
 
@@ -272,7 +273,12 @@ def build(stage: Stage, fill: Fill) -> float:
 
 
 def run(stage: Stage, fill: Fill) -> None:
-    """Claim a stage, and build it unless it is there. ``UserError`` if another process is building the same folder."""
+    """Build what a command was asked for, unless it is there, and say where it is. ``UserError`` if another process is
+    building the same folder."""
+    if stage.finished:
+        say(f"{stage.out} was finished before")
+        return
     with claimed(stage) as is_open:
         if is_open:
             build(stage, fill)
+    say(f"written to {stage.out}")

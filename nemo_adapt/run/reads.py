@@ -6,15 +6,14 @@ A file that the user names but that does not exist is a ``UserError`` here, befo
 import importlib.util
 from pathlib import Path
 
-from nemo_adapt.checkpoint.folders import CHECKPOINTS, checkpoint_in, complete
-from nemo_adapt.checkpoint.integrity import damage, repair_advice
+from nemo_adapt.checkpoint.folders import checkpoint_in
 from nemo_adapt.choice import PROBED, Choice
-from nemo_adapt.config import Config, TrainConfig
+from nemo_adapt.config import Config
 from nemo_adapt.corpora.mixture import TARGET, held_out_texts, task_files, text_sets
-from nemo_adapt.corpora.text import expand, one_file
+from nemo_adapt.corpora.text import existing, expand, one_file
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import Inputs, input_hash, read_manifest
-from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.run_folder import RunFolder, data_folders
 
 
 def tokenizer(config: Config, run: RunFolder) -> Inputs:
@@ -58,10 +57,8 @@ def overlaps(config: Config, run: RunFolder) -> Inputs:
 def vectors(config: Config, run: RunFolder) -> Inputs:
     """The user's vectors or a donor's folder, or target text to train them on."""
     if given := config.auxiliary.vectors:
-        if not Path(given).exists():
-            raise UserError(f"auxiliary.vectors: {given} does not exist")
-        return {"tokenizer": [run["tokenizer"]], "vectors": [Path(given)]}
-    require_gensim(_strategies(config, "vectors"))
+        return {"tokenizer": [run["tokenizer"]], "vectors": [existing(given, "auxiliary.vectors")]}
+    _require_gensim(_strategies(config, "vectors"))
     return target(config, run)
 
 
@@ -76,7 +73,7 @@ def bilingual(config: Config, run: RunFolder) -> Inputs:
         )
     if not source:
         raise UserError(f"{wanted_by} needs source-language text: give auxiliary.source_text files or globs")
-    require_gensim(wanted_by)
+    _require_gensim(wanted_by)
     return {
         **target(config, run),
         "dictionary": [_file("auxiliary.dictionary", dictionary)],
@@ -84,46 +81,31 @@ def bilingual(config: Config, run: RunFolder) -> Inputs:
     }
 
 
-def model(config: Config, run: RunFolder) -> Inputs:
-    """The base model."""
-    return {"model": [Path(config.model.path)]}
-
-
-def converting(config: Config, run: RunFolder) -> Inputs:
+def convert(config: Config, run: RunFolder) -> Inputs:
     """The base model and, with ``model.checkpoint``, the checkpoint that has its weights."""
     if not config.model.checkpoint:
-        return model(config, run)
+        return _model(config, run)
     if not Path(config.model.checkpoint).is_dir():
         raise UserError(f"model.checkpoint: {config.model.checkpoint} does not exist")
-    return {**model(config, run), "weights": [checkpoint_in(Path(config.model.checkpoint))]}
+    return {**_model(config, run), "weights": [checkpoint_in(Path(config.model.checkpoint))]}
 
 
-def resizing(config: Config, run: RunFolder) -> Inputs:
+def resize(config: Config, run: RunFolder) -> Inputs:
     """The base model, its checkpoint, the extended tokenizer, auxiliary data, and the probe's choice if it is used."""
     choice = {"probe": [run["probe"]]} if config.resize.input == PROBED else {}
     return {**_converted(config, run), **choice}
 
 
-def check_converted(inputs: Inputs, out: Path) -> None:
-    """Raise ``UserError`` where the files of the converted checkpoint are not as written: presence, sizes, and contents
-    of the small ones. Not checked if ``out`` has a checkpoint, from which a training continues instead."""
-    (folder,) = inputs["checkpoint"]
-    wrong = "" if complete(out / CHECKPOINTS) else damage(folder)
-    if wrong:
-        raise UserError(f"{folder} is damaged ({wrong}): {repair_advice(folder)}")
-
-
-def training(config: Config, run: RunFolder) -> Inputs:
-    """The inputs of ``resizing``, the data, and the held-out text that selects the best checkpoint. Other held-out text
+def train(config: Config, run: RunFolder) -> Inputs:
+    """The inputs of ``resize``, the data, and the held-out text that selects the best checkpoint. Other held-out text
     does not affect the result, but must exist if it is scored."""
-    train = config.train
-    texts = held_out_texts(config) if train.score_every else {}
+    texts = held_out_texts(config) if config.train.score_every else {}
     target = config.evaluate.target
-    chooses = {"train.keep_best": [texts[target]]} if train.keep_best and target in texts else {}
-    return {**resizing(config, run), **_data(config, run), **chooses}
+    chooses = {"train.keep_best": [texts[target]]} if config.train.keep_best and target in texts else {}
+    return {**resize(config, run), **_data(config, run), **chooses}
 
 
-def probing(config: Config, run: RunFolder) -> Inputs:
+def probe(config: Config, run: RunFolder) -> Inputs:
     """The inputs of training, without the probe's choice, and held-out text in the target language."""
     texts, target = config.evaluate.texts, config.evaluate.target
     if target not in texts:
@@ -132,24 +114,12 @@ def probing(config: Config, run: RunFolder) -> Inputs:
     return {**_converted(config, run, probes=True), **_data(config, run), "text": [held_out]}
 
 
-def trained(config: Config, run: RunFolder) -> Inputs:
+def export(config: Config, run: RunFolder) -> Inputs:
     """The training's checkpoints, the extended tokenizer, and the base model's configuration."""
-    return {**model(config, run), "tokenizer": [run["tokenizer"]], "train": [run["train"]]}
+    return {**_model(config, run), "tokenizer": [run["tokenizer"]], "train": [run["train"]]}
 
 
-def check_trained(inputs: Inputs, out: Path) -> None:
-    """Raise ``UserError`` where the training had another tokenizer than the one to export with: its rows would belong
-    to other tokens."""
-    (train,), (tokenizer,) = inputs["train"], inputs["tokenizer"]
-    used = read_manifest(train)["inputs"]["tokenizer"]
-    if [input_hash(tokenizer)] != list(used.values()):
-        raise UserError(
-            f"{train} was trained with another tokenizer than {tokenizer} has now: make the tokenizer again "
-            "with the settings and text that it had, or train again under another run.name"
-        )
-
-
-def adapted(config: Config, run: RunFolder) -> Inputs:
+def evaluate(config: Config, run: RunFolder) -> Inputs:
     """Base and adapted model, held-out text, tasks, and the stages that the report describes."""
     return {
         "base": [Path(config.model.path)],
@@ -174,17 +144,10 @@ def needs(config: Config, probes: bool = False) -> list[str]:
     return needs_of(*(name for choice in choices for name in (choice.input, choice.output)))
 
 
-def require_gensim(wanted_by: str) -> None:
+def _require_gensim(wanted_by: str) -> None:
     """Raise ``UserError`` where gensim, which trains vectors, is not installed."""
     if importlib.util.find_spec("gensim") is None:
         raise UserError(f"{wanted_by} trains fastText vectors with gensim: pip install 'nemo-adapt[focus]'")
-
-
-def require_wandb(train: TrainConfig) -> None:
-    """Raise ``UserError`` for a ``train.wandb`` without the package. For the process that trains, or starts the ranks
-    that do: where a run is launched, another environment may be active."""
-    if train.wandb and importlib.util.find_spec("wandb") is None:
-        raise UserError(f"train.wandb={train.wandb} needs the package wandb: pip install wandb")
 
 
 def _strategies(config: Config, kind: str) -> str:
@@ -204,14 +167,19 @@ def _file(key: str, path: str) -> Path:
     return Path(path)
 
 
+def _model(config: Config, run: RunFolder) -> Inputs:
+    """The base model."""
+    return {"model": [Path(config.model.path)]}
+
+
 def _converted(config: Config, run: RunFolder, probes: bool = False) -> Inputs:
     """The base model, its checkpoint, the extended tokenizer, and what the strategies need."""
     needed = {f"auxiliary.{kind}": [run[f"auxiliary/{kind}"]] for kind in needs(config, probes)}
-    return {**model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]], **needed}
+    return {**_model(config, run), "tokenizer": [run["tokenizer"]], "checkpoint": [run["convert"]], **needed}
 
 
 def _data(config: Config, run: RunFolder) -> Inputs:
-    return {f"data.{name}": [run[f"data/{name}"]] for name in text_sets(config)}
+    return {f"data.{name}": [folder] for name, folder in data_folders(config, run).items()}
 
 
 def _files(key: str, patterns: list[str]) -> list[Path]:

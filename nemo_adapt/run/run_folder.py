@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_adapt.config import Config, recipes
+from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_text
 from nemo_adapt.machine import ranks
@@ -45,6 +46,11 @@ class RunFolder:
     def config(self) -> Path:
         """File of the resolved configuration, as YAML."""
         return self.root / "config.yaml"
+
+
+def data_folders(config: Config, run: RunFolder) -> dict[str, Path]:
+    """Return the folder of each text set, once it is tokenized."""
+    return {name: run[f"data/{name}"] for name in text_sets(config)}
 
 
 def check_recipe(run: RunFolder, config: Config) -> None:

@@ -63,9 +63,9 @@ class Step:
     """Runs in one process that computes with a model."""
     restart: Restart = ANEW
     """What it does with what an earlier start has left."""
-    checks: Callable[[Inputs, Path], None] | None = None
+    check_inputs: Callable[[Inputs, Path], None] | None = None
     """Called with inputs and the stage's folder before the stage starts; raises ``UserError`` for damaged inputs."""
-    foresees: str = ""
+    precheck: str = ""
     """Module whose ``check(config, inputs)`` raises ``UserError`` before the first of several stages starts, for files
     that this one could not use."""
 
@@ -108,8 +108,8 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
         first_rank.tell({**answer, "joins": False})
         return
     _check_not_shared(step, stage)
-    if step.checks:
-        step.checks(inputs, stage.out)
+    if step.check_inputs:
+        step.check_inputs(inputs, stage.out)
     say(f"[{step.title}]")
     with artifact.claimed(stage, waits=bool(config.run.shared)) as is_open:
         joins = is_open and step.on_ranks

@@ -37,7 +37,7 @@ def stages(config: Config, run: RunFolder, jobs: Mapping[str, State] = NO_JOBS) 
     ``jobs``: states of the run's Slurm jobs by id, as far as they are known.
     """
     taken = {step.result for step in pipeline.run_steps(config)}
-    found = {step.result: stage_state(step, run, jobs) for step in pipeline.road(config)}
+    found = {step.result: stage_state(step, run, jobs) for step in pipeline.steps_of(config)}
     return [state for result, state in found.items() if result in taken or state.state != NOT_YET]
 
 

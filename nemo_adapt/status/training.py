@@ -21,7 +21,7 @@ from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.machine.locks import holder, lock_of
 from nemo_adapt.run import artifact
-from nemo_adapt.run.run_folder import RunFolder
+from nemo_adapt.run.run_folder import RunFolder, data_folders
 from nemo_adapt.status.jobs import NO_JOBS, is_running
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
 from nemo_adapt.training_files import Record, records
@@ -164,9 +164,9 @@ def _owner(place: Path) -> tuple[Record, float]:
 def planned(config: Config, run: RunFolder) -> tuple[list[PhaseConfig], str]:
     """Return the phases of the training and ""; or none, and why they are not known yet."""
     try:
-        config = with_choice(config, {"probe": [run["probe"]]})
+        config = with_choice(config, run["probe"])
         in_bytes = any(phase.bytes for phase in config.train.phases)
-        folders = {name: run[f"data/{name}"] for name in mixture.text_sets(config)}
+        folders = data_folders(config, run)
         return phases(config, mixture.bytes_per_token(config, folders) if in_bytes else 0.0), ""
     except UserError as error:
         return [], str(error)

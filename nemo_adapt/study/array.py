@@ -17,8 +17,9 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.launch import chain, submit
 from nemo_adapt.launch.chain import Kind, Size, room_of
 from nemo_adapt.launch.paths import LaunchPaths
+from nemo_adapt.run import preflight
 from nemo_adapt.study.cells import cells
-from nemo_adapt.study.foresee import first_seeds, foresee
+from nemo_adapt.study.precheck import first_seeds, precheck
 from nemo_adapt.study.work import CELLS, Job
 
 COMMAND = "study-job"
@@ -41,10 +42,10 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
     size = size_of(config, max(job.ranks for job in jobs))
     for job in first_seeds(jobs):
         try:
-            pipeline.check_steps(job.config, pipeline.run_steps(job.config))
+            preflight.check_steps(job.config, pipeline.run_steps(job.config))
         except UserError as error:
             raise UserError(f"study: {', '.join(job.cell.values_key)}: {error}") from None
-    if wrong := next(filter(None, foresee(jobs, config.site)), ""):
+    if wrong := next(filter(None, precheck(jobs, config.site)), ""):
         raise UserError(wrong)
     if config.launch.dry_run:
         submit.show(config, chain_of(tasks), size)

@@ -14,7 +14,7 @@ from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.run.run_folder import RunFolder, claim
 from nemo_adapt.study import array
 from nemo_adapt.study.cells import Cell, Composed, cells, check, configuration, seeded
-from nemo_adapt.study.foresee import foresee
+from nemo_adapt.study.precheck import precheck
 from nemo_adapt.study.work import CELLS, LOG, Job, print_changed, run_cells, unfinished
 
 SHARED = "shared"
@@ -39,7 +39,7 @@ def main(words: list[str]) -> None:
     if config.study.array:
         array.launch(config, jobs)
         return
-    wrong = foresee([job for job in jobs if not job.has_ended], config.site)
+    wrong = precheck([job for job in jobs if not job.has_ended], config.site)
     if wrong and all(wrong):
         raise UserError(wrong[0])
     for error in filter(None, wrong):  # the other cells work

@@ -14,7 +14,7 @@ from nemo_adapt.launch.chain import chain
 from nemo_adapt.launch.paths import LaunchPaths
 from nemo_adapt.study.array import config_of, read_launched
 from nemo_adapt.study.command import unfinished_line, write_report
-from nemo_adapt.study.foresee import first_seeds
+from nemo_adapt.study.precheck import first_seeds
 from nemo_adapt.study.work import Job, run_cells, unfinished
 
 

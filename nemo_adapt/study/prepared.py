@@ -8,6 +8,6 @@ from nemo_adapt import pipeline, prepared  # noqa: F401  (the stages on ranks)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    for step in pipeline.ROAD:
+    for step in pipeline.STEPS:
         importlib.import_module(step.module)
 gc.freeze()

@@ -10,6 +10,7 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.files import read_object
 from nemo_adapt.hf_model.model_files import copy_templates
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.unigram_scores import new_scores
@@ -102,7 +103,7 @@ def save(base: Base, new: Sequence[str], out: Path) -> Any:
 def _config(base: Base) -> dict[str, Any]:
     """Return the base's ``tokenizer_config.json``, changed so that ``tokenizer.json`` is loaded as it is."""
     files = hf_tokenizer.find(base.path)
-    config = hf_tokenizer.read_json(files.config) if files.config is not None else {}
+    config = read_object(files.config) if files.config is not None else {}
     kept = {key: value for key, value in config.items() if key not in BACKEND_KEYS}
     if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's form, on which 4 fails
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")

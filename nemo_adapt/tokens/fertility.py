@@ -55,8 +55,7 @@ def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: s
 
 def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.int64]:
     """Return, by id, how often each token occurs in a text, encoded sentence by sentence without BOS and EOS."""
-    size = max(tokenizer.get_vocab().values()) + 1
-    counts = np.zeros(size, dtype=np.int64)
+    counts = np.zeros(documents.vocabulary_size(tokenizer), dtype=np.int64)
     for sentences in text.batches(text.documents([path], field), AT_ONCE):
         for ids in documents.encode(tokenizer, sentences):
             np.add.at(counts, ids, 1)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nemo_adapt.config import TrainConfig
+from nemo_adapt.corpora.mixture import counts
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.train.collectives import first_rank_does
@@ -21,8 +22,8 @@ which is one sequence, its length (4), its offset and the next one's number (8 e
 def check_token_file(folder: Path) -> None:
     """Raise ``UserError`` unless a data set's token file (2 or 4 bytes per token) and its index have the sizes that
     they were written with."""
-    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-    tokens, documents = counts["tokens"], counts["documents"]
+    found = counts(folder)
+    tokens, documents = found["tokens"], found["documents"]
     index = INDEX_HEADER + INDEX_OF_DOCUMENT * documents
     _check_size(folder, ".bin", (2 * tokens, 4 * tokens), f"{tokens:,} tokens")
     _check_size(folder, ".idx", (index,), f"an index of {documents:,} documents")

@@ -89,7 +89,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
 
 def _plan(config: Config, inputs: Inputs, out: Path) -> _Plan:
-    config = with_choice(config, inputs)
+    config = with_choice(config, inputs["probe"][0] if "probe" in inputs else None)
     chosen = phases(config, bytes_per_token(config, inputs))
     plan = _Plan(config, inputs, out, chosen, total(chosen), new_row_range(inputs["tokenizer"][0], chosen))
     check_trace(config.train.trace, plan.steps)

@@ -28,7 +28,7 @@ from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.hf_model import weights
 from nemo_adapt.hf_model.weights import StoredTensor
 from nemo_adapt.machine import locks
-from nemo_adapt.run import artifact
+from nemo_adapt.run import artifact, preflight
 from nemo_adapt.run.restart import Restart
 
 
@@ -55,16 +55,17 @@ def test_two_processes_share_conversion_and_export(model, tmp_path, small_files)
     config, both = Config(), tmp_path / "both"
     config.convert.processes = 2
     both.mkdir()
-    convert.build(config, {"model": [model]}, both)
-    out = exported(model, both, tmp_path / "out", processes=2, shard_mib=1)
+    import_facts = convert.build(config, {"model": [model]}, both)
+    out = tmp_path / "out"
+    out.mkdir()
+    places, settings = (both, model, model.parent / "tokenizer", out), ExportConfig(processes=2, shard_mib=1)
+    export_facts = export.export_checkpoint(*places, settings)
     assert not verify.compare(model, out).wrong and not verify.compare(model, both).wrong
     size = sum(tensor.nbytes for tensor in load_file(model / "model.safetensors").values())
-    facts = json.loads((out / "export.json").read_text())
-    assert facts["bytes"] == size == sum(each["bytes_read"] for each in facts["processes"])
-    assert len(facts["processes"]) == 2 and not list(out.glob(".exp*"))
-    facts = json.loads((both / "convert.json").read_text())
-    assert size == facts["bytes"] == sum(each["bytes_read"] for each in facts["processes"])
-    assert len(facts["processes"]) == 2 and len(list(both.glob("*.distcp"))) > 2
+    for each in (import_facts, export_facts):
+        assert size == each["bytes"] == sum(process["bytes_read"] for process in each["per_process"])
+        assert len(each["per_process"]) == each["processes"] == 2
+    assert not list(out.glob(".exp*")) and len(list(both.glob("*.distcp"))) > 2
 
 
 def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files, monkeypatch):
@@ -90,6 +91,7 @@ def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files,
     artifact.run(stage, lambda place: convert.build(config, {"model": [model]}, place))
     assert before == {name: (stage.out / name).stat().st_mtime_ns for name in left}
     assert stage.finished and not verify.compare(model, stage.out).wrong
+    assert artifact.read_manifest(stage.out)["processes"] == 1
     assert not [path.name for path in stage.out.iterdir() if "tmp" in path.name or path.name == "started.json"]
 
 
@@ -385,8 +387,8 @@ def test_weights_that_cannot_be_converted_are_refused_before_the_first_stage(mod
     config.tokenizer.text = config.data.target = [str(text)]
     config.evaluate.texts, config.evaluate.target, config.train.seq_length = {"tr": str(text)}, "tr", 32
     steps = pipeline.run_steps(config)
-    pipeline.check_steps(config, steps)
+    preflight.check_steps(config, steps)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="is cut short"):
-        pipeline.check_steps(config, steps)
+        preflight.check_steps(config, steps)

@@ -74,7 +74,7 @@ def test_only_a_sample_that_is_read_decides_the_result(strategy):
 
     def decided(*words):
         config = recipes.load("blank", ["run.name=r", "model.path=m", f"resize.input={strategy}", *words])
-        (step,) = (step for step in pipeline.road(config) if step.name == "auxiliary")
+        (step,) = (step for step in pipeline.steps_of(config) if step.name == "auxiliary")
         return steps._deciding(config, step)
 
     name = "auxiliary.sample_documents"
@@ -349,7 +349,7 @@ def config_for(place, **chosen):
 
 def test_the_road_has_only_the_auxiliary_stages_that_strategies_need(tmp_path):
     def kinds(**chosen):
-        steps = pipeline.road(config_for(tmp_path, **chosen))
+        steps = pipeline.steps_of(config_for(tmp_path, **chosen))
         names = [step.name for step in steps]
         assert names.index("convert") > max((i for i, name in enumerate(names) if name == "auxiliary"), default=0)
         return {step.result for step in steps if step.name == "auxiliary"}
@@ -358,7 +358,7 @@ def test_the_road_has_only_the_auxiliary_stages_that_strategies_need(tmp_path):
     assert kinds(input="focus", output="omp") == {"auxiliary/vectors"}
     assert kinds(input="calibrated", output="align") == {"auxiliary/piece_bytes", "auxiliary/overlaps"}
     config = config_for(tmp_path, input="align")
-    handed = reads.resizing(config, RunFolder.of(config))
+    handed = reads.resize(config, RunFolder.of(config))
     assert handed["auxiliary.overlaps"] == [RunFolder.of(config)["auxiliary/overlaps"]]
 
 
@@ -374,7 +374,7 @@ def test_the_road_has_only_the_auxiliary_stages_that_strategies_need(tmp_path):
 def test_missing_inputs_are_reported_before_anything_runs(tmp_path, chosen, says):
     config = config_for(tmp_path, **chosen)
     with pytest.raises(UserError, match=says) as error:
-        for step in pipeline.road(config):
+        for step in pipeline.steps_of(config):
             if step.name == "auxiliary":
                 step.reads(config, RunFolder.of(config))
     assert "\n" not in str(error.value)

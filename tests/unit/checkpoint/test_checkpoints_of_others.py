@@ -142,8 +142,8 @@ def test_the_checkpoints_of_a_run_or_of_its_training_are_suggested(tmp_path):
 def test_model_checkpoint_is_an_input_of_the_conversion(ours, tmp_path):
     config = Config()
     config.model.path, config.model.checkpoint = "base", str(ours)
-    assert reads.converting(config, RunFolder(tmp_path))["weights"] == [ours]
+    assert reads.convert(config, RunFolder(tmp_path))["weights"] == [ours]
     config.model.checkpoint = "nowhere"
     with pytest.raises(UserError, match=r"model\.checkpoint: nowhere does not exist"):
-        reads.converting(config, RunFolder(tmp_path))
+        reads.convert(config, RunFolder(tmp_path))
     assert json.loads((ours / "metadata.json").read_text())["sharded_backend"] == "torch_dist"

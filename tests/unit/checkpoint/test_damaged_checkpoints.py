@@ -19,7 +19,7 @@ from nemo_adapt.checkpoint.integrity import FILES, damage
 from nemo_adapt.checkpoint.metadata import Damaged
 from nemo_adapt.checkpoint.reader import Checkpoint, locate
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import reads
+from nemo_adapt.run import preflight
 
 TENSORS = "__0_0.distcp"
 
@@ -62,13 +62,13 @@ def flipped(file, at=None, mask=0x01):
 @pytest.mark.parametrize("change", [deleted, halved, emptied, extended, flipped])
 def test_damage_is_reported_before_ranks_start(checkpoint, tmp_path, name, change):
     inputs = {"checkpoint": [checkpoint]}
-    reads.check_converted(inputs, tmp_path / "train")
+    preflight.check_converted(inputs, tmp_path / "train")
     change(checkpoint / name)
     if (name, change) == (TENSORS, flipped):  # not detected, as the size is the same
-        reads.check_converted(inputs, tmp_path / "train")
+        preflight.check_converted(inputs, tmp_path / "train")
         return
     with pytest.raises(UserError) as error:
-        reads.check_converted(inputs, tmp_path / "train")
+        preflight.check_converted(inputs, tmp_path / "train")
     (said,) = str(error.value).splitlines()
     assert said.startswith(f"{checkpoint} is damaged (") and (name in said or (name, change) == (FILES, flipped))
     assert said.endswith(f": delete {checkpoint}, and nemo-adapt convert or run makes it again")
@@ -137,20 +137,20 @@ def test_a_resumed_training_does_not_need_the_converted_checkpoint(checkpoint, t
     own = tmp_path / "train/checkpoints/iter_0000003"
     own.mkdir(parents=True)
     (own / ".metadata").touch()
-    reads.check_converted({"checkpoint": [checkpoint]}, tmp_path / "train")
+    preflight.check_converted({"checkpoint": [checkpoint]}, tmp_path / "train")
 
 
 def test_the_folder_behind_a_link_is_named_for_deletion(checkpoint, tmp_path):
     (tmp_path / "link").symlink_to(checkpoint)
     deleted(checkpoint / TENSORS)
     with pytest.raises(UserError, match=f"{tmp_path}/link is damaged .*: delete {checkpoint},"):
-        reads.check_converted({"checkpoint": [tmp_path / "link"]}, tmp_path / "train")
+        preflight.check_converted({"checkpoint": [tmp_path / "link"]}, tmp_path / "train")
 
 
 def test_all_stages_that_read_the_checkpoint_check_it():
-    checked = {step.name for step in pipeline.ROAD if step.checks == reads.check_converted}
+    checked = {step.name for step in pipeline.STEPS if step.check_inputs == preflight.check_converted}
     assert checked == {"probe", "resize", "train"}
-    assert {step.name for step in pipeline.ROAD if step.on_ranks} == {"probe", "resize", "train"}
+    assert {step.name for step in pipeline.STEPS if step.on_ranks} == {"probe", "resize", "train"}
 
 
 def test_a_missing_files_json_is_reported(checkpoint):

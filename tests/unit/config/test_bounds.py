@@ -7,6 +7,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.config.bounds import BOUNDS, check_numbers
 from nemo_adapt.errors import UserError
+from nemo_adapt.run import preflight
 
 NEEDED = ["run.name=x", "model.path=/nowhere"]
 
@@ -67,5 +68,5 @@ def test_a_number_outside_its_bounds_is_reported_before_anything_starts(tmp_path
 def test_missing_settings_of_late_stages_are_reported_before_the_first(words, says):
     config = recipes.load("blank", [*NEEDED, *words])
     with pytest.raises(UserError, match=says):
-        pipeline.check_end(config, set(pipeline.names()))
-    pipeline.check_end(config, {"tokenizer"})
+        preflight.check_end(config, set(pipeline.names()))
+    preflight.check_end(config, {"tokenizer"})

@@ -23,7 +23,7 @@ NEEDED = ["run.name=x", "model.path=y"]
 def test_every_recipe_composes(name):
     config = recipes.load(name, NEEDED if name == "blank" else [])
     assert isinstance(config, Config) and config.recipe == name
-    assert {step.name for step in pipeline.road(config)} >= set(pipeline.names()) - {"auxiliary"}
+    assert {step.name for step in pipeline.steps_of(config)} >= set(pipeline.names()) - {"auxiliary"}
 
 
 def test_the_expected_recipes_exist():

@@ -188,7 +188,7 @@ def test_a_glob_for_one_language_names_one_file(tmp_path, key):
     settings = [f"tokenizer.text=[{tmp_path}/a.txt]", "train.score_every=1", "evaluate.target=tr"]
     config = recipes.of_words([*words, *settings, several])
     run = RunFolder.of(config)
-    readers = {"tokenizer": [reads.tokenizer], "evaluate": [reads.adapted, reads.training, reads.probing]}
+    readers = {"tokenizer": [reads.tokenizer], "evaluate": [reads.evaluate, reads.train, reads.probe]}
     for reader in readers[key.partition(".")[0]]:
         with pytest.raises(UserError, match=rf"{key}: .*/\*\.txt names 2 files; give one"):
             reader(config, run)

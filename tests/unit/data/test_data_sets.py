@@ -8,8 +8,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import recipes
 from nemo_adapt.corpora.mixture import bytes_per_token, passes, text_sets, token_shares
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import artifact, steps
-from nemo_adapt.run.reads import training
+from nemo_adapt.run import artifact, preflight, reads, steps
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.train.prepare import line_on_passes
 
@@ -36,10 +35,10 @@ def test_the_target_gets_the_share_that_other_sets_leave():
 
 def test_every_set_is_a_step_and_an_input_of_training():
     config = load(*REPLAY, *CODE)
-    made = [step for step in pipeline.road(config) if step.name == "data"]
+    made = [step for step in pipeline.steps_of(config) if step.name == "data"]
     assert [step.result for step in made] == ["data/target", "data/replay", "data/code"]
     assert [step.title for step in made] == ["data (target)", "data (replay)", "data (code)"]
-    inputs = training(config, RunFolder.of(config))
+    inputs = reads.train(config, RunFolder.of(config))
     assert {key: path.name for key, (path,) in inputs.items() if key.startswith("data.")} == {
         "data.target": "target", "data.replay": "replay", "data.code": "code"
     }  # fmt: skip
@@ -52,7 +51,7 @@ def test_a_training_s_fingerprint_has_shares_but_not_file_names():
 
     def deciding(*words):
         config = load(*REPLAY, *words)
-        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        [step] = [step for step in pipeline.steps_of(config) if step.name == "train"]
         return steps._deciding(config, step)
 
     other_file = ["data.sets.code.text=[d.txt]", CODE[1]]
@@ -68,7 +67,7 @@ def test_with_keep_best_the_fingerprint_has_the_scoring_settings(tmp_path):
     def stage(*words, target="tr"):
         texts = [f"evaluate.texts.tr={tmp_path / target}.txt", f"evaluate.texts.en={tmp_path / 'en'}.txt"]
         config = load(*texts, "evaluate.target=tr", "train.score_every=5", *words)
-        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        [step] = [step for step in pipeline.steps_of(config) if step.name == "train"]
         read = step.reads(config, RunFolder.of(config))
         return steps._deciding(config, step), read.get("train.keep_best")
 
@@ -88,7 +87,7 @@ def test_keep_best_and_its_text_may_change_when_a_training_resumes(tmp_path):
     def stage(*words, target="tr"):
         texts = [f"evaluate.texts.tr={tmp_path / target}.txt", "evaluate.target=tr", "train.score_every=5"]
         config = load(*texts, *words)
-        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        [step] = [step for step in pipeline.steps_of(config) if step.name == "train"]
         read = {
             key: paths for key, paths in step.reads(config, RunFolder.of(config)).items() if key.startswith("train")
         }
@@ -132,7 +131,7 @@ def test_sets_of_a_recipe_can_be_changed_and_added(tmp_path):
 )
 def test_invalid_sets_are_refused(words, says):
     with pytest.raises(UserError, match=says) as error:
-        pipeline.road(load(*words))
+        pipeline.steps_of(load(*words))
     assert "\n" not in str(error.value)
 
 
@@ -158,12 +157,12 @@ def test_files_of_every_set_are_looked_into_before_the_first_stage(tmp_path):
         path.write_text('{"text": "one"}\n')
     words = [f"data.target=[{paths['t']}]", f"data.replay=[{paths['r']}]", f"data.sets.code.text=[{paths['c']}]"]
     config = load(*words, "data.sets.code.share=0.05", "data.replay_share=0.2")
-    steps_of_run = [step for step in pipeline.road(config) if step.name in ("tokenizer", "data")]
-    pipeline.foresee(config, steps_of_run)
+    steps_of_run = [step for step in pipeline.steps_of(config) if step.name in ("tokenizer", "data")]
+    preflight.precheck(config, steps_of_run)
     for path in paths.values():
         path.write_text('{"content": "one"}\n')
         with pytest.raises(UserError, match=f"{path.name}: line 1 is not a JSON object"):
-            pipeline.foresee(config, steps_of_run)
+            preflight.precheck(config, steps_of_run)
         path.write_text('{"text": "one"}\n')
 
 

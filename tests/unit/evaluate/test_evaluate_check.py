@@ -13,6 +13,7 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.tasks import load
 from nemo_adapt.launch import command
+from nemo_adapt.run import preflight
 
 EXAMPLE = {"premise": "Kedi uyudu.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0}
 
@@ -57,7 +58,7 @@ def test_held_out_text_that_cannot_be_read(config: Config, error: Callable[[], s
     held_out.write_text("bir\niki\nşehir\n", encoding="iso-8859-9")
     assert "held_out.txt: line 3 is not UTF-8" in error()
     config.evaluate.max_bytes = 5  # the evaluation reads no further either
-    pipeline.foresee(config, pipeline.run_steps(config))
+    preflight.precheck(config, pipeline.run_steps(config))
 
 
 def test_tasks_that_cannot_be_used(
@@ -69,11 +70,11 @@ def test_tasks_that_cannot_be_used(
     config.evaluate.tasks = {"xcoppa": {"tr": str(path)}}
     assert "unknown kind 'xcoppa'. Did you mean 'xcopa'?" in error()
     config.evaluate.tasks = {"xcopa": {"tr": str(path)}}
-    pipeline.foresee(config, pipeline.run_steps(config))
+    preflight.precheck(config, pipeline.run_steps(config))
     monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
     assert "evaluate.tasks.xcopa needs lm-eval" in error()
     config.site.venv = "/environment/of/the/jobs"
-    pipeline.foresee(config, pipeline.run_steps(config))
+    preflight.precheck(config, pipeline.run_steps(config))
 
 
 def test_a_file_that_is_trained_on_and_held_out_is_said(
@@ -83,8 +84,8 @@ def test_a_file_that_is_trained_on_and_held_out_is_said(
     for name in ("a", "b.heldout"):
         (tmp_path / f"{name}.txt").write_text("bir iki\n", encoding="utf-8")
     config.data.target, config.evaluate.texts = [str(tmp_path / "*.txt")], {"tr": str(tmp_path / "b.heldout.txt")}
-    pipeline.foresee(config, pipeline.run_steps(config))
+    preflight.precheck(config, pipeline.run_steps(config))
     assert "evaluate.texts.tr: " in (said := capsys.readouterr().out) and "b.heldout.txt is also in data.target" in said
     config.data.target = [str(tmp_path / "a.txt")]
-    pipeline.foresee(config, pipeline.run_steps(config))
+    preflight.precheck(config, pipeline.run_steps(config))
     assert not capsys.readouterr().out

@@ -60,13 +60,10 @@ def test_costs_of_a_moved_run_are_its_own(tmp_path: Path) -> None:
 
 def test_stages_that_several_processes_shared_have_their_number(tmp_path: Path) -> None:
     for name, count in (("convert", 2), ("export", 3)):
-        (tmp_path / name).mkdir()
-        (tmp_path / f"{name}/{name}.json").write_text(json.dumps({"bytes": 1, "processes": [{"peak_mib": 1}] * count}))
+        made(tmp_path, name, 72.0, bytes=1, processes=count, per_process=[{"peak_mib": 1}] * count)
     data = made(tmp_path, "data/target", 72.0, processes=4)
     read = {"checkpoint": tmp_path / "convert", "data.target": data}
     train = made(tmp_path, "train", 60.0, inputs={key: {str(path): "hash"} for key, path in read.items()})
-    for name in ("convert", "export"):
-        (tmp_path / name / "manifest.json").write_bytes((data / "manifest.json").read_bytes())
     found = cost.of_stages(train, tmp_path / "export", {"ranks": 8})
     assert {name: fact["ranks"] for name, fact in found.items()} == {
         "convert": 2,

@@ -488,7 +488,7 @@ def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
     """The job that prepares would have made another tokenizer, with which the training then could not go on; with other
     settings it could not either."""
     config = recipes.of_words(WORDS)
-    train = next(step for step in pipeline.road(config) if step.name == "train")
+    train = next(step for step in pipeline.steps_of(config) if step.name == "train")
     settings = steps._deciding(laid_out(config), train)
     begun = folder / "runs/r/train" / STARTED
     begun.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ import pytest
 from nemo_adapt.choice import Choice, with_choice
 from nemo_adapt.config import Config, PhaseConfig, ProbeConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.pipeline import ROAD
+from nemo_adapt.pipeline import STEPS
 from nemo_adapt.probe import report, stage
 from nemo_adapt.probe.stage import points
 from nemo_adapt.run import steps
@@ -85,16 +85,16 @@ def test_training_reads_the_strategies_that_the_probe_chose(tmp_path):
     assert Choice("a", "b").name == "a+b"
     Choice.of("zero+mean").save(tmp_path)
     config = Config()
-    assert with_choice(config, {}) is config
+    assert with_choice(config, None) is config
     config.resize.input = "probed"
-    found = with_choice(config, {"probe": [tmp_path]})
+    found = with_choice(config, tmp_path)
     assert (found.resize.input, found.resize.output) == ("zero", "mean") and config.resize.input == "probed"
     with pytest.raises(UserError, match="run the probe stage first"):
-        with_choice(config, {"probe": [tmp_path / "nowhere"]})
+        with_choice(config, tmp_path / "nowhere")
 
 
 def test_probe_may_add_strategies_but_not_change_settings(tmp_path):
-    step = next(step for step in ROAD if step.name == "probe")
+    step = next(step for step in STEPS if step.name == "probe")
     config = Config()
 
     def stage():

@@ -26,7 +26,7 @@ def test_a_training_may_get_further_phases(tmp_path, strategy, before, now, grow
     def stage(phases):
         words = ["run.name=x", "model.path=y", "data.target=[t.txt]", f"train.phases=[{','.join(phases)}]"]
         config = recipes.load("blank", [*words, f"resize.input={strategy}"])
-        [step] = [step for step in pipeline.road(config) if step.name == "train"]
+        [step] = [step for step in pipeline.steps_of(config) if step.name == "train"]
         return artifact.Stage("train", tmp_path / "train", steps._deciding(config, step), {}, step.restart)
 
     stage(before).prepare()

@@ -11,7 +11,7 @@ import pytest
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import reads, steps
+from nemo_adapt.run import preflight, reads, steps
 from nemo_adapt.run.artifact import Stage, input_hash
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder
@@ -124,10 +124,10 @@ def test_inputs_are_checked_before_a_stage_starts_but_not_once_finished(step, tm
         raise UserError(f"{inputs['log'][0].name} is damaged")
 
     with pytest.raises(UserError, match="log is damaged"):
-        run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+        run_step(config_of(tmp_path, "one", 1), replace(step, check_inputs=damaged))
     assert not (tmp_path / "calls").exists()
     run_step(config_of(tmp_path, "one", 1), step)
-    run_step(config_of(tmp_path, "one", 1), replace(step, checks=damaged))
+    run_step(config_of(tmp_path, "one", 1), replace(step, check_inputs=damaged))
 
 
 def test_a_result_made_before_run_shared_was_set_is_not_replaced(step, tmp_path):
@@ -144,7 +144,7 @@ def test_padding_decides_the_resized_tables_but_not_a_training():
         config = recipes.load(
             "blank", ["run.name=x", "model.path=m", "data.target=[t.txt]", "tokenizer.text=[t.txt]", *words]
         )
-        return {step.name: steps._deciding(config, step) for step in pipeline.road(config)}
+        return {step.name: steps._deciding(config, step) for step in pipeline.steps_of(config)}
 
     plain, padded = deciding(), deciding("resize.padded_vocab_multiple=64")
     assert [name for name in plain if plain[name] != padded[name]] == ["resize"]
@@ -215,10 +215,10 @@ def test_a_training_is_not_exported_with_another_tokenizer(step, tmp_path):
     run_step(config, Step("train", "helpers.toy_stage", lambda config, run: made_with, "train"))
     run = RunFolder.of(config)
     inputs = {"train": [run["train"]], "tokenizer": [run["data/toy"]]}
-    reads.check_trained(inputs, run["export"])
+    preflight.check_trained(inputs, run["export"])
     run_step(config_of(tmp_path, "one", 2, shared=""), step)
     with pytest.raises(UserError, match="trained with another tokenizer than"):
-        reads.check_trained(inputs, run["export"])
+        preflight.check_trained(inputs, run["export"])
 
 
 def test_files_of_the_user_in_the_run_folder_are_not_taken_for_results(step, tmp_path):
@@ -267,7 +267,7 @@ def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_chang
         return {**step.reads(config, run), "toy": [run["data/toy"]]}
 
     later = Step("later", "helpers.toy_stage", read, "later", ("train.seed",))
-    monkeypatch.setattr(pipeline, "ROAD", (step, later))
+    monkeypatch.setattr(pipeline, "STEPS", (step, later))
     before, now = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
     before.model.path = now.model.path = "model"
     pipeline.run_stage(before, "toy")

@@ -17,6 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch import sbatch, slurm
 from nemo_adapt.launch.paths import LaunchPaths
+from nemo_adapt.run import preflight
 from nemo_adapt.status import jobs as status_jobs
 from nemo_adapt.study import array, jobs
 from nemo_adapt.study import command as study_command
@@ -309,8 +310,13 @@ def test_user_errors_are_raised_before_anything_is_submitted(folder, words, says
 
 
 def test_texts_are_read_once_before_any_cell_runs_here(folder, monkeypatch, capsys):
-    read, check = [], pipeline.foresee
-    monkeypatch.setattr(pipeline, "foresee", lambda config, steps: read.append(config.run.name) or check(config, steps))
+    read, precheck = [], preflight.precheck
+
+    def noted(config, steps):
+        read.append(config.run.name)
+        precheck(config, steps)
+
+    monkeypatch.setattr(preflight, "precheck", noted)
     monkeypatch.setattr(study_command, "run_cells", lambda jobs, processes: pytest.fail("has begun"))
     words = [word for word in WORDS if not word.startswith(("study.array", "site"))]
     (folder / "blank.txt").write_text(" \n")

@@ -109,13 +109,13 @@ def test_special_tokens_without_an_id_get_the_next_ones(tmp_path):
             },
             "added_tokens.json: id 351 of the added token '<|im_start|>' contradicts",
         ),
-        ({"added_tokens": {START: "350"}}, "added_tokens.json is corrupt: not a map from tokens to ids"),
-        ({"added_tokens": [START]}, "added_tokens.json is corrupt"),
+        ({"added_tokens": {START: "350"}}, "added_tokens.json is damaged: not a map from tokens to ids"),
+        ({"added_tokens": [START]}, "added_tokens.json is damaged"),
         (
             {"tokenizer_config": {"added_tokens_decoder": {"350": START}}},
-            "tokenizer_config.json is corrupt: added_tokens_decoder is not a map",
+            "tokenizer_config.json is damaged: added_tokens_decoder is not a map",
         ),
-        ({"special_tokens_map": [START]}, "special_tokens_map.json is corrupt"),
+        ({"special_tokens_map": [START]}, "special_tokens_map.json is damaged"),
     ],
 )
 def test_ids_that_contradict_each_other_are_refused(tmp_path, files, says):

@@ -127,7 +127,7 @@ def test_errors_name_the_bad_file(tmp_path):
     assert str(model) in message(model.parent)
     damaged = sentencepiece_base(tmp_path / "damaged") / "tokenizer.model"
     damaged.write_bytes(damaged.read_bytes().replace("▁house".encode(), b"\xff" + "▁house".encode()[1:]))
-    assert message(damaged.parent) == f"{damaged} is corrupt: a piece is not UTF-8; fetch it again"
+    assert message(damaged.parent) == f"{damaged} is damaged: a piece is not UTF-8; download it again"
     for kind in ("word", "char"):
         other = sentencepiece_base(tmp_path / kind, model_type=kind, vocab_size=300, hard_vocab_limit=False)
         assert f"SentencePiece {kind}" in message(other / "tokenizer.model")
@@ -145,7 +145,7 @@ def test_a_damaged_map_of_special_tokens_is_named(tmp_path, content):
     folder = byte_level_base(tmp_path)
     (folder / "tokenizer_config.json").write_text("{}")
     (folder / "special_tokens_map.json").write_text(content)
-    with pytest.raises(UserError, match=r"special_tokens_map\.json is corrupt") as error:
+    with pytest.raises(UserError, match=r"special_tokens_map\.json is damaged") as error:
         hf_tokenizer.load(folder)
     assert "\n" not in str(error.value)
 
@@ -211,5 +211,5 @@ def test_a_damaged_added_tokens_json_beside_tokenizer_json_is_named(tmp_path):
     base = byte_level_base(tmp_path)
     (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
     (base / "added_tokens.json").write_text("{")
-    with pytest.raises(UserError, match=r"added_tokens\.json is corrupt"):
+    with pytest.raises(UserError, match=r"added_tokens\.json is damaged"):
         hf_tokenizer.load(base)

@@ -15,7 +15,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Shape
 from nemo_adapt.machine import ranks
 from nemo_adapt.model.flops import flops_per_token, forward_flops
-from nemo_adapt.run.reads import require_wandb
+from nemo_adapt.run.preflight import require_wandb
 from nemo_adapt.train.metrics import Metrics, MetricsSettings
 
 

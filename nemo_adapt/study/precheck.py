@@ -7,10 +7,11 @@ from typing import Any
 from nemo_adapt import pipeline
 from nemo_adapt.config import SiteConfig, recipes
 from nemo_adapt.errors import UserError
+from nemo_adapt.run import preflight
 from nemo_adapt.study.work import Job
 
 
-def foresee(jobs: Sequence[Job], site: SiteConfig) -> list[str]:
+def precheck(jobs: Sequence[Job], site: SiteConfig) -> list[str]:
     """Return an error for each text or task that cells could not use, read once for all cells that have the same; for
     those whose files can be used, an empty one."""
     found: list[tuple[dict[str, Any], str]] = []
@@ -18,7 +19,7 @@ def foresee(jobs: Sequence[Job], site: SiteConfig) -> list[str]:
         wanted = recipes.section(job.config, "data", "evaluate")
         if wanted not in [read for read, _ in found]:
             try:
-                pipeline.foresee(replace(job.config, site=site), pipeline.run_steps(job.config))
+                preflight.precheck(replace(job.config, site=site), pipeline.run_steps(job.config))
                 found.append((wanted, ""))
             except UserError as error:
                 found.append((wanted, f"study: {', '.join(job.cell.values_key)}: {error}"))
