@@ -46,6 +46,10 @@ MODELS = {
     }),
     "phi3": ("Phi3", {**COMMON, "sliding_window": 8, "rope_theta": 500.0}),
     "phi3, half rotated": ("Phi3", {**COMMON, "partial_rotary_factor": 0.5}),
+    "phi3 with longrope": ("Phi3", {
+        **COMMON, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 36, "rope_theta": 500.0,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.5, 2.5], "long_factor": [1.0, 3.0, 9.0]},
+    }),
     "olmo2": ("Olmo2", {**COMMON, "num_key_value_heads": 4, "rope_theta": 500.0}),
     "gemma3_text": ("Gemma3Text", {
         **COMMON, "head_dim": 16, "num_hidden_layers": 4, "sliding_window_pattern": 2, "tie_word_embeddings": True,

@@ -29,7 +29,7 @@ NEVER_NULL = (
     *("logit_scale", "norm_eps"),
 )
 TRUTHS = ("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual")
-LISTS = ("layer_types", "no_rope_layers")
+LISTS = ("layer_types", "no_rope_layers", "short_factor", "long_factor")
 MAPS = ("rope_scaling", "rope_parameters")
 
 

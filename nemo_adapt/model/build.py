@@ -175,6 +175,8 @@ def layer_spec(
         CoreAttention,
         windows=shape.windows,
         scales=shape.attention_scales,
+        magnitudes=shape.magnitudes,
+        rotated=shape.rotated,
         cap=shape.attention_cap,
         alibi=shape.positions == ALIBI,
     )

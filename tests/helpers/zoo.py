@@ -122,6 +122,12 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi3, half rotated": lambda: common(
         Phi3Config, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
     ),
+    "phi3 with longrope": lambda: common(
+        Phi3Config, original_max_position_embeddings=36, tie_word_embeddings=True,
+        rope_parameters={"type": "longrope", "rope_type": "longrope", "rope_theta": 500.0,
+                         "partial_rotary_factor": 0.75, "short_factor": [1.0, 1.5, 2.5],
+                         "long_factor": [1.0, 3.0, 9.0]},
+    ),
     "olmo2": lambda: common(Olmo2Config, num_key_value_heads=4),
     "olmo3": lambda: common(
         Olmo3Config, hidden_size=64, num_key_value_heads=4, num_hidden_layers=4, sliding_window=8,

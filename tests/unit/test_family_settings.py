@@ -16,11 +16,13 @@ from transformers import (
     LlamaConfig,
     NemotronConfig,
     Olmo3Config,
+    Phi3Config,
     Qwen2Config,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
+from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
@@ -154,7 +156,7 @@ REFUSED = {
     "gemma2": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma2"),
     "gemma3": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma3"),
     "phi": ({"qk_layernorm": True}, "qk_layernorm=True is not covered for Phi"),
-    "phi3": ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not covered for Phi-3"),
+    "phi3": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi-3"),
     "olmo2": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-2"),
     "olmo3": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-3"),
     "smollm3": ({"mlp_bias": True}, "mlp_bias=True is not covered for SmolLM3"),
@@ -221,6 +223,9 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
     assert families.of(config).shape(config).activation == "gelu_tanh"
 
 
+FACTORS = {"type": "longrope", "short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0]}
+
+
 @pytest.mark.parametrize(
     ("name", "changed", "said"),
     [
@@ -251,10 +256,11 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": -4}}, "factor=-4 is not above 0"),
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}}, r"beta_slow \(-1\)"),
         ("qwen2", {"rope_theta": 1, "rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 4}}, "above 1"),
-        ("phi", {"rope_scaling": {"type": "yarn", "factor": 4}}, r"'yarn' .* with partial_rotary_factor=0\.5"),
-        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 4}}, r"'yarn' is not covered .* \(covered: 'default'\)"),
-        ("phi3", {"rope_scaling": {"type": "yarn", "short_factor": [1.0]}}, "'yarn' is not covered"),
-        ("phi3", {"rope_scaling": {"type": "linear", "factor": 4}}, "'linear' is not covered"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 4}}, "has no short_factor, which a phi3 model needs"),
+        ("phi3", {"rope_scaling": {"type": "linear", "factor": 4}}, r"'linear' .* \(covered: 'default', 'longrope'\)"),
+        ("phi3 with longrope", {"rope_scaling": {**FACTORS, "short_factor": [1.0]}}, "short_factor is not 4 numbers"),
+        ("phi3 with longrope", {"rope_scaling": {**FACTORS, "long_factor": [0] * 4}}, "long_factor is not 4 numbers"),
+        ("phi3 with longrope", {"original_max_position_embeddings": 0}, "original_max_position_embeddings=0 is not"),
         ("gemma3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("olmo3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
@@ -396,6 +402,23 @@ PUBLISHED = {
         "num_hidden_layers": 24, "num_attention_heads": 16, "hidden_act": "gelu", "max_position_embeddings": 2048,
         "layer_norm_eps": 1e-05, "rotary_emb_base": 10000, "rotary_pct": 0.25, "use_parallel_residual": True,
         "tie_word_embeddings": False,
+    }),
+    "Phi-3.5-mini-instruct": (3_821_079_552, {
+        "architectures": ["Phi3ForCausalLM"], "hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False,
+        "attention_dropout": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "sliding_window": 262144,
+        "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+        **ROPE, "max_position_embeddings": 131072,
+    }),
+    "Phi-4-mini-instruct": (3_836_021_760, {
+        "architectures": ["Phi3ForCausalLM"], "hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 200064,
+        "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8, "tie_word_embeddings": True,
+        "attention_bias": False, "mlp_bias": False, "full_attn_mod": 1, "lm_head_bias": False, "interpolate_factor": 1,
+        "attention_dropout": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "sliding_window": 262144,
+        "original_max_position_embeddings": 4096, "partial_rotary_factor": 0.75,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+        **ROPE, "max_position_embeddings": 131072,
     }),
     "bloom-7b1": (7_069_016_064, {
         "architectures": ["BloomForCausalLM"], "n_embed": 4096, "n_layer": 30, "num_attention_heads": 32,
@@ -547,7 +570,7 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
 ROTARY = (
     *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
     *("smollm3 with yarn", "phi3, half rotated", "phi", "gpt_neox", "gpt_neox without parallel layers"),
-    *("cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
+    *("phi3 with longrope", "cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
 )
 
 
@@ -606,6 +629,36 @@ def test_yarn_is_that_of_transformers(changed):
     expected, magnitude = ROPE_INIT_FUNCTIONS["yarn"](Qwen2Config.from_dict(dict(config)), torch.device("cpu"))
     torch.testing.assert_close(inverse_frequencies(rotary, 64, torch.device("cpu")), expected, rtol=1e-6, atol=0)
     assert rotary.magnitude == pytest.approx(magnitude)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"type": "su", "original_max_position_embeddings": 4096},
+        {"type": "yarn"},
+        {"factor": 2.0},
+        {"factor": 0.5},
+        {"attention_factor": 1.25},
+        {"original_max_position_embeddings": 32},
+    ],
+    ids=str,
+)
+def test_longrope_is_that_of_transformers_up_to_the_original_length(changed):
+    """A length in the scaling does not count: it is 4,096 if config.json has none beside it."""
+    config = {
+        **config_of("phi3", architectures=["Phi3ForCausalLM"]), "max_position_embeddings": 131072,
+        "rope_parameters": None, "rope_theta": 10000.0, "rope_scaling": {**FACTORS, **changed},
+    }  # fmt: skip
+    del config["original_max_position_embeddings"]
+    shape = families.of(config).shape(config)
+    theirs = Phi3RotaryEmbedding(Phi3Config.from_dict(json.loads(json.dumps(config))))
+    found = inverse_frequencies(shape.rotary, 8, torch.device("cpu"))
+    torch.testing.assert_close(found, theirs.inv_freq, rtol=1e-6, atol=0)
+    assert shape.rotary.magnitude == pytest.approx(theirs.attention_scaling)
+    check_positions(shape, 4096)
+    with pytest.raises(UserError, match=r"seq_length=4097: .* beyond 4096 positions is not covered"):
+        check_positions(shape, 4097)
 
 
 def test_both_rotaries_of_olmo3_equal_transformers():
