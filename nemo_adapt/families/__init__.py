@@ -8,6 +8,7 @@ from nemo_adapt.families.cohere import COHERE, COHERE2
 from nemo_adapt.families.exaone import EXAONE4
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
+from nemo_adapt.families.glm import GLM, GLM4
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.gpt_neox import GPT_NEOX
 from nemo_adapt.families.granite import GRANITE
@@ -41,6 +42,8 @@ FAMILIES: tuple[Family, ...] = (
     EXAONE4,
     SMOLLM3,
     SEED_OSS,
+    GLM,
+    GLM4,
     GRANITE,
     COHERE,
     COHERE2,

@@ -64,6 +64,11 @@ def up(shape: Shape) -> Entry:
     return one(f"{FC1}.weight", f"{LAYER}.mlp.up_proj.weight", shape.ffn, shape.hidden)
 
 
+def gate_up(shape: Shape) -> Entry:
+    """Return the entry of gate and up where they are one tensor, as Megatron stores them."""
+    return one(f"{FC1}.weight", f"{LAYER}.mlp.gate_up_proj.weight", 2 * shape.ffn, shape.hidden)
+
+
 def qkv_bias(shape: Shape) -> Entry:
     """Return the entry of the biases of queries, keys and values."""
     return grouped_qkv(f"{ATTENTION}.bias", [(f"{name}.bias", 0) for name in QKV], shape)

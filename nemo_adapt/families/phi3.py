@@ -5,7 +5,7 @@ training. These are not covered: samples may not be longer.
 """
 
 from nemo_adapt.families import entries, settings
-from nemo_adapt.families.entries import ATTENTION, FC1, LAYER
+from nemo_adapt.families.entries import ATTENTION, LAYER
 from nemo_adapt.families.family import Entry, Family, HfConfig, Shape, require
 
 COVERED = {"hidden_act": ("silu",)}
@@ -28,14 +28,11 @@ def shape(config: HfConfig) -> Shape:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """Return Llama's table; gate and up are already one tensor, as Megatron stores them."""
-    qkv, hidden = f"{LAYER}.self_attn.qkv_proj.weight", shape.hidden
+    """Return Llama's table with these."""
+    qkv = f"{LAYER}.self_attn.qkv_proj.weight"
     places = [(qkv, 0), (qkv, shape.query_rows), (qkv, shape.query_rows + shape.kv_rows)]
-    return entries.llama_like(
-        shape,
-        qkv=entries.grouped_qkv(f"{ATTENTION}.weight", places, shape, [hidden]),
-        fc1=entries.one(f"{FC1}.weight", f"{LAYER}.mlp.gate_up_proj.weight", 2 * shape.ffn, hidden),
-    )
+    grouped = entries.grouped_qkv(f"{ATTENTION}.weight", places, shape, [shape.hidden])
+    return entries.llama_like(shape, qkv=grouped, fc1=entries.gate_up(shape))
 
 
 PHI3 = Family("phi3", ("Phi3ForCausalLM",), shape, table)

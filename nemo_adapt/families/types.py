@@ -28,7 +28,10 @@ NEVER_NULL = (
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
     *("logit_scale", "norm_eps"),
 )
-TRUTHS = ("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual")
+TRUTHS = (
+    *("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual"),
+    *("attention_bias",),
+)
 LISTS = ("layer_types", "no_rope_layers", "short_factor", "long_factor")
 MAPS = ("rope_scaling", "rope_parameters")
 

@@ -15,6 +15,8 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
+    GlmConfig,
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
@@ -152,6 +154,10 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
     "smollm3 with yarn": lambda: common(SmolLM3Config, head_dim=16, no_rope_layers=[1, 0], rope_parameters=YARN_ROPE),
     "seed_oss": lambda: common(SeedOssConfig, head_dim=16, attention_dropout=0.0, residual_dropout=0.0),
+    "glm": lambda: common(
+        GlmConfig, head_dim=16, tie_word_embeddings=True, rope_parameters={**YARN_ROPE, "partial_rotary_factor": 0.5}
+    ),
+    "glm4": lambda: common(Glm4Config, head_dim=16, attention_bias=False),
     "granite": lambda: common(
         GraniteConfig, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.25,
         residual_multiplier=0.3, logits_scaling=3.0,

@@ -164,6 +164,8 @@ REFUSED = {
         {"scale_attn_by_inverse_layer_idx": True},
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
     ),
+    "glm": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM"),
+    "glm4": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM-4"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
@@ -362,6 +364,18 @@ PUBLISHED = {
         "max_position_embeddings": 65536, "rms_norm_eps": 1e-06, "rope_theta": 5000000.0, "rope_scaling": None,
         "no_rope_layers": [1, 1, 1, 0] * 9, "no_rope_layer_interval": 4, "use_sliding_window": False,
         "sliding_window": None, "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0,
+    }),
+    "glm-4-9b-hf": (9_399_951_360, {
+        "architectures": ["GlmForCausalLM"], "hidden_size": 4096, "intermediate_size": 13696, "vocab_size": 151552,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128,
+        "attention_bias": True, "attention_dropout": 0.0, "tie_word_embeddings": False, "partial_rotary_factor": 0.5,
+        **ROPE, "rms_norm_eps": 1.5625e-07, "max_position_embeddings": 8192,
+    }),
+    "GLM-4-9B-0414": (9_400_279_040, {
+        "architectures": ["Glm4ForCausalLM"], "hidden_size": 4096, "intermediate_size": 13696, "vocab_size": 151552,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128,
+        "attention_bias": True, "attention_dropout": 0.0, "tie_word_embeddings": False, "partial_rotary_factor": 0.5,
+        **ROPE, "rms_norm_eps": 1e-05, "max_position_embeddings": 32768,
     }),
     "granite-3.1-2b": (2_533_525_504, {
         "architectures": ["GraniteForCausalLM"], "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 49152,
@@ -570,7 +584,7 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
 ROTARY = (
     *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
     *("smollm3 with yarn", "phi3, half rotated", "phi", "gpt_neox", "gpt_neox without parallel layers"),
-    *("phi3 with longrope", "cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
+    *("phi3 with longrope", "glm", "glm4", "cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
 )
 
 
@@ -721,6 +735,7 @@ def test_a_missing_setting_is_reported(family):
         ("gpt_neox", {"use_parallel_residual": "false"}, "use_parallel_residual='false' is not true or false"),
         ("gpt_neox", {"rope_parameters": None, "rotary_pct": None}, "rotary_pct=None is not a number"),
         ("gpt_neox", {"rope_parameters": None, "rotary_emb_base": "1"}, "rotary_emb_base='1' is not a number"),
+        ("glm", {"attention_bias": "false"}, "attention_bias='false' is not true or false"),
         ("granite", {"residual_multiplier": "0.2"}, "residual_multiplier='0.2' is not a number"),
         ("granite", {"embedding_multiplier": None}, "embedding_multiplier=None is not a number"),
         ("granite", {"logits_scaling": 0}, "logits_scaling=0 is not above 0"),
