@@ -90,6 +90,8 @@ MODELS = {
     "gpt_neox without parallel layers": (
         "GPTNeoX", {**COMMON, "hidden_size": 64, "use_parallel_residual": False, "rotary_pct": 0.5},
     ),
+    "falcon": ("Falcon", {**COMMON, "rope_theta": 500.0}),
+    "falcon 40B": ("Falcon", {**COMMON, "new_decoder_architecture": True, "num_kv_heads": 2, "rope_theta": 500.0}),
     "bloom": ("Bloom", {"vocab_size": 250, "hidden_size": 48, "n_layer": 2, "n_head": 12, "pad_token_id": 0}),
     "xglm": ("XGLM", {
         "vocab_size": 250, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4,

@@ -6,6 +6,7 @@ from nemo_adapt.families.arcee import ARCEE
 from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.cohere import COHERE, COHERE2
 from nemo_adapt.families.exaone import EXAONE4
+from nemo_adapt.families.falcon import FALCON
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.glm import GLM, GLM4
@@ -53,6 +54,7 @@ FAMILIES: tuple[Family, ...] = (
     APERTUS,
     GPT2,
     GPT_NEOX,
+    FALCON,
     BLOOM,
     XGLM,
 )

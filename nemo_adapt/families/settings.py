@@ -33,6 +33,7 @@ WHOLE_HEADS = (
     "Granite",
     "Cohere",
     "Cohere2",
+    "Falcon",
 )
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)

@@ -12,6 +12,7 @@ from transformers import (
     Cohere2Config,
     CohereConfig,
     Exaone4Config,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -187,6 +188,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt_neox without parallel layers": lambda: common(
         GPTNeoXConfig, hidden_size=48, use_parallel_residual=False, hidden_act="gelu_fast", tie_word_embeddings=True,
         rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0, "partial_rotary_factor": 0.5},
+    ),
+    "falcon": lambda: common(FalconConfig, ffn_hidden_size=48),
+    "falcon 40B": lambda: common(
+        FalconConfig, new_decoder_architecture=True, num_kv_heads=2, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0},
     ),
     "bloom": lambda: BloomConfig(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=12, pad_token_id=0),
     "xglm": lambda: XGLMConfig(

@@ -171,6 +171,7 @@ REFUSED = {
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
     "nemotron": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Nemotron"),
     "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
+    "falcon": ({"alibi": True}, "alibi=True is not covered for Falcon"),
     "bloom": (
         {"apply_residual_connection_post_layernorm": True},
         "apply_residual_connection_post_layernorm=True is not covered for BLOOM",
@@ -268,6 +269,10 @@ FACTORS = {"type": "longrope", "short_factor": [1.0, 1.5, 2.0, 2.5], "long_facto
         ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
+        ("falcon", {"multi_query": False}, "multi_query=False is not covered for Falcon without new_decoder_arch"),
+        ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn=2 is not covered for Falcon without"),
+        ("falcon 40B", {"parallel_attn": False}, "parallel_attn=False is not covered for Falcon"),
+        ("falcon 40B", {"bias": True}, "bias=True is not covered for Falcon"),
         ("gpt_neox", {"head_dim": 32}, "head_dim=32 is not covered for GPT-NeoX"),
         ("phi3", {"layer_types": ["full_attention"] * 2}, "layer_types without the window in some"),
         ("gemma2", {"layer_types": ["sliding_attention"]}, "layer_types must be .* for each of 2 layers"),
@@ -403,6 +408,18 @@ PUBLISHED = {
         "hidden_act": "relu2", "max_position_embeddings": 4096, "norm_eps": 1e-05, "rope_theta": 10000,
         "partial_rotary_factor": 0.5, "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False,
         "tie_word_embeddings": False,
+    }),
+    "falcon-7b": (6_921_720_704, {
+        "architectures": ["FalconForCausalLM"], "hidden_size": 4544, "vocab_size": 65024, "num_hidden_layers": 32,
+        "num_attention_heads": 71, "alibi": False, "bias": False, "multi_query": True, "parallel_attn": True,
+        "new_decoder_architecture": False, "layer_norm_epsilon": 1e-05, "attention_dropout": 0.0,
+        "hidden_dropout": 0.0, "apply_residual_connection_post_layernorm": False,
+    }),
+    "falcon-40b": (41_303_293_952, {
+        "architectures": ["FalconForCausalLM"], "hidden_size": 8192, "vocab_size": 65024, "num_hidden_layers": 60,
+        "num_attention_heads": 128, "num_kv_heads": 8, "alibi": False, "bias": False, "parallel_attn": True,
+        "new_decoder_architecture": True, "layer_norm_epsilon": 1e-05, "attention_dropout": 0.0,
+        "hidden_dropout": 0.0,
     }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
@@ -540,6 +557,25 @@ def test_what_cohere_models_leave_out_is_what_transformers_takes():
         shape = families.of(full).shape(shorter)
         assert shape == families.of(full).shape(complete)
         assert (shape.logit_scale, shape.norm_epsilon, shape.tied) == (0.0625, 1e-5, True)
+
+
+SIZES_ALONE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
+
+@pytest.mark.parametrize("name", ["glm", "glm4", "falcon", "falcon 40B"])
+def test_all_that_config_json_leaves_out_is_what_transformers_takes(name):
+    """All but sizes, of which zoo and config.json have the same."""
+    full = config_of(name, architectures=zoo.architectures(name))
+    kept = (*SIZES_ALONE, "architectures", "model_type", "new_decoder_architecture")
+    shorter = {key: value for key, value in full.items() if key in kept}
+    complete = {**type(zoo.ZOO[name]()).from_dict(dict(shorter)).to_dict(), "architectures": full["architectures"]}
+    assert families.of(full).shape(shorter) == families.of(full).shape(complete)
+
+
+@pytest.mark.parametrize(("given", "norms"), [(1, "shared"), (2, "beside"), (None, "beside")])
+def test_norms_of_falcon_11b_and_40b(given, norms):
+    config = config_of("falcon 40B", architectures=["FalconForCausalLM"], num_ln_in_parallel_attn=given)
+    assert families.of(config).shape(config).norms == norms
 
 
 def test_a_list_of_rotated_layers_that_is_too_short_is_reported():
