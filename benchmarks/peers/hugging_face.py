@@ -70,6 +70,10 @@ MODELS = {
     "smollm3": ("SmolLM3", {**COMMON, "no_rope_layers": [1, 0], "rope_theta": 500.0}),
     "glm": ("Glm", {**COMMON, "head_dim": 16, "partial_rotary_factor": 0.25, "rope_theta": 500.0}),
     "glm4": ("Glm4", {**COMMON, "head_dim": 16, "attention_bias": False, "rope_theta": 500.0}),
+    "hunyuan_v1_dense": ("HunYuanDenseV1", {
+        **COMMON, "head_dim": 16, "rope_theta": 100.0,
+        "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0},
+    }),
     "granite": ("Granite", {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
         "logits_scaling": 3.0, "rope_theta": 500.0,

@@ -13,6 +13,7 @@ from nemo_adapt.families.glm import GLM, GLM4
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.gpt_neox import GPT_NEOX
 from nemo_adapt.families.granite import GRANITE
+from nemo_adapt.families.hunyuan import HUNYUAN
 from nemo_adapt.families.jais import JAIS2
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL
@@ -45,6 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     SEED_OSS,
     GLM,
     GLM4,
+    HUNYUAN,
     GRANITE,
     COHERE,
     COHERE2,

@@ -34,6 +34,7 @@ WHOLE_HEADS = (
     "Cohere",
     "Cohere2",
     "Falcon",
+    "Hunyuan",
 )
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)
@@ -80,8 +81,8 @@ def with_own_names(config: HfConfig, general: Mapping[str, str]) -> HfConfig:
 
 def rotary(config: HfConfig, family: str) -> Rotary:
     """Return the rotary positions of a config.json; ``UserError`` for a scaling that is not covered."""
-    settings = _settings(config)
-    kind = _kind(settings)
+    settings = rope_of(config)
+    kind = settings["rope_type"]
     if family in LONGROPE_ALONE and kind in OTHER_NAMES:
         kind = "longrope"
     covered = ["default", "longrope"] if family in LONGROPE_ALONE else ["default", "linear", "llama3", "yarn"]
@@ -109,8 +110,8 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     return Rotary(number(settings, "rope_theta"), share, scaling, magnitude)
 
 
-def _settings(config: HfConfig) -> dict[str, Any]:
-    """Return the settings of the rotary positions of a config.json.
+def rope_of(config: HfConfig) -> dict[str, Any]:
+    """Return the settings of the rotary positions of a config.json, with their kind of scaling as ``rope_type``.
 
     They are in ``rope_parameters`` (transformers 5), or in ``rope_theta`` and ``rope_scaling`` (4); where both are,
     ``rope_scaling`` counts, as in transformers 5.
@@ -122,7 +123,7 @@ def _settings(config: HfConfig) -> dict[str, Any]:
     }
     if config.get(ORIGINAL):  # beside them, it counts more
         settings[ORIGINAL] = config[ORIGINAL]
-    return settings
+    return {**settings, "rope_type": _kind(settings)}
 
 
 def of_full_layers(config: HfConfig, family: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    HunYuanDenseV1Config,
     Jais2Config,
     LlamaConfig,
     Ministral3Config,
@@ -159,6 +160,10 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         GlmConfig, head_dim=16, tie_word_embeddings=True, rope_parameters={**YARN_ROPE, "partial_rotary_factor": 0.5}
     ),
     "glm4": lambda: common(Glm4Config, head_dim=16, attention_bias=False),
+    "hunyuan_v1_dense": lambda: common(
+        HunYuanDenseV1Config, head_dim=16, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 100.0, "alpha": 50.0, "factor": 1.0},
+    ),
     "granite": lambda: common(
         GraniteConfig, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.25,
         residual_multiplier=0.3, logits_scaling=3.0,

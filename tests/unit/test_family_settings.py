@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     Cohere2Config,
     CohereConfig,
+    HunYuanDenseV1Config,
     LlamaConfig,
     NemotronConfig,
     Olmo3Config,
@@ -21,6 +22,7 @@ from transformers import (
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+from transformers.models.hunyuan_v1_dense.modeling_hunyuan_v1_dense import HunYuanDenseV1RotaryEmbedding
 from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
@@ -166,6 +168,7 @@ REFUSED = {
     ),
     "glm": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM"),
     "glm4": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM-4"),
+    "hunyuan_v1_dense": ({"attention_bias": True}, "attention_bias=True is not covered for Hunyuan"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
@@ -269,6 +272,9 @@ FACTORS = {"type": "longrope", "short_factor": [1.0, 1.5, 2.0, 2.5], "long_facto
         ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
+        ("hunyuan_v1_dense", {"rope_parameters": {"type": "dynamic", "factor": 2.0}}, "'dynamic' is not covered"),
+        ("hunyuan_v1_dense", {"head_dim": None}, "has no head_dim, which a hunyuan_v1_dense model needs"),
+        ("hunyuan_v1_dense", {"rope_scaling": {"type": "dynamic", "alpha": -1.0}}, r"alpha=-1\.0 is not above 0"),
         ("falcon", {"multi_query": False}, "multi_query=False is not covered for Falcon without new_decoder_arch"),
         ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn=2 is not covered for Falcon without"),
         ("falcon 40B", {"parallel_attn": False}, "parallel_attn=False is not covered for Falcon"),
@@ -562,7 +568,7 @@ def test_what_cohere_models_leave_out_is_what_transformers_takes():
 SIZES_ALONE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-@pytest.mark.parametrize("name", ["glm", "glm4", "falcon", "falcon 40B"])
+@pytest.mark.parametrize("name", ["glm", "glm4", "hunyuan_v1_dense", "falcon", "falcon 40B"])
 def test_all_that_config_json_leaves_out_is_what_transformers_takes(name):
     """All but sizes, of which zoo and config.json have the same."""
     full = config_of(name, architectures=zoo.architectures(name))
@@ -709,6 +715,18 @@ def test_longrope_is_that_of_transformers_up_to_the_original_length(changed):
     check_positions(shape, 4096)
     with pytest.raises(UserError, match=r"seq_length=4097: .* beyond 4096 positions is not covered"):
         check_positions(shape, 4097)
+
+
+def test_the_base_of_hunyuan_is_that_of_transformers():
+    """As published, with settings of other scalings that do not count."""
+    scaling = {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0}
+    config = {
+        **config_of("hunyuan_v1_dense", architectures=["HunYuanDenseV1ForCausalLM"]), "rope_parameters": None,
+        "rope_scaling": scaling, "rope_theta": 10000.0,
+    }  # fmt: skip
+    theirs = HunYuanDenseV1RotaryEmbedding(HunYuanDenseV1Config.from_dict(json.loads(json.dumps(config))))
+    found = inverse_frequencies(families.of(config).shape(config).rotary, 16, torch.device("cpu"))
+    torch.testing.assert_close(found, theirs.inv_freq, rtol=1e-6, atol=0)
 
 
 def test_both_rotaries_of_olmo3_equal_transformers():
