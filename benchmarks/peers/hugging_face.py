@@ -74,6 +74,7 @@ MODELS = {
         **COMMON, "head_dim": 16, "rope_theta": 100.0,
         "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0},
     }),
+    "ernie4_5": ("Ernie4_5", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "granite": ("Granite", {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
         "logits_scaling": 3.0, "rope_theta": 500.0,

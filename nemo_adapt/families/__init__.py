@@ -5,6 +5,7 @@ from nemo_adapt.families.apertus import APERTUS
 from nemo_adapt.families.arcee import ARCEE
 from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.cohere import COHERE, COHERE2
+from nemo_adapt.families.ernie import ERNIE4_5
 from nemo_adapt.families.exaone import EXAONE4
 from nemo_adapt.families.falcon import FALCON
 from nemo_adapt.families.family import Family, HfConfig
@@ -47,6 +48,7 @@ FAMILIES: tuple[Family, ...] = (
     GLM,
     GLM4,
     HUNYUAN,
+    ERNIE4_5,
     GRANITE,
     COHERE,
     COHERE2,

@@ -35,6 +35,7 @@ WHOLE_HEADS = (
     "Cohere2",
     "Falcon",
     "Hunyuan",
+    "ERNIE-4.5",
 )
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)

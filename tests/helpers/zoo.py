@@ -11,6 +11,7 @@ from transformers import (
     BloomConfig,
     Cohere2Config,
     CohereConfig,
+    Ernie4_5Config,
     Exaone4Config,
     FalconConfig,
     Gemma2Config,
@@ -164,6 +165,7 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         HunYuanDenseV1Config, head_dim=16, tie_word_embeddings=True,
         rope_parameters={"rope_type": "dynamic", "rope_theta": 100.0, "alpha": 50.0, "factor": 1.0},
     ),
+    "ernie4_5": lambda: common(Ernie4_5Config, head_dim=16, rope_parameters=YARN_ROPE),
     "granite": lambda: common(
         GraniteConfig, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.25,
         residual_multiplier=0.3, logits_scaling=3.0,

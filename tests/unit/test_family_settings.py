@@ -169,6 +169,7 @@ REFUSED = {
     "glm": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM"),
     "glm4": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM-4"),
     "hunyuan_v1_dense": ({"attention_bias": True}, "attention_bias=True is not covered for Hunyuan"),
+    "ernie4_5": ({"use_bias": True}, "use_bias=True is not covered for ERNIE-4.5"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
@@ -388,6 +389,12 @@ PUBLISHED = {
         "attention_bias": True, "attention_dropout": 0.0, "tie_word_embeddings": False, "partial_rotary_factor": 0.5,
         **ROPE, "rms_norm_eps": 1e-05, "max_position_embeddings": 32768,
     }),
+    "ERNIE-4.5-0.3B-Base-PT": (360_748_032, {
+        "architectures": ["Ernie4_5ForCausalLM"], "hidden_size": 1024, "intermediate_size": 3072, "vocab_size": 103424,
+        "num_hidden_layers": 18, "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 128,
+        "use_bias": False, "tie_word_embeddings": True, **ROPE, "max_position_embeddings": 131072,
+        "rope_theta": 500000,
+    }),
     "granite-3.1-2b": (2_533_525_504, {
         "architectures": ["GraniteForCausalLM"], "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 49152,
         "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True,
@@ -568,7 +575,7 @@ def test_what_cohere_models_leave_out_is_what_transformers_takes():
 SIZES_ALONE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-@pytest.mark.parametrize("name", ["glm", "glm4", "hunyuan_v1_dense", "falcon", "falcon 40B"])
+@pytest.mark.parametrize("name", ["glm", "glm4", "hunyuan_v1_dense", "ernie4_5", "falcon", "falcon 40B"])
 def test_all_that_config_json_leaves_out_is_what_transformers_takes(name):
     """All but sizes, of which zoo and config.json have the same."""
     full = config_of(name, architectures=zoo.architectures(name))
