@@ -79,6 +79,11 @@ MODELS = {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
         "logits_scaling": 3.0, "rope_theta": 500.0,
     }),
+    "granitemoehybrid": ("GraniteMoeHybrid", {
+        **COMMON, "num_local_experts": 0, "position_embedding_type": "rope", "layer_types": ["attention"] * 2,
+        "shared_intermediate_size": 48, "mamba_n_heads": 8, "embedding_multiplier": 6.0, "attention_multiplier": 0.25,
+        "residual_multiplier": 0.3, "logits_scaling": 3.0, "rope_theta": 500.0,
+    }),
     "cohere": ("Cohere", {**COMMON, "tie_word_embeddings": True, "logit_scale": 0.3, "rope_theta": 500.0}),
     "cohere2": ("Cohere2", {
         **COMMON, "num_hidden_layers": 4, "tie_word_embeddings": True, "sliding_window": 8, "logit_scale": 0.25,

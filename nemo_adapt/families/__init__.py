@@ -13,7 +13,7 @@ from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
 from nemo_adapt.families.glm import GLM, GLM4
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.gpt_neox import GPT_NEOX
-from nemo_adapt.families.granite import GRANITE
+from nemo_adapt.families.granite import GRANITE, GRANITE4
 from nemo_adapt.families.hunyuan import HUNYUAN
 from nemo_adapt.families.jais import JAIS2
 from nemo_adapt.families.llama import LLAMA
@@ -50,6 +50,7 @@ FAMILIES: tuple[Family, ...] = (
     HUNYUAN,
     ERNIE4_5,
     GRANITE,
+    GRANITE4,
     COHERE,
     COHERE2,
     NEMOTRON,

@@ -44,6 +44,8 @@ OTHER_NAMES = ("su", "yarn")
 """Names that ``longrope`` has had; in these families the second is no YaRN."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
+ATTENTION = "attention"
+"""What transformers 4 calls the first in models that also have other layers (Granite 4)."""
 
 OLDER_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
 """Type of model -> general names of rotary settings -> those of transformers 4, where they are others."""
@@ -224,6 +226,14 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
         rest = {name: value for name, value in rope.items() if name not in ("rope_type", ORIGINAL)}
         return {**beside, "rope_scaling": {**rest, "type": kind}}
     return {**beside, "rope_scaling": None if kind == "default" else {**rope, "rope_type": kind}}
+
+
+def older_layers(config: HfConfig) -> dict[str, Any]:
+    """Return ``layer_types`` in the spelling of transformers 4, if it has another (5 reads both)."""
+    kinds = config.get("layer_types")
+    if config.get("model_type") != "granitemoehybrid" or not kinds:
+        return {}
+    return {"layer_types": [ATTENTION if kind == FULL else kind for kind in kinds]}
 
 
 def _kind(rope: Mapping[str, Any]) -> str:

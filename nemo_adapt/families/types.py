@@ -14,7 +14,7 @@ SIZES = (
 WHOLE = (
     *("num_key_value_heads", "head_dim", "max_position_embeddings", "seq_length", "sliding_window"),
     *(PATTERN, f"_{PATTERN}", "max_window_layers", "no_rope_layer_interval"),
-    *("num_kv_heads", "ffn_hidden_size"),
+    *("num_kv_heads", "ffn_hidden_size", "shared_intermediate_size"),
 )
 NUMBERS = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rope_local_base_freq"),
@@ -33,7 +33,7 @@ TRUTHS = (
     *("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual"),
     *("attention_bias", "new_decoder_architecture"),
 )
-LISTS = ("layer_types", "no_rope_layers", "short_factor", "long_factor")
+LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "short_factor", "long_factor")
 MAPS = ("rope_scaling", "rope_parameters")
 
 

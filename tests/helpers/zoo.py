@@ -22,6 +22,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    GraniteMoeHybridConfig,
     HunYuanDenseV1Config,
     Jais2Config,
     LlamaConfig,
@@ -171,6 +172,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         residual_multiplier=0.3, logits_scaling=3.0,
     ),
     "granite with factors of 1": lambda: common(GraniteConfig, rope_parameters=LLAMA3_ROPE),
+    "granitemoehybrid": lambda: common(
+        GraniteMoeHybridConfig, tie_word_embeddings=True, num_local_experts=0, position_embedding_type="rope",
+        layer_types=["full_attention"] * 2, shared_intermediate_size=56, mamba_n_heads=8, time_step_limit=[0.0, 1.0],
+        embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.3, logits_scaling=3.0,
+    ),
     "cohere": lambda: common(
         CohereConfig, tie_word_embeddings=True, logit_scale=0.3,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},

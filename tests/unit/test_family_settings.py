@@ -48,7 +48,7 @@ def older(config: dict) -> dict:
     if "full_attention" in rope:  # Gemma 3
         old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = dict(rope["full_attention"])
-    if config["model_type"] == "ministral":  # which transformers 4.57 got with them
+    if config["model_type"] in ("ministral", "granitemoehybrid"):  # which transformers 4 got with them
         old["layer_types"] = config["layer_types"]
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
@@ -82,7 +82,9 @@ def test_an_exported_config_is_read_alike_by_transformers_4_and_5(name, tmp_path
     written = json.loads((tmp_path / "out/config.json").read_text())
     for_four = {key: value for key, value in written.items() if key != "rope_parameters"}
     assert families.of(config).shape(for_four) == families.of(config).shape(config)
+    assert "full_attention" not in written.get("layer_types", []) or name != "granitemoehybrid"  # which 4 refuses
     for_five = AutoConfig.from_pretrained(tmp_path / "out")
+    assert getattr(for_five, "layer_types", None) == getattr(zoo.ZOO[name](), "layer_types", None)
     rope = getattr(zoo.ZOO[name](), "rope_parameters", None)
     assert getattr(for_five, "rope_parameters", None) == rope
 
@@ -171,6 +173,7 @@ REFUSED = {
     "hunyuan_v1_dense": ({"attention_bias": True}, "attention_bias=True is not covered for Hunyuan"),
     "ernie4_5": ({"use_bias": True}, "use_bias=True is not covered for ERNIE-4.5"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
+    "granitemoehybrid": ({"num_local_experts": 8}, "num_local_experts=8 is not covered for Granite 4"),
     "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
     "nemotron": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Nemotron"),
@@ -276,6 +279,9 @@ FACTORS = {"type": "longrope", "short_factor": [1.0, 1.5, 2.0, 2.5], "long_facto
         ("hunyuan_v1_dense", {"rope_parameters": {"type": "dynamic", "factor": 2.0}}, "'dynamic' is not covered"),
         ("hunyuan_v1_dense", {"head_dim": None}, "has no head_dim, which a hunyuan_v1_dense model needs"),
         ("hunyuan_v1_dense", {"rope_scaling": {"type": "dynamic", "alpha": -1.0}}, r"alpha=-1\.0 is not above 0"),
+        ("granitemoehybrid", {"position_embedding_type": "nope"}, "embedding_type='nope' is not covered for Granite 4"),
+        ("granitemoehybrid", {"layer_types": ["attention", "mamba"]}, "layer_types has 'mamba', which is not covered"),
+        ("granitemoehybrid", {"layer_types": None}, "layer_types has 'mamba', which is not covered for Granite 4"),
         ("falcon", {"multi_query": False}, "multi_query=False is not covered for Falcon without new_decoder_arch"),
         ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn=2 is not covered for Falcon without"),
         ("falcon 40B", {"parallel_attn": False}, "parallel_attn=False is not covered for Falcon"),
@@ -401,6 +407,14 @@ PUBLISHED = {
         "attention_bias": False, "attention_dropout": 0.1, "attention_multiplier": 0.015625, "mlp_bias": False,
         "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "rope_scaling": None,
         **ROPE, "rope_theta": 5000000.0, "max_position_embeddings": 131072,
+    }),
+    "granite-4.0-micro-base": (3_402_836_480, {
+        "architectures": ["GraniteMoeHybridForCausalLM"], "hidden_size": 2560, "shared_intermediate_size": 8192,
+        "intermediate_size": 8192, "vocab_size": 100352, "num_hidden_layers": 40, "num_attention_heads": 40,
+        "num_key_value_heads": 8, "tie_word_embeddings": True, "layer_types": ["attention"] * 40,
+        "num_local_experts": 0, "position_embedding_type": "rope", "attention_bias": False,
+        "attention_multiplier": 0.015625, "embedding_multiplier": 12, "logits_scaling": 10,
+        "residual_multiplier": 0.22, **ROPE, "rope_theta": 10000000, "max_position_embeddings": 131072,
     }),
     "aya-expanse-8b": (8_028_033_024, {
         "architectures": ["CohereForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 256000,
@@ -575,11 +589,15 @@ def test_what_cohere_models_leave_out_is_what_transformers_takes():
 SIZES_ALONE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-@pytest.mark.parametrize("name", ["glm", "glm4", "hunyuan_v1_dense", "ernie4_5", "falcon", "falcon 40B"])
+LEFT_OUT = ("glm", "glm4", "hunyuan_v1_dense", "ernie4_5", "granitemoehybrid", "falcon", "falcon 40B")
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
 def test_all_that_config_json_leaves_out_is_what_transformers_takes(name):
     """All but sizes, of which zoo and config.json have the same."""
     full = config_of(name, architectures=zoo.architectures(name))
-    kept = (*SIZES_ALONE, "architectures", "model_type", "new_decoder_architecture")
+    kept = (*SIZES_ALONE, "architectures", "model_type", "new_decoder_architecture", "layer_types", "num_local_experts")
+    kept = (*kept, "position_embedding_type", "mamba_n_heads")
     shorter = {key: value for key, value in full.items() if key in kept}
     complete = {**type(zoo.ZOO[name]()).from_dict(dict(shorter)).to_dict(), "architectures": full["architectures"]}
     assert families.of(full).shape(shorter) == families.of(full).shape(complete)
