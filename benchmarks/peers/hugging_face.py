@@ -46,6 +46,10 @@ MODELS = {
     }),
     "phi3": ("Phi3", {**COMMON, "sliding_window": 8, "rope_theta": 500.0}),
     "phi3, half rotated": ("Phi3", {**COMMON, "partial_rotary_factor": 0.5}),
+    "phi3 with longrope": ("Phi3", {
+        **COMMON, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 36, "rope_theta": 500.0,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.5, 2.5], "long_factor": [1.0, 3.0, 9.0]},
+    }),
     "olmo2": ("Olmo2", {**COMMON, "num_key_value_heads": 4, "rope_theta": 500.0}),
     "gemma3_text": ("Gemma3Text", {
         **COMMON, "head_dim": 16, "num_hidden_layers": 4, "sliding_window_pattern": 2, "tie_word_embeddings": True,
@@ -64,9 +68,21 @@ MODELS = {
     }),
     "seed_oss": ("SeedOss", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "smollm3": ("SmolLM3", {**COMMON, "no_rope_layers": [1, 0], "rope_theta": 500.0}),
+    "glm": ("Glm", {**COMMON, "head_dim": 16, "partial_rotary_factor": 0.25, "rope_theta": 500.0}),
+    "glm4": ("Glm4", {**COMMON, "head_dim": 16, "attention_bias": False, "rope_theta": 500.0}),
+    "hunyuan_v1_dense": ("HunYuanDenseV1", {
+        **COMMON, "head_dim": 16, "rope_theta": 100.0,
+        "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0},
+    }),
+    "ernie4_5": ("Ernie4_5", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
     "granite": ("Granite", {
         **COMMON, "embedding_multiplier": 6.0, "attention_multiplier": 0.25, "residual_multiplier": 0.3,
         "logits_scaling": 3.0, "rope_theta": 500.0,
+    }),
+    "granitemoehybrid": ("GraniteMoeHybrid", {
+        **COMMON, "num_local_experts": 0, "position_embedding_type": "rope", "layer_types": ["attention"] * 2,
+        "shared_intermediate_size": 48, "mamba_n_heads": 8, "embedding_multiplier": 6.0, "attention_multiplier": 0.25,
+        "residual_multiplier": 0.3, "logits_scaling": 3.0, "rope_theta": 500.0,
     }),
     "cohere": ("Cohere", {**COMMON, "tie_word_embeddings": True, "logit_scale": 0.3, "rope_theta": 500.0}),
     "cohere2": ("Cohere2", {
@@ -84,6 +100,8 @@ MODELS = {
     "gpt_neox without parallel layers": (
         "GPTNeoX", {**COMMON, "hidden_size": 64, "use_parallel_residual": False, "rotary_pct": 0.5},
     ),
+    "falcon": ("Falcon", {**COMMON, "rope_theta": 500.0}),
+    "falcon 40B": ("Falcon", {**COMMON, "new_decoder_architecture": True, "num_kv_heads": 2, "rope_theta": 500.0}),
     "bloom": ("Bloom", {"vocab_size": 250, "hidden_size": 48, "n_layer": 2, "n_head": 12, "pad_token_id": 0}),
     "xglm": ("XGLM", {
         "vocab_size": 250, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4,

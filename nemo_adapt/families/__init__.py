@@ -5,12 +5,16 @@ from nemo_adapt.families.apertus import APERTUS
 from nemo_adapt.families.arcee import ARCEE
 from nemo_adapt.families.bloom import BLOOM
 from nemo_adapt.families.cohere import COHERE, COHERE2
+from nemo_adapt.families.ernie import ERNIE4_5
 from nemo_adapt.families.exaone import EXAONE4
+from nemo_adapt.families.falcon import FALCON
 from nemo_adapt.families.family import Family, HfConfig
 from nemo_adapt.families.gemma import GEMMA, GEMMA2, GEMMA3
+from nemo_adapt.families.glm import GLM, GLM4
 from nemo_adapt.families.gpt2 import GPT2
 from nemo_adapt.families.gpt_neox import GPT_NEOX
-from nemo_adapt.families.granite import GRANITE
+from nemo_adapt.families.granite import GRANITE, GRANITE4
+from nemo_adapt.families.hunyuan import HUNYUAN
 from nemo_adapt.families.jais import JAIS2
 from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL
@@ -41,7 +45,12 @@ FAMILIES: tuple[Family, ...] = (
     EXAONE4,
     SMOLLM3,
     SEED_OSS,
+    GLM,
+    GLM4,
+    HUNYUAN,
+    ERNIE4_5,
     GRANITE,
+    GRANITE4,
     COHERE,
     COHERE2,
     NEMOTRON,
@@ -50,6 +59,7 @@ FAMILIES: tuple[Family, ...] = (
     APERTUS,
     GPT2,
     GPT_NEOX,
+    FALCON,
     BLOOM,
     XGLM,
 )

@@ -64,6 +64,11 @@ def up(shape: Shape) -> Entry:
     return one(f"{FC1}.weight", f"{LAYER}.mlp.up_proj.weight", shape.ffn, shape.hidden)
 
 
+def gate_up(shape: Shape) -> Entry:
+    """Return the entry of gate and up where they are one tensor, as Megatron stores them."""
+    return one(f"{FC1}.weight", f"{LAYER}.mlp.gate_up_proj.weight", 2 * shape.ffn, shape.hidden)
+
+
 def qkv_bias(shape: Shape) -> Entry:
     """Return the entry of the biases of queries, keys and values."""
     return grouped_qkv(f"{ATTENTION}.bias", [(f"{name}.bias", 0) for name in QKV], shape)
@@ -114,9 +119,14 @@ def grouped_qkv(
 
 
 def llama_like(
-    shape: Shape, norms: Mapping[str, str] = NORMS_BEFORE, qkv: Entry | None = None, fc1: Entry | None = None
+    shape: Shape,
+    norms: Mapping[str, str] = NORMS_BEFORE,
+    qkv: Entry | None = None,
+    fc1: Entry | None = None,
+    fc2: Entry | None = None,
 ) -> list[Entry]:
-    """Return the table of a model with Llama's names; ``qkv`` and ``fc1`` replace entries that are stored differently.
+    """Return the table of a model with Llama's names; ``qkv``, ``fc1`` and ``fc2`` replace entries that are stored
+    differently.
 
     ``norms``: Megatron's key -> the name of the layer's norm.
     """
@@ -127,7 +137,7 @@ def llama_like(
         qkv or grouped_qkv(f"{ATTENTION}.weight", [(f"{name}.weight", 0) for name in QKV], shape, [hidden]),
         one(f"{PROJECTION}.weight", f"{LAYER}.self_attn.o_proj.weight", hidden, shape.query_rows),
         fc1 or joined(f"{FC1}.weight", GATE_UP, ffn, hidden),
-        one(f"{FC2}.weight", f"{LAYER}.mlp.down_proj.weight", hidden, ffn),
+        fc2 or one(f"{FC2}.weight", f"{LAYER}.mlp.down_proj.weight", hidden, ffn),
         one(FINAL_NORM, "model.norm.weight", hidden, stacked=False),
         *output_table(shape),
     ]

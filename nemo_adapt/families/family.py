@@ -28,7 +28,7 @@ LM_HEAD = "lm_head.weight"
 INPUT, OUTPUT = "input", "output"
 """The two tables' names in settings: the embedding and the output layer."""
 BEFORE, AFTER, AROUND, SHARED, BESIDE = "before", "after", "around", "shared", "beside"
-HEAD, WHOLE = "head", "whole"
+HEAD, ROTATED, WHOLE = "head", "rotated", "whole"
 XIELU = "xielu"
 LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 
@@ -132,24 +132,35 @@ class Shape:
     longest_sample: int = 0
     """Longest sample for which our layers compute what the model does; 0: any."""
     qk_norm: str = ""
-    """Norm of queries and keys: empty (none), ``HEAD`` (each head separately) or ``WHOLE`` (all heads together)."""
+    """Norm of queries and keys: empty (none), ``HEAD`` (each head separately), ``ROTATED`` (the same, but after they
+    are rotated) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
     """Further keyword arguments of ``TransformerConfig``."""
 
     @property
     def is_plain(self) -> bool:
         """Whether Transformer Engine's layers implement everything that the model needs, but for ``windows``."""
-        needs_ours = self.qk_norm == WHOLE or self.attention_cap or self.positions == ALIBI or not self.norm_bias
-        needs_ours = needs_ours or self.activation == XIELU
+        needs_ours = self.attention_cap or self.positions == ALIBI or not self.norm_bias
+        needs_ours = needs_ours or self.qk_norm in (ROTATED, WHOLE) or self.activation == XIELU
+        needs_ours = needs_ours or (self.rotated < self.head_dim and set(self.magnitudes) != {1.0})
         return self.norms == BEFORE and not needs_ours and len(set(self.attention_scales)) == 1
 
     @property
     def attention_scales(self) -> tuple[float | None, ...]:
         """``attention_scale`` of each layer, with the magnitude of its queries and of its keys."""
         plain = self.attention_scale or self.head_dim**-0.5
+        return tuple(self.attention_scale if each == 1.0 else plain * each**2 for each in self.magnitudes)
+
+    @property
+    def magnitudes(self) -> tuple[float, ...]:
+        """Factor on rotated columns of queries, and of keys, in each layer."""
         rotaries = self.rotaries or (self.rotary,) * self.layers
-        found = [rotary.magnitude if rotary else 1.0 for rotary in rotaries]
-        return tuple(self.attention_scale if each == 1.0 else plain * each**2 for each in found)
+        return tuple(rotary.magnitude if rotary else 1.0 for rotary in rotaries)
+
+    @property
+    def rotated(self) -> int:
+        """Columns of a head that are rotated, the same number in all layers that rotate."""
+        return int(self.head_dim * self.rotary.share) if self.rotary else 0
 
     @property
     def kinds_of_rotary(self) -> "tuple[Rotary, ...]":
@@ -173,10 +184,11 @@ class Rotary:
 
     base: float
     share: float = 1.0
-    scaling: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Empty, ``{"linear": factor}``, or the numbers of Llama 3 or of YaRN (see ``model.rotary``)."""
+    scaling: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Empty, ``{"linear": factor}``, ``{"each": a factor for each pair of columns}``, or the numbers of Llama 3 or of
+    YaRN (see ``model.rotary``)."""
     magnitude: float = 1.0
-    """Factor on rotated queries and keys (YaRN's attention factor)."""
+    """Factor on rotated columns of queries and keys (the attention factor of YaRN and LongRoPE)."""
     interleaved: bool = False
     """Whether a head's columns turn in pairs that are next to each other, not half of the rotated ones apart."""
 

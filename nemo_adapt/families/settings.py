@@ -33,12 +33,19 @@ WHOLE_HEADS = (
     "Granite",
     "Cohere",
     "Cohere2",
+    "Falcon",
+    "Hunyuan",
+    "ERNIE-4.5",
 )
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)
-"""Families for which transformers has no scaled rotary positions but ``longrope``, and reads ``yarn`` as that."""
+"""Families for which transformers has no scaled rotary positions but ``longrope``, also under ``OTHER_NAMES``."""
+OTHER_NAMES = ("su", "yarn")
+"""Names that ``longrope`` has had; in these families the second is no YaRN."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers in ``layer_types`` and ``rope_parameters`` (transformers 5)."""
+ATTENTION = "attention"
+"""What transformers 4 calls the first in models that also have other layers (Granite 4)."""
 
 OLDER_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
 """Type of model -> general names of rotary settings -> those of transformers 4, where they are others."""
@@ -76,7 +83,38 @@ def with_own_names(config: HfConfig, general: Mapping[str, str]) -> HfConfig:
 
 
 def rotary(config: HfConfig, family: str) -> Rotary:
-    """Return the rotary positions of a config.json; ``UserError`` for a scaling that is not covered.
+    """Return the rotary positions of a config.json; ``UserError`` for a scaling that is not covered."""
+    settings = rope_of(config)
+    kind = settings["rope_type"]
+    if family in LONGROPE_ALONE and kind in OTHER_NAMES:
+        kind = "longrope"
+    covered = ["default", "longrope"] if family in LONGROPE_ALONE else ["default", "linear", "llama3", "yarn"]
+    if kind not in covered:
+        raise UserError(
+            f"config.json: rope scaling {kind!r} is not covered for {family} models "
+            f"(covered: {', '.join(map(repr, covered))})"
+        )
+    scaling: dict[str, Any] = {}
+    magnitude = 1.0
+    if kind == "linear":
+        scaling = {"linear": number(settings, "factor")}
+    elif kind == "llama3":
+        scaling = {name: number(settings, name) for name in LLAMA3}
+    elif kind == "yarn":
+        scaling, magnitude = yarn(config, settings)
+    elif kind == "longrope":
+        scaling, magnitude = longrope(config, settings)
+    share = settings["partial_rotary_factor"] or 1.0
+    if share != 1.0 and family in WHOLE_HEADS:
+        raise UserError(
+            f"config.json: partial_rotary_factor={share} is not covered for {family} models: transformers ignores it "
+            "there; remove it, or name the class that the model was trained with"
+        )
+    return Rotary(number(settings, "rope_theta"), share, scaling, magnitude)
+
+
+def rope_of(config: HfConfig) -> dict[str, Any]:
+    """Return the settings of the rotary positions of a config.json, with their kind of scaling as ``rope_type``.
 
     They are in ``rope_parameters`` (transformers 5), or in ``rope_theta`` and ``rope_scaling`` (4); where both are,
     ``rope_scaling`` counts, as in transformers 5.
@@ -88,33 +126,7 @@ def rotary(config: HfConfig, family: str) -> Rotary:
     }
     if config.get(ORIGINAL):  # beside them, it counts more
         settings[ORIGINAL] = config[ORIGINAL]
-    kind = _kind(settings)
-    covered = ("default",) if family in LONGROPE_ALONE else ("default", "linear", "llama3", "yarn")
-    if kind not in covered:
-        raise UserError(
-            f"config.json: rope scaling {kind!r} is not covered for {family} models "
-            f"(covered: {', '.join(map(repr, covered))})"
-        )
-    scaling: dict[str, float] = {}
-    magnitude = 1.0
-    if kind == "linear":
-        scaling = {"linear": number(settings, "factor")}
-    elif kind == "llama3":
-        scaling = {name: number(settings, name) for name in LLAMA3}
-    elif kind == "yarn":
-        scaling, magnitude = yarn(config, settings)
-    share = settings["partial_rotary_factor"] or 1.0
-    if share != 1.0 and family in WHOLE_HEADS:
-        raise UserError(
-            f"config.json: partial_rotary_factor={share} is not covered for {family} models: transformers ignores it "
-            "there; remove it, or name the class that the model was trained with"
-        )
-    if share != 1.0 and magnitude != 1.0:
-        raise UserError(
-            f"config.json: rope scaling 'yarn' is not covered for {family} models with partial_rotary_factor={share}, "
-            "unless its attention_factor is 1.0"
-        )
-    return Rotary(number(settings, "rope_theta"), share, scaling, magnitude)
+    return {**settings, "rope_type": _kind(settings)}
 
 
 def of_full_layers(config: HfConfig, family: str) -> dict[str, Any]:
@@ -157,6 +169,26 @@ def yarn(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, float
     return {**scaling, "truncate": settings.get("truncate", True)}, float(magnitude)
 
 
+def longrope(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """Return LongRoPE's scaling and magnitude (arXiv 2402.13753) for samples up to the original length.
+
+    transformers has two lists with a factor for each pair of columns, and takes the second for all positions of a
+    longer text. ``UserError`` for lists that do not fit the heads.
+    """
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    pairs = int(head_dim * (settings["partial_rotary_factor"] or 1.0)) // 2
+    for name in ("short_factor", "long_factor"):
+        given = settings[name] or []
+        if len(given) != pairs or not all(isinstance(each, int | float) and each > 0 for each in given):
+            raise UserError(f"config.json: {name} is not {pairs} numbers above 0: correct it or download it again")
+    original, magnitude = number(settings, ORIGINAL), settings.get("attention_factor")
+    if magnitude is None:
+        factor = settings.get("factor")
+        factor = config["max_position_embeddings"] / original if factor is None else factor
+        magnitude = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+    return {"each": tuple(settings["short_factor"])}, float(magnitude)
+
+
 def _magnitude(factor: float, weight: float = 1.0) -> float:
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 
@@ -190,7 +222,18 @@ def older_rope(config: HfConfig) -> dict[str, Any]:
     older = OLDER_NAMES.get(config.get("model_type", ""), {})
     beside |= {older[name]: value for name, value in beside.items() if name in older}
     kind = _kind(rope)
+    if "short_factor" in rope:  # Phi-3: transformers 4 takes no other names, and the original length from beside it
+        rest = {name: value for name, value in rope.items() if name not in ("rope_type", ORIGINAL)}
+        return {**beside, "rope_scaling": {**rest, "type": kind}}
     return {**beside, "rope_scaling": None if kind == "default" else {**rope, "rope_type": kind}}
+
+
+def older_layers(config: HfConfig) -> dict[str, Any]:
+    """Return ``layer_types`` in the spelling of transformers 4, if it has another (5 reads both)."""
+    kinds = config.get("layer_types")
+    if config.get("model_type") != "granitemoehybrid" or not kinds:
+        return {}
+    return {"layer_types": [ATTENTION if kind == FULL else kind for kind in kinds]}
 
 
 def _kind(rope: Mapping[str, Any]) -> str:

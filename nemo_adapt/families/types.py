@@ -14,6 +14,7 @@ SIZES = (
 WHOLE = (
     *("num_key_value_heads", "head_dim", "max_position_embeddings", "seq_length", "sliding_window"),
     *(PATTERN, f"_{PATTERN}", "max_window_layers", "no_rope_layer_interval"),
+    *("num_kv_heads", "ffn_hidden_size", "shared_intermediate_size"),
 )
 NUMBERS = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rope_local_base_freq"),
@@ -21,15 +22,18 @@ NUMBERS = (
     *("partial_rotary_factor", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     *("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "rotary_emb_base", "rotary_pct"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
-    *("logit_scale", "norm_eps"),
+    *("logit_scale", "norm_eps", "alpha"),
 )
 NEVER_NULL = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "query_pre_attn_scalar", "rotary_emb_base", "rotary_pct"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
     *("logit_scale", "norm_eps"),
 )
-TRUTHS = ("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual")
-LISTS = ("layer_types", "no_rope_layers")
+TRUTHS = (
+    *("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual"),
+    *("attention_bias", "new_decoder_architecture"),
+)
+LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "short_factor", "long_factor")
 MAPS = ("rope_scaling", "rope_parameters")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.settings import older_rope
+from nemo_adapt.families.settings import older_layers, older_rope
 from nemo_adapt.files import read_object
 from nemo_adapt.hf_model.model_config import read_config
 
@@ -45,7 +45,7 @@ def complete_folder(
     hf_config = read_config(base)
     used = [key for key in DTYPE_KEYS if key in hf_config] or ["torch_dtype"]
     dtypes = dict.fromkeys(used, str(dtype).removeprefix("torch."))
-    content = {**hf_config, **older_rope(hf_config), "vocab_size": rows, **dtypes}
+    content = {**hf_config, **older_rope(hf_config), **older_layers(hf_config), "vocab_size": rows, **dtypes}
     content.pop("auto_map", None)
     (out / "config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     generation, padded = read_generation(base), list(range(tokens, rows))

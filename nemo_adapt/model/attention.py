@@ -25,7 +25,7 @@ class CoreAttention(MegatronModule):
     """Causal attention with grouped heads (GQA), windows, capped scores and ALiBi.
 
     Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), plus
-    ``windows``, ``scales`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores.
+    ``windows``, ``scales``, ``magnitudes``, ``rotated`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class CoreAttention(MegatronModule):
         softmax_scale: float | None = None,
         windows: tuple[int, ...] = (),
         scales: tuple[float | None, ...] = (),
+        magnitudes: tuple[float, ...] = (),
+        rotated: int = 0,
         cap: float = 0.0,
         alibi: bool = False,
         **unused: Any,
@@ -46,6 +48,9 @@ class CoreAttention(MegatronModule):
         # Layers are counted from 1, over all stages.
         self.softmax_scale = scales[layer_number - 1] if scales else softmax_scale
         self.window = windows[layer_number - 1] if windows else 0
+        # The scale of scores has the magnitude of both: without it are the columns that are not rotated.
+        magnitude = magnitudes[layer_number - 1] if magnitudes else 1.0
+        self.rotated, self.factor_of_others = rotated, magnitude**-2
         self.cap, self.alibi = cap, alibi
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
 
@@ -63,6 +68,9 @@ class CoreAttention(MegatronModule):
         documents must not see each other (``train.batches.Boundaries``), else ``None``. Under context parallelism
         ``seq`` is this rank's part.
         """
+        if self.factor_of_others != 1.0 and self.rotated < query.shape[3]:
+            rotated, others = query[..., : self.rotated], query[..., self.rotated :]
+            query = torch.cat([rotated, others * self.factor_of_others], dim=-1)
         if parallel_state.get_context_parallel_world_size() == 1:
             return self._attend_apart(query, key, value, attention_mask)
         key, value = context.gather_keys(key, value)

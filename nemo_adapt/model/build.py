@@ -30,6 +30,7 @@ from nemo_adapt.families.family import (
     BESIDE,
     HEAD,
     LEARNED,
+    ROTATED,
     SHARED,
     SINUSOIDAL,
     WHOLE,
@@ -42,7 +43,7 @@ from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer, scale_residuals
 from nemo_adapt.model.gated import GatedMLP
-from nemo_adapt.model.layers import Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm
+from nemo_adapt.model.layers import LaterNorm, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm, norm_rotated
 from nemo_adapt.model.rotary import set_rotary
 from nemo_adapt.model.squared_relu import squared_relu
 from nemo_adapt.model.xielu import XieluMLP
@@ -57,7 +58,12 @@ ACTIVATIONS = {
 }
 FUSED = {"silu": F.silu, "gelu_tanh": F.gelu}
 """Gated activations with a compiled kernel in Megatron, and its function for each: its GELU kernel is the tanh form."""
-QK_NORMS = {"": (IdentityOp, IdentityOp), HEAD: (Norm, Norm), WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True}))}
+QK_NORMS = {
+    "": (IdentityOp, IdentityOp),
+    HEAD: (Norm, Norm),
+    ROTATED: (LaterNorm, LaterNorm),
+    WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True})),
+}
 """``Shape.qk_norm`` -> the norms of queries and of keys."""
 POSITIONS = {LEARNED: "learned_absolute", SINUSOIDAL: "learned_absolute", ALIBI: "none"}
 """Megatron's names. Sinusoidal positions replace the learned table that Megatron creates."""
@@ -191,6 +197,8 @@ def layer_spec(
         CoreAttention,
         windows=shape.windows,
         scales=shape.attention_scales,
+        magnitudes=shape.magnitudes,
+        rotated=shape.rotated,
         cap=shape.attention_cap,
         alibi=shape.positions == ALIBI,
     )
@@ -234,7 +242,7 @@ def build_model(shape: Shape, parallel: ParallelConfig, train: TrainConfig, voca
     chunks = [_chunk(shape, parallel, train, config, vocab, padded, number) for number in numbers]
     # With qk_layernorm, Megatron also sums the gradients of these norms over TP: right only for those per head, which
     # every rank holds in full.
-    config.qk_layernorm = shape.qk_norm == HEAD
+    config.qk_layernorm = shape.qk_norm in (HEAD, ROTATED)
     return chunks
 
 
@@ -267,6 +275,8 @@ def _chunk(
     model.z_loss = train.z_loss
     if shape.rotary:
         set_rotary(model, shape)
+    if shape.qk_norm == ROTATED:
+        norm_rotated(model)
     scale_residuals(model, shape)
     if model.pre_process:
         finish_embedding(model, shape)

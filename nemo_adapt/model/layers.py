@@ -1,5 +1,6 @@
 """Norms for Megatron's layer spec without Transformer Engine (on a CPU, or a GPU without it), and a parallel layer."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,6 +60,33 @@ def _zero_centered(
         offset = None if bias is None else bias.float()
         return F.layer_norm(wide, weight.shape, factor, offset, eps).to(hidden.dtype)
     return F.rms_norm(wide, weight.shape, factor, eps).to(hidden.dtype)
+
+
+class LaterNorm(Norm):
+    """A norm of each head's queries or keys after they are rotated (Hunyuan).
+
+    Megatron calls it before that: it returns them as they are, and ``norm_rotated`` lets attention call ``norm``.
+    """
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[..., head dim], as it is."""
+        return hidden
+
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[..., head dim] -> the same shape and dtype."""
+        return super().forward(hidden)
+
+
+def norm_rotated(model: Any) -> None:
+    """Norm the queries and keys of a GPTModel with ``LaterNorm`` where its attention begins."""
+
+    def norm(module: torch.nn.Module, arguments: tuple[Any, ...], attention: Any) -> tuple[Any, ...]:
+        query, key, *others = arguments
+        return attention.q_layernorm.norm(query), attention.k_layernorm.norm(key), *others
+
+    for layer in model.decoder.layers:
+        attention = layer.self_attention
+        attention.core_attention.register_forward_pre_hook(partial(norm, attention=attention))
 
 
 class WholeNorm(MegatronModule):

@@ -18,6 +18,8 @@ def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device) -> 
         return plain
     if "linear" in rotary.scaling:
         return plain / rotary.scaling["linear"]
+    if "each" in rotary.scaling:
+        return plain / torch.tensor(rotary.scaling["each"], dtype=torch.float32, device=device)
     if "beta_fast" in rotary.scaling:
         return _yarn(plain, rotary.base, columns, **rotary.scaling)
     return _llama3(plain, **rotary.scaling)

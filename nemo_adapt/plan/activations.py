@@ -11,7 +11,7 @@ from itertools import accumulate
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.config.layout import engine_fits, stage_layers
 from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
-from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, SHARED, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, ROTATED, SHARED, WHOLE, Shape
 from nemo_adapt.plan import model
 
 NORMS = {AROUND: 4, SHARED: 1, BESIDE: 1}
@@ -195,7 +195,7 @@ class Layer:
     def _qk_norms(self, frozen: bool) -> float:
         """Return the bytes per token."""
         columns = self.queries + self.keys
-        if self.shape.qk_norm == HEAD:
+        if self.shape.qk_norm in (HEAD, ROTATED):
             return self.norm(columns, frozen) / self.tokens
         return 8 * columns if self.shape.qk_norm == WHOLE else 0  # fp32, see model.layers
 

@@ -59,6 +59,7 @@ FAMILIES = (
     "exaone4",
     "jais2",
     "apertus",
+    "hunyuan_v1_dense",
 )
 
 

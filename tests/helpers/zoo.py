@@ -11,13 +11,19 @@ from transformers import (
     BloomConfig,
     Cohere2Config,
     CohereConfig,
+    Ernie4_5Config,
     Exaone4Config,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
+    GlmConfig,
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    GraniteMoeHybridConfig,
+    HunYuanDenseV1Config,
     Jais2Config,
     LlamaConfig,
     Ministral3Config,
@@ -122,6 +128,12 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi3, half rotated": lambda: common(
         Phi3Config, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
     ),
+    "phi3 with longrope": lambda: common(
+        Phi3Config, original_max_position_embeddings=36, tie_word_embeddings=True,
+        rope_parameters={"type": "longrope", "rope_type": "longrope", "rope_theta": 500.0,
+                         "partial_rotary_factor": 0.75, "short_factor": [1.0, 1.5, 2.5],
+                         "long_factor": [1.0, 3.0, 9.0]},
+    ),
     "olmo2": lambda: common(Olmo2Config, num_key_value_heads=4),
     "olmo3": lambda: common(
         Olmo3Config, hidden_size=64, num_key_value_heads=4, num_hidden_layers=4, sliding_window=8,
@@ -146,11 +158,25 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
     "smollm3 with yarn": lambda: common(SmolLM3Config, head_dim=16, no_rope_layers=[1, 0], rope_parameters=YARN_ROPE),
     "seed_oss": lambda: common(SeedOssConfig, head_dim=16, attention_dropout=0.0, residual_dropout=0.0),
+    "glm": lambda: common(
+        GlmConfig, head_dim=16, tie_word_embeddings=True, rope_parameters={**YARN_ROPE, "partial_rotary_factor": 0.5}
+    ),
+    "glm4": lambda: common(Glm4Config, head_dim=16, attention_bias=False),
+    "hunyuan_v1_dense": lambda: common(
+        HunYuanDenseV1Config, head_dim=16, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 100.0, "alpha": 50.0, "factor": 1.0},
+    ),
+    "ernie4_5": lambda: common(Ernie4_5Config, head_dim=16, rope_parameters=YARN_ROPE),
     "granite": lambda: common(
         GraniteConfig, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.25,
         residual_multiplier=0.3, logits_scaling=3.0,
     ),
     "granite with factors of 1": lambda: common(GraniteConfig, rope_parameters=LLAMA3_ROPE),
+    "granitemoehybrid": lambda: common(
+        GraniteMoeHybridConfig, tie_word_embeddings=True, num_local_experts=0, position_embedding_type="rope",
+        layer_types=["full_attention"] * 2, shared_intermediate_size=56, mamba_n_heads=8, time_step_limit=[0.0, 1.0],
+        embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.3, logits_scaling=3.0,
+    ),
     "cohere": lambda: common(
         CohereConfig, tie_word_embeddings=True, logit_scale=0.3,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
@@ -175,6 +201,11 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt_neox without parallel layers": lambda: common(
         GPTNeoXConfig, hidden_size=48, use_parallel_residual=False, hidden_act="gelu_fast", tie_word_embeddings=True,
         rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0, "partial_rotary_factor": 0.5},
+    ),
+    "falcon": lambda: common(FalconConfig, ffn_hidden_size=48),
+    "falcon 40B": lambda: common(
+        FalconConfig, new_decoder_architecture=True, num_kv_heads=2, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0},
     ),
     "bloom": lambda: BloomConfig(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=12, pad_token_id=0),
     "xglm": lambda: XGLMConfig(

@@ -13,14 +13,18 @@ from transformers import (
     AutoModelForCausalLM,
     Cohere2Config,
     CohereConfig,
+    HunYuanDenseV1Config,
     LlamaConfig,
     NemotronConfig,
     Olmo3Config,
+    Phi3Config,
     Qwen2Config,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+from transformers.models.hunyuan_v1_dense.modeling_hunyuan_v1_dense import HunYuanDenseV1RotaryEmbedding
 from transformers.models.olmo3.modeling_olmo3 import Olmo3RotaryEmbedding
+from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from nemo_adapt import families
 from nemo_adapt.config import ParallelConfig
@@ -44,7 +48,7 @@ def older(config: dict) -> dict:
     if "full_attention" in rope:  # Gemma 3
         old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = dict(rope["full_attention"])
-    if config["model_type"] == "ministral":  # which transformers 4.57 got with them
+    if config["model_type"] in ("ministral", "granitemoehybrid"):  # which transformers 4 got with them
         old["layer_types"] = config["layer_types"]
     old["rope_theta"] = rope.pop("rope_theta", 10_000.0)
     old["partial_rotary_factor"] = rope.pop("partial_rotary_factor", 1.0)
@@ -78,7 +82,9 @@ def test_an_exported_config_is_read_alike_by_transformers_4_and_5(name, tmp_path
     written = json.loads((tmp_path / "out/config.json").read_text())
     for_four = {key: value for key, value in written.items() if key != "rope_parameters"}
     assert families.of(config).shape(for_four) == families.of(config).shape(config)
+    assert "full_attention" not in written.get("layer_types", []) or name != "granitemoehybrid"  # which 4 refuses
     for_five = AutoConfig.from_pretrained(tmp_path / "out")
+    assert getattr(for_five, "layer_types", None) == getattr(zoo.ZOO[name](), "layer_types", None)
     rope = getattr(zoo.ZOO[name](), "rope_parameters", None)
     assert getattr(for_five, "rope_parameters", None) == rope
 
@@ -154,7 +160,7 @@ REFUSED = {
     "gemma2": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma2"),
     "gemma3": ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not covered for Gemma3"),
     "phi": ({"qk_layernorm": True}, "qk_layernorm=True is not covered for Phi"),
-    "phi3": ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not covered for Phi-3"),
+    "phi3": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Phi-3"),
     "olmo2": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-2"),
     "olmo3": ({"attention_bias": True}, "attention_bias=True is not covered for OLMo-3"),
     "smollm3": ({"mlp_bias": True}, "mlp_bias=True is not covered for SmolLM3"),
@@ -162,11 +168,17 @@ REFUSED = {
         {"scale_attn_by_inverse_layer_idx": True},
         "scale_attn_by_inverse_layer_idx=True is not covered for GPT-2",
     ),
+    "glm": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM"),
+    "glm4": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM-4"),
+    "hunyuan_v1_dense": ({"attention_bias": True}, "attention_bias=True is not covered for Hunyuan"),
+    "ernie4_5": ({"use_bias": True}, "use_bias=True is not covered for ERNIE-4.5"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
+    "granitemoehybrid": ({"num_local_experts": 8}, "num_local_experts=8 is not covered for Granite 4"),
     "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
     "nemotron": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Nemotron"),
     "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
+    "falcon": ({"alibi": True}, "alibi=True is not covered for Falcon"),
     "bloom": (
         {"apply_residual_connection_post_layernorm": True},
         "apply_residual_connection_post_layernorm=True is not covered for BLOOM",
@@ -221,6 +233,9 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
     assert families.of(config).shape(config).activation == "gelu_tanh"
 
 
+FACTORS = {"type": "longrope", "short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0]}
+
+
 @pytest.mark.parametrize(
     ("name", "changed", "said"),
     [
@@ -251,15 +266,26 @@ def test_gelu_in_early_gemma_configs_means_gelu_tanh():
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": -4}}, "factor=-4 is not above 0"),
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}}, r"beta_slow \(-1\)"),
         ("qwen2", {"rope_theta": 1, "rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 4}}, "above 1"),
-        ("phi", {"rope_scaling": {"type": "yarn", "factor": 4}}, r"'yarn' .* with partial_rotary_factor=0\.5"),
-        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 4}}, r"'yarn' is not covered .* \(covered: 'default'\)"),
-        ("phi3", {"rope_scaling": {"type": "yarn", "short_factor": [1.0]}}, "'yarn' is not covered"),
-        ("phi3", {"rope_scaling": {"type": "linear", "factor": 4}}, "'linear' is not covered"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 4}}, "has no short_factor, which a phi3 model needs"),
+        ("phi3", {"rope_scaling": {"type": "linear", "factor": 4}}, r"'linear' .* \(covered: 'default', 'longrope'\)"),
+        ("phi3 with longrope", {"rope_scaling": {**FACTORS, "short_factor": [1.0]}}, "short_factor is not 4 numbers"),
+        ("phi3 with longrope", {"rope_scaling": {**FACTORS, "long_factor": [0] * 4}}, "long_factor is not 4 numbers"),
+        ("phi3 with longrope", {"original_max_position_embeddings": 0}, "original_max_position_embeddings=0 is not"),
         ("gemma3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("olmo3", {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, "truncate=False is not covered"),
         ("gemma3", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 8}}, "name it rope_type"),
         ("olmo3", {"rope_parameters": None, "rope_theta": 10_000.0}, "sliding_attention other than unscaled ones"),
+        ("hunyuan_v1_dense", {"rope_parameters": {"type": "dynamic", "factor": 2.0}}, "'dynamic' is not covered"),
+        ("hunyuan_v1_dense", {"head_dim": None}, "has no head_dim, which a hunyuan_v1_dense model needs"),
+        ("hunyuan_v1_dense", {"rope_scaling": {"type": "dynamic", "alpha": -1.0}}, r"alpha=-1\.0 is not above 0"),
+        ("granitemoehybrid", {"position_embedding_type": "nope"}, "embedding_type='nope' is not covered for Granite 4"),
+        ("granitemoehybrid", {"layer_types": ["attention", "mamba"]}, "layer_types has 'mamba', which is not covered"),
+        ("granitemoehybrid", {"layer_types": None}, "layer_types has 'mamba', which is not covered for Granite 4"),
+        ("falcon", {"multi_query": False}, "multi_query=False is not covered for Falcon without new_decoder_arch"),
+        ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn=2 is not covered for Falcon without"),
+        ("falcon 40B", {"parallel_attn": False}, "parallel_attn=False is not covered for Falcon"),
+        ("falcon 40B", {"bias": True}, "bias=True is not covered for Falcon"),
         ("gpt_neox", {"head_dim": 32}, "head_dim=32 is not covered for GPT-NeoX"),
         ("phi3", {"layer_types": ["full_attention"] * 2}, "layer_types without the window in some"),
         ("gemma2", {"layer_types": ["sliding_attention"]}, "layer_types must be .* for each of 2 layers"),
@@ -357,12 +383,38 @@ PUBLISHED = {
         "no_rope_layers": [1, 1, 1, 0] * 9, "no_rope_layer_interval": 4, "use_sliding_window": False,
         "sliding_window": None, "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0,
     }),
+    "glm-4-9b-hf": (9_399_951_360, {
+        "architectures": ["GlmForCausalLM"], "hidden_size": 4096, "intermediate_size": 13696, "vocab_size": 151552,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128,
+        "attention_bias": True, "attention_dropout": 0.0, "tie_word_embeddings": False, "partial_rotary_factor": 0.5,
+        **ROPE, "rms_norm_eps": 1.5625e-07, "max_position_embeddings": 8192,
+    }),
+    "GLM-4-9B-0414": (9_400_279_040, {
+        "architectures": ["Glm4ForCausalLM"], "hidden_size": 4096, "intermediate_size": 13696, "vocab_size": 151552,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128,
+        "attention_bias": True, "attention_dropout": 0.0, "tie_word_embeddings": False, "partial_rotary_factor": 0.5,
+        **ROPE, "rms_norm_eps": 1e-05, "max_position_embeddings": 32768,
+    }),
+    "ERNIE-4.5-0.3B-Base-PT": (360_748_032, {
+        "architectures": ["Ernie4_5ForCausalLM"], "hidden_size": 1024, "intermediate_size": 3072, "vocab_size": 103424,
+        "num_hidden_layers": 18, "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 128,
+        "use_bias": False, "tie_word_embeddings": True, **ROPE, "max_position_embeddings": 131072,
+        "rope_theta": 500000,
+    }),
     "granite-3.1-2b": (2_533_525_504, {
         "architectures": ["GraniteForCausalLM"], "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 49152,
         "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True,
         "attention_bias": False, "attention_dropout": 0.1, "attention_multiplier": 0.015625, "mlp_bias": False,
         "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "rope_scaling": None,
         **ROPE, "rope_theta": 5000000.0, "max_position_embeddings": 131072,
+    }),
+    "granite-4.0-micro-base": (3_402_836_480, {
+        "architectures": ["GraniteMoeHybridForCausalLM"], "hidden_size": 2560, "shared_intermediate_size": 8192,
+        "intermediate_size": 8192, "vocab_size": 100352, "num_hidden_layers": 40, "num_attention_heads": 40,
+        "num_key_value_heads": 8, "tie_word_embeddings": True, "layer_types": ["attention"] * 40,
+        "num_local_experts": 0, "position_embedding_type": "rope", "attention_bias": False,
+        "attention_multiplier": 0.015625, "embedding_multiplier": 12, "logits_scaling": 10,
+        "residual_multiplier": 0.22, **ROPE, "rope_theta": 10000000, "max_position_embeddings": 131072,
     }),
     "aya-expanse-8b": (8_028_033_024, {
         "architectures": ["CohereForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 256000,
@@ -384,6 +436,18 @@ PUBLISHED = {
         "partial_rotary_factor": 0.5, "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False,
         "tie_word_embeddings": False,
     }),
+    "falcon-7b": (6_921_720_704, {
+        "architectures": ["FalconForCausalLM"], "hidden_size": 4544, "vocab_size": 65024, "num_hidden_layers": 32,
+        "num_attention_heads": 71, "alibi": False, "bias": False, "multi_query": True, "parallel_attn": True,
+        "new_decoder_architecture": False, "layer_norm_epsilon": 1e-05, "attention_dropout": 0.0,
+        "hidden_dropout": 0.0, "apply_residual_connection_post_layernorm": False,
+    }),
+    "falcon-40b": (41_303_293_952, {
+        "architectures": ["FalconForCausalLM"], "hidden_size": 8192, "vocab_size": 65024, "num_hidden_layers": 60,
+        "num_attention_heads": 128, "num_kv_heads": 8, "alibi": False, "bias": False, "parallel_attn": True,
+        "new_decoder_architecture": True, "layer_norm_epsilon": 1e-05, "attention_dropout": 0.0,
+        "hidden_dropout": 0.0,
+    }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "gelu_new",
@@ -396,6 +460,23 @@ PUBLISHED = {
         "num_hidden_layers": 24, "num_attention_heads": 16, "hidden_act": "gelu", "max_position_embeddings": 2048,
         "layer_norm_eps": 1e-05, "rotary_emb_base": 10000, "rotary_pct": 0.25, "use_parallel_residual": True,
         "tie_word_embeddings": False,
+    }),
+    "Phi-3.5-mini-instruct": (3_821_079_552, {
+        "architectures": ["Phi3ForCausalLM"], "hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False,
+        "attention_dropout": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "sliding_window": 262144,
+        "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+        **ROPE, "max_position_embeddings": 131072,
+    }),
+    "Phi-4-mini-instruct": (3_836_021_760, {
+        "architectures": ["Phi3ForCausalLM"], "hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 200064,
+        "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8, "tie_word_embeddings": True,
+        "attention_bias": False, "mlp_bias": False, "full_attn_mod": 1, "lm_head_bias": False, "interpolate_factor": 1,
+        "attention_dropout": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "sliding_window": 262144,
+        "original_max_position_embeddings": 4096, "partial_rotary_factor": 0.75,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+        **ROPE, "max_position_embeddings": 131072,
     }),
     "bloom-7b1": (7_069_016_064, {
         "architectures": ["BloomForCausalLM"], "n_embed": 4096, "n_layer": 30, "num_attention_heads": 32,
@@ -505,6 +586,29 @@ def test_what_cohere_models_leave_out_is_what_transformers_takes():
         assert (shape.logit_scale, shape.norm_epsilon, shape.tied) == (0.0625, 1e-5, True)
 
 
+SIZES_ALONE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
+
+LEFT_OUT = ("glm", "glm4", "hunyuan_v1_dense", "ernie4_5", "granitemoehybrid", "falcon", "falcon 40B")
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_all_that_config_json_leaves_out_is_what_transformers_takes(name):
+    """All but sizes, of which zoo and config.json have the same."""
+    full = config_of(name, architectures=zoo.architectures(name))
+    kept = (*SIZES_ALONE, "architectures", "model_type", "new_decoder_architecture", "layer_types", "num_local_experts")
+    kept = (*kept, "position_embedding_type", "mamba_n_heads")
+    shorter = {key: value for key, value in full.items() if key in kept}
+    complete = {**type(zoo.ZOO[name]()).from_dict(dict(shorter)).to_dict(), "architectures": full["architectures"]}
+    assert families.of(full).shape(shorter) == families.of(full).shape(complete)
+
+
+@pytest.mark.parametrize(("given", "norms"), [(1, "shared"), (2, "beside"), (None, "beside")])
+def test_norms_of_falcon_11b_and_40b(given, norms):
+    config = config_of("falcon 40B", architectures=["FalconForCausalLM"], num_ln_in_parallel_attn=given)
+    assert families.of(config).shape(config).norms == norms
+
+
 def test_a_list_of_rotated_layers_that_is_too_short_is_reported():
     config = config_of("smollm3", architectures=["SmolLM3ForCausalLM"], no_rope_layers=[1, 0])
     with pytest.raises(UserError, match="no_rope_layers has 2 numbers for 4 layers"):
@@ -547,7 +651,7 @@ def test_rotary_settings_of_one_kind_alone_are_exported(kinds):
 ROTARY = (
     *("llama", "llama 3.1's rope", "llama, rope stretched", "llama with yarn", "qwen2 with yarn"),
     *("smollm3 with yarn", "phi3, half rotated", "phi", "gpt_neox", "gpt_neox without parallel layers"),
-    *("cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
+    *("phi3 with longrope", "glm", "glm4", "cohere", "cohere with yarn", "nemotron", "nemotron, tied"),
 )
 
 
@@ -606,6 +710,48 @@ def test_yarn_is_that_of_transformers(changed):
     expected, magnitude = ROPE_INIT_FUNCTIONS["yarn"](Qwen2Config.from_dict(dict(config)), torch.device("cpu"))
     torch.testing.assert_close(inverse_frequencies(rotary, 64, torch.device("cpu")), expected, rtol=1e-6, atol=0)
     assert rotary.magnitude == pytest.approx(magnitude)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"type": "su", "original_max_position_embeddings": 4096},
+        {"type": "yarn"},
+        {"factor": 2.0},
+        {"factor": 0.5},
+        {"attention_factor": 1.25},
+        {"original_max_position_embeddings": 32},
+    ],
+    ids=str,
+)
+def test_longrope_is_that_of_transformers_up_to_the_original_length(changed):
+    """A length in the scaling does not count: it is 4,096 if config.json has none beside it."""
+    config = {
+        **config_of("phi3", architectures=["Phi3ForCausalLM"]), "max_position_embeddings": 131072,
+        "rope_parameters": None, "rope_theta": 10000.0, "rope_scaling": {**FACTORS, **changed},
+    }  # fmt: skip
+    del config["original_max_position_embeddings"]
+    shape = families.of(config).shape(config)
+    theirs = Phi3RotaryEmbedding(Phi3Config.from_dict(json.loads(json.dumps(config))))
+    found = inverse_frequencies(shape.rotary, 8, torch.device("cpu"))
+    torch.testing.assert_close(found, theirs.inv_freq, rtol=1e-6, atol=0)
+    assert shape.rotary.magnitude == pytest.approx(theirs.attention_scaling)
+    check_positions(shape, 4096)
+    with pytest.raises(UserError, match=r"seq_length=4097: .* beyond 4096 positions is not covered"):
+        check_positions(shape, 4097)
+
+
+def test_the_base_of_hunyuan_is_that_of_transformers():
+    """As published, with settings of other scalings that do not count."""
+    scaling = {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0}
+    config = {
+        **config_of("hunyuan_v1_dense", architectures=["HunYuanDenseV1ForCausalLM"]), "rope_parameters": None,
+        "rope_scaling": scaling, "rope_theta": 10000.0,
+    }  # fmt: skip
+    theirs = HunYuanDenseV1RotaryEmbedding(HunYuanDenseV1Config.from_dict(json.loads(json.dumps(config))))
+    found = inverse_frequencies(families.of(config).shape(config).rotary, 16, torch.device("cpu"))
+    torch.testing.assert_close(found, theirs.inv_freq, rtol=1e-6, atol=0)
 
 
 def test_both_rotaries_of_olmo3_equal_transformers():
@@ -668,6 +814,7 @@ def test_a_missing_setting_is_reported(family):
         ("gpt_neox", {"use_parallel_residual": "false"}, "use_parallel_residual='false' is not true or false"),
         ("gpt_neox", {"rope_parameters": None, "rotary_pct": None}, "rotary_pct=None is not a number"),
         ("gpt_neox", {"rope_parameters": None, "rotary_emb_base": "1"}, "rotary_emb_base='1' is not a number"),
+        ("glm", {"attention_bias": "false"}, "attention_bias='false' is not true or false"),
         ("granite", {"residual_multiplier": "0.2"}, "residual_multiplier='0.2' is not a number"),
         ("granite", {"embedding_multiplier": None}, "embedding_multiplier=None is not a number"),
         ("granite", {"logits_scaling": 0}, "logits_scaling=0 is not above 0"),
