@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nemo_adapt.checkpoint.folders import METADATA
 from nemo_adapt.checkpoint.integrity import writer
-from nemo_adapt.checkpoint.metadata import Place, stored_places
+from nemo_adapt.checkpoint.metadata import Extent, stored_extents
 from nemo_adapt.checkpoint.reader import ByteRange
 from nemo_adapt.errors import UserError
 
@@ -30,30 +30,33 @@ def damaged_contents(checkpoint: Path, rank: int = 0, ranks: int = 1, with_optim
     those that this rank will load. ``with_optimizer``: also the optimizer's state. ``UserError`` for a file that cannot
     be read now: the checkpoint may be whole.
     """
-    places = [place for place in stored_places(checkpoint / METADATA) if writer(place.file) % ranks == rank]
-    mine = [place for place in places if with_optimizer or not place.key.startswith(OPTIMIZER)]
+    mine = [
+        extent
+        for key, extent in stored_extents(checkpoint / METADATA)
+        if writer(extent.file) % ranks == rank and (with_optimizer or not key.startswith(OPTIMIZER))
+    ]
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda part: _first_damaged(checkpoint, part), (mine[at::THREADS] for at in range(THREADS)))
         return next(filter(None, found), "")
 
 
-def _first_damaged(checkpoint: Path, places: Iterable[Place]) -> str:
-    for place in places:
+def _first_damaged(checkpoint: Path, extents: Iterable[Extent]) -> str:
+    for extent in extents:
         try:
             with (
-                (checkpoint / place.file).open("rb") as stream,
-                zipfile.ZipFile(ByteRange(stream, place.begin, place.length)) as archive,
+                (checkpoint / extent.file).open("rb") as stream,
+                zipfile.ZipFile(ByteRange(stream, extent.begin, extent.length)) as archive,
             ):
                 is_whole = archive.testzip() is None
         except OSError as error:
             if error.errno != errno.EINVAL:  # that is of an offset in damaged bytes
                 raise UserError(
-                    f"{checkpoint / place.file} cannot be read ({error.strerror}): run the same command again; if it "
+                    f"{checkpoint / extent.file} cannot be read ({error.strerror}): run the same command again; if it "
                     f"stays so, rename {checkpoint} to {checkpoint.name}.damaged, and the one before is used"
                 ) from None
             is_whole = False
         except Exception:  # damaged bytes may raise anything
             is_whole = False
         if not is_whole:
-            return f"{place.file} is not what was written, at byte {place.begin:,}"
+            return f"{extent.file} is not what was written, at byte {extent.begin:,}"
     return ""

@@ -28,10 +28,9 @@ class Damaged(UserError):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in ``file`` an archive of (a part of) ``key`` is that ``torch.save`` wrote, in bytes."""
+class Extent:
+    """Where in ``file`` an archive is that ``torch.save`` wrote, in bytes."""
 
-    key: str
     file: str
     begin: int
     length: int
@@ -39,12 +38,10 @@ class Place:
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """A chunk, and where in ``file`` the archive is that ``torch.save`` wrote of it, in bytes."""
+    """A chunk, and where its archive is."""
 
     box: Box
-    file: str
-    begin: int
-    length: int
+    extent: Extent
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,13 @@ def read_metadata(path: Path) -> dict[str, ChunkedTensor]:
         raise _damaged(path) from None
 
 
-def stored_places(path: Path) -> list[Place]:
-    """Return where everything is that a checkpoint stores, in the order of the files; ``Damaged`` as above."""
+def stored_extents(path: Path) -> list[tuple[str, Extent]]:
+    """Return the key of everything that a checkpoint stores, and where it is, in the order of the files; ``Damaged`` as
+    above."""
     try:
         records = _unpickled(path).storage_data.items()
-        found = [Place(index.fqn, where.relative_path, where.offset, where.length) for index, where in records]
-        return sorted(found, key=lambda place: (place.file, place.begin))
+        found = [(index.fqn, _extent(where)) for index, where in records]
+        return sorted(found, key=lambda stored: (stored[1].file, stored[1].begin))
     except Exception:
         raise _damaged(path) from None
 
@@ -144,12 +142,15 @@ def _tensor(key: str, entry: Any, records: dict[tuple[str, Dims], Any]) -> Chunk
     chunks = []
     for chunk in entry.chunks:
         box = Box(tuple(chunk.offsets), tuple(chunk.sizes))
-        where = records[key, box.offset]
-        chunks.append(StoredChunk(box, where.relative_path, where.offset, where.length))
+        chunks.append(StoredChunk(box, _extent(records[key, box.offset])))
     dtype = entry.properties.state[0]
     if not isinstance(dtype, torch.dtype):
         raise TypeError
     return ChunkedTensor(tuple(entry.size), dtype, sorted(chunks, key=lambda chunk: chunk.box.offset))
+
+
+def _extent(where: Any) -> Extent:
+    return Extent(where.relative_path, where.offset, where.length)
 
 
 class _Inert:

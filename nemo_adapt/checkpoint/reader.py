@@ -76,7 +76,7 @@ class Checkpoint:
     def _data(self, chunk: StoredChunk) -> "ChunkData":
         """Locate the data of a chunk, once."""
         if chunk not in self._located:
-            found = locate(self.folder / chunk.file, chunk.begin, chunk.length)
+            found = locate(self.folder / chunk.extent.file, chunk.extent.begin, chunk.extent.length)
             # A layer stored separately is here a box of the stacked tensor: the same data with one more dimension.
             is_same = math.prod(found.shape) == chunk.box.elements
             self._located[chunk] = replace(found, shape=chunk.box.shape) if is_same else found

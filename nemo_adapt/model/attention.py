@@ -25,7 +25,8 @@ class CoreAttention(MegatronModule):
     """Causal attention with grouped heads (GQA), windows, capped scores and ALiBi.
 
     Takes the arguments of Megatron's ``DotProductAttention`` (megatron/core/transformer/dot_product_attention.py), plus
-    ``windows``, ``scales``, ``magnitudes``, ``rotated`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores.
+    ``windows``, ``scales``, ``magnitudes``, ``rotated`` and ``cap`` as in ``Shape``; ``alibi`` biases the scores. There
+    is no dropout.
     """
 
     def __init__(
@@ -34,7 +35,6 @@ class CoreAttention(MegatronModule):
         layer_number: int,
         attn_mask_type: Any,
         attention_type: str,
-        attention_dropout: float | None = None,
         softmax_scale: float | None = None,
         windows: tuple[int, ...] = (),
         scales: tuple[float | None, ...] = (),
@@ -52,7 +52,6 @@ class CoreAttention(MegatronModule):
         magnitude = magnitudes[layer_number - 1] if magnitudes else 1.0
         self.rotated, self.factor_of_others = rotated, magnitude**-2
         self.cap, self.alibi = cap, alibi
-        self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
 
     def forward(
         self,
@@ -113,8 +112,7 @@ class CoreAttention(MegatronModule):
         return torch.cat([self._attend_block(*block) for block in _blocks(query, key, value, self.window)])
 
     def _has_flash(self, *tensors: torch.Tensor) -> bool:
-        plain = not (self.cap or self.alibi or (self.dropout and self.training))
-        return plain and flash.fits(*tensors)
+        return not (self.cap or self.alibi) and flash.fits(*tensors)
 
     def _attend_block(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Do the same with at most one mask. A mask is made only for a window, for a cap, and on a CPU for fewer
@@ -124,14 +122,13 @@ class CoreAttention(MegatronModule):
         fewer, bias = rows < columns, None  # GPU kernels have this mask: _lower_right
         if 0 < self.window < columns or self.cap or (fewer and not devices.on_gpu()):
             bias = _bias(rows, columns, self.window, query.dtype, query.device)
-        dropout = self.dropout if self.training else 0.0
         width, scale = value.shape[3], self.softmax_scale
         if self.alibi:
             scale = scale or query.shape[3] ** -0.5
             query, key, value = with_alibi(query, key, value, self._slopes(query.shape[1], query.device), scale)
         if self.cap:
             assert bias is not None
-            out = _capped_attention(query, key, value, bias, scale, self.cap, dropout)
+            out = _capped_attention(query, key, value, bias, scale, self.cap)
         else:
             # On a GPU, no fused kernel has grouped heads with a mask, or in fp32: all scores would be stored.
             if query.is_cuda and (bias is not None or query.dtype == torch.float32):
@@ -143,7 +140,6 @@ class CoreAttention(MegatronModule):
                 attn_mask=_lower_right(rows, columns) if fewer and bias is None else bias,
                 is_causal=bias is None and not fewer,
                 enable_gqa=key.shape[1] != query.shape[1],
-                dropout_p=dropout,
                 scale=scale,
             )
         return out[..., :width].permute(2, 0, 1, 3).flatten(2)
@@ -199,10 +195,9 @@ def _capped_attention(
     bias: torch.Tensor,
     scale: float | None,
     cap: float,
-    dropout: float,
 ) -> torch.Tensor:
     """Attention in plain operations, as no torch kernel caps scores; memory grows with the product of both lengths."""
     scores = query @ _ungrouped(key, query).transpose(2, 3) * (scale or query.shape[3] ** -0.5)
     scores = cap * torch.tanh(scores / cap) + bias
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return F.dropout(weights, dropout) @ _ungrouped(value, query)
+    return weights @ _ungrouped(value, query)

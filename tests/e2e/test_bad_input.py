@@ -105,16 +105,16 @@ def test_damage_found_by_ranks_is_reported_once(world, short, prepared, key, wor
     short = [*short, *words]
     training = Training.prepared(world, "ranks", [], prepared)
     folder = training.folder.parent / "convert"
-    chunk = Checkpoint(folder)._tensors[key].chunks[0]
-    with (folder / chunk.file).open("r+b") as file:
-        file.seek(chunk.begin)
+    extent = Checkpoint(folder)._tensors[key].chunks[0].extent
+    with (folder / extent.file).open("r+b") as file:
+        file.seek(extent.begin)
         file.write(b"not a tensor")
     answer = nemo_adapt("train", *short, "run.name=ranks", cwd=world)
-    assert_one_line(answer, f"damaged at byte {chunk.begin}; the checkpoint cannot be read: delete runs/ranks/convert")
+    assert_one_line(answer, f"damaged at byte {extent.begin}; the checkpoint cannot be read: delete runs/ranks/convert")
     assert not (training.folder / "manifest.json").exists()
-    os.truncate(folder / chunk.file, chunk.begin)
+    os.truncate(folder / extent.file, extent.begin)
     answer = nemo_adapt("train", *short, "run.name=ranks", cwd=world)
-    assert_one_line(answer, f"runs/ranks/convert is damaged ({chunk.file} has {chunk.begin} of ")
+    assert_one_line(answer, f"runs/ranks/convert is damaged ({extent.file} has {extent.begin} of ")
     assert "[train]" not in answer.out
 
 

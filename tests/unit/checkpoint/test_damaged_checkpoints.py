@@ -179,29 +179,31 @@ def test_any_flipped_byte_of_the_metadata_is_a_user_error_or_harmless(checkpoint
 @pytest.mark.filterwarnings("ignore")
 def test_any_flipped_byte_of_a_tensor_file_is_detected_or_harmless(checkpoint):
     file = checkpoint / TENSORS
-    chunk = min((each for tensor in Checkpoint(checkpoint)._tensors.values() for each in tensor.chunks), key=size_of)
-    file.write_bytes(file.read_bytes()[chunk.begin : chunk.begin + chunk.length])
-    content, before = file.read_bytes(), locate(file, 0, chunk.length)
+    stored = (each.extent for tensor in Checkpoint(checkpoint)._tensors.values() for each in tensor.chunks)
+    extent = min(stored, key=size_of)
+    file.write_bytes(file.read_bytes()[extent.begin : extent.begin + extent.length])
+    content, before = file.read_bytes(), locate(file, 0, extent.length)
     said = 0
     for at in range(0, len(content), 5):
         file.write_bytes(content)
         flipped(file, at, 0x21)
         try:
-            assert locate(file, 0, chunk.length) == before
+            assert locate(file, 0, extent.length) == before
         except Damaged as error:
             assert str(file) in str(error)
             said += 1
     assert said > 50
 
 
-def size_of(chunk):
-    return chunk.length
+def size_of(extent):
+    return extent.length
 
 
 def test_the_damaged_file_and_offset_are_named(checkpoint):
     opened = Checkpoint(checkpoint)
     opened.examine()
-    last = max((each for tensor in opened._tensors.values() for each in tensor.chunks), key=lambda each: each.begin)
+    stored = (each.extent for tensor in opened._tensors.values() for each in tensor.chunks)
+    last = max(stored, key=lambda each: each.begin)
     content = (checkpoint / TENSORS).read_bytes()
     for at in (last.begin, last.begin + last.length - 60):
         (checkpoint / TENSORS).write_bytes(content[:at] + b"no tensor is here" + content[at + 17 :])
