@@ -19,11 +19,11 @@ from nemo_adapt.checkpoint.box import Box, Dims
 from nemo_adapt.checkpoint.integrity import seal, sizes_of
 from nemo_adapt.checkpoint.model_tensors import chunks_of, copied_chunks, rows_beyond
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.checkpoint.weight_checks import check_tied, open_weights
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import say
 from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_model.model_config import read_shape
-from nemo_adapt.hf_model.weight_checks import check_tied, open_weights
 from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.machine.workers import cores
 from nemo_adapt.run.artifact import Inputs

@@ -21,8 +21,7 @@ MAY_IMPORT = {
     "cli": {"evaluate", "probe"},  # the headline of the report, the probe's table
     "export_command": {"export"},  # the same for one checkpoint
     "study": {"evaluate"},  # its tables, pages and bars
-    "status": {"train"},  # the names of its files
-    "probe": {"resize", "train", "evaluate"},  # it runs short trainings, scored as the report scores
+    "probe": {"resize", "train"},  # it runs short trainings
 }
 HEAVY = {"torch", "numba", "transformers", "megatron", "matplotlib", "scipy", "sentencepiece", "pyarrow", "zstandard"}
 LIGHT = {
@@ -157,6 +156,15 @@ def test_stages_do_not_import_each_other(path):
     own = {f"nemo_adapt.{name}" for name in STAGES - {component} - allowed}
     wrong = {name for name in imports_of(path) if any(name == other or name.startswith(f"{other}.") for other in own)}
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [(name, stage) for name in MAY_IMPORT for stage in sorted(MAY_IMPORT[name])]
+)
+def test_modules_import_the_stages_that_they_may_import(name, stage):
+    """An exception that nothing needs any more would let such an import come back unseen."""
+    own = [path for path in FILES if name in (component_of(path), name_of(path))]
+    assert any(f"{imported}.".startswith(f"nemo_adapt.{stage}.") for path in own for imported in imports_of(path))
 
 
 def module_of(path: Path) -> str:

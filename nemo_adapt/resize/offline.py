@@ -10,13 +10,13 @@ the tokenizer stage; ``resize.*`` are the keys of a recipe.
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from nemo_adapt.checkpoint.weight_checks import check_tied
 from nemo_adapt.config import ExportConfig, ResizeConfig, recipes
 from nemo_adapt.console.progress import Bar, say
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, Family, Shape
 from nemo_adapt.hf_model.model_config import read_config, read_shape
 from nemo_adapt.hf_model.model_files import complete_folder, read_generation
-from nemo_adapt.hf_model.weight_checks import check_tied
 from nemo_adapt.hf_model.weights import HfWeights, HfWriter
 from nemo_adapt.partition import blocks
 from nemo_adapt.resize.engine import Resize, bias_plan

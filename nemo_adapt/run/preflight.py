@@ -44,7 +44,7 @@ def check_steps(config: Config, steps: Sequence[Step]) -> None:
 
         checks.check(config)
     if len(steps) > 1 and any(step.name == "convert" for step in steps):
-        from nemo_adapt.hf_model.weight_checks import check_weights
+        from nemo_adapt.checkpoint.weight_checks import check_weights
 
         given = config.model.checkpoint
         check_weights(Path(config.model.path), Path(given) if given else None)
