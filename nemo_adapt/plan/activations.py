@@ -11,7 +11,7 @@ from itertools import accumulate
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.config.layout import engine_fits, stage_layers
 from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
-from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, ROTATED, SHARED, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, OWN, ROTATED, SHARED, WHOLE, Shape
 from nemo_adapt.plan import model
 
 NORMS = {AROUND: 4, SHARED: 1, BESIDE: 1}
@@ -143,7 +143,7 @@ class Layer:
             bytes_of_token = self.size * (mixed + rotated + queries + joined) + 4 * shape.heads / tp
         if shape.qk_norm in (HEAD, ROTATED):
             bytes_of_token += self.norm(queries + keys, frozen) / self.tokens
-        if shape.qk_norm == WHOLE:  # fp32, see model.layers
+        if shape.qk_norm in (OWN, WHOLE):  # fp32, see model.layers
             bytes_of_token += 8 * (queries + keys)
         return self.tokens * bytes_of_token
 
