@@ -85,6 +85,7 @@ MODELS = {
         "residual_multiplier": 0.3, "logits_scaling": 3.0, "rope_theta": 500.0,
     }),
     "cohere": ("Cohere", {**COMMON, "tie_word_embeddings": True, "logit_scale": 0.3, "rope_theta": 500.0}),
+    "cohere with norms": ("Cohere", {**COMMON, "use_qk_norm": True, "rope_theta": 500.0}),
     "cohere2": ("Cohere2", {
         **COMMON, "num_hidden_layers": 4, "tie_word_embeddings": True, "sliding_window": 8, "logit_scale": 0.25,
         "rope_theta": 500.0,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from nemo_adapt.config import Config, ParallelConfig, TrainConfig
 from nemo_adapt.config.phases import lr_factors, phases, trained
 from nemo_adapt.errors import UserError
-from nemo_adapt.families.family import ALIBI, LEARNED, OUTPUT, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, LEARNED, OUTPUT, OWN, WHOLE, Shape
 
 CHOICES = {"schedule": ("cosine", "linear", "constant", "wsd"), "precision": ("fp32", "bf16")}
 """Allowed values of ``train`` keys that are names."""
@@ -17,8 +17,8 @@ def check_layout(shape: Shape, parallel: ParallelConfig) -> None:
     for what, number in (("attention heads", shape.heads), ("FFN rows", shape.ffn)):
         if number % parallel.tp:
             raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {number} {what}")
-    # TP ranks can share a key-value head, unless one norm spans all heads.
-    shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm != WHOLE
+    # TP ranks can share a key-value head, unless one norm spans all heads, or each head has one.
+    shared = parallel.tp % shape.kv_heads == 0 and shape.qk_norm not in (OWN, WHOLE)
     if shape.kv_heads % parallel.tp and not shared:
         raise UserError(f"parallel.tp={parallel.tp} does not divide the model's {shape.kv_heads} key-value heads")
     if parallel.sequence and parallel.tp == 1:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nemo_adapt.families import entries, settings
-from nemo_adapt.families.family import SHARED, Entry, Family, HfConfig, Shape, require
+from nemo_adapt.families.family import OWN, SHARED, Entry, Family, HfConfig, Shape, require
 
 COVERED = {"hidden_act": ("silu",), "attention_bias": (False, None)}
 DEFAULTS = {"max_position_embeddings": 8192, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, "tie_word_embeddings": True}
@@ -19,10 +19,11 @@ TRANSFORMER = {**settings.RMS_GATED, "normalization": "LayerNorm"}
 def shape_1(config: HfConfig) -> Shape:
     """Return the ``Shape`` of a Cohere config.json; ``KeyError`` without the base of its rotary positions, whose
     default is not the same in transformers 4 and 5."""
-    require(config, "Cohere", {**COVERED, "use_qk_norm": (False, None)})
+    require(config, "Cohere", COVERED)
     settings.number({**config, **(config.get("rope_parameters") or {})}, "rope_theta")
     config = {**DEFAULTS, **config}
-    return settings.llama_like(config, "Cohere", **_common(config, "Cohere"))
+    qk_norm = OWN if config.get("use_qk_norm") else ""
+    return settings.llama_like(config, "Cohere", qk_norm=qk_norm, **_common(config, "Cohere"))
 
 
 def shape_2(config: HfConfig) -> Shape:
@@ -54,8 +55,10 @@ def _common(config: HfConfig, family: str) -> dict[str, Any]:
 
 
 def table(shape: Shape) -> list[Entry]:
-    """Return Llama's table with one norm per layer."""
-    return entries.llama_like(shape, {entries.BEFORE_ATTENTION: "input_layernorm"})
+    """Return Llama's table with one norm per layer, and norms of queries and keys if the model has them."""
+    heads = ((shape.heads, shape.head_dim), (shape.kv_heads, shape.head_dim))
+    norms = entries.qk_norms(*heads) if shape.qk_norm else []
+    return [*entries.llama_like(shape, {entries.BEFORE_ATTENTION: "input_layernorm"}), *norms]
 
 
 COHERE = Family("cohere", ("CohereForCausalLM",), shape_1, table)

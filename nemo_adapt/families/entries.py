@@ -143,11 +143,12 @@ def llama_like(
     ]
 
 
-def qk_norms(query_rows: int, key_rows: int) -> list[Entry]:
-    """Return the entries of the norms of queries and keys, with that many weights."""
+def qk_norms(query: int | Sequence[int], key: int | Sequence[int]) -> list[Entry]:
+    """Return the entries of the norms of queries and keys, with that many weights, or weights of that shape."""
+    sizes = {QUERY_NORM: ("q", query), KEY_NORM: ("k", key)}
     return [
-        one(QUERY_NORM, f"{LAYER}.self_attn.q_norm.weight", query_rows),
-        one(KEY_NORM, f"{LAYER}.self_attn.k_norm.weight", key_rows),
+        one(place, f"{LAYER}.self_attn.{name}_norm.weight", *([size] if isinstance(size, int) else size))
+        for place, (name, size) in sizes.items()
     ]
 
 

@@ -28,7 +28,7 @@ LM_HEAD = "lm_head.weight"
 INPUT, OUTPUT = "input", "output"
 """The two tables' names in settings: the embedding and the output layer."""
 BEFORE, AFTER, AROUND, SHARED, BESIDE = "before", "after", "around", "shared", "beside"
-HEAD, ROTATED, WHOLE = "head", "rotated", "whole"
+HEAD, ROTATED, OWN, WHOLE = "head", "rotated", "own", "whole"
 XIELU = "xielu"
 LEARNED, SINUSOIDAL, ALIBI = "learned", "sinusoidal", "alibi"
 
@@ -133,7 +133,7 @@ class Shape:
     """Longest sample for which our layers compute what the model does; 0: any."""
     qk_norm: str = ""
     """Norm of queries and keys: empty (none), ``HEAD`` (each head separately), ``ROTATED`` (the same, but after they
-    are rotated) or ``WHOLE`` (all heads together)."""
+    are rotated), ``OWN`` (a LayerNorm of each head, with weights of its own) or ``WHOLE`` (all heads together)."""
     transformer: Mapping[str, Any] = field(default_factory=dict)
     """Further keyword arguments of ``TransformerConfig``."""
 
@@ -141,7 +141,7 @@ class Shape:
     def is_plain(self) -> bool:
         """Whether Transformer Engine's layers implement everything that the model needs, but for ``windows``."""
         needs_ours = self.attention_cap or self.positions == ALIBI or not self.norm_bias
-        needs_ours = needs_ours or self.qk_norm in (ROTATED, WHOLE) or self.activation == XIELU
+        needs_ours = needs_ours or self.qk_norm in (ROTATED, OWN, WHOLE) or self.activation == XIELU
         needs_ours = needs_ours or (self.rotated < self.head_dim and set(self.magnitudes) != {1.0})
         return self.norms == BEFORE and not needs_ours and len(set(self.attention_scales)) == 1
 

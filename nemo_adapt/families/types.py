@@ -31,7 +31,7 @@ NEVER_NULL = (
 )
 TRUTHS = (
     *("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual"),
-    *("attention_bias", "new_decoder_architecture"),
+    *("attention_bias", "new_decoder_architecture", "use_qk_norm"),
 )
 LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "short_factor", "long_factor")
 MAPS = ("rope_scaling", "rope_parameters")

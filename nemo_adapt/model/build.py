@@ -30,6 +30,7 @@ from nemo_adapt.families.family import (
     BESIDE,
     HEAD,
     LEARNED,
+    OWN,
     ROTATED,
     SHARED,
     SINUSOIDAL,
@@ -43,7 +44,15 @@ from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer, scale_residuals
 from nemo_adapt.model.gated import GatedMLP
-from nemo_adapt.model.layers import LaterNorm, Norm, ProjectionThenNorm, SideBySideLayer, WholeNorm, norm_rotated
+from nemo_adapt.model.layers import (
+    LaterNorm,
+    Norm,
+    OwnNorm,
+    ProjectionThenNorm,
+    SideBySideLayer,
+    WholeNorm,
+    norm_rotated,
+)
 from nemo_adapt.model.rotary import set_rotary
 from nemo_adapt.model.squared_relu import squared_relu
 from nemo_adapt.model.xielu import XieluMLP
@@ -62,6 +71,7 @@ QK_NORMS = {
     "": (IdentityOp, IdentityOp),
     HEAD: (Norm, Norm),
     ROTATED: (LaterNorm, LaterNorm),
+    OWN: (OwnNorm, ModuleSpec(OwnNorm, {"kv": True})),
     WHOLE: (WholeNorm, ModuleSpec(WholeNorm, {"kv": True})),
 }
 """``Shape.qk_norm`` -> the norms of queries and of keys."""

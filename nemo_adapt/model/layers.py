@@ -92,12 +92,16 @@ def norm_rotated(model: Any) -> None:
 class WholeNorm(MegatronModule):
     """RMSNorm over all heads of a position together, sharded over TP like the heads (OLMo 2's queries and keys)."""
 
+    is_flat = True
+    """Whether the weights of all heads are one row."""
+
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float, kv: bool = False) -> None:
         super().__init__(config=config)
         self.eps, ranks = eps, parallel_state.get_tensor_model_parallel_world_size()
         heads = config.num_query_groups if kv else config.num_attention_heads
         self.size = heads * hidden_size
-        self.weight = torch.nn.Parameter(torch.ones(self.size // ranks, dtype=config.params_dtype))
+        weight = torch.ones(heads // ranks, hidden_size, dtype=config.params_dtype)
+        self.weight = torch.nn.Parameter(weight.flatten() if self.is_flat else weight)
         set_tensor_model_parallel_attributes(self.weight, is_parallel=True, dim=0, stride=1)
 
     def forward(self, heads: torch.Tensor) -> torch.Tensor:
@@ -114,6 +118,17 @@ class WholeNorm(MegatronModule):
         """Return the weight, sharded over TP in dimension 0."""
         state = self.state_dict(prefix="", keep_vars=True)
         return make_sharded_tensors_for_checkpoint(state, prefix, {"weight": 0}, sharded_offsets)
+
+
+class OwnNorm(WholeNorm):
+    """LayerNorm without bias of each head, with weights of its own, sharded over TP like the heads (Command R+)."""
+
+    is_flat = False
+
+    def forward(self, heads: torch.Tensor) -> torch.Tensor:
+        """[seq, batch, this rank's heads, head dim] -> the same shape and dtype."""
+        normed = F.layer_norm(heads.float(), heads.shape[-1:], eps=self.eps) * self.weight.float()
+        return normed.to(heads.dtype)
 
 
 class ProjectionThenNorm(RowParallelLinear):

@@ -11,7 +11,7 @@ from itertools import accumulate
 from nemo_adapt.config import ParallelConfig, TrainConfig
 from nemo_adapt.config.layout import engine_fits, stage_layers
 from nemo_adapt.config.phases import ALL, EMBEDDINGS, NEW_ROWS, Trained
-from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, ROTATED, SHARED, WHOLE, Shape
+from nemo_adapt.families.family import ALIBI, AROUND, BESIDE, HEAD, OWN, ROTATED, SHARED, WHOLE, Shape
 from nemo_adapt.plan import model
 
 NORMS = {AROUND: 4, SHARED: 1, BESIDE: 1}
@@ -197,7 +197,7 @@ class Layer:
         columns = self.queries + self.keys
         if self.shape.qk_norm in (HEAD, ROTATED):
             return self.norm(columns, frozen) / self.tokens
-        return 8 * columns if self.shape.qk_norm == WHOLE else 0  # fp32, see model.layers
+        return 8 * columns if self.shape.qk_norm in (OWN, WHOLE) else 0  # fp32, see model.layers
 
     def masks(self) -> float:
         """Return the bytes of attention masks, which layers share."""

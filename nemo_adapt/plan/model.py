@@ -19,6 +19,7 @@ from nemo_adapt.families.family import (
     OUTPUT,
     OUTPUT_BIAS,
     OUTPUT_LAYER,
+    OWN,
     WHOLE,
     Entry,
     HfConfig,
@@ -161,7 +162,7 @@ def _settings(config: Config) -> tuple[HfConfig, str]:
 
 
 def _is_sharded(key: str, shape: Shape) -> bool:
-    return key in SHARDED or (shape.qk_norm == WHOLE and key in (QUERY_NORM, KEY_NORM))
+    return key in SHARDED or (shape.qk_norm in (OWN, WHOLE) and key in (QUERY_NORM, KEY_NORM))
 
 
 def _shard(models: Models, table: str, padded: int, tp: int, columns: int) -> RankTensor:

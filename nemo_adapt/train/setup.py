@@ -24,6 +24,8 @@ from nemo_adapt.train.new_rows import NewRows, RowRange, attach, detach
 
 NOT_DECAYED = "is_not_decayed"
 """Attribute of a parameter that ``train.no_weight_decay`` names."""
+NORMS = ("q_layernorm.weight", "k_layernorm.weight")
+"""Ends of names of norms that may have a row of weights for each head, which Megatron would take for matrices."""
 LR_FACTOR = "lr_factor"
 """Attribute of a parameter: its factor of the phase's learning rate."""
 
@@ -142,13 +144,14 @@ def _optimizer_config(train: TrainConfig, phase: PhaseConfig) -> OptimizerConfig
 
 
 def _mark_not_decayed(chunk: Any, patterns: Sequence[str]) -> None:
-    """Mark the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks.
+    """Mark norms and the parameters that ``patterns`` name; separate new rows, attached later, get their table's marks.
 
     Megatron itself would match names as they are on this stage, with its wrappers' prefixes. The last stage's copy of a
     tied table has another name there: it would be decayed, and the table not.
     """
     for name, parameter in named_parameters(chunk):
-        setattr(parameter, NOT_DECAYED, any(fnmatchcase(name, pattern) for pattern in patterns))
+        is_named = any(fnmatchcase(name, pattern) for pattern in patterns)
+        setattr(parameter, NOT_DECAYED, is_named or name.endswith(NORMS))
 
 
 def _mark_lr_factors(chunk: Any, phase: PhaseConfig) -> None:

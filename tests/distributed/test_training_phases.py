@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.folders import folders_of
-from helpers.tiny import TinyLlama, tiny_config
+from helpers import zoo
+from helpers.folders import Folders, folders_of
+from helpers.tiny import TinyLlama, converted, make_token_map, tiny_config
 from ranks import training_bodies
 
 from nemo_adapt.config import PhaseConfig
@@ -281,6 +282,19 @@ def test_no_weight_decay_holds_for_new_rows_trained_alone(tmp_path, ranks):
     found, expected = (ranks(1).run(training_bodies.train, each, folders, 251)[0] for each in (config, undecayed))
     for name, tensor in expected.parameters.items():
         assert torch.equal(found.parameters[name], tensor), name
+
+
+def test_norms_with_weights_for_each_head_are_not_decayed(tmp_path, ranks):
+    """Their weights are a matrix (Command R+), which Megatron would decay."""
+    folder = zoo.make(tmp_path / "model", "cohere with yarn")
+    make_token_map(tmp_path / "tokenizer", zoo.VOCAB, 0)
+    folders = Folders(folder, converted(folder, tmp_path / "convert"), tmp_path / "tokenizer")
+    config, undecayed = phase_config((("all", 1),)), phase_config((("all", 1),))
+    undecayed.train.weight_decay = 0.0
+    found, expected = (ranks(1).run(training_bodies.train, each, folders, 250)[0] for each in (config, undecayed))
+    same = {name for name, tensor in expected.parameters.items() if torch.equal(found.parameters[name], tensor)}
+    matrices = {name for name, tensor in expected.parameters.items() if tensor.dim() == 2}
+    assert {name for name in matrices if "layernorm" in name} == matrices & same != set()
 
 
 def test_no_weight_decay_names_the_same_parameters_on_pipeline_stages(tmp_path, ranks):

@@ -181,7 +181,9 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
         CohereConfig, tie_word_embeddings=True, logit_scale=0.3,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
     ),
-    "cohere with yarn": lambda: common(CohereConfig, head_dim=16, rope_parameters=YARN_ROPE),
+    "cohere with yarn": lambda: common(
+        CohereConfig, head_dim=16, rope_parameters=YARN_ROPE, use_qk_norm=True, num_key_value_heads=4
+    ),
     "cohere2": lambda: common(
         Cohere2Config, num_hidden_layers=4, tie_word_embeddings=True, sliding_window=8, logit_scale=0.25
     ),

@@ -174,7 +174,7 @@ REFUSED = {
     "ernie4_5": ({"use_bias": True}, "use_bias=True is not covered for ERNIE-4.5"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "granitemoehybrid": ({"num_local_experts": 8}, "num_local_experts=8 is not covered for Granite 4"),
-    "cohere": ({"use_qk_norm": True}, "use_qk_norm=True is not covered for Cohere"),
+    "cohere": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere"),
     "cohere2": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere2"),
     "nemotron": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for Nemotron"),
     "gpt_neox": ({"attention_bias": False}, "attention_bias=False is not covered for GPT-NeoX"),
@@ -421,6 +421,12 @@ PUBLISHED = {
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_act": "silu",
         "max_position_embeddings": 8192, "layer_norm_eps": 1e-05, "rope_theta": 10000, "logit_scale": 0.125,
         "attention_bias": False, "attention_dropout": 0.0, "use_qk_norm": False,
+    }),
+    "c4ai-command-r-plus": (103_810_674_688, {
+        "architectures": ["CohereForCausalLM"], "hidden_size": 12288, "intermediate_size": 33792, "vocab_size": 256000,
+        "num_hidden_layers": 64, "num_attention_heads": 96, "num_key_value_heads": 8, "hidden_act": "silu",
+        "max_position_embeddings": 8192, "layer_norm_eps": 1e-05, "rope_theta": 75000000.0, "use_qk_norm": True,
+        "logit_scale": 0.8333333333333334, "attention_bias": False, "attention_dropout": 0.0,
     }),
     "tiny-aya-base": (3_349_227_520, {
         "architectures": ["Cohere2ForCausalLM"], "hidden_size": 2048, "intermediate_size": 11008, "vocab_size": 262144,
@@ -770,12 +776,13 @@ def test_both_rotaries_of_olmo3_equal_transformers():
         assert rotary.magnitude == getattr(theirs, f"{kind}_attention_scaling")
 
 
-def test_ranks_may_share_a_key_value_head_except_in_olmo2():
+def test_ranks_may_share_a_key_value_head_except_in_olmo2_and_command_r_plus():
     config = config_of("llama", architectures=["LlamaForCausalLM"])
     check_layout(families.of(config).shape(config), ParallelConfig(tp=4))
-    olmo = config_of("olmo2", architectures=["Olmo2ForCausalLM"], num_key_value_heads=2)
-    with pytest.raises(UserError, match="tp=4 does not divide the model's 2 key-value heads"):
-        check_layout(families.of(olmo).shape(olmo), ParallelConfig(tp=4))
+    for name in ("olmo2", "cohere with yarn"):
+        config = config_of(name, architectures=zoo.architectures(name), num_key_value_heads=2)
+        with pytest.raises(UserError, match="tp=4 does not divide the model's 2 key-value heads"):
+            check_layout(families.of(config).shape(config), ParallelConfig(tp=4))
 
 
 def test_samples_longer_than_learned_positions_are_refused():
@@ -818,6 +825,7 @@ def test_a_missing_setting_is_reported(family):
         ("granite", {"residual_multiplier": "0.2"}, "residual_multiplier='0.2' is not a number"),
         ("granite", {"embedding_multiplier": None}, "embedding_multiplier=None is not a number"),
         ("granite", {"logits_scaling": 0}, "logits_scaling=0 is not above 0"),
+        ("cohere", {"use_qk_norm": "yes"}, "use_qk_norm='yes' is not true or false"),
         ("cohere", {"logit_scale": "0.1"}, "logit_scale='0.1' is not a number"),
         ("cohere", {"logit_scale": None}, "logit_scale=None is not a number"),
         ("cohere2", {"logit_scale": 0}, "logit_scale=0 is not above 0"),
