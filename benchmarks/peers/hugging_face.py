@@ -96,6 +96,7 @@ MODELS = {
         "original_max_position_embeddings": 16,
     }}),
     "arcee": ("Arcee", {**COMMON, "head_dim": 16, "rope_theta": 500.0}),
+    "starcoder2": ("Starcoder2", {**COMMON, "sliding_window": 8, "rope_theta": 500.0}),
     "gpt2": ("GPT2", GPT2),
     "gpt_neox": ("GPTNeoX", {**COMMON, "hidden_size": 64, "rotary_emb_base": 500.0}),
     "gpt_neox without parallel layers": (

@@ -25,6 +25,7 @@ from nemo_adapt.families.phi3 import PHI3
 from nemo_adapt.families.qwen import QWEN2, QWEN3
 from nemo_adapt.families.seed_oss import SEED_OSS
 from nemo_adapt.families.smollm3 import SMOLLM3
+from nemo_adapt.families.starcoder2 import STARCODER2
 from nemo_adapt.families.types import architectures
 from nemo_adapt.families.xglm import XGLM
 
@@ -56,6 +57,7 @@ FAMILIES: tuple[Family, ...] = (
     NEMOTRON,
     ARCEE,
     JAIS2,
+    STARCODER2,
     APERTUS,
     GPT2,
     GPT_NEOX,

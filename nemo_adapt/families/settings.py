@@ -36,6 +36,7 @@ WHOLE_HEADS = (
     "Falcon",
     "Hunyuan",
     "ERNIE-4.5",
+    "StarCoder2",
 )
 """Families in which transformers rotates whole heads, whatever ``partial_rotary_factor`` says."""
 LONGROPE_ALONE = ("Phi-3",)

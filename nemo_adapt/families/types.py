@@ -22,12 +22,12 @@ NUMBERS = (
     *("partial_rotary_factor", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     *("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "rotary_emb_base", "rotary_pct"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
-    *("logit_scale", "norm_eps", "alpha"),
+    *("logit_scale", "norm_eps", "norm_epsilon", "alpha"),
 )
 NEVER_NULL = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "query_pre_attn_scalar", "rotary_emb_base", "rotary_pct"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
-    *("logit_scale", "norm_eps"),
+    *("logit_scale", "norm_eps", "norm_epsilon"),
 )
 TRUTHS = (
     *("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual"),

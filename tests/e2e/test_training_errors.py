@@ -72,7 +72,7 @@ def test_rank_that_hangs_ends_the_training(world, short, prepared):
 
 @pytest.mark.parametrize(
     ("seconds", "score_every", "is_async", "is_reported"),
-    [(0.0, 9, True, False), (5.0, 9, True, True), (5.0, 1, True, True), (5.0, 9, False, False)],
+    [(0.0, 9, True, False), (3.0, 9, True, True), (3.0, 1, True, True), (3.0, 9, False, False)],
 )
 def test_waiting_for_a_slow_disk_is_reported(world, short, prepared, seconds, score_every, is_async, is_reported):
     """Training waits for it before the next save, or before deciding whether a score is the best so far. With

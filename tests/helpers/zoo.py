@@ -39,6 +39,7 @@ from transformers import (
     Qwen3Config,
     SeedOssConfig,
     SmolLM3Config,
+    Starcoder2Config,
     XGLMConfig,
 )
 
@@ -194,6 +195,7 @@ ZOO: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
     "arcee": lambda: common(ArceeConfig, head_dim=16, rope_parameters=YARN_ROPE),
     "jais2": lambda: common(Jais2Config, num_key_value_heads=4, tie_word_embeddings=True),
+    "starcoder2": lambda: common(Starcoder2Config, sliding_window=8),
     "apertus": lambda: common(ApertusConfig, head_dim=16, rope_parameters=LLAMA3_ROPE),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2,

@@ -172,6 +172,7 @@ REFUSED = {
     "glm4": ({"hidden_act": "gelu"}, "hidden_act='gelu' is not covered for GLM-4"),
     "hunyuan_v1_dense": ({"attention_bias": True}, "attention_bias=True is not covered for Hunyuan"),
     "ernie4_5": ({"use_bias": True}, "use_bias=True is not covered for ERNIE-4.5"),
+    "starcoder2": ({"use_bias": False}, "use_bias=False is not covered for StarCoder2"),
     "granite": ({"attention_bias": True}, "attention_bias=True is not covered for Granite"),
     "granitemoehybrid": ({"num_local_experts": 8}, "num_local_experts=8 is not covered for Granite 4"),
     "cohere": ({"attention_bias": True}, "attention_bias=True is not covered for Cohere"),
@@ -454,6 +455,13 @@ PUBLISHED = {
         "new_decoder_architecture": True, "layer_norm_epsilon": 1e-05, "attention_dropout": 0.0,
         "hidden_dropout": 0.0,
     }),
+    "starcoder2-3b": (3_030_371_328, {
+        "architectures": ["Starcoder2ForCausalLM"], "hidden_size": 3072, "intermediate_size": 12288,
+        "vocab_size": 49152, "num_hidden_layers": 30, "num_attention_heads": 24, "num_key_value_heads": 2,
+        "hidden_act": "gelu_pytorch_tanh", "max_position_embeddings": 16384, "norm_epsilon": 1e-05,
+        "rope_theta": 999999.4420358813, "sliding_window": 4096, "use_bias": True, "attention_dropout": 0.1,
+        "residual_dropout": 0.1, "embedding_dropout": 0.1,
+    }),
     "phi-2": (2_779_683_840, {
         "architectures": ["PhiForCausalLM"], "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "gelu_new",
@@ -595,7 +603,10 @@ def test_what_cohere_models_leave_out_is_what_transformers_takes():
 SIZES_ALONE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-LEFT_OUT = ("glm", "glm4", "hunyuan_v1_dense", "ernie4_5", "granitemoehybrid", "falcon", "falcon 40B")
+LEFT_OUT = (
+    *("glm", "glm4", "hunyuan_v1_dense", "ernie4_5", "granitemoehybrid", "starcoder2"),
+    *("falcon", "falcon 40B"),
+)
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
@@ -831,6 +842,7 @@ def test_a_missing_setting_is_reported(family):
         ("cohere2", {"logit_scale": 0}, "logit_scale=0 is not above 0"),
         ("cohere2", {"layer_norm_eps": None}, "layer_norm_eps=None is not a number"),
         ("cohere2", {"sliding_window_pattern": 0}, "sliding_window_pattern=0 is not above 0"),
+        ("starcoder2", {"norm_epsilon": None}, "norm_epsilon=None is not a number"),
         ("nemotron", {"norm_eps": None}, "norm_eps=None is not a number"),
         ("nemotron", {"norm_eps": "1e-5"}, "norm_eps='1e-5' is not a number"),
         ("gemma3", {"layer_types": "full_attention"}, "layer_types='full_attention' is not a list"),
