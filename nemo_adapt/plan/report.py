@@ -11,6 +11,9 @@ from nemo_adapt.plan.memory import GIB, PARTS, fullest
 from nemo_adapt.plan.needs import room
 from nemo_adapt.plan.search import Proposal
 
+PINNED = 2
+"""At most so many bytes of main memory for one that is copied from a GPU: torch rounds each tensor's up to a power of
+two (PowerOf2Ceil in ATen/core/CachingHostAllocator.h)."""
 SECONDS = ("computation", "tensor", "context", "pipeline", "idle", "data", "optimizer")
 
 
@@ -130,7 +133,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     saved = f", {span(disk.save_seconds)} each" if disk.save_seconds and disk.save_seconds >= 1 else ""
     read = f", read in {span(disk.load_seconds)}" if disk.load_seconds and disk.load_seconds >= 1 else ""
     yield "base model", f"{data_size(disk.base)}, and as much converted{read}"
-    kept = f", until then {data_size(disk.saved_node_bytes)} of a node's memory" if disk.saved_node_bytes else ""
+    held = disk.saved_node_bytes
+    kept = f", until then {data_size(held)} to {data_size(PINNED * held)} of a node's memory" if held else ""
     yield "checkpoints", f"{data_size(disk.checkpoint)} each, {disk.saves:,} times{saved}{kept}"
     yield "export", data_size(disk.export)
     yield "disk at most", f"{data_size(disk.at_most)}, without text and datasets"
