@@ -13,9 +13,8 @@ from nemo_adapt.errors import UserError
 def numbered_documents(part: Part, field: str, on_progress: OnProgress) -> Iterator[tuple[int, str]]:
     """Yield the non-empty documents of a part's row groups, each after the number of its block.
 
-    ``field`` names the column, or several between slashes: the first that the file has. ``on_progress``
-    gets bytes on disk. Raises ``UserError`` for a damaged file, and for a column that is missing, ambiguous or not of
-    strings.
+    ``field`` names the column, or several between slashes: the first that the file has. ``on_progress`` gets bytes on
+    disk. Raises ``UserError`` for a damaged file, and for a column that is missing, ambiguous or not of strings.
     """
     import pyarrow
     import pyarrow.parquet

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.checkpoint import tables
+from nemo_adapt.checkpoint.tables import Table
 from nemo_adapt.config import recipes
 from nemo_adapt.config.bounds import check_positive
 from nemo_adapt.console.printed import print_table
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.inspection import measures, tables
-from nemo_adapt.inspection.tables import Table
+from nemo_adapt.inspection import measures
 from nemo_adapt.registry import nearest
 from nemo_adapt.run import artifact
 from nemo_adapt.run.run_folder import RunFolder

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nemo_adapt.inspection.tables import Table
+from nemo_adapt.checkpoint.tables import Table
 
 USUAL = (1.0, 99.0)
 """Percentiles of the base rows' norms that bound usual norms: 2% of the base's own rows are outside."""

@@ -64,7 +64,7 @@ class Saver:
     _deleting: threading.Thread | None = None
     """Deletes old checkpoints, on the first rank; as in torchtitan, no rank waits for it before the next save."""
     _checked: "weakref.ref[Trainer] | None" = None
-    """That of the last save, which is not kept: the next phase makes an optimizer of its own."""
+    """The trainer of the last save. It is not kept in memory: the next phase makes an optimizer of its own."""
     _waited: float = 0.0
     """Seconds for which the checkpoint being written, or the last one, has blocked training."""
 

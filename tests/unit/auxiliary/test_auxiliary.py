@@ -18,7 +18,7 @@ from unit.tokenizer.tokenizer_samples import byte_level_base, english, extend, s
 
 from nemo_adapt import hf_tokenizer, pipeline
 from nemo_adapt.auxiliary import bilingual, overlaps, stage, vectors
-from nemo_adapt.auxiliary import donor as donor_vectors
+from nemo_adapt.checkpoint import tables
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
@@ -208,7 +208,7 @@ def test_unsuitable_vectors_are_refused(tmp_path):
 
     good = np.ones((4, 2))
     assert vectors.read(written(vectors=good, other=np.ones(3)), 4).dtype == np.float32
-    for says, tables in {
+    for says, arrays in {
         "holds \\[4, 2\\], but the extended tokenizer has 5 ids": {"a": good},
         "call the table 'vectors'": {"a": good, "b": good},
         "NaN or infinity, first in row 2": {"a": np.array([[1, 1], [1, 1], [np.nan, 1], [np.inf, 1], [1, 1]])},
@@ -219,7 +219,7 @@ def test_unsuitable_vectors_are_refused(tmp_path):
         r"holds \[5, 0\], but": {"a": np.ones((5, 0))},
     }.items():
         with pytest.raises(UserError, match=says) as error:
-            vectors.read(written(**tables), 5)
+            vectors.read(written(**arrays), 5)
         assert "\n" not in str(error.value)
     (tmp_path / "own.safetensors").write_bytes(b"no header")
     with pytest.raises(UserError, match=r"is not a \.npz or \.safetensors file"):
@@ -294,7 +294,7 @@ def donor(request, tmp_path_factory):
 
 
 def test_a_donor_s_rows_are_vectors_of_tokens_of_the_same_bytes(made, donor, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(donor_vectors, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 4000)
     found = build("vectors", {"tokenizer": made["tokenizer"], "vectors": [donor]}, tmp_path)["vectors"]
     table = load_file(donor / "model.safetensors")["model.embed_tokens.weight"].float().numpy()
     ours, theirs = (documents.token_contents(hf_tokenizer.load(each)) for each in (*made["tokenizer"], donor))

@@ -9,6 +9,7 @@ from helpers.tiny import TinyLlama, converted, make_llama, make_token_map
 from safetensors.torch import load_file, save_file
 
 from nemo_adapt import convert, verify
+from nemo_adapt.checkpoint import tables
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.checkpoint.weight_checks import check_weights
 from nemo_adapt.config import Config, ExportConfig, ResizeConfig
@@ -16,7 +17,6 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.export import export_checkpoint
 from nemo_adapt.families.family import EMBEDDING, OUTPUT_LAYER
 from nemo_adapt.hf_model.model_config import read_shape
-from nemo_adapt.inspection import tables
 from nemo_adapt.resize.offline import resize_folder
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 

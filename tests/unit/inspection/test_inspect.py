@@ -11,8 +11,9 @@ from helpers.bytes_tokenizer import save_tokenizer
 from helpers.tiny import TinyLlama, converted, make_llama
 from safetensors.torch import load_file
 
+from nemo_adapt.checkpoint import tables
 from nemo_adapt.errors import UserError
-from nemo_adapt.inspection import command, measures, tables
+from nemo_adapt.inspection import command, measures
 
 WORDS = ["ev", "gel"]
 BASE, NEW = 257, 3  # ev, ge, gel
