@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.console.progress import say
-from nemo_adapt.families.family import EMBEDDING, OUTPUT_BIAS, TABLES
+from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, OUTPUT_LAYER, TABLES
 from nemo_adapt.machine import ranks
 from nemo_adapt.model.tables import TableShard, tables_of
 from nemo_adapt.model.weights import load_weights, replicas
@@ -43,8 +43,14 @@ def load_resized(
     if said and ranks.is_first():
         say(said)
     group = parallel_state.get_tensor_model_parallel_group()
+    # On ranks without a table too: they make their part of the rows.
+    plans = {
+        table: plan_of(config, table, token_map, opened.shapes[key][0], strategy_inputs)
+        for key, table in ((EMBEDDING, INPUT), (OUTPUT_LAYER, OUTPUT))
+        if key in opened.shapes
+    }
     for held in (held for chunk in chunks for held in tables_of(chunk)):
-        plan, kept = plan_of(config, held.table, token_map, opened.shapes[held.key][0], strategy_inputs)
+        plan, kept = plans[held.table]
         if held.key == OUTPUT_BIAS:
             plan = bias_plan(plan)
         seed = noise_seed(config.seed, held.table)

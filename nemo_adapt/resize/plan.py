@@ -1,7 +1,8 @@
 """Input and output of a strategy, which knows no devices, process groups or model files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from nemo_adapt.config import ResizeConfig
+from nemo_adapt.console.progress import OnProgress
 from nemo_adapt.families.family import INPUT
 from nemo_adapt.registry import Registry
+from nemo_adapt.resize.combine import Row, combination, pieces
 from nemo_adapt.tokens.token_map import TokenMap
 
 NOISE_KINDS = ("unit", "diagonal", "covariance")
@@ -68,6 +71,9 @@ class Materials:
 
 
 MakePlan = Callable[[Materials], RowPlan]
+Indices = npt.NDArray[np.int64]
+MakeRows = Callable[[Materials, Indices], Iterable[tuple[int, Row]]]
+"""Yields indices of new tokens among the given ones (ascending), each with its row."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +82,50 @@ class Strategy:
 
     plan: MakePlan
     needs: tuple[str, ...] = ()
-    one_for_all: bool = False
-    """The plan depends neither on the table nor on the seed: a process makes it once."""
+    make_rows: MakeRows | None = None
+    """For a plan that takes long: it depends neither on the table nor on the seed, and makes each row for itself, so
+    that it is made once and ranks share the work."""
 
 
 strategies: Registry[Strategy] = Registry("resize strategy")
 
 
-def strategy(name: str, needs: tuple[str, ...] = (), one_for_all: bool = False) -> Callable[[MakePlan], MakePlan]:
+def strategy(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakePlan], MakePlan]:
     """Decorator: register a function as the strategy ``name``."""
 
     def enter(plan: MakePlan) -> MakePlan:
-        strategies.register(name)(Strategy(plan, needs, one_for_all))
+        strategies.register(name)(Strategy(plan, needs))
         return plan
 
     return enter
+
+
+def strategy_by_rows(name: str, needs: tuple[str, ...] = ()) -> Callable[[MakeRows], MakeRows]:
+    """Decorator: register a function as the strategy ``name`` whose rows are those of ``combine_rows``."""
+
+    def enter(make_rows: MakeRows) -> MakeRows:
+        @wraps(make_rows)
+        def plan(materials: Materials) -> RowPlan:
+            return RowPlan(combine_rows(make_rows, materials, np.arange(len(materials.token_map.tokens))))
+
+        strategies.register(name)(Strategy(plan, needs, make_rows))
+        return make_rows
+
+    return enter
+
+
+def combine_rows(
+    make_rows: MakeRows, materials: Materials, wanted: Indices, made: OnProgress = lambda rows: None
+) -> csr_matrix:
+    """Return the combinations of the ``wanted`` new tokens (indices, ascending), [wanted, source rows].
+
+    A token for which ``make_rows`` yields nothing is the mean of its pieces. ``made(1)`` is called after each row.
+    """
+    rows = {int(index): pieces(materials.token_map.tokens[index]) for index in wanted}
+    for index, row in make_rows(materials, wanted):
+        rows[int(index)] = row
+        made(1)
+    return combination(rows.values(), materials.token_map.source_vocab)
 
 
 def needs_of(*names: str) -> list[str]:

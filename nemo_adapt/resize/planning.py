@@ -15,8 +15,8 @@ def plan_of(
 ) -> tuple[RowPlan, int]:
     """Return the plan for a table of ``source_rows`` rows, and how many of these are kept: one per base token.
 
-    Without new tokens all rows are kept. Raises ``UserError`` for an unknown strategy, for missing auxiliary data, and
-    as ``check_fit`` does.
+    Call it on all ranks (``StrategyInputs.plan``). Without new tokens all rows are kept. Raises ``UserError`` for an
+    unknown strategy, for missing auxiliary data, and as ``check_fit`` does.
     """
     if not token_map.tokens:
         return RowPlan(csr_matrix((0, source_rows), dtype=np.float32)), source_rows

@@ -13,6 +13,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import INPUT
 from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.resize.plan import Materials, RowPlan, strategies
+from nemo_adapt.resize.shared_rows import all_ranks_say, plan_on_ranks
 from nemo_adapt.tokens.token_map import TokenMap
 
 AUXILIARY = "auxiliary"
@@ -33,7 +34,8 @@ class StrategyInputs:
     def plan(self, config: ResizeConfig, table: str, token_map: TokenMap) -> RowPlan:
         """Return the plan of the configured strategy for ``table``; ``UserError`` if auxiliary data is missing.
 
-        It is the same wherever it is made: every rank makes all of it, and uses its own rows.
+        Call it on all ranks, for the same tables in the same order: some strategies share the work among them. Every
+        rank gets the whole plan, and uses its own rows.
         """
         name = config.input if table == INPUT else config.output
         chosen = strategies.get(name)
@@ -42,20 +44,20 @@ class StrategyInputs:
             if need not in self.auxiliary or not file.is_file():
                 raise UserError(f"resize.{table}={name} needs auxiliary/{need}: run the auxiliary stage first")
         made_of = _made_of(config, token_map, files)
-        if name in _made and _made[name][0] == made_of:
+        if chosen.make_rows and all_ranks_say(name in _made and _made[name][0] == made_of):
             return _made[name][1]
         arrays = {need: dict(np.load(file, allow_pickle=False)) for need, file in files.items()}
         said = read_config(self.model_folder).get("initializer_range")
         spread = LLAMA_RANGE if said is None else float(said)
-        found = chosen.plan(Materials(token_map, table, config.seed, spread, config, arrays))
-        if chosen.one_for_all:
-            _made[name] = made_of, found
-        return found
+        materials = Materials(token_map, table, config.seed, spread, config, arrays)
+        if not chosen.make_rows:
+            return chosen.plan(materials)
+        _made[name] = made_of, plan_on_ranks(name, chosen.make_rows, materials)
+        return _made[name][1]
 
 
 _made: dict[str, tuple[Any, RowPlan]] = {}
-"""Strategy whose plan serves all tables -> what its latest one was made of, and the plan. It may take hours for a large
-vocabulary, and a probe would make it for each table of each run."""
+"""Strategy by rows -> what its latest plan was made of, and the plan, which the runs of a probe need again."""
 
 
 def _made_of(config: ResizeConfig, token_map: TokenMap, files: Mapping[str, Path]) -> Any:

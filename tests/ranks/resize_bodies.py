@@ -2,23 +2,27 @@
 
 import contextlib
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from helpers.folders import Folders
 from ranks import model_bodies
+from scipy.sparse import csr_matrix
 
-from nemo_adapt.config import Config
+from nemo_adapt.config import Config, ResizeConfig
+from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.model.build import start_parallel
-from nemo_adapt.resize import table
+from nemo_adapt.resize import strategy_inputs, table
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted
 from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.load import load_resized
-from nemo_adapt.resize.plan import RowPlan
+from nemo_adapt.resize.plan import Materials, RowPlan, strategies
 from nemo_adapt.resize.strategy_inputs import StrategyInputs
 from nemo_adapt.tokens.token_map import TokenMap
 
@@ -114,3 +118,29 @@ def tables_by_strategy(
         load_resized([model], folders.checkpoint, token_map, config.resize, StrategyInputs(folders.model))
         found[name] = {table: shard.detach().clone() for table, shard in held.items()}
     return found
+
+
+def plan_parts(
+    rank: int, folders: Folders, token_map: TokenMap, name: str, fresh: Sequence[int] = ()
+) -> tuple[list[csr_matrix], list[int]]:
+    """Return the combinations of two tables' plans, and the new tokens for which this rank made rows.
+
+    Ranks in ``fresh`` forget the first plan before the second.
+    """
+    made: list[int] = []
+    chosen = strategies.get(name)
+
+    def counted(materials: Materials, wanted: np.ndarray) -> Any:
+        for index, row in chosen.make_rows(materials, wanted):
+            made.append(int(index))
+            yield index, row
+
+    config = ResizeConfig(input=name, output=name)
+    with mock.patch.dict(strategies._things, {name: replace(chosen, make_rows=counted)}):
+        found = []
+        for name_of_table in (INPUT, OUTPUT):
+            if rank in fresh:
+                strategy_inputs._made.clear()
+            inputs = StrategyInputs(folders.model, folders.auxiliary)
+            found.append(inputs.plan(config, name_of_table, token_map).combination)
+    return found, made

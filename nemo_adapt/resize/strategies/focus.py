@@ -7,33 +7,33 @@ occur in the target text often enough to have a vector are combined; likewise th
 an extended base that the target language's own tokenizer lacks.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.resize.combine import Row, combination, pieces
-from nemo_adapt.resize.plan import Materials, RowPlan, strategy
+from nemo_adapt.resize.combine import Row
+from nemo_adapt.resize.plan import Indices, Materials, strategy_by_rows
 from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 Numbers = npt.NDArray[np.float64]
 
 
-@strategy("focus", needs=("vectors",), one_for_all=True)
-def focus(materials: Materials) -> RowPlan:
+@strategy_by_rows("focus", needs=("vectors",))
+def focus(materials: Materials, wanted: Indices) -> Iterator[tuple[int, Row]]:
     """Weight base tokens by the sparsemax of the cosines between the new token's vector and theirs.
 
     A new token without a vector is the mean of its pieces (in the paper, a random row).
     """
-    token_map = materials.token_map
     vectors = materials.auxiliary["vectors"]["vectors"]
-    base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
-    overlap, asked = nonzero_rows(base), nonzero_rows(new)
-    rows: list[Row] = [pieces(token) for token in token_map.tokens]
-    if len(overlap):
-        for start, block in cosines(new[asked], base[overlap]):
-            for index, similar in zip(asked[start : start + len(block)], block, strict=True):
-                columns, weights = sparsemax(similar)
-                rows[index] = overlap[columns], weights
-    return RowPlan(combination(rows, token_map.source_vocab))
+    base, new = vectors[: materials.token_map.source_vocab], vectors[materials.token_map.source_vocab :]
+    overlap, asked = nonzero_rows(base), wanted[nonzero_rows(new[wanted])]
+    if not len(overlap):
+        return
+    for start, block in cosines(new[asked], base[overlap]):
+        for index, similar in zip(asked[start : start + len(block)], block, strict=True):
+            columns, weights = sparsemax(similar)
+            yield index, (overlap[columns], weights)
 
 
 SAMPLE = 64

@@ -5,11 +5,13 @@ then combine the base tokens' rows in the model. The auxiliary table is that of 
 any table with a vector for each target id (``nemo_adapt.auxiliary.vectors``).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.resize.combine import Row, combination, pieces
-from nemo_adapt.resize.plan import Materials, RowPlan, strategy
+from nemo_adapt.resize.combine import Row
+from nemo_adapt.resize.plan import Indices, Materials, strategy_by_rows
 from nemo_adapt.resize.similarity import SCALE, Vectors, fixed_point, nonzero_rows, rows_in_block
 
 Numbers = npt.NDArray[np.float64]
@@ -19,19 +21,17 @@ EXPLAINED = 1e-9
 """A target is done when its residual is at most this share of its norm: the rest is rounding."""
 
 
-@strategy("omp", needs=("vectors",), one_for_all=True)
-def omp(materials: Materials) -> RowPlan:
+@strategy_by_rows("omp", needs=("vectors",))
+def omp(materials: Materials, wanted: Indices) -> Iterator[tuple[int, Row]]:
     """Combine ``resize.omp_pieces`` base tokens, at most as many as the vectors have dimensions.
 
     The weights need not sum to 1. A new token without a vector is the mean of its pieces.
     """
-    token_map = materials.token_map
     vectors = materials.auxiliary["vectors"]["vectors"]
-    base, new = vectors[: token_map.source_vocab], vectors[token_map.source_vocab :]
-    there, asked = nonzero_rows(base), nonzero_rows(new)
+    base, new = vectors[: materials.token_map.source_vocab], vectors[materials.token_map.source_vocab :]
+    there, asked = nonzero_rows(base), wanted[nonzero_rows(new[wanted])]
     atoms = base[there]
     fixed = _fixed(atoms)
-    rows: list[Row] = [pieces(token) for token in token_map.tokens]
     most = min(materials.settings.omp_pieces, vectors.shape[1], len(there))
     step = rows_in_block(max(len(there), most * vectors.shape[1]))
     for start in range(0, len(asked), step):
@@ -40,8 +40,7 @@ def omp(materials: Materials) -> RowPlan:
         for index, places, values in zip(part, chosen, weights, strict=True):
             used = values != 0.0
             if used.any():
-                rows[index] = there[places[used]], values[used]
-    return RowPlan(combination(rows, token_map.source_vocab))
+                yield index, (there[places[used]], values[used])
 
 
 def pursue(targets: Numbers, atoms: Vectors, fixed: Numbers, most: int) -> tuple[npt.NDArray[np.int64], Numbers]:

@@ -4,33 +4,34 @@ Both languages have static word vectors, aligned by a bilingual dictionary; toke
 (``nemo_adapt.auxiliary.bilingual``). Base rows are kept here; the paper replaces all.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from nemo_adapt.resize.combine import Row, combination, pieces
-from nemo_adapt.resize.plan import Materials, RowPlan, strategy
+from nemo_adapt.resize.combine import Row
+from nemo_adapt.resize.plan import Indices, Materials, strategy_by_rows
 from nemo_adapt.resize.similarity import cosines, nonzero_rows
 
 
-@strategy("wechsel", needs=("bilingual",), one_for_all=True)
-def wechsel(materials: Materials) -> RowPlan:
+@strategy_by_rows("wechsel", needs=("bilingual",))
+def wechsel(materials: Materials, wanted: Indices) -> Iterator[tuple[int, Row]]:
     """Weight the ``wechsel_neighbours`` nearest base tokens by the softmax of cosine / ``wechsel_temperature``.
 
     The paper's settings are 10 and 0.1. A new token without a vector is the mean of its pieces (in the paper, random).
     Among equally near neighbours, those with smaller ids are taken.
     """
-    token_map, settings = materials.token_map, materials.settings
+    settings = materials.settings
     source, new = (materials.auxiliary["bilingual"][side] for side in ("source", "target"))
-    there, asked = nonzero_rows(source), nonzero_rows(new)
+    there, asked = nonzero_rows(source), wanted[nonzero_rows(new[wanted])]
     count = min(settings.wechsel_neighbours, len(there))
-    rows: list[Row] = [pieces(token) for token in token_map.tokens]
-    if count:
-        for start, block in cosines(new[asked], source[there]):
-            for index, similar in zip(asked[start : start + len(block)], block, strict=True):
-                near = nearest(similar, count)
-                weights = np.exp((similar[near] - similar[near].max()) / settings.wechsel_temperature)
-                rows[index] = there[near], weights / weights.sum()
-    return RowPlan(combination(rows, token_map.source_vocab))
+    if not count:
+        return
+    for start, block in cosines(new[asked], source[there]):
+        for index, similar in zip(asked[start : start + len(block)], block, strict=True):
+            near = nearest(similar, count)
+            weights = np.exp((similar[near] - similar[near].max()) / settings.wechsel_temperature)
+            yield index, (there[near], weights / weights.sum())
 
 
 SAMPLE = 64

@@ -15,7 +15,7 @@ from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import INPUT, OUTPUT
 from nemo_adapt.resize import similarity
-from nemo_adapt.resize.plan import Materials, Noise, strategies
+from nemo_adapt.resize.plan import Materials, Noise, combine_rows, strategies
 from nemo_adapt.resize.strategies import omp
 from nemo_adapt.resize.strategies.focus import sparsemax
 from nemo_adapt.resize.strategies.wechsel import nearest
@@ -187,7 +187,7 @@ def test_some_plans_depend_neither_on_the_table_nor_on_the_seed(name, token_map)
     given, settings = auxiliary(token_map), ResizeConfig()
     one = chosen.plan(Materials(token_map, INPUT, 1, 0.02, settings, given))
     other = chosen.plan(Materials(token_map, OUTPUT, 2, 0.05, settings, given))
-    assert chosen.one_for_all and (one.mean_share, one.noise, one.norm_of) == (0.0, None, None)
+    assert chosen.make_rows and (one.mean_share, one.noise, one.norm_of) == (0.0, None, None)
     assert (other.mean_share, other.noise, other.norm_of) == (0.0, None, None)
     assert np.array_equal(dense(one), dense(other))
 
@@ -390,27 +390,44 @@ def test_omp_recovers_an_exact_combination():
     assert np.flatnonzero(alone).tolist() == [np.abs(base @ vectors[-1]).argmax()]
 
 
+def many_tokens(count=300, dims=50):
+    """Vectors of base and new tokens, some of the latter without one, and the token map."""
+    random = np.random.default_rng(3)
+    base = random.standard_normal((VOCAB, dims)).astype(np.float32)
+    new = random.standard_normal((count, dims)).astype(np.float32)
+    new[random.random(count) < 0.1] = 0.0
+    given_ = {"vectors": {"vectors": np.concatenate([base, new])}, "bilingual": {"source": base, "target": new}}
+    return given_, TokenMap(VOCAB, [NewToken(VOCAB + i, "a", "a", [i % VOCAB], 1, 1) for i in range(count)])
+
+
+@pytest.mark.parametrize("name", ["focus", "wechsel", "omp"])
+@settings(max_examples=25, deadline=None)
+@given(wanted=st.sets(st.integers(0, 39)), dims=st.sampled_from([7, 64, 300]))
+def test_a_row_is_the_same_bits_whichever_others_are_made(name, wanted, dims):
+    given_, token_map = many_tokens(40, dims)
+    whole = plan_of(name, token_map, given=given_).combination
+    materials = Materials(token_map, settings=ResizeConfig(), auxiliary=given_)
+    part = combine_rows(strategies.get(name).make_rows, materials, np.array(sorted(wanted), dtype=np.int64))
+    assert part.shape == (len(wanted), VOCAB) and part.dtype == whole.dtype
+    for row, index in enumerate(sorted(wanted)):
+        assert np.array_equal(part[row].indices, whole[index].indices)
+        assert np.array_equal(part[row].data, whole[index].data)
+
+
 @pytest.mark.parametrize("name", ["focus", "wechsel", "omp"])
 def test_plans_are_the_same_bits_for_any_block_size(monkeypatch, name):
     """Another block size changes the matrix products, as another number of threads does."""
-    random = np.random.default_rng(3)
-    tokens = [NewToken(VOCAB + i, "a", "a", [1], 1, 1) for i in range(300)]
-    base = random.standard_normal((VOCAB, 50)).astype(np.float32)
-    new = random.standard_normal((300, 50)).astype(np.float32)
-    given_ = {
-        "vectors": {"vectors": np.concatenate([base, new])},
-        "bilingual": {"source": base, "target": new},
-    }
-    whole = plan_of(name, TokenMap(VOCAB, tokens), given=given_).combination
+    given_, token_map = many_tokens()
+    whole = plan_of(name, token_map, given=given_).combination
     monkeypatch.setattr(similarity, "BLOCK_BYTES", 8 * VOCAB * 7)
-    parts = plan_of(name, TokenMap(VOCAB, tokens), given=given_).combination
+    parts = plan_of(name, token_map, given=given_).combination
     for part in ("indptr", "indices", "data"):
         assert np.array_equal(getattr(whole, part), getattr(parts, part))
 
 
 @pytest.mark.parametrize("name", ["focus", "omp"])
 def test_memory_is_one_wide_copy_of_the_base_vectors(name):
-    """Every rank makes the plan: 12 bytes beside each float32 of the vectors, for a copy without zeros and a wide one,
+    """Every rank has the vectors: 12 bytes beside each float32 of the vectors, for a copy without zeros and a wide one,
     and blocks of bounded size."""
     random = np.random.default_rng(0)
     vocab, dims = 40_000, 200
