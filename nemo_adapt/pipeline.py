@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from nemo_adapt.choice import PROBED, takes_share
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import text_sets
@@ -16,6 +15,7 @@ from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder, save_config
 from nemo_adapt.run.steps import Step, build_as_rank, change_of, run_step
+from nemo_adapt.strategy_choice import PROBED, takes_share
 
 TEXT = "data.text_field"
 STRATEGIES = ("resize.input", "resize.output")

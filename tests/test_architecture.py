@@ -33,7 +33,7 @@ LIGHT = {
     "run/preflight",
     "hf_model/model_config",
     "hf_model/model_files",
-    "choice",
+    "strategy_choice",
     "machine/doctor",
     "run/run_folder",
     "config/__init__",
