@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError, one_line
-from nemo_adapt.machine import meeting, ranks
+from nemo_adapt.machine import ranks, rendezvous
 from nemo_adapt.run.artifact import read_manifest
 
 PAUSES = 0.01, 0.5
@@ -91,10 +91,10 @@ def wait_for_folder(folder: Path, fingerprint: str) -> None:
 
 
 def _wait(is_there: Callable[[], bool], said: str) -> None:
-    pauses, until = _pauses(), time.monotonic() + meeting.TIMEOUT.total_seconds()
+    pauses, until = _pauses(), time.monotonic() + rendezvous.TIMEOUT.total_seconds()
     while not is_there():
         if time.monotonic() > until:
-            raise UserError(f"{said} in {meeting.TIMEOUT}")
+            raise UserError(f"{said} in {rendezvous.TIMEOUT}")
         time.sleep(next(pauses))
 
 
@@ -119,4 +119,4 @@ def _store() -> Any:
     """Return the store where the ranks meet. Their process groups, which meet there too, use other keys."""
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
-    return PrefixStore("first rank", meeting.store())
+    return PrefixStore("first rank", rendezvous.store())
