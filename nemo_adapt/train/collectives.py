@@ -1,4 +1,4 @@
-"""Collective helpers: one rank acts for all, or all ranks combine what each has."""
+"""Over the process group: one rank acts for all, or all ranks combine what each has."""
 
 import errno
 from collections.abc import Callable, Iterator

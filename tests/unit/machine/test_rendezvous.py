@@ -7,7 +7,7 @@ import pytest
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
-from nemo_adapt.run import first_rank
+from nemo_adapt.run import store_broadcast
 
 MANY = """
 import os, resource
@@ -52,5 +52,5 @@ def test_ranks_that_are_not_told_where_to_meet_get_one_line(monkeypatch, place, 
     ranks.adopt_slurm()
     read = []
     with pytest.raises(UserError) as error:
-        first_rank.does(lambda: read.append(1))
+        store_broadcast.first_rank_alone(lambda: read.append(1))
     assert str(error.value).startswith(f"{says} on the first one's host") and not read

@@ -1,8 +1,8 @@
-"""What the first rank does for all ranks of a launcher: the others get its answer, or its error.
+"""The first rank of a launcher tells the others its answers, or its error, through the store where torch's ranks meet.
 
-Its answers go through the store where torch's ranks meet: a process group is made only when training starts, perhaps
-hours later, and a rank that waits does so in Python, where signals are handled. All ranks call the same functions in
-the same order.
+A process group, over which ``train/collectives.py`` does the same, is made only when training starts, perhaps hours
+later, and a rank that waits does so in Python, where signals are handled. All ranks call the same functions in the same
+order.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _numbers = count()
 """Of the answers of this process, in the order in which they are given or asked for."""
 
 
-def does(action: Callable[[], object]) -> None:
+def first_rank_alone(action: Callable[[], object]) -> None:
     """Run ``action`` on the first rank alone; the others wait. What it raises ends all (``errors_told``)."""
     if ranks.is_first():
         with errors_told():
