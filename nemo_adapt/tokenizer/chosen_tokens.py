@@ -16,13 +16,13 @@ from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.clock import Clock
+from nemo_adapt.tokenizer.count_words import count_words
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules
 from nemo_adapt.tokenizer.review import Guard
 from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
 from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.unigram_scores import repeats
-from nemo_adapt.tokenizer.words import count_words
 
 PARALLEL = "parallel"
 """The group of the stage's inputs with parallel text, by language."""
