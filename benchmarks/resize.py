@@ -40,7 +40,7 @@ from nemo_adapt.machine.facts import versions
 from nemo_adapt.resize.engine import Resize
 from nemo_adapt.resize.plan import Materials, Noise, RowPlan
 from nemo_adapt.resize.strategies.omp import omp
-from nemo_adapt.resize.table import Gathered, Numbers, ShardedTable
+from nemo_adapt.resize.table import Gathered, Indices, ShardedTable
 from nemo_adapt.tokens.token_map import NewToken, TokenMap
 
 FULL, QUICK = (32_000, 48_000, 4_096), (8_000, 12_000, 1_024)
@@ -166,9 +166,9 @@ def run_two_ranks(old: int, new: int, columns: int, plain: bool) -> dict[str, fl
 class NamedRows(ShardedTable):
     """A table that holds only the rows that a plan uses, as if fetched already; row numbers are those of the table."""
 
-    names: Numbers | None = None
+    names: Indices | None = None
 
-    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+    def gather(self, wanted: Sequence[Indices]) -> Gathered:
         return self.rows, self.like, np.searchsorted(self.names, wanted[0])
 
     def local_blocks(self, count: int, block_bytes: int = 1 << 20):

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nemo_adapt.machine import engine_import, gpus, meeting, ranks, workers
+from nemo_adapt.machine import engine_import, gpus, ranks, rendezvous, workers
 
 _MODULES_THAT_NAME_CUDA = (
     "megatron.core.distributed.param_and_grad_buffer",
@@ -168,19 +168,19 @@ def start_ranks() -> None:
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     # One rank needs no port, which another run may be using.
-    store = dist.HashStore() if size == 1 else meeting.store()  # type: ignore[attr-defined]
+    store = dist.HashStore() if size == 1 else rendezvous.store()  # type: ignore[attr-defined]
     where = {"store": dist.PrefixStore("group", store), "rank": rank, "world_size": size}  # type: ignore[attr-defined]
     atexit.register(_leave_ranks)
     if on_gpu():
         torch.cuda.set_device(gpus.of_this_rank(gpu_count()))
         try:
-            init_process_group(**where, timeout=meeting.TIMEOUT)
+            init_process_group(**where, timeout=rendezvous.TIMEOUT)
         except dist.DistBackendError as error:
             gpus.check_distinct(str(error))
             raise
     else:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        init_process_group(**where, timeout=meeting.TIMEOUT)
+        init_process_group(**where, timeout=rendezvous.TIMEOUT)
     if ranks.MISTAKE in os.environ:  # started by our launcher: if that is killed, a training saves
         workers.signal_when_starter_ends(signal.SIGTERM)
 

@@ -5,17 +5,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from nemo_adapt.choice import PROBED, takes_share
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
-from nemo_adapt.run import first_rank, preflight, reads
+from nemo_adapt.run import preflight, reads, store_broadcast
 from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder, save_config
 from nemo_adapt.run.steps import Step, build_as_rank, change_of, run_step
+from nemo_adapt.strategy_choice import PROBED, takes_share
 
 TEXT = "data.text_field"
 STRATEGIES = ("resize.input", "resize.output")
@@ -192,9 +192,9 @@ def run_as_rank(config: Config, name: str) -> None:
 
 
 def _run(config: Config, steps: list[Step]) -> None:
-    first_rank.does(lambda: preflight.check(config, steps, of_run=run_steps(config)))
+    store_broadcast.first_rank_alone(lambda: preflight.check(config, steps, of_run=run_steps(config)))
     made = {RunFolder.of(config)[step.result]: step.name for step in (*STEPS, *steps_of(config))}
     for step in steps:
         run_step(config, step, made)
     save_config(RunFolder.of(config), config)
-    first_rank.leave()
+    store_broadcast.leave()

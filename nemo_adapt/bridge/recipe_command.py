@@ -17,7 +17,6 @@ from nemo_adapt.bridge import checkpoint
 from nemo_adapt.bridge.provider import provider
 from nemo_adapt.bridge.recipe import RecipePaths, container, only_phase, python
 from nemo_adapt.checkpoint.folders import TRACKER
-from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.config.phases import phases
 from nemo_adapt.console.progress import say
@@ -29,6 +28,7 @@ from nemo_adapt.machine import ranks
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.model.build import DTYPES
 from nemo_adapt.run.run_folder import RunFolder, data_folders
+from nemo_adapt.strategy_choice import with_choice
 from nemo_adapt.tokens.vocab import rows_with
 
 START = "start"

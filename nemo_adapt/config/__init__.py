@@ -11,7 +11,7 @@ from nemo_adapt.config.cluster import ClusterConfig, PlanConfig
 from nemo_adapt.config.evaluation import EvaluateConfig
 from nemo_adapt.config.launch import LaunchConfig, SiteConfig
 from nemo_adapt.config.model import ConvertConfig, ExportConfig, ModelConfig, ParallelConfig
-from nemo_adapt.config.rows import ProbeConfig, ResizeConfig
+from nemo_adapt.config.resize import ProbeConfig, ResizeConfig
 from nemo_adapt.config.study import StudyConfig
 from nemo_adapt.config.text import AuxiliaryConfig, DataConfig, SetConfig, TokenizerConfig
 from nemo_adapt.config.training import PhaseConfig, TrainConfig

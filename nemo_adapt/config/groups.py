@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_adapt.config import ClusterConfig, Config, ModelConfig
-from nemo_adapt.config.kinds import kind_below
+from nemo_adapt.config.field_types import type_below
+from nemo_adapt.config.overrides import literal, parsed
 from nemo_adapt.config.recipe_files import GROUPS, load_file, recipes_folder
-from nemo_adapt.config.words import literal, parsed
 
 SECTIONS = {"model": ModelConfig, "cluster": ClusterConfig}
 """Groups whose file is the whole section of their name; files of the others have keys of several sections."""
@@ -79,7 +79,7 @@ def _load(group: str, name: str, folder: Path) -> Mapping[Any, Any]:
 def _put(config: DictConfig, given: Mapping[Any, Any], kind: Any, prefix: str = "") -> Iterator[str]:
     """Set the keys of ``given`` in ``config``, lists and tables whole; yield their dotted names."""
     for name, value in given.items():
-        own, key = kind_below(kind, name), f"{prefix}{name}"
+        own, key = type_below(kind, name), f"{prefix}{name}"
         if is_dataclass(own) and isinstance(value, dict):
             yield from _put(config, value, own, f"{key}.")
         elif own and key != PLACE:

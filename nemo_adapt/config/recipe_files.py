@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_adapt.config import ClusterConfig, Config, ModelConfig, SiteConfig
-from nemo_adapt.config.kinds import kind_below
+from nemo_adapt.config.field_types import type_below
 from nemo_adapt.errors import UserError
 
 GROUPS = ("model", "language", "train", "cluster")
@@ -108,7 +108,7 @@ def _texts(node: Any, value: Any, kind: Any, key: str = "") -> Iterator[tuple[An
         yield node, value
     elif isinstance(node, yaml.SequenceNode) and isinstance(value, list):
         for each, inner in zip(node.value, value, strict=True):
-            yield from _texts(each, inner, kind_below(kind, key))
+            yield from _texts(each, inner, type_below(kind, key))
     elif isinstance(node, yaml.MappingNode) and isinstance(value, dict):
         for name, each in node.value:
-            yield from _texts(each, value.get(name.value), kind_below(kind, str(name.value)), str(name.value))
+            yield from _texts(each, value.get(name.value), type_below(kind, str(name.value)), str(name.value))

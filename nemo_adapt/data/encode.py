@@ -41,7 +41,7 @@ class Rule:
     end: int
     """Id after each document, EOS."""
     space: str
-    """The space symbol that words begin with; empty: texts are not split into words (``words.space_of``)."""
+    """The space symbol that words begin with; empty: texts are not split into words (``word_boundaries.space_of``)."""
     space_first: bool = False
     """Whether the tokenizer puts a space before a text's first word, which is then like any other word."""
     added_tokens: tuple[str, ...] = ()

@@ -88,7 +88,7 @@ def _parts(files: list[Path], processes: int, pieces: Path) -> list[Part]:
 def rule_of(folder: Path) -> Rule:
     """Return how the tokenizer in ``folder`` encodes documents."""
     from nemo_adapt import hf_tokenizer
-    from nemo_adapt.data import words
+    from nemo_adapt.data import word_boundaries
     from nemo_adapt.tokens import documents
 
     tokenizer = hf_tokenizer.load(folder)
@@ -99,9 +99,9 @@ def rule_of(folder: Path) -> Rule:
         typecode=np.dtype(store.token_dtype(documents.vocabulary_size(tokenizer))).char,
         prefix=tuple(documents.training_prefix(tokenizer)),
         end=documents.end_id(tokenizer),
-        space=words.space_of(content),
-        space_first=words.space_first(content),
-        added_tokens=tuple(words.added_tokens(content)),
+        space=word_boundaries.space_of(content),
+        space_first=word_boundaries.space_first(content),
+        added_tokens=tuple(word_boundaries.added_tokens(content)),
     )
 
 

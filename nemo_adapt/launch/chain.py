@@ -143,7 +143,7 @@ def room_of(config: Config) -> tuple[int, int]:
     return gpus, per_node
 
 
-def laid_out(config: Config) -> Config:
+def with_dp_of_jobs(config: Config) -> Config:
     """Return the configuration with ``parallel.dp`` set to fill the ranks of its jobs."""
     parallel = config.parallel
     copies = size_of(config).ranks // (parallel.tp * parallel.pp * parallel.cp)

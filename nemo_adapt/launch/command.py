@@ -10,7 +10,7 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch import submit
-from nemo_adapt.launch.chain import Size, chain, divided_groups, laid_out, size_of
+from nemo_adapt.launch.chain import Size, chain, divided_groups, size_of, with_dp_of_jobs
 from nemo_adapt.plan.estimate import in_short, plan_of, shortages
 from nemo_adapt.plan.model import models
 from nemo_adapt.plan.needs import is_chosen
@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     if config.study.axes:
         raise UserError("the recipe is a study: nemo-adapt study ... study.array=TASKS submits it as a job array")
     check_numbers(config)
-    config = laid_out(config)
+    config = with_dp_of_jobs(config)
     steps = pipeline.run_steps(config)
     preflight.check_steps(config, steps)
     preflight.precheck(config, steps)

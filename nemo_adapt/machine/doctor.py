@@ -193,9 +193,10 @@ def _first(lines: list[str] | None) -> str | None:
 
 
 def _memory() -> dict[str, float]:
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    return {"total_gib": _gib(kib["MemTotal"] << 10), "free_gib": _gib(kib["MemAvailable"] << 10)}
+    import psutil  # type: ignore[import-untyped]
+
+    memory = psutil.virtual_memory()
+    return {"total_gib": _gib(memory.total), "free_gib": _gib(memory.available)}
 
 
 def _memory_limit() -> float | None:

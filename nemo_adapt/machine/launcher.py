@@ -16,7 +16,7 @@ from nemo_adapt.errors import ERROR, UserError
 from nemo_adapt.machine import fork_server, workers
 from nemo_adapt.machine.ranks import MISTAKE, MORE_TO_DO, exit_asked, exit_now, to_handle
 
-PRELOAD = "nemo_adapt.prepared"
+PRELOAD = "nemo_adapt.preload_ranks"
 """What is imported once for all ranks."""
 GO_ON = "run the same command to go on from what is finished"
 ASKED = b"\nasked to stop after this step; Control-C again ends at once\n"

@@ -39,7 +39,7 @@ from nemo_adapt.families.family import (
     Rotary,
     Shape,
 )
-from nemo_adapt.machine import cuda_environment, meeting
+from nemo_adapt.machine import cuda_environment, rendezvous
 from nemo_adapt.model.attention import CoreAttention
 from nemo_adapt.model.cross_entropy import cross_entropy
 from nemo_adapt.model.embedding_output import finish_embedding, finish_output_layer, scale_residuals
@@ -101,7 +101,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
         parallel.pp,
         interleaved,
         context_parallel_size=parallel.cp,
-        distributed_timeout_minutes=int(meeting.TIMEOUT.total_seconds() // 60),  # default: half an hour
+        distributed_timeout_minutes=int(rendezvous.TIMEOUT.total_seconds() // 60),  # default: half an hour
         create_gloo_process_groups=False,  # beside NCCL's, for formats of the optimizer's state that we do not use
     )
     devices.seed_everything(seed)

@@ -9,7 +9,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.plan.budget import Budget, Disk, budget, disk
 from nemo_adapt.plan.memory import GIB, PARTS, Memory, fullest
 from nemo_adapt.plan.model import Models
-from nemo_adapt.plan.needs import is_chosen, laid_out, needed, room
+from nemo_adapt.plan.needs import is_chosen, needed, room, with_dp_of_cluster
 from nemo_adapt.plan.speed import Step, step
 from nemo_adapt.tokens.vocab import padded_rows
 
@@ -63,7 +63,7 @@ def plan_of(base: Models, config: Config) -> Plan:
     """Return the plan of the configured layout; ``UserError`` if it does not fit the model, training or cluster."""
     if not config.plan.mfu:
         raise UserError(f"plan.mfu={config.plan.mfu} must be above 0")
-    config = laid_out(config)
+    config = with_dp_of_cluster(config)
     check_layout(base.target, config.parallel)
     check_train(config.train, config.parallel)
     check_positions(base.target, config.train.seq_length)

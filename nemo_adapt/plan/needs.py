@@ -28,7 +28,7 @@ def is_chosen(cluster: ClusterConfig) -> bool:
     return True
 
 
-def laid_out(config: Config) -> Config:
+def with_dp_of_cluster(config: Config) -> Config:
     """Return the configuration with ``parallel.dp`` set to fill the cluster's GPUs.
 
     Without GPUs ``parallel.dp`` stays: more ranks on the same cores are not faster. ``UserError`` if the cluster is too

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch.distributed as dist
 
-from nemo_adapt.choice import Choice
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.phases import own_phases, phases, shortened, total
 from nemo_adapt.console.progress import Bar
@@ -25,6 +24,7 @@ from nemo_adapt.probe import report
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
 from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.strategy_choice import StrategyChoice
 from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start
 from nemo_adapt.train.collectives import first_rank_does
@@ -64,7 +64,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     if first:
         result = report.collect([runs[key] for key in wanted], points(settings), config.evaluate.target, held_out.bytes)
         report.write(result, out)
-        Choice.of(result["chosen"]).save(out)
+        StrategyChoice.of(result["chosen"]).save(out)
 
 
 def check_strategies(config: Config, inputs: Inputs) -> None:
@@ -86,7 +86,7 @@ def _config_of(config: Config, inputs: Inputs, name: str, seed: int) -> Config:
 
     ``seed`` counts from 0 and is added to the configured seeds.
     """
-    resize = replace(Choice.of(name).applied(config.resize), seed=config.resize.seed + seed)
+    resize = replace(StrategyChoice.of(name).applied(config.resize), seed=config.resize.seed + seed)
     short = shortened(own_phases(config.train, bytes_per_token(config, inputs)), config.probe.steps)
     return replace(config, resize=resize, train=replace(config.train, phases=short, seed=config.train.seed + seed))
 
@@ -108,14 +108,14 @@ def _run(config: Config, inputs: Inputs, data: loop.TrainingData, held_out: Held
     with closing(loop.run(chunks, plan, config.train, new, data)) as steps:
         for made in steps:
             if not made.result.is_finite:
-                name = Choice.of_config(config.resize).name
+                name = StrategyChoice.of_config(config.resize).name
                 bar.advance(total(plan) - made.step + 1, f"{name}: the loss is not finite")
                 break
             loss = per_unit(made.result.nats / math.log(2), made.result.bytes)
             if made.step in marks:
                 made.trainer.gather()
                 found[made.step] = held_out.bits_per_byte(chunks)
-            bar.advance(1, f"{Choice.of_config(config.resize).name}, seed {config.resize.seed}")
+            bar.advance(1, f"{StrategyChoice.of_config(config.resize).name}, seed {config.resize.seed}")
     return {"bits_per_byte": {str(at): found.get(at) for at in marks}, "training_loss": loss}
 
 

@@ -18,7 +18,7 @@ from nemo_adapt.resize.noise import Spread
 from nemo_adapt.resize.plan import NOISE_KINDS, RowPlan
 from nemo_adapt.resize.portions import Portion, cut
 from nemo_adapt.resize.sums import Terms
-from nemo_adapt.resize.table import BLOCK_BYTES, Numbers, Source, no_wait
+from nemo_adapt.resize.table import BLOCK_BYTES, Indices, Source, no_wait
 from nemo_adapt.resize.threads import run_in_threads
 
 
@@ -96,7 +96,7 @@ class Resize:
             self._finish(one, rows)
             out.copy_(one)
 
-    def _make_complete(self, out: torch.Tensor, rows: Numbers, ends: Numbers, terms: Terms) -> None:
+    def _make_complete(self, out: torch.Tensor, rows: Indices, ends: Indices, terms: Terms) -> None:
         """Make rows whose terms are all at hand, block by block."""
         step = rows_in(BLOCK_BYTES, 4 * out.shape[1])
 
@@ -110,14 +110,14 @@ class Resize:
 
         run_in_threads(work, list(range(0, len(rows), step)), out.device)
 
-    def _start(self, rows: Numbers, buffer: torch.Tensor) -> torch.Tensor:
+    def _start(self, rows: Indices, buffer: torch.Tensor) -> torch.Tensor:
         """Return the initial values of the plan's ``rows``, in ``buffer``: their share of the mean."""
         made = buffer[: len(rows)]
         if self.mean is None:
             return made.zero_()
         return torch.mul(self.shares[torch.from_numpy(rows)].to(made.device)[:, None], self.mean, out=made)
 
-    def _finish(self, made: torch.Tensor, rows: Numbers) -> None:
+    def _finish(self, made: torch.Tensor, rows: Indices) -> None:
         """Add noise to the plan's ``rows`` and scale them to the norm, if the plan has these."""
         if self.spread:
             made += self.spread.rows(self.seed, (self.kept + rows).tolist(), made)

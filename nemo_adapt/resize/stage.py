@@ -7,13 +7,13 @@ import torch.distributed as dist
 from megatron.core import dist_checkpointing
 
 from nemo_adapt.checkpoint.common_state import write_common
-from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config
 from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.weights import sharded_weights
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
 from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.strategy_choice import with_choice
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.partition import blocks, rows_in
 from nemo_adapt.resize import table
-from nemo_adapt.resize.table import Gathered, Numbers, Wait
+from nemo_adapt.resize.table import Gathered, Indices, Wait
 
 HELD_BYTES = 32 << 20
 """Bytes of source rows held at once."""
@@ -58,7 +58,7 @@ class StoredTable:
         self.weights.read(self.name, start, start + len(out), out)
         return table.no_wait
 
-    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+    def gather(self, wanted: Sequence[Indices]) -> Gathered:
         """Read the distinct rows, consecutive ones together."""
         distinct, places = np.unique(wanted[0], return_inverse=True)
         held = self.like.new_empty((len(distinct), self.like.shape[1]))

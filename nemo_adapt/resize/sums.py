@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from nemo_adapt.machine.compiled import compiled
-from nemo_adapt.resize.table import Numbers
+from nemo_adapt.resize.table import Indices
 
 UPPER_BITS = {torch.bfloat16: (torch.int16, 16), torch.float32: (torch.int32, 0)}
 """Dtypes that are the upper bits of a float32: the integer dtype of that size, and the number of missing bits."""
@@ -21,10 +21,10 @@ class Terms:
 
     local: torch.Tensor
     remote: torch.Tensor
-    indices: Numbers
+    indices: Indices
     weights: npt.NDArray[np.float32]
 
-    def add_to(self, made: torch.Tensor, ends: Numbers) -> None:
+    def add_to(self, made: torch.Tensor, ends: Indices) -> None:
         """Add ``weight * row`` to ``made[i]`` for the terms ``ends[i]`` to ``ends[i + 1]``, one by one."""
         if made.device.type == "cpu" and self.local.dtype in UPPER_BITS:
             integers, shift = UPPER_BITS[self.local.dtype]
@@ -33,7 +33,7 @@ class Terms:
         else:
             self._add_by_torch(made, ends)
 
-    def _add_by_torch(self, made: torch.Tensor, ends: Numbers) -> None:
+    def _add_by_torch(self, made: torch.Tensor, ends: Indices) -> None:
         """Add the first terms of all rows, then the second ones, ...: few operations, each on many rows."""
         lengths = np.diff(ends)
         for term in range(int(lengths.max(initial=0))):
@@ -56,7 +56,7 @@ class Terms:
 @compiled
 def _add(
     made: npt.NDArray[np.float32], local: npt.NDArray[np.signedinteger], remote: npt.NDArray[np.signedinteger],
-    shift: int, indices: Numbers, weights: npt.NDArray[np.float32], ends: Numbers,
+    shift: int, indices: Indices, weights: npt.NDArray[np.float32], ends: Indices,
 ) -> None:  # fmt: skip
     """Add to one stretch of a row after the other, so that it stays in the core's cache; indices are not checked."""
     columns = made.shape[1]

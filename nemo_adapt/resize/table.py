@@ -21,8 +21,8 @@ EXCHANGE_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 20
 """Rows are processed in blocks of this size, which stay in a core's cache."""
 
-Numbers = npt.NDArray[np.int64]
-Gathered = tuple[torch.Tensor, torch.Tensor, Numbers]
+Indices = npt.NDArray[np.int64]
+Gathered = tuple[torch.Tensor, torch.Tensor, Indices]
 """Rows in memory: two tables, and the index of each wanted row in their concatenation."""
 Wait = Callable[[], None]
 """Waits for what has begun; until it returns, none of the tensors may be changed or read."""
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Begin to copy the rows from ``start`` on into ``out``; the ranges of the ranks must be consecutive."""
         ...
 
-    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+    def gather(self, wanted: Sequence[Indices]) -> Gathered:
         """Return the rows that this rank wants.
 
         ``wanted``: by rank, row indices in any order, repeats allowed; every rank passes what all ranks want.
@@ -144,7 +144,7 @@ class ShardedTable:
         """Receive directly from the shards that hold the rows."""
         return self.redistribute(self.rows, self.bounds, out, self.bounds_of(start, start + len(out)))
 
-    def gather(self, wanted: Sequence[Numbers]) -> Gathered:
+    def gather(self, wanted: Sequence[Indices]) -> Gathered:
         """Return own rows without a copy, and the distinct rows of other ranks from one all-to-all."""
         if self.group is None:
             return self.rows, self.like, wanted[0]

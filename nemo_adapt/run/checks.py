@@ -4,7 +4,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
-from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.layout import check_layout, check_phases, check_positions, check_train
 from nemo_adapt.errors import UserError
@@ -13,6 +12,7 @@ from nemo_adapt.hf_model.model_config import read_config, read_shape
 from nemo_adapt.hf_model.model_files import read_generation
 from nemo_adapt.registry import nearest
 from nemo_adapt.resize.plan import strategies
+from nemo_adapt.strategy_choice import PROBED, StrategyChoice
 
 
 def check(config: Config) -> None:
@@ -58,11 +58,11 @@ def check_probe(probe: ProbeConfig) -> None:
     """Raise ``UserError`` for a probe that cannot be run."""
     if not probe.strategies:
         raise UserError("probe.strategies is empty: name at least one")
-    names = [Choice.of(name).name for name in probe.strategies]
+    names = [StrategyChoice.of(name).name for name in probe.strategies]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"probe.strategies names {name} twice: its runs would count twice; name it once")
-        choice = Choice.of(name)
+        choice = StrategyChoice.of(name)
         for strategy in (choice.input, choice.output):
             strategies.get(strategy)
 

@@ -7,13 +7,13 @@ import importlib.util
 from pathlib import Path
 
 from nemo_adapt.checkpoint.folders import checkpoint_in
-from nemo_adapt.choice import PROBED, Choice
 from nemo_adapt.config import Config
 from nemo_adapt.corpora.mixture import TARGET, held_out_texts, task_files, text_sets
 from nemo_adapt.corpora.text import existing, expand, one_file
 from nemo_adapt.errors import UserError
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.run.run_folder import RunFolder, data_folders
+from nemo_adapt.strategy_choice import PROBED, StrategyChoice
 
 
 def tokenizer(config: Config, run: RunFolder) -> Inputs:
@@ -140,7 +140,7 @@ def needs(config: Config, probes: bool = False) -> list[str]:
 
     if not probes and config.resize.input != PROBED:
         return needs_of(config.resize.input, config.resize.output)
-    choices = map(Choice.of, config.probe.strategies)
+    choices = map(StrategyChoice.of, config.probe.strategies)
     return needs_of(*(name for choice in choices for name in (choice.input, choice.output)))
 
 

@@ -15,7 +15,7 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import cuda_environment, launcher, ranks
-from nemo_adapt.run import artifact, first_rank
+from nemo_adapt.run import artifact, store_broadcast
 from nemo_adapt.run.artifact import HashOf, Inputs
 from nemo_adapt.run.changes import changed_settings
 from nemo_adapt.run.restart import ANEW, Restart, changed_since, made_otherwise, other_inputs, read_started
@@ -82,10 +82,10 @@ def run_step(config: Config, step: Step, made: Mapping[Path, str] | None = None)
     ``made``: the folder of each stage's result -> the stage; ``UserError`` for an input among them that is unfinished.
     """
     if ranks.is_first():
-        with first_rank.errors_told():
+        with store_broadcast.errors_told():
             _lead(config, step, made or {})
     else:
-        _follow(config, step, **first_rank.told())
+        _follow(config, step, **store_broadcast.told())
 
 
 def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
@@ -105,7 +105,7 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
     answer = {"fingerprint": stage.fingerprint, "decided": stage.config}
     if stage.finished:
         say(f"[{step.title}] finished before, skipped")
-        first_rank.tell({**answer, "joins": False})
+        store_broadcast.tell({**answer, "joins": False})
         return
     _check_not_shared(step, stage)
     if step.check_inputs:
@@ -114,13 +114,13 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
     with artifact.claimed(stage, waits=bool(config.run.shared)) as is_open:
         joins = is_open and step.on_ranks
         if joins:
-            first_rank.tell({**answer, "joins": True})
+            store_broadcast.tell({**answer, "joins": True})
         if is_open:
             _build_and_finish(config, step, stage, inputs)
         else:
             say(f"[{step.title}] is there already")
     if not joins:
-        first_rank.tell({**answer, "joins": False})
+        store_broadcast.tell({**answer, "joins": False})
 
 
 def _follow(config: Config, step: Step, fingerprint: str, decided: Mapping[str, Any], joins: bool) -> None:
@@ -139,7 +139,7 @@ def _follow(config: Config, step: Step, fingerprint: str, decided: Mapping[str, 
         out = _shared_place(config, step, fingerprint)
     if step.on_ranks and joins:
         build_as_rank(config, step, out)
-    first_rank.wait_for_folder(out, fingerprint)
+    store_broadcast.wait_for_folder(out, fingerprint)
 
 
 def change_of(config: Config, step: Step, hash_of: HashOf) -> str:

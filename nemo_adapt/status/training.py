@@ -12,7 +12,6 @@ from nemo_adapt import training_files
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.checkpoint.integrity import FILES
 from nemo_adapt.checkpoint.scores import best
-from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import ends, phases, total
 from nemo_adapt.corpora import mixture
@@ -24,6 +23,7 @@ from nemo_adapt.run import artifact
 from nemo_adapt.run.run_folder import RunFolder, data_folders
 from nemo_adapt.status.jobs import NO_JOBS, is_running
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
+from nemo_adapt.strategy_choice import with_choice
 from nemo_adapt.training_files import Record, records
 
 RECENT = 10

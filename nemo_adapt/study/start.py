@@ -15,7 +15,7 @@ ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
 def context(ranks_at_a_time: int) -> ForkServerContext:
     """Return the fork server for runs with ``ranks_at_a_time`` ranks in total."""
-    return fork_server.running("nemo_adapt.study.prepared", ranks_at_a_time)
+    return fork_server.running("nemo_adapt.study.preload", ranks_at_a_time)
 
 
 def start(

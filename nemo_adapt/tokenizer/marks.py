@@ -20,11 +20,11 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer.regexes import GPT2, KEPT, QWEN2
 from nemo_adapt.tokenizer.base import Base
+from nemo_adapt.tokenizer.count_words import count_lines
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.extend import extended_json
 from nemo_adapt.tokenizer.pieces import token_bytes
 from nemo_adapt.tokenizer.tally import Tally
-from nemo_adapt.tokenizer.words import count_lines
 
 JOINERS = "\u200c\u200d"
 TRIED = 1000

@@ -15,7 +15,7 @@ from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
-from nemo_adapt.tokenizer.choice import PARALLEL, choose_tokens
+from nemo_adapt.tokenizer.chosen_tokens import PARALLEL, choose_tokens
 from nemo_adapt.tokenizer.clock import Clock
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes

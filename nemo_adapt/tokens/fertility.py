@@ -36,21 +36,31 @@ def table(tokenizers: Mapping[str, Any], texts: Mapping[str, Path], reference: s
         for language, path in texts.items()
     }
     base = next(iter(tokenizers))
-    rows = []
-    for (name, language), tokens in counts.items():
-        first, yardstick, own = (counts.get(key) for key in ((base, language), (base, reference), (name, reference)))
-        row = measure(name, language, texts[language], int(tokens.sum()), field)
-        row["tokens_vs_base"] = _share(tokens, first)
-        row["tokens_vs_reference"] = _share(tokens, yardstick)
-        row["disparity"] = _share(tokens, own)
+    rows = {
+        (name, language): measure(name, language, texts[language], int(tokens.sum()), field)
+        for (name, language), tokens in counts.items()
+    }
+    for (name, language), row in rows.items():
+        others = {
+            "tokens_vs_base": (base, language),
+            "tokens_vs_reference": (base, reference),
+            "disparity": (name, reference),
+        }
+        tokens = counts[name, language]
+        row |= {column: ratio(row, rows.get(other)) for column, other in others.items()}
         row["intervals"] = {
             "tokens_per_sentence": _interval(tokens, np.ones_like(tokens)),
-            "tokens_vs_base": _interval(tokens, first),
-            "tokens_vs_reference": _interval(tokens, yardstick),
-            "disparity": _interval(tokens, own),
+            **{column: _interval(tokens, counts.get(other)) for column, other in others.items()},
         }
-        rows.append(row)
-    return rows
+    return list(rows.values())
+
+
+def ratio(row: Row, other: Row | None) -> float | None:
+    """Return the tokens of a row over those of another text or tokenizer; ``None`` without it, and where it has another
+    number of sentences: these are no translations of each other."""
+    if other is None or other["sentences"] != row["sentences"]:
+        return None
+    return round(row["tokens"] / other["tokens"], 4)
 
 
 def token_counts(tokenizer: Any, path: Path, field: str = "text") -> NDArray[np.int64]:
@@ -111,16 +121,8 @@ def share(counts: NDArray[np.int64], which: NDArray[np.bool_]) -> float:
     return round(float(counts[which].sum()) / max(1.0, float(counts.sum())), 4)
 
 
-def _share(tokens: Counts, other: Counts | None) -> float | None:
-    """Return the ratio of two sums over the same sentences; ``None`` if their numbers differ: these are no
-    translations of each other."""
-    if other is None or len(other) != len(tokens):
-        return None
-    return round(float(tokens.sum() / other.sum()), 4)
-
-
 def _interval(tokens: Counts, other: Counts | None) -> list[float] | None:
-    """Return the interval of that ratio; ``None`` where there is none, and for a single sentence."""
+    """Return the interval of a ``ratio``; ``None`` where there is none, and for a single sentence."""
     if other is None or len(other) != len(tokens):
         return None
     rows = bootstrap.in_blocks(np.stack([tokens, other], axis=1), BLOCKS)

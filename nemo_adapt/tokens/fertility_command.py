@@ -108,9 +108,7 @@ def add_disparity(rows: Sequence[Row], reference: str) -> None:
     """Set ``disparity`` of each row: ``None`` if the reference text is missing or has another number of sentences."""
     yardsticks = {(row["tokenizer"], row["group"]): row for row in rows if row["language"] == reference}
     for row in rows:
-        yardstick = yardsticks.get((row["tokenizer"], row["group"]))
-        aligned = yardstick is not None and yardstick["sentences"] == row["sentences"]
-        row["disparity"] = round(row["tokens"] / yardstick["tokens"], 4) if yardstick and aligned else None
+        row["disparity"] = fertility.ratio(row, yardsticks.get((row["tokenizer"], row["group"])))
 
 
 def show(rows: Sequence[Row]) -> None:

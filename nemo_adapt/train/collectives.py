@@ -1,4 +1,4 @@
-"""Collective helpers: one rank acts for all, or all ranks combine what each has."""
+"""Over the process group: one rank acts for all, or all ranks combine what each has."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def any_rank(*flags: bool) -> list[bool]:
 
 def limit_waiting(minutes: float) -> None:
     """From now on, fail in a collective, of any process group, whose other ranks are not there within ``minutes`` (0:
-    keep ``meeting.TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
+    keep ``rendezvous.TIMEOUT``). As in torchtitan, training has a shorter limit than the preparation."""
     for group in dist.distributed_c10d._world.pg_map if minutes else ():
         dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
 

@@ -11,7 +11,6 @@ import torch.distributed as dist
 from nemo_adapt import devices
 from nemo_adapt.checkpoint.contents import damaged_contents
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
-from nemo_adapt.choice import with_choice
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.config.layout import beyond_trained
 from nemo_adapt.config.phases import phases, total, trained
@@ -24,6 +23,7 @@ from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
 from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.strategy_choice import with_choice
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state
 from nemo_adapt.train.attempts import count_start

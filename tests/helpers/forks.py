@@ -20,7 +20,7 @@ def context() -> Any:
     CUDA does not survive a fork."""
     found = mp.get_context("spawn" if devices.on_gpu() else "forkserver")
     if not devices.on_gpu():
-        found.set_forkserver_preload(["nemo_adapt.study.prepared"])
+        found.set_forkserver_preload(["nemo_adapt.study.preload"])
     return found
 
 

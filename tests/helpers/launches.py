@@ -9,7 +9,7 @@ from pathlib import Path
 from nemo_adapt import pipeline
 from nemo_adapt.config import Config, recipes
 from nemo_adapt.launch import sbatch
-from nemo_adapt.launch.chain import Job, chain, laid_out, size_of
+from nemo_adapt.launch.chain import Job, chain, size_of, with_dp_of_jobs
 from nemo_adapt.launch.paths import LaunchPaths
 
 SETTINGS = (
@@ -43,7 +43,7 @@ esac
 
 def config_of(*words: str) -> Config:
     """Return a configuration to launch, laid out with as many model replicas (DP) as fit."""
-    return laid_out(recipes.load("blank", ["run.name=turkish", *SETTINGS, *words]))
+    return with_dp_of_jobs(recipes.load("blank", ["run.name=turkish", *SETTINGS, *words]))
 
 
 def jobs_of(config: Config) -> dict[str, Job]:

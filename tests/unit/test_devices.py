@@ -14,7 +14,7 @@ from nemo_adapt import devices
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import measure
-from nemo_adapt.machine import meeting
+from nemo_adapt.machine import rendezvous
 from nemo_adapt.model import attention
 from nemo_adapt.train import held_out
 
@@ -46,7 +46,7 @@ def test_two_ranks_on_the_same_gpu_are_named(monkeypatch, nccl, raised, says):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(meeting, "store", dist.HashStore)
+    monkeypatch.setattr(rendezvous, "store", dist.HashStore)
     with pytest.raises(raised, match=says):
         devices.start_ranks()
     assert made == [("nccl", "store", "rank", "world_size", "timeout")], (
@@ -98,7 +98,7 @@ print([name for name, group in vars(parallel_state).items() if "GLOO" in name an
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
     answer = subprocess.run([sys.executable, "-c", program], env=os.environ | alone, capture_output=True, text=True)
     last = answer.stdout.splitlines()[-2:]  # gloo may print lines before them
-    assert last == [f"True {meeting.TIMEOUT}", "[]"], answer.stderr
+    assert last == [f"True {rendezvous.TIMEOUT}", "[]"], answer.stderr
 
 
 def test_varying_shapes_disables_cudnn_attention_and_restores_it():

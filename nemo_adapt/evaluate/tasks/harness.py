@@ -24,7 +24,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate.tasks.kinds import Choice
+from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
 
@@ -87,7 +87,7 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
 
 def _check_room(scorer: Any, task: Task) -> None:
     for number, item in enumerate(task.items, start=1):
-        assert isinstance(item, Choice)
+        assert isinstance(item, MultipleChoice)
         for answer in item.choices:
             if _exceeds_context(scorer, f" {answer}"):
                 raise UserError(
@@ -131,7 +131,7 @@ def _config(task: Task, files: dict[str, str], literal: bool) -> dict[str, Any]:
 def _line(item: Any, literal: bool) -> str:
     """Return a question as a line of JSON; ``literal``: its answers as one text, the list as Python writes it, which
     the harness reads again."""
-    assert isinstance(item, Choice)
+    assert isinstance(item, MultipleChoice)
     choices = repr([*item.choices]) if literal else item.choices
     content = {"query": item.query, "choices": choices, "gold": item.gold}
     return json.dumps(content, ensure_ascii=False) + "\n"

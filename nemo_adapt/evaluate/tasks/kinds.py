@@ -14,7 +14,7 @@ SUBJECT = "[X]"
 
 
 @dataclass(frozen=True)
-class Choice:
+class MultipleChoice:
     """A question with answers, of which ``choices[gold]`` is right; a space separates question and answer."""
 
     query: str
@@ -30,7 +30,7 @@ class Line:
     reference: str
 
 
-Item = Choice | Line
+Item = MultipleChoice | Line
 Render = Callable[[Record, Any], Item]
 
 
@@ -51,7 +51,7 @@ class Kind:
     """Required packages of the extra ``eval``."""
 
 
-def xcopa(record: Record, words: Mapping[str, str]) -> Choice:
+def xcopa(record: Record, words: Mapping[str, str]) -> MultipleChoice:
     """Choose the cause or effect of a premise, whose final punctuation is dropped.
 
     As in lm-evaluation-harness, except that the harness always drops the last character: in the Tamil XCOPA, which has
@@ -61,25 +61,25 @@ def xcopa(record: Record, words: Mapping[str, str]) -> Choice:
     choices = tuple(text[0].lower() + text[1:] for text in (record.text("choice1"), record.text("choice2")))
     premise = record.text("premise")
     stop = unicodedata.category(premise[-1]).startswith("P")
-    return Choice(f"{premise[:-1] if stop else premise} {joint}", choices, record.place("label", "0 1"))
+    return MultipleChoice(f"{premise[:-1] if stop else premise} {joint}", choices, record.place("label", "0 1"))
 
 
-def xnli(record: Record, words: tuple[str, ...]) -> Choice:
+def xnli(record: Record, words: tuple[str, ...]) -> MultipleChoice:
     """Choose among three texts: both sentences joined by the word for each label, as in lm-evaluation-harness."""
     question, *answers = words
     premise, hypothesis = record.text("premise"), record.text("hypothesis")
     gold = record.place("label", "0 1 2", "entailment neutral contradiction", "entailment neutral contradictory")
-    return Choice("", tuple(f"{premise}, {question} {answer}, {hypothesis}" for answer in answers), gold)
+    return MultipleChoice("", tuple(f"{premise}, {question} {answer}, {hypothesis}" for answer in answers), gold)
 
 
-def xstorycloze(record: Record, words: None) -> Choice:
+def xstorycloze(record: Record, words: None) -> MultipleChoice:
     """Choose between two endings of a story of four sentences."""
     story = " ".join(record.text(f"input_sentence_{number}") for number in range(1, 5))
     endings = (record.text("sentence_quiz1"), record.text("sentence_quiz2"))
-    return Choice(story, endings, record.place("answer_right_ending", "1 2"))
+    return MultipleChoice(story, endings, record.place("answer_right_ending", "1 2"))
 
 
-def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
+def sentiment(record: Record, words: tuple[str, ...]) -> MultipleChoice:
     """Choose the word for a text's sentiment, after the text and a heading.
 
     If any record of the task is ``neutral``, labels have to be words, as the meaning of numbers is then ambiguous.
@@ -87,11 +87,11 @@ def sentiment(record: Record, words: tuple[str, ...]) -> Choice:
     heading, negative, neutral, positive = words
     query = f"{record.text('text')}\n{heading}:"
     if "neutral" in record.values:
-        return Choice(query, (negative, positive, neutral), record.place("label", "negative positive neutral"))
-    return Choice(query, (negative, positive), record.place("label", "negative positive", "0 1"))
+        return MultipleChoice(query, (negative, positive, neutral), record.place("label", "negative positive neutral"))
+    return MultipleChoice(query, (negative, positive), record.place("label", "negative positive", "0 1"))
 
 
-def mlama(record: Record, words: None) -> Choice:
+def mlama(record: Record, words: None) -> MultipleChoice:
     """Choose what fills the blank of a fact; each candidate is followed by the rest of the sentence."""
     template = record.text("template")
     for mark in (SUBJECT, BLANK):
@@ -103,7 +103,7 @@ def mlama(record: Record, words: None) -> Choice:
     if record.text("obj_label") not in candidates:
         raise record.error("has an 'obj_label' that is not among its 'candidates'")
     choices = tuple(f"{beginning}{candidate}{after}".strip() for candidate in candidates)
-    return Choice(query, choices, candidates.index(record.text("obj_label")))
+    return MultipleChoice(query, choices, candidates.index(record.text("obj_label")))
 
 
 def headline(record: Record, words: tuple[str, str]) -> Line:

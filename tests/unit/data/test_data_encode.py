@@ -159,7 +159,7 @@ def test_a_full_cache_is_cleared(tmp_path, monkeypatch):
 
 
 def test_split_regexes_begin_a_word_at_every_single_space():
-    """``words.space_of`` relies on this; tested for each known regex with characters of all kinds."""
+    """``word_boundaries.space_of`` relies on this; tested for each known regex with characters of all kinds."""
     draw = random.Random(0)
     signs = [
         "a",

@@ -12,7 +12,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import bits_per_byte, generation, models
 from nemo_adapt.evaluate.generation import Limits
 from nemo_adapt.evaluate.tasks import harness
-from nemo_adapt.evaluate.tasks.kinds import Choice
+from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
 from nemo_adapt.evaluate.tasks.load import Task
 
 GIB = 1 << 30
@@ -80,7 +80,7 @@ def test_a_model_on_several_gpus_does_tasks_as_on_one(folder, monkeypatch, tmp_p
     pytest.importorskip("lm_eval")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)  # outside any git repository
-    items = [Choice(sentence, (" Su.", " Ev."), 0) for sentence in SENTENCES["tr"]]
+    items = [MultipleChoice(sentence, (" Su.", " Ev."), 0) for sentence in SENTENCES["tr"]]
     task = Task("xcopa", "tr", "xcopa_tr", items, [])
     candidate = models.inspect(folder, folder)
     expected = harness.run(models.load(candidate), candidate.tokenizer, task, 2)

@@ -14,7 +14,7 @@ from nemo_adapt.config import EvaluateConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.command import CompareConfig
 from nemo_adapt.evaluate.tasks import kinds, load, prompts, records
-from nemo_adapt.evaluate.tasks.kinds import KINDS, Choice, Line
+from nemo_adapt.evaluate.tasks.kinds import KINDS, Line, MultipleChoice
 from nemo_adapt.run import reads
 
 XCOPA = {"premise": "Adam musluğu açtı.", "choice1": "Tuvalet doldu.", "choice2": "Su aktı.", "question": "effect"}
@@ -60,16 +60,16 @@ def test_records_cover_every_task_kind() -> None:
 
 EXPECTED = {
     "headline": Line("Özet: Uzun bir haber.\nBaşlık:", "Haber"),
-    "mlama": Choice("Ada was born in", ("London .", "Paris ."), 0),
-    "sentiment": Choice("Çok güzel.\nDuygu:", ("olumsuz", "olumlu"), 1),
+    "mlama": MultipleChoice("Ada was born in", ("London .", "Paris ."), 0),
+    "sentiment": MultipleChoice("Çok güzel.\nDuygu:", ("olumsuz", "olumlu"), 1),
     "translation": Line("English: A cat.\nTürkçe:", "Bir kedi."),
-    "xcopa": Choice("Adam musluğu açtı bu yüzden", ("tuvalet doldu.", "su aktı."), 1),
-    "xnli": Choice(
+    "xcopa": MultipleChoice("Adam musluğu açtı bu yüzden", ("tuvalet doldu.", "su aktı."), 1),
+    "xnli": MultipleChoice(
         "",
         tuple(f"Kedi uyuyor., doğru? {word}, Kedi uyanık." for word in ("Evet", "Böylece", "Hayır")),
         2,
     ),
-    "xstorycloze": Choice("Cümle 1. Cümle 2. Cümle 3. Cümle 4.", ("Son.", "Bitti."), 1),
+    "xstorycloze": MultipleChoice("Cümle 1. Cümle 2. Cümle 3. Cümle 4.", ("Son.", "Bitti."), 1),
 }
 
 
@@ -251,7 +251,7 @@ def test_flores_is_read_in_both_layouts(tmp_path: Path) -> None:
 def test_neutral_is_a_choice_if_the_file_has_such_labels(tmp_path: Path) -> None:
     rows = [{"text": "İyi.", "label": "neutral"}, {"text": "Kötü.", "label": "negative"}]
     task = loaded(write(tmp_path / "task.jsonl", rows), "sentiment", shots={"sentiment": 0})
-    assert task.items[0] == Choice("İyi.\nDuygu:", ("olumsuz", "olumlu", "nötr"), 2)
+    assert task.items[0] == MultipleChoice("İyi.\nDuygu:", ("olumsuz", "olumlu", "nötr"), 2)
     assert kinds.with_candidates([]) == []
 
 

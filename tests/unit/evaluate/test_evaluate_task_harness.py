@@ -14,11 +14,11 @@ from evaluate_tiny import byte_level_tokenizer, save_model
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import models
 from nemo_adapt.evaluate.tasks import harness, prompts
-from nemo_adapt.evaluate.tasks.kinds import Choice
+from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
 from nemo_adapt.evaluate.tasks.load import Task
 
 ITEMS = [
-    Choice(f"Soru {number} çünkü", ("evet, güzel bir gün.", "hayır.", f"belki {number * number}"), number % 3)
+    MultipleChoice(f"Soru {number} çünkü", ("evet, güzel bir gün.", "hayır.", f"belki {number * number}"), number % 3)
     for number in range(30)
 ]
 
@@ -83,8 +83,8 @@ def test_answers_that_are_all_dates_are_texts(shots: int, tmp_path: Path, monkey
     folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
     candidate = models.inspect(folder, folder)
     monkeypatch.chdir(tmp_path)
-    dates = Choice("Ada was born on", ("1815-12-10", "1852-11-27"), 0)
-    odd = Choice("Ada was born on", ("1815-12-10", "\"o'n\\\n{{ gün }} 😀"), 1)
+    dates = MultipleChoice("Ada was born on", ("1815-12-10", "1852-11-27"), 0)
+    odd = MultipleChoice("Ada was born on", ("1815-12-10", "\"o'n\\\n{{ gün }} 😀"), 1)
     model = models.load(candidate)
     for items in ([dates] * 3, [dates, odd, odd]):
         asked = Task("mlama", "tr", "mlama_tr", items[shots:], items[:shots])
@@ -115,7 +115,7 @@ def test_answer_longer_than_the_context_is_named(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
     candidate = models.inspect(folder, folder)
-    items = [ITEMS[0], Choice("", ("q" * 63, "hayır"), 0), Choice("", ("evet", "q" * 64), 0)]
+    items = [ITEMS[0], MultipleChoice("", ("q" * 63, "hayır"), 0), MultipleChoice("", ("evet", "q" * 64), 0)]
     with pytest.raises(
         UserError, match=r"xnli\.tr: an answer of example 3, 'q+'…, has more tokens .* at once \(64\): "
     ):

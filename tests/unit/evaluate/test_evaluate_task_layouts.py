@@ -12,7 +12,7 @@ import pytest
 from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate.tasks import kinds, load
-from nemo_adapt.evaluate.tasks.kinds import Choice, Line
+from nemo_adapt.evaluate.tasks.kinds import Line, MultipleChoice
 
 PAIRS = [
     {"premise": f"Kedi {number} uyuyor.", "hypothesis": f"Kedi {number} uyanık.", "label": number % 3}
@@ -57,7 +57,7 @@ TABS: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar
 
 def test_every_file_format_gives_the_same_task(tmp_path: Path) -> None:
     expected = loaded(lines(tmp_path / "rows.jsonl", PAIRS), "xnli").items
-    assert [item.gold for item in expected if isinstance(item, Choice)] == [0, 1, 2, 0, 1, 2]
+    assert [item.gold for item in expected if isinstance(item, MultipleChoice)] == [0, 1, 2, 0, 1, 2]
     (tmp_path / "list.json").write_text(json.dumps(PAIRS, indent=1), encoding="utf-8")
     lines(tmp_path / "lines.json", PAIRS)
     table(tmp_path / "rows.tsv", PAIRS, **TABS)
@@ -120,7 +120,7 @@ def test_xnli_1_0_files_of_all_languages_are_filtered_by_language(tmp_path: Path
     from_lines = loaded(tmp_path, "xnli", shots=5)
     from_table = loaded(tmp_path / "xnli.test.tsv", "xnli")
     assert from_lines.items == from_table.items and len(from_lines.items) == 6
-    assert isinstance(from_lines.items[0], Choice)
+    assert isinstance(from_lines.items[0], MultipleChoice)
     assert from_lines.items[0].choices[0] == 'tr "Kedi 0 uyuyor., doğru? Evet, Kedi 0 uyanık.'
     assert "has no examples of language 'hi', but of ar, tr" in error(tmp_path, "xnli", "hi")
 
@@ -144,7 +144,7 @@ def test_translated_training_files_of_xnli_are_read(tmp_path: Path) -> None:
     rows = [{"premise": "Kedi .", "hypo": "Köpek .", "label": "contradictory"}, {**PAIRS[0], "label": "entailment"}]
     rows[1]["hypo"] = rows[1].pop("hypothesis")
     task = loaded(table(tmp_path / "multinli.train.tr.tsv", rows, **TABS), "xnli")
-    assert [item.gold for item in task.items if isinstance(item, Choice)] == [2, 0]
+    assert [item.gold for item in task.items if isinstance(item, MultipleChoice)] == [2, 0]
 
 
 def test_examples_without_a_label_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +166,7 @@ def test_published_xstorycloze_files_are_read(tmp_path: Path) -> None:
         table(tmp_path / f"spring2016.val.hi.tsv.split_20_80_{split}.tsv", [row] * count, **TABS)
     task = loaded(tmp_path, "xstorycloze", "hi", shots=2)
     assert len(task.items) == 2 and len(task.shots) == 2
-    assert task.items[0] == Choice("वाक्य 1। वाक्य 2। वाक्य 3। वाक्य 4।", ("अंत।", "समाप्त।"), 1)
+    assert task.items[0] == MultipleChoice("वाक्य 1। वाक्य 2। वाक्य 3। वाक्य 4।", ("अंत।", "समाप्त।"), 1)
 
 
 def test_published_xl_sum_folder_is_read(tmp_path: Path) -> None:
@@ -186,22 +186,22 @@ def test_validation_split_is_scored_if_there_is_no_test_split(tmp_path: Path) ->
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{split}-00000-of-00001.parquet")
     task = loaded(tmp_path, "xnli", shots=5)
     assert len(task.items) == 6
-    assert all(isinstance(item, Choice) and item.choices[0].startswith("validation") for item in task.items)
-    assert all(isinstance(item, Choice) and item.choices[0].startswith("train") for item in task.shots)
+    assert all(isinstance(item, MultipleChoice) and item.choices[0].startswith("validation") for item in task.items)
+    assert all(isinstance(item, MultipleChoice) and item.choices[0].startswith("train") for item in task.shots)
 
 
 def test_published_sentiment_tables_are_read(tmp_path: Path) -> None:
     indic = [{"ENGLISH REVIEW": "Good.", "LABEL": label, "INDIC REVIEW": "अच्छा।"} for label in ("Positive", None)]
     assert loaded(lines(tmp_path / "hi.json", indic), "sentiment", "hi").items == [
-        Choice("अच्छा।\nभावना:", ("नकारात्मक", "सकारात्मक"), 1)
+        MultipleChoice("अच्छा।\nभावना:", ("नकारात्मक", "सकारात्मक"), 1)
     ]
     tweets = [{"sarcasm": "True", "sentiment": "neutral", "original_sentiment": "positive", "tweet": "خبر,\nجديد"}]
     assert loaded(table(tmp_path / "ArSarcasm_test.csv", tweets), "sentiment", "ar").items == [
-        Choice("خبر,\nجديد\nالمشاعر:", ("سلبي", "إيجابي", "محايد"), 2)
+        MultipleChoice("خبر,\nجديد\nالمشاعر:", ("سلبي", "إيجابي", "محايد"), 2)
     ]
     counts = [{"text": "İyi.", "label": 1, "neutral": 0, "positive": 3}]
     assert loaded(lines(tmp_path / "counts.jsonl", counts), "sentiment").items == [
-        Choice("İyi.\nDuygu:", ("olumsuz", "olumlu"), 1)
+        MultipleChoice("İyi.\nDuygu:", ("olumsuz", "olumlu"), 1)
     ]
     products = [{"Sentence": "ठीक है ।", "Sentiment_Label": label} for label in ("negative", "conflict")]
     path = table(tmp_path / "test.tsv", products, delimiter="\t", lineterminator="\r\n")
@@ -228,8 +228,10 @@ def test_published_mlama_folder_is_read(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no template with [X] and [Y] for P20, P31, P999; left out" in capsys.readouterr().out
     assert len(task.items) == 5
     # Relations alternate, and each has its own objects as choices, though two share a template.
-    assert [len(item.choices) for item in task.items if isinstance(item, Choice)] == [3, 2, 3, 2, 3]
-    assert task.items[2] == Choice("Cahit,", ("Londra 'da doğdu .", "İstanbul 'da doğdu .", "Selanik 'da doğdu ."), 1)
+    assert [len(item.choices) for item in task.items if isinstance(item, MultipleChoice)] == [3, 2, 3, 2, 3]
+    assert task.items[2] == MultipleChoice(
+        "Cahit,", ("Londra 'da doğdu .", "İstanbul 'da doğdu .", "Selanik 'da doğdu ."), 1
+    )
     lines(tmp_path / "P19.jsonl", [rows[0], {"sub_label": "Ada"}])
     assert "P19.jsonl: line 2 has no field 'obj_label'" in error(tmp_path, "mlama")
     lines(tmp_path / "templates.jsonl", [{"relation": "P1", "template": "[X] [Y]"}])
@@ -244,7 +246,7 @@ def test_mlama_table_of_all_languages_is_filtered_by_language(tmp_path: Path) ->
         )
     ]  # fmt: skip
     task = loaded(lines(tmp_path / "test.jsonl", rows), "mlama")
-    assert [item.choices for item in task.items if isinstance(item, Choice)] == [
+    assert [item.choices for item in task.items if isinstance(item, MultipleChoice)] == [
         ("Türkiye .", "Fransa ."), ("Türkiye .", "Fransa ."), ("Asya .",),
     ]  # fmt: skip
 
@@ -260,5 +262,5 @@ def test_only_the_full_stop_of_a_premise_is_removed(tmp_path: Path) -> None:
 
 def test_candidates_are_compared_without_surrounding_spaces(tmp_path: Path) -> None:
     row = {"template": "[X] [Y]", "sub_label": "A", "obj_label": "Paris ", "candidates": [" Roma", "Paris "]}
-    assert loaded(lines(tmp_path / "rows.jsonl", [row]), "mlama").items == [Choice("A", ("Roma", "Paris"), 1)]
+    assert loaded(lines(tmp_path / "rows.jsonl", [row]), "mlama").items == [MultipleChoice("A", ("Roma", "Paris"), 1)]
     assert kinds.with_candidates([]) == []

@@ -5,7 +5,7 @@ from helpers.launches import SETTINGS, config_of, jobs_of
 
 from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch.chain import Kind, Size, divided_groups, laid_out, size_of
+from nemo_adapt.launch.chain import Kind, Size, divided_groups, size_of, with_dp_of_jobs
 
 
 def test_run_becomes_prepare_train_export_and_evaluate_jobs():
@@ -62,7 +62,7 @@ def test_job_size_and_dp_follow_from_layout_and_site(words, size, copies):
 def test_layouts_that_do_not_fit_raise_user_errors(words, says):
     config = recipes.load("blank", ["run.name=x", *SETTINGS, *words])
     with pytest.raises(UserError, match=says) as error:
-        laid_out(config)
+        with_dp_of_jobs(config)
     assert "\n" not in str(error.value)
 
 

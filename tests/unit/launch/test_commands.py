@@ -16,7 +16,7 @@ from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch import submit
-from nemo_adapt.launch.chain import laid_out
+from nemo_adapt.launch.chain import with_dp_of_jobs
 from nemo_adapt.run import steps
 from nemo_adapt.run.restart import STARTED
 from nemo_adapt.status import command as status
@@ -489,7 +489,7 @@ def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):
     settings it could not either."""
     config = recipes.of_words(WORDS)
     train = next(step for step in pipeline.steps_of(config) if step.name == "train")
-    settings = steps._deciding(laid_out(config), train)
+    settings = steps._deciding(with_dp_of_jobs(config), train)
     begun = folder / "runs/r/train" / STARTED
     begun.parent.mkdir(parents=True)
     inputs = {"model": {}, "checkpoint": {}, "data.target": {}}

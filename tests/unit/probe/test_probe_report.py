@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from nemo_adapt.choice import Choice, with_choice
 from nemo_adapt.config import Config, PhaseConfig, ProbeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.pipeline import STEPS
@@ -15,6 +14,7 @@ from nemo_adapt.probe.stage import points
 from nemo_adapt.run import steps
 from nemo_adapt.run.artifact import Stage
 from nemo_adapt.run.checks import check_probe
+from nemo_adapt.strategy_choice import StrategyChoice, with_choice
 
 
 def run(strategy, seed, *bits):
@@ -81,9 +81,9 @@ def test_a_strategy_that_is_named_twice_is_refused():
 
 
 def test_training_reads_the_strategies_that_the_probe_chose(tmp_path):
-    assert Choice.of("mean").name == "mean" and Choice.of("a+b") == Choice("a", "b")
-    assert Choice("a", "b").name == "a+b"
-    Choice.of("zero+mean").save(tmp_path)
+    assert StrategyChoice.of("mean").name == "mean" and StrategyChoice.of("a+b") == StrategyChoice("a", "b")
+    assert StrategyChoice("a", "b").name == "a+b"
+    StrategyChoice.of("zero+mean").save(tmp_path)
     config = Config()
     assert with_choice(config, None) is config
     config.resize.input = "probed"

@@ -57,7 +57,7 @@ def test_runs_with_the_same_settings_share_a_result(step, tmp_path):
 def test_ranks_do_not_join_a_stage_that_another_run_makes_meanwhile(step, tmp_path, monkeypatch, capsys):
     """They waited in its process group for the first rank, which had nothing to do any more."""
     told = []
-    monkeypatch.setattr(steps.first_rank, "tell", lambda answer, error="": told.append(answer["joins"]))
+    monkeypatch.setattr(steps.store_broadcast, "tell", lambda answer, error="": told.append(answer["joins"]))
     on_ranks = replace(step, on_ranks=True)
     steps_made = threading.Thread(target=run_step, args=[config_of(tmp_path, "two", 1), on_ranks])
 
@@ -80,7 +80,7 @@ def test_ranks_do_not_join_a_stage_that_only_lacks_its_name(step, tmp_path, monk
     monkeypatch.setattr(steps, "_launch", lambda config, step: None)
     with mock.patch.object(Stage, "publish"):
         run_step(config, replace(step, on_ranks=True))
-    monkeypatch.setattr(steps.first_rank, "tell", lambda answer, error="": told.append(answer["joins"]))
+    monkeypatch.setattr(steps.store_broadcast, "tell", lambda answer, error="": told.append(answer["joins"]))
     monkeypatch.setattr(steps, "_launch", lambda config, step: pytest.fail("made again"))
     run_step(config, replace(step, on_ranks=True))
     assert told == [False] and RunFolder.of(config)["data/toy"].is_dir()

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nemo_adapt.machine.compiled import mix64
-from nemo_adapt.tokenizer.chunks import Chunks, added_pattern
+from nemo_adapt.tokenizer.count_pieces import PieceCounts, added_pattern
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import END, odd_bytes
 from nemo_adapt.tokenizer.tally import ONCE, STRETCH
@@ -22,11 +22,11 @@ DOCUMENTS = st.lists(st.lists(LETTERS | LETTERS | LETTERS | SPACES, max_size=12)
 
 def taken(documents, added=ADDED):
     """Reference: first and later pieces, counted one document at a time in Python."""
-    chunks, split = Chunks(), added_pattern(added).split
+    pieces, split = PieceCounts(), added_pattern(added).split
     for document in documents:
         for line in filter(None, split(document.strip())):
-            chunks.take(line)
-    return chunks.first, chunks.later
+            pieces.take(line)
+    return pieces.first, pieces.later
 
 
 def in_table(counts, pieces=None):
@@ -39,13 +39,13 @@ def in_table(counts, pieces=None):
 
 
 def counted(documents, added=ADDED):
-    counts, chunks = Counts(), Chunks()
+    counts, pieces = Counts(), PieceCounts()
     block = b"".join(document.encode() + bytes([END]) for document in documents)
     for document in counts.count(block, odd_bytes(added)):
         for line in filter(None, added_pattern(added).split(document.decode().strip())):
-            chunks.take(line)
-    counts.add(chunks.first, False)
-    counts.add(chunks.later, True)
+            pieces.take(line)
+    counts.add(pieces.first, False)
+    counts.add(pieces.later, True)
     return counts
 
 

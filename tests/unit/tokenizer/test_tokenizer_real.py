@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.corpora import text
-from nemo_adapt.tokenizer import choice, marks
+from nemo_adapt.tokenizer import chosen_tokens, marks
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.methods import free_scripts
@@ -142,7 +142,7 @@ def test_marks_are_kept_for_tamil_of_llama3(train):
     """Llama-3's own tokens join marks with parts of letters; without such steps, two thirds more tokens are needed."""
     lines = list(text.documents([train["ta"]]))
     base = read(DATA / "tokenizers/llama3")
-    _, found = marks.choose(base, "auto", lines, partial(choice._propose, base, []))
+    _, found = marks.choose(base, "auto", lines, partial(chosen_tokens._propose, base, []))
     assert found["kept"] and found["tokens_kept"] < 0.75 * found["tokens_split"]
 
 

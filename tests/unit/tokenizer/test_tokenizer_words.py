@@ -12,11 +12,11 @@ from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer import script
 from nemo_adapt.tokenizer.base import read
-from nemo_adapt.tokenizer.chunks import Chunks, Tallies
+from nemo_adapt.tokenizer.count_pieces import PieceCounts, Tallies
+from nemo_adapt.tokenizer.count_words import count_lines, count_words, spell_pieces, spells_independently
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.stage import build
 from nemo_adapt.tokenizer.tally import ONCE, Tally
-from nemo_adapt.tokenizer.words import count_lines, count_words, spell_chunks, spells_independently
 
 ODD = [
     "a  b",
@@ -94,8 +94,8 @@ def test_pieces_of_odd_lines_are_spelled_independently(base):
 def test_base_that_merges_across_pieces_is_detected(base, monkeypatch):
     joined = Tallies(Tally(), Tally())
     joined.later.add_stretch({"the": 1, "old": 1, "house": 1})
-    assert spell_chunks(base, joined).counts.total() >= 3
-    monkeypatch.setattr(Chunks, "take", lambda self, line: self.first.update([line[:-1]]))
+    assert spell_pieces(base, joined).counts.total() >= 3
+    monkeypatch.setattr(PieceCounts, "take", lambda self, line: self.first.update([line[:-1]]))
     assert not spells_independently(base, ["the old house"])
 
 

@@ -1,4 +1,4 @@
-"""Count a corpus in pieces between single spaces, on all cores; ``words`` then spells each distinct piece once.
+"""Count a corpus in pieces between single spaces, on all cores; ``count_words`` then spells each distinct piece once.
 
 Light imports only: the counting processes start with this module.
 """
@@ -29,7 +29,7 @@ ALONE_BYTES = 32 << 20
 
 
 @dataclass
-class Chunks:
+class PieceCounts:
     """Counts of the pieces of a stretch, whose lines are split at single spaces between visible characters.
 
     ``first``: those that begin a line or follow an added token; ``later``: those after a space, which is left out.
@@ -46,13 +46,13 @@ class Chunks:
 
 
 class Tallies(NamedTuple):
-    """The pieces of a corpus, divided as in :class:`Chunks`."""
+    """The pieces of a corpus, divided as in :class:`PieceCounts`."""
 
     first: Tally
     later: Tally
 
 
-def count_chunks(
+def count_pieces(
     files: list[Path], field: str, added: Sequence[str], title: str, most: int, processes: int = 0
 ) -> Tallies:
     """Return the ``most`` most frequent pieces of ``files``, counted in ``processes`` in one pass.
@@ -87,11 +87,11 @@ def count_parts(parts: Iterable[Part], field: str, added: Sequence[str], on_prog
     for part in parts:
         for block in text.part_blocks(part, field, on_progress):
             for stretch in stretches(document.decode().strip() for document in counts.count(block, odd)):
-                chunks = Chunks()
+                pieces = PieceCounts()
                 for line in filter(None, itertools.chain.from_iterable(map(split, stretch))):
-                    chunks.take(line)
-                counts.add(chunks.first, False)
-                counts.add(chunks.later, True)
+                    pieces.take(line)
+                counts.add(pieces.first, False)
+                counts.add(pieces.later, True)
             counts.prune(MAX_TYPES)
     return counts
 

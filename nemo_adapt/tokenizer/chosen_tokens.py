@@ -16,20 +16,20 @@ from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.clock import Clock
+from nemo_adapt.tokenizer.count_words import count_words
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules
 from nemo_adapt.tokenizer.review import Guard
 from nemo_adapt.tokenizer.select import Learned, Selection, learn_order, select
 from nemo_adapt.tokenizer.tally import Tally
 from nemo_adapt.tokenizer.unigram_scores import repeats
-from nemo_adapt.tokenizer.words import count_words
 
 PARALLEL = "parallel"
 """The group of the stage's inputs with parallel text, by language."""
 
 
 @dataclass
-class Choice:
+class ChosenTokens:
     """The selection, and the base that it extends: the original, or its variant that keeps marks with their letters."""
 
     base: Base
@@ -37,14 +37,14 @@ class Choice:
     marks: dict[str, Any] = field(default_factory=dict)
 
 
-def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clock: Clock) -> Choice:
+def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clock: Clock) -> ChosenTokens:
     """Choose ``tokenizer.new_tokens`` tokens for ``original``; write sample and sweep, if configured, into ``out``.
 
     Raises ``UserError`` when there is no text, or when parallel text that sets the size is not line-aligned.
     """
     settings, text_field = config.tokenizer, config.data.text_field
     if settings.new_tokens == 0:
-        return Choice(original)
+        return ChosenTokens(original)
     method, files, parallel = METHODS.get(settings.method), inputs.get("text", []), of_group(inputs, PARALLEL)
     if not files:
         raise UserError("tokenizer.text names no file: give text of the target language, or tokenizer.new_tokens=0")
@@ -74,7 +74,7 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
         chosen = select(learned, size)
         chosen.report |= target
     _say_shortfall(settings.method, chosen)
-    return Choice(base, chosen, marks_report)
+    return ChosenTokens(base, chosen, marks_report)
 
 
 def _model_type(config: Config, base: Base) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer.base import Base
-from nemo_adapt.tokenizer.chunks import MAX_TYPES, Chunks, Tallies, added_pattern, count_chunks
+from nemo_adapt.tokenizer.count_pieces import MAX_TYPES, PieceCounts, Tallies, added_pattern, count_pieces
 from nemo_adapt.tokenizer.encode import SEPARATOR
 from nemo_adapt.tokenizer.tally import Tally, stretches
 from nemo_adapt.tokens.byte_level import BYTE_LEVEL_SPACE, SPACE
@@ -42,17 +42,17 @@ def count_words(
     """
     if not files:
         return Tally(), Counter()
-    chunks = count_chunks(files, field, added_texts(base), title, most, processes)
-    if not chunks.first.counts and not chunks.later.counts:
+    tallies = count_pieces(files, field, added_texts(base), title, most, processes)
+    if not tallies.first.counts and not tallies.later.counts:
         raise UserError(f"no words in {', '.join(map(str, files))}")
     if spells_independently(base, list(islice(text.documents(files, field), COMPARED))):
-        words = spell_chunks(base, chunks)
+        words = spell_pieces(base, tallies)
     else:
         words = count_lines(base, text.documents(files, field)).most_common(most)
     for word in [word for word in words.counts if SEPARATOR in word]:
         del words.counts[word], words.weights[word]  # not a character; it separates words in encode_words
-    pieces = chunks.later.counts.copy()
-    pieces.update(chunks.first.counts)
+    pieces = tallies.later.counts.copy()
+    pieces.update(tallies.first.counts)
     return words, pieces
 
 
@@ -86,25 +86,25 @@ def count_lines(base: Base, lines: Iterable[str]) -> Tally:
 
 def spells_independently(base: Base, lines: list[str]) -> bool:
     """Return whether these lines give the same word counts spelled in pieces as spelled whole."""
-    chunks, added, tallies = Chunks(), added_pattern(added_texts(base)), Tallies(Tally(), Tally())
+    pieces, added, tallies = PieceCounts(), added_pattern(added_texts(base)), Tallies(Tally(), Tally())
     for line in lines:
         for part in filter(None, added.split(line)):
-            chunks.take(part)
-    tallies.first.add_stretch(chunks.first)
-    tallies.later.add_stretch(chunks.later)
-    return spell_chunks(base, tallies).counts == count_lines(base, lines).counts
+            pieces.take(part)
+    tallies.first.add_stretch(pieces.first)
+    tallies.later.add_stretch(pieces.later)
+    return spell_pieces(base, tallies).counts == count_lines(base, lines).counts
 
 
-def spell_chunks(base: Base, chunks: Tallies) -> Tally:
+def spell_pieces(base: Base, tallies: Tallies) -> Tally:
     """Return the words of counted pieces, with their counts and weights."""
     spell, words = speller(base), Tally()
-    for piece, count in chunks.first.counts.items():
+    for piece, count in tallies.first.counts.items():
         for word in spell(piece):
-            words.add(word, count, chunks.first.weights[piece])
+            words.add(word, count, tallies.first.weights[piece])
     mark = BYTE_LEVEL_SPACE if base.byte_level else SPACE
-    for pieces in _together(chunks.later.counts):
+    for pieces in _together(tallies.later.counts):
         for piece, word in zip(*_spell_later(spell, mark, pieces), strict=True):
-            words.add(word, chunks.later.counts[piece], chunks.later.weights[piece])
+            words.add(word, tallies.later.counts[piece], tallies.later.weights[piece])
     return words
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
-from nemo_adapt.config.kinds import kind_of, kinds_within
+from nemo_adapt.config.field_types import type_of, types_within
 from nemo_adapt.config.recipe_errors import unreadable
 from nemo_adapt.errors import UserError
 
@@ -72,8 +72,8 @@ def _as_written(word: str, schema: type) -> str:
     false, where the key of ``schema`` is a text or holds texts: ``2024_01`` stays, and is not 202401. OmegaConf reads
     what else such a key holds (``train.phases``) from its text."""
     key, _, value = word.partition("=")
-    kinds = set(kinds_within(kind_of(schema, key))) if PERHAPS_NO_TEXT.search(value) else set()
-    if str not in kinds or Any in kinds:
+    types = set(types_within(type_of(schema, key))) if PERHAPS_NO_TEXT.search(value) else set()
+    if str not in types or Any in types:
         return word
     tree = OverrideParser(CommonTokenStream(OverrideLexer(InputStream(word)))).override()
     for token in reversed(list(_no_texts(tree))):

@@ -15,7 +15,7 @@ FILE_NAME = "choice.json"
 
 
 @dataclass(frozen=True)
-class Choice:
+class StrategyChoice:
     """Strategies for the two tables: embedding and output layer."""
 
     input: str
@@ -27,13 +27,13 @@ class Choice:
         return self.input if self.input == self.output else f"{self.input}+{self.output}"
 
     @classmethod
-    def of(cls, name: str) -> "Choice":
+    def of(cls, name: str) -> "StrategyChoice":
         """Parse ``input+output``, or one name for both tables."""
         first, _, second = name.partition("+")
         return cls(first, second or first)
 
     @classmethod
-    def of_config(cls, resize: ResizeConfig) -> "Choice":
+    def of_config(cls, resize: ResizeConfig) -> "StrategyChoice":
         """Return the strategies of a configuration."""
         return cls(resize.input, resize.output)
 
@@ -62,5 +62,5 @@ def with_choice(config: Config, probe: Path | None) -> Config:
     path = probe / FILE_NAME
     if not path.is_file():
         raise UserError(f"resize.input={PROBED}, but {path} does not exist: run the probe stage first")
-    choice = Choice(**json.loads(path.read_text(encoding="utf-8")))
+    choice = StrategyChoice(**json.loads(path.read_text(encoding="utf-8")))
     return replace(config, resize=choice.applied(config.resize))

@@ -4,7 +4,7 @@ import gc
 import importlib
 import warnings
 
-from nemo_adapt import pipeline, prepared  # noqa: F401  (the stages on ranks)
+from nemo_adapt import pipeline, preload_ranks  # noqa: F401  (the stages on ranks)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

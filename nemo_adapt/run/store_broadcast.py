@@ -1,8 +1,8 @@
-"""What the first rank does for all ranks of a launcher: the others get its answer, or its error.
+"""The first rank of a launcher tells the others its answers, or its error, through the store where torch's ranks meet.
 
-Its answers go through the store where torch's ranks meet: a process group is made only when training starts, perhaps
-hours later, and a rank that waits does so in Python, where signals are handled. All ranks call the same functions in
-the same order.
+A process group, over which ``train/collectives.py`` does the same, is made only when training starts, perhaps hours
+later, and a rank that waits does so in Python, where signals are handled. All ranks call the same functions in the same
+order.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.errors import UserError, one_line
-from nemo_adapt.machine import meeting, ranks
+from nemo_adapt.machine import ranks, rendezvous
 from nemo_adapt.run.artifact import read_manifest
 
 PAUSES = 0.01, 0.5
@@ -27,7 +27,7 @@ _numbers = count()
 """Of the answers of this process, in the order in which they are given or asked for."""
 
 
-def does(action: Callable[[], object]) -> None:
+def first_rank_alone(action: Callable[[], object]) -> None:
     """Run ``action`` on the first rank alone; the others wait. What it raises ends all (``errors_told``)."""
     if ranks.is_first():
         with errors_told():
@@ -91,10 +91,10 @@ def wait_for_folder(folder: Path, fingerprint: str) -> None:
 
 
 def _wait(is_there: Callable[[], bool], said: str) -> None:
-    pauses, until = _pauses(), time.monotonic() + meeting.TIMEOUT.total_seconds()
+    pauses, until = _pauses(), time.monotonic() + rendezvous.TIMEOUT.total_seconds()
     while not is_there():
         if time.monotonic() > until:
-            raise UserError(f"{said} in {meeting.TIMEOUT}")
+            raise UserError(f"{said} in {rendezvous.TIMEOUT}")
         time.sleep(next(pauses))
 
 
@@ -119,4 +119,4 @@ def _store() -> Any:
     """Return the store where the ranks meet. Their process groups, which meet there too, use other keys."""
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
-    return PrefixStore("first rank", meeting.store())
+    return PrefixStore("first rank", rendezvous.store())

@@ -7,23 +7,23 @@ import pytest
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
-from nemo_adapt.run import first_rank
+from nemo_adapt.run import store_broadcast
 
 MANY = """
 import os, resource
 from datetime import timedelta
 from torch.distributed import TCPStore
-from nemo_adapt.machine import meeting
+from nemo_adapt.machine import rendezvous
 
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (24, most))
 held = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as the first rank of others would
 os.environ |= {"RANK": "1", "WORLD_SIZE": "40", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(held.port)}
-meeting.store()
+rendezvous.store()
 few = timedelta(seconds=20)
 others = [TCPStore("127.0.0.1", held.port, wait_for_workers=False, timeout=few) for _ in range(40)]
 others[-1].set("key", "value")
-print(meeting.store() is meeting.store(), held.get("key").decode())
+print(rendezvous.store() is rendezvous.store(), held.get("key").decode())
 """
 
 
@@ -52,5 +52,5 @@ def test_ranks_that_are_not_told_where_to_meet_get_one_line(monkeypatch, place, 
     ranks.adopt_slurm()
     read = []
     with pytest.raises(UserError) as error:
-        first_rank.does(lambda: read.append(1))
+        store_broadcast.first_rank_alone(lambda: read.append(1))
     assert str(error.value).startswith(f"{says} on the first one's host") and not read

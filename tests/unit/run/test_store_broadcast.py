@@ -19,7 +19,7 @@ import torch.distributed as dist
 from nemo_adapt import devices
 from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.run import first_rank
+from nemo_adapt.run import store_broadcast
 from nemo_adapt.run.steps import Step, run_step
 
 rank, opened = int(os.environ["RANK"]), []
@@ -44,8 +44,8 @@ def fail(error):
 toy = Step("toy", "helpers.toy_stage", lambda config, run: {"log": [Path("log").resolve()]}, "toy", ("resize.seed",))
 spread = replace(toy, module="__main__", result="spread", on_ranks=True)
 config = Config(run=RunConfig("one", "runs"))
-said("mistake", first_rank.does, lambda: fail(UserError("no text")))
-said("bug", first_rank.does, lambda: fail(ValueError("broken")))
+said("mistake", store_broadcast.first_rank_alone, lambda: fail(UserError("no text")))
+said("bug", store_broadcast.first_rank_alone, lambda: fail(ValueError("broken")))
 for shared in ("", "results"):
     config.run.shared, config.run.name = shared, f"run{shared}"
     for step in (toy, spread, toy, spread):
@@ -56,11 +56,11 @@ config.resize.seed = 1
 if rank == 2:
     time.sleep(2)  # meanwhile the first rank has given its last answer
 said("last", run_step, config, toy)
-first_rank.leave()
+store_broadcast.leave()
 print("opened", bool(opened), flush=True)
 if not rank:
     os._exit(1)
-said("death", first_rank.told)
+said("death", store_broadcast.told)
 """
 
 
