@@ -1,4 +1,4 @@
-"""The gradient norm without fused kernels equals Megatron's, without waiting for each tensor's norm."""
+"""The gradient norm without fused kernels is exact, and does not wait for each tensor's norm."""
 
 import pytest
 import torch
@@ -30,8 +30,22 @@ def drawn(*sizes):
 def test_the_total_norm_equals_megatron_s(patched, sizes):
     gradients = drawn(*sizes)
     (ours, _), (theirs, _) = (norm(2048 * 32, None, [gradients], False) for norm in (patched, megatron_s))
-    # On a CPU both add up alike; a GPU's kernel for many tensors adds up in another order.
-    torch.testing.assert_close(ours, theirs, rtol=1e-6 if devices.on_gpu() else 0, atol=0)
+    torch.testing.assert_close(ours, theirs, rtol=3e-5, atol=0)  # which is less exact
+    torch.testing.assert_close(ours[0], exact(gradients), rtol=1e-6, atol=0)
+
+
+def exact(tensors):
+    return torch.cat([each.double().flatten() for each in tensors]).norm().float()
+
+
+@pytest.mark.parametrize("shape", [(30_000, 1000), (30_000_001,)])
+def test_the_norm_of_a_large_table_is_exact(patched, shape):
+    """Torch's norm on a CPU is 0.2% too small. Sizes of rows differ as those of frequent and rare tokens do."""
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    gradient.div_(torch.arange(1, shape[0] + 1).view(-1, *[1] * (len(shape) - 1)).sqrt())
+    gradient = gradient.to(devices.best_device())
+    norm, _ = patched(2048 * 32, None, [[gradient, gradient[:7]]], False)
+    torch.testing.assert_close(norm[0], exact([gradient, gradient[:7]]), rtol=1e-6, atol=0)
 
 
 def megatron_s(*arguments):
