@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.corpora.mixture import counts
 from nemo_adapt.errors import UserError
@@ -47,14 +49,15 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
-    prefixes = [str(folder / folder.name) for folder, _ in sets]
+    prefixes, weights = [str(folder / folder.name) for folder, _ in sets], [weight for _, weight in sets]
     # The text is already tokenized: Megatron reads only these attributes of the tokenizer. ``Boundaries`` handles
     # document ends, as Megatron would build a seq x seq mask for each sample, 64 ms at 4,096 tokens.
     tokenizer = SimpleNamespace(vocab_size=vocab, eod=-1, pad=-1, unique_identifiers={"vocab_size": vocab})
     config = GPTDatasetConfig(
         random_seed=train.seed,
         sequence_length=train.seq_length,
-        blend_per_split=[(prefixes, [weight for _, weight in sets]), None, None],
+        blend_per_split=[(prefixes, weights), None, None],
+        mid_level_dataset_surplus=first_rank_does(surplus, samples, weights),
         path_to_cache=str(cache),
         tokenizer=tokenizer,
         reset_position_ids=False,
@@ -76,6 +79,30 @@ def training_set(sets: list[tuple[Path, float]], samples: int, train: TrainConfi
     for each in getattr(built, "datasets", [built]):
         each.indices = None  # a number for each document, on each rank, with which only the order is made
     return built
+
+
+def surplus(samples: int, weights: list[float]) -> float:
+    """Return how many more samples of each set Megatron has to make than its share of ``samples``, as a ratio.
+
+    Its own 0.005, which decides the order of a text that is used more than once, unless the blend then takes more of a
+    set than there are: it has up to as many samples more than asked for as there are sets, since each share is rounded
+    up (blended_megatron_dataset_builder.py).
+    """
+    from megatron.core.datasets import helpers
+    from megatron.core.datasets.gpt_dataset import GPTDatasetConfig
+    from megatron.core.datasets.utils import normalize
+
+    found, shares = GPTDatasetConfig.mid_level_dataset_surplus, np.array(normalize(weights))
+    sizes = np.ceil(samples * shares)
+    total = int(sizes.sum())
+    if (np.ceil(sizes * (1 + found)) >= shares * total + 1).all():  # the blend is never a whole sample off a share
+        return found
+    taken = np.zeros(total, dtype=np.int16)
+    helpers.build_blending_indices(taken, np.zeros(total, dtype=np.int64), shares, len(shares), total, False)
+    needed = np.bincount(taken, minlength=len(shares))
+    while (np.ceil(sizes * (1 + found)) < needed).any():
+        found *= 2
+    return found
 
 
 def _drop_incomplete(cache: Path) -> None:

@@ -65,6 +65,20 @@ def test_sample_order_is_independent_of_length_options_and_ranks(blend, ranks):
         assert torch.equal(half, by_rank[:, rank].flatten(0, 1))
 
 
+def test_a_short_training_with_many_sets_has_samples_enough(blend, ranks):
+    """The blend takes more than 49 of the first set. As many are three quarters of 64 with Megatron's own surplus: it
+    would make the 7 of each epoch 7 times."""
+    config, inputs, place, _ = blend
+    place = place / "short"
+    place.mkdir()
+    (place / "text.txt").write_text("a" * 7 * 16 + "\n")
+    (place / "target").mkdir()
+    stage.build(config, {**inputs, "text": [place / "text.txt"]}, place / "target")
+    sets = [(place / "target", 0.75), (inputs["data.replay"][0], 0.1), *[(inputs["data.web"][0], 0.05)] * 3]
+    for whole, *parts in ranks(2).run(data_bodies.lengths, config, sets, 64, place / "cache"):
+        assert whole >= 64 and parts[0] == 56
+
+
 def test_a_full_disk_is_one_line(blend, ranks):
     """Megatron says to supply another folder in its own settings."""
     config, inputs, place, _ = blend

@@ -11,6 +11,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.train.batches import batches, read_ahead
 from nemo_adapt.train.prepare import start_layout, training_data
+from nemo_adapt.train.samples import training_set
 
 
 def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -> torch.Tensor:
@@ -26,6 +27,13 @@ def document_numbers(rank: int, config: Config, inputs: Inputs, cache: Path) -> 
     layout = start_layout(config)
     sets = training_data(config, inputs, layout, config.train, 1, cache).samples.datasets
     return [each.indices is not None for each in sets]
+
+
+def lengths(rank: int, config: Config, sets: list[tuple[Path, float]], samples: int, cache: Path) -> list[int]:
+    """Return how many samples a blend of ``sets`` has, and how many each of them."""
+    start_layout(config)
+    blend = training_set(sets, samples, config.train, 2**16, cache)
+    return [len(each) for each in (blend, *blend.datasets)]
 
 
 def tokens_on_a_full_disk(rank: int, config: Config, inputs: Inputs, cache: Path) -> str:
