@@ -39,6 +39,7 @@ from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, MetricsSetti
 from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.prepare import bytes_per_token, line_on_passes, new_row_range, passes, start_layout, training_data
 from nemo_adapt.train.signals import Signals
+from nemo_adapt.train.suspects import write_suspects
 from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
 
@@ -133,6 +134,9 @@ def _train(plan: _Plan, begun: _Begun, signals: Signals) -> None:
             metrics=metrics,
             held_out=held_out,
             signals=signals,
+            write_suspects=partial(
+                write_suspects, data.samples, plan.inputs["tokenizer"][0], begun.fence, train.global_batch
+            ),
         )
         between.resume()
         for number, completed in enumerate(training):
