@@ -73,6 +73,18 @@ def test_samples_longer_than_the_model_s_positions_are_said_once(world, short, p
     assert code == 0 and "training goes on from" in out and "samples have" not in out, out
 
 
+@pytest.mark.parametrize(("precision", "times"), [("bf16", 1), ("fp32", 0)])
+def test_rounding_of_the_base_is_said_once(world, short, prepared, precision, times):
+    """The small world's model is float32; a training that goes on has been told."""
+    words = [*short, *ONE_RANK, f"train.precision={precision}"]
+    training = Training.prepared(world, f"rounded-{precision}", [*words, "train.phases=[{steps: 1}]"], prepared)
+    said = "the base's float32 weights are rounded to bf16 (train.precision)"
+    code, out = training.run_fork()
+    assert code == 0 and out.count(said) == times and out.count("rounded") == times, out
+    code, out = Training(world, training.name, [*words, "train.phases=[{steps: 1}, {steps: 1}]"]).run_fork()
+    assert code == 0 and "training goes on from" in out and "rounded" not in out, out
+
+
 def test_rank_that_hangs_ends_the_training(world, short, prepared):
     words = [*short, "parallel.tp=1", "parallel.sequence=false", "parallel.dp=2", "train.micro_batch=4"]
     words += ["train.phases=[{steps: 100000, lr: 1e-3}]", "train.log_every=1", "train.max_wait_minutes=0.05"]
