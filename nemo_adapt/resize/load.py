@@ -29,9 +29,10 @@ def load_resized(
 ) -> None:
     """Load ``checkpoint`` into this rank's ``chunks`` of a model whose tables already have the target's padded size.
 
-    Kept rows are copied bit for bit, new rows made by the configured strategies, padded rows set to zero. Tied tables
-    use the input's strategy; an output bias follows its table's. Raises ``UserError`` when the token map was made for
-    another vocabulary and for NaN or infinity in a table, and ``Damaged`` when a file of the checkpoint is.
+    Kept rows are copied, bit for bit if the checkpoint has the model's dtype, new rows made by the configured
+    strategies, padded rows set to zero. Tied tables use the input's strategy; an output bias follows its table's.
+    Raises ``UserError`` when the token map was made for another vocabulary and for NaN or infinity in a table, and
+    ``Damaged`` when a file of the checkpoint is.
     """
     opened = Checkpoint(checkpoint)
     try:

@@ -1,7 +1,7 @@
 """Work between two steps: metrics, held-out scores, checkpoints, and stopping on request."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -43,6 +43,8 @@ class BetweenSteps:
     held_out: Mapping[str, HeldOut]
     """Texts to score, by language."""
     signals: Signals
+    write_suspects: Callable[[Sequence[int]], str]
+    """Writes the text of samples, given by number, and returns where it is, for errors."""
     _saved_at: float = field(default_factory=time.monotonic)
 
     def resume(self) -> None:
@@ -68,7 +70,7 @@ class BetweenSteps:
         """
         if not done.result.is_finite:
             self.saver.finish()  # the checkpoint being written is from an earlier step
-            raise explain(done, self.layout, self.saver.folder)
+            raise explain(done, self.layout, self.saver.folder, self.write_suspects)
         self._count(done)
         self._check_level(done)
         self.saver.poll()
@@ -109,7 +111,8 @@ class BetweenSteps:
         progress[LEVEL] = level
         if has_risen(level, self.config.train.max_loss_rise):
             self.saver.finish()
-            raise explain_rise(level, done.step, self.layout.global_batch, done.lr, self.saver.folder)
+            batch, folder = self.layout.global_batch, self.saver.folder
+            raise explain_rise(level, done.step, batch, done.lr, folder, self.write_suspects)
 
     def _is_due(self, step: int) -> bool:
         """Whether ``step`` is saved because of its number."""

@@ -4,7 +4,7 @@ One step's loss is noisy, so that means of a few steps are compared with the low
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -38,10 +38,20 @@ def has_risen(level: Mapping[str, Any], most: float) -> bool:
     return most > 0 and len(level["recent"]) == STEPS and fmean(level["recent"]) > level["lowest"] + most
 
 
-def explain(level: Mapping[str, Any], step: int, samples: int, lr: float, checkpoints: Path) -> UserError:
-    """Return the error that ends the training after ``step``; ``samples``: those of a step."""
+def explain(
+    level: Mapping[str, Any],
+    step: int,
+    samples: int,
+    lr: float,
+    checkpoints: Path,
+    write: Callable[[Sequence[int]], str],
+) -> UserError:
+    """Return the error that ends the training after ``step``; ``samples``: those of a step. ``write`` writes the text
+    of samples, given by number, the most suspect first, and returns where it is. A collective if ``write`` is one."""
     first = step - STEPS + 1
-    worst = max(range(STEPS), key=level["recent"].__getitem__) + first
+    by_loss = sorted(range(STEPS), key=level["recent"].__getitem__, reverse=True)
+    suspects = [number for at in by_loss for number in range((first + at - 1) * samples, (first + at) * samples)]
+    worst = by_loss[0] + first
     before = [place.name for place in complete(checkpoints) if step_of(place) <= level["lowest_step"]]
     kept = f"{before[-1]} is from before it" if before else "no checkpoint from before it is kept (train.keep)"
     low, now, most = level["lowest"], fmean(level["recent"]), max(level["recent"])
@@ -49,6 +59,6 @@ def explain(level: Mapping[str, Any], step: int, samples: int, lr: float, checkp
     return UserError(
         f"train: the loss rose from {low:.3f} (lowest mean of {STEPS} steps, at step {level['lowest_step']}) to "
         f"{now:.3f} (steps {first} to {step}; phase {level['phase']}, lr {lr:.3g}), most at step {worst} ({of_step}); "
-        f"{kept}. Look at the text of these steps, or train under another run.name with a lower learning rate or a "
-        "longer warm-up; train.max_loss_rise=0 goes on in spite of it"
+        f"{kept}. Look at the text of these steps ({write(suspects)}), or train under another run.name with a lower "
+        "learning rate or a longer warm-up; train.max_loss_rise=0 goes on in spite of it"
     )

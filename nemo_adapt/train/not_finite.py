@@ -1,7 +1,7 @@
 """A loss or gradient that is not finite: find out the step, the samples and the parameters."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,19 @@ from nemo_adapt.train.names import named_parameters
 SHOWN = 3
 
 
-def explain(done: CompletedStep, layout: BatchLayout, checkpoints: Path) -> UserError:
-    """Return the error that ends the training, whose checkpoints are in a folder. A collective."""
+def explain(
+    done: CompletedStep, layout: BatchLayout, checkpoints: Path, write: Callable[[Sequence[int]], str]
+) -> UserError:
+    """Return the error that ends the training, whose checkpoints are in a folder. ``write`` writes the text of samples,
+    given by number, and returns where it is. A collective."""
     found = all_gather((_samples(done, layout), sorted(_weights(done)), sorted(_gradients(done))))
     samples, weights, gradients = (_joined(rank[part] for rank in found) for part in range(3))
-    every = list(range((done.step - 1) * layout.global_batch, done.step * layout.global_batch))
+    samples = samples or list(range((done.step - 1) * layout.global_batch, done.step * layout.global_batch))
     what = "loss" if not math.isfinite(done.result.nats) else "gradient norm"
     value = done.result.nats if what == "loss" else done.result.grad_norm
     details = [
         f"{name} {_few(values)}"
-        for name, values in (("samples", samples or every), ("parameters", weights), ("gradients of", gradients))
+        for name, values in (("samples", samples), ("parameters", weights), ("gradients of", gradients))
         if values
     ]
     where = f": {'; '.join(details)}" if details else ""
@@ -35,7 +38,7 @@ def explain(done: CompletedStep, layout: BatchLayout, checkpoints: Path) -> User
     before = f"The last checkpoint, {saved[-1]}, is from before it. " if saved else ""
     return UserError(
         f"train: the {what} of step {done.step} is {value}{where}. {before}Lower the learning rate, or look at the "
-        "data of that step"
+        f"data of that step ({write(samples)})"
     )
 
 

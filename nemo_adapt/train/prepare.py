@@ -1,5 +1,6 @@
 """What a training needs before its first step, shared with the probe's short trainings: layout, data, new rows."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from nemo_adapt.config.phases import NEW_ROWS, trained
 from nemo_adapt.corpora import mixture
 from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
-from nemo_adapt.model.build import start_parallel
+from nemo_adapt.model.build import DTYPES, start_parallel
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
@@ -58,6 +59,14 @@ def line_on_passes(passes: dict[str, float]) -> str:
     line = "the training reads " + ", ".join(f"{name} {times:,.2f} times" for name, times in passes.items())
     often = [name for name, times in passes.items() if times > OFTEN]
     return line + (f": more than {OFTEN} times adds little, give more text of {', '.join(often)}" if often else "")
+
+
+def line_on_rounding(dtypes: Iterable[torch.dtype], precision: str) -> str:
+    """Return a line for the user if weights of these dtypes lose bits in ``train.precision``, else an empty string."""
+    eps = torch.finfo(DTYPES[precision]).eps
+    wider = {dtype for dtype in dtypes if dtype.is_floating_point and torch.finfo(dtype).eps < eps}
+    names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wider))
+    return f"the base's {names} weights are rounded to {precision} (train.precision)" if names else ""
 
 
 def _mix(config: Config, inputs: Inputs) -> list[tuple[Path, float]]:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from nemo_adapt import devices
 from nemo_adapt.checkpoint.contents import damaged_contents
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
+from nemo_adapt.checkpoint.reader import Checkpoint
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.config.layout import beyond_trained
 from nemo_adapt.config.phases import phases, total, trained
@@ -37,8 +38,17 @@ from nemo_adapt.train.held_out import HeldOut, window_of
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, MetricsSettings, memory_mib
 from nemo_adapt.train.new_rows import RowRange
-from nemo_adapt.train.prepare import bytes_per_token, line_on_passes, new_row_range, passes, start_layout, training_data
+from nemo_adapt.train.prepare import (
+    bytes_per_token,
+    line_on_passes,
+    line_on_rounding,
+    new_row_range,
+    passes,
+    start_layout,
+    training_data,
+)
 from nemo_adapt.train.signals import Signals
+from nemo_adapt.train.suspects import write_suspects
 from nemo_adapt.train.trace import check_trace, traced
 from nemo_adapt.training_files import SUMMARY, TRACES
 
@@ -133,6 +143,9 @@ def _train(plan: _Plan, begun: _Begun, signals: Signals) -> None:
             metrics=metrics,
             held_out=held_out,
             signals=signals,
+            write_suspects=partial(
+                write_suspects, data.samples, plan.inputs["tokenizer"][0], begun.fence, train.global_batch
+            ),
         )
         between.resume()
         for number, completed in enumerate(training):
@@ -178,11 +191,19 @@ def _start(plan: _Plan) -> tuple[list[Any], dict[str, Any], Path | None]:
         if dist.get_rank() == 0:
             say(f"training goes on from {saved.name}")
         return chunks, progress, saved
-    beyond = beyond_trained(read_shape(model_folder)[1], config.train.seq_length)
-    if beyond and dist.get_rank() == 0:
-        say(f"samples have {beyond}: positions that it has not seen")
+    first_rank_does(_say_remarks, config, model_folder, inputs["checkpoint"][0])
     chunks, _ = load_adapted(config, model_folder, inputs["checkpoint"][0], tokenizer, of_group(inputs, AUXILIARY))
     return chunks, {"step": 0, "phase": 1, "tokens": 0, "bytes": 0, "seconds": 0.0}, None
+
+
+def _say_remarks(config: Config, model_folder: Path, checkpoint: Path) -> None:
+    """Say what the base is not trained for, and what it loses as it is loaded."""
+    beyond = beyond_trained(read_shape(model_folder)[1], config.train.seq_length)
+    if beyond:
+        say(f"samples have {beyond}: positions that it has not seen")
+    rounding = line_on_rounding(Checkpoint(checkpoint).dtypes.values(), config.train.precision)
+    if rounding:
+        say(rounding)
 
 
 def _newest_intact(folder: Path) -> Path | None:

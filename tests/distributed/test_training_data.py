@@ -1,10 +1,12 @@
 """Text sets are blended by their shares, in an order independent of options and of the training's length."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from helpers.bytes_tokenizer import save_tokenizer
+from helpers.bytes_tokenizer import END, save_tokenizer
 from ranks import data_bodies
 
 from nemo_adapt.config import Config, SetConfig
@@ -77,6 +79,26 @@ def test_a_short_training_with_many_sets_has_samples_enough(blend, ranks):
     sets = [(place / "target", 0.75), (inputs["data.replay"][0], 0.1), *[(inputs["data.web"][0], 0.05)] * 3]
     for whole, *parts in ranks(2).run(data_bodies.lengths, config, sets, 64, place / "cache"):
         assert whole >= 64 and parts[0] == 56
+
+
+@pytest.mark.parametrize("is_lone", [False, True])
+def test_the_text_of_suspect_samples_is_written_with_the_names_of_their_sets(blend, ranks, is_lone):
+    """The first of two ranks writes; both say where. Without a blend, Megatron's set is not in a list."""
+    config, inputs, place, _ = blend
+    if is_lone:
+        data = replace(config.data, replay=[], replay_share=0.0, sets={})
+        config = replace(config, data=data)
+    cache = place / f"suspects_{is_lone}"
+    (said, tokens), other = ranks(2).run(data_bodies.suspects, config, inputs, cache, [6, 1, 0, 3])
+    assert said == other[0] == str(cache / "suspect_samples.jsonl")
+    records = [json.loads(line) for line in Path(said).read_text(encoding="utf-8").splitlines()]
+    assert [(record["sample"], record["step"]) for record in records] == [(6, 1), (1, 1), (0, 1), (3, 1)]
+    assert {record["set"] for record in records} <= ({"target"} if is_lone else set(LETTERS))
+    assert is_lone or len({record["set"] for record in records}) > 1
+    tokenizer = save_tokenizer(place / "again")
+    for record, ids in zip(records, tokens.tolist(), strict=True):
+        assert set(record["text"].replace(END, "")) == {LETTERS[record["set"]]}
+        assert tokenizer.encode(record["text"])[:-1] == ids, "all of the sample, and the last label"
 
 
 def test_a_full_disk_is_one_line(blend, ranks):

@@ -1,5 +1,7 @@
 """What stops or slows a training: losses that are not finite, a slow disk, a half-written cache."""
 
+import json
+import re
 import signal
 from functools import partial
 
@@ -10,6 +12,21 @@ from helpers.trainings import PATIENCE, Training, ranks_of, wait_for
 from ranks.command_bodies import kill_while_samples_are_ordered, slow_disk
 
 ONE_RANK = ["parallel.tp=1", "parallel.sequence=false"]
+TEXTS = {"target": "tr.train.txt", "replay": "en.train.txt"}
+
+
+def assert_suspects(training, line):
+    """Assert that an error names the file with the text of its samples, which is that of the sets that it names."""
+    path = training.folder / "suspect_samples.jsonl"
+    assert f"({path.relative_to(training.world)})" in line
+    records = [json.loads(record) for record in path.read_text(encoding="utf-8").splitlines()]
+    first, last = map(int, re.search(r"samples (\d+) to (\d+)", line).groups())
+    assert [record["sample"] for record in records][: last - first + 1] == [*range(first, last + 1)]
+    assert {record["set"] for record in records} == {"target", "replay"}
+    for record in records:
+        text = (training.world / f"runs/smallworld/text/{TEXTS[record['set']]}").read_text(encoding="utf-8")
+        parts = [part.strip("\ufffd ") for part in re.split(r"<[^<>]+>", record["text"])]  # a sample may cut a letter
+        assert len(record["text"]) > 64 and all(part in text for part in parts), record
 
 
 @pytest.mark.parametrize(
@@ -24,6 +41,7 @@ def test_non_finite_loss_stops_training_and_names_its_origin(world, short, prepa
     (line,) = [line for line in out.splitlines() if line.startswith("nemo-adapt: error:")]
     assert "of step" in line and "samples" in line and "gradients of" in line and "Lower the learning rate" in line
     assert "Traceback" not in out and name in line
+    assert_suspects(training, line)
     training.assert_sound()
     for key, tensor in training.weights().items():
         assert torch.isfinite(tensor).all(), key
@@ -39,6 +57,7 @@ def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
         assert code == 2 and "Traceback" not in out, out
         said += [line for line in out.splitlines() if line.startswith("nemo-adapt: error: train: the loss rose")]
     assert len(said) == 2 and said[0] == said[1] and "samples" in said[0] and "lower learning rate" in said[0]
+    assert_suspects(training, said[0])
     training.assert_sound()
     _, out = Training(world, "rising", [*words, "train.max_loss_rise=0"]).run_fork()
     assert "training goes on from" in out and "the loss rose" not in out, out
@@ -52,6 +71,18 @@ def test_samples_longer_than_the_model_s_positions_are_said_once(world, short, p
     assert code == 0 and out.count("samples have 520 tokens, more than the 512 of the model") == 1, out
     code, out = Training(world, "long-samples", [*words, "train.phases=[{steps: 1}, {steps: 1}]"]).run_fork()
     assert code == 0 and "training goes on from" in out and "samples have" not in out, out
+
+
+@pytest.mark.parametrize(("precision", "times"), [("bf16", 1), ("fp32", 0)])
+def test_rounding_of_the_base_is_said_once(world, short, prepared, precision, times):
+    """The small world's model is float32; a training that goes on has been told."""
+    words = [*short, *ONE_RANK, f"train.precision={precision}"]
+    training = Training.prepared(world, f"rounded-{precision}", [*words, "train.phases=[{steps: 1}]"], prepared)
+    said = "the base's float32 weights are rounded to bf16 (train.precision)"
+    code, out = training.run_fork()
+    assert code == 0 and out.count(said) == times and out.count("rounded") == times, out
+    code, out = Training(world, training.name, [*words, "train.phases=[{steps: 1}, {steps: 1}]"]).run_fork()
+    assert code == 0 and "training goes on from" in out and "rounded" not in out, out
 
 
 def test_rank_that_hangs_ends_the_training(world, short, prepared):

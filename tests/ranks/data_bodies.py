@@ -10,8 +10,10 @@ from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.run.artifact import Inputs
 from nemo_adapt.train.batches import batches, read_ahead
+from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.prepare import start_layout, training_data
 from nemo_adapt.train.samples import training_set
+from nemo_adapt.train.suspects import write_suspects
 
 
 def tokens(rank: int, config: Config, inputs: Inputs, steps: int, cache: Path) -> torch.Tensor:
@@ -34,6 +36,15 @@ def lengths(rank: int, config: Config, sets: list[tuple[Path, float]], samples: 
     start_layout(config)
     blend = training_set(sets, samples, config.train, 2**16, cache)
     return [len(each) for each in (blend, *blend.datasets)]
+
+
+def suspects(rank: int, config: Config, inputs: Inputs, cache: Path, numbers: list[int]) -> tuple[str, torch.Tensor]:
+    """Return what ``write_suspects`` says of samples ``numbers`` of one step, and the tokens of these samples."""
+    layout = start_layout(config)
+    samples = training_data(config, inputs, layout, config.train, 1, cache).samples
+    fence = Fence.claim(cache)
+    said = write_suspects(samples, inputs["tokenizer"][0], fence, layout.global_batch, numbers)
+    return said, torch.stack([samples[number]["tokens"] for number in numbers])
 
 
 def tokens_on_a_full_disk(rank: int, config: Config, inputs: Inputs, cache: Path) -> str:

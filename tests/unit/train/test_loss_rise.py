@@ -52,6 +52,9 @@ def test_error_names_steps_samples_and_a_checkpoint(tmp_path, saved, kept):
         (tmp_path / f"iter_{step:07d}").mkdir()
         (tmp_path / f"iter_{step:07d}/.metadata").touch()
     step, level = stop_of([3.0] * 10 + [2.0] * 10 + [8.0, 9.0, 10.0])
-    said = str(explain(level, step, 4, 1e-3, tmp_path))
+    suspects = []
+    said = str(explain(level, step, 4, 1e-3, tmp_path, lambda numbers: suspects.extend(numbers) or "in that file"))
     assert "from 2.000 (lowest mean of 10 steps, at step 20) to 4.100 (steps 14 to 23; phase 1, lr 0.001)" in said
     assert "most at step 23 (10.000; samples 88 to 91); " + kept in said
+    assert "Look at the text of these steps (in that file), or train" in said
+    assert suspects == [*range(88, 92), *range(84, 88), *range(80, 84), *range(52, 80)], "steps by falling loss"
