@@ -84,8 +84,8 @@ class TrainConfig:
     keep_best: bool = False
     """Also keep the checkpoint with the fewest bits per byte on the target's held-out text (``score_every``)."""
     score_every: int = 0
-    """Steps between scores of the held-out texts (``evaluate.texts``) during training, which are also scored after its
-    last step; 0: none."""
+    """Steps between scores of the held-out texts (``evaluate.texts``) during training, which are also scored before its
+    first and after its last step; 0: none."""
     score_bytes: int = 100_000
     """Bytes of each text that are scored each time; 0 takes all."""
     attempts: int = 3

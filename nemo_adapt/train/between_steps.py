@@ -47,19 +47,25 @@ class BetweenSteps:
     """Writes the text of samples, given by number, and returns where it is, for errors."""
     _saved_at: float = field(default_factory=time.monotonic)
 
-    def resume(self) -> None:
-        """Before the first step: score the checkpoint that training resumes from, if an earlier start had no time left.
+    def begin(self) -> None:
+        """Before the first step: score the model that training starts from, or the checkpoint that it resumes from if
+        an earlier start had no time left to.
 
-        ``SystemExit`` as in ``after``; the checkpoint is then still unscored.
+        ``SystemExit`` as in ``after``; the checkpoint is then still unscored. A training that starts makes its first
+        step even so, because a start that saves nothing counts as one without progress.
         """
-        if not self.metrics.progress.pop(UNSCORED, False) or not self.held_out:
+        progress = self.metrics.progress
+        unscored, starts = progress.pop(UNSCORED, False), progress["step"] == 0
+        if not self.held_out or not (unscored or starts):
             return
         try:
             best = self._score()
         except _Stopped:
-            self._stop(f"held-out text is to be scored at step {self.metrics.progress['step']}")
-        if best is not None:
-            self.saver.record_best(self.metrics.progress, best)
+            if starts:
+                return
+            self._stop(f"held-out text is to be scored at step {progress['step']}")
+        if best is not None and not starts:
+            self.saver.record_best(progress, best)
 
     def after(self, done: CompletedStep) -> None:
         """Record a step, then score and save where due. On a requested stop it is only saved: the time left is unknown.

@@ -118,9 +118,9 @@ class Metrics:
 
         step = self.progress["step"]
         _drop_records_after(self.folder / METRICS, step)
-        _drop_records_after(self.folder / HELD_OUT, step - (UNSCORED in self.progress))
+        _drop_records_after(self.folder / HELD_OUT, step - (UNSCORED in self.progress or step == 0))
         self._log = (self.folder / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + (step > 0))
         self._wandb = WandbRun(self.settings.wandb, self.settings.config, self.folder, self.bar.say)
 
     def _close(self, code: int) -> None:

@@ -147,7 +147,7 @@ def _train(plan: _Plan, begun: _Begun, signals: Signals) -> None:
                 write_suspects, data.samples, plan.inputs["tokenizer"][0], begun.fence, train.global_batch
             ),
         )
-        between.resume()
+        between.begin()
         for number, completed in enumerate(training):
             if not number:  # all ranks are prepared, and have made one step
                 limit_waiting(train.max_wait_minutes)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.command import nemo_adapt
 from helpers.trainings import PATIENCE, Training
-from ranks.command_bodies import signal_in_step, signal_while_scoring
+from ranks.command_bodies import signal_in_step, signal_while_scoring, signal_while_scoring_at_first
 
 from nemo_adapt.checkpoint.folders import complete, step_of
 from nemo_adapt.checkpoint.scores import best, score_of
@@ -25,7 +25,8 @@ ONE_BATCH = [
 
 
 def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared):
-    """One of the two has nothing to score, and must not make the other wait. The last step is scored, too."""
+    """One of the two has nothing to score, and must not make the other wait. The model before the first step and after
+    the last one is scored, too; the former is not kept as the best."""
     words = [*short, *ONE_BATCH, "train.score_every=3", "train.score_bytes=300"]
     words += [f"train.phases=[{{steps: {STEPS}, lr: 1e-3}}]", "train.keep_best=true", "train.save_every=1000"]
     scores, kept, steps = [], [], []
@@ -38,7 +39,7 @@ def test_held_out_scores_of_two_ranks_equal_those_of_one(world, short, prepared)
         steps.append([json.loads(line)["step"] for line in lines])
         kept.append(best(training.checkpoints))
     of_one, of_two = scores
-    assert steps == [[3, STEPS]] * 2 and of_one[0] != of_one[-1]
+    assert steps == [[0, 3, STEPS]] * 2 and of_one[0] != of_one[-1]
     for one, two in zip(of_one, of_two, strict=True):
         assert two == pytest.approx(one, abs=1e-6)
     assert kept[0][0] == kept[1][0] != ""
@@ -76,10 +77,10 @@ def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, scored, 
     code, out = stopped.run_fork(stop)
     assert code == 85, out
     assert [step_of(place) for place in complete(stopped.checkpoints)][-1] == saved
-    assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
+    assert [scored for scored, _ in scores_of(stopped)] == list(range(0, saved, 2))
     code, out = stopped.run_fork(signal_while_scoring)  # while it makes the scores of that step
     assert code == 85 and f"held-out text is to be scored at step {saved}" in out, out
-    assert [scored for scored, _ in scores_of(stopped)] == list(range(2, saved, 2))
+    assert [scored for scored, _ in scores_of(stopped)] == list(range(0, saved, 2))
     for _ in range(2):
         code, out = stopped.run_fork()
         assert code == 0, out
@@ -91,6 +92,17 @@ def test_a_training_that_is_asked_to_stop_saves_before_it_scores(world, scored, 
     assert found[0] == found[1] and found[0]["tokens"] == of_step * int(name.removeprefix("iter_"))
     ours, theirs = stopped.weights(), whole.weights()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_training_that_is_asked_to_stop_while_it_is_scored_at_first_makes_a_step(world, scored, prepared, whole):
+    """Starts that save nothing would count as ones without progress."""
+    stopped = Training.prepared(world, "scores-at-first", scored, prepared)
+    code, out = stopped.run_fork(signal_while_scoring_at_first)
+    assert code == 85 and "saved after step 1" in out, out
+    assert not scores_of(stopped)
+    code, out = stopped.run_fork()
+    assert code == 0, out
+    assert scores_of(stopped) == scores_of(whole)[1:] and stopped.losses() == whole.losses()
 
 
 def test_probe_scores_held_out_text_on_all_ranks(world, short, prepared):

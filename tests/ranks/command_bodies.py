@@ -47,14 +47,27 @@ def signal_in_step(step):
 
 
 def signal_while_scoring():
-    """A signal comes with each pass over held-out text."""
-    score = held_out._score
+    """A signal comes with each pass over held-out text after the first step."""
+    _signal_while_scoring(lambda step: step > 0)
 
-    def scored(*words):
+
+def signal_while_scoring_at_first():
+    """A signal comes with each pass over held-out text before the first step."""
+    _signal_while_scoring(lambda step: step == 0)
+
+
+def _signal_while_scoring(comes_at):
+    score, score_all = held_out._score, BetweenSteps._score
+
+    def signalled(*words):
         os.kill(os.getpid(), signal.SIGUSR1)
         return score(*words)
 
-    held_out._score = scored
+    def of_step(self):
+        held_out._score = signalled if comes_at(self.metrics.progress["step"]) else score
+        return score_all(self)
+
+    BetweenSteps._score = of_step
 
 
 def signal_while_saving():

@@ -110,6 +110,15 @@ def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     assert not lines(tmp_path / "metrics.jsonl") and not lines(tmp_path / "held_out.jsonl")
 
 
+def test_a_start_from_the_beginning_drops_earlier_scores_of_the_first_model(tmp_path):
+    settings = MetricsSettings(steps=4, every=2, tokens=100, flops=[1000.0], ranks=1)
+    for score in (2.5, 2.25):
+        with Metrics(tmp_path, fresh(), settings, quiet=True) as metrics:
+            metrics.record_scores({"tr": score})
+    (scored,) = lines(tmp_path / "held_out.jsonl")
+    assert (scored["step"], scored["bytes"], scored["bits_per_byte"]) == (0, 0, {"tr": 2.25})
+
+
 def test_a_line_cut_before_its_last_brace_is_dropped_on_resume(tmp_path):
     record_steps(tmp_path, fresh())
     whole = (tmp_path / "held_out.jsonl").read_text()
