@@ -6,23 +6,27 @@ import dataclasses
 import gc
 import itertools
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from helpers.forks import context
+from torch.distributed import distributed_c10d
 
 from nemo_adapt import devices, patches
 
 Answer = tuple[bool, Any]
 """Whether a rank has succeeded, and its result, or else the error."""
 
+HERE = "127.0.0.1"
+"""Where the ranks meet: a file would be looked at every 10 ms, for each group."""
 START_SECONDS = 120.0
 """Time for all ranks to import Megatron, on a busy machine."""
 GRACE_SECONDS = 5.0
@@ -30,12 +34,12 @@ GRACE_SECONDS = 5.0
 
 
 class RankPool:
-    """``size`` processes, on GPUs if this machine has any; their rendezvous is a fresh file, so no port can clash."""
+    """``size`` processes, on GPUs if this machine has any; they meet at a port that the system chooses."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: list[tuple[Any, Connection]] = []
-        self._folders = contextlib.ExitStack()
+        self._store: dist.TCPStore | None = None
 
     def run(self, body: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> list[Any]:
         """Call ``body(rank, *arguments)`` on every rank; return the results in rank order.
@@ -75,15 +79,14 @@ class RankPool:
         for process, _ in self._workers:
             process.kill()
             process.join()
-        self._workers = []
-        self._folders.close()
+        self._workers, self._store = [], None
 
     def _start(self) -> None:
         started = context()
-        meeting = Path(self._folders.enter_context(TemporaryDirectory())) / "rendezvous"
+        self._store = dist.TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
         for rank in range(self.size):
             here, there = started.Pipe()
-            process = started.Process(target=_serve, args=(there, rank, self.size, str(meeting)), daemon=True)
+            process = started.Process(target=_serve, args=(there, rank, self.size, self._store.port), daemon=True)
             process.start()
             there.close()
             self._workers.append((process, here))
@@ -99,7 +102,7 @@ def _answer(process: Any, pipe: Connection) -> Answer:
     return found
 
 
-def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
+def _serve(pipe: Connection, rank: int, size: int, port: int) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     torch.set_num_threads(1)
     from megatron.core import parallel_state
@@ -109,15 +112,20 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
         torch.cuda.set_device(rank)
     patches.prepare_megatron()
     here, there = devices.best_device(), torch.device("cpu")
+    if not devices.on_gpu():
+        _share_sockets()
+    store, imported = dist.TCPStore(HERE, port, is_master=False), 0
     gc.collect()
-    gc.freeze()  # or each collection between calls would traverse all of torch and Megatron
     for call in itertools.count():
         try:
             body, arguments = pipe.recv()
         except EOFError:  # the tests are over, or were killed
             return
+        if len(sys.modules) > imported:
+            gc.freeze()  # or each collection between calls would traverse torch, Megatron and what bodies import
+            imported = len(sys.modules)
         # A new process group for each call: Megatron makes two dozen groups in it, each with threads that poll.
-        devices.init_process_group(init_method=f"file://{meeting}-{call}", rank=rank, world_size=size)
+        devices.init_process_group(store=dist.PrefixStore(str(call), store), rank=rank, world_size=size)
         dist.barrier()  # or a rank that sends nothing could finish while another still connects to it
         try:
             answer = (True, moved(body(rank, *moved(arguments, here)), there))
@@ -127,9 +135,37 @@ def _serve(pipe: Connection, rank: int, size: int, meeting: str) -> None:
             # Drop everything that keeps the groups alive: their threads, hundreds in time, would keep polling.
             parallel_state.destroy_model_parallel()
             RotaryEmbedding.forward.cache_clear()  # an lru_cache, which holds the modules
+            groups = [] if devices.on_gpu() else list(distributed_c10d._world.pg_map)
             dist.destroy_process_group()
             gc.collect()
+            _drop(groups)
         pipe.send(answer)
+
+
+def _share_sockets() -> None:
+    """Make all gloo groups of this process share a listening socket and its thread, rather than have one each."""
+    gloo = distributed_c10d.ProcessGroupGloo
+    device, start = gloo.create_default_device(), gloo.__init__
+
+    def init(self: Any, store: dist.Store, rank: int, size: int, timeout: timedelta) -> None:
+        options = gloo._Options()
+        options._devices, options._threads, options._timeout = [device], 2, timeout
+        start(self, store, rank, size, options)
+
+    gloo.__init__ = init
+
+
+def _drop(groups: list[Any]) -> None:
+    """Drop the last references to gloo groups, all at once: each waits for a thread that looks up every 10 ms."""
+
+    def drop() -> None:
+        groups.pop()
+
+    threads = [Thread(target=drop) for _ in groups]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def moved(value: Any, device: torch.device) -> Any:

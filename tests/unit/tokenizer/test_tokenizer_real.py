@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 
 import pytest
@@ -23,6 +23,7 @@ pytestmark = [needs_data, pytest.mark.data]
 LINES = 3000
 """Lines learned from: enough for 2,000 tokens."""
 LLAMA2, STORIES, GPT2 = "tokenizers/llama2", "weights/stories260K", "tokenizers/gpt2"
+LLAMA3 = "tokenizers/llama3"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,12 @@ def extended(train, tmp_path_factory):
         return out if out.exists() else extend(DATA / base, out, [train[language]], 2000)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def base_of():
+    """``base_of(name)``: the base, read once; it must not be changed."""
+    return cache(lambda name: read(DATA / name))
 
 
 def heldout(language):
@@ -79,11 +86,11 @@ def test_ids_equal_those_of_sentencepiece_on_every_held_out_line(base, language,
 
 
 @pytest.mark.parametrize(("base", "language"), [(LLAMA2, "tr"), (LLAMA2, "hi"), (GPT2, "hi")])
-def test_tokens_are_reachable_and_spelled_by_the_base(base, language, extended):
+def test_tokens_are_reachable_and_spelled_by_the_base(base, language, extended, base_of):
     out = extended(base, language)
     new = TokenMap.load(out)
     assert len(new.tokens) == 2000 or (base == GPT2 and len(new.tokens) > 900)  # its regex cuts Hindi words short
-    source = read(DATA / base)
+    source = base_of(base)
     anchor = source.fast("the", add_special_tokens=False)["input_ids"]
     own = encode_words(bare(read(out).content), [token.token for token in new.tokens]).lists()
     unreachable = [token.token for token, i in zip(new.tokens, own, strict=True) if not token.count and i != [token.id]]
@@ -138,18 +145,18 @@ def test_model_folder_can_be_the_base(train, tmp_path):
     assert len(hf_tokenizer.load(out)) == 562
 
 
-def test_marks_are_kept_for_tamil_of_llama3(train):
+def test_marks_are_kept_for_tamil_of_llama3(train, base_of):
     """Llama-3's own tokens join marks with parts of letters; without such steps, two thirds more tokens are needed."""
     lines = list(text.documents([train["ta"]]))
-    base = read(DATA / "tokenizers/llama3")
+    base = base_of(LLAMA3)
     _, found = marks.choose(base, "auto", lines, partial(chosen_tokens._propose, base, []))
     assert found["kept"] and found["tokens_kept"] < 0.75 * found["tokens_split"]
 
 
-def test_clusters_stay_whole_unless_the_base_cuts_them_already():
+def test_clusters_stay_whole_unless_the_base_cuts_them_already(base_of):
     """The base cuts them by its own tokens, or by its regex, which shows in more than a few words."""
     whole = Counter({"▁\u0b95\u0bbf\u0bb1": 198, "\u0bbf\u0bb1": 1})
-    assert free_scripts(read(DATA / LLAMA2), whole) == free_scripts(read(DATA / GPT2), Counter()) == {""}
-    llama3 = free_scripts(read(DATA / "tokenizers/llama3"), Counter())
+    assert free_scripts(base_of(LLAMA2), whole) == free_scripts(base_of(GPT2), Counter()) == {""}
+    llama3 = free_scripts(base_of(LLAMA3), Counter())
     assert {"DEVANAGARI", "ARABIC", "TAMIL"} < llama3, "Tamil by tokens that end within a letter"
-    assert free_scripts(read(DATA / LLAMA2), whole + Counter({"\u0bbf\u0bb1": 2})) == {"", "TAMIL"}
+    assert free_scripts(base_of(LLAMA2), whole + Counter({"\u0bbf\u0bb1": 2})) == {"", "TAMIL"}
