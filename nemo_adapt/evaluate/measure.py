@@ -157,6 +157,7 @@ def _task_results(subject: _Subject) -> dict[str, Result]:
     plan, results = subject.plan, {}
     for task in plan.tasks:
         deciding = [subject.machine, asdict(task), str(plan.spbleu_model), sorted(subject.new_ids)]
+        deciding += [] if task.writes else [harness.SOFTMAX]
         results[task.name] = Result(**subject.cache.get(f"task-{task.name}", deciding, partial(_do, subject, task)))
     return results
 

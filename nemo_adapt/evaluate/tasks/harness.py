@@ -3,7 +3,7 @@
 ``write`` makes a folder that reproduces the same numbers with the harness's own command::
 
     cd runs/NAME/evaluate/tasks
-    lm_eval --model hf --model_args pretrained=../../export --include_path . --tasks xcopa_tr
+    lm_eval --model hf --model_args pretrained=../../export,softmax_dtype=float32 --include_path . --tasks xcopa_tr
 
 ``acc_bytes`` is the paper's measure: the answer with the largest log-probability per UTF-8 byte.
 """
@@ -30,6 +30,8 @@ from nemo_adapt.evaluate.tasks.scores import Result
 
 METRIC = "acc_bytes"
 METRICS = (METRIC, "acc", "acc_norm")
+SOFTMAX = "float32"
+"""Dtype of log-probabilities and their sums, whatever the model's: in bf16 those of many answers would be equal."""
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -67,7 +69,7 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
             "cache_dir": str(place / "cache"),
         }
         (place / f"{task.name}.yaml").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
-        scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
+        scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch, softmax_dtype=SOFTMAX)
         _check_room(scorer, task)
         began = time.perf_counter()
         evaluator.get_git_commit_hash = lambda: None  # outside a repository git would print an error
