@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import re
 import runpy
@@ -13,7 +14,7 @@ import yaml
 from evaluate_tiny import byte_level_tokenizer, save_model
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import models
+from nemo_adapt.evaluate import bits_per_byte, models
 from nemo_adapt.evaluate.tasks import harness, prompts
 from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
 from nemo_adapt.evaluate.tasks.load import Task
@@ -122,6 +123,34 @@ def test_log_probabilities_of_a_model_in_bf16_are_summed_in_float32(
     monkeypatch.setattr(huggingface.HFLM, "_loglikelihood_tokens", compared)
     harness.run(model, candidate.tokenizer, task(0), 1)
     assert len(found) == 75 and max(found) < 1e-4
+
+
+@pytest.mark.parametrize("shots", [0, 3])
+def test_a_pass_has_as_few_answers_as_the_limit_on_logits_asks(
+    shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    tokenizer = byte_level_tokenizer()
+    folder = save_model(tmp_path / "model", tokenizer, seed=3)
+    candidate = models.inspect(folder, folder)
+    monkeypatch.chdir(tmp_path)
+    model, shapes = models.load(candidate), []
+    model.register_forward_hook(lambda module, inputs, out: shapes.append(tuple(out.logits.shape)))
+    found = []
+    for limit in (bits_per_byte.LOGITS_PER_PASS, 130 * len(tokenizer), 1):
+        monkeypatch.setattr(bits_per_byte, "LOGITS_PER_PASS", limit)
+        shapes.clear()
+        found.append(harness.run(model, candidate.tokenizer, task(shots), 16).rows)
+        rows = max(each[0] for each in shapes)
+        if limit == 1:
+            assert rows == 1, "one answer is not divided"
+        else:
+            assert max(math.prod(each) for each in shapes) <= limit
+            # A prompt with three examples is cut to the 64 tokens that the model reads: twice that is below 130.
+            assert rows == 16 if limit > 10**6 else 2 <= rows < 16
+    assert found[0] == found[1] == found[2]
 
 
 def test_prompts_equal_those_of_lm_eval() -> None:
