@@ -101,3 +101,16 @@ def test_choices_scored_with_another_dtype_are_not_taken_from_the_cache(
         monkeypatch.setattr(measure.harness, "SOFTMAX", dtype)
         measure.measure("model", candidate, frozenset(), plan, tmp_path / "cache")
         assert len(scored) == times
+
+
+def test_the_dtype_of_a_model_is_recorded_also_when_its_results_are_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU it is that of the model's files."""
+    candidate = models.inspect(folder := save_model(tmp_path / "model", byte_level_tokenizer()), folder)
+    plan = measure.Plan({"tr": ["Su."]}, 8, [], EvaluateConfig(generate=0, batch=2))
+    model = models.load(candidate).bfloat16()
+    for loaded in ([model], []):
+        monkeypatch.setattr(measure.models, "load", lambda _, loaded=loaded: loaded.pop())
+        found = measure.measure("model", candidate, frozenset(), plan, tmp_path / "cache")
+        assert found.cost["dtype"] == "bfloat16"
