@@ -67,7 +67,8 @@ def ours(out: Path, model: Path, kind: str, language: str, file: Path, shots: in
 
 def direct(folder: Path, model: Path, task: str, arguments: str = "") -> tuple[Values, list[str]]:
     """Run ``lm_eval`` in a folder of task files; return its metrics and the generated texts."""
-    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model}{arguments}"]
+    arguments = f"pretrained={model},softmax_dtype=float32{arguments}"
+    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", arguments]
     options = ["--tasks", task, "--include_path", str(folder), "--batch_size", "16", "--device", "cpu", "--log_samples"]
     out = folder / "out"
     subprocess.run([*command, *options, "--output_path", str(out)], check=True, cwd=folder, capture_output=True)

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel  # slow to import, and training ranks, which also use this file, need none
 
 LOGITS_PER_PASS = 1 << 28
-"""Upper limit on the logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches."""
+"""Upper limit on the logits of one forward pass (1 GiB in float32): large vocabularies get smaller batches. Only a pass
+of one window may exceed it."""
 IGNORED = -100
 
 

@@ -53,7 +53,7 @@ class Measured:
     written: dict[str, Generation]
     tasks: dict[str, Result]
     cost: dict[str, Any] = field(default_factory=dict)
-    """Seconds for loading, scoring, generation and tasks; tokens scored and generated; the device."""
+    """Seconds for loading, scoring, generation and tasks; tokens scored and generated; device and dtype."""
 
 
 class _LazyModel:
@@ -102,6 +102,7 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
     subject = _Subject(name, candidate, new_ids, plan, cache, loaded)
     scores, scoring = _scores(subject)
     written, tasks = _written(subject), _task_results(subject)
+    dtype = cache.get("dtype", subject.machine["device"], lambda: str(loaded.model.dtype).removeprefix("torch."))
     seconds = {
         "load": loaded.seconds,
         "score": scoring,
@@ -110,6 +111,7 @@ def measure(name: str, candidate: Candidate, new_ids: frozenset[int], plan: Plan
     }
     cost = {
         "device": subject.machine["device"],
+        "dtype": dtype,
         "seconds": seconds,
         "tokens_scored": sum(each.tokens for each in scores.values()),
         "tokens_written": sum(row.tokens for each in written.values() for row in each.written),
@@ -157,6 +159,7 @@ def _task_results(subject: _Subject) -> dict[str, Result]:
     plan, results = subject.plan, {}
     for task in plan.tasks:
         deciding = [subject.machine, asdict(task), str(plan.spbleu_model), sorted(subject.new_ids)]
+        deciding += [] if task.writes else [harness.SOFTMAX]
         results[task.name] = Result(**subject.cache.get(f"task-{task.name}", deciding, partial(_do, subject, task)))
     return results
 

@@ -18,6 +18,18 @@ def unknown(report: Report) -> list[str]:
     return found
 
 
+def dtypes(report: Report) -> list[str]:
+    """Return a line if the models were measured in different dtypes."""
+    found = {name: fact["dtype"] for name, fact in report["cost"].items()}
+    if len(set(found.values())) == 1:
+        return []
+    said = ", ".join(f"{name} {dtype}" for name, dtype in found.items())
+    return [
+        f"The models were measured in the dtypes of their files, which are not the same ({said}): speeds, times and "
+        "memory differ by that too, and not only by tokenizer and model."
+    ]
+
+
 def cut(report: Report) -> list[str]:
     """Return a line for each model that did not read all of a task's prompts."""
     found = []

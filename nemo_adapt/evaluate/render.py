@@ -36,6 +36,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),
         "unknown": remarks.unknown(report),
+        "dtypes": remarks.dtypes(report),
         "cut": remarks.cut(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),
     }

@@ -231,10 +231,11 @@ def cost(report: Report) -> Table:
             f"{fact['tokens_scored']:,}",
             f"{fact['tokens_written']:,}",
             fact["device"],
+            fact["dtype"],
         ]
         for name, fact in report["cost"].items()
     ]
-    return Table(["Model", *kinds.values(), "Tokens scored", "Tokens written", "Device"], rows)
+    return Table(["Model", *kinds.values(), "Tokens scored", "Tokens written", "Device", "Dtype"], rows)
 
 
 def facts(values: Mapping[str, Any]) -> Table:

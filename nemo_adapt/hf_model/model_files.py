@@ -13,7 +13,10 @@ from nemo_adapt.hf_model.model_config import read_config
 if TYPE_CHECKING:
     import torch  # slow to import, and not needed to check what a run is started with
 
-TOKENIZER_FILES = ("tokenizer", "special_tokens", "vocab", "merges", "chat_template", "added_tokens")
+TOKENIZER_FILES = (
+    *("tokenizer", "spiece", "sentencepiece", "special_tokens"),
+    *("vocab", "merges", "chat_template", "added_tokens"),
+)
 """Prefixes of the names of files that belong to the tokenizer."""
 TEMPLATES = "additional_chat_templates"
 """Folder of a tokenizer's named chat templates, beside its default one (transformers 4.50)."""

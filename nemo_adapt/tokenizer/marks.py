@@ -62,14 +62,18 @@ def choose(
                 "tokenizer has another"
             )
         return base, {"asked": asked, "kept": False}
-    if asked == "true":
+    better, found = (True, {}) if asked == "true" else _compare(base, kept, lines, propose, model_type)
+    if better:
         _warn_of_splits(model_type)
-        return kept, {"asked": asked, "kept": True}
-    better, found = _compare(base, kept, lines, propose, model_type)
     return kept if better else base, {"asked": asked, "kept": better, **found}
 
 
 def _warn_of_splits(model_type: str) -> None:
+    """Print a line for each program that splits words before kept marks, whatever tokenizer.json says."""
+    say(
+        "tokenizer: llama.cpp splits words before kept marks, whatever tokenizer.json says, and gives text other "
+        "tokens than in training: for GGUF give tokenizer.keep_marks=false"
+    )
     if model_type in OWN_REGEX:
         say(
             f"tokenizer: transformers 5 splits words of {model_type} models before marks again: load the result "

@@ -3,7 +3,7 @@
 ``write`` makes a folder that reproduces the same numbers with the harness's own command::
 
     cd runs/NAME/evaluate/tasks
-    lm_eval --model hf --model_args pretrained=../../export --include_path . --tasks xcopa_tr
+    lm_eval --model hf --model_args pretrained=../../export,softmax_dtype=float32 --include_path . --tasks xcopa_tr
 
 ``acc_bytes`` is the paper's measure: the answer with the largest log-probability per UTF-8 byte.
 """
@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,16 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
+from nemo_adapt.evaluate import bits_per_byte
+from nemo_adapt.evaluate.tasks.kinds import Item, MultipleChoice
 from nemo_adapt.evaluate.tasks.load import Task
 from nemo_adapt.evaluate.tasks.scores import Result
+from nemo_adapt.tokens import documents
 
 METRIC = "acc_bytes"
 METRICS = (METRIC, "acc", "acc_norm")
+SOFTMAX = "float32"
+"""Dtype of log-probabilities and their sums, whatever the model's: in bf16 those of many answers would be equal."""
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -50,7 +54,8 @@ def write(task: Task, folder: Path) -> Path:
 
 
 def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, batch: int) -> Result:
-    """Score one task of a loaded model with the harness.
+    """Score one task of a loaded model with the harness, ``batch`` answers per pass or as many as
+    ``bits_per_byte.LOGITS_PER_PASS`` allows, at least one.
 
     Raises ``UserError`` for an answer longer than the model's context. The harness cuts the beginning of prompts that
     are too long; the fact ``cut`` counts the examples affected.
@@ -67,8 +72,10 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
             "cache_dir": str(place / "cache"),
         }
         (place / f"{task.name}.yaml").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
-        scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
+        scorer = HFLM(pretrained=model, tokenizer=tokenizer, softmax_dtype=SOFTMAX)
         _check_room(scorer, task)
+        logits = min(_longest(tokenizer, task), scorer.max_length) * model.config.get_text_config().vocab_size
+        scorer.batch_size_per_gpu = max(1, min(batch, bits_per_byte.LOGITS_PER_PASS // logits))
         began = time.perf_counter()
         evaluator.get_git_commit_hash = lambda: None  # outside a repository git would print an error
         found = evaluator.simple_evaluate(
@@ -86,14 +93,25 @@ def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, 
 
 
 def _check_room(scorer: Any, task: Task) -> None:
-    for number, item in enumerate(task.items, start=1):
-        assert isinstance(item, MultipleChoice)
+    for number, item in enumerate(_choices(task.items), start=1):
         for answer in item.choices:
             if _exceeds_context(scorer, f" {answer}"):
                 raise UserError(
                     f"evaluate.tasks.{task.kind}.{task.language}: an answer of example {number}, {answer[:40]!r}…, has "
                     f"more tokens than the model reads at once ({scorer.max_length}): leave it out"
                 )
+
+
+def _longest(tokenizer: PreTrainedTokenizerFast, task: Task) -> int:
+    """Return the tokens of the longest prompt with an answer, or a few more, as its parts are encoded one by one."""
+    shown = [f"{item.query} {item.choices[item.gold]}\n\n" for item in _choices(task.shots)]
+    asked = [f"{item.query} {answer}" for item in _choices(task.items) for answer in item.choices]
+    sizes = [len(ids) for ids in documents.encode(tokenizer, [*shown, *asked])]
+    return sum(sizes[: len(shown)]) + max(sizes[len(shown) :])
+
+
+def _choices(items: Iterable[Item]) -> list[MultipleChoice]:
+    return [item for item in items if isinstance(item, MultipleChoice)]
 
 
 def _exceeds_context(scorer: Any, text: str) -> bool:

@@ -8,9 +8,13 @@ import torch
 from evaluate_tiny import byte_level_tokenizer, save_model
 from safetensors.torch import load_file, save_file
 
+from nemo_adapt.config import EvaluateConfig
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import models
+from nemo_adapt.evaluate import measure, models
 from nemo_adapt.evaluate.cache import Cache
+from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
+from nemo_adapt.evaluate.tasks.load import Task
+from nemo_adapt.evaluate.tasks.scores import Result
 from nemo_adapt.files import WHOLE_FILE_BYTES
 from nemo_adapt.tokens import documents
 
@@ -80,3 +84,33 @@ def test_models_that_differ_in_a_few_rows_share_no_results(tmp_path: Path) -> No
             stream.seek(WHOLE_FILE_BYTES + 1_500_000)
             stream.write(bytes([number]))
     assert Cache(tmp_path, (folders[0],)).model != Cache(tmp_path, (folders[1],)).model
+
+
+def test_choices_scored_with_another_dtype_are_not_taken_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = models.inspect(folder := save_model(tmp_path / "model", byte_level_tokenizer()), folder)
+    settings = EvaluateConfig(generate=0, batch=2)
+    task = Task("xcopa", "tr", "xcopa_tr", [MultipleChoice("", (), 0)], [])
+    plan = measure.Plan({"tr": ["Su."]}, 8, [task], settings)
+    scored = []
+    monkeypatch.setattr(
+        measure.harness, "run", lambda *given: scored.append(given) or Result("acc", {"acc": [[1.0, 1.0]]})
+    )
+    for times, dtype in ((1, "bfloat16"), (1, "bfloat16"), (2, "float32"), (2, "float32")):
+        monkeypatch.setattr(measure.harness, "SOFTMAX", dtype)
+        measure.measure("model", candidate, frozenset(), plan, tmp_path / "cache")
+        assert len(scored) == times
+
+
+def test_the_dtype_of_a_model_is_recorded_also_when_its_results_are_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU it is that of the model's files."""
+    candidate = models.inspect(folder := save_model(tmp_path / "model", byte_level_tokenizer()), folder)
+    plan = measure.Plan({"tr": ["Su."]}, 8, [], EvaluateConfig(generate=0, batch=2))
+    model = models.load(candidate).bfloat16()
+    for loaded in ([model], []):
+        monkeypatch.setattr(measure.models, "load", lambda _, loaded=loaded: loaded.pop())
+        found = measure.measure("model", candidate, frozenset(), plan, tmp_path / "cache")
+        assert found.cost["dtype"] == "bfloat16"

@@ -384,3 +384,13 @@ def test_unknown_tokens_are_said_in_both_pages(finished: Path, tmp_path: Path, n
     said = "Turkish holds text that a tokenizer cannot spell (unknown tokens: base 7). Such tokens cost fewer bits"
     assert said in (tmp_path / name).read_text(encoding="utf-8")
     assert "cannot spell" not in (finished / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_different_dtypes_are_said_where_speeds_and_costs_are(finished: Path, tmp_path: Path, name: str) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    assert {fact["dtype"] for fact in report["cost"].values()} == {"float32"}, "all that the CPU measures in"
+    report["cost"]["base"]["dtype"] = "bfloat16"
+    render.render(report, [], [], [], tmp_path)
+    assert (tmp_path / name).read_text(encoding="utf-8").count("(base bfloat16, adapted float32)") == 2
+    assert "not the same" not in (finished / name).read_text(encoding="utf-8")

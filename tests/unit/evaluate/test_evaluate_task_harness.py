@@ -2,17 +2,19 @@
 
 import ast
 import json
+import math
 import os
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from evaluate_tiny import byte_level_tokenizer, save_model
 
 from nemo_adapt.errors import UserError
-from nemo_adapt.evaluate import models
+from nemo_adapt.evaluate import bits_per_byte, models
 from nemo_adapt.evaluate.tasks import harness, prompts
 from nemo_adapt.evaluate.tasks.kinds import MultipleChoice
 from nemo_adapt.evaluate.tasks.load import Task
@@ -58,7 +60,7 @@ def test_lm_eval_on_the_written_files_gives_the_same_scores(
     with harness._quiet():
         found = lm_eval.simple_evaluate(
             model="hf",
-            model_args=f"pretrained={folder}",
+            model_args=f"pretrained={folder},softmax_dtype={harness.SOFTMAX}",
             tasks=["xcopa_tr"],
             task_manager=lm_eval.tasks.TaskManager(include_path=os.fspath(tmp_path / "tasks"), include_defaults=False),
             batch_size=4,
@@ -92,6 +94,63 @@ def test_answers_that_are_all_dates_are_texts(shots: int, tmp_path: Path, monkey
         assert len(found.rows["acc"]) == 3 - shots
     (line, *_) = harness.write(asked, tmp_path / "tasks").with_suffix(".jsonl").read_text("utf-8").splitlines()
     assert ast.literal_eval(json.loads(line)["choices"]) == list(items[shots].choices)
+
+
+def test_log_probabilities_of_a_model_in_bf16_are_summed_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As models are loaded on a GPU. Rounded to bf16, different answers would have equal scores."""
+    huggingface = pytest.importorskip("lm_eval.models.huggingface")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = save_model(tmp_path / "model", byte_level_tokenizer(), seed=3)
+    candidate = models.inspect(folder, folder)
+    monkeypatch.chdir(tmp_path)
+    found: list[float] = []
+    original = huggingface.HFLM._loglikelihood_tokens
+
+    def expected(context: list[int], answer: list[int]) -> float:
+        ids = torch.tensor([context + answer])
+        with torch.no_grad():
+            logits = model(ids[:, :-1].to(model.device)).logits[0, -len(answer) :]
+        return logits.float().cpu().log_softmax(-1).gather(1, ids[0, -len(answer) :, None]).sum().item()
+
+    def compared(self, requests, **others):
+        sums = original(self, requests, **others)
+        found.extend(abs(got - expected(*ids)) for (_, *ids), (got, _) in zip(requests, sums, strict=True))
+        return sums
+
+    model = models.load(candidate).bfloat16()
+    monkeypatch.setattr(huggingface.HFLM, "_loglikelihood_tokens", compared)
+    harness.run(model, candidate.tokenizer, task(0), 1)
+    assert len(found) == 75 and max(found) < 1e-4
+
+
+@pytest.mark.parametrize("shots", [0, 3])
+def test_a_pass_has_as_few_answers_as_the_limit_on_logits_asks(
+    shots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    tokenizer = byte_level_tokenizer()
+    folder = save_model(tmp_path / "model", tokenizer, seed=3)
+    candidate = models.inspect(folder, folder)
+    monkeypatch.chdir(tmp_path)
+    model, shapes = models.load(candidate), []
+    model.register_forward_hook(lambda module, inputs, out: shapes.append(tuple(out.logits.shape)))
+    found = []
+    for limit in (bits_per_byte.LOGITS_PER_PASS, 130 * len(tokenizer), 1):
+        monkeypatch.setattr(bits_per_byte, "LOGITS_PER_PASS", limit)
+        shapes.clear()
+        found.append(harness.run(model, candidate.tokenizer, task(shots), 16).rows)
+        rows = max(each[0] for each in shapes)
+        if limit == 1:
+            assert rows == 1, "one answer is not divided"
+        else:
+            assert max(math.prod(each) for each in shapes) <= limit
+            # A prompt with three examples is cut to the 64 tokens that the model reads: twice that is below 130.
+            assert rows == 16 if limit > 10**6 else 2 <= rows < 16
+    assert found[0] == found[1] == found[2]
 
 
 def test_prompts_equal_those_of_lm_eval() -> None:

@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_model.model_config import read_config, read_shape
 from nemo_adapt.hf_model.model_files import complete_folder
+from nemo_adapt.hf_tokenizer.files import MODEL_NAMES
 from nemo_adapt.run.checks import check
 from nemo_adapt.tokenizer import extend
 from nemo_adapt.tokenizer.base import read
@@ -72,6 +74,27 @@ def test_named_chat_templates_reach_the_export(model, tmp_path, data_folder):
     complete_folder(out, model, extended, 512, torch.float32, 512, 512)
     for folder in (extended, out):
         assert AutoTokenizer.from_pretrained(str(folder)).chat_template == {"default": "default", "tool_use": "tools"}
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_a_tokenizer_s_model_of_any_name_reaches_the_export(model, tmp_path, name):
+    base, out = tmp_path / "base", tmp_path / "out"
+    base.mkdir()
+    out.mkdir()
+    (base / name).write_bytes(b"pieces")
+    complete_folder(out, model, base, 512, torch.float32, 512, 512)
+    assert (out / name).read_bytes() == b"pieces"
+
+
+def test_a_tokenizer_with_spiece_model_alone_loads_from_the_export(model, tmp_path, data_folder):
+    """As GPT-SW3's."""
+    base, out = tmp_path / "base", tmp_path / "out"
+    base.mkdir()
+    out.mkdir()
+    (base / "spiece.model").write_bytes((data_folder / "tokenizers/llama2/tokenizer.model").read_bytes())
+    complete_folder(out, model, base, 512, torch.float32, 512, 512)
+    text = "Ağacın altında uyuyor."
+    assert hf_tokenizer.load(out)(text)["input_ids"] == hf_tokenizer.load(base)(text)["input_ids"]
 
 
 def test_the_export_names_no_code_that_it_does_not_have(model, tmp_path):

@@ -113,6 +113,14 @@ def test_keep_marks_can_be_set_to_true_or_false(base, tmp_path):
             assert original.decode(token.source_ids) == token.text
 
 
+@pytest.mark.parametrize(("asked", "lines", "said"), [
+    ("auto", target, 1), ("true", target, 1), ("false", target, 0), ("auto", english, 0),
+])  # fmt: skip
+def test_kept_marks_are_said_because_llama_cpp_does_not_keep_them(base, tmp_path, capsys, asked, lines, said):
+    kept(base, tmp_path, lines(), keep_marks=asked)
+    assert capsys.readouterr().out.count("for GGUF give tokenizer.keep_marks=false") == said
+
+
 def test_unknown_regex_stays_and_cannot_be_rewritten(base, tmp_path):
     content = json.loads((base / "tokenizer.json").read_text())
     content["pre_tokenizer"]["add_prefix_space"] = True
