@@ -1,6 +1,7 @@
 """``launch``, ``cancel`` and ``job`` with stand-ins for Slurm's commands: their calls, and user errors."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -482,6 +483,37 @@ def test_missing_held_out_text_is_an_error_before_anything_is_made(slurm, folder
     with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
         cli.command(command, [*words, "site=cpu"])
     assert slurm() == [] and not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["launch", "run", "export"])
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("full", "full exists and is not a result of nemo-adapt export"),
+        ("tr.txt/mine", r"tr.txt/mine cannot be made, as .*tr\.txt is no folder that you may write to"),
+        ("locked/a/mine", "locked/a/mine cannot be made, as .*locked is no folder that you may write to"),
+        ("locked/empty", "locked/empty cannot be made, as .*locked is no folder that you may write to"),
+        ("empty", ""),
+        ("new/mine", ""),
+    ],
+)
+def test_a_model_that_could_not_be_written_is_said_before_anything_is_made(
+    slurm, folder, monkeypatch, command, place, says
+):
+    """It had been said after the training."""
+    for name in ("full", "empty", "locked/empty"):
+        (folder / name).mkdir(parents=True)
+    (folder / "full/thesis.tex").touch()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder / "locked" and allowed(path, mode))
+    monkeypatch.setattr(pipeline, "run_step", lambda config, step, made: None)
+    monkeypatch.setattr(cli, "_say_result", lambda config: None)
+    if not says:
+        cli.command(command, [*WORDS, f"export.dir={place}"])
+        return
+    with pytest.raises(UserError, match=says):
+        cli.command(command, [*WORDS, f"export.dir={place}"])
+    assert not slurm() and not (folder / "runs").exists()
 
 
 def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):

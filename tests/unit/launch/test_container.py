@@ -90,6 +90,7 @@ def test_invalid_mounts_are_refused(mount):
         ("results/x", [], True),
         ("/home/user/adapt/x", [], True),
         ("/out/x", ["site.container.mounts=['/data/out:/out']"], True),
+        ("/out/x", ["site.container.mounts=['/data/out:/out:rw','/out/x:/out/x']"], True),
         ("/out/x", ["site.srun=['--container-mounts=/a:/b,/data/out:/out']"], True),
         ("/data/out/x", ["site.container.mounts=['/data/out:/out']"], False),
         ("/out/x", ["site.container.mounts=['/data/out:/out:ro']"], False),
@@ -103,8 +104,29 @@ def test_results_outside_the_mounts_are_refused(key, place, words, is_kept):
     if is_kept:
         options_of("train", f"{key}={place}", *words)
         return
-    with pytest.raises(UserError, match=f"{key}={place} is in no folder that the jobs' container may write to"):
+    says = rf"{key}={place}: /.* is in no folder that the jobs' container may write to"
+    with pytest.raises(UserError, match=says):
         options_of("train", f"{key}={place}", *words)
+
+
+def test_the_folder_above_an_exported_model_must_be_mounted():
+    """The model is made beside its place; a mount point could not be replaced by it."""
+    mount = "site.container.mounts=['/out/x:/out/x']"
+    options_of("train", "evaluate.cache=/out/x", mount)
+    with pytest.raises(
+        UserError, match=r"export\.dir=/out/x: /out is in no folder .*: add it to site\.container\.mounts"
+    ):
+        options_of("train", "export.dir=/out/x", mount)
+    options_of("train", "export.dir=/out/x", "site.container.mounts=['/out:/out']")
+
+
+def test_an_export_over_other_files_is_refused_where_its_folder_is_mounted_from(tmp_path):
+    (tmp_path / "x").mkdir()
+    words = ("export.dir=/out/x", f"site.container.mounts=['{tmp_path}:/out']")
+    options_of("train", *words)
+    (tmp_path / "x/thesis.tex").touch()
+    with pytest.raises(UserError, match=f"{tmp_path}/x exists and is not a result of nemo-adapt export"):
+        options_of("train", *words)
 
 
 def test_required_paths_are_the_image_and_the_sources_of_mounts():
