@@ -82,13 +82,16 @@ def check_results(config: Config, workdir: Path, given: Sequence[str]) -> None:
         path = Path(os.path.normpath(workdir / place))
         needed = path.parent if key == "export.dir" else path  # an export is renamed: a mount point cannot be
         target = next((each for each in inside if needed.is_relative_to(each)), None)
-        if target is None:
+        if target is not None:
+            here = inside[target] / path.relative_to(target)
+            needed = (inside[target] / needed.relative_to(target)).resolve()  # where links lead
+        if target is None or not any(needed.is_relative_to(source.resolve()) for source in inside.values()):
             raise UserError(
                 f"{key}={place}: {needed} is in no folder that the jobs' container may write to: add it to "
                 "site.container.mounts"
             )
         if key == "export.dir":
-            check_replaceable("export", inside[target] / path.relative_to(target))
+            check_replaceable("export", here)
 
 
 def required_paths(config: Config, workdir: Path) -> list[str]:

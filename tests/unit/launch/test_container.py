@@ -120,6 +120,39 @@ def test_the_folder_above_an_exported_model_must_be_mounted():
     options_of("train", "export.dir=/out/x", "site.container.mounts=['/out:/out']")
 
 
+@pytest.mark.parametrize("name", ["runs", "runs/turkish"])
+def test_where_a_link_to_a_run_leads_is_mounted(tmp_path, name):
+    """As ``runs`` on a large disk: the link was mounted, and not its folder."""
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    (disk / "turkish").mkdir(parents=True)
+    (home / name).parent.mkdir(parents=True)
+    (home / name).symlink_to(disk if name == "runs" else disk / "turkish")
+    given = options_of("train", run=home / "runs/turkish", workdir=home)
+    assert given["container-mounts"] == f"{home}:{home},{disk}:{disk}"
+    outside = options_of("train", run=home / "runs/turkish", workdir=tmp_path / "work")["container-mounts"].split(",")
+    assert outside[1] == f"{home}/runs:{home}/runs", "if this is a link, its folder is mounted in its place"
+    assert outside[2:] == ([] if name == "runs" else [f"{disk}:{disk}"])
+
+
+def test_results_behind_a_link_to_what_is_not_mounted_are_refused(tmp_path):
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    home.mkdir()
+    disk.mkdir()
+    (home / "models").symlink_to(disk)
+    (home / "here").symlink_to(home)
+    for key, place in (("export.dir", "models/x"), ("run.shared", "models"), ("evaluate.cache", "models/cache")):
+        with pytest.raises(UserError, match=rf"{key}={place}: {disk}\S* is in no folder that the jobs' container may"):
+            options_of("train", f"{key}={place}", workdir=home, run=home / "runs/x")
+        options_of(
+            "train",
+            f"{key}={place}",
+            f"site.container.mounts=['{disk}:{disk}']",
+            workdir=home,
+            run=home / "runs/x",
+        )
+        options_of("train", f"{key}={place.replace('models', 'here')}", workdir=home, run=home / "runs/x")
+
+
 def test_an_export_over_other_files_is_refused_where_its_folder_is_mounted_from(tmp_path):
     (tmp_path / "x").mkdir()
     words = ("export.dir=/out/x", f"site.container.mounts=['{tmp_path}:/out']")
