@@ -15,15 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
-from nemo_adapt.config.groups import choices, prefer_chosen
+from nemo_adapt.config.groups import SITE, choices, prefer_chosen
 from nemo_adapt.config.overrides import literal, parsed, readable
 from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
-SITE = "site"
-"""The config group of site profiles, which are in ``slurm/`` or in a file of the user's."""
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
