@@ -77,8 +77,12 @@ def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
 def of_words(words: list[str]) -> Config:
     """Return the configuration for the words of a command line: ``recipe=...`` and ``key=value``."""
     _check_form(words, of_recipe=True)
-    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
+    return load(chosen_recipe(words), [word for word in words if not word.startswith("recipe=")])
+
+
+def chosen_recipe(words: Sequence[str]) -> str:
+    """Return the recipe that the words of a command line choose: the last of several, ``blank`` without one."""
+    return [word.partition("=")[2] for word in ("recipe=blank", *words) if word.startswith("recipe=")][-1]
 
 
 def read(path: Path) -> Config:
