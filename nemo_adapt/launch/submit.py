@@ -19,7 +19,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch import container, nemo_run, sbatch, slurm
-from nemo_adapt.launch.chain import Job, Size
+from nemo_adapt.launch.chain import Job, Kind, Size
 from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 from nemo_adapt.machine.facts import versions
 from nemo_adapt.run.run_folder import RunFolder, claim
@@ -99,7 +99,7 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
             continue
         most = longest(partition, _clusters(given))
         if most and sbatch.seconds(given["time"]) > sbatch.seconds(most):
-            key = "site.time" if given["time"] == config.site.time else "site.cpu.time"
+            key = "site.time" if job.kind in (Kind.RANKS, Kind.ARRAY) else "site.cpu.time"
             where = f"partition {partition}" if partition else "the default partition"
             raise UserError(
                 f"{key}={given['time']} is more than {where} allows ({most}): {job.name} would wait for ever; give a "
