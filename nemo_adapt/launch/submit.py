@@ -264,15 +264,16 @@ def _make_writable(folder: Path) -> None:
 def record(
     paths: LaunchPaths, jobs: Sequence[Job], facts: Mapping[str, Any], numbers: Mapping[str, str], cluster: str
 ) -> None:
-    """Write jobs.json: which of ``jobs`` have been submitted until now, on which ``cluster`` if one was chosen, and
-    ``facts`` about the code."""
+    """Write jobs.json: which of ``jobs`` have been submitted until now, on which ``cluster`` if one was chosen, the
+    run's folder, and ``facts`` about the code."""
     done = [job for job in jobs if job.name in numbers]
     where = {"cluster": cluster} if cluster else {}
     rows = [
         {"name": job.name, "id": numbers[job.name], **where, "stages": list(job.stages), "tasks": job.tasks}
         for job in done
     ]
-    write_json(paths.jobs, {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts})
+    when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(paths.jobs, {"jobs": rows, "root": str(paths.root), "submitted": when, **facts})
 
 
 def commit() -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,10 @@ esac
         (["site.time=5:00:00"], "site.cpu.time=12:00:00 is more than the default partition allows (06:00:00): prepare"),
         (["site.partition=long", "site.time=3-0"], "site.time=3-0 is more than partition long allows (2-00:00:00)"),
         (["site.partition=free", "site.cpu.partition=short"], "site.cpu.time=12:00:00 is more than partition short"),
+        (
+            ["site.partition=long", "site.time=12:00:00", "site.cpu.partition=short"],
+            "site.cpu.time=12:00:00 is more than partition short",
+        ),
         (["site.partition='long,short'"], ""),
         (["site.partition=free", "site.time=30-0"], ""),
         (["site.partition=unknown", "site.time=30-0"], ""),  # which sbatch refuses
@@ -343,6 +348,35 @@ def test_run_with_live_jobs_cannot_be_launched_again(slurm, monkeypatch):
         cli.command("launch", WORDS)
     monkeypatch.setenv("STATE", "FAILED")
     cli.command("launch", WORDS)
+
+
+def test_a_copied_run_does_not_answer_for_the_jobs_of_the_original(slurm, folder, monkeypatch):
+    """``launch`` had advised to cancel the copy's jobs, which cancelled the original's."""
+    cli.command("launch", WORDS)
+    monkeypatch.setenv("STATE", "RUNNING")
+    shutil.copytree("runs/r", "runs/copy")
+    (folder / "link").symlink_to("runs/r")
+    copied = [word.replace("run.name=r", "run.name=copy") for word in WORDS]
+    with pytest.raises(UserError, match=f"are the jobs of {folder}/runs/r, .* cancel {folder}/runs/r"):
+        cli.command("cancel", ["runs/copy"])
+    assert "scancel" not in [words[0] for words in slurm()]
+    assert not status.look(folder / "runs/copy").jobs and len(status.look(folder / "link").jobs) == 4
+    cli.command("launch", copied)
+    assert len(status.look(folder / "runs/copy").jobs) == 4
+    cli.command("cancel", ["link"])
+    assert slurm()[-1] == ["scancel", "108", "107", "106", "105"]
+
+
+def test_a_run_that_was_moved_keeps_its_jobs(slurm, folder, monkeypatch):
+    cli.command("launch", WORDS)
+    (folder / "runs").rename(folder / "elsewhere")
+    assert [job.state for job in status.look(folder / "elsewhere/r").jobs] == ["done"] * 4
+    moved = [*WORDS, "run.dir=elsewhere"]
+    with monkeypatch.context() as patch:
+        patch.setenv("STATE", "PENDING")
+        with pytest.raises(UserError, match=r"has been launched, and prepare \(105\), "):
+            cli.command("launch", moved)
+    cli.command("launch", moved)
 
 
 FAR = """\
