@@ -277,10 +277,12 @@ def record(
 
 
 def commit() -> str:
-    """Return the commit of a checkout, with ``+`` if files have changed since; empty for an installed package."""
+    """Return the commit of a checkout, with ``+`` if files have changed since; empty for an installed package, also
+    within the user's own checkout."""
     folder = str(Path(nemo_adapt.__file__).parent)
     answers = []
-    for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".")):
+    own = ("ls-files", "--error-unmatch", "__init__.py")
+    for words in (own, ("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".")):
         try:
             done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=False)
         except OSError:
@@ -288,4 +290,5 @@ def commit() -> str:
         if done.returncode:
             return ""
         answers.append(done.stdout.strip())
-    return answers[0] + ("+" if answers[1] else "")
+    _, head, changes = answers
+    return head + ("+" if changes else "")

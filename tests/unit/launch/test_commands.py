@@ -132,6 +132,31 @@ def test_a_read_only_installation_can_be_launched_from_again(slurm, folder, monk
             place.chmod(0o555)  # as an earlier version left it
 
 
+def test_the_commit_is_that_of_a_checkout_of_this_package(tmp_path, monkeypatch):
+    """Not that of the user's own project, in which the package is installed."""
+    package = tmp_path / ".venv/nemo_adapt"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "own.py").touch()
+    monkeypatch.setattr(submit.nemo_adapt, "__file__", str(package / "__init__.py"))
+
+    def git(*words):
+        who = ("-c", "user.name=x", "-c", "user.email=x@x.x")
+        return subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True, text=True).stdout
+
+    assert submit.commit() == ""
+    git("init")
+    git("add", "own.py")
+    git("commit", "-m", "x")
+    assert submit.commit() == ""
+    git("add", ".venv")
+    git("commit", "-m", "x")
+    head = git("rev-parse", "HEAD").strip()
+    assert submit.commit() == head
+    (package / "__init__.py").write_text("1")
+    assert submit.commit() == f"{head}+"
+
+
 LATER = ("train", "export", "evaluate")
 """The jobs after the first."""
 ON_GPUS = ["cluster=a40_x4", "site=gpus", "site.gpus_per_node=4", "train.global_batch=64", "launch.dry_run=true"]
