@@ -4,16 +4,19 @@ replace the recipe's own."""
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_adapt.config import ClusterConfig, Config, ModelConfig
+from nemo_adapt.config import ClusterConfig, Config, ModelConfig, SiteConfig
 from nemo_adapt.config.field_types import type_below
 from nemo_adapt.config.overrides import literal, parsed
 from nemo_adapt.config.recipe_files import GROUPS, load_file, recipes_folder
 
-SECTIONS = {"model": ModelConfig, "cluster": ClusterConfig}
+SITE = "site"
+"""The config group of site profiles, which are in ``slurm/`` or in a file of the user's, and so in Hydra's store."""
+SECTIONS = {"model": ModelConfig, "cluster": ClusterConfig, SITE: SiteConfig}
 """Groups whose file is the whole section of their name; files of the others have keys of several sections."""
 PLACE = "data.folder"
 """Where a recipe's files lie, which no choice of a file moves."""
@@ -46,7 +49,7 @@ def prefer_chosen(config: DictConfig, words: list[str], folder: Path) -> None:
     """Let the files that ``words`` choose win over the recipe's own keys (by Hydra's order the recipe would win, value
     by value), and the other words over both. ``folder``: the recipe's, which may have such files, too."""
     given = parsed(words)
-    picks = [word for word in given if word.key_or_group in GROUPS and not isinstance(word.value(), dict)]
+    picks = [word for word in given if word.key_or_group in (*GROUPS, SITE) and not isinstance(word.value(), dict)]
     touched: list[str] = []
     for group, value in ((word.key_or_group, word.value()) for word in picks):
         files = [_load(group, str(name), folder) for name in _names(value)]
@@ -57,8 +60,14 @@ def prefer_chosen(config: DictConfig, words: list[str], folder: Path) -> None:
             touched += [key for file in files for key in _put(config, file, Config)]
     for word in given:
         key = f"{word.key_or_group}."
-        if word not in picks and any(key.startswith(f"{each}.") or each.startswith(key) for each in touched):
-            OmegaConf.update(config, key[:-1], word.value(), force_add=True)
+        if word in picks or not any(key.startswith(f"{each}.") or each.startswith(key) for each in touched):
+            continue
+        if word.is_delete():
+            table, _, name = word.key_or_group.rpartition(".")
+            with open_dict(config):
+                OmegaConf.select(config, table).pop(name, None)
+        else:
+            OmegaConf.update(config, word.key_or_group, word.value(), force_add=True)
 
 
 def _names(value: Any) -> list[Any]:
@@ -70,6 +79,8 @@ def _names(value: Any) -> list[Any]:
 
 def _load(group: str, name: str, folder: Path) -> Mapping[Any, Any]:
     """Return the keys of a file of a group, unresolved."""
+    if group == SITE:
+        return cast(dict[Any, Any], OmegaConf.to_container(ConfigStore.instance().load(f"{SITE}/{name}.yaml").node))
     places = [place / group / f"{name}.yaml" for place in (folder, recipes_folder())]
     found = OmegaConf.to_container(load_file(next(place for place in places if place.is_file())))
     assert isinstance(found, dict)

@@ -15,15 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
-from nemo_adapt.config.groups import choices, prefer_chosen
+from nemo_adapt.config.groups import SITE, choices, prefer_chosen
 from nemo_adapt.config.overrides import literal, parsed, readable
 from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
-SITE = "site"
-"""The config group of site profiles, which are in ``slurm/`` or in a file of the user's."""
 ConfigStore.instance().store(name="fields", node=Config)
 DEFAULTS = ["fields", *({group: None} for group in (*GROUPS, SITE))]
 ConfigStore.instance().store(name="schema", node={"defaults": DEFAULTS})
@@ -79,8 +77,12 @@ def with_values(tree: DictConfig, values: Mapping[str, Any]) -> Config:
 def of_words(words: list[str]) -> Config:
     """Return the configuration for the words of a command line: ``recipe=...`` and ``key=value``."""
     _check_form(words, of_recipe=True)
-    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    return load(given[-1] if given else "blank", [word for word in words if not word.startswith("recipe=")])
+    return load(chosen_recipe(words), [word for word in words if not word.startswith("recipe=")])
+
+
+def chosen_recipe(words: Sequence[str]) -> str:
+    """Return the recipe that the words of a command line choose: the last of several, ``blank`` without one."""
+    return [word.partition("=")[2] for word in ("recipe=blank", *words) if word.startswith("recipe=")][-1]
 
 
 def read(path: Path) -> Config:

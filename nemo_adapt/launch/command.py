@@ -32,6 +32,8 @@ def main(words: list[str]) -> None:
     config = with_dp_of_jobs(config)
     steps = pipeline.run_steps(config)
     preflight.check_steps(config, steps)
+    if not config.site.container.image:  # in which export.dir may be another folder: see container.check_results
+        preflight.check_export(config, steps)
     preflight.precheck(config, steps)
     preflight.check_begun(config, steps, of_run=steps)  # each job sees only its own stages
     jobs, size = chain(steps), size_of(config)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.run.artifact import check_replaceable
 
 SHELL_CHARACTERS = '"$`'
 """Shell characters that pyxis does not quote in mounts: ``$(...)`` would be executed on the node."""
@@ -61,25 +62,36 @@ def mounts(config: Config, folders: Sequence[Path]) -> list[str]:
 
 def check_results(config: Config, workdir: Path, given: Sequence[str]) -> None:
     """Raise ``UserError`` for a folder of results outside all mounts ``given``, or in one that cannot be written to:
-    what a job writes there is lost with its container."""
+    what a job writes there is lost with its container. Likewise for an ``export.dir`` that an export cannot replace."""
     further = [option.partition("=")[2] for option in config.site.srun if option.startswith("--container-mounts=")]
     parts = [mount.split(":") for mount in [*given, *",".join(further).split(",")]]
     flags = [part[2] if len(part) > 2 else "" for part in parts]
-    inside = [
-        os.path.normpath(workdir / (part[1] if len(part) > 1 else part[0]))
+    inside = {
+        os.path.normpath(workdir / (part[1] if len(part) > 1 else part[0])): workdir / part[0]
         for part, flag in zip(parts, flags, strict=True)
         if part[0] not in ("", *SOURCE_KEYWORDS) and "ro" not in re.split("[,+]", flag)
-    ]
+    }
     places = {
         "export.dir": config.export.dir,
         "run.shared": config.run.shared,
         "evaluate.cache": config.evaluate.cache,
     }
     for key, place in places.items():
-        if place and not any(Path(os.path.normpath(workdir / place)).is_relative_to(folder) for folder in inside):
+        if not place:
+            continue
+        path = Path(os.path.normpath(workdir / place))
+        needed = path.parent if key == "export.dir" else path  # an export is renamed: a mount point cannot be
+        target = next((each for each in inside if needed.is_relative_to(each)), None)
+        if target is not None:
+            here = inside[target] / path.relative_to(target)
+            needed = (inside[target] / needed.relative_to(target)).resolve()  # where links lead
+        if target is None or not any(needed.is_relative_to(source.resolve()) for source in inside.values()):
             raise UserError(
-                f"{key}={place} is in no folder that the jobs' container may write to: add it to site.container.mounts"
+                f"{key}={place}: {needed} is in no folder that the jobs' container may write to: add it to "
+                "site.container.mounts"
             )
+        if key == "export.dir":
+            check_replaceable("export", here)
 
 
 def required_paths(config: Config, workdir: Path) -> list[str]:

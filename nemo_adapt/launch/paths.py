@@ -71,11 +71,30 @@ class LaunchPaths:
 
 
 def submitted(root: Path) -> list[dict[str, Any]]:
-    """Return the submitted jobs of a run in order, with at least ``name`` and ``id``; empty if it was not launched."""
+    """Return the submitted jobs of a run in order, with at least ``name`` and ``id``; empty if it was not launched, or
+    is a copy of one that was."""
+    return [] if original_of(root) else list(_record(root).get("jobs") or [])
+
+
+def original_of(root: Path) -> str:
+    """Return the folder of the run that was launched, if ``root`` is a copy of it; empty for that run itself, also
+    after it was moved."""
+    launched = str(_record(root).get("root", ""))
     try:
-        return list(json.loads(LaunchPaths(root).jobs.read_text(encoding="utf-8"))["jobs"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
+        return "" if not launched or root.samefile(launched) else launched
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError:  # another user's, which may not be looked at
+        return launched
+
+
+def _record(root: Path) -> dict[str, Any]:
+    """Return what was recorded at a run's submission; empty if it was not launched."""
+    try:
+        found = json.loads(LaunchPaths(root).jobs.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def cluster_of(jobs: Sequence[Mapping[str, Any]]) -> str:

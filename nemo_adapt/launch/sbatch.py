@@ -133,8 +133,11 @@ def srun_options(config: Config, job: Job, size: Size, paths: LaunchPaths, workd
 
 
 def folders(paths: LaunchPaths, workdir: Path) -> list[Path]:
-    """Return the folders that a job accesses: the one it is launched from, and that of the runs if it is elsewhere."""
-    return [workdir, *([] if paths.root.is_relative_to(workdir) else [paths.root.parent])]
+    """Return the folders that a job accesses: the one it is launched from, and that of the runs if it is elsewhere,
+    also by a link."""
+    named = [workdir, *([] if paths.root.is_relative_to(workdir) else [paths.root.parent])]
+    place = paths.root.resolve().parent
+    return named if any(place.is_relative_to(folder.resolve()) for folder in named) else [*named, place]
 
 
 def variables(config: Config, job: Job) -> list[str]:

@@ -19,7 +19,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.launch import container, nemo_run, sbatch, slurm
-from nemo_adapt.launch.chain import Job, Size
+from nemo_adapt.launch.chain import Job, Kind, Size
 from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 from nemo_adapt.machine.facts import versions
 from nemo_adapt.run.run_folder import RunFolder, claim
@@ -99,7 +99,7 @@ def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:
             continue
         most = longest(partition, _clusters(given))
         if most and sbatch.seconds(given["time"]) > sbatch.seconds(most):
-            key = "site.time" if given["time"] == config.site.time else "site.cpu.time"
+            key = "site.time" if job.kind in (Kind.RANKS, Kind.ARRAY) else "site.cpu.time"
             where = f"partition {partition}" if partition else "the default partition"
             raise UserError(
                 f"{key}={given['time']} is more than {where} allows ({most}): {job.name} would wait for ever; give a "
@@ -264,22 +264,25 @@ def _make_writable(folder: Path) -> None:
 def record(
     paths: LaunchPaths, jobs: Sequence[Job], facts: Mapping[str, Any], numbers: Mapping[str, str], cluster: str
 ) -> None:
-    """Write jobs.json: which of ``jobs`` have been submitted until now, on which ``cluster`` if one was chosen, and
-    ``facts`` about the code."""
+    """Write jobs.json: which of ``jobs`` have been submitted until now, on which ``cluster`` if one was chosen, the
+    run's folder, and ``facts`` about the code."""
     done = [job for job in jobs if job.name in numbers]
     where = {"cluster": cluster} if cluster else {}
     rows = [
         {"name": job.name, "id": numbers[job.name], **where, "stages": list(job.stages), "tasks": job.tasks}
         for job in done
     ]
-    write_json(paths.jobs, {"jobs": rows, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts})
+    when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(paths.jobs, {"jobs": rows, "root": str(paths.root), "submitted": when, **facts})
 
 
 def commit() -> str:
-    """Return the commit of a checkout, with ``+`` if files have changed since; empty for an installed package."""
+    """Return the commit of a checkout, with ``+`` if files have changed since; empty for an installed package, also
+    within the user's own checkout."""
     folder = str(Path(nemo_adapt.__file__).parent)
     answers = []
-    for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".")):
+    own = ("ls-files", "--error-unmatch", "__init__.py")
+    for words in (own, ("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".")):
         try:
             done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=False)
         except OSError:
@@ -287,4 +290,5 @@ def commit() -> str:
         if done.returncode:
             return ""
         answers.append(done.stdout.strip())
-    return answers[0] + ("+" if answers[1] else "")
+    _, head, changes = answers
+    return head + ("+" if changes else "")

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -98,6 +99,24 @@ def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def check_replaceable(stage: str, out: Path) -> None:
+    """Raise ``UserError`` if ``out`` exists, and is neither a result of ``stage`` nor an empty folder that can be
+    renamed."""
+    is_empty = out.is_dir() and not (out.is_symlink() or out.is_mount() or any(out.iterdir()))
+    if out.exists() and not is_empty and read_manifest(out).get("stage") != stage:
+        raise UserError(
+            f"{out} exists and is not a result of nemo-adapt {stage}: choose another folder, or move it away"
+        )
+
+
+def check_place(stage: str, out: Path) -> None:
+    """Raise ``UserError`` where ``stage`` could not write its result: as above, and where no folder can be made."""
+    check_replaceable(stage, out)
+    near = next(parent for parent in out.absolute().parents if parent.exists())
+    if not read_manifest(out) and not (near.is_dir() and os.access(near, os.W_OK | os.X_OK)):
+        raise UserError(f"{out} cannot be made, as {near} is no folder that you may write to: choose another folder")
+
+
 class Stage:
     """One stage about to run: its inputs, its result folder, and whether the result exists already.
 
@@ -160,7 +179,7 @@ class Stage:
         """
         place = self.workplace
         if not self.restart.resumable:
-            self._check_replaceable()
+            check_replaceable(self.name, self.out)
             left, ours = place / STARTED, json.dumps({"fingerprint": self.fingerprint})
             same = left.is_file() and left.read_text(encoding="utf-8", errors="replace") == ours
             if not (self.restart.keeps_partial and same):
@@ -177,14 +196,6 @@ class Stage:
             (place / MANIFEST).unlink(missing_ok=True)  # a finished stage continues, so it is unfinished again
         write_json(place / STARTED, {"config": self.config, "inputs": self.hashes})
         return place
-
-    def _check_replaceable(self) -> None:
-        """Raise ``UserError`` if ``out`` exists and is not of this stage."""
-        if self.out.exists() and read_manifest(self.out).get("stage") != self.name:
-            raise UserError(
-                f"{self.out} exists and is not a result of nemo-adapt {self.name}: choose another folder, or move "
-                "it away"
-            )
 
     def _check_partial(self, place: Path) -> None:
         """Raise ``UserError`` for a folder that is in the way of ``place``, and that no interrupted stage has left."""
@@ -221,7 +232,7 @@ class Stage:
 
     def publish(self) -> None:
         """Rename the complete workplace to ``out``. ``UserError`` if that is not of this stage."""
-        self._check_replaceable()
+        check_replaceable(self.name, self.out)
         place = self.workplace
         (place / STARTED).unlink(missing_ok=True)
         old = self.out.with_name(f".{self.out.name}.old")  # hidden, as a user may keep a NAME.old

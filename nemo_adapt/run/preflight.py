@@ -13,7 +13,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import check_target, trained_and_held_out
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import gpus, ranks
-from nemo_adapt.run.artifact import Inputs, input_hash, read_manifest
+from nemo_adapt.run.artifact import Inputs, check_place, input_hash, read_manifest
 from nemo_adapt.run.run_folder import RunFolder, check_recipe
 from nemo_adapt.run.steps import Step, change_of, check_kept, check_not_replaced
 from nemo_adapt.tokenizer.settings import check as check_tokenizer
@@ -22,6 +22,7 @@ from nemo_adapt.tokenizer.settings import check as check_tokenizer
 def check(config: Config, steps: Sequence[Step], of_run: Sequence[Step]) -> None:
     """Raise ``UserError`` for what is known to fail before any of ``steps`` starts. ``of_run``: all of the run."""
     check_steps(config, steps)
+    check_export(config, steps)
     precheck(config, steps)
     if any(step.name == "train" for step in steps):
         require_wandb(config.train)
@@ -62,6 +63,13 @@ def check_end(config: Config, stages: set[str]) -> None:
             raise UserError("evaluate.texts is empty: give a held-out text, evaluate.texts.LANG=FILE")
         if target:
             check_target(target, texts)
+
+
+def check_export(config: Config, steps: Sequence[Step]) -> None:
+    """Raise ``UserError`` if ``steps`` would make a model that could not be written where it belongs. For a process
+    that sees the folders as the export does: where a run is launched, its jobs may be in a container."""
+    if any(step.name == "export" for step in steps):
+        check_place("export", RunFolder.of(config)["export"])
 
 
 def precheck(config: Config, steps: Sequence[Step]) -> None:

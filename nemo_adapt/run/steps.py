@@ -165,9 +165,15 @@ def check_not_replaced(config: Config, steps: Sequence[Step], later: Step) -> No
     """Raise ``UserError`` if ``steps`` would replace an input with which ``later``, a resumable stage, was started."""
     run = RunFolder.of(config)
     started = {} if config.run.shared else read_started(run[later.result])
-    if not started:
+    if not started or not steps:
         return
-    fixed = [hashes for key, hashes in started["inputs"].items() if not key.startswith(later.restart.may_change)]
+    # By an input's name, as in Stage.prepare: the run's folder may have been moved, or be named otherwise, since.
+    fixed = [
+        (path, digest)
+        for key, paths in later.reads(config, run).items()
+        if not key.startswith(later.restart.may_change)
+        for path, digest in zip(paths, started["inputs"].get(key, {}).values(), strict=False)
+    ]
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 
     def hash_of(path: Path) -> str:
@@ -176,7 +182,7 @@ def check_not_replaced(config: Config, steps: Sequence[Step], later: Step) -> No
     for step in steps:
         stage = _stage(config, step, step.reads(config, run), hash_of)
         made[stage.out] = stage.fingerprint
-        if any(hashes.get(str(stage.out), stage.fingerprint) != stage.fingerprint for hashes in fixed):
+        if any(path == stage.out and digest != stage.fingerprint for path, digest in fixed):
             raise UserError(
                 f"{run[later.result]} was started with another {step.title} than now ({stage.change}): put that back "
                 "to go on, choose another run.name, or delete the folder"

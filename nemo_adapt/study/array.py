@@ -41,8 +41,11 @@ def launch(config: Config, jobs: Sequence[Job]) -> None:
     config = replace(config, study=replace(config.study, array=tasks))
     size = size_of(config, max(job.ranks for job in jobs))
     for job in first_seeds(jobs):
+        steps = pipeline.run_steps(job.config)
         try:
-            preflight.check_steps(job.config, pipeline.run_steps(job.config))
+            preflight.check_steps(job.config, steps)
+            if not config.site.container.image:  # as in launch
+                preflight.check_export(job.config, steps)
         except UserError as error:
             raise UserError(f"study: {', '.join(job.cell.values_key)}: {error}") from None
     if wrong := next(filter(None, precheck(jobs, config.site)), ""):

@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     config = recipes.of_words(words)
     if not config.study.array and (given := [word for word in words if word.startswith(CLUSTER)]):
         raise UserError(f"{given[0]} is for a study on a cluster: study.array=TASKS makes it a job array")
-    recipe = next((word.partition("=")[2] for word in words if word.startswith("recipe=")), "blank")
+    recipe = recipes.chosen_recipe(words)
     common = [word for word in words if not word.startswith(OURS)]
     run = RunFolder.of(config)
     found = cells(config.study)

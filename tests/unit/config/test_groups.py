@@ -84,3 +84,17 @@ def test_a_number_is_an_unknown_name(group, name):
 def test_a_list_of_files_is_read_in_order():
     found = recipes.load("stories260k_tr", ["train=[paper,replay]"])
     assert (found.tokenizer.method, found.resize.input, found.train.seq_length) == ("union", "calibrated", 1024)
+
+
+def test_a_site_wins_over_the_recipe_s_own_keys_and_words_over_both(tmp_path):
+    own, chosen = tmp_path / "own.yaml", "site=container"
+    asked = "site: {partition: old, time: '4:00:00', environment: {A: x}, container: {mounts: ['/a:/a']}}\n"
+    own.write_text(f"defaults: [stories260k_tr, _self_]\n{asked}")
+    assert recipes.load(str(own), []).site.partition == "old"
+    assert recipes.load(str(own), [chosen]).site == recipes.load("stories260k_tr", [chosen]).site
+    words = ["site.time=1:00:00", "site.environment.B=1.10", "~site.environment.NCCL_DEBUG", "site.cpu.cpus=3"]
+    found = recipes.load(str(own), [*words, chosen]).site
+    assert (found.partition, found.time, found.cpu.cpus, found.environment) == ("gpu", "1:00:00", 3, {"B": "1.10"})
+    saved = recipes.to_yaml(recipes.load("stories260k_tr", []))
+    own.write_text(f"defaults: [blank, _self_]\n{saved}")
+    assert recipes.load(str(own), [chosen]).site.container.image

@@ -1,8 +1,10 @@
 """``launch``, ``cancel`` and ``job`` with stand-ins for Slurm's commands: their calls, and user errors."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +132,31 @@ def test_a_read_only_installation_can_be_launched_from_again(slurm, folder, monk
             place.chmod(0o555)  # as an earlier version left it
 
 
+def test_the_commit_is_that_of_a_checkout_of_this_package(tmp_path, monkeypatch):
+    """Not that of the user's own project, in which the package is installed."""
+    package = tmp_path / ".venv/nemo_adapt"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "own.py").touch()
+    monkeypatch.setattr(submit.nemo_adapt, "__file__", str(package / "__init__.py"))
+
+    def git(*words):
+        who = ("-c", "user.name=x", "-c", "user.email=x@x.x")
+        return subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True, text=True).stdout
+
+    assert submit.commit() == ""
+    git("init")
+    git("add", "own.py")
+    git("commit", "-m", "x")
+    assert submit.commit() == ""
+    git("add", ".venv")
+    git("commit", "-m", "x")
+    head = git("rev-parse", "HEAD").strip()
+    assert submit.commit() == head
+    (package / "__init__.py").write_text("1")
+    assert submit.commit() == f"{head}+"
+
+
 LATER = ("train", "export", "evaluate")
 """The jobs after the first."""
 ON_GPUS = ["cluster=a40_x4", "site=gpus", "site.gpus_per_node=4", "train.global_batch=64", "launch.dry_run=true"]
@@ -172,6 +199,10 @@ esac
         (["site.time=5:00:00"], "site.cpu.time=12:00:00 is more than the default partition allows (06:00:00): prepare"),
         (["site.partition=long", "site.time=3-0"], "site.time=3-0 is more than partition long allows (2-00:00:00)"),
         (["site.partition=free", "site.cpu.partition=short"], "site.cpu.time=12:00:00 is more than partition short"),
+        (
+            ["site.partition=long", "site.time=12:00:00", "site.cpu.partition=short"],
+            "site.cpu.time=12:00:00 is more than partition short",
+        ),
         (["site.partition='long,short'"], ""),
         (["site.partition=free", "site.time=30-0"], ""),
         (["site.partition=unknown", "site.time=30-0"], ""),  # which sbatch refuses
@@ -344,6 +375,35 @@ def test_run_with_live_jobs_cannot_be_launched_again(slurm, monkeypatch):
     cli.command("launch", WORDS)
 
 
+def test_a_copied_run_does_not_answer_for_the_jobs_of_the_original(slurm, folder, monkeypatch):
+    """``launch`` had advised to cancel the copy's jobs, which cancelled the original's."""
+    cli.command("launch", WORDS)
+    monkeypatch.setenv("STATE", "RUNNING")
+    shutil.copytree("runs/r", "runs/copy")
+    (folder / "link").symlink_to("runs/r")
+    copied = [word.replace("run.name=r", "run.name=copy") for word in WORDS]
+    with pytest.raises(UserError, match=f"are the jobs of {folder}/runs/r, .* cancel {folder}/runs/r"):
+        cli.command("cancel", ["runs/copy"])
+    assert "scancel" not in [words[0] for words in slurm()]
+    assert not status.look(folder / "runs/copy").jobs and len(status.look(folder / "link").jobs) == 4
+    cli.command("launch", copied)
+    assert len(status.look(folder / "runs/copy").jobs) == 4
+    cli.command("cancel", ["link"])
+    assert slurm()[-1] == ["scancel", "108", "107", "106", "105"]
+
+
+def test_a_run_that_was_moved_keeps_its_jobs(slurm, folder, monkeypatch):
+    cli.command("launch", WORDS)
+    (folder / "runs").rename(folder / "elsewhere")
+    assert [job.state for job in status.look(folder / "elsewhere/r").jobs] == ["done"] * 4
+    moved = [*WORDS, "run.dir=elsewhere"]
+    with monkeypatch.context() as patch:
+        patch.setenv("STATE", "PENDING")
+        with pytest.raises(UserError, match=r"has been launched, and prepare \(105\), "):
+            cli.command("launch", moved)
+    cli.command("launch", moved)
+
+
 FAR = """\
 case $* in
 *,*) echo "Only one cluster can be used at a time" >&2; exit 1 ;;
@@ -482,6 +542,37 @@ def test_missing_held_out_text_is_an_error_before_anything_is_made(slurm, folder
     with pytest.raises(UserError, match=r"evaluate\.texts is empty"):
         cli.command(command, [*words, "site=cpu"])
     assert slurm() == [] and not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["launch", "run", "export"])
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("full", "full exists and is not a result of nemo-adapt export"),
+        ("tr.txt/mine", r"tr.txt/mine cannot be made, as .*tr\.txt is no folder that you may write to"),
+        ("locked/a/mine", "locked/a/mine cannot be made, as .*locked is no folder that you may write to"),
+        ("locked/empty", "locked/empty cannot be made, as .*locked is no folder that you may write to"),
+        ("empty", ""),
+        ("new/mine", ""),
+    ],
+)
+def test_a_model_that_could_not_be_written_is_said_before_anything_is_made(
+    slurm, folder, monkeypatch, command, place, says
+):
+    """It had been said after the training."""
+    for name in ("full", "empty", "locked/empty"):
+        (folder / name).mkdir(parents=True)
+    (folder / "full/thesis.tex").touch()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder / "locked" and allowed(path, mode))
+    monkeypatch.setattr(pipeline, "run_step", lambda config, step, made: None)
+    monkeypatch.setattr(cli, "_say_result", lambda config: None)
+    if not says:
+        cli.command(command, [*WORDS, f"export.dir={place}"])
+        return
+    with pytest.raises(UserError, match=says):
+        cli.command(command, [*WORDS, f"export.dir={place}"])
+    assert not slurm() and not (folder / "runs").exists()
 
 
 def test_launch_does_not_replace_what_a_training_was_begun_with(slurm, folder):

@@ -90,6 +90,7 @@ def test_invalid_mounts_are_refused(mount):
         ("results/x", [], True),
         ("/home/user/adapt/x", [], True),
         ("/out/x", ["site.container.mounts=['/data/out:/out']"], True),
+        ("/out/x", ["site.container.mounts=['/data/out:/out:rw','/out/x:/out/x']"], True),
         ("/out/x", ["site.srun=['--container-mounts=/a:/b,/data/out:/out']"], True),
         ("/data/out/x", ["site.container.mounts=['/data/out:/out']"], False),
         ("/out/x", ["site.container.mounts=['/data/out:/out:ro']"], False),
@@ -103,8 +104,62 @@ def test_results_outside_the_mounts_are_refused(key, place, words, is_kept):
     if is_kept:
         options_of("train", f"{key}={place}", *words)
         return
-    with pytest.raises(UserError, match=f"{key}={place} is in no folder that the jobs' container may write to"):
+    says = rf"{key}={place}: /.* is in no folder that the jobs' container may write to"
+    with pytest.raises(UserError, match=says):
         options_of("train", f"{key}={place}", *words)
+
+
+def test_the_folder_above_an_exported_model_must_be_mounted():
+    """The model is made beside its place; a mount point could not be replaced by it."""
+    mount = "site.container.mounts=['/out/x:/out/x']"
+    options_of("train", "evaluate.cache=/out/x", mount)
+    with pytest.raises(
+        UserError, match=r"export\.dir=/out/x: /out is in no folder .*: add it to site\.container\.mounts"
+    ):
+        options_of("train", "export.dir=/out/x", mount)
+    options_of("train", "export.dir=/out/x", "site.container.mounts=['/out:/out']")
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/turkish"])
+def test_where_a_link_to_a_run_leads_is_mounted(tmp_path, name):
+    """As ``runs`` on a large disk: the link was mounted, and not its folder."""
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    (disk / "turkish").mkdir(parents=True)
+    (home / name).parent.mkdir(parents=True)
+    (home / name).symlink_to(disk if name == "runs" else disk / "turkish")
+    given = options_of("train", run=home / "runs/turkish", workdir=home)
+    assert given["container-mounts"] == f"{home}:{home},{disk}:{disk}"
+    outside = options_of("train", run=home / "runs/turkish", workdir=tmp_path / "work")["container-mounts"].split(",")
+    assert outside[1] == f"{home}/runs:{home}/runs", "if this is a link, its folder is mounted in its place"
+    assert outside[2:] == ([] if name == "runs" else [f"{disk}:{disk}"])
+
+
+def test_results_behind_a_link_to_what_is_not_mounted_are_refused(tmp_path):
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    home.mkdir()
+    disk.mkdir()
+    (home / "models").symlink_to(disk)
+    (home / "here").symlink_to(home)
+    for key, place in (("export.dir", "models/x"), ("run.shared", "models"), ("evaluate.cache", "models/cache")):
+        with pytest.raises(UserError, match=rf"{key}={place}: {disk}\S* is in no folder that the jobs' container may"):
+            options_of("train", f"{key}={place}", workdir=home, run=home / "runs/x")
+        options_of(
+            "train",
+            f"{key}={place}",
+            f"site.container.mounts=['{disk}:{disk}']",
+            workdir=home,
+            run=home / "runs/x",
+        )
+        options_of("train", f"{key}={place.replace('models', 'here')}", workdir=home, run=home / "runs/x")
+
+
+def test_an_export_over_other_files_is_refused_where_its_folder_is_mounted_from(tmp_path):
+    (tmp_path / "x").mkdir()
+    words = ("export.dir=/out/x", f"site.container.mounts=['{tmp_path}:/out']")
+    options_of("train", *words)
+    (tmp_path / "x/thesis.tex").touch()
+    with pytest.raises(UserError, match=f"{tmp_path}/x exists and is not a result of nemo-adapt export"):
+        options_of("train", *words)
 
 
 def test_required_paths_are_the_image_and_the_sources_of_mounts():

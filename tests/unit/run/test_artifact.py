@@ -198,6 +198,23 @@ def test_what_an_interrupted_stage_has_left_is_replaced(tmp_path, source, keeps)
     assert stage.finished and not (out / STARTED).exists()
 
 
+def test_an_empty_folder_is_replaced_by_a_result(tmp_path, source, monkeypatch):
+    """As one that was made beforehand for a group; not a mount point or a link, which a result cannot replace."""
+    out, stage = tmp_path / "out", Stage("export", tmp_path / "out", {}, {"text": [source]})
+    (tmp_path / "there").mkdir()
+    out.symlink_to(tmp_path / "there")
+    with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+        artifact.run(stage, write_result)
+    out.unlink()
+    out.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(out), "is_mount", lambda path: path == out)
+        with pytest.raises(UserError, match="not a result of nemo-adapt export"):
+            artifact.run(stage, write_result)
+    artifact.run(stage, write_result)
+    assert stage.finished and sorted(each.name for each in tmp_path.iterdir()) == ["out", "text.txt", "there"]
+
+
 OTHERS = {"name": "my app", "stage": "beta"}
 """A manifest.json of another program."""
 

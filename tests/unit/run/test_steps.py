@@ -195,6 +195,28 @@ def test_a_result_that_a_resumable_stage_was_started_with_is_not_replaced(step, 
     check_kept(config, [step, between], later)
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_result_of_a_run_whose_folder_has_another_name_now_is_not_replaced_either(step, tmp_path, monkeypatch, moved):
+    """Its inputs were looked for under the names that they had when it was started."""
+    monkeypatch.chdir(tmp_path)
+
+    def config_in(folder, seed):
+        config = config_of(tmp_path, "one", seed, shared="")
+        config.run.dir = str(folder)
+        return config
+
+    later = replace(step, name="later", result="later", decided_by=(), restart=Restart(resumable=True))
+    later = replace(later, reads=lambda config, run: {"log": [run["data/toy"]]})
+    for each in (step, later):
+        run_step(config_in("runs", 1), each)
+    if moved:
+        (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    now = tmp_path / ("elsewhere" if moved else "runs")
+    check_kept(config_in(now, 1), [step], later)
+    with pytest.raises(UserError, match=r"one/later was started with another toy \(toy\) than now \(resize\.seed\)"):
+        check_kept(config_in(now, 2), [step], later)
+
+
 def test_a_started_stage_with_other_settings_is_refused_before_the_first_stage(step, tmp_path):
     """A training of a job chain would say it only after hours in the queue."""
     config, changed = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))

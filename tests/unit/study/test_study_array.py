@@ -270,6 +270,14 @@ def test_study_is_submitted_as_three_jobs_with_the_recipe_of_each_cell(folder, c
     assert (own.train.seed, own.tokenizer.new_tokens) == (8, 0)
 
 
+def test_cells_have_the_last_of_two_recipes_as_the_study_does(folder):
+    (folder / "first.yaml").write_text(STUDY.replace("lr: 1e-3", "lr: 5e-3"))
+    cli.command("study", ["recipe=first.yaml", *WORDS])
+    _, found = array.read_launched(folder / "runs/grid")
+    assert found[0].command[:2] == ["run", "recipe=study.yaml"]
+    assert recipes.read(folder / "runs/grid/launch/cells/0-seed0.yaml").train.phases[0].lr == 1e-3
+
+
 def test_number_of_tasks_is_limited_to_the_number_of_cells(folder, capsys):
     cli.command("study", [*WORDS, "study.array=9"])
     assert "study.array=9: there are 4 cells, and so 4 tasks" in capsys.readouterr().out
