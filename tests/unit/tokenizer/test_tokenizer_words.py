@@ -175,6 +175,7 @@ WARNINGS = {
     "another script than the parallel text's": (["a fine day", "घर"], ["पानी और नदी"], [], "only 20.0% of the letters"),
     "the guard's script, with another": (["a fine day in town", "घर"], [], ["the house"], "Latin, the guard's script"),
     "the guard's script alone": (["çok güzel bir gün"], [], ["the house"], ""),
+    "the guard's script, with letters of every script": (["\u02bbo ia \u02bbaina"], [], ["the house"], ""),
 }  # fmt: skip
 
 
