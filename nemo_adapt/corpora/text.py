@@ -160,7 +160,7 @@ def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) 
         with zstandard.open(out, "wb") as stream:
             for _, start, length in sorted(drawn, key=lambda entry: entry[1]):
                 spool.seek(start)
-                record = {field: spool.read(length).decode()}
+                record = {field.split("/")[0]: spool.read(length).decode()}
                 stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
     return total
 

@@ -19,10 +19,14 @@ UNIGRAM, BPE = 1, 2
 OTHER_TYPES = {3: "word", 4: "character"}
 NFKC_RULES = ("nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
 """Names of sentencepiece's normalization rules that contain NFKC."""
-HIDDEN = {character: chr(0xFDD0 + i) for i, character in enumerate("\u0651\u05bc\u05c1\u05c2\u0344\uff5e")}
-"""Characters that NFKC does not treat as sentencepiece does, and a stand-in for each, which is no character. Shadda,
-dagesh and the dots of shin and sin are typed before vowels, but NFKC sorts them after these. The last two are kept by
-sentencepiece: a double mark, and the wide tilde in the rules with ``nmt``."""
+CASE_FOLDING = ("nfkc_cf", "nmt_nfkc_cf")
+"""Those of them that also make letters small."""
+HIDDEN = "\u0651\u05bc\u05c1\u05c2\u1037\u0344\uff5e"
+"""Characters that NFKC does not treat as sentencepiece does. Shadda, dagesh and the dots of shin and sin are typed
+before vowels, but NFKC sorts them after these; Burmese's dot is typed after asat, but NFKC sorts it before. The last
+two are kept by sentencepiece: a double mark, and the wide tilde in the rules with ``nmt``."""
+CAPITAL = "\u0130"
+"""The capital letter, I with a dot, that rules with case folding keep."""
 
 
 def read_sentencepiece(path: Path) -> Any:
@@ -101,8 +105,13 @@ def _normalizer(proto: Any) -> dict[str, Any] | None:
     space = SPACE if spec.escape_whitespaces else " "
     steps: list[dict[str, Any]] = []
     if spec.precompiled_charsmap:
+        # The library applies the rules to a letter with its marks as one, where they are short: the rule for the letter
+        # alone would then also replace the marks. After NFKC few such letters are left, and after Lowercase few that
+        # case folding changes: only Cherokee's, which has no marks.
         if spec.name in NFKC_RULES:
-            steps += _compose()
+            steps += _hiding(HIDDEN, {"type": "NFKC"})
+        if spec.name in CASE_FOLDING:
+            steps += _hiding(CAPITAL, {"type": "Lowercase"})
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if spec.remove_extra_whitespaces:
@@ -115,15 +124,12 @@ def _normalizer(proto: Any) -> dict[str, Any] | None:
     return {"type": "Sequence", "normalizers": steps} if steps else None
 
 
-def _compose() -> list[dict[str, Any]]:
-    """Return the steps that join letters and marks before the rules of sentencepiece are applied.
-
-    The library applies the rules to a letter with its marks as one, where they are short: the rule for the letter alone
-    would then also replace the marks. After NFKC few such letters are left.
-    """
-    away = [{"type": "Replace", "pattern": {"String": mark}, "content": other} for mark, other in HIDDEN.items()]
-    back = [{"type": "Replace", "pattern": {"String": other}, "content": mark} for mark, other in HIDDEN.items()]
-    return [*away, {"type": "NFKC"}, *back]
+def _hiding(characters: str, step: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a step that leaves ``characters`` as they are: noncharacters stand in for them."""
+    stand_ins = {character: chr(0xFDD0 + i) for i, character in enumerate(characters)}
+    away = [{"type": "Replace", "pattern": {"String": mark}, "content": other} for mark, other in stand_ins.items()]
+    back = [{"type": "Replace", "pattern": {"String": other}, "content": mark} for mark, other in stand_ins.items()]
+    return [*away, dict(step), *back]
 
 
 def _dummy_prefix(space: str, user_defined: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.clock import Clock
-from nemo_adapt.tokenizer.count_words import count_words
+from nemo_adapt.tokenizer.count_words import count_words, in_parts
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.pieces import Rules
 from nemo_adapt.tokenizer.review import Guard
@@ -62,6 +62,7 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
         sampled = settings.sample_documents, settings.sample_seed, out / "sample.jsonl.zst"
         files = text.drawn("tokenizer", files, text_field, *sampled)
         words, pieces = count_words(base, files, text_field, "counting words", most=settings.max_words)
+        words = words if base.byte_level else in_parts(words, settings.max_words)
         guarded, guard_pieces = count_words(base, inputs.get("guard", []), text_field, "counting guard words")
         of_target = [path for language, path in parallel.items() if language != settings.reference]
         script.warn(pieces, of_target, guard_pieces, text_field)

@@ -7,6 +7,7 @@ pieces between single spaces, across which no base merges, and each distinct pie
 
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,6 +18,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.count_pieces import MAX_TYPES, PieceCounts, Tallies, added_pattern, count_pieces
 from nemo_adapt.tokenizer.encode import SEPARATOR
+from nemo_adapt.tokenizer.pieces import kind_of
 from nemo_adapt.tokenizer.tally import Tally, stretches
 from nemo_adapt.tokens.byte_level import BYTE_LEVEL_SPACE, SPACE
 
@@ -27,6 +29,8 @@ TOGETHER = 512
 """Pieces spelled in one call."""
 COMPARED = 500
 """Documents on which to check that this base really spells the pieces independently."""
+SHORTEST, LONGEST = 16, 64
+"""Characters of the parts of a word that is longer than ``LONGEST``, as is a document in a script without spaces."""
 
 Spell = Callable[[str], list[str]]
 
@@ -54,6 +58,34 @@ def count_words(
     pieces = tallies.later.counts.copy()
     pieces.update(tallies.first.counts)
     return words, pieces
+
+
+def in_parts(words: Tally, most: int) -> Tally:
+    """Return the ``most`` most frequent words, with those of more than ``LONGEST`` characters cut into parts.
+
+    Whole documents would hardly repeat, and learning needs memory for every character.
+    """
+    parts = Tally()
+    for word, count in words.counts.items():
+        for part in _parts(word):
+            parts.add(part, count, words.weights[word])
+        if len(parts.counts) > MAX_TYPES:
+            parts = parts.most_common(MAX_TYPES // 2)
+    return parts.most_common(most) if len(parts.counts) > most else parts
+
+
+def _parts(word: str) -> Iterator[str]:
+    """Yield a word, or its parts: each ends after punctuation if there is any from ``SHORTEST`` to ``LONGEST``
+    characters, and not before a mark."""
+    begin = 0
+    while len(word) - begin > LONGEST:
+        longest = begin + LONGEST
+        ends = [end for end in range(begin + SHORTEST, longest + 1) if unicodedata.category(word[end])[0] != "M"]
+        signs = (end for end in ends if kind_of(word[end - 1]) == "common" != kind_of(word[end]))
+        end = next(signs, ends[-1] if ends else longest)
+        yield word[begin:end]
+        begin = end
+    yield word[begin:]
 
 
 def added_texts(base: Base) -> list[str]:

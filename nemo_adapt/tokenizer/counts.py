@@ -18,6 +18,8 @@ FULLEST = 3 / 4
 """Largest share of the slots in use."""
 LINE = 64
 """Bytes of a cache line: two slots."""
+LAST_HASH = np.iinfo(np.int64).max
+"""Largest hash of a piece."""
 AHEAD = 12
 """How many pieces ahead a slot is prefetched, so that memory latencies overlap."""
 
@@ -57,7 +59,7 @@ class Counts:
     def pieces(self, least: int = 1) -> "Pieces":
         """Return all pieces that occurred at least ``least`` times, in no particular order."""
         rows = np.empty((self.size, 4), np.int64)
-        return Pieces(rows[: _pick(self.slots, least, rows)])
+        return Pieces(rows[: _pick(self.slots, least, LAST_HASH, rows)])
 
     def _frequency(self, rank: int) -> int:
         """Return how often the piece of this rank occurred; rank 1 is the most frequent."""
@@ -80,18 +82,21 @@ class Counts:
         return Pieces(rows[np.lexsort((rows[:, HASH], -rows[:, COUNT]))[:most]])
 
     def prune(self, most: int) -> None:
-        """If there are more than ``most`` pieces, drop the rarest, so that at most half of ``most`` are left.
+        """If there are more than ``most`` pieces, keep half of ``most``: the most frequent, ties by smaller hash.
 
         Works in existing memory and in spare memory that is kept: allocating takes longer than the work.
         """
         if self.size <= most:
             return
-        least = self._frequency(most // 2) + 1
+        least = self._frequency(most // 2)
+        counts = self.slots[:, COUNT]
+        room = most // 2 - np.count_nonzero(counts > least)
+        last = np.partition(self.slots[counts == least, HASH], room - 1)[room - 1]
         if len(self.spare_rows) < most // 2:
             self.spare_rows = np.empty((most // 2, 4), np.int64)
         if len(self.spare_text) < len(self.text):
             self.spare_text = np.empty_like(self.text)
-        kept = self.spare_rows[: _pick(self.slots, least, self.spare_rows)]
+        kept = self.spare_rows[: _pick(self.slots, least, last, self.spare_rows)]
         self.slots[:] = 0
         self.text, self.spare_text = self.spare_text, self.text
         self.size, self.length = _enter(kept, self.spare_text, self.slots, self.text, 0, 0)
@@ -182,11 +187,12 @@ def _enter(found: Any, source: Any, slots: Any, text: Any, size: int, length: in
 
 
 @compiled
-def _pick(slots: Any, least: int, rows: Any) -> int:
-    """Copy the pieces with a count of at least ``least`` into ``rows``; return how many."""
+def _pick(slots: Any, least: int, last: int, rows: Any) -> int:
+    """Copy the pieces with a higher count than ``least``, or this one and a hash up to ``last``; return how many."""
     found = 0
     for slot in range(len(slots)):
-        if slots[slot, HASH] and slots[slot, COUNT] >= least:
+        value, count = slots[slot, HASH], slots[slot, COUNT]
+        if value and (count > least or (count == least and value <= last)):
             rows[found] = slots[slot]
             found += 1
     return found

@@ -21,8 +21,16 @@ MAX_RUN = 3
 """Longest run of punctuation and symbols in a new token."""
 SCRIPTLESS = {"inherited", "number", "vowel mark", "common"}
 """Kinds of characters that combine with any script."""
-ONE_SCRIPT = {"CJK": "HAN", "HIRAGANA": "HAN", "KATAKANA": "HAN", "KATAKANA-HIRAGANA": "HAN"}
+ONE_SCRIPT = dict.fromkeys(("CJK", "HIRAGANA", "IDEOGRAPHIC", "KATAKANA", "KATAKANA-HIRAGANA"), "HAN")
 """Scripts that SentencePiece treats as one."""
+NO_SCRIPT = {
+    "MODIFIER": "inherited",
+    "VARIATION": "inherited",
+    "FEMININE": "common",
+    "MASCULINE": "common",
+    "MICRO": "common",
+}
+"""First words of the names of letters and marks that any script may have, as of U+02BB in Uzbek, ª, º and µ."""
 VOWEL_MARKED = ("ARABIC", "HEBREW", "SYRIAC")
 """Scripts whose marks are optional vowels."""
 BROKEN = "\ufffd"
@@ -125,7 +133,8 @@ def kind_of(character: str) -> str:
     if category == "Cf" or name.startswith("COMBINING"):
         return "inherited"
     if category[0] in "LM" and name:
-        return _script(character)
+        script = _script(character)
+        return NO_SCRIPT.get(script, script)
     return "common"
 
 

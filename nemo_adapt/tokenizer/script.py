@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
+from nemo_adapt.tokenizer.pieces import NO_SCRIPT
 
 LOOKED_AT = 50_000
 """Most frequent pieces of a corpus from which the shares are computed."""
@@ -23,7 +24,8 @@ MINOR = 0.05
 @cache
 def script_of(character: str) -> str:
     """Return the script of a letter, the first word of its Unicode name (``LATIN``, ``DEVANAGARI``), else ``""``."""
-    return unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
+    first = unicodedata.name(character, "").split(" ")[0]
+    return first if character.isalpha() and first not in NO_SCRIPT else ""
 
 
 def shares(pieces: Mapping[str, int]) -> dict[str, float]:

@@ -103,7 +103,8 @@ def token_contents(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
     """Return, by id, how many UTF-8 bytes the token contributes to a text (``token_contents``).
 
-    The sum over a document's ids is the document's length in bytes, plus ``added_bytes``.
+    The sum over a document's ids is the length in bytes of the document as the tokenizer normalizes it, plus
+    ``added_bytes``.
     """
     return np.array([len(content) for content in token_contents(tokenizer)], dtype=np.int32)
 
@@ -111,7 +112,8 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
 def training_bytes(tokenizer: PreTrainedTokenizerFast, masks_ends: bool = False) -> NDArray[np.int32]:
     """Return ``token_bytes``, but with ``-added_bytes`` for the end-of-document id.
 
-    The sum over the ids of complete documents, as training sees them, is then their exact length in bytes.
+    The sum over the ids of complete documents, as training sees them, is then the length in bytes of their normalized
+    text: their own exact length unless the tokenizer's normalizer changes it, as NFC may (Qwen, Pythia).
     ``masks_ends``: the id after an end is not counted (``train.mask_document_ends``). Without BOS it is a document's
     first token, which has the added bytes, so that the end stands for none.
     """

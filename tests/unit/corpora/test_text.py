@@ -387,6 +387,15 @@ def test_a_sample_larger_than_the_text_is_the_whole_text(tmp_path):
     assert drawn([tmp_path / "a.txt"], tmp_path, 10, 1) == (3, ["bir", "iki", "bir"])
 
 
+def test_a_sample_of_files_with_several_fields_can_be_read(tmp_path):
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    paths[0].write_text('{"text": "bir"}\n')
+    paths[1].write_text('{"content": "iki"}\n')
+    out, field = tmp_path / "out.jsonl.zst", "text/content"
+    assert text.sample(paths, field, 10, 1, out) == 2
+    assert list(text.documents([out], field)) == ["bir", "iki"]
+
+
 def test_a_parquet_file_with_the_column_twice_is_refused(tmp_path):
     """Of columns that are not read, names may repeat."""
     path, columns = tmp_path / "a.parquet", [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]

@@ -120,14 +120,32 @@ def test_table_grows_and_keeps_the_most_frequent():
     most = in_table(counts, counts.most_frequent(400))
     counts.prune(200_000)
     assert counts.size == 200_000
-    counts.prune(1000)  # at most 500 are kept; 200 words share each count, so 400
+    counts.prune(800)
     assert counts.size == 400 and in_table(counts) == most
     counts.add(words, True)
-    counts.prune(600)  # in the memory of the first pruning
+    counts.prune(400)  # in the memory of the first pruning
     assert counts.size == 200 and set(in_table(counts)[1].values()) == {3000}
     counts.add(words, True)
     counts.prune(190_000)  # that memory is too small for this
-    assert counts.size == 94_800
+    assert counts.size == 95_000
+
+
+def test_of_pieces_that_are_all_as_rare_half_are_kept():
+    """Without spaces nearly every piece is a line that occurs once."""
+    words = {f"w{i}": 1 for i in range(1500)}
+    often = {f"w{i}": 1 for i in range(7)}
+    counts = Counts()
+    counts.add(words, False)
+    counts.add(often, False)
+    counts.prune(1500)
+    assert counts.size == 1500
+    most = in_table(counts, counts.most_frequent(500))
+    counts.prune(1000)
+    assert counts.size == 500 and in_table(counts) == most and often.keys() <= most[0].keys()
+    backwards = Counts()
+    backwards.add(dict(reversed((words | dict.fromkeys(often, 2)).items())), False)
+    backwards.prune(1000)
+    assert in_table(backwards) == most
 
 
 def test_mixed_bits_are_those_of_splitmix64():

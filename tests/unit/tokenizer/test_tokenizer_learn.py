@@ -199,6 +199,14 @@ def test_scripts_are_not_mixed_if_the_base_was_trained_to_split_them():
         assert llama.allow(good), good
 
 
+def test_letters_and_marks_of_every_script_join_any_script():
+    """Their Unicode names begin with no script: MODIFIER LETTER TURNED COMMA, IDEOGRAPHIC ITERATION MARK."""
+    llama = Rules(False, split_scripts=True)
+    for good in ("▁o\u02bbz", "\u02bbo", "п\u02bcя", "人々", "〆切", "葛\U000e0100", "2.ª", "nº", "µm", "µм"):
+        assert llama.allow(good), good
+    assert not llama.allow("o\u02bbя")
+
+
 @given(st.text(max_size=20))
 def test_byte_level_spelling_decodes_to_the_text(text):
     spelling = {byte: character for character, byte in BYTE_OF.items()}

@@ -58,7 +58,7 @@ def test_any_text_gives_sentencepiece_ids(both, text):
     assert fast(text, add_special_tokens=False)["input_ids"] == model.encode(text)
 
 
-@pytest.mark.parametrize("rule", ["nfkc", "nmt_nfkc"])
+@pytest.mark.parametrize("rule", ["nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf"])
 def test_marks_are_not_lost_with_rules_of_nfkc(tmp_path, rule):
     """Letters and marks apart (NFD), marks in the order in which they are typed, and single characters."""
     base = sentencepiece_base(tmp_path, normalization_rule_name=rule, remove_extra_whitespaces=True)
@@ -67,6 +67,10 @@ def test_marks_are_not_lost_with_rules_of_nfkc(tmp_path, rule):
     words = ["Tiếng Việt là ngôn ngữ", "ọ̀rọ̀ Yorùbá ẹ́", "ǘ ṩ ἆ", "Å ﬁ ½ ﷺ ｱﾞ 각 ㋿"]
     texts = [unicodedata.normalize(form, word) for word in words for form in ("NFD", "NFC")]
     texts += ["\u0631\u0628\u0651\u0650", "\u0631\u0628\u0650\u0651", "\u05d1\u05bc\u05b0", "\u05e9\u05c1\u05bc\u05b8"]
+    texts += ["\u1001\u103d\u1004\u103a\u1037", "\u1004\u1037\u103a", "\u0930\u093c\u094d\u092f", "\u0958"]
+    texts += ["Ọ̀ṣun Ɛ̀ É̱", "I\u0307stanbul İ"]
+    uppercase = (chr(code) for code in range(0x3000) if unicodedata.category(chr(code)) == "Lu")
+    texts += [letter + "\u0358" for letter in uppercase if "CHEROKEE" not in unicodedata.name(letter)]
     texts += [f"a{chr(code)}b" for code in range(0xA0, 0x10000) if unicodedata.category(chr(code))[0] != "C"]
     unlike = [text for text in texts if fast(text, add_special_tokens=False)["input_ids"] != model.encode(text)]
     assert unlike == []

@@ -124,6 +124,20 @@ def test_continue_needs_fewer_tokens_than_union(train, tmp_path):
     assert sum(map(len, ids(hf_tokenizer.load(same), lines))) < 0.97 * tokens
 
 
+def test_tokens_with_letters_of_every_script_are_reached(train, tmp_path):
+    """Of Llama-2, whose trainer kept scripts apart: Uzbek's oʻ, Ukrainian's пʼя, Japanese 々."""
+    turkish = train["tr"].read_text(encoding="utf-8").replace("ö", "o\u02bb").replace("ğ", "g\u02bb").split("\n")
+    lines = [f"{line} п\u02bcять 人々" for line in turkish]
+    out = extend(DATA / LLAMA2, tmp_path / "out", [write(tmp_path / "a.txt", lines)], 1000)
+    fast = AutoTokenizer.from_pretrained(str(out))
+    model = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
+    found = ids(fast, lines)
+    assert found == model.encode(lines)
+    used = {fast.convert_ids_to_tokens(i) for line in found for i in line}
+    assert {"人々", "п\u02bcять"} <= {token.lstrip("▁") for token in used}
+    assert sum("\u02bb" in token for token in used) > 50
+
+
 def test_guard_limit_holds_on_english(train, tmp_path):
     lines = list(islice(text.documents([train["en"]]), 1000))
     guard = write(tmp_path / "guard.txt", lines)

@@ -5,6 +5,8 @@ import random
 
 import pytest
 import tokenizer_samples as samples
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizer_samples import DATA, needs_data
 
 from nemo_adapt.config import Config
@@ -13,7 +15,14 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.tokenizer import script
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.count_pieces import PieceCounts, Tallies
-from nemo_adapt.tokenizer.count_words import count_lines, count_words, spell_pieces, spells_independently
+from nemo_adapt.tokenizer.count_words import (
+    LONGEST,
+    count_lines,
+    count_words,
+    in_parts,
+    spell_pieces,
+    spells_independently,
+)
 from nemo_adapt.tokenizer.methods import METHODS, Request
 from nemo_adapt.tokenizer.stage import build
 from nemo_adapt.tokenizer.tally import ONCE, Tally
@@ -78,6 +87,52 @@ def test_tokens_are_learned_by_weights_and_not_by_counts(base):
     assert set(chosen) <= set(f"{mark}ky"), chosen
 
 
+def of_words(*counted):
+    words = Tally()
+    for word, count in counted:
+        words.add(word, count, count * ONCE)
+    return words
+
+
+@given(st.text("กข\u0e31\u0e48。，a▁", min_size=1, max_size=300))
+def test_long_words_are_cut_into_parts_and_others_are_not(word):
+    parts = list(in_parts(of_words((word, 1)), 1000).counts.elements())
+    assert sorted("".join(parts)) == sorted(word) and all(len(part) <= LONGEST for part in parts)
+    assert len(word) > LONGEST or parts == [word]
+
+
+def test_parts_end_after_punctuation_and_not_before_a_mark():
+    clauses = ["▁" + "我" * 30 + "。", "你" * 20 + "，”", "他" * 60]
+    assert list(in_parts(of_words(("".join(clauses), 1)), 10).counts) == clauses
+    thai = "ก\u0e31" * 32 + "ข"
+    assert list(in_parts(of_words((f"a{thai}", 1)), 10).counts) == ["a" + "ก\u0e31" * 31, "ก\u0e31ข"]
+    marks = "\u0e31" * 70
+    assert in_parts(of_words((marks, 1)), 10).counts == {marks[:64]: 1, marks[64:]: 1}
+
+
+def test_parts_that_repeat_are_counted_together_and_only_the_most_frequent_are_kept():
+    words = of_words(("我" * 64 + "你" * 20, 2), ("我" * 64 + "他" * 20, 1), ("▁ev", 4))
+    found = in_parts(words, 2)
+    assert found.counts == {"▁ev": 4, "我" * 64: 3} and found.weights == {"▁ev": 4 * ONCE, "我" * 64: 3 * ONCE}
+
+
+def test_text_without_spaces_is_learned_from_in_max_words_parts(tmp_path, monkeypatch):
+    draw, seen = random.Random(4), []
+    lines = ["".join(draw.choices(samples.STEMS, k=60)) for _ in range(100)]
+
+    learn = METHODS.get("continue")
+
+    def method(request, wanted):
+        seen.extend(request.words.counts)
+        return learn(request, wanted)
+
+    monkeypatch.setitem(METHODS._things, "continue", method)
+    base, corpus = samples.sentencepiece_base(tmp_path / "base"), samples.write(tmp_path / "a.txt", lines)
+    out = samples.extend(base, tmp_path / "out", [corpus], 20, max_words=150)
+    assert len(seen) == 150 and max(map(len, seen)) <= LONGEST
+    assert json.loads((out / "learn.json").read_text())["added"] == 20
+
+
 def test_words_with_noncharacters_are_left_out(tmp_path):
     lines = [*samples.target(), "ev\uffffler \uffff kış"]
     path = samples.write(tmp_path / "a.txt", lines)
@@ -120,6 +175,7 @@ WARNINGS = {
     "another script than the parallel text's": (["a fine day", "घर"], ["पानी और नदी"], [], "only 20.0% of the letters"),
     "the guard's script, with another": (["a fine day in town", "घर"], [], ["the house"], "Latin, the guard's script"),
     "the guard's script alone": (["çok güzel bir gün"], [], ["the house"], ""),
+    "the guard's script, with letters of every script": (["\u02bbo ia \u02bbaina"], [], ["the house"], ""),
 }  # fmt: skip
 
 
