@@ -165,8 +165,8 @@ Saving = tuple[Callable[[Any], None], Callable[[], None]]
 
 def ours(out: Path) -> Saving:
     """Save as the stage ``train`` does."""
+    from nemo_adapt.collectives import first_rank_does
     from nemo_adapt.train import checkpoints
-    from nemo_adapt.train.collectives import first_rank_does
     from nemo_adapt.train.fence import Fence
 
     first_rank_does(lambda: out.mkdir())
@@ -179,8 +179,8 @@ def peer(out: Path) -> Saving:
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 
+    from nemo_adapt.collectives import first_rank_does
     from nemo_adapt.model.weights import sharded_weights
-    from nemo_adapt.train.collectives import first_rank_does
     from nemo_adapt.train.state import optimizer_state
 
     queue, steps = AsyncCallsQueue(), iter(range(1, 1000))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.config import Config, ProbeConfig
 from nemo_adapt.config.phases import own_phases, phases, shortened, total
 from nemo_adapt.console.progress import Bar
@@ -27,7 +28,6 @@ from nemo_adapt.run.artifact import Inputs, of_group
 from nemo_adapt.strategy_choice import StrategyChoice
 from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start
-from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.metrics import per_unit
 from nemo_adapt.train.prepare import bytes_per_token, new_row_range, start_layout, training_data

@@ -1,11 +1,10 @@
 """A plan whose rows are made each for itself: ranks share the work, which may take hours for a large vocabulary."""
 
-from typing import Any
-
 import numpy as np
 import torch.distributed as dist
 from scipy.sparse import vstack
 
+from nemo_adapt.collectives import all_gather
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.resize.plan import MakeRows, Materials, RowPlan, combine_rows
 
@@ -21,18 +20,4 @@ def plan_on_ranks(name: str, make_rows: MakeRows, materials: Materials) -> RowPl
     wanted = [np.arange(first, count, ranks) for first in range(ranks)]
     with Bar(f"rows by {name}", count, "tokens", quiet=rank > 0) as bar:
         part = combine_rows(make_rows, materials, wanted[rank], lambda rows: bar.advance(rows * ranks))
-    return RowPlan(vstack(_gathered(part), format="csr")[np.argsort(np.concatenate(wanted))])
-
-
-def all_ranks_say(value: bool) -> bool:
-    """Return whether ``value`` is true on all ranks."""
-    return all(_gathered(value))
-
-
-def _gathered(mine: Any) -> list[Any]:
-    """Return the ``mine`` of every rank, by rank; without a process group, this process's alone."""
-    if not dist.is_initialized():
-        return [mine]
-    found = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
-    return found
+    return RowPlan(vstack(all_gather(part), format="csr")[np.argsort(np.concatenate(wanted))])

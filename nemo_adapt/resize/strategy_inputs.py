@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 import nemo_adapt.resize.strategies  # noqa: F401  (registers them)
+from nemo_adapt.collectives import all_gather
 from nemo_adapt.config import ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import INPUT
 from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.resize.plan import Materials, RowPlan, strategies
-from nemo_adapt.resize.shared_rows import all_ranks_say, plan_on_ranks
+from nemo_adapt.resize.shared_rows import plan_on_ranks
 from nemo_adapt.tokens.token_map import TokenMap
 
 AUXILIARY = "auxiliary"
@@ -44,7 +45,7 @@ class StrategyInputs:
             if need not in self.auxiliary or not file.is_file():
                 raise UserError(f"resize.{table}={name} needs auxiliary/{need}: run the auxiliary stage first")
         made_of = _made_of(config, token_map, files)
-        if chosen.make_rows and all_ranks_say(name in _made and _made[name][0] == made_of):
+        if chosen.make_rows and all(all_gather(name in _made and _made[name][0] == made_of)):
             return _made[name][1]
         arrays = {need: dict(np.load(file, allow_pickle=False)) for need, file in files.items()}
         said = read_config(self.model_folder).get("initializer_range")

@@ -1,6 +1,6 @@
 """The first rank of a launcher tells the others its answers, or its error, through the store where torch's ranks meet.
 
-A process group, over which ``train/collectives.py`` does the same, is made only when training starts, perhaps hours
+A process group, over which ``collectives.py`` does the same, is made only when training starts, perhaps hours
 later, and a rank that waits does so in Python, where signals are handled. All ranks call the same functions in the same
 order.
 """

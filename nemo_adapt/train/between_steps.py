@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 import torch.distributed as dist
 
+from nemo_adapt.collectives import any_rank
 from nemo_adapt.config import Config
 from nemo_adapt.machine import ranks
 from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import any_rank
 from nemo_adapt.train.held_out import HeldOut
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.loss_rise import LEVEL, NO_LEVEL, has_risen, updated

@@ -19,9 +19,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from nemo_adapt.checkpoint.folders import checkpoint_name
 from nemo_adapt.checkpoint.integrity import sizes_of_rank
 from nemo_adapt.checkpoint.scores import TRAINED_ON, best
+from nemo_adapt.collectives import all_gather, any_rank, first_rank_does
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, delete, partial_name, publish, record_score
-from nemo_adapt.train.collectives import all_gather, any_rank, first_rank_does
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
 from nemo_adapt.train.state import saved_state

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch.distributed as dist
 
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.machine.starts import is_earlier, this_start
-from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.training_files import OWNER
 
 READS, PAUSE = 5, 2.0

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from nemo_adapt import devices
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.console.progress import Bar
 from nemo_adapt.files import write_text
 from nemo_adapt.machine import ranks
 from nemo_adapt.machine.facts import peak_memory_mib
-from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.weights_and_biases import SCORES, WandbRun
 from nemo_adapt.training_files import HELD_OUT, METRICS, records
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from nemo_adapt.checkpoint.folders import complete
+from nemo_adapt.collectives import all_gather, first_rank_does
 from nemo_adapt.errors import UserError
 from nemo_adapt.train.batches import BatchLayout
-from nemo_adapt.train.collectives import all_gather, first_rank_does
 from nemo_adapt.train.loop import CompletedStep
 from nemo_adapt.train.names import named_parameters
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.config import TrainConfig
 from nemo_adapt.corpora.mixture import counts
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.train.collectives import first_rank_does
 
 CACHE_SIZES = "whole.json"
 """File in the cache of sample indices that lists the size of every other file there; written last."""

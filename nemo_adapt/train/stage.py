@@ -12,6 +12,7 @@ from nemo_adapt import devices
 from nemo_adapt.checkpoint.contents import damaged_contents
 from nemo_adapt.checkpoint.folders import CHECKPOINTS, step_of
 from nemo_adapt.checkpoint.reader import Checkpoint
+from nemo_adapt.collectives import all_gather, first_rank_does, limit_waiting, timeout_explained
 from nemo_adapt.config import Config, PhaseConfig
 from nemo_adapt.config.layout import beyond_trained
 from nemo_adapt.config.phases import phases, total, trained
@@ -32,7 +33,6 @@ from nemo_adapt.train.batches import BatchLayout
 from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest, reject
 from nemo_adapt.train.checkpoints import Saver
-from nemo_adapt.train.collectives import all_gather, first_rank_does, limit_waiting, timeout_explained
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.held_out import HeldOut, window_of
 from nemo_adapt.train.loss_rise import LEVEL

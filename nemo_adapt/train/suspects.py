@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt import hf_tokenizer
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.errors import one_line
 from nemo_adapt.files import write_text
-from nemo_adapt.train.collectives import first_rank_does
 from nemo_adapt.train.fence import Fence
 
 SUSPECTS = "suspect_samples.jsonl"

@@ -9,9 +9,9 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from torch.profiler import profile, schedule
 
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.collectives import first_rank_does
 
 T = TypeVar("T")
 
