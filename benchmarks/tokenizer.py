@@ -31,9 +31,9 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_adapt.corpora import text
+from nemo_adapt.hf_tokenizer.byte_level import SPACE
 from nemo_adapt.machine.facts import versions
 from nemo_adapt.machine.workers import cores
-from nemo_adapt.tokens.byte_level import SPACE
 
 DATA = Path(os.environ.get("NEMO_ADAPT_DATA", "../shared/data"))
 HEAPS = 0.7

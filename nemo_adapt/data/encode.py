@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
-from nemo_adapt.tokens.byte_level import SINGLE_SPACE, SPACE
+from nemo_adapt.hf_tokenizer.byte_level import SINGLE_SPACE, SPACE
 
 SPECIAL_KEY = re.compile(rf"[\s{SPACE}]")
 """Matches in the cache key of a word that starts a text or contains whitespace itself."""

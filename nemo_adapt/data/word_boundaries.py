@@ -8,8 +8,8 @@ cannot, texts are not split.
 import re
 from typing import Any
 
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_LEVEL_SPACE, SPACE
 from nemo_adapt.hf_tokenizer.regexes import KEPT
-from nemo_adapt.tokens.byte_level import BYTE_LEVEL_SPACE, SPACE
 
 SPACE_TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 CROSSES = re.compile(f"[^{SPACE}]{SPACE}")

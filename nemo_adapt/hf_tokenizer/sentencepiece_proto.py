@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_pb2
 
 from nemo_adapt.errors import UserError, one_line
-from nemo_adapt.tokens.byte_level import SPACE
+from nemo_adapt.hf_tokenizer.byte_level import SPACE
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of SentencePiece pieces (``ModelProto.SentencePiece.Type``)."""

@@ -17,8 +17,8 @@ from typing import Any
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import regexes
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_OF
 from nemo_adapt.hf_tokenizer.sentencepiece_proto import added_token, prepend_bos
-from nemo_adapt.tokens.byte_level import BYTE_OF
 
 LINE = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+")
 CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer.byte_level import SPACE
 from nemo_adapt.hf_tokenizer.unigram import NEVER
 from nemo_adapt.tokenizer.encode import bare
-from nemo_adapt.tokens.byte_level import SPACE
 
 
 @dataclass

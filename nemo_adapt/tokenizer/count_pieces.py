@@ -16,11 +16,11 @@ from nemo_adapt.console.progress import Bar, OnProgress, say
 from nemo_adapt.corpora import text
 from nemo_adapt.corpora.lines import Part
 from nemo_adapt.corpora.text_files import ignore
+from nemo_adapt.hf_tokenizer.byte_level import SINGLE_SPACE
 from nemo_adapt.machine.workers import cores, shared_counters, team
 from nemo_adapt.tokenizer.counts import Counts, Pieces
 from nemo_adapt.tokenizer.scan import odd_bytes
 from nemo_adapt.tokenizer.tally import Tally, stretches
-from nemo_adapt.tokens.byte_level import SINGLE_SPACE
 
 MAX_TYPES = 4_000_000
 """Distinct pieces that a process holds while counting; beyond, it drops the rarer half (256 MiB and texts)."""

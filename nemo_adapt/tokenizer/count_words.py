@@ -15,12 +15,12 @@ from pathlib import Path
 
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_LEVEL_SPACE, SPACE
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.count_pieces import MAX_TYPES, PieceCounts, Tallies, added_pattern, count_pieces
 from nemo_adapt.tokenizer.encode import SEPARATOR
 from nemo_adapt.tokenizer.pieces import kind_of
 from nemo_adapt.tokenizer.tally import Tally, stretches
-from nemo_adapt.tokens.byte_level import BYTE_LEVEL_SPACE, SPACE
 
 RUN = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 FIRST_WORD = "a"

@@ -16,13 +16,13 @@ from nemo_adapt.console.progress import Bar
 from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.hf_tokenizer import NORMAL
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_OF, SPACE
 from nemo_adapt.registry import Registry
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.encode import segment
 from nemo_adapt.tokenizer.learn import learn
 from nemo_adapt.tokenizer.pieces import cut_cluster
 from nemo_adapt.tokenizer.tally import ONCE, Tally
-from nemo_adapt.tokens.byte_level import BYTE_OF, SPACE
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from nemo_adapt.tokens.byte_level import BYTE_LEVEL_SPACE, BYTE_OF, SPACE
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_LEVEL_SPACE, BYTE_OF, SPACE
 
 MAX_CHARACTERS = 32
 """Longest new token, in characters."""

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from nemo_adapt.errors import UserError
 from nemo_adapt.hf_tokenizer import adds_bos
-from nemo_adapt.tokens.byte_level import BYTE_OF, SPACE
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_OF, SPACE
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nemo_adapt.hf_tokenizer.byte_level import BYTE_OF
 from nemo_adapt.tokenizer import learn as learning
 from nemo_adapt.tokenizer.learn import Segments, learn
 from nemo_adapt.tokenizer.pieces import Rules, cut_cluster, is_whole, token_bytes
-from nemo_adapt.tokens.byte_level import BYTE_OF
 
 
 def encode(word, ranks):
