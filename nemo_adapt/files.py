@@ -30,8 +30,8 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a model or tokenizer; ``UserError`` that names the file if it is damaged."""
+def read_object(path: Path, remedy: str = "download it again") -> dict[str, Any]:
+    """Return the object in a JSON file; ``UserError`` that names the file and the ``remedy`` if it is damaged."""
     try:
         text = path.read_text(encoding="utf-8")
         if text.startswith(BYTE_ORDER_MARK):
@@ -41,9 +41,9 @@ def read_object(path: Path) -> dict[str, Any]:
             )
         content = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: not valid JSON: {error}; download it again") from None
+        raise UserError(f"{path} is damaged: not valid JSON: {error}; {remedy}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: not a JSON object; download it again")
+        raise UserError(f"{path} is damaged: not a JSON object; {remedy}")
     return content
 
 

@@ -1,13 +1,12 @@
 """The probe's choice of strategies: written by ``probe``, read if ``resize.input=probed``."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.config.phases import LEARNED_FIRST
 from nemo_adapt.errors import UserError
-from nemo_adapt.files import write_json
+from nemo_adapt.files import read_object, write_json
 
 PROBED = "probed"
 """The value of ``resize.input`` that selects the probe's choice for both tables."""
@@ -62,5 +61,5 @@ def with_choice(config: Config, probe: Path | None) -> Config:
     path = probe / FILE_NAME
     if not path.is_file():
         raise UserError(f"resize.input={PROBED}, but {path} does not exist: run the probe stage first")
-    choice = StrategyChoice(**json.loads(path.read_text(encoding="utf-8")))
+    choice = StrategyChoice(**read_object(path, "run the probe stage again"))
     return replace(config, resize=choice.applied(config.resize))

@@ -253,12 +253,12 @@ def _ids(first: Path, second: Path, config: VerifyConfig) -> list[int]:
 
 def logits_difference(first: Path, second: Path, ids: list[int]) -> float:
     """Return the largest difference of the logits that two Hugging Face models give for ``ids``, in float32;
-    ``UserError`` if they have different vocab sizes."""
-    from transformers import AutoModelForCausalLM
+    ``UserError`` if they have different vocab sizes, or one cannot be loaded."""
+    from nemo_adapt.hf_model import transformers_model
 
     found: list[torch.Tensor] = []
     for place in (first, second):
-        model = AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32, local_files_only=True)
+        model = transformers_model.load(place, torch.float32)
         with torch.no_grad():
             found.append(model(torch.tensor([ids])).logits)
         del model  # before the next one is loaded

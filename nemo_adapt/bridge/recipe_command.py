@@ -23,15 +23,18 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import mixture
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Family, Shape
+from nemo_adapt.files import write_text
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.machine import ranks
 from nemo_adapt.machine.locks import folder_lock
 from nemo_adapt.model.build import DTYPES
+from nemo_adapt.run import artifact
 from nemo_adapt.run.run_folder import RunFolder, data_folders
 from nemo_adapt.strategy_choice import with_choice
 from nemo_adapt.tokens.vocab import rows_with
 
 START = "start"
+RECIPES = "recipe.py", "recipe.yaml"
 
 
 def main(words: list[str]) -> None:
@@ -42,8 +45,7 @@ def main(words: list[str]) -> None:
         raise UserError("nemo-recipe runs in one process: start it without torchrun or srun")
     run = RunFolder.of(config)
     out = Path(given[-1]) if given else run["nemo"]
-    if (out / START).exists() and not (out / START / TRACKER).is_file():
-        raise UserError(f"{out / START} exists and is no result of nemo-recipe: name another out, or move it away")
+    _check_place(out)
     family, shape = read_shape(Path(config.model.path))
     only_phase(phases(config), config.train)
     provider(family, shape, DTYPES[config.train.precision])
@@ -52,6 +54,16 @@ def main(words: list[str]) -> None:
     with folder_lock(out):
         write(config, run, family, shape, out)
     say(f"written to {out}: {', '.join(sorted(place.name for place in out.iterdir()))}")
+
+
+def _check_place(out: Path) -> None:
+    """Raise ``UserError`` where files that nemo-recipe did not make would be replaced, and where none can be made."""
+    if (out / START / TRACKER).is_file():
+        return
+    for name in (START, *RECIPES):
+        if (out / name).exists():
+            raise UserError(f"{out / name} exists and is no result of nemo-recipe: name another out, or move it away")
+    artifact.check_place("nemo-recipe", out / START)
 
 
 def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path) -> None:
@@ -70,6 +82,6 @@ def write(config: Config, run: RunFolder, family: Family, base: Shape, out: Path
     checkpoint.write(run["resize"], Path(config.model.path), tokenizer, partial, final=paths.start)
     shutil.rmtree(paths.start, ignore_errors=True)
     partial.rename(paths.start)
-    (out / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    text = python(settings, config.run.name, "recipe.py", config.parallel.ranks)
-    (out / "recipe.py").write_text(text, encoding="utf-8")
+    program, listed = RECIPES
+    write_text(out / listed, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    write_text(out / program, python(settings, config.run.name, program, config.parallel.ranks))

@@ -1,6 +1,5 @@
 """The text sets that a model is trained on, by name, with their shares of the training; held-out texts and tasks."""
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from nemo_adapt.config import Config, EvaluateConfig
 from nemo_adapt.corpora.text import existing, expand, one_file
 from nemo_adapt.errors import UserError
+from nemo_adapt.files import read_object
 
 TARGET, REPLAY = "target", "replay"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -88,7 +88,7 @@ def check_target(target: str, texts: Collection[str]) -> None:
 
 def counts(folder: Path) -> dict[str, int]:
     """Return the documents, tokens and bytes of a set; ``FileNotFoundError`` where it is not tokenized yet."""
-    return dict(json.loads((folder / COUNTS).read_text(encoding="utf-8")))
+    return read_object(folder / COUNTS, "run the data stage again")
 
 
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:

@@ -8,18 +8,17 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config.layout import window_size
 from nemo_adapt.devices import best_device, gpu_memory
 from nemo_adapt.errors import UserError, one_line
+from nemo_adapt.hf_model import transformers_model
 from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.hf_model.model_files import read_generation
 from nemo_adapt.hf_model.weight_files import WEIGHTS_SHARE, weight_bytes
@@ -68,25 +67,11 @@ def load(candidate: Candidate) -> PreTrainedModel:
     """Load a model for evaluation: in float32 on a CPU, in the checkpoint's own dtype on a GPU, or on several where the
     weights are too large for one.
 
-    Generation is greedy whatever the folder's generation_config.json says. Raises ``UserError`` when weights are
-    missing, or do not fit the config or the GPUs.
+    Generation is greedy whatever the folder's generation_config.json says. Raises ``UserError`` as
+    ``transformers_model.load`` does, and for weights that do not fit the GPUs.
     """
     device, spread = best_device(), _spread(candidate.folder, gpu_memory())
-    logging.disable_progress_bar()
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            candidate.folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32 if device.type == "cpu" else "auto",
-            output_loading_info=True,
-            **spread,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:  # the last: quantized, without its package
-        raise UserError(f"{candidate.folder}: the model cannot be loaded: {_first_line(error)}") from None
-    if info["missing_keys"]:
-        raise UserError(f"{candidate.folder} has no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
+    model = transformers_model.load(candidate.folder, torch.float32 if device.type == "cpu" else "auto", **spread)
     if spread and not set(model.hf_device_map.values()) <= set(spread["max_memory"]):
         raise _too_large(candidate.folder, gpu_memory())  # accelerate has put some layers elsewhere
     end = documents.end_id(candidate.tokenizer)
@@ -136,7 +121,3 @@ def context_window(asked: int, otherwise: int, candidates: Iterable[Candidate]) 
     if asked and asked > min(limits, default=asked):
         raise UserError(f"evaluate.context={asked}: the model reads at most {min(limits)} tokens at once")
     return window_size(asked, otherwise, limits)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

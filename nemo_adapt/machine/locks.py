@@ -12,6 +12,8 @@ from typing import Any, TextIO
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine.starts import is_earlier, this_start
 
+NAMELESS = ("", "..")
+"""Names of paths whose last part does not name a folder: ``.``, ``/`` and ``..``."""
 RETRY_SECONDS = 0.5
 """Seconds between attempts to take a lock that another process holds."""
 
@@ -50,7 +52,8 @@ def folder_lock(out: Path, fenced: bool = False, waits: bool = False) -> Iterato
 
 def lock_of(out: Path) -> Path:
     """Return the path of the lock file of the folder ``out``, which exists while the folder is being made."""
-    return out.with_name(f".{out.name}.lock")
+    named = out if out.name not in NAMELESS else out.resolve()
+    return named.with_name(f".{named.name or 'root'}.lock")
 
 
 def _try_lock(path: Path) -> TextIO | None:

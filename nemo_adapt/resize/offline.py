@@ -10,6 +10,7 @@ the tokenizer stage; ``resize.*`` are the keys of a recipe.
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from nemo_adapt import hf_tokenizer
 from nemo_adapt.checkpoint.weight_checks import check_tied
 from nemo_adapt.config import ExportConfig, ResizeConfig, recipes
 from nemo_adapt.console.progress import Bar, say
@@ -26,6 +27,7 @@ from nemo_adapt.resize.planning import plan_of, spare_rows
 from nemo_adapt.resize.stored import StoredTable
 from nemo_adapt.resize.strategy_inputs import AUXILIARY, StrategyInputs
 from nemo_adapt.run import artifact
+from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.tokens.vocab import kept_rows, target_rows
 
@@ -56,7 +58,7 @@ def main(words: list[str]) -> None:
     model, tokenizer = Path(config.model), Path(config.tokenizer)
     read_config(model)  # report a missing folder before hashing anything
     read_generation(model)
-    TokenMap.load(tokenizer)
+    _check_ids(tokenizer, target_rows(read_shape(model)[1], TokenMap.load(tokenizer)))
     inputs = {"model": [model], "tokenizer": [tokenizer]}
     needs = needs_of(config.resize.input, config.resize.output)
     if needs and not config.auxiliary:
@@ -75,6 +77,16 @@ def main(words: list[str]) -> None:
     artifact.run(
         stage, lambda place: resize_folder(strategy_inputs, tokenizer, place, config.resize, config.export.shard_mib)
     )
+
+
+def _check_ids(tokenizer: Path, rows: int) -> None:
+    """Raise ``UserError`` if the tokenizer has ids beyond the ``rows`` that the model gets by its token map."""
+    needed = documents.rows_of_text(hf_tokenizer.load(tokenizer))
+    if needed > rows:
+        raise UserError(
+            f"{tokenizer} has ids up to {needed - 1}, but with its token map the model gets {rows} rows: they do not "
+            "belong together, run the tokenizer stage again"
+        )
 
 
 def resize_folder(

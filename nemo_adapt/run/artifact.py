@@ -21,7 +21,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import file_hash, sync, write_json, write_text
 from nemo_adapt.machine.facts import peak_memory_mib, versions
-from nemo_adapt.machine.locks import folder_lock
+from nemo_adapt.machine.locks import NAMELESS, folder_lock
 from nemo_adapt.run.changes import changed_files, changed_settings, contents
 from nemo_adapt.run.restart import (
     ANEW,
@@ -139,7 +139,10 @@ class Stage:
         self.fingerprint = fingerprint(name, self.config, contents(self.hashes))
 
     def _check_apart(self, inputs: Inputs) -> None:
-        """Raise ``UserError`` where replacing ``out`` would delete an input, or where it is in an input's folder."""
+        """Raise ``UserError`` where replacing ``out`` would delete an input, where it is in an input's folder, and for
+        ``.``, which cannot be replaced."""
+        if self.out.name in NAMELESS:
+            raise UserError(f"{self.name}: the result needs a folder of its own: give another than {self.out}")
         out = self.out.resolve()
         for path in (path for paths in inputs.values() for path in paths):
             place = path.resolve()

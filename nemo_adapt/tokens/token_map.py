@@ -5,12 +5,15 @@ base's (train, export, inspect, plan).
 """
 
 import json
+import operator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import UserError, one_line
+from nemo_adapt.files import read_object
 
 FILE_NAME = "token_map.json"
+REMEDY = "run the tokenizer stage again"
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,18 @@ class TokenMap:
 
     @classmethod
     def load(cls, folder: Path) -> "TokenMap":
-        """Read ``folder/token_map.json``; ``UserError`` when it is missing or its ids are not consecutive."""
+        """Read ``folder/token_map.json``; ``UserError`` when it is missing, damaged, or its ids are not consecutive."""
         path = folder / FILE_NAME
         if not path.is_file():
             raise UserError(f"{path} does not exist: run the tokenizer stage first")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        tokens = [NewToken(**token) for token in content["tokens"]]
-        ids = [token.id for token in tokens]
-        if ids != list(range(content["source_vocab"], content["source_vocab"] + len(ids))):
-            raise UserError(f"{path}: new ids do not follow the {content['source_vocab']} base ids one by one")
-        return cls(content["source_vocab"], tokens)
+        content = read_object(path, REMEDY)
+        try:
+            source, tokens = operator.index(content["source_vocab"]), [NewToken(**token) for token in content["tokens"]]
+            is_whole = source > 0 and all(token.source_ids and min(token.source_ids) >= 0 for token in tokens)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: {one_line(error)}; {REMEDY}") from None
+        if not is_whole:
+            raise UserError(f"{path} is damaged: base ids are missing; {REMEDY}")
+        if [token.id for token in tokens] != list(range(source, source + len(tokens))):
+            raise UserError(f"{path}: new ids do not follow the {source} base ids one by one")
+        return cls(source, tokens)

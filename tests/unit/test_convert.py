@@ -28,6 +28,7 @@ from nemo_adapt.families.llama import LLAMA
 from nemo_adapt.hf_model import weights
 from nemo_adapt.hf_model.weights import StoredTensor
 from nemo_adapt.machine import locks
+from nemo_adapt.resize import offline
 from nemo_adapt.run import artifact, preflight
 from nemo_adapt.run.restart import Restart
 
@@ -36,6 +37,14 @@ from nemo_adapt.run.restart import Restart
 def model(tmp_path):
     make_token_map(tmp_path / "tokenizer", 256, 0)
     return make_llama(tmp_path / "model", TinyLlama())
+
+
+@pytest.fixture
+def resizable(tmp_path):
+    """A model whose extended tokenizer can be read too."""
+    save_tokenizer(tmp_path / "tokenizer")
+    make_token_map(tmp_path / "tokenizer", 257, 0)
+    return make_llama(tmp_path / "model", TinyLlama(vocab=257))
 
 
 @pytest.fixture
@@ -251,11 +260,18 @@ def test_metadata_is_read_without_running_code_and_damage_is_reported(model, tmp
             Checkpoint(checkpoint)
 
 
-def test_a_full_disk_is_reported_in_one_line_and_leaves_no_result(model, tmp_path):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_result(resizable, tmp_path):
     """On a file system of 64 KiB."""
     small = tmp_path / "small"
     small.mkdir()
-    command = [sys.executable, "-m", "nemo_adapt", "resize-hf", f"model={model}", f"tokenizer={model.parent}/tokenizer"]
+    command = [
+        sys.executable,
+        "-m",
+        "nemo_adapt",
+        "resize-hf",
+        f"model={resizable}",
+        f"tokenizer={resizable.parent}/tokenizer",
+    ]
     mounted = (
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], check=False).returncode == 0
     )
@@ -271,12 +287,12 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_no_result(model, tmp_pat
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/out", "{folder}/file/out"])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, where nothing can be made")
-def test_an_output_path_that_cannot_be_created_is_reported_in_one_line(model, tmp_path, monkeypatch, capsys, place):
+def test_an_output_path_that_cannot_be_created_is_reported_in_one_line(resizable, tmp_path, monkeypatch, capsys, place):
     """A folder that cannot be written, and a file where a folder should be."""
     (tmp_path / "file").touch()
     out = place.format(folder=tmp_path)
     monkeypatch.setattr(
-        sys, "argv", ["nemo-adapt", "resize-hf", f"model={model}", f"tokenizer={tmp_path}/tokenizer", f"out={out}"]
+        sys, "argv", ["nemo-adapt", "resize-hf", f"model={resizable}", f"tokenizer={tmp_path}/tokenizer", f"out={out}"]
     )
     with pytest.raises(SystemExit, match="2"):
         cli.main()
@@ -285,12 +301,12 @@ def test_an_output_path_that_cannot_be_created_is_reported_in_one_line(model, tm
     assert said.endswith("; give another path, or fix this one\n")
 
 
-def test_enospc_while_writing_weights_is_reported_in_one_line(model, tmp_path, monkeypatch, capsys):
+def test_enospc_while_writing_weights_is_reported_in_one_line(resizable, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(weights, "_write_at", full)
-    words = ["resize-hf", f"model={model}", f"tokenizer={tmp_path}/tokenizer", f"out={tmp_path}/out"]
+    words = ["resize-hf", f"model={resizable}", f"tokenizer={tmp_path}/tokenizer", f"out={tmp_path}/out"]
     monkeypatch.setattr(sys, "argv", ["nemo-adapt", *words])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
@@ -300,6 +316,22 @@ def test_enospc_while_writing_weights_is_reported_in_one_line(model, tmp_path, m
         and said.count("\n") == 1
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_with_more_tokens_than_its_map_is_refused(resizable, tmp_path):
+    """The model would have no rows for them."""
+    save_tokenizer(tmp_path / "tokenizer", ["one"])
+    with pytest.raises(UserError, match="has ids up to 258, but with its token map the model gets 257 rows"):
+        offline.main([f"model={resizable}", f"tokenizer={tmp_path}/tokenizer", f"out={tmp_path}/out"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("out", [".", ".."])
+def test_a_result_needs_a_folder_with_a_name(resizable, tmp_path, monkeypatch, out):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="needs a folder of its own"):
+        offline.main([f"model={resizable}", f"tokenizer={tmp_path}/tokenizer", f"out={out}"])
 
 
 class LazyWeights:

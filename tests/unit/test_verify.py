@@ -298,3 +298,33 @@ def test_nan_logits_are_a_difference(model, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         verify.main([str(model), str(other), f"text={tmp_path / 'a.txt'}"])
     assert "logits differ by up to inf" in capsys.readouterr().out
+
+
+FOREIGN = {"model_type": "foreign", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (FOREIGN, "contains custom code"),
+        ({"hidden_size": 128, "head_dim": 32}, "the model cannot be loaded"),
+        ({"num_hidden_layers": 3}, "has no weights for model.layers.2"),
+    ],
+)
+def test_logits_of_a_model_that_cannot_be_loaded_are_an_error(model, tmp_path, monkeypatch, settings, says):
+    """Code in the folder is not run, even where the user would be asked."""
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    other = changed(with_tokenizer(model), tmp_path / "other", lambda tensors: None)
+    written = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(written | settings))
+    (other / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(UserError, match=says):
+        verify.logits_difference(model, other, [1, 2])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_logits_of_damaged_weights_are_an_error(model, tmp_path):
+    (weights,) = model.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(UserError, match="the model cannot be loaded"):
+        verify.logits_difference(model, model, [1, 2])

@@ -226,8 +226,16 @@ def test_other_values_are_given_for_all_settings_of_the_training():
     }
 
 
-def test_a_folder_that_nemo_recipe_did_not_make_is_not_replaced(model, tmp_path):
-    (tmp_path / "out" / "start").mkdir(parents=True)
-    with pytest.raises(UserError, match="start exists and is no result of nemo-recipe"):
+@pytest.mark.parametrize("name", ["start", "recipe.yaml", "recipe.py"])
+def test_a_file_that_nemo_recipe_did_not_make_is_not_replaced(model, tmp_path, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{name} exists and is no result of nemo-recipe"):
         recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", f"out={tmp_path / 'out'}"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_stages(model, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is no folder that you may write to"):
+        recipe_command.main([*WORDS, f"model.path={model}", f"run.dir={tmp_path}", f"out={tmp_path / 'file/out'}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
