@@ -193,6 +193,8 @@ def _no_file(pattern: str) -> str:
         return "the name of a file is empty; give files or globs"
     if path.is_dir():
         return f"{pattern} is a folder; give files or a glob, as {path / '*.txt'}"
+    if path.exists():  # a pipe, as of the shell's <(...), or a device
+        return f"{pattern} is no regular file, and text is read more than once; write it to a file"
     if path.is_symlink():
         return f"{pattern} is a broken link; fix it or give another file"
     if pattern.startswith(("~", "$")):

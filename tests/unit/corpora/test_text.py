@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 
@@ -146,16 +147,20 @@ def test_a_byte_order_mark_at_the_beginning_is_not_text(tmp_path, monkeypatch, p
     assert list(read(Part(tmp_path / "b.txt"))) == ["a", "\ufeffb"]  # elsewhere it is a character
 
 
-def test_folders_and_broken_links_are_reported_as_such(tmp_path):
+def test_folders_broken_links_and_pipes_are_reported_as_such(tmp_path):
     (tmp_path / "dangling.txt").symlink_to(tmp_path / "gone.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "folder").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "folder")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device.txt").symlink_to("/dev/null")
     for name, says in {
         "folder": r"is a folder; give files or a glob, as .*/folder/\*\.txt",
         "linked": "is a folder",
         "dangling.txt": "is a broken link",
         "loop.txt": "is a broken link",
+        "pipe": "is no regular file",
+        "device.txt": "is no regular file",
     }.items():
         with pytest.raises(UserError, match=rf"data\.target: .*{name} {says}"):
             text.expand([str(tmp_path / name)], "data.target")
