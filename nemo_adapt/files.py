@@ -40,7 +40,7 @@ def read_object(path: Path, remedy: str = "download it again") -> dict[str, Any]
                 "UTF-8 without one"
             )
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: not valid JSON: {error}; {remedy}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: not a JSON object; {remedy}")

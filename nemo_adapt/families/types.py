@@ -1,5 +1,6 @@
 """The types of what is read from a config.json: a wrong one is named here, not met in a computation."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,23 +12,25 @@ SIZES = (
     *("n_layer", "n_head", "n_embd", "n_embed", "n_inner", "n_positions"),
     *("num_layers", "attention_heads", "d_model", "ffn_dim"),
 )
+POSITIVE = ("head_dim", "max_position_embeddings")
 WHOLE = (
-    *("num_key_value_heads", "head_dim", "max_position_embeddings", "seq_length", "sliding_window"),
+    *("num_key_value_heads", "seq_length", "sliding_window"),
     *(PATTERN, f"_{PATTERN}", "max_window_layers", "no_rope_layer_interval"),
     *("num_kv_heads", "ffn_hidden_size", "shared_intermediate_size"),
 )
+EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")
 NUMBERS = (
-    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rope_local_base_freq"),
+    *("rope_theta", "rope_local_base_freq"),
     *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", "initializer_range"),
     *("partial_rotary_factor", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     *("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "rotary_emb_base", "rotary_pct"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
-    *("logit_scale", "norm_eps", "norm_epsilon", "alpha"),
+    *("logit_scale", "alpha"),
 )
 NEVER_NULL = (
-    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "query_pre_attn_scalar", "rotary_emb_base", "rotary_pct"),
-    *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
-    *("logit_scale", "norm_eps", "norm_epsilon"),
+    *EPSILONS,
+    *("query_pre_attn_scalar", "rotary_emb_base", "rotary_pct"),
+    *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling", "logit_scale"),
 )
 TRUTHS = (
     *("tie_word_embeddings", "use_sliding_window", "scale_embedding", "truncate", "use_parallel_residual"),
@@ -45,9 +48,10 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("layer_types") and isinstance(config.get(PATTERN), str):  # EXAONE's "LLLG", of which these are made
         config = {key: value for key, value in config.items() if key != PATTERN}
     kinds: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
-        SIZES: (lambda value: _is_whole(value) and value > 0, "a whole number above 0"),
+        (*SIZES, *POSITIVE): (lambda value: _is_whole(value) and value > 0, "a whole number above 0"),
         WHOLE: (_is_whole, "a whole number"),
-        NUMBERS: (lambda value: _is_whole(value) or isinstance(value, float), "a number"),
+        EPSILONS: (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
+        NUMBERS: (_is_number, "a number"),
         TRUTHS: (lambda value: isinstance(value, bool), "true or false"),
         LISTS: (lambda value: isinstance(value, list), "a list"),
         MAPS: (lambda value: isinstance(value, dict), "an object"),
@@ -82,3 +86,8 @@ def architectures(config: Mapping[str, Any]) -> list[str]:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that counts: JSON as Python reads it also has NaN and infinities."""
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))

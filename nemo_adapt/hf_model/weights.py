@@ -187,7 +187,7 @@ def _read_header(file: Path, ignored: tuple[str, ...] = ()) -> Iterable[tuple[st
             raise UserError(f"{file} is cut short or not a safetensors file ({size} bytes); download it again")
         try:
             header = json.loads(stream.read(count))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{file} is not a safetensors file: its header cannot be read") from None
     if not isinstance(header, dict):
         raise UserError(f"{file} is not a safetensors file: its header is no list of tensors; download it again")

@@ -7,7 +7,7 @@ the dummy prefix and the BOS token), or from tiktoken ranks, with tiktoken's ids
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ ROLES = (*SPECIAL_NAMES, "sep_token", "cls_token", "mask_token")
 KEPT = ("chat_template", "model_max_length", "add_bos_token")
 FURTHER = ("additional_special_tokens", "extra_special_tokens")
 """Keys of further special tokens, in transformers 4 and 5."""
+MOST_PER_TOKEN, SPARE_IDS = 2, 8192
+"""Ids per token, and beside them, up to which a tokenizer is accepted: models leave a few thousand unused, and with a
+damaged id of a billion its tables would need gigabytes."""
 
 
 OWN_PREFIX = ("GPT2Tokenizer", "CodeGenTokenizer", "Qwen2Tokenizer", "GPTNeoXTokenizer")
@@ -76,7 +79,7 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
         given = {"tokenizer_object": backend} if changed else {}
         try:
             return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True, **given)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{files.config}: the tokenizer cannot be loaded: {one_line(error)}") from None
     else:
         backend, _ = read_backend(files.json)
@@ -122,6 +125,11 @@ def read_settings(files: TokenizerFiles) -> dict[str, Any]:
     """
     config = read_object(files.config) if files.config is not None else {}
     settings = {key: config[key] for key in KEPT if config.get(key) is not None}
+    longest = settings.get("model_max_length", 0)
+    if not isinstance(longest, int | float):
+        raise UserError(
+            f"{files.config}: model_max_length={longest!r} is not a number: correct it or download it again"
+        )
     if files.config is not None:
         settings |= _special_tokens(files.config, config)
     if files.specials is not None and DECODER not in config:
@@ -195,10 +203,21 @@ def read_backend(path: Path, prefix: bool | None = None) -> tuple[Tokenizer, boo
     moved = prefix is not None and _set_prefix(content.get("pre_tokenizer"), prefix)
     try:
         backend = Tokenizer.from_str(json.dumps(content))
+        _check_ids(path, backend.get_vocab().values())
         if not isinstance(backend.model, Unigram):
             return backend, bool(cuts) or moved
         whole = json.loads(backend.to_str())
         split = with_special_split(whole)
         return Tokenizer.from_str(json.dumps(split)), bool(cuts) or moved or split is not whole
+    except UserError:
+        raise
     except Exception as error:  # the Rust library raises plain Exception
         raise UserError(f"{path} is not a tokenizer.json: {one_line(error)}") from None
+
+
+def _check_ids(path: Path, ids: Collection[int]) -> None:
+    """Raise ``UserError`` for a tokenizer without tokens, and for ids so large that a table of all would be empty."""
+    if not ids:
+        raise UserError(f"{path} has no tokens: download it again")
+    if max(ids) >= MOST_PER_TOKEN * len(ids) + SPARE_IDS:
+        raise UserError(f"{path}: id {max(ids)} is too large for {len(ids)} tokens: correct it or download it again")

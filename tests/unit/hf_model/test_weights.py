@@ -115,6 +115,13 @@ def test_a_damaged_header_is_named(folder, header, says):
         HfWeights(folder)
 
 
+def test_a_header_nested_beyond_reading_is_named(folder):
+    text = b"[" * 100_000
+    (folder / SINGLE).write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(UserError, match=r"model\.safetensors is not a safetensors file: its header cannot be read"):
+        HfWeights(folder)
+
+
 def test_a_single_file_comes_before_an_index_as_in_transformers(tmp_path):
     shape = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=16, tie_word_embeddings=True))

@@ -135,7 +135,7 @@ def test_errors_name_the_bad_file(tmp_path):
     for kind in ("word", "char"):
         other = sentencepiece_base(tmp_path / kind, model_type=kind, vocab_size=300, hard_vocab_limit=False)
         assert f"SentencePiece {kind}" in message(other / "tokenizer.model")
-    for content in ("{", "[]", "{}", '{"model": 3}'):
+    for content in ("{", "[]", "{}", '{"model": 3}', "[" * 100_000):
         file = tmp_path / "cut" / "tokenizer.json"
         file.write_text(content)
         assert str(file) in message(file.parent)
@@ -216,4 +216,30 @@ def test_a_damaged_added_tokens_json_beside_tokenizer_json_is_named(tmp_path):
     (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
     (base / "added_tokens.json").write_text("{")
     with pytest.raises(UserError, match=r"added_tokens\.json is damaged"):
+        hf_tokenizer.load(base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"added_tokens_decoder": []}, "the tokenizer cannot be loaded"),
+        ({"model_max_length": "x"}, "model_max_length='x' is not a number"),
+    ],
+)
+def test_a_wrong_type_in_tokenizer_config_json_is_named(tmp_path, settings, says):
+    base = byte_level_base(tmp_path)
+    (base / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>", **settings}))
+    with pytest.raises(UserError, match=rf"tokenizer_config\.json: {says}"):
+        hf_tokenizer.load(base)
+
+
+@pytest.mark.parametrize(
+    ("vocab", "says"), [({}, "has no tokens"), ({"a": 0, "b": 10**9}, "id 1000000000 is too large for 2 tokens")]
+)
+def test_a_vocabulary_that_no_table_can_have_is_refused(tmp_path, vocab, says):
+    base = byte_level_base(tmp_path)
+    content = json.loads((base / "tokenizer.json").read_text())
+    content["model"] |= {"vocab": vocab, "merges": []}
+    (base / "tokenizer.json").write_text(json.dumps(content | {"added_tokens": []}))
+    with pytest.raises(UserError, match=rf"tokenizer\.json.* {says}"):
         hf_tokenizer.load(base)
