@@ -16,11 +16,14 @@ from nemo_adapt.config.recipe_files import names
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
+SINGLE = (str, int, float, bool)
 LIST, TABLE = "expected a list: {key}=[...]", "expected names with values: {key}.NAME=..."
 PLAINER = {
     "is not a ListConfig": LIST,
     "Cannot assign": TABLE,
     "is not a subclass of": TABLE,
+    "type hint 'typing.Dict": TABLE,
+    "type hint 'typing.List": LIST,
     "(bool) is incompatible": 'YAML reads no, yes, on and off as false and true: put this name in quotes, as "no"',
     "is not Optional": "it cannot be null: leave {key} out for its default",
     "value 'None' for": "it cannot be null: leave {key} out for its default",
@@ -47,7 +50,7 @@ def explained() -> Iterator[None]:
         if "invalid literal for int" in str(error):  # OmegaConf's error for a name in a list
             name = str(error).partition(": ")[2]
             raise UserError(f"{name}: entries of a list are numbered from 0, as in train.phases.0.steps=5") from None
-        if "defaults list" not in str(error):
+        if not any(part in str(error) for part in ("defaults list", "in defaults")):
             raise
         said = str(error).strip().partition("\n")[0]
         raise UserError(f"{said}: defaults is a list of names, as defaults: [blank, _self_]") from None
@@ -147,7 +150,25 @@ def check_kinds(given: Mapping[str, Any], schema: Any = Config, prefix: str = ""
             raise UserError(f"{key}: {LIST if kind is list else TABLE}".replace("{key}", key))
         elif kind is dict and is_dataclass(inner := get_args(entry.type)[-1]):
             for name, each in value.items():
+                if not isinstance(each, Mapping):
+                    raise UserError(f"{key}.{name}: expected keys and values below it, not {each}")
                 check_kinds(each, inner, f"{key}.{name}.")
+
+
+def check_entries(settings: Any, prefix: str = "") -> None:
+    """Raise ``UserError`` for a list or a table as an entry of a list or of a table of single values: OmegaConf lets it
+    pass."""
+    for entry in fields(settings):
+        value, key = getattr(settings, entry.name), f"{prefix}{entry.name}"
+        if is_dataclass(value):
+            check_entries(value, f"{key}.")
+        elif isinstance(value, list | dict) and get_args(entry.type):
+            kind = get_args(entry.type)[-1]
+            for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+                if is_dataclass(each):
+                    check_entries(each, f"{key}.{name}.")
+                elif kind in SINGLE and isinstance(each, list | dict):
+                    raise UserError(f"{key}.{name}: expected one value, not {each}")
 
 
 def check_phases(phases: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nemo_adapt.config import ClusterConfig, Config, ModelConfig, SiteConfig
 from nemo_adapt.config.field_types import type_below
@@ -83,6 +84,10 @@ def load_file(path: Path, wanted: str = "does not consist of lines  key: value")
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
+    except RecursionError:
+        raise UserError(f"{path}: it is nested too deeply, or an alias (*) stands in what it names (&)") from None
+    except OmegaConfBaseException as error:  # a key that is null, or a list
+        raise UserError(f"{path}: {str(error).partition(chr(10))[0]}") from None
     if not isinstance(found, DictConfig):
         raise UserError(f"{path} {wanted}")
     for event in events:

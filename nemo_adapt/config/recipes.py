@@ -17,7 +17,7 @@ from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.config.groups import SITE, choices, prefer_chosen
 from nemo_adapt.config.overrides import literal, parsed, readable
-from nemo_adapt.config.recipe_errors import check_kinds, check_phases, explain, explained, unknown
+from nemo_adapt.config.recipe_errors import check_entries, check_kinds, check_phases, explain, explained, unknown
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
@@ -112,6 +112,7 @@ def parse(schema: type[T], words: list[str]) -> T:
         raise UserError(explain(error, schema)) from None
     except ValueError:  # a name in a list
         raise UserError(f"{key}: expected a list: {key.rpartition('.')[0]}=[...]") from None
+    check_entries(found)
     check_numbers(found)
     return cast(T, found)
 
@@ -128,7 +129,7 @@ def _check_form(words: list[str], of_recipe: bool = False) -> None:
             elif word.endswith(("}", "]", ",")):  # the end of a value with spaces, which the shell has split
                 hint = ": put key={...} in quotes of the shell"
             raise UserError(f"{word!r} is not of the form key=value{hint}")
-        if word.startswith("hydra."):
+        if word.startswith(("hydra.", "hydra=")):
             raise UserError(unknown(word.partition("=")[0], Config))
 
 
@@ -143,12 +144,16 @@ def require(command: str, settings: Any, names: Sequence[str]) -> None:
 
 def typed(config: Any) -> Config:
     """Convert a composed configuration to dataclasses, with interpolations resolved; ``UserError`` for a missing
-    mandatory value, for a language that YAML reads as true or false, and for a ``run.name`` that leaves ``run.dir``."""
+    mandatory value, for a language that YAML reads as true or false, for a ``run.name`` that leaves ``run.dir``, and as
+    ``check_entries`` does."""
     mandatory = (("run", "name"), ("model", "path"))
     missing = [f"{part}.{key}" for part, key in mandatory if OmegaConf.is_missing(config[part], key)]
     if missing:
         raise UserError(f"no value for {', '.join(missing)}: set it in the recipe or on the command line")
     found = cast(Config, OmegaConf.to_object(config))
+    if not found.model.path:
+        raise UserError("no value for model.path: set it in the recipe or on the command line")
+    check_entries(found)
     for key, value in (("evaluate.target", found.evaluate.target), ("tokenizer.reference", found.tokenizer.reference)):
         if value in ("False", "True"):
             raise UserError(
