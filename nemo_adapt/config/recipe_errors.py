@@ -150,6 +150,8 @@ def check_kinds(given: Mapping[str, Any], schema: Any = Config, prefix: str = ""
             raise UserError(f"{key}: {LIST if kind is list else TABLE}".replace("{key}", key))
         elif kind is dict and is_dataclass(inner := get_args(entry.type)[-1]):
             for name, each in value.items():
+                if str(each).startswith("${"):  # another set
+                    continue
                 if not isinstance(each, Mapping):
                     raise UserError(f"{key}.{name}: expected keys and values below it, not {each}")
                 check_kinds(each, inner, f"{key}.{name}.")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.bytes_tokenizer import save_tokenizer
 from helpers.folders import Folders, folders_of
 from helpers.tiny import TinyLlama, converted, make_llama, make_token_map, tiny_config
 from ranks import resize_bodies
@@ -217,7 +218,7 @@ def test_offline_command_writes_a_loadable_folder_and_runs_once(tmp_path, capsys
     from transformers import LlamaForCausalLM
 
     folders = make_folders(tmp_path, "untied")
-    (folders.tokenizer / "tokenizer.json").write_text("{}")
+    save_tokenizer(folders.tokenizer)
     words = words_of(folders, tmp_path / "out", "resize.input=mean", "export.shard_mib=1")
     offline.main(words)
     model, loaded = LlamaForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
