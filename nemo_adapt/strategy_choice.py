@@ -5,12 +5,13 @@ from pathlib import Path
 
 from nemo_adapt.config import Config, ResizeConfig
 from nemo_adapt.config.phases import LEARNED_FIRST
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.files import read_object, write_json
 
 PROBED = "probed"
 """The value of ``resize.input`` that selects the probe's choice for both tables."""
 FILE_NAME = "choice.json"
+REMEDY = "run the probe stage again"
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,9 @@ def with_choice(config: Config, probe: Path | None) -> Config:
     path = probe / FILE_NAME
     if not path.is_file():
         raise UserError(f"resize.input={PROBED}, but {path} does not exist: run the probe stage first")
-    choice = StrategyChoice(**read_object(path, "run the probe stage again"))
+    found = read_object(path, REMEDY)
+    try:
+        choice = StrategyChoice(**found)
+    except TypeError as error:
+        raise UserError(f"{path} is damaged: {one_line(error)}; {REMEDY}") from None
     return replace(config, resize=choice.applied(config.resize))

@@ -48,10 +48,6 @@ def open_weights(folder: Path, checkpoint: Path | None) -> tuple[HfWeights | Che
 
 
 def _check_tensors(weights: HfWeights, table: list[Entry], family: Family, shape: Shape, folder: Path) -> None:
-    if shape.layers > len(weights.tensors):  # before all their names are made
-        raise UserError(
-            f"{folder}: config.json says {shape.layers} layers, but {len(weights.tensors)} tensors are stored"
-        )
     wanted = hf_shapes(table, shape.layers)
     missing = [name for name in wanted if name not in weights.tensors]
     if missing:

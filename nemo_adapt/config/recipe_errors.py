@@ -17,6 +17,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
 
 SINGLE = (str, int, float, bool)
+"""Types of an entry that is one value."""
 LIST, TABLE = "expected a list: {key}=[...]", "expected names with values: {key}.NAME=..."
 PLAINER = {
     "is not a ListConfig": LIST,
@@ -140,7 +141,7 @@ def check_kinds(given: Mapping[str, Any], schema: Any = Config, prefix: str = ""
     names no key."""
     for entry in fields(schema):
         value, key, kind = given.get(entry.name), f"{prefix}{entry.name}", get_origin(entry.type) or entry.type
-        if value is None or str(value).startswith("${"):  # another key's value
+        if value is None or _is_reference(value):
             continue
         if is_dataclass(kind):
             if not isinstance(value, Mapping):
@@ -150,11 +151,16 @@ def check_kinds(given: Mapping[str, Any], schema: Any = Config, prefix: str = ""
             raise UserError(f"{key}: {LIST if kind is list else TABLE}".replace("{key}", key))
         elif kind is dict and is_dataclass(inner := get_args(entry.type)[-1]):
             for name, each in value.items():
-                if str(each).startswith("${"):  # another set
+                if _is_reference(each):
                     continue
                 if not isinstance(each, Mapping):
                     raise UserError(f"{key}.{name}: expected keys and values below it, not {each}")
                 check_kinds(each, inner, f"{key}.{name}.")
+
+
+def _is_reference(value: Any) -> bool:
+    """Whether a recipe has another key's value here."""
+    return str(value).startswith("${")
 
 
 def check_entries(settings: Any, prefix: str = "") -> None:

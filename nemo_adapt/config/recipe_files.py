@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError
 
 from nemo_adapt.config import ClusterConfig, Config, ModelConfig, SiteConfig
 from nemo_adapt.config.field_types import type_below
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import UserError, one_line
 
 GROUPS = ("model", "language", "train", "cluster")
 """Folders of ``recipes/``: a file chosen as ``cluster=NAME`` sets that section (a ``language``: several sections)."""
@@ -86,8 +86,9 @@ def load_file(path: Path, wanted: str = "does not consist of lines  key: value")
         raise UserError(f"{path}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
     except RecursionError:
         raise UserError(f"{path}: it is nested too deeply, or an alias (*) stands in what it names (&)") from None
-    except OmegaConfBaseException as error:  # a key that is null, or a list
-        raise UserError(f"{path}: {str(error).partition(chr(10))[0]}") from None
+    except KeyValidationError as error:  # null
+        said = one_line(error).partition(" full_key")[0]
+        raise UserError(f"{path} has a key that is no word ({said}): put it in quotes") from None
     if not isinstance(found, DictConfig):
         raise UserError(f"{path} {wanted}")
     for event in events:

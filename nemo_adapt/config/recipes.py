@@ -17,7 +17,7 @@ from nemo_adapt.config import Config, SetConfig
 from nemo_adapt.config.bounds import check_numbers
 from nemo_adapt.config.groups import SITE, choices, prefer_chosen
 from nemo_adapt.config.overrides import literal, parsed, readable
-from nemo_adapt.config.recipe_errors import check_entries, check_kinds, check_phases, explain, explained, unknown
+from nemo_adapt.config.recipe_errors import check_entries, check_kinds, check_phases, explain, explained
 from nemo_adapt.config.recipe_files import GROUPS, load_file, load_recipe, names, recipes_folder, shipped
 from nemo_adapt.errors import UserError
 from nemo_adapt.registry import nearest
@@ -130,7 +130,7 @@ def _check_form(words: list[str], of_recipe: bool = False) -> None:
                 hint = ": put key={...} in quotes of the shell"
             raise UserError(f"{word!r} is not of the form key=value{hint}")
         if word.startswith(("hydra.", "hydra=")):
-            raise UserError(unknown(word.partition("=")[0], Config))
+            raise UserError(f"unknown key {word.partition('=')[0]!r}: Hydra's own settings cannot be changed")
 
 
 def require(command: str, settings: Any, names: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SHARES_IN = ("tokens", "bytes")
 COUNTS = "counts.json"
 """File in the folder of a tokenized set."""
+REMEDY = "run the data stage again"
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,12 @@ def check_target(target: str, texts: Collection[str]) -> None:
 
 
 def counts(folder: Path) -> dict[str, int]:
-    """Return the documents, tokens and bytes of a set; ``FileNotFoundError`` where it is not tokenized yet."""
-    return read_object(folder / COUNTS, "run the data stage again")
+    """Return the documents, tokens and bytes of a set. ``FileNotFoundError`` where it is not tokenized yet, and
+    ``UserError`` if the file is damaged."""
+    found = read_object(folder / COUNTS, REMEDY)
+    if not all(isinstance(found.get(name), int) for name in ("documents", "tokens", "bytes")):
+        raise UserError(f"{folder / COUNTS} is damaged: numbers are missing; {REMEDY}")
+    return found
 
 
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:

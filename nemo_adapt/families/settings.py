@@ -180,7 +180,7 @@ def longrope(config: HfConfig, settings: Mapping[str, Any]) -> tuple[dict[str, A
     pairs = int(head_dim * (settings["partial_rotary_factor"] or 1.0)) // 2
     for name in ("short_factor", "long_factor"):
         given = settings[name] or []
-        if len(given) != pairs or not all(isinstance(each, int | float) and each > 0 for each in given):
+        if len(given) != pairs or not all(isinstance(each, int | float) and 0 < each < math.inf for each in given):
             raise UserError(f"config.json: {name} is not {pairs} numbers above 0: correct it or download it again")
     original, magnitude = number(settings, ORIGINAL), settings.get("attention_factor")
     if magnitude is None:

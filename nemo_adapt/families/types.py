@@ -7,6 +7,14 @@ from typing import Any
 from nemo_adapt.errors import UserError
 
 PATTERN = "sliding_window_pattern"
+MOST = 100_000
+"""Most layers and heads: lists are made with one entry for each, and a damaged number would fill the memory."""
+MOST_SHOWN = 60
+"""Characters of a value in an error."""
+COUNTS = (
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("n_layer", "n_head", "num_layers", "attention_heads", "num_kv_heads"),
+)
 SIZES = (
     *("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size"),
     *("n_layer", "n_head", "n_embd", "n_embed", "n_inner", "n_positions"),
@@ -50,6 +58,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
         (*SIZES, *POSITIVE): (lambda value: _is_whole(value) and value > 0, "a whole number above 0"),
         WHOLE: (_is_whole, "a whole number"),
+        COUNTS: (lambda value: value <= MOST, f"at most {MOST}"),  # whole numbers, as both kinds before say
         EPSILONS: (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
         NUMBERS: (_is_number, "a number"),
         TRUTHS: (lambda value: isinstance(value, bool), "true or false"),
@@ -61,7 +70,9 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
             if key not in config or (config[key] is None and key not in NEVER_NULL):
                 continue
             if not fits(config[key]):
-                raise UserError(f"config.json: {key}={config[key]!r} is not {what}: correct it or download it again")
+                raise UserError(
+                    f"config.json: {key}={_shown(config[key])} is not {what}: correct it or download it again"
+                )
     for key in MAPS:
         if config.get(key):
             _check_rope(config[key])
@@ -89,5 +100,14 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a number that counts: JSON as Python reads it also has NaN and infinities."""
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+    """Whether it is a number that counts: JSON as Python reads it also has NaN, infinities and endless digits."""
+    try:
+        return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error names it, without the end of a long one."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

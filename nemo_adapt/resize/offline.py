@@ -16,7 +16,7 @@ from nemo_adapt.config import ExportConfig, ResizeConfig, recipes
 from nemo_adapt.console.progress import Bar, say
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import EMBEDDING, INPUT, OUTPUT, OUTPUT_BIAS, TABLES, Family, Shape
-from nemo_adapt.hf_model.model_config import read_config, read_shape
+from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import complete_folder, read_generation
 from nemo_adapt.hf_model.weights import HfWeights, HfWriter
 from nemo_adapt.partition import blocks
@@ -52,13 +52,14 @@ class OfflineConfig:
 
 
 def main(words: list[str]) -> None:
-    """Run the command. Raises ``UserError`` for missing arguments, and for all that ``resize_folder`` refuses."""
+    """Run the command. Raises ``UserError`` for missing arguments, and for all that ``_check_ids`` and
+    ``resize_folder`` refuse."""
     config = recipes.parse(OfflineConfig, words)
     recipes.require("resize-hf", config, ("model", "tokenizer", "out"))
     model, tokenizer = Path(config.model), Path(config.tokenizer)
-    read_config(model)  # report a missing folder before hashing anything
+    _, shape = read_shape(model)  # report a missing folder before hashing anything
     read_generation(model)
-    _check_ids(tokenizer, target_rows(read_shape(model)[1], TokenMap.load(tokenizer)))
+    _check_ids(tokenizer, target_rows(shape, TokenMap.load(tokenizer)))
     inputs = {"model": [model], "tokenizer": [tokenizer]}
     needs = needs_of(config.resize.input, config.resize.output)
     if needs and not config.auxiliary:

@@ -59,12 +59,13 @@ class TokenMap:
             raise UserError(f"{path} does not exist: run the tokenizer stage first")
         content = read_object(path, REMEDY)
         try:
-            source, tokens = operator.index(content["source_vocab"]), [NewToken(**token) for token in content["tokens"]]
-            is_whole = source > 0 and all(token.source_ids and min(token.source_ids) >= 0 for token in tokens)
+            source_vocab = operator.index(content["source_vocab"])
+            tokens = [NewToken(**token) for token in content["tokens"]]
+            is_whole = source_vocab > 0 and all(token.source_ids and min(token.source_ids) >= 0 for token in tokens)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: {one_line(error)}; {REMEDY}") from None
         if not is_whole:
             raise UserError(f"{path} is damaged: base ids are missing; {REMEDY}")
-        if [token.id for token in tokens] != list(range(source, source + len(tokens))):
-            raise UserError(f"{path}: new ids do not follow the {source} base ids one by one")
-        return cls(source, tokens)
+        if [token.id for token in tokens] != list(range(source_vocab, source_vocab + len(tokens))):
+            raise UserError(f"{path}: new ids do not follow the {source_vocab} base ids one by one")
+        return cls(source_vocab, tokens)

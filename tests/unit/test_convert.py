@@ -264,14 +264,8 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_no_result(resizable, tmp
     """On a file system of 64 KiB."""
     small = tmp_path / "small"
     small.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "nemo_adapt",
-        "resize-hf",
-        f"model={resizable}",
-        f"tokenizer={resizable.parent}/tokenizer",
-    ]
+    folders = [f"model={resizable}", f"tokenizer={resizable.parent}/tokenizer"]
+    command = [sys.executable, "-m", "nemo_adapt", "resize-hf", *folders]
     mounted = (
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], check=False).returncode == 0
     )

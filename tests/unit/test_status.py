@@ -381,8 +381,8 @@ def test_steps_of_a_byte_budget_are_known_once_the_text_is_counted(tmp_path, cap
     found = reported(root, capsys)["training"]
     assert found["steps"] is None and found["seconds_left"] is None and "in bytes" in found["steps_unknown"]
     assert "10 of an unknown number" in printed(root, capsys)
-    write(root / "data/target/counts.json", {"tokens": 100, "bytes": 400})
-    write(root / "data/replay/counts.json", {"tokens": 100, "bytes": 240})
+    write(root / "data/target/counts.json", {"documents": 1, "tokens": 100, "bytes": 400})
+    write(root / "data/replay/counts.json", {"documents": 1, "tokens": 100, "bytes": 240})
     # 0.75 x 4 + 0.25 x 2.4 = 3.6 bytes a token: 10,000 tokens, 100 a step
     assert reported(root, capsys)["training"]["steps"] == 100
 

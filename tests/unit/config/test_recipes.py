@@ -84,7 +84,7 @@ def test_a_user_s_recipe_extends_another(tmp_path):
             "'/tr.txt}' is not of the form key=value: put key={...} in quotes",
         ),
         (["hydra.run.dir=x"], "unknown key 'hydra.run.dir'"),
-        (["hydra=x"], "unknown key 'hydra'"),
+        (["hydra=x"], "unknown key 'hydra': Hydra's own settings cannot be changed"),
         (["model.path="], "no value for model.path"),
         (["evaluate.texts={tr: [a.txt]}"], "evaluate.texts.tr: expected one value, not ['a.txt']"),
         (["tokenizer.text=[[a.txt]]"], "tokenizer.text.0: expected one value, not ['a.txt']"),
@@ -218,7 +218,7 @@ def test_non_ascii_letters_need_no_quotes(tmp_path):
         (b"defaults: [blank, _self_]\ndata: {sets: {a: }}\n", r"data\.sets\.a: expected keys .* not None"),
         (b"defaults: [5]\n", "defaults is a list of names"),
         (b"defaults: [[blank]]\n", "defaults is a list of names"),
-        (b"defaults: [blank, _self_]\nnull: 6\n", r"own\.yaml: Incompatible key type 'NoneType'"),
+        (b"defaults: [blank, _self_]\nnull: 6\n", r"own\.yaml has a key .* 'NoneType'\): put it in quotes"),
         (b"defaults: [blank, _self_]\nrun: &a {name: *a}\n", r"own\.yaml: it is nested too deeply, or an alias"),
         (b"defaults: " + b"[" * 2000 + b"]" * 2000, r"own\.yaml: it is nested too deeply"),
         (b"defaults: [blank, _self_]\ntrain: {wandb: }\n", r"train\.wandb: it cannot be null: leave train\.wandb out"),
@@ -233,6 +233,15 @@ def test_mistakes_in_recipe_files(tmp_path, content, says):
     (tmp_path / "own.yaml").write_bytes(content)
     with pytest.raises(UserError, match=says):
         recipes.of_words([f"recipe={tmp_path / 'own.yaml'}", *NEEDED])
+
+
+def test_a_set_may_be_another_one(tmp_path):
+    """A reference in place of a set is resolved, not refused."""
+    (tmp_path / "own.yaml").write_text(
+        "defaults: [blank, _self_]\ndata: {sets: {a: {text: [x.txt], share: 0.1}, b: '${data.sets.a}'}}\n"
+    )
+    config = recipes.of_words([f"recipe={tmp_path / 'own.yaml'}", *NEEDED])
+    assert config.data.sets["a"] == config.data.sets["b"]
 
 
 def test_dashes_before_a_key_are_named():

@@ -6,7 +6,7 @@ import pytest
 
 from nemo_adapt import pipeline
 from nemo_adapt.config import recipes
-from nemo_adapt.corpora.mixture import bytes_per_token, passes, text_sets, token_shares
+from nemo_adapt.corpora.mixture import bytes_per_token, counts, passes, text_sets, token_shares
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import artifact, preflight, reads, steps
 from nemo_adapt.run.run_folder import RunFolder
@@ -137,11 +137,11 @@ def test_invalid_sets_are_refused(words, says):
 
 def test_shares_in_bytes_are_converted_to_shares_in_tokens(tmp_path):
     """A set whose tokens are short gets more of the tokens, so that its bytes are the share that was asked for."""
-    counts = {"target": (300, 100), "replay": (1000, 200)}  # bytes, tokens: 3 and 5 bytes a token
-    folders = {name: tmp_path / name for name in counts}
-    for name, (size, tokens) in counts.items():
+    sizes = {"target": (300, 100), "replay": (1000, 200)}  # bytes, tokens: 3 and 5 bytes a token
+    folders = {name: tmp_path / name for name in sizes}
+    for name, (size, tokens) in sizes.items():
         folders[name].mkdir()
-        (folders[name] / "counts.json").write_text(json.dumps({"bytes": size, "tokens": tokens}))
+        (folders[name] / "counts.json").write_text(json.dumps({"documents": 1, "bytes": size, "tokens": tokens}))
     in_tokens, in_bytes = load(*REPLAY), load(*REPLAY, "data.shares_in=bytes")
     assert token_shares(in_tokens, folders) == {"target": 0.8, "replay": 0.2}
     assert bytes_per_token(in_tokens, folders) == pytest.approx(0.8 * 3 + 0.2 * 5)
@@ -170,13 +170,22 @@ def test_files_of_every_set_are_looked_into_before_the_first_stage(tmp_path):
 def test_passes_are_the_tokens_read_of_those_there_are(tmp_path, unit, share):
     """A fifth of the tokens is replay; in bytes, its tokens are half as long."""
     folders = {}
-    for name, counts in {"target": {"tokens": 100, "bytes": 200}, "replay": {"tokens": 1000, "bytes": 1000}}.items():
+    for name, (tokens, size) in {"target": (100, 200), "replay": (1000, 1000)}.items():
         folders[name] = tmp_path / name
         folders[name].mkdir()
-        (folders[name] / "counts.json").write_text(json.dumps(counts))
+        (folders[name] / "counts.json").write_text(json.dumps({"documents": 1, "tokens": tokens, "bytes": size}))
     config = load("data.replay=[r.txt]", f"data.replay_share={share}", f"data.shares_in={unit}")
     found = passes(config, folders, 500)
     assert found == pytest.approx({"target": 4.0, "replay": 0.1})
     assert line_on_passes(found) == "the training reads target 4.00 times, replay 0.10 times"
     often = line_on_passes(passes(config, folders, 501))
     assert often.endswith("more than 4 times adds little, give more text of target")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"documents": 1, "tokens": 2}', '{"documents": 1, "tokens": 2, "bytes": "3"}']
+)
+def test_damaged_counts_are_one_line(tmp_path, content):
+    (tmp_path / "counts.json").write_text(content)
+    with pytest.raises(UserError, match=r"counts\.json is damaged: .*; run the data stage again"):
+        counts(tmp_path)

@@ -98,3 +98,10 @@ def test_a_lock_that_another_user_has_left_is_named(tmp_path, monkeypatch):
         locks.folder_lock(tmp_path / "train").__enter__()
     with pytest.raises(PermissionError):
         locks.folder_lock(tmp_path / "other").__enter__()
+
+
+@pytest.mark.parametrize("out", ["", ".", "../here"])
+def test_the_lock_of_the_current_folder_stands_beside_it(tmp_path, monkeypatch, out):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert locks.lock_of(Path(out)).resolve() == tmp_path / ".here.lock"

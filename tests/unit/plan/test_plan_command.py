@@ -145,7 +145,7 @@ def test_budgets_in_bytes_use_bytes_per_token(capsys):
 def test_bytes_per_token_come_from_the_counts_of_the_data_stage(tmp_path, capsys):
     folder = tmp_path / "counted" / "data" / "target"
     folder.mkdir(parents=True)
-    (folder / "counts.json").write_text('{"tokens": 1000, "bytes": 3100}', encoding="utf-8")
+    (folder / "counts.json").write_text('{"documents": 3, "tokens": 1000, "bytes": 3100}', encoding="utf-8")
     report = asked(capsys, "recipe=gemma_2b", f"run.dir={tmp_path}", "run.name=counted")
     assert report["budget"]["bytes_per_token"] == 3.1 and report["budget"]["counted"] == "counted by data"
 

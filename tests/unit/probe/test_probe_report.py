@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nemo_adapt.config import Config, PhaseConfig, ProbeConfig
+from nemo_adapt.config import Config, PhaseConfig, ProbeConfig, ResizeConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.pipeline import STEPS
 from nemo_adapt.probe import report, stage
@@ -111,3 +111,11 @@ def test_probe_may_add_strategies_but_not_change_settings(tmp_path):
     config.probe.steps = 7
     with pytest.raises(UserError, match=r"other settings \(probe.steps\)"):
         stage().prepare()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"input": "mean", "output": "zero", "seed": 1}'])
+def test_a_damaged_choice_is_one_line(tmp_path, content):
+    (tmp_path / "choice.json").write_text(content)
+    config = Config(resize=ResizeConfig(input="probed"))
+    with pytest.raises(UserError, match=r"choice\.json is damaged: .*; run the probe stage again"):
+        with_choice(config, tmp_path)
