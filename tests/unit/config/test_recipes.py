@@ -88,6 +88,7 @@ def test_a_user_s_recipe_extends_another(tmp_path):
         (["model.path="], "no value for model.path"),
         (["evaluate.texts={tr: [a.txt]}"], "evaluate.texts.tr: expected one value, not ['a.txt']"),
         (["tokenizer.text=[[a.txt]]"], "tokenizer.text.0: expected one value, not ['a.txt']"),
+        (["study.axes={x: {y: 3}}"], "study.axes.x: expected a list"),
         (["evaluate.tasks={a: [b]}"], "evaluate.tasks.a: expected names with values"),
         (["train.phases.x.steps=3"], "entries of a list are numbered from 0, as in train.phases.0.steps=5"),
         (["train.phases.x=3"], "'x': entries of a list are numbered from 0, as in train.phases.0.steps=5"),
