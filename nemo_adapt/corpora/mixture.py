@@ -17,6 +17,9 @@ SHARES_IN = ("tokens", "bytes")
 COUNTS = "counts.json"
 """File in the folder of a tokenized set."""
 REMEDY = "run the data stage again"
+MOST_DOCUMENTS = (1 << 31) - 1
+"""Documents that one set can have: Megatron numbers them with 32 bits and would wrap
+(blended_megatron_dataset_builder.py, gpt_dataset.py)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,15 @@ def counts(folder: Path) -> dict[str, int]:
     if not all(isinstance(found.get(name), int) for name in ("documents", "tokens", "bytes")):
         raise UserError(f"{folder / COUNTS} is damaged: numbers are missing; {REMEDY}")
     return found
+
+
+def check_documents(name: str, documents: int) -> None:
+    """Raise ``UserError`` for more documents than a set can have."""
+    if documents > MOST_DOCUMENTS:
+        raise UserError(
+            f"text set {name}: {documents:,} documents are more than the {MOST_DOCUMENTS:,} that one set can have: give "
+            "some of its files as another set (data.sets.NAME)"
+        )
 
 
 def token_shares(config: Config, folders: Mapping[str, Path]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.corpora import text
 from nemo_adapt.corpora.lines import Part
-from nemo_adapt.corpora.mixture import COUNTS
+from nemo_adapt.corpora.mixture import COUNTS, check_documents
 from nemo_adapt.data import store
 from nemo_adapt.data.check import check
 from nemo_adapt.data.encode import Encoder, Rule
@@ -44,8 +44,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> dict[str, int] | None:
 
     SET is the name of the folder. ``data.processes`` processes share the work; the result does not depend on their
     number. counts.json has the numbers of documents, of tokens (BOS and EOS included) and of bytes of text. Parts of
-    files that an interrupted start has encoded are kept. ``UserError`` for text that cannot be read, and for a file
-    without a document. Returns the number of processes, for the manifest, unless an earlier start did the work.
+    files that an interrupted start has encoded are kept. ``UserError`` for text that cannot be read, for a file
+    without a document, and for too many documents. Returns the number of processes, for the manifest, unless an earlier start did the work.
     """
     name, files = out.name.removesuffix(".partial"), inputs["text"]
     pieces = out / PIECES
@@ -66,6 +66,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> dict[str, int] | None:
     place = {path: number for number, path in enumerate(files)}
     order = sorted(counts, key=lambda number: (place[parts[number].path], parts[number].index))
     total = {key: sum(found[key] for found in counts.values()) for key in ("documents", "tokens", "bytes")}
+    check_documents(name, total["documents"])
     dtype = np.dtype(rule.typecode).type
     with Bar(f"joining {name}", total["tokens"] * dtype().itemsize / 1e6, "MB") as bar:
         store.join(pieces, order, out / name, dtype, lambda amount: bar.advance(amount / 1e6))

@@ -57,10 +57,11 @@ def tell(answer: Any, error: str = "") -> None:
 
 
 def told() -> Any:
-    """On another rank: wait for the first rank's next answer. ``UserError`` if that is an error, if the first rank has
-    ended without one, or after 12 hours."""
-    store, key = _store(), str(next(_numbers))
-    _wait(lambda: bool(_asked(store.check, [key])), "the first rank has not answered")
+    """On another rank: wait for the first rank's next answer, however long its work takes. ``UserError`` if that is an
+    error, or if the first rank has ended without one."""
+    store, key, pauses = _store(), str(next(_numbers)), _pauses()
+    while not _asked(store.check, [key]):
+        time.sleep(next(pauses))
     answer, error = json.loads(_asked(store.get, key))
     if error:
         raise UserError(error)
@@ -84,17 +85,10 @@ def wait_for_folder(folder: Path, fingerprint: str) -> None:
     """Wait until this rank's node sees the folder that the first rank has finished, or is finishing, on the shared file
     system; ``UserError`` after 12 hours."""
 
-    def is_finished() -> bool:
-        return read_manifest(folder).get("fingerprint") == fingerprint
-
-    _wait(is_finished, f"{folder} was not finished by the first rank")
-
-
-def _wait(is_there: Callable[[], bool], said: str) -> None:
     pauses, until = _pauses(), time.monotonic() + rendezvous.TIMEOUT.total_seconds()
-    while not is_there():
+    while read_manifest(folder).get("fingerprint") != fingerprint:
         if time.monotonic() > until:
-            raise UserError(f"{said} in {rendezvous.TIMEOUT}")
+            raise UserError(f"{folder} was not finished by the first rank in {rendezvous.TIMEOUT}")
         time.sleep(next(pauses))
 
 

@@ -91,6 +91,16 @@ class Boundaries:
         return Batch(tokens, labels, positions, documents, ~ends if self.mask_ends else None)
 
 
+@dataclass(frozen=True)
+class NoSamples:
+    """In place of the samples where a pipeline stage needs only their shape: each is ``length`` tokens 0."""
+
+    length: int
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return dict.fromkeys(("tokens", "labels"), torch.zeros(self.length, dtype=torch.long))
+
+
 def batches(dataset: Any, layout: BatchLayout, step: int, boundaries: Boundaries | None = None) -> list[Batch]:
     """Return this rank's micro batches of a step; a sample of ``dataset`` has ``tokens`` and ``labels``, both [seq]."""
     found = []

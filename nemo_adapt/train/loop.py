@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 
 from nemo_adapt.config import PhaseConfig, TrainConfig
 from nemo_adapt.config.phases import ends, total
-from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, batches, read_ahead
+from nemo_adapt.train.batches import Batch, BatchLayout, Boundaries, NoSamples, batches, read_ahead
 from nemo_adapt.train.new_rows import RowRange
 from nemo_adapt.train.setup import Trainer, build_trainer
 from nemo_adapt.train.step import StepResult, train_step
@@ -58,7 +59,8 @@ def run(
     ``done`` lies inside a phase, ``restore`` loads that phase's saved state into its trainer. ``new``: see
     ``build_trainer``. The caller must close the iterator if it stops before the end.
     """
-    read = partial(batches, data.samples, data.layout, boundaries=data.boundaries)
+    samples = data.samples if _needs_samples(data.boundaries) else NoSamples(train.seq_length)
+    read = partial(batches, samples, data.layout, boundaries=data.boundaries)
     with closing(read_ahead(read, range(done, total(plan)))) as steps:
         for number, (phase, end) in enumerate(zip(plan, ends(plan), strict=True), start=1):
             if done >= end:
@@ -72,6 +74,14 @@ def run(
                 done = end
             finally:
                 trainer.release()
+
+
+def _needs_samples(boundaries: Boundaries) -> bool:
+    """Return whether this rank's pipeline stages look at samples: the first embeds tokens and the last compares with
+    labels; those between ask only where documents end, if that changes positions or attention."""
+    last = parallel_state.get_pipeline_model_parallel_world_size() - 1
+    is_between = 0 < parallel_state.get_pipeline_model_parallel_rank() < last
+    return not is_between or boundaries.reset_positions or boundaries.reset_attention
 
 
 def _one_step(

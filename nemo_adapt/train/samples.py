@@ -10,7 +10,7 @@ import numpy as np
 
 from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.config import TrainConfig
-from nemo_adapt.corpora.mixture import counts
+from nemo_adapt.corpora.mixture import check_documents, counts
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 
@@ -23,9 +23,10 @@ which is one sequence, its length (4), its offset and the next one's number (8 e
 
 def check_token_file(folder: Path) -> None:
     """Raise ``UserError`` unless a data set's token file (2 or 4 bytes per token) and its index have the sizes that
-    they were written with."""
+    they were written with, and for more documents than Megatron can number."""
     found = counts(folder)
     tokens, documents = found["tokens"], found["documents"]
+    check_documents(folder.name, documents)
     index = INDEX_HEADER + INDEX_OF_DOCUMENT * documents
     _check_size(folder, ".bin", (2 * tokens, 4 * tokens), f"{tokens:,} tokens")
     _check_size(folder, ".idx", (index,), f"an index of {documents:,} documents")

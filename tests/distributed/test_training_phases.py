@@ -117,7 +117,7 @@ def test_master_weights_do_not_change_frozen_parameters(single_rank, ranks, dist
 
 
 def test_pipeline_stage_may_have_nothing_to_train(tmp_path, ranks):
-    """The middle one of three holds no table: its optimizer is empty in the first two phases."""
+    """The middle one of three holds no table: its optimizer is empty in the first two phases. Nor does it read text."""
     tiny = TinyLlama(vocab=245, layers=3)
     folders = folders_of(tmp_path, tiny, new=NEW)
     reference = ranks(1).run(training_bodies.train, phase_config(THREE), folders, tiny.vocab + NEW)[0]
@@ -126,6 +126,7 @@ def test_pipeline_stage_may_have_nothing_to_train(tmp_path, ranks):
     for rank, result in enumerate(results):
         assert_frozen(result, rank, 1, tiny)
         torch.testing.assert_close(result.losses, reference.losses, rtol=0, atol=1e-5)
+        assert result.samples_read == (0 if rank == 1 else reference.samples_read)
     words = (phase_config(THREE, pp=3), folders, tiny.vocab + NEW, out)
     ranks(3).run(training_bodies.train_and_save, *words, 0, 2, timeout=200)
     resumed = ranks(3).run(training_bodies.train_and_save, *words, 1, 3, timeout=200)[0]

@@ -53,6 +53,7 @@ class Trained:
     """Gradient buckets whose reduction this rank started during its backward pass."""
     async_gathers: int = 0
     """Weight buckets whose all-gather this rank started asynchronously."""
+    samples_read: int = 0
     live_trainers: int = 0
     """Trainers of earlier phases that are still in memory."""
 
@@ -62,12 +63,22 @@ class Trained:
         return self.states[-1]
 
 
-def samples(vocab: int) -> list[dict[str, torch.Tensor]]:
+class Counted(list[dict[str, torch.Tensor]]):
+    """Samples that count how many are read."""
+
+    read = 0
+
+    def __getitem__(self, number: Any) -> Any:
+        self.read += 1
+        return super().__getitem__(number)
+
+
+def samples(vocab: int) -> Counted:
     """Return random samples like those of a data set; every third token is one of the last six, the new ones."""
     generator = torch.Generator().manual_seed(7)
     tokens = torch.randint(0, vocab, (SAMPLES, SEQ + 1), generator=generator)
     tokens[:, ::3] = torch.randint(vocab - 6, vocab, tokens[:, ::3].shape, generator=generator)
-    return [{"tokens": row[:-1], "labels": row[1:]} for row in tokens]
+    return Counted({"tokens": row[:-1], "labels": row[1:]} for row in tokens)
 
 
 def data(config: Config, vocab: int) -> loop.TrainingData:
@@ -91,13 +102,15 @@ def train(
     new = new_row_range(folders, fewer_kept)
     answer = Trained(states=[state(chunks)])
     earlier: set[Any] = set()
+    given = data(config, vocab)
     with small_buckets(answer):
-        for made in loop.run(chunks, phases(config), config.train, new, data(config, vocab)):
+        for made in loop.run(chunks, phases(config), config.train, new, given):
             note(answer, made)
             earlier.add(weakref.ref(made.trainer.wrapped[0]))
             if made.ends_phase:
                 answer.sizes.append(optimizer_numbers(made.trainer))
                 answer.states.append(state(chunks))
+    answer.samples_read = given.samples.read
     answer.live_trainers = sum(reference() is not None for reference in earlier)
     return answer
 

@@ -16,6 +16,7 @@ from unit.tokenizer.tokenizer_samples import byte_level_base, english, sentencep
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
+from nemo_adapt.corpora import mixture
 from nemo_adapt.data import stage, store
 from nemo_adapt.errors import UserError
 from nemo_adapt.tokens import documents
@@ -212,6 +213,17 @@ def test_pieces_that_do_not_add_up_are_refused(base, tmp_path):
     os.truncate(out / "set.bin", 100)
     with pytest.raises(UserError, match="set is damaged: delete it"):
         build(out, base, files)
+
+
+def test_more_documents_than_megatron_can_number_are_not_joined(base, tmp_path, monkeypatch):
+    """Its numbers would wrap, and its samples be those of other memory."""
+    monkeypatch.setattr(mixture, "MOST_DOCUMENTS", len(LINES) - 1)
+    (tmp_path / "a.txt").write_text("\n".join(LINES))
+    with pytest.raises(UserError, match="text set set: 3,000 documents are more than the 2,999 "):
+        build(tmp_path / "set", base, [tmp_path / "a.txt"])
+    assert not (tmp_path / "set" / "set.bin").exists()
+    monkeypatch.setattr(mixture, "MOST_DOCUMENTS", len(LINES))
+    build(tmp_path / "set", base, [tmp_path / "a.txt"])
 
 
 def test_files_are_looked_into_before_any_is_tokenized(base, tmp_path, monkeypatch):

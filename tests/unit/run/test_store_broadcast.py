@@ -7,9 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from nemo_adapt.run import store_broadcast
 
 BODY = """
 import os, sys, time
@@ -115,6 +119,16 @@ def test_a_rank_with_other_settings_than_the_first_says_so(lines):
 
 def test_the_first_rank_waits_until_the_others_have_its_last_answer(lines):
     assert all("last done" in each for each in lines)
+
+
+def test_a_rank_waits_for_an_answer_that_takes_days(monkeypatch):
+    asked = iter([False] * 9 + [True])
+    store = SimpleNamespace(check=lambda keys: next(asked), get=lambda key: '["made", ""]')
+    monkeypatch.setattr(store_broadcast, "_store", lambda: store)
+    hours = count(0, 10 * 3600)
+    monkeypatch.setattr(store_broadcast.time, "monotonic", lambda: next(hours))
+    monkeypatch.setattr(store_broadcast.time, "sleep", lambda seconds: None)
+    assert store_broadcast.told() == "made"
 
 
 def test_ranks_end_when_the_first_one_has_died(lines):

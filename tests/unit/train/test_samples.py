@@ -39,6 +39,14 @@ def test_a_truncated_or_missing_file_of_a_data_set_is_reported(tmp_path, name, c
     assert str(raised.value) == said
 
 
+def test_more_documents_than_megatron_can_number_are_refused(tmp_path):
+    folder = data_set(tmp_path / "target", [60, 30, 10], 2)
+    counts = {"documents": 1 << 31, "tokens": 100, "bytes": 300}
+    (folder / "counts.json").write_text(json.dumps(counts))
+    with pytest.raises(UserError, match=r"text set target: 2,147,483,648 documents .* 2,147,483,647 .*data\.sets\.NAME"):
+        check_token_file(folder)
+
+
 def made_and_taken(samples, weights, surplus):
     """Return how many samples of each set Megatron makes, and how many its blend takes."""
     shares = np.array(weights) / sum(weights)
