@@ -26,7 +26,7 @@ from nemo_adapt.families.family import Entry
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.weights import HfWeights
 from nemo_adapt.machine.workers import cores
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 
 
 def plan(folder: Path, chunk_bytes: int, file_bytes: int, checkpoint: Path | None) -> writer.Source:

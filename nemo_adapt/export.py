@@ -31,7 +31,8 @@ from nemo_adapt.hf_model.weights import HfWeights, HfWriter
 from nemo_adapt.machine.facts import peak_memory_mib
 from nemo_adapt.machine.workers import cores, share, shared_counters
 from nemo_adapt.partition import blocks
-from nemo_adapt.run.artifact import MANIFEST, Inputs
+from nemo_adapt.run.inputs import Inputs
+from nemo_adapt.run.manifest import MANIFEST
 from nemo_adapt.tokens.vocab import kept_rows, padded_rows, rows_with
 
 PIECE_BYTES = 8 << 20

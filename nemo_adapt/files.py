@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,36 @@ WHOLE_FILE_BYTES = 64 << 20
 """Larger files are hashed by their size and evenly spaced samples instead of their full contents."""
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
+SETTLED_NS = 10_000_000_000
+"""Nanoseconds after which another write to a file shows in its times: they are coarse, and clocks of servers differ."""
+_hashes: dict[tuple[int, ...], str] = {}
+"""State of a file -> its hash, of this process."""
 BYTE_ORDER_MARK = "\ufeff"
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's size and contents; above 64 MiB, of its size and 64 samples of 64 KiB."""
+    """Return the SHA-256 of a file's size and contents; above 64 MiB, of its size and 64 samples of 64 KiB.
+
+    A process reads a file once, unless it changes: commands ask for the same terabytes of text several times. Threads
+    may call this at once.
+    """
+    state = _state(path)
+    if known := _hashes.get(state):
+        return known
+    digest = _hash(path)
+    # A file that was written just now may be written again within a tick of the file system's clock.
+    if time.time_ns() - max(state[-2:]) > SETTLED_NS:
+        _hashes[state] = digest
+    return digest
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what differs once a file has been written again; ``SETTLED_NS`` says when."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _hash(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:

@@ -11,7 +11,8 @@ from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import ranks
 from nemo_adapt.run import preflight, reads, store_broadcast
-from nemo_adapt.run.artifact import HashOf, input_hash, read_manifest
+from nemo_adapt.run.inputs import HashOf, input_hash
+from nemo_adapt.run.manifest import read_manifest
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder, save_config
 from nemo_adapt.run.steps import Step, build_as_rank, change_of, run_step

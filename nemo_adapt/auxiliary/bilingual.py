@@ -16,7 +16,7 @@ from nemo_adapt.auxiliary import fasttext
 from nemo_adapt.config import Config
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nemo_adapt.auxiliary import bilingual, overlaps, piece_bytes, vectors
 from nemo_adapt.config import Config
 from nemo_adapt.corpora import text
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 
 KINDS: dict[str, Callable[[Config, Inputs], Mapping[str, NDArray[Any]]]] = {
     "bilingual": bilingual.make,

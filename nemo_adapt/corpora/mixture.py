@@ -103,8 +103,8 @@ def check_documents(name: str, documents: int) -> None:
     """Raise ``UserError`` for more documents than a set can have."""
     if documents > MOST_DOCUMENTS:
         raise UserError(
-            f"text set {name}: {documents:,} documents are more than the {MOST_DOCUMENTS:,} that one set can have: give "
-            "some of its files as another set (data.sets.NAME)"
+            f"text set {name}: {documents:,} documents are more than the {MOST_DOCUMENTS:,} that one set can have: "
+            "give some of its files as another set (data.sets.NAME)"
         )
 
 

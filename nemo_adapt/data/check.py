@@ -2,7 +2,7 @@
 
 from nemo_adapt.config import Config
 from nemo_adapt.corpora.text import documents
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 
 
 def check(config: Config, inputs: Inputs) -> None:

@@ -29,7 +29,7 @@ from nemo_adapt.data.encode import Encoder, Rule
 from nemo_adapt.files import write_json
 from nemo_adapt.machine.workers import cores, share, shared_counters
 from nemo_adapt.partition import filled
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 
 ALONE_BYTES = 8 << 20
 """Text up to this size is tokenized by this process alone: starting workers takes longer."""
@@ -44,8 +44,9 @@ def build(config: Config, inputs: Inputs, out: Path) -> dict[str, int] | None:
 
     SET is the name of the folder. ``data.processes`` processes share the work; the result does not depend on their
     number. counts.json has the numbers of documents, of tokens (BOS and EOS included) and of bytes of text. Parts of
-    files that an interrupted start has encoded are kept. ``UserError`` for text that cannot be read, for a file
-    without a document, and for too many documents. Returns the number of processes, for the manifest, unless an earlier start did the work.
+    files that an interrupted start has encoded are kept. ``UserError`` for text that cannot be read, for a file without
+    a document, and for too many documents. Returns the number of processes, for the manifest, unless an earlier start
+    did the work.
     """
     name, files = out.name.removesuffix(".partial"), inputs["text"]
     pieces = out / PIECES

@@ -6,7 +6,7 @@ import io
 from nemo_adapt.config import Config
 from nemo_adapt.corpora.text import documents
 from nemo_adapt.evaluate.tasks import load, scores
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 
 TEXTS, TASKS = "texts", "tasks"
 """Groups of the stage's inputs: by language, and by ``KIND.LANGUAGE``."""

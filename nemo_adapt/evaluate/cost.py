@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_adapt.corpora.mixture import COUNTS, counts
-from nemo_adapt.run.artifact import read_manifest
+from nemo_adapt.run.manifest import read_manifest
 
 TITLES = {"checkpoint": "convert"}
 """Inputs of training whose name differs from that of the stage that makes them."""

@@ -14,7 +14,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.evaluate import comparison, cost, models
 from nemo_adapt.evaluate.check import TASKS, TEXTS
 from nemo_adapt.evaluate.report import About
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 from nemo_adapt.training_files import HELD_OUT, METRICS, SUMMARY, records
 
 

@@ -23,7 +23,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.inspection import measures
 from nemo_adapt.registry import nearest
-from nemo_adapt.run import artifact
+from nemo_adapt.run.manifest import read_manifest
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import FILE_NAME, TokenMap
@@ -163,9 +163,9 @@ def _of_run(config: InspectConfig) -> Subject:
     settings = recipes.read(root / "config.yaml")
     run = RunFolder(root, settings.export.dir)
     export, resized = run["export"], run["resize"]
-    if artifact.read_manifest(export):
+    if read_manifest(export):
         adapted = tables.of_folder(export)
-    elif artifact.read_manifest(resized):
+    elif read_manifest(resized):
         adapted = tables.of_checkpoint(resized)
     else:
         raise UserError(f"{root} has no adapted model yet: run the resize stage, or train and export")

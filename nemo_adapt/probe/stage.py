@@ -24,7 +24,7 @@ from nemo_adapt.files import write_text
 from nemo_adapt.probe import report
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 from nemo_adapt.strategy_choice import StrategyChoice
 from nemo_adapt.train import loop
 from nemo_adapt.train.attempts import count_start

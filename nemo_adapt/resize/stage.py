@@ -12,7 +12,7 @@ from nemo_adapt.model.build import start_parallel
 from nemo_adapt.model.weights import sharded_weights
 from nemo_adapt.resize.adapted import load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 from nemo_adapt.strategy_choice import with_choice
 
 

@@ -13,16 +13,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
-from nemo_adapt.files import file_hash, sync, write_json, write_text
+from nemo_adapt.files import sync, write_json, write_text
 from nemo_adapt.machine.facts import peak_memory_mib, versions
 from nemo_adapt.machine.locks import NAMELESS, folder_lock
 from nemo_adapt.run.changes import changed_files, changed_settings, contents
+from nemo_adapt.run.inputs import HashOf, Inputs, hashes, input_hash
+from nemo_adapt.run.manifest import MANIFEST, read_manifest
 from nemo_adapt.run.restart import (
     ANEW,
     STARTED,
@@ -33,64 +34,8 @@ from nemo_adapt.run.restart import (
     read_started,
 )
 
-MANIFEST = "manifest.json"
-OUR_KEYS = {"stage", "fingerprint", "inputs", "config"}
-"""Keys that tell our manifest from a ``manifest.json`` of another program."""
-NOT_READ = (
-    *("readme*", "license*", "licence*", "notice*", "use_policy*", "*.md", "*.pdf"),
-    *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
-)
-"""Names, in small letters, of files in a model's or tokenizer's folder that no stage reads."""
 MOST_NAMED = 3
 """Most changes that are listed in one line."""
-
-Inputs = Mapping[str, list[Path]]
-"""Inputs of a stage: name -> files or folders. Some names are ``GROUP.NAME``, with one file or folder each."""
-HashOf = Callable[[Path], str]
-"""``input_hash``, or a version of it that caches its results."""
-
-
-def of_group(inputs: Inputs, group: str) -> dict[str, Path]:
-    """Return NAME -> its file or folder, of the inputs that are called ``GROUP.NAME``."""
-    return {name.partition(".")[2]: paths[0] for name, paths in inputs.items() if name.partition(".")[0] == group}
-
-
-def input_hash(path: Path) -> str:
-    """Return the hash of a file, of a finished stage folder (its fingerprint), or of the files of any other folder.
-
-    Left out are files that no stage reads, so that a downloaded model stays the same model with them: ``NOT_READ``, and
-    all that is hidden, as a download's ``.cache``, except a checkpoint's ``.metadata``.
-    """
-    if path.is_file():
-        return file_hash(path)
-    if ours := read_manifest(path):
-        return str(ours["fingerprint"])
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path)
-        if _may_be_read(name) and file.is_file():
-            digest.update(f"{name}\0{file_hash(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _may_be_read(name: Path) -> bool:
-    hidden = any(part.startswith(".") and part != ".metadata" for part in name.parts)
-    return not hidden and not any(fnmatchcase(name.name.lower(), pattern) for pattern in NOT_READ)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a stage's result; empty if the folder has none, or only a ``manifest.json`` of another
-    program. Raises ``UserError`` if the file is not JSON."""
-    try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except ValueError:
-        raise UserError(
-            f"{folder / MANIFEST} is damaged, or of another program: if nemo-adapt made {folder}, delete it and run "
-            "again; else choose another folder"
-        ) from None
-    return found if isinstance(found, dict) and found.keys() >= OUR_KEYS else {}
 
 
 def fingerprint(stage: str, config: Mapping[str, Any], hashes: Mapping[str, Any]) -> str:
@@ -135,7 +80,7 @@ class Stage:
     ) -> None:
         self.name, self.out, self.config, self.restart = name, out, dict(config), restart
         self._check_apart(inputs)
-        self.hashes = {key: {str(path): hash_of(path) for path in paths} for key, paths in inputs.items()}
+        self.hashes = hashes(inputs, hash_of)
         self.fingerprint = fingerprint(name, self.config, contents(self.hashes))
 
     def _check_apart(self, inputs: Inputs) -> None:

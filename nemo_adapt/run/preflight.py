@@ -13,7 +13,9 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import check_target, trained_and_held_out
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import gpus, ranks
-from nemo_adapt.run.artifact import Inputs, check_place, input_hash, read_manifest
+from nemo_adapt.run.artifact import check_place
+from nemo_adapt.run.inputs import Inputs, input_hash
+from nemo_adapt.run.manifest import read_manifest
 from nemo_adapt.run.run_folder import RunFolder, check_recipe
 from nemo_adapt.run.steps import Step, change_of, check_kept, check_not_replaced
 from nemo_adapt.tokenizer.settings import check as check_tokenizer

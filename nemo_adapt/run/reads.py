@@ -11,7 +11,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.corpora.mixture import TARGET, held_out_texts, task_files, text_sets
 from nemo_adapt.corpora.text import existing, expand, one_file
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.run.run_folder import RunFolder, data_folders
 from nemo_adapt.strategy_choice import PROBED, StrategyChoice
 

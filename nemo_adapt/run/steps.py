@@ -16,8 +16,9 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.machine import cuda_environment, launcher, ranks
 from nemo_adapt.run import artifact, store_broadcast
-from nemo_adapt.run.artifact import HashOf, Inputs
 from nemo_adapt.run.changes import changed_settings
+from nemo_adapt.run.inputs import HashOf, Inputs, input_hash
+from nemo_adapt.run.manifest import MANIFEST
 from nemo_adapt.run.restart import ANEW, Restart, changed_since, made_otherwise, other_inputs, read_started
 from nemo_adapt.run.run_folder import RunFolder, save_config
 
@@ -177,7 +178,7 @@ def check_not_replaced(config: Config, steps: Sequence[Step], later: Step) -> No
     made: dict[Path, str] = {}  # what the steps will have made, whatever is there now
 
     def hash_of(path: Path) -> str:
-        return made.get(path) or artifact.input_hash(path)
+        return made.get(path) or input_hash(path)
 
     for step in steps:
         stage = _stage(config, step, step.reads(config, run), hash_of)
@@ -189,7 +190,7 @@ def check_not_replaced(config: Config, steps: Sequence[Step], later: Step) -> No
             )
 
 
-def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = artifact.input_hash) -> artifact.Stage:
+def _stage(config: Config, step: Step, inputs: Inputs, hash_of: HashOf = input_hash) -> artifact.Stage:
     """Return the stage, with its result in the run's folder."""
     return artifact.Stage(
         step.name,
@@ -291,5 +292,5 @@ def _check_earlier(step: Step, inputs: Inputs, made: Mapping[Path, str]) -> None
     """Raise ``UserError`` when an input is another stage's result that is not finished. Others are the user's, who may
     keep them in the run's folder."""
     for path in (path for paths in inputs.values() for path in paths if made.get(path, step.name) != step.name):
-        if not (path / artifact.MANIFEST).is_file():
+        if not (path / MANIFEST).is_file():
             raise UserError(f"{path} is not finished: run the {made[path]} stage before {step.name}")

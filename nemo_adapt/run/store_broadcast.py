@@ -16,7 +16,7 @@ from typing import Any
 
 from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.machine import ranks, rendezvous
-from nemo_adapt.run.artifact import read_manifest
+from nemo_adapt.run.manifest import read_manifest
 
 PAUSES = 0.01, 0.5
 """Shortest and longest seconds between two looks: a thousand ranks look, and some answers take hours."""

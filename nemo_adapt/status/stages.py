@@ -8,6 +8,7 @@ from nemo_adapt.config import Config
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.machine.locks import holder, lock_of
 from nemo_adapt.run import artifact
+from nemo_adapt.run.manifest import MANIFEST
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step
 from nemo_adapt.status.jobs import NO_JOBS, is_running
@@ -44,7 +45,7 @@ def stages(config: Config, run: RunFolder, jobs: Mapping[str, State] = NO_JOBS) 
 def stage_state(step: Step, run: RunFolder, jobs: Mapping[str, State]) -> StageState:
     """Return the state of a stage according to its manifest."""
     stage = artifact.Stage(step.name, run[step.result], {}, {}, step.restart)
-    manifest = stage.out / artifact.MANIFEST
+    manifest = stage.out / MANIFEST
     if stage.workplace.is_dir() and (stage.workplace != stage.out or not manifest.is_file()):
         state = MAKING if _is_made(stage, jobs) else INTERRUPTED
         return StageState(step.title, state, at=last_written(stage.workplace))

@@ -19,7 +19,7 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.launch.messages import WAITING
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.machine.locks import holder, lock_of
-from nemo_adapt.run import artifact
+from nemo_adapt.run.manifest import MANIFEST
 from nemo_adapt.run.run_folder import RunFolder, data_folders
 from nemo_adapt.status.jobs import NO_JOBS, is_running
 from nemo_adapt.status.run_files import is_alive, last_written, newest_intact, read, written
@@ -86,7 +86,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
     place = run["train"]
     if not place.is_dir():
         return None
-    finished = bool(read(place / artifact.MANIFEST))
+    finished = bool(read(place / MANIFEST))
     metrics, held_out = records(place / training_files.METRICS), records(place / training_files.HELD_OUT, whole=True)
     checkpoint, damaged = newest_intact(place / CHECKPOINTS)
     record, saved = metrics[-1] if metrics else {}, step_of(checkpoint) if checkpoint else 0

@@ -19,7 +19,7 @@ from nemo_adapt.errors import ERROR
 from nemo_adapt.files import write_json
 from nemo_adapt.machine import gpus, ranks
 from nemo_adapt.machine.starts import is_earlier, this_start
-from nemo_adapt.run.artifact import input_hash
+from nemo_adapt.run.inputs import input_hash
 from nemo_adapt.study.cells import Cell
 from nemo_adapt.study.start import context, start
 

@@ -12,7 +12,7 @@ from nemo_adapt.corpora import text
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 from nemo_adapt.tokenizer import marks, script, sweep
 from nemo_adapt.tokenizer.base import Base
 from nemo_adapt.tokenizer.clock import Clock

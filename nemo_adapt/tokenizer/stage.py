@@ -12,7 +12,7 @@ from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 from nemo_adapt.tokenizer import extend, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
 from nemo_adapt.tokenizer.chosen_tokens import PARALLEL, choose_tokens

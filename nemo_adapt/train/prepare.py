@@ -14,7 +14,7 @@ from nemo_adapt.corpora import mixture
 from nemo_adapt.corpora.mixture import text_sets
 from nemo_adapt.errors import UserError
 from nemo_adapt.model.build import DTYPES, start_parallel
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train.batches import BatchLayout, Boundaries

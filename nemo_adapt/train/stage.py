@@ -24,7 +24,7 @@ from nemo_adapt.model.build import DTYPES
 from nemo_adapt.model.flops import flops_per_token
 from nemo_adapt.resize.adapted import adapted_shape, build_adapted, load_adapted
 from nemo_adapt.resize.strategy_inputs import AUXILIARY
-from nemo_adapt.run.artifact import Inputs, of_group
+from nemo_adapt.run.inputs import Inputs, of_group
 from nemo_adapt.strategy_choice import with_choice
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.train import loop, state

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nemo_adapt.config import Config
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 
 
 def build(config: Config, inputs: Inputs, out: Path) -> None:

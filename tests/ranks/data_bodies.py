@@ -8,7 +8,7 @@ import torch
 
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.train.batches import batches, read_ahead
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.prepare import start_layout, training_data

@@ -10,7 +10,7 @@ from ranks import model_bodies
 
 from nemo_adapt.config import Config
 from nemo_adapt.model import attention
-from nemo_adapt.run.artifact import Inputs
+from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.train import stage
 
 

@@ -30,6 +30,7 @@ from nemo_adapt.hf_model.weights import StoredTensor
 from nemo_adapt.machine import locks
 from nemo_adapt.resize import offline
 from nemo_adapt.run import artifact, preflight
+from nemo_adapt.run.manifest import read_manifest
 from nemo_adapt.run.restart import Restart
 
 
@@ -100,7 +101,7 @@ def test_a_resumed_conversion_keeps_finished_files(model, tmp_path, small_files,
     artifact.run(stage, lambda place: convert.build(config, {"model": [model]}, place))
     assert before == {name: (stage.out / name).stat().st_mtime_ns for name in left}
     assert stage.finished and not verify.compare(model, stage.out).wrong
-    assert artifact.read_manifest(stage.out)["processes"] == 1
+    assert read_manifest(stage.out)["processes"] == 1
     assert not [path.name for path in stage.out.iterdir() if "tmp" in path.name or path.name == "started.json"]
 
 

@@ -14,6 +14,8 @@ from nemo_adapt.errors import UserError
 from nemo_adapt.files import file_hash
 from nemo_adapt.run import artifact
 from nemo_adapt.run.artifact import Stage
+from nemo_adapt.run.inputs import input_hash
+from nemo_adapt.run.manifest import read_manifest
 from nemo_adapt.run.restart import STARTED, Restart
 
 
@@ -30,7 +32,7 @@ def write_result(folder):
 
 def test_what_a_stage_returns_is_in_its_manifest(tmp_path, source):
     artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), lambda folder: {"processes": 3})
-    assert artifact.read_manifest(tmp_path / "out")["processes"] == 3
+    assert read_manifest(tmp_path / "out")["processes"] == 3
 
 
 def test_a_finished_stage_is_recognized_and_has_a_manifest(tmp_path, source):
@@ -325,30 +327,30 @@ def test_a_result_never_takes_the_place_of_an_input(tmp_path, out, said):
 def test_an_input_folder_with_a_manifest_of_another_program_is_hashed_by_its_files(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(OTHERS))
     (tmp_path / "weights").write_text("1")
-    before = artifact.input_hash(tmp_path)
+    before = input_hash(tmp_path)
     (tmp_path / "manifest.json").write_text("[1]")
-    assert artifact.input_hash(tmp_path) != before
+    assert input_hash(tmp_path) != before
 
 
 def test_files_that_no_stage_reads_do_not_change_a_model_folder(tmp_path):
     (tmp_path / "weights").write_text("1")
-    before = artifact.input_hash(tmp_path)
+    before = input_hash(tmp_path)
     assert before == hashlib.sha256(f"weights\0{file_hash(tmp_path / 'weights')}\n".encode()).hexdigest()
     for name in ("README.md", "LICENSE", "Notice.txt", "model.PNG", ".gitattributes", ".cache/huggingface/x.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("later")
-    assert artifact.input_hash(tmp_path) == before
+    assert input_hash(tmp_path) == before
     for name in ("config.json", "chat_template.jinja", "part/.metadata", "generation_config.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("later")
-        assert artifact.input_hash(tmp_path) != before, name
-        before = artifact.input_hash(tmp_path)
+        assert input_hash(tmp_path) != before, name
+        before = input_hash(tmp_path)
 
 
 def test_a_damaged_manifest_is_reported(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
-        artifact.read_manifest(tmp_path)
+        read_manifest(tmp_path)
 
 
 def test_a_waiting_process_uses_the_result_of_the_one_that_built(tmp_path):

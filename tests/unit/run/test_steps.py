@@ -12,7 +12,8 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig, recipes
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import preflight, reads, steps
-from nemo_adapt.run.artifact import Stage, input_hash
+from nemo_adapt.run.artifact import Stage
+from nemo_adapt.run.inputs import input_hash
 from nemo_adapt.run.restart import Restart
 from nemo_adapt.run.run_folder import RunFolder
 from nemo_adapt.run.steps import Step, check_kept

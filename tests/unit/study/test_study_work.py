@@ -10,7 +10,7 @@ from nemo_adapt import pipeline
 from nemo_adapt.config import Config, RunConfig
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.run.artifact import input_hash
+from nemo_adapt.run.inputs import input_hash
 from nemo_adapt.run.steps import Step, run_step
 from nemo_adapt.study import work as working
 from nemo_adapt.study.cells import Cell

@@ -43,7 +43,7 @@ def test_more_documents_than_megatron_can_number_are_refused(tmp_path):
     folder = data_set(tmp_path / "target", [60, 30, 10], 2)
     counts = {"documents": 1 << 31, "tokens": 100, "bytes": 300}
     (folder / "counts.json").write_text(json.dumps(counts))
-    with pytest.raises(UserError, match=r"text set target: 2,147,483,648 documents .* 2,147,483,647 .*data\.sets\.NAME"):
+    with pytest.raises(UserError, match=r"target: 2,147,483,648 documents .* 2,147,483,647 .*data\.sets\.NAME"):
         check_token_file(folder)
 
 
