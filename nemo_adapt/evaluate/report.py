@@ -194,7 +194,7 @@ def generation_change(first: Generation, other: Generation) -> dict[str, Any]:
 
 
 def _ends(found: bootstrap.Ends) -> dict[str, float | None]:
-    """Return the ends of an interval by name; ``None`` where there is none, of a single document or example."""
+    """Return the ends of an interval by name; ``None`` where there is none, of too few documents or examples."""
     low, high = found or (None, None)
     return {"low": low, "high": high}
 

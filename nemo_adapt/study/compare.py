@@ -1,10 +1,15 @@
 """Statistics of a study: means over seeds, and paired differences tested against the noise between seeds.
 
 Two values of an axis are compared within pairs of runs that are otherwise equal, including the seed. The effect may
-differ between combinations of the other axes; noise is the variance between the seeds of a combination, pooled over all
-combinations. With d the differences of a combination, n their number, m their mean and k combinations: the effect is
-the mean of m, its variance is ``sum((d - m)**2) / sum(n - 1) * sum(1 / n) / k**2``, and its interval is Student's t
-with ``sum(n - 1)`` degrees of freedom. For several values of an axis, p-values are corrected by Holm's method (1979).
+differ between combinations of the other axes. Noise is what differs between seeds: all combinations share them, with
+the order of the text and the draws that a seed decides, so the seed is the unit, and k combinations of n seeds are no
+k * n independent runs. With m the mean of a seed's differences over all combinations, the effect is the mean of m, and
+its interval Student's t of the n values m, with n - 1 degrees of freedom. For several values of an axis, p-values are
+corrected by Holm's method (1979).
+
+Of an unfinished study, combinations have different seeds. Each difference r, less the mean of its combination of c
+seeds, then counts as ``r * sqrt(c / (c - 1))``, as in cluster-robust errors (Bell and McCaffrey 2002, CR2); the error
+is the root mean square over seeds of their means of these, times that of the weights of the seeds in the effect.
 """
 
 import math
@@ -15,20 +20,21 @@ from typing import TypeVar
 
 import numpy as np
 
-from nemo_adapt.study.results import Row
+from nemo_adapt.study.results import DIGITS, Row
 
 LEVEL = 0.05
 """Significance level: a difference with a smaller p-value is larger than noise."""
 ROUNDING = 1e-9
 """Smaller differences are rounding errors of sums in another order, and never larger than noise."""
-Groups = Sequence[Sequence[float]]
-"""One group of values per combination of the axes; within a group only the seed differs."""
+Groups = Sequence[Mapping[int, float]]
+"""Seed -> value, for each combination of the axes."""
 Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with the half width of its 95% interval, which is NaN if no combination has two seeds."""
+    """A mean with the half width of its 95% interval, which is NaN if no combination has two seeds, and for a task
+    on which all seeds agree."""
 
     value: float
     half: float
@@ -42,7 +48,7 @@ class Difference:
     value: str
     mean: Mean
     p: float
-    """p-value under noise between seeds alone, Holm-corrected; NaN if there is only one seed."""
+    """p-value under noise between seeds alone, Holm-corrected; NaN if there is no interval."""
 
     @property
     def is_larger_than_noise(self) -> bool:
@@ -52,18 +58,22 @@ class Difference:
 
 def summary(rows: Sequence[Row], measure: str) -> dict[tuple[str, ...], Mean]:
     """Return the mean over seeds of each combination of all axes."""
-    return {values: effect([found]) for values, found in grouped(rows, measure, lambda row: row.others()).items()}
+    coarse = is_coarse(measure)
+    return {
+        values: effect([found], coarse) for values, found in grouped(rows, measure, lambda row: row.others()).items()
+    }
 
 
 def by_value(rows: Sequence[Row], axis: str, measure: str, *also: str) -> dict[tuple[str, ...], Mean]:
     """Return the mean of each value of ``axis`` (and of the axes ``also``) over the other axes' combinations that were
     run with all these values; if there are none, over the value's own combinations."""
-    return {key: effect(list(of.values())) for key, of in _balanced(rows, axis, measure, *also).items()}
+    coarse = is_coarse(measure)
+    return {key: effect(list(of.values()), coarse) for key, of in _balanced(rows, axis, measure, *also).items()}
 
 
 def differences(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> list[Difference]:
     """Compare each of the ``values`` of ``axis`` with the first of them; those without a pair are left out."""
-    return list(_tested(_pairs(rows, axis, values, measure)).values())
+    return list(_tested(_pairs(rows, axis, values, measure), measure).values())
 
 
 def differences_within(
@@ -75,7 +85,7 @@ def differences_within(
     for held in dict.fromkeys(row.values[other] for row in rows):
         own = [row for row in rows if row.values[other] == held]
         groups |= {(held, value): found for value, found in _pairs(own, axis, values, measure).items()}
-    return _tested(groups)
+    return _tested(groups, measure)
 
 
 def against_base(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) -> dict[str, Difference]:
@@ -87,12 +97,12 @@ def against_base(rows: Sequence[Row], axis: str, values: Sequence[str], measure:
         if row.values[axis] in values and measure in row.measures and measure in row.base
     ]
     groups = {key[0]: list(of.values()) for key, of in _balanced(less, axis, measure).items()}
-    return _tested(groups)
+    return _tested(groups, measure)
 
 
 def _balanced(
     rows: Sequence[Row], axis: str, measure: str, *also: str
-) -> dict[tuple[str, ...], dict[tuple[str, ...], list[float]]]:
+) -> dict[tuple[str, ...], dict[tuple[str, ...], dict[int, float]]]:
     """Group values by (``axis``, ``also``), then by combination of the other axes: those that all values of the former
     have or, if there are none, all."""
     split = {
@@ -111,40 +121,48 @@ def _pairs(rows: Sequence[Row], axis: str, values: Sequence[str], measure: str) 
     places = {(row.values[axis], row.others(axis), row.seed): row for row in rows if measure in row.measures}
     found: dict[str, Groups] = {}
     for value in values[1:]:
-        pairs: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        pairs: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
         for (_, others, seed), row in ((key, row) for key, row in places.items() if key[0] == value):
             first = places.get((values[0], others, seed))
             if first:
-                pairs[others].append(row.measures[measure] - first.measures[measure])
+                pairs[others][seed] = row.measures[measure] - first.measures[measure]
         if pairs:
             found[value] = list(pairs.values())
     return found
 
 
-def _tested(groups: Mapping[Key, Groups]) -> dict[Key, Difference]:
+def _tested(groups: Mapping[Key, Groups], measure: str) -> dict[Key, Difference]:
     """Return the effect of each group and its p-value, corrected for their number."""
-    corrected = holm([p_value(each) for each in groups.values()])
+    coarse = is_coarse(measure)
+    corrected = holm([p_value(each, coarse) for each in groups.values()])
     return {
-        key: Difference(key if isinstance(key, str) else key[-1], effect(each), p)
+        key: Difference(key if isinstance(key, str) else key[-1], effect(each, coarse), p)
         for (key, each), p in zip(groups.items(), corrected, strict=True)
     }
 
 
-def effect(groups: Groups) -> Mean:
-    """Return the mean of the groups' means with its interval (formula in the module's docstring)."""
+def is_coarse(measure: str) -> bool:
+    """Return whether a measure is a task's: a multiple of one example's share, so that few seeds may agree by chance.
+    Of others, seeds that agree say that nothing depends on the seed."""
+    return measure not in DIGITS
+
+
+def effect(groups: Groups, coarse: bool = False) -> Mean:
+    """Return the mean of the groups' means with its interval (formula in the module's docstring).
+
+    If ``coarse``, it has none where all seeds agree."""
     from scipy import stats
 
-    error, freedom = _error(groups)
+    mean, error, freedom = _estimate(groups, coarse)
     half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error if freedom else math.nan
-    return Mean(float(np.mean([np.mean(group) for group in groups])), half, sum(map(len, groups)))
+    return Mean(mean, half, sum(map(len, groups)))
 
 
-def p_value(groups: Groups) -> float:
-    """Return the two-sided p-value of the hypothesis that the effect is zero; NaN without degrees of freedom."""
+def p_value(groups: Groups, coarse: bool = False) -> float:
+    """Return the two-sided p-value of the hypothesis that the effect is zero; NaN where there is no interval."""
     from scipy import stats
 
-    error, freedom = _error(groups)
-    mean = float(np.mean([np.mean(group) for group in groups]))
+    mean, error, freedom = _estimate(groups, coarse)
     if not freedom:
         return math.nan
     if abs(mean) < ROUNDING:
@@ -166,9 +184,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def grouped(
     rows: Sequence[Row], measure: str, key: Callable[[Row], tuple[str, ...]]
-) -> dict[tuple[str, ...], list[float]]:
-    """Return the values of a measure grouped by ``key``, in order."""
-    return {name: [row.measures[measure] for row in of] for name, of in _rows_by(rows, measure, key).items()}
+) -> dict[tuple[str, ...], dict[int, float]]:
+    """Return seed -> value of a measure, grouped by ``key``, in order."""
+    return {name: {row.seed: row.measures[measure] for row in of} for name, of in _rows_by(rows, measure, key).items()}
 
 
 def _rows_by(
@@ -182,10 +200,19 @@ def _rows_by(
     return found
 
 
-def _error(groups: Groups) -> tuple[float, int]:
-    """Return the standard error of the mean of means (NaN if unknown) and its degrees of freedom."""
-    freedom = sum(len(group) - 1 for group in groups)
-    if not freedom:
-        return math.nan, 0
-    squares = sum(float(np.sum((np.asarray(group) - np.mean(group)) ** 2)) for group in groups)
-    return math.sqrt(squares / freedom * sum(1 / len(group) for group in groups)) / len(groups), freedom
+def _estimate(groups: Groups, coarse: bool) -> tuple[float, float, int]:
+    """Return the mean of the groups' means, its standard error (NaN if unknown) and its degrees of freedom."""
+    means = [float(np.mean(list(group.values()))) for group in groups]
+    weights: dict[int, float] = defaultdict(float)  # of each seed in the mean
+    away: dict[int, list[float]] = defaultdict(list)
+    for group, mean in zip(groups, means, strict=True):
+        count = len(group)
+        for seed, value in group.items():
+            weights[seed] += 1 / (count * len(groups))
+            if count > 1:
+                away[seed].append((value - mean) * math.sqrt(count / (count - 1)))
+    variance = np.mean([np.mean(each) ** 2 for each in away.values()]) if away else math.nan
+    error = math.sqrt(variance * sum(weight**2 for weight in weights.values()))
+    if error < ROUNDING:
+        error = 0.0
+    return float(np.mean(means)), error, 0 if coarse and not error else max(0, len(away) - 1)

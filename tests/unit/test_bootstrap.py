@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nemo_adapt import bootstrap
 
@@ -70,6 +71,34 @@ def test_blocks_keep_the_sums_and_about_the_interval_width() -> None:
     assert blocks_high - blocks_low == pytest.approx(high - low, rel=0.2)
 
 
-def test_a_single_example_has_no_interval():
-    assert bootstrap.interval([[1.0, 2.0]]) is None and bootstrap.paired([[1.0, 2.0]], [[2.0, 2.0]]) is None
-    assert bootstrap.interval([[1.0, 2.0], [2.0, 2.0]]) is not None
+def test_few_examples_have_no_interval():
+    """It would exclude the truth, and any difference be called clear, in a fifth to half of all cases."""
+    few = rows(bootstrap.LEAST)
+    assert bootstrap.interval(few[:-1]) is None and bootstrap.paired(few[:-1], few[1:]) is None
+    assert bootstrap.interval(few) is not None and bootstrap.paired(few, few[::-1]) is not None
+
+
+def test_an_interval_of_few_pairs_is_that_of_their_differences():
+    few = rows(6)
+    nothing = few * np.array([0.0, 1.0])
+    assert bootstrap.paired(nothing, few, bootstrap.bits) == bootstrap.interval(few, bootstrap.bits)
+
+
+@pytest.mark.parametrize("count", [5, 10, 50])
+def test_intervals_of_few_documents_of_unlike_lengths_hold_the_truth(count):
+    """Plain percentiles do so in 82, 88 and 92% of cases."""
+    draw, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        sizes = draw.lognormal(8, 1, count)
+        low, high = bootstrap.interval(np.stack([sizes * draw.normal(1, 0.15, count), sizes], axis=1))
+        held += low <= 1 <= high
+    assert 0.89 < held / 400 < 0.98
+
+
+def test_few_examples_get_percentiles_further_out():
+    """Those of Student's t and of the spread that resamples lack: 0.1 and 99.9 of five."""
+    few = rows(5)
+    values = np.sort([bootstrap.ratio(sums) for sums in bootstrap._resampled(few)])
+    reach = stats.t.ppf(0.975, 4) * math.sqrt(5 / 4)
+    expected = np.percentile(values, [100 * stats.norm.cdf(-reach), 100 * stats.norm.cdf(reach)])
+    assert bootstrap.interval(few) == pytest.approx(expected) and 0.0005 < stats.norm.cdf(-reach) < 0.0015

@@ -19,6 +19,8 @@ SENTENCES = {
         "The weather is fine today and it will be fine tomorrow.",
         "A cat sleeps under the tree while the sun goes down.",
         "People who like to read always learn something new.",
+        "When it began to rain, the children ran home.",
+        "Water.",
     ],
 }
 ALL = [sentence for sentences in SENTENCES.values() for sentence in sentences]

@@ -147,7 +147,7 @@ def test_headline_has_three_lines_with_the_numbers(finished: Path) -> None:
     report["training"]["exported"] = {"tokens": 1200, "bytes": 3600}
     assert headline(report)[2] == "trained on: 1,200 tokens (3.6 kB)", "the best checkpoint"
     report["training"] = {}
-    assert headline(report)[2].startswith("scored on: 10 documents")
+    assert headline(report)[2].startswith("scored on: 12 documents")
 
 
 @pytest.mark.parametrize(("which", "tokens"), [("best", 1200), ("last", None)])

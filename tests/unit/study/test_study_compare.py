@@ -38,24 +38,57 @@ def made(effects, spread=0.01, seeds=4, languages=(0.0, 1.0, 3.0)):
 def test_one_group_has_students_t_interval():
     values = [1.0, 1.2, 0.9, 1.4]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    mean = effect([values])
+    group = dict(enumerate(values))
+    mean = effect([group])
     assert mean.value == pytest.approx(np.mean(values)) and mean.runs == 4
     assert (mean.value - mean.half, mean.value + mean.half) == pytest.approx((low, high))
-    assert p_value([values]) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+    assert p_value([group]) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def test_several_groups_agree_with_a_linear_model():
-    """Least squares with one level per group gives the same standard error of the mean level."""
-    groups = [[0.1, 0.3, 0.2], [1.1, 1.0], [2.0, 2.3, 2.2, 2.4]]
-    levels = np.repeat(np.eye(3), [3, 2, 4], axis=0)
-    values = np.concatenate(groups)
-    found, squares, *_ = np.linalg.lstsq(levels, values)
-    variance = squares[0] / (9 - 3) * np.linalg.inv(levels.T @ levels)
-    weights = np.full(3, 1 / 3)
-    error = math.sqrt(weights @ variance @ weights)
+def test_a_seed_is_the_unit_of_several_combinations():
+    """They share its order of the text and its draws: of more combinations the interval gets no narrower by itself."""
+    groups = [{0: 0.1, 1: 0.3, 2: 0.2}, {0: 1.0, 1: 1.1, 2: 1.3}, {0: 2.0, 1: 2.3, 2: 2.2}]
+    by_seed = [np.mean([group[seed] for group in groups]) for seed in range(3)]
     mean = effect(groups)
-    assert mean.value == pytest.approx(weights @ found)
-    assert mean.half == pytest.approx(stats.t.ppf(0.975, 6) * error)
+    assert mean.value == pytest.approx(np.mean(by_seed)) and mean.runs == 9
+    assert mean.half == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(by_seed))
+    assert p_value(groups) == pytest.approx(stats.ttest_1samp(by_seed, 0.0).pvalue)
+    assert effect(4 * groups).half == pytest.approx(mean.half)
+
+
+def test_a_seed_of_an_unfinished_study_counts_as_often_as_it_enters_the_mean():
+    mean = effect([{0: 1.0, 1: 3.0}, {0: 5.0}])
+    assert mean.value == 3.5
+    variance = 2.0  # of the two seeds of the first combination
+    assert mean.half == pytest.approx(stats.t.ppf(0.975, 1) * math.sqrt(variance * (0.75**2 + 0.25**2)))
+
+
+@pytest.mark.parametrize("runs", [(6, 6, 6), (12, 12, 5), (12, 3)], ids=str)
+def test_chance_is_found_larger_than_noise_in_one_of_twenty_tables(runs):
+    """Also where seeds have effects of their own, and of an unfinished study: ``runs`` of each seed."""
+    draw = np.random.default_rng(0)
+
+    def table():
+        of_seed = draw.standard_normal(len(runs))
+        return [
+            {seed: of_seed[seed] + draw.standard_normal() for seed, count in enumerate(runs) if place < count}
+            for place in range(runs[0])
+        ]
+
+    found = np.mean([p_value(table()) < 0.05 for _ in range(500)])
+    assert 0.01 < found < 0.08  # three standard errors above 0.05
+
+
+def test_seeds_that_agree_on_a_task_are_no_certainty():
+    """Two seeds that gain the same two of 50 examples are chance often enough."""
+    rows = [
+        Row({"strategy": name}, seed, {TARGET: level, "XNLI, accuracy": 50 + level})
+        for (name, level), seed in itertools.product({"mean": 0.0, "better": 2.0}.items(), range(2))
+    ]
+    (of_task,) = differences(rows, "strategy", ["mean", "better"], "XNLI, accuracy")
+    assert of_task.mean.value == 2.0 and math.isnan(of_task.p) and math.isnan(of_task.mean.half)
+    (certain,) = differences(rows, "strategy", ["mean", "better"], TARGET)
+    assert certain.p == 0 and certain.mean.half == 0
 
 
 def test_differences_are_computed_within_pairs():
@@ -70,7 +103,8 @@ def test_differences_are_computed_within_pairs():
 
 
 def test_rounding_error_is_not_a_difference():
-    assert p_value([[0.3 - (0.1 + 0.2)] * 3]) == 1.0 and p_value([[0.5] * 3]) == 0.0
+    assert p_value([dict.fromkeys(range(3), 0.3 - (0.1 + 0.2))]) == 1.0
+    assert p_value([{0: 0.5, 1: 0.5 + 1e-16, 2: 0.5}]) == 0.0
 
 
 def test_one_seed_gives_no_interval_and_no_p_value():
