@@ -4,9 +4,8 @@ Strings (tokens and candidates) are numbered from 1; ``0`` means none, for strin
 concatenated, one position per token. A candidate is the string that a token forms with its right neighbour (a character
 that is not a token yet is its own candidate). All positions with the same candidate form a linked list, so that they
 are found and counted whatever the two parts are. Strings are identified by 64-bit hashes: with ten million strings, one
-learning run in 400,000 has a collision.
-
-All fields of a position or a string are in one row, because most time is spent waiting for memory.
+learning run in 400,000 has a collision. All fields of a position or a string are in one row, because most time is spent
+waiting for memory.
 """
 
 import heapq
@@ -134,8 +133,7 @@ def choose(
 ) -> int:
     """Make a candidate a token and encode again the words that contain it; return the next ``best``.
 
-    One call with the state as separate arguments: passing it as a tuple takes half as long as a choice.
-    """
+    One call with the state as separate arguments: passing it as a tuple takes half as long as a choice."""
     state = State(positions, strings, weights, risen, used, slots, heap)
     state.used[RANKS] += 1
     state.strings[chosen, RANK] = state.used[RANKS]
@@ -223,7 +221,8 @@ def link(state: State, at: int) -> None:
     if its[FIRST]:
         state.positions[its[FIRST], BEFORE] = at
     its[FIRST] = at
-    its[COUNT] += amount
+    if spelled or _saves_one_more(state, at):
+        its[COUNT] += amount
     its[PLACES] += 1
     its[EVER] += 1
     if not its[WAITS]:
@@ -233,13 +232,27 @@ def link(state: State, at: int) -> None:
 
 
 @compiled
+def _saves_one_more(state: State, at: int) -> bool:
+    """Return whether a candidate can be merged once more with the position than without it. Of neighbouring positions
+    with the same candidate (``a a a``) every second one is merged: of n of them (n + 1) // 2."""
+    for side in (LEFT, RIGHT):
+        same, place = 0, state.positions[at, side]
+        while place and state.positions[place, CANDIDATE] == state.positions[at, CANDIDATE]:
+            same, place = same + 1, state.positions[place, side]
+        if same % 2:
+            return False
+    return True
+
+
+@compiled
 def unlink(state: State, at: int) -> None:
     """Stop counting the candidate that begins at a position, and remove the position from its list."""
     here = state.positions[at]
     if here[CANDIDATE] == 0:
         return
     its = state.strings[here[CANDIDATE]]
-    its[COUNT] -= state.weights[here[WORD]] * (its[SPELLED] - 1 if its[SPELLED] else 1)
+    if its[SPELLED] or _saves_one_more(state, at):
+        its[COUNT] -= state.weights[here[WORD]] * (its[SPELLED] - 1 if its[SPELLED] else 1)
     its[PLACES] -= 1
     if here[BEFORE]:
         state.positions[here[BEFORE], AFTER] = here[AFTER]

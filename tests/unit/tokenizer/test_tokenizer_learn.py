@@ -25,11 +25,14 @@ def encode(word, ranks):
 
 
 def saved(words, ranks, candidate):
-    """Merges that would make ``candidate`` in the words as encoded, counted without overlap checks."""
+    """Merges that would make ``candidate`` in the words as encoded; of two that overlap, the second cannot be made."""
     total = 0
     for word, count in words.items():
-        tokens = encode(word, ranks)
-        total += count * sum(a + b == candidate for a, b in itertools.pairwise(tokens))
+        tokens, at = encode(word, ranks), 0
+        while at + 1 < len(tokens):
+            is_made = tokens[at] + tokens[at + 1] == candidate
+            total += count * is_made
+            at += 1 + is_made
     return total
 
 
@@ -82,6 +85,15 @@ def test_missing_characters_are_learned_if_they_save_the_most(words, spelled):
         saves |= {letter: uses[letter] * (spelled[letter] - 1) for letter in lacking}
         assert count == saves[token] == max(saves.values()) >= 2
         ranks[token] = len(ranks)
+
+
+def test_overlapping_repeats_count_once():
+    """Of "aaa" one merge saves one token, not two; SentencePiece counts so, too (ComputeFreq of its BPE trainer)."""
+    assert learned([("aaa", 100), ("bc", 150)], [], {}, 2, lambda token: True) == {"bc": 150, "aa": 100}
+    assert learned([("aaaaa", 100), ("bc", 150)], [], {}, 2, lambda token: True) == {"aa": 200, "bc": 150}
+    assert learned([("aaa", 1)], [], {}, 2, lambda token: True) == {}
+    parts = [(["ab", "a", "ba"], 100), ("cd", 150)]  # "aba" twice, of other parts
+    assert list(learned(parts, [], {}, 1, lambda token: True)) == ["cd"]
 
 
 def test_learning_stops_when_nothing_saves_two_tokens():
