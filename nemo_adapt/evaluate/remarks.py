@@ -18,6 +18,17 @@ def unknown(report: Report) -> list[str]:
     return found
 
 
+def chosen(report: Report) -> list[str]:
+    """Return a line if the adapted model was chosen by a score on a text that it is measured on."""
+    if "exported" not in report["training"]:
+        return []
+    language = languages.name(report["target"])
+    return [
+        f"The adapted model is the checkpoint that scored best on {language} while it was trained "
+        "(export.checkpoint=best): its bits per byte there are a little better than on text that it was not chosen by."
+    ]
+
+
 def dtypes(report: Report) -> list[str]:
     """Return a line if the models were measured in different dtypes."""
     found = {name: fact["dtype"] for name, fact in report["cost"].items()}

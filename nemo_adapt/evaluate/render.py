@@ -35,7 +35,7 @@ def render(report: Report, metrics: Records, held_out: Records, phases: Sequence
         "gate_share": GATE_SHARE,
         "enough_bytes": CONTINUATION_BYTES,
         "tables": tables.all_tables(report),
-        "unknown": remarks.unknown(report),
+        "text_remarks": [*remarks.unknown(report), *remarks.chosen(report)],
         "dtypes": remarks.dtypes(report),
         "cut": remarks.cut(report),
         "plots": draw(report, metrics, held_out, phases, out / PLOTS),

@@ -377,6 +377,17 @@ def test_task_scores_and_their_changes_are_reported(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_pages_say_that_the_best_checkpoint_was_chosen_by_the_text(finished: Path, tmp_path: Path, name: str) -> None:
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    said = "the checkpoint that scored best on Turkish while it was trained (export.checkpoint=best)"
+    for training, is_said in (({}, False), ({"exported": {"tokens": 1200, "bytes": 3600}}, True)):
+        report["training"].pop("exported", None)
+        report["training"] |= training
+        render.render(report, [], [], [], tmp_path)
+        assert (said in (tmp_path / name).read_text(encoding="utf-8")) == is_said
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
 def test_unknown_tokens_are_said_in_both_pages(finished: Path, tmp_path: Path, name: str) -> None:
     report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     report["scores"]["base"]["tr"]["unknown"] = 7
