@@ -65,6 +65,8 @@ LIGHT = {
     "corpora/text_files",
     "console/progress",
     "run/artifact",
+    "run/inputs",
+    "run/manifest",
     "run/restart",
     "files",
     "machine/facts",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nemo_adapt.auxiliary import bilingual, overlaps, piece_bytes, vectors
 from nemo_adapt.config import Config
-from nemo_adapt.corpora import text
+from nemo_adapt.corpora.sample import drawn
 from nemo_adapt.run.inputs import Inputs
 
 KINDS: dict[str, Callable[[Config, Inputs], Mapping[str, NDArray[Any]]]] = {
@@ -31,6 +31,6 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
         read = dict(inputs)
         for key in TEXTS & inputs.keys():
             sampled = settings.sample_documents, settings.seed, Path(folder) / f"{key}.jsonl.zst"
-            read[key] = text.drawn(f"auxiliary ({name})", inputs[key], config.data.text_field, *sampled)
+            read[key] = drawn(f"auxiliary ({name})", inputs[key], config.data.text_field, *sampled)
         arrays: dict[str, Any] = dict(KINDS[name](config, read))
     np.savez(out / f"{name}.npz", **arrays)

@@ -4,16 +4,13 @@ A document is one line of a ``.txt`` file, the ``text`` field of one line of a `
 ``.zst``), or one row of a ``.parquet`` file's ``text`` column; another field or column can be named.
 """
 
-import hashlib
-import heapq
-import json
 import math
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from nemo_adapt.console.progress import OnProgress, say
+from nemo_adapt.console.progress import OnProgress
 from nemo_adapt.corpora.lines import Part
 from nemo_adapt.corpora.text_files import END, blocks, ignore, read
 from nemo_adapt.errors import UserError
@@ -106,6 +103,17 @@ def part_blocks(part: Part, field: str = "text", on_progress: OnProgress = ignor
     _check_found(part, found)
 
 
+def check_found(parts: Sequence[Part], documents: Mapping[int, int]) -> None:
+    """``UserError`` for a file without a document in any of its parts. ``documents``: those of each part, by its
+    number."""
+    found = Counter({part.path: 0 for part in parts})
+    for number, part in enumerate(parts):
+        found[part.path] += documents[number]
+    for path, amount in found.items():
+        if not amount:
+            raise no_document(path)
+
+
 def _check_found(part: Part, found: bool) -> None:
     if not found and part.of == 1:
         raise no_document(part.path)
@@ -132,46 +140,6 @@ def parts(paths: Iterable[Path], processes: int) -> list[Part]:
         count = min(pieces, processes) if Part(path).is_compressed else pieces
         found += [(size / count, Part(path, index, count)) for index in range(count)]
     return [part for _, part in sorted(found, key=lambda entry: -entry[0])]
-
-
-def sample(paths: Iterable[Path], field: str, count: int, seed: int, out: Path) -> int:
-    """Write ``count`` documents, sampled with ``seed``, to ``out`` (a ``.jsonl.zst``); return how many there are.
-
-    The documents with the smallest keyed hashes of their text are taken, in reading order, so the choice depends on the
-    documents alone: not on the names, the number or the order of the files. Copies of a document are taken together,
-    but for those that exceed ``count``. One pass; candidates are spooled to disk, and memory holds three numbers for
-    each.
-    """
-    import zstandard
-
-    key = str(seed).encode()
-    drawn: list[tuple[int, int, int]] = []  # heap, largest hash first: (-hash, offset, length) in the spool
-    total = place = 0
-    with tempfile.TemporaryFile(dir=out.parent) as spool:
-        for document in documents(paths, field):
-            total += 1
-            raw = document.encode()
-            order = -int.from_bytes(hashlib.blake2b(raw, digest_size=8, key=key).digest(), "big")
-            if len(drawn) == count and order <= drawn[0][0]:
-                continue
-            entry = (order, place, len(raw))
-            heapq.heappush(drawn, entry) if len(drawn) < count else heapq.heapreplace(drawn, entry)
-            place += spool.write(raw)
-        with zstandard.open(out, "wb") as stream:
-            for _, start, length in sorted(drawn, key=lambda entry: entry[1]):
-                spool.seek(start)
-                record = {field.split("/")[0]: spool.read(length).decode()}
-                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-    return total
-
-
-def drawn(title: str, files: list[Path], field: str, count: int, seed: int, out: Path) -> list[Path]:
-    """Return ``files`` if ``count`` is 0, else one, ``out``, with ``count`` documents drawn by ``sample``."""
-    if not count:
-        return files
-    there = sample(files, field, count, seed, out)
-    say(f"{title}: learning from {min(there, count):,} of {there:,} documents")
-    return [out]
 
 
 def batches(stream: Iterable[str], size: int) -> Iterator[list[str]]:

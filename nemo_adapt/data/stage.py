@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -63,7 +62,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> dict[str, int] | None:
     with Bar(f"tokenizing {name}", size / 1e6, "MB") as bar, _one_thread_each(used):
         answers = share(len(parts), used, bar, partial(encode_parts, *given), _encode_share, *given)
     counts = {number: found for answer in answers for number, found in answer.items()}
-    _check_found(parts, counts)
+    text.check_found(parts, {number: found["documents"] for number, found in counts.items()})
     place = {path: number for number, path in enumerate(files)}
     order = sorted(counts, key=lambda number: (place[parts[number].path], parts[number].index))
     total = {key: sum(found[key] for found in counts.values()) for key in ("documents", "tokens", "bytes")}
@@ -146,16 +145,6 @@ def _encode_part(
             os.fsync(out.fileno())
     store.write_note(pieces, number, lengths, size)
     return store.counts(pieces, number)
-
-
-def _check_found(parts: list[Part], counts: dict[int, dict[str, int]]) -> None:
-    """``UserError`` for a file without a document in any of its parts."""
-    found = Counter({part.path: 0 for part in parts})
-    for number, part in enumerate(parts):
-        found[part.path] += counts[number]["documents"]
-    for path, documents in found.items():
-        if not documents:
-            raise text.no_document(path)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from nemo_adapt.config import Config, TokenizerConfig
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora import text
+from nemo_adapt.corpora.sample import drawn
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
@@ -60,7 +61,7 @@ def choose_tokens(config: Config, inputs: Inputs, original: Base, out: Path, clo
             say("tokenizer: combining marks are kept with their letters (tokenizer.keep_marks)")
     with clock.time("count"):
         sampled = settings.sample_documents, settings.sample_seed, out / "sample.jsonl.zst"
-        files = text.drawn("tokenizer", files, text_field, *sampled)
+        files = drawn("tokenizer", files, text_field, *sampled)
         words, pieces = count_words(base, files, text_field, "counting words", most=settings.max_words)
         words = words if base.byte_level else in_parts(words, settings.max_words)
         guarded, guard_pieces = count_words(base, inputs.get("guard", []), text_field, "counting guard words")

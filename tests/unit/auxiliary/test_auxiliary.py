@@ -20,7 +20,7 @@ from nemo_adapt import hf_tokenizer, pipeline
 from nemo_adapt.auxiliary import bilingual, overlaps, stage, vectors
 from nemo_adapt.checkpoint import tables
 from nemo_adapt.config import Config, recipes
-from nemo_adapt.corpora import text
+from nemo_adapt.corpora.sample import drawn
 from nemo_adapt.errors import UserError
 from nemo_adapt.run import reads, steps
 from nemo_adapt.run.run_folder import RunFolder
@@ -60,7 +60,7 @@ def build(kind, inputs, place, **settings_):
 @pytest.mark.parametrize("kind", ["overlaps", pytest.param("vectors", marks=needs_gensim)])
 def test_a_sample_of_the_text_may_be_read(made, tmp_path, kind):
     found = build(kind, made, tmp_path / "sampled", sample_documents=100, seed=7)
-    sampled = text.drawn("", made["text"], "text", 100, 7, tmp_path / "sample.jsonl.zst")
+    sampled = drawn("", made["text"], "text", 100, 7, tmp_path / "sample.jsonl.zst")
     same = build(kind, {**made, "text": sampled}, tmp_path / "same", seed=7)
     whole = build(kind, made, tmp_path / "whole", seed=7)
     assert all((found[key] == same[key]).all() for key in same)

@@ -370,37 +370,6 @@ def test_only_large_files_are_split_and_the_largest_parts_come_first(tmp_path):
     assert text.parts([packed], 4) == [Part(packed, index, 4) for index in range(4)]
 
 
-def drawn(paths, tmp_path, count, seed):
-    total = text.sample(paths, "text", count, seed, tmp_path / "out.jsonl.zst")
-    return total, list(text.documents([tmp_path / "out.jsonl.zst"]))
-
-
-def test_a_sample_depends_only_on_the_documents_and_the_seed(tmp_path):
-    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    paths[0].write_text("\n".join(LINES[:2000]))
-    paths[1].write_text("\n".join(LINES[2000:]))
-    total, first = drawn(paths, tmp_path, 300, 1)
-    assert total == 5000 and len(first) == 300 and set(first) < set(LINES)
-    assert sorted(drawn(paths[::-1], tmp_path, 300, 1)[1]) == sorted(first)
-    assert len(set(drawn(paths, tmp_path, 300, 2)[1]) & set(first)) < 60
-    assert set(drawn(paths, tmp_path, 100, 1)[1]) < set(first)
-    assert 80 < sum(int(line.split()[1]) < 2000 for line in first) < 160
-
-
-def test_a_sample_larger_than_the_text_is_the_whole_text(tmp_path):
-    (tmp_path / "a.txt").write_text("bir\niki\nbir\n")
-    assert drawn([tmp_path / "a.txt"], tmp_path, 10, 1) == (3, ["bir", "iki", "bir"])
-
-
-def test_a_sample_of_files_with_several_fields_can_be_read(tmp_path):
-    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
-    paths[0].write_text('{"text": "bir"}\n')
-    paths[1].write_text('{"content": "iki"}\n')
-    out, field = tmp_path / "out.jsonl.zst", "text/content"
-    assert text.sample(paths, field, 10, 1, out) == 2
-    assert list(text.documents([out], field)) == ["bir", "iki"]
-
-
 def test_a_parquet_file_with_the_column_twice_is_refused(tmp_path):
     """Of columns that are not read, names may repeat."""
     path, columns = tmp_path / "a.parquet", [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
