@@ -19,7 +19,8 @@ PLAIN = re.compile(r"[\w.,:;@%/+=*\[\]()&|!~-]+")
 VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 REQUESTS = ("gpus-per-node", "gres", "none")
 LEAST_SECONDS = 60
-"""Slurm may send the stop signal up to this many seconds earlier than asked (sbatch's ``--signal``)."""
+"""Slurm may send the stop signal up to this many seconds earlier than asked (sbatch's ``--signal``). Jobs other than
+trainings, which need no time to stop, ask for it so long before their limit."""
 OURS = (
     *("array", "chdir", "dependency", "error", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks"),
     *("ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "time", "wait", "wrap"),
@@ -81,6 +82,8 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
         given[site.gpu_request] = f"{of}{gpus}" if site.gpu_request == "gpus-per-node" else f"gpu:{of}{gpus}"
     if trains:
         given["signal"] = f"B:USR1@{site.signal_seconds}"
+    elif _is_longer_than(cpu.time, 3 * LEAST_SECONDS):  # or it may come before anything is done
+        given["signal"] = f"B:USR1@{LEAST_SECONDS}"
     given["open-mode"] = "append"
     return ["--requeue", *(f"--{name}={value}" for name, value in given.items() if value not in ("", 0)), *site.sbatch]
 
@@ -227,6 +230,14 @@ def seconds(limit: str) -> int:
     if len(parts) == 3:
         return (parts[0] * 60 + parts[1]) * 60 + parts[2]
     return parts[0] * 60 + (parts[1] if len(parts) == 2 else 0)
+
+
+def _is_longer_than(limit: str, least: int) -> bool:
+    """Return whether a Slurm time limit, which may be of a kind that ``seconds`` does not read, is longer."""
+    try:
+        return not limit or seconds(limit) > least
+    except UserError:
+        return True
 
 
 def shown(words: Sequence[str]) -> str:

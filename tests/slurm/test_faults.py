@@ -3,6 +3,8 @@
 import signal
 
 import psutil
+from helpers.worlds import SHORT
+from launched import Launched
 
 
 def test_training_resumes_after_time_limits(full_cluster, prepared, long_training):
@@ -18,6 +20,19 @@ def test_training_resumes_after_time_limits(full_cluster, prepared, long_trainin
     run.command("cancel", str(run.root))
     assert run.log("train").count("is queued again and goes on from its last checkpoint") >= 2
     run.assert_ends_like(unbroken)
+
+
+def test_a_preparation_is_queued_again_at_its_time_limit(full_cluster, world):
+    """The training waits for it."""
+    run = Launched(full_cluster, world, "late")
+    run.launch(*SHORT, "train.phases=[{steps: 20, lr: 1e-3}]")
+    run.wait_until(lambda: "[tokenizer]" in run.log("prepare"), "it runs")
+    full_cluster.call("scancel", "--signal=USR1", "--batch", run.job_id("prepare"))
+    run.wait_until(lambda: int(run.job_field("prepare", "Restarts") or 0) == 1, "it was queued again")
+    run.wait_for_state("prepare", "COMPLETED")
+    assert "is queued again and goes on with what is left to do" in run.log("prepare")
+    run.wait_until(lambda: run.job_field("train", "JobState") == "RUNNING", "the training runs")
+    run.command("cancel", str(run.root))
 
 
 def test_signal_while_srun_starts_the_ranks_is_not_lost(full_cluster, prepared, long_training):

@@ -8,6 +8,7 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --mem=128G
 #SBATCH --time=12:00:00
+#SBATCH --signal=B:USR1@60
 #SBATCH --open-mode=append
 command -v module > /dev/null || . /etc/profile
 module load cuda/12.8
@@ -21,6 +22,13 @@ fail() {
     echo "nemo-adapt: error: $*" >&2
     exit 2
 }
+
+# Slurm sends USR1 to this shell only (B:USR1) before the time limit.
+asked=0 # how often
+stop() {
+    asked=$((asked + 1))
+}
+trap stop USR1
 
 # All nodes must see the run's folder, and the files that other nodes write there.
 [ -f "$run/launch/config.yaml" ] || fail "$(hostname) does not see the run's folder $run: it must be on a shared file system"
@@ -38,4 +46,46 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per
     exit 2
 }
 
-exec srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=32 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish prepare < /dev/null
+job=$SLURM_JOB_ID
+# At its time limit the job is queued again, three times at most: most stages go on with what an earlier start has made.
+late=$run/launch/seen/late.$job
+again=0
+srun --kill-on-bad-exit=1 --ntasks=1 --cpus-per-task=32 python /home/user/adapt/runs/turkish/launch/code/main.py study-job /home/user/adapt/runs/turkish prepare < /dev/null &
+tasks=$!
+while kill -0 "$tasks" 2> /dev/null; do
+    if [ "$asked" = 1 ]; then
+        asked=2
+        echo "start ${SLURM_RESTART_COUNT:-0}" >> "$late"
+        [ "$(wc -l < "$late")" -gt 3 ] || { again=1 && break; }
+    fi
+    sleep 1
+done
+[ "$again" = 1 ] || {
+    wait "$tasks"
+    exit $?
+}
+for _ in $(seq 60); do
+    if known=$(scontrol --oneliner show job "$job" 2> /dev/null); then
+        known="${known%% Command=*} " # file names follow, which may look like fields
+        case $known in
+        *" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;;
+        *)
+            echo "nemo-adapt: Slurm has queued job $job again by itself"
+            exit 0
+            ;;
+        esac
+        case $known in
+        *" JobState=RUNNING "* | *" Reason=TimeLimit "*) ;;
+        *)
+            echo "nemo-adapt: job $job was cancelled: it is not queued again" >&2
+            exit 1
+            ;;
+        esac
+        if scontrol requeue "$job"; then
+            echo "nemo-adapt: job $job is queued again and goes on with what is left to do"
+            exit 0
+        fi
+    fi
+    sleep 5 # Slurm's controller may be restarting
+done
+fail "job $job could not be queued again: scontrol requeue $job"

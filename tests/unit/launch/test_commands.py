@@ -113,7 +113,7 @@ def test_options_of_the_scripts_are_not_overridden_by_variables_of_the_user(slur
     cli.command("launch", [*WORDS, "site.partition=long"])
     assert (folder / "notes.train.sh").read_text() == "SBATCH_ACCOUNT=1 SBATCH_RESERVATION=1\n"
     cli.command("launch", [*WORDS, "site.account=ling"])
-    assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1 SBATCH_SIGNAL=1\n"
+    assert (folder / "notes.prepare.sh").read_text() == "SBATCH_PARTITION=1 SBATCH_RESERVATION=1\n"
 
 
 def test_a_read_only_installation_can_be_launched_from_again(slurm, folder, monkeypatch):

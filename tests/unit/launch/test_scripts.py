@@ -317,6 +317,31 @@ def test_prepare_job_has_the_exit_code_of_its_process(machine):
     assert machine.words[-3:] == ["job", str(machine.run), "prepare"] and "--ntasks=1" in machine.words
 
 
+def test_a_job_without_ranks_is_requeued_at_its_time_limit_three_times(machine):
+    """Text of terabytes takes longer than a limit; what never ends must not be begun for ever."""
+    script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1"), "prepare", LaunchPaths(machine.run))
+    until_requeued = (
+        "until grep -q requeue $NOTES/scontrol; do /bin/sleep 0.05; done 2> /dev/null"  # then Slurm kills it
+    )
+    for restart in range(5):
+        for name in ("ready", "scontrol"):
+            (machine.notes / name).unlink(missing_ok=True)
+        tasks = f"touch $NOTES/ready; {until_requeued if restart < 3 else '/bin/sleep 3; exit 9'}"
+        process = machine.start(script, tasks, SLURM_RESTART_COUNT=str(restart), RESTARTS=str(restart))
+        machine.wait_for("ready")
+        process.send_signal(signal.SIGUSR1)
+        said, _ = process.communicate(timeout=30)
+        assert (process.returncode, machine.is_requeued) == ((0, True) if restart < 3 else (9, False)), said
+        assert ("job 7 is queued again and goes on with what is left to do" in said) == machine.is_requeued
+
+
+@pytest.mark.parametrize(("limit", "is_asked"), [("12:00:00", True), ("4", True), ("3", False), ("UNLIMITED", True)])
+def test_a_job_of_a_few_minutes_is_not_requeued_at_its_limit(limit, is_asked):
+    """Slurm may ask two minutes before it: such a job could be asked as it begins."""
+    script = script_of(config_of("site=cpu", "parallel.tp=2", "parallel.dp=1", f"site.cpu.time={limit}"), "prepare")
+    assert ("#SBATCH --signal=B:USR1@60\n" in script) == is_asked
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
