@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nemo_adapt.checkpoint.contents import damaged_contents
-from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete
+from nemo_adapt.checkpoint.folders import CHECKPOINTS, complete, step_of
 from nemo_adapt.checkpoint.integrity import damage
 from nemo_adapt.checkpoint.model_tensors import open_checkpoint
 from nemo_adapt.checkpoint.reader import Checkpoint
@@ -25,6 +25,7 @@ from nemo_adapt.config import Config, ExportConfig
 from nemo_adapt.console.progress import Bar, OnProgress
 from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import Entry, Rows, hf_shapes
+from nemo_adapt.files import read_object
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.hf_model.model_files import complete_folder, read_generation
 from nemo_adapt.hf_model.weights import HfWeights, HfWriter
@@ -34,6 +35,7 @@ from nemo_adapt.partition import blocks
 from nemo_adapt.run.inputs import Inputs
 from nemo_adapt.run.manifest import MANIFEST
 from nemo_adapt.tokens.vocab import kept_rows, padded_rows, rows_with
+from nemo_adapt.training_files import SUMMARY
 
 PIECE_BYTES = 8 << 20
 """Most bytes read from the checkpoint at once: larger buffers are freshly mapped by the system each time."""
@@ -54,8 +56,8 @@ def build(config: Config, inputs: Inputs, out: Path) -> dict[str, Any]:
 
 
 def chosen_checkpoint(train: Path, which: str) -> Path:
-    """Return the ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none, or
-    if it is damaged."""
+    """Return the ``last`` or the ``best`` complete checkpoint of a training folder; ``UserError`` if there is none, if
+    it is damaged, or if the last one is not that of the training's last step."""
     found = {place.name: place for place in complete(train / CHECKPOINTS)}
     check_which(which)
     names = {LAST_ONE: max(found, default=""), BEST_ONE: best(train / CHECKPOINTS)[0]}
@@ -63,6 +65,13 @@ def chosen_checkpoint(train: Path, which: str) -> Path:
         hint = "train with train.keep_best=true" if which == BEST_ONE else "run the train stage first"
         raise UserError(f"{train} has no {which} checkpoint: {hint}")
     chosen = found[names[which]]
+    is_known = which == LAST_ONE and (train / SUMMARY).is_file()
+    last = read_object(train / SUMMARY, "run the train stage again").get("steps", 0) if is_known else 0
+    if step_of(chosen) < last:
+        raise UserError(
+            f"{train}: the checkpoint of its last step, {last}, is gone, the newest is {chosen.name}: delete "
+            f"{train / MANIFEST}, and nemo-adapt train goes on from there; nemo-adapt export-hf exports it as it is"
+        )
     if wrong := damage(chosen) or damaged_contents(chosen, with_optimizer=False):
         again = f"delete {train / MANIFEST}, and nemo-adapt train goes on from the one before"
         advice = {LAST_ONE: again, BEST_ONE: "export the last one, export.checkpoint=last"}

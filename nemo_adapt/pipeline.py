@@ -171,7 +171,8 @@ def _say_changed(config: Config, steps: list[Step]) -> None:
             continue
         with contextlib.suppress(UserError):  # its text may no longer be there
             if change := change_of(config, step, input_hash):
-                say(f"[{step.title}] used as it is, though made with another {change}: run {step.name} to make it anew")
+                anew = "choose another run.name" if step.restart.resumable else f"run {step.name}"
+                say(f"[{step.title}] used as it is, though made with another {change}: {anew} to make it anew")
 
 
 def run_stages(config: Config, stages: Iterable[str]) -> None:

@@ -15,16 +15,17 @@ from nemo_adapt.evaluate import comparison, cost, models
 from nemo_adapt.evaluate.check import TASKS, TEXTS
 from nemo_adapt.evaluate.report import About
 from nemo_adapt.run.inputs import Inputs, of_group
+from nemo_adapt.run.manifest import FILES
 from nemo_adapt.training_files import HELD_OUT, METRICS, SUMMARY, records
 
 
-def build(config: Config, inputs: Inputs, out: Path) -> None:
+def build(config: Config, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Compare ``base`` and ``adapted`` and write the report into ``out``.
 
     ``inputs``: ``base`` and ``adapted`` (Hugging Face folders), ``base_tokenizer``, ``texts.LANG`` (a held-out text per
     language), ``tasks.KIND.LANG``; optional: ``tokenizer`` and ``train`` (the folders of these stages). Raises
     ``UserError`` for empty or missing texts, bad task files, and for a model that cannot be loaded or does not fit its
-    tokenizer.
+    tokenizer. Returns, for the manifest, the files without which it has to be made again: not its pages and plots.
     """
     reference, field = config.tokenizer.reference, config.data.text_field
     plan = comparison.plan(config.evaluate, reference, of_group(inputs, TEXTS), of_group(inputs, TASKS), field)
@@ -56,6 +57,7 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
 
     metrics, held_out = (records(train / name, whole=True) if train else [] for name in (METRICS, HELD_OUT))
     comparison.compare(candidates, replace(plan, window=window), about, out, metrics, held_out)
+    return {FILES: ["report.json"]}
 
 
 def _exported(config: Config, train: Path | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from nemo_adapt.machine.facts import peak_memory_mib, versions
 from nemo_adapt.machine.locks import NAMELESS, folder_lock
 from nemo_adapt.run.changes import changed_files, changed_settings, contents
 from nemo_adapt.run.inputs import HashOf, Inputs, hashes, input_hash
-from nemo_adapt.run.manifest import MANIFEST, read_manifest
+from nemo_adapt.run.manifest import FILES, MANIFEST, missing_file, read_manifest
 from nemo_adapt.run.restart import (
     ANEW,
     STARTED,
@@ -99,8 +99,17 @@ class Stage:
 
     @property
     def finished(self) -> bool:
-        """True when ``out`` holds the result of exactly these inputs and this configuration."""
+        """True when ``out`` holds the result of exactly these inputs and this configuration, and all its files."""
+        return self._is_made and not missing_file(self.out)
+
+    @property
+    def _is_made(self) -> bool:
         return read_manifest(self.out).get("fingerprint") == self.fingerprint
+
+    @property
+    def missing(self) -> Path | None:
+        """A file of the result that is gone since it was made, if there is one."""
+        return missing_file(self.out) if self._is_made else None
 
     @property
     def change(self) -> str:
@@ -108,7 +117,7 @@ class Stage:
         that ``out`` has no result. Empty if it is finished."""
         before = read_manifest(self.out)
         if before.get("fingerprint") == self.fingerprint:
-            return ""
+            return f"no {self.missing}" if self.missing else ""
         if not before:
             return f"no {self.out}"
         names = [*changed_settings(before["config"], self.config), *changed_files(before["inputs"], self.hashes)]
@@ -166,6 +175,7 @@ class Stage:
             "config": self.config,
             "versions": versions(),
             "seconds": round(seconds, 2),
+            **({} if self.restart.resumable else {FILES: _files(place)}),  # old checkpoints may go
             **facts,
         }
         write_json(place / MANIFEST, manifest)
@@ -189,6 +199,12 @@ class Stage:
             self.out.rename(old)
         place.rename(self.out)
         _remove(old)
+
+
+def _files(place: Path) -> list[str]:
+    """Return the names of the files of a result."""
+    found = (path.relative_to(place) for path in sorted(place.rglob("*")) if path.is_file())
+    return [path.as_posix() for path in found if path.name not in (STARTED, MANIFEST)]
 
 
 def _remove(place: Path) -> None:

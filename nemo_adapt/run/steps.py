@@ -18,7 +18,7 @@ from nemo_adapt.machine import cuda_environment, launcher, ranks
 from nemo_adapt.run import artifact, store_broadcast
 from nemo_adapt.run.changes import changed_settings
 from nemo_adapt.run.inputs import HashOf, Inputs, input_hash
-from nemo_adapt.run.manifest import MANIFEST
+from nemo_adapt.run.manifest import MANIFEST, missing_file
 from nemo_adapt.run.restart import ANEW, Restart, changed_since, made_otherwise, other_inputs, read_started
 from nemo_adapt.run.run_folder import RunFolder, save_config
 
@@ -108,6 +108,8 @@ def _lead(config: Config, step: Step, made: Mapping[Path, str]) -> None:
         say(f"[{step.title}] finished before, skipped")
         store_broadcast.tell({**answer, "joins": False})
         return
+    if stage.missing:
+        say(f"[{step.title}] is made again, as {stage.missing} is gone")
     _check_not_shared(step, stage)
     if step.check_inputs:
         step.check_inputs(inputs, stage.out)
@@ -289,8 +291,10 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
 
 
 def _check_earlier(step: Step, inputs: Inputs, made: Mapping[Path, str]) -> None:
-    """Raise ``UserError`` when an input is another stage's result that is not finished. Others are the user's, who may
-    keep them in the run's folder."""
+    """Raise ``UserError`` when an input is another stage's result that is not finished, or of which a file is gone.
+    Others are the user's, who may keep them in the run's folder."""
     for path in (path for paths in inputs.values() for path in paths if made.get(path, step.name) != step.name):
         if not (path / MANIFEST).is_file():
             raise UserError(f"{path} is not finished: run the {made[path]} stage before {step.name}")
+        if gone := missing_file(path):
+            raise UserError(f"{gone} is gone: run the {made[path]} stage before {step.name}, which makes it again")

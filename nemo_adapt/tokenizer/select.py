@@ -10,12 +10,14 @@ from nemo_adapt.tokenizer.methods import Method, Request
 from nemo_adapt.tokenizer.review import Guard, Review, review
 
 MAX_LEARNINGS = 3
-"""Most learning runs: each makes up for tokens that the guard forbids by merging words in other ways."""
+"""Most learning runs that make up for tokens that the guard forbids by merging words in other ways."""
 RELEARN_SHARE = 0.002
 """Learn again if the guard dropped more than this share of the tokens asked for."""
 SPARE_SHARE = 0.1
 """Share of extra tokens to learn, at least ``MIN_SPARE``, as replacements for dropped ones."""
 MIN_SPARE = 100
+MORE_SPARE = 4
+"""Factor of the tokens to spare where too few were left."""
 
 
 @dataclass
@@ -65,22 +67,36 @@ class Learned:
 
 
 def learn_order(method: Method, request: Request, guard: Guard) -> Learned:
-    """Learn ``request.asked`` tokens and some extra, again as long as the guard forbids many of them."""
+    """Learn ``request.asked`` tokens and some extra: again as long as the guard forbids many of them, and with more to
+    spare as long as too few can be kept and there are more to learn."""
     learned = Learned(request, guard, [], 0, set(), 0, {})
     spare = max(MIN_SPARE, int(request.asked * SPARE_SHARE))
-    title = f"learning {request.asked:,} tokens and {spare:,} to spare"
-    while True:
+
+    def learn(title: str) -> None:
         learned.order = method(_without(request, learned.banned, title), request.asked + spare)
         learned.learnings += 1
-        if not guard.words:
-            return learned
-        found = review(request.base, learned.order[: request.asked], request.words.counts, guard)
-        learned.guard_changed = learned.guard_changed or found.guard_changed
-        if learned.learnings == MAX_LEARNINGS or len(found.disturbing) <= request.asked * RELEARN_SHARE:
-            return learned
-        learned.banned |= found.disturbing
-        spare = max(spare, len(found.disturbing))
-        title = f"learning again with {spare:,} to spare, without {len(learned.banned):,} for the guard text"
+        learned.settled.clear()
+
+    learn(f"learning {request.asked:,} tokens and {spare:,} to spare")
+    while disturbing := _too_many_disturbing(learned):
+        learned.banned |= disturbing
+        spare = max(spare, len(disturbing))
+        learn(f"learning again with {spare:,} to spare, without {len(learned.banned):,} for the guard text")
+    while len(learned.order) == request.asked + spare and len(learned.tokens(request.asked)) < request.asked:
+        spare *= MORE_SPARE
+        learn(f"learning again with {spare:,} to spare, as too few of {len(learned.order):,} can be kept")
+    return learned
+
+
+def _too_many_disturbing(learned: Learned) -> set[str]:
+    """Return the tokens that change too much of the guard text if they are so many that others have to be learned."""
+    if not learned.guard.words:
+        return set()
+    request = learned.request
+    found = review(request.base, learned.order[: request.asked], request.words.counts, learned.guard)
+    learned.guard_changed = learned.guard_changed or found.guard_changed
+    is_enough = learned.learnings == MAX_LEARNINGS or len(found.disturbing) <= request.asked * RELEARN_SHARE
+    return set() if is_enough else found.disturbing
 
 
 def select(learned: Learned, size: int) -> Selection:

@@ -26,6 +26,18 @@ def test_incomplete_and_damaged_checkpoints_are_not_chosen(train):
     assert chosen_checkpoint(train, "last").name == "iter_0000020"
 
 
+def test_an_older_checkpoint_is_not_exported_as_the_last(train):
+    """Its folder was deleted: the export would be the model of another step than the report's."""
+    (train / "summary.json").write_text('{"steps": 20}')
+    assert chosen_checkpoint(train, "last").name == "iter_0000020"
+    (train / "summary.json").write_text('{"steps": 40}')
+    said = "the checkpoint of its last step, 40, is gone, the newest is iter_0000020: delete .*manifest.json"
+    with pytest.raises(UserError, match=said):
+        chosen_checkpoint(train, "last")
+    (train / "checkpoints/iter_0000010/score.json").write_text('{"bits_per_byte": 1.0}')
+    assert chosen_checkpoint(train, "best").name == "iter_0000010"
+
+
 def test_the_best_checkpoint_has_the_lowest_score(train):
     for name, score in (("10", 1.0), ("20", 1.5)):
         (train / f"checkpoints/iter_00000{name}/score.json").write_text(json.dumps({"bits_per_byte": score}))

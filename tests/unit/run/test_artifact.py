@@ -52,6 +52,50 @@ def test_a_changed_configuration_or_input_makes_a_stage_unfinished(tmp_path, sou
     assert not Stage("data", tmp_path / "out", {"a": 1}, {"text": [source]}).finished
 
 
+def test_a_result_whose_file_is_gone_is_made_again(tmp_path, source):
+    """A file system for temporary data deletes what was not read for long: the manifest may be younger."""
+
+    def build(folder):
+        (folder / "layers").mkdir()
+        (folder / "layers/0").write_text("weights")
+        write_result(folder)
+
+    out = tmp_path / "out"
+    stage = Stage("data", out, {}, {"text": [source]})
+    artifact.run(stage, build)
+    assert read_manifest(out)["files"] == ["layers/0", "result"]
+    (out / "layers/0").unlink()
+    assert not stage.finished and stage.change == f"no {out / 'layers/0'}" and stage.missing == out / "layers/0"
+    artifact.run(stage, build)
+    assert stage.finished and not stage.change and (out / "layers/0").is_file()
+    (out / "result").write_text("edited by the user")
+    assert stage.finished
+
+
+def test_a_stage_says_which_files_its_result_needs(tmp_path, source):
+    stage = Stage("evaluate", tmp_path / "out", {}, {"text": [source]})
+    (tmp_path / "page").touch()
+
+    def build(folder):
+        (folder / "page").touch()
+        write_result(folder)
+        return {"files": ["result"]}
+
+    artifact.run(stage, build)
+    (tmp_path / "out/page").unlink()
+    assert stage.finished
+    (tmp_path / "out/result").unlink()
+    assert not stage.finished
+
+
+def test_files_of_a_resumable_stage_may_go(tmp_path, source):
+    """A finished training's checkpoints take terabytes: without them it is still finished."""
+    stage = Stage("train", tmp_path / "out", {}, {"text": [source]}, Restart(resumable=True))
+    artifact.run(stage, write_result)
+    (tmp_path / "out/result").unlink()
+    assert stage.finished
+
+
 def test_an_input_moved_without_changes_keeps_a_stage_finished(tmp_path, source):
     artifact.run(Stage("data", tmp_path / "out", {}, {"text": [source]}), write_result)
     moved = source.rename(tmp_path / "moved.txt")

@@ -301,6 +301,41 @@ def test_a_stage_by_itself_says_which_results_it_uses_though_settings_have_chang
     assert said in capsys.readouterr().out.splitlines()
 
 
+def test_a_result_whose_file_is_gone_is_made_again_or_refused_as_an_input(step, tmp_path, monkeypatch, capsys):
+    def read(config, run):
+        return {**step.reads(config, run), "toy": [run["data/toy"]]}
+
+    later = Step("later", "helpers.toy_stage", read, "later", ("train.seed",))
+    config = config_of(tmp_path, "one", 1, shared="")
+    for each in (step, later):
+        run_step(config, each)
+    gone = tmp_path / "runs/one/data/toy/said"
+    gone.unlink()
+    with pytest.raises(UserError, match="said is gone: run the toy stage before later, which makes it again"):
+        steps.run_step(config, later, {tmp_path / "runs/one/data/toy": "toy"})
+    run_step(config, step)
+    assert f"[toy (toy)] is made again, as {gone} is gone" in capsys.readouterr().out and gone.is_file()
+    steps.run_step(config, later, {tmp_path / "runs/one/data/toy": "toy"})
+    assert "[later] finished before, skipped" in capsys.readouterr().out
+
+
+def test_another_training_is_not_advised_where_it_would_be_refused(step, tmp_path, monkeypatch, capsys):
+    """A training that was begun does not begin anew with other settings."""
+    resumable = replace(step, restart=Restart(resumable=True))
+
+    def read(config, run):
+        return {**step.reads(config, run), "toy": [run["data/toy"]]}
+
+    later = Step("later", "helpers.toy_stage", read, "later", ("train.seed",))
+    monkeypatch.setattr(pipeline, "STEPS", (resumable, later))
+    before, now = (config_of(tmp_path, "one", seed, shared="") for seed in (1, 2))
+    before.model.path = now.model.path = "model"
+    pipeline.run_stage(before, "toy")
+    pipeline.run_stage(now, "later")
+    said = "used as it is, though made with another resize.seed: choose another run.name to make it anew"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("base", "key"), [("nowhere", "model.path"), ("elsewhere", "tokenizer.base")])
 def test_a_missing_base_is_said_with_the_key_that_names_it(base, key):
     config = Config()

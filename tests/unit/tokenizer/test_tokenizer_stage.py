@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from nemo_adapt import hf_tokenizer
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.tokenizer import select
 from nemo_adapt.tokenizer.base import read
 from nemo_adapt.tokenizer.encode import bare, encode_words
 from nemo_adapt.tokenizer.stage import build
@@ -264,6 +265,18 @@ def test_guard_limit_is_kept_and_dropped_tokens_are_replaced(kind, text, tmp_pat
     held = outs[1]
     report = json.loads((held / "learn.json").read_text())
     assert report["added"] == 120 and report["guard"]["changed_before"] > report["guard"]["changed_after"]
+
+
+def test_more_are_learned_as_long_as_too_few_can_be_kept(text, tmp_path, monkeypatch, capsys):
+    """As soon as the guard dropped more than there were to spare, the text was said to support no more."""
+    for name, value in {"MIN_SPARE": 2, "SPARE_SHARE": 0.0, "MAX_LEARNINGS": 1}.items():
+        monkeypatch.setattr(select, name, value)
+    guarded = write(tmp_path / "guard.txt", lines(GUARDED, ["", "s", "."], 300, seed=3))
+    base = sentencepiece_base(tmp_path / "base")
+    out = extend(base, tmp_path / "out", [text["target"], guarded], 100, guard=[guarded], guard_share=0.01)
+    said = capsys.readouterr().out
+    assert json.loads((out / "learn.json").read_text())["added"] == 100, said
+    assert "learning again with 8 to spare, as too few of 102 can be kept: " in said and "asked for" not in said
 
 
 @pytest.mark.parametrize("kind", KINDS)
