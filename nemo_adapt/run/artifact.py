@@ -157,7 +157,7 @@ class Stage:
     def _check_partial(self, place: Path) -> None:
         """Raise ``UserError`` for a folder that is in the way of ``place``, and that no interrupted stage has left."""
         is_ours = (place / STARTED).is_file() or read_manifest(place).get("stage") == self.name
-        if place.is_symlink() or (place.exists() and not is_ours and any(place.iterdir())):
+        if place.is_symlink() or (place.exists() and not is_ours and not _is_just_made(place)):
             raise UserError(
                 f"{place} is not what an interrupted nemo-adapt {self.name} has left, and is where it would work: move "
                 "it away, or delete it if it is of an earlier version"
@@ -199,6 +199,11 @@ class Stage:
             self.out.rename(old)
         place.rename(self.out)
         _remove(old)
+
+
+def _is_just_made(place: Path) -> bool:
+    """Return whether a folder is empty, or has at most a note on its start that was not complete yet."""
+    return all(path.name.startswith(f".{STARTED}.") for path in place.iterdir())
 
 
 def _files(place: Path) -> list[str]:

@@ -63,6 +63,8 @@ class Training:
     """The process that owns the folder: ``host``, ``pid``, ``job``, ``ranks``."""
     alive: bool | None
     """Whether it runs; ``None`` if neither this host nor Slurm knows, or the training is finished."""
+    failure: str
+    """The error that ended its last start; empty if there was none, or if that cannot be known."""
     age: float
     """Time since the last write to the folder."""
     usual: float | None
@@ -105,6 +107,7 @@ def training(config: Config, run: RunFolder, now: float, jobs: Mapping[str, Stat
         best={"name": chosen, "bits_per_byte": score} if chosen else {},
         process={name: owner[name] for name in ("host", "pid", "job", "ranks") if name in owner},
         alive=None if finished else is_running(owner, since, jobs),
+        failure="" if finished else str(owner.get(training_files.FAILURE, "")),
         age=max(0.0, now - max(last_written(place), since)),
         **_starts(place, saved),
         attempts=config.train.attempts,
@@ -198,6 +201,8 @@ def warnings(found: Training, is_queued: bool = False) -> list[str]:
     is_last = 0 < found.attempts <= found.starts
     if is_queued:
         pass
+    elif found.failure and found.alive is not True:
+        said.append(f"failed: {found.failure}")
     elif found.alive is False:
         hint = "" if is_last else "; run the same command to go on"
         said.append(f"stopped: process {found.process['pid']} has ended{hint}")

@@ -21,9 +21,15 @@ from nemo_adapt.training_files import SAVED
 
 DAMAGED = ".damaged"
 PARTIAL = ".partial"
-GO_ON = "The previous checkpoint is intact: run the same command to resume from it"
 CHOSEN_BY = "chosen_by"
 """Key in ``score.json``: the text that was scored."""
+
+
+def not_written(checkpoints: Path, why: object) -> str:
+    """Return the message for a checkpoint that could not be written."""
+    before = complete(checkpoints)
+    left = f"{before[-1].name} is intact: the same command goes on from it" if before else "There is no earlier one"
+    return f"{checkpoints}: a checkpoint could not be written: {why}. {left}"
 
 
 def partial_name(place: Path, fence: Fence) -> Path:
@@ -127,7 +133,7 @@ def publish(
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"{place.parent}: a checkpoint could not be written: {error}. {GO_ON}") from None
+            raise UserError(not_written(place.parent, error)) from None
         raise
     _sync(place.parent)
     write_json(place.parent.parent / SAVED, {"step": step_of(place)})

@@ -21,7 +21,7 @@ from nemo_adapt.checkpoint.integrity import sizes_of_rank
 from nemo_adapt.checkpoint.scores import TRAINED_ON, best
 from nemo_adapt.collectives import all_gather, any_rank, first_rank_does
 from nemo_adapt.errors import UserError
-from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, GO_ON, delete, partial_name, publish, record_score
+from nemo_adapt.train.checkpoint_folder import CHOSEN_BY, delete, not_written, partial_name, publish, record_score
 from nemo_adapt.train.fence import Fence
 from nemo_adapt.train.setup import Trainer
 from nemo_adapt.train.state import saved_state
@@ -155,11 +155,11 @@ class Saver:
         reasons = "; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))
         if shutil.disk_usage(partial.parent).free < FULL:  # torch's writer only reports a wrong file position
             reasons = "No space left on device"
-        said = [f"{partial.parent}: a checkpoint could not be written: {reasons}"]
+        said = [not_written(partial.parent, reasons)]
         dist.broadcast_object_list(said)  # only the first rank has the failures
         if dist.get_rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{said[0]}. {GO_ON}") from None
+        raise UserError(said[0]) from None
 
 
 def _start(request: AsyncRequest) -> threading.Thread:

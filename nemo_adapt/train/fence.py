@@ -4,6 +4,7 @@ After a node failure, Slurm can requeue a job while a rank of the lost start sti
 start therefore writes a token of its own into the folder; a process that finds another token has been replaced.
 """
 
+import contextlib
 import json
 import secrets
 import time
@@ -15,10 +16,10 @@ from typing import Any
 import torch.distributed as dist
 
 from nemo_adapt.collectives import first_rank_does
-from nemo_adapt.errors import UserError
+from nemo_adapt.errors import UserError, one_line
 from nemo_adapt.files import write_json
 from nemo_adapt.machine.starts import is_earlier, this_start
-from nemo_adapt.training_files import OWNER
+from nemo_adapt.training_files import FAILURE, OWNER
 
 READS, PAUSE = 5, 2.0
 """Attempts to read the owner file before an I/O error ends the training, and the seconds between two of them."""
@@ -45,6 +46,15 @@ class Fence:
         owner = _owner(self.folder)
         if owner["token"] != self.token:
             raise _replaced(self.folder, owner)
+
+    def record_failure(self, error: Exception) -> None:
+        """Note in the folder why this start ends, for ``status``. For the first rank only; another start's note stays,
+        and a folder that cannot be written to matters less than the error."""
+        owner = _owner(self.folder)
+        if owner["token"] == self.token:
+            with contextlib.suppress(OSError):
+                why = str(error) if isinstance(error, UserError) else one_line(error)
+                write_json(self.folder / OWNER, {**owner, FAILURE: why})
 
 
 def _claim(folder: Path) -> str:

@@ -93,7 +93,12 @@ def build(config: Config, inputs: Inputs, out: Path) -> None:
     with Signals() as signals:
         plan = _plan(config, inputs, out)
         begun = _begin(plan)
-        _train(plan, begun, signals)
+        try:
+            _train(plan, begun, signals)
+        except Exception as error:
+            if dist.get_rank() == 0:
+                begun.fence.record_failure(error)
+            raise
     if dist.get_rank() == 0:
         _write_summary(plan, begun)
 

@@ -59,6 +59,8 @@ def test_rising_loss_stops_training_and_names_the_steps(world, short, prepared):
     assert len(said) == 2 and said[0] == said[1] and "samples" in said[0] and "lower learning rate" in said[0]
     assert_suspects(training, said[0])
     training.assert_sound()
+    why = said[0].removeprefix("nemo-adapt: error: ")
+    assert json.loads((training.folder / "owner.json").read_text())["failure"] == why
     _, out = Training(world, "rising", [*words, "train.max_loss_rise=0"]).run_fork()
     assert "training goes on from" in out and "the loss rose" not in out, out
 

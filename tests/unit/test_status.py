@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.status import command, run_files, training
+from nemo_adapt.train.fence import Fence
 
 SETTINGS = [
     *("run.name=r", "model.path=/model", "data.target=[/tr.txt]", "data.replay=[/en.txt]", "data.replay_share=0.25"),
@@ -306,6 +308,21 @@ def test_an_ended_process_is_reported(tmp_path, capsys):
     found = reported(in_training(tmp_path, age=1000, pid=pid), capsys)["training"]
     assert found["alive"] is False
     assert found["warnings"] == [f"stopped: process {pid} has ended; run the same command to go on"]
+
+
+def test_an_error_that_ended_a_training_is_reported(tmp_path, capsys):
+    """The next start may meet it again: "run the same command to go on" is no advice."""
+    root = in_training(tmp_path, age=1000, pid=ended_pid())
+    owner = json.loads((root / "train/owner.json").read_text())
+    fence = Fence(root / "train", owner.get("token"))
+    fence.record_failure(UserError("the loss rose: see suspect_samples.jsonl"))
+    found = reported(root, capsys)["training"]
+    assert found["warnings"] == ["failed: the loss rose: see suspect_samples.jsonl"]
+    fence.record_failure(ValueError("shapes differ\nhere"))
+    assert reported(root, capsys)["training"]["warnings"] == ["failed: shapes differ here"]
+    replace(fence, token="of a replaced start").record_failure(UserError("late"))
+    assert "late" not in (root / "train/owner.json").read_text()
+    assert {**json.loads((root / "train/owner.json").read_text()), "failure": ""} == {**owner, "failure": ""}
 
 
 def test_a_start_that_still_imports_is_the_one_that_runs(tmp_path, capsys):

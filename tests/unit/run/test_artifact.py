@@ -228,6 +228,16 @@ def test_a_folder_that_the_user_named_like_a_workplace_is_kept(tmp_path, source)
     assert stage.finished
 
 
+def test_a_stage_killed_as_it_begins_is_begun_again(tmp_path, source):
+    """It has left its note under the name that the note has until it is complete."""
+    place = tmp_path / "out.partial"
+    place.mkdir()
+    (place / f".{STARTED}.1a2b3c4d").write_text('{"finger')
+    stage = Stage("export", tmp_path / "out", {}, {"text": [source]})
+    artifact.run(stage, write_result)
+    assert stage.finished and read_manifest(tmp_path / "out")["files"] == ["result"]
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_what_an_interrupted_stage_has_left_is_replaced(tmp_path, source, keeps):
     """At any moment: before it has made anything, by one with other settings, after its manifest."""

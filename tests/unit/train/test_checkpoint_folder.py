@@ -207,6 +207,10 @@ def test_an_undeletable_old_checkpoint_is_left_for_the_next_start(folder, monkey
     assert names(folder) == ["iter_0000004"]
 
 
+def test_an_error_at_the_first_checkpoint_promises_no_other(folder):
+    assert str(folder_of.not_written(folder, "full")).endswith("could not be written: full. There is no earlier one")
+
+
 def test_an_error_leaves_no_incomplete_checkpoint(folder, monkeypatch):
     put(folder, 2)
 
@@ -214,9 +218,8 @@ def test_an_error_leaves_no_incomplete_checkpoint(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder_of, "seal", full)
-    with pytest.raises(
-        UserError, match=r"could not be written: .*No space left on device.* The previous checkpoint is intact"
-    ):
+    said = r"could not be written: .*No space left on device.*\. iter_0000002 is intact: the same command goes on"
+    with pytest.raises(UserError, match=said):
         put(folder, 4)
     assert names(folder) == ["iter_0000002"]
     monkeypatch.undo()
