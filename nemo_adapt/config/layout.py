@@ -130,6 +130,17 @@ def check_train(train: TrainConfig, parallel: ParallelConfig) -> None:
     check_batch(train, parallel, parallel.dp)
 
 
+def dp_of(parallel: ParallelConfig, ranks: int) -> int:
+    """Return the data-parallel size with so many ``ranks``; ``UserError`` unless they are a multiple of the model's."""
+    size = parallel.tp * parallel.pp * parallel.cp
+    if ranks % size:
+        raise UserError(
+            f"{ranks} ranks do not divide into parallel.tp={parallel.tp} x parallel.pp={parallel.pp} x "
+            f"parallel.cp={parallel.cp}: start a multiple of their product"
+        )
+    return ranks // size
+
+
 def check_batch(train: TrainConfig, parallel: ParallelConfig, dp_size: int) -> None:
     """Raise ``UserError`` unless the global batch divides into micro batches on ``dp_size`` data-parallel ranks, and
     these into rounds of interleaved pipeline stages."""

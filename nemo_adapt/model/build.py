@@ -20,9 +20,8 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 
 from nemo_adapt import devices, patches
 from nemo_adapt.config import ParallelConfig, TrainConfig, megatron_settings
-from nemo_adapt.config.layout import engine_fits, stage_layers
+from nemo_adapt.config.layout import dp_of, engine_fits, stage_layers
 from nemo_adapt.config.megatron_settings import Settings
-from nemo_adapt.errors import UserError
 from nemo_adapt.families.family import (
     AFTER,
     ALIBI,
@@ -82,18 +81,12 @@ POSITIONS = {LEARNED: "learned_absolute", SINUSOIDAL: "learned_absolute", ALIBI:
 def start_parallel(parallel: ParallelConfig, seed: int) -> int:
     """Join the process group, create the TP, PP, CP and DP groups, seed the rank, and return the data-parallel size.
 
-    ``UserError`` if the world size is not a multiple of ``tp * pp * cp``.
+    ``UserError`` as of ``dp_of``.
     """
     patches.prepare_megatron()
     cuda_environment.set_up(parallel)  # if it was not done before torch was imported
     devices.start_ranks()
-    world_size = dist.get_world_size()
-    size = parallel.tp * parallel.pp * parallel.cp
-    if world_size % size:
-        raise UserError(
-            f"{world_size} ranks do not divide into parallel.tp={parallel.tp} x parallel.pp={parallel.pp} x "
-            f"parallel.cp={parallel.cp}: start a multiple of their product"
-        )
+    dp_size = dp_of(parallel, dist.get_world_size())
     parallel_state.destroy_model_parallel()
     interleaved = parallel.virtual if parallel.virtual > 1 else None
     parallel_state.initialize_model_parallel(
@@ -105,7 +98,7 @@ def start_parallel(parallel: ParallelConfig, seed: int) -> int:
         create_gloo_process_groups=False,  # beside NCCL's, for formats of the optimizer's state that we do not use
     )
     devices.seed_everything(seed)
-    return world_size // size
+    return dp_size
 
 
 def transformer_config(shape: Shape, parallel: ParallelConfig, train: TrainConfig) -> TransformerConfig:

@@ -1,6 +1,7 @@
 """What is known to fail before any of a run's steps starts, here or as jobs on a cluster; and before one of them."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from nemo_adapt.checkpoint.integrity import damage, repair_advice
 from nemo_adapt.checkpoint.scores import check_which
 from nemo_adapt.config import Config, TrainConfig
 from nemo_adapt.config.bounds import check_numbers
+from nemo_adapt.config.layout import check_batch, dp_of
 from nemo_adapt.console.progress import say
 from nemo_adapt.corpora.mixture import check_target, trained_and_held_out
 from nemo_adapt.errors import UserError
@@ -28,8 +30,8 @@ def check(config: Config, steps: Sequence[Step], of_run: Sequence[Step]) -> None
     precheck(config, steps)
     if any(step.name == "train" for step in steps):
         require_wandb(config.train)
-    if any(step.on_ranks for step in steps) and not ranks.already_started() and gpus.may_exist():
-        _check_gpus(config, steps)
+    if any(step.on_ranks for step in steps):
+        _check_ranks(config, steps)
     check_recipe(RunFolder.of(config), config)
     check_begun(config, steps, of_run)
 
@@ -125,12 +127,16 @@ def check_trained(inputs: Inputs, out: Path) -> None:
         )
 
 
-def _check_gpus(config: Config, steps: Sequence[Step]) -> None:
-    """Raise ``UserError`` for more ranks than this machine has GPUs, unless all stages on ranks are finished."""
-    from nemo_adapt import devices
-
+def _check_ranks(config: Config, steps: Sequence[Step]) -> None:
+    """Raise ``UserError`` for a number of started ranks that does not fit the layout, or for more ranks to start than
+    this machine has GPUs, unless all stages on ranks are finished."""
     try:
-        gpus.check_enough(config.parallel.ranks, devices.gpu_count())
+        if ranks.already_started():
+            check_batch(config.train, config.parallel, dp_of(config.parallel, int(os.environ["WORLD_SIZE"])))
+        elif gpus.may_exist():
+            from nemo_adapt import devices
+
+            gpus.check_enough(config.parallel.ranks, devices.gpu_count())
     except UserError:
         if not all(_is_finished(config, step) for step in steps if step.on_ranks):
             raise

@@ -1,5 +1,6 @@
 """Checks of the settings against the model, before anything is started."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -7,8 +8,10 @@ import sys
 import pytest
 from helpers.tiny import TinyLlama, make_llama
 
+from nemo_adapt import pipeline
 from nemo_adapt.config import Config
 from nemo_adapt.errors import UserError
+from nemo_adapt.run import preflight
 from nemo_adapt.run.checks import check
 
 
@@ -68,3 +71,27 @@ def config_of(place, *patterns):
     config.model.path = str(make_llama(place, TinyLlama()))
     config.train.no_weight_decay, config.train.seq_length = list(patterns), 64
     return config
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        (3, r"3 ranks do not divide into parallel\.tp=2 x parallel\.pp=1 x parallel\.cp=1"),
+        (6, "train.global_batch=8 is not a multiple of train.micro_batch=2 x"),
+        (4, ""),
+    ],
+)
+def test_ranks_of_a_launcher_that_do_not_fit_are_said_before_the_first_stage(monkeypatch, ranks, said):
+    """Hours of tokenizing later, on GPUs that waited for it, it was said by the training."""
+    config = Config()
+    config.parallel.tp, config.train.global_batch, config.train.micro_batch = 2, 8, 2
+    monkeypatch.setattr(preflight, "_is_finished", lambda config, step: config.run.name == "finished")
+    for name in ("check_steps", "check_export", "precheck", "check_recipe", "check_begun"):
+        monkeypatch.setattr(preflight, name, lambda *given, **named: None)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    steps = [step for step in pipeline.STEPS if step.name == "train"]
+    with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+        preflight.check(config, steps, steps)
+    config.run.name = "finished"
+    preflight.check(config, steps, steps)
