@@ -5,25 +5,31 @@ float32.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from megatron.core import parallel_state
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from nemo_adapt import devices, hf_tokenizer
+from nemo_adapt.collectives import first_rank_does
 from nemo_adapt.config import Config
 from nemo_adapt.config.layout import context_length, window_size
+from nemo_adapt.console.progress import say
 from nemo_adapt.evaluate.bits_per_byte import IGNORED, Window, batches, padded, read_text, scored_sequences
+from nemo_adapt.files import file_hash
 from nemo_adapt.hf_model.model_config import read_shape
 from nemo_adapt.train.batches import Batch
 from nemo_adapt.train.schedule import run_schedule, sum_over_ranks
 
+TEXTS = "texts"
+"""Key in a training's progress: the hash of each held-out text by language."""
 MICRO_BATCHES_PER_STAGE = 4
 """Micro batches of a round for each pipeline stage: with 4, stages wait for less than a fifth of the time."""
 
@@ -66,6 +72,17 @@ def window_of(config: Config, model: Path) -> int:
 
 @torch.no_grad()
 @devices.varying_shapes()
+def note_texts(progress: dict[str, Any], texts: Mapping[str, Path]) -> None:
+    """Keep the hash of each held-out text in a training's ``progress``, and say which are others than those that it has
+    scored so far: their curve would be of two texts. A collective."""
+    hashes = first_rank_does(lambda: {name: file_hash(path) for name, path in texts.items()})
+    before = progress.get(TEXTS, {})
+    others = [f"evaluate.texts.{name}" for name in hashes if before.get(name, hashes[name]) != hashes[name]]
+    if others and dist.get_rank() == 0:
+        say(f"{', '.join(others)}: another text than until step {progress['step']}: held_out.jsonl has scores of both")
+    progress[TEXTS] = {**before, **hashes}
+
+
 def nats(
     chunks: Sequence[Any],
     sequences: Sequence[NDArray[np.int64]],

@@ -34,7 +34,7 @@ from nemo_adapt.train.between_steps import SAVING, BetweenSteps
 from nemo_adapt.train.checkpoint_folder import check_best, clean_up, drop_scores, newest, reject
 from nemo_adapt.train.checkpoints import Saver
 from nemo_adapt.train.fence import Fence
-from nemo_adapt.train.held_out import HeldOut, window_of
+from nemo_adapt.train.held_out import TEXTS, HeldOut, note_texts, window_of
 from nemo_adapt.train.loss_rise import LEVEL
 from nemo_adapt.train.metrics import UNRECORDED, UNSCORED, Metrics, MetricsSettings, memory_mib
 from nemo_adapt.train.new_rows import RowRange
@@ -130,7 +130,7 @@ def _train(plan: _Plan, begun: _Begun, signals: Signals) -> None:
     """Train to the last step, and save, score and record on the way."""
     config, train, out, done = plan.config, plan.config.train, plan.out, begun.progress["step"]
     data = training_data(config, plan.inputs, begun.layout, train, plan.steps, out / "cache")
-    held_out = _held_out(config, plan.inputs)
+    held_out = _held_out(config, plan.inputs, begun.progress)
     restore = partial(state.load_optimizer, begun.saved) if begun.saved else None
     settings = _metrics_settings(plan, begun.fence)
     with (
@@ -164,7 +164,7 @@ def _write_summary(plan: _Plan, begun: _Begun) -> None:
     """Write ``summary.json``: the totals of the training and the settings that explain them."""
     resize, progress = plan.config.resize, begun.progress
     rows = {"input": resize.input, "output": resize.output}
-    totals = {name: value for name, value in progress.items() if name not in (UNRECORDED, LEVEL)}
+    totals = {name: value for name, value in progress.items() if name not in (UNRECORDED, LEVEL, TEXTS)}
     facts: dict[str, Any] = {"tokens_per_second": progress["tokens"] / progress["seconds"], "resize": rows}
     facts |= {"ranks": dist.get_world_size(), "device": devices.best_device().type, "memory_mib": memory_mib()}
     facts |= {"phases": [asdict(phase) for phase in plan.phases], "passes": begun.passes}
@@ -242,8 +242,9 @@ def _metrics_settings(plan: _Plan, fence: Fence) -> MetricsSettings:
     )
 
 
-def _held_out(config: Config, inputs: Inputs) -> dict[str, HeldOut]:
+def _held_out(config: Config, inputs: Inputs, progress: dict[str, Any]) -> dict[str, HeldOut]:
     """Load the texts that are scored during training, by language."""
     train, tokenizer, model = config.train, inputs["tokenizer"][0], inputs["model"][0]
     texts = held_out_texts(config) if train.score_every else {}
+    note_texts(progress, texts)
     return {name: HeldOut.of(config, file, tokenizer, train.score_bytes, model) for name, file in texts.items()}

@@ -91,3 +91,23 @@ def test_windows_of_a_batch_are_of_similar_length(lengths, passes):
         assert sizes == sorted(sizes, reverse=True) and 2 * sizes[-1] >= sizes[0]
         assert len(sizes) <= passes * max(1, 48 // sizes[0])
     assert sum(item.scored for group in found for item in group) == sum(lengths)
+
+
+def test_another_held_out_text_than_before_is_said(tmp_path, monkeypatch, capsys):
+    """Its curve would be of two texts, without a word."""
+    monkeypatch.setattr(held_out, "first_rank_does", lambda action: action())
+    monkeypatch.setattr(held_out.dist, "get_rank", lambda: 0)
+    texts = {name: tmp_path / f"{name}.txt" for name in ("tr", "en")}
+    for path in texts.values():
+        path.write_text("one")
+    progress = {"step": 20}
+    for _ in range(2):
+        held_out.note_texts(progress, texts)
+    held_out.note_texts(progress, {})
+    assert not capsys.readouterr().out
+    texts["tr"].write_text("another")
+    held_out.note_texts(progress, {**texts, "hi": texts["en"]})
+    said = "evaluate.texts.tr: another text than until step 20: held_out.jsonl has scores of both\n"
+    assert capsys.readouterr().out == said
+    held_out.note_texts(progress, texts)
+    assert not capsys.readouterr().out
