@@ -291,10 +291,10 @@ def _deciding(config: Config, step: Step) -> dict[str, Any]:
 
 
 def _check_earlier(step: Step, inputs: Inputs, made: Mapping[Path, str]) -> None:
-    """Raise ``UserError`` when an input is another stage's result that is not finished, or of which a file is gone.
-    Others are the user's, who may keep them in the run's folder."""
+    """Raise ``UserError`` when an input is another stage's result that is not finished, or of which a file is gone (a
+    training that goes on does not read all of them). Others are the user's, who may keep them in the run's folder."""
     for path in (path for paths in inputs.values() for path in paths if made.get(path, step.name) != step.name):
         if not (path / MANIFEST).is_file():
             raise UserError(f"{path} is not finished: run the {made[path]} stage before {step.name}")
-        if gone := missing_file(path):
+        if not step.restart.resumable and (gone := missing_file(path)):
             raise UserError(f"{gone} is gone: run the {made[path]} stage before {step.name}, which makes it again")
