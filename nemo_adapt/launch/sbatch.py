@@ -82,7 +82,7 @@ def options(config: Config, job: Job, size: Size) -> list[str]:
         given[site.gpu_request] = f"{of}{gpus}" if site.gpu_request == "gpus-per-node" else f"gpu:{of}{gpus}"
     if trains:
         given["signal"] = f"B:USR1@{site.signal_seconds}"
-    elif _is_longer_than(cpu.time, 3 * LEAST_SECONDS):  # or it may come before anything is done
+    elif is_longer_than(cpu.time, 3 * LEAST_SECONDS):  # or it may come before anything is done
         given["signal"] = f"B:USR1@{LEAST_SECONDS}"
     given["open-mode"] = "append"
     return ["--requeue", *(f"--{name}={value}" for name, value in given.items() if value not in ("", 0)), *site.sbatch]
@@ -232,7 +232,7 @@ def seconds(limit: str) -> int:
     return parts[0] * 60 + (parts[1] if len(parts) == 2 else 0)
 
 
-def _is_longer_than(limit: str, least: int) -> bool:
+def is_longer_than(limit: str, least: float) -> bool:
     """Return whether a Slurm time limit, which may be of a kind that ``seconds`` does not read, is longer."""
     try:
         return not limit or seconds(limit) > least

@@ -18,7 +18,7 @@ from nemo_adapt.config import Config, recipes
 from nemo_adapt.console.progress import say
 from nemo_adapt.errors import UserError
 from nemo_adapt.files import write_json
-from nemo_adapt.launch import container, nemo_run, sbatch, slurm
+from nemo_adapt.launch import container, nemo_run, preparation, sbatch, slurm
 from nemo_adapt.launch.chain import Job, Kind, Size
 from nemo_adapt.launch.paths import LaunchPaths, cluster_of, submitted
 from nemo_adapt.machine.facts import versions
@@ -84,7 +84,8 @@ def check_image(config: Config) -> str:
 
 def remarks(config: Config) -> list[str]:
     """Return what the user is told of the site before anything is submitted."""
-    return [note for note in (check_image(config), sbatch.short_of_time(config.site)) if note]
+    notes = (check_image(config), sbatch.short_of_time(config.site), preparation.takes_longer_than_its_limit(config))
+    return [note for note in notes if note]
 
 
 def check_limits(config: Config, jobs: Sequence[Job], size: Size) -> None:

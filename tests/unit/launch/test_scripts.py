@@ -1,6 +1,7 @@
 """Job scripts: equal to the golden files, safe for any names, and their behaviour when bash runs them."""
 
 import itertools
+import os
 import shlex
 import signal
 import time
@@ -11,7 +12,7 @@ from helpers.launches import Machine, config_of, jobs_of, script_of
 
 from nemo_adapt.config import recipes
 from nemo_adapt.errors import UserError
-from nemo_adapt.launch import job, nemo_run, sbatch
+from nemo_adapt.launch import job, nemo_run, preparation, sbatch
 from nemo_adapt.launch.chain import size_of
 from nemo_adapt.launch.paths import LaunchPaths
 
@@ -333,6 +334,33 @@ def test_a_job_without_ranks_is_requeued_at_its_time_limit_three_times(machine):
         said, _ = process.communicate(timeout=30)
         assert (process.returncode, machine.is_requeued) == ((0, True) if restart < 3 else (9, False)), said
         assert ("job 7 is queued again and goes on with what is left to do" in said) == machine.is_requeued
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["site.cpu.time='12:00:00'", "site.cpu.cpus=32"],
+            "tokenizing 5,000 GB of text takes about 14 hours on 32 cores",
+        ),
+        (
+            ["site.cpu.time='12:00:00'", "data.processes=16"],
+            "takes about 29 hours on 16 cores, more than site.cpu.time=12",
+        ),
+        (["site.cpu.time='2-0'", "site.cpu.cpus=16"], ""),
+        (["site.cpu.time=UNLIMITED"], ""),
+    ],
+)
+def test_text_that_takes_longer_than_the_limit_is_said(tmp_path, words, said):
+    for name, size in (("a.txt", 1e12), ("b.jsonl.zst", 1e12)):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, int(size))  # sparse
+    config = config_of("site=cpu", f"run.dir={tmp_path}", "run.name=r", f"data.target=['{tmp_path}/*']", *words)
+    note = preparation.takes_longer_than_its_limit(config)
+    assert said in note and bool(note) == bool(said)
+    (tmp_path / "r/data/target").mkdir(parents=True)
+    (tmp_path / "r/data/target/manifest.json").touch()
+    assert preparation.takes_longer_than_its_limit(config) == "", "it is there"
 
 
 @pytest.mark.parametrize(("limit", "is_asked"), [("12:00:00", True), ("4", True), ("3", False), ("UNLIMITED", True)])
