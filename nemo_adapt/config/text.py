@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 class TokenizerConfig:
     base: str = "${model.path}"
     """Folder (or file) of the base tokenizer."""
+    given: str = ""
+    """Folder (or file) of a tokenizer that extends the base already: it is taken as it is, and nothing is learned."""
     text: list[str] = field(default_factory=list)
     """Files or globs of target-language text to learn new tokens from."""
     sample_documents: int = 0

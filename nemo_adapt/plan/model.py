@@ -78,6 +78,8 @@ def models(config: Config) -> Models:
     if (tokenizer / FILE_NAME).is_file():
         token_map = TokenMap.load(tokenizer)
         rows, first, said = target_rows(source, token_map), token_map.source_vocab, f"{tokenizer}"
+    elif given := config.tokenizer.given:
+        first, rows, said = config.model.tokens or source.vocab, _tokens_of(Path(given)), f"tokenizer.given={given}"
     else:
         first = config.model.tokens or source.vocab
         rows = first + config.tokenizer.new_tokens if config.tokenizer.new_tokens else source.vocab
@@ -91,6 +93,14 @@ def models(config: Config) -> Models:
     dtype = hf_config.get("dtype") or hf_config.get("torch_dtype") or "bfloat16"
     stored = 4 if dtype == "float32" else 2
     return Models(source, target, entries, *counts, min(first, rows), stored, facts, said)
+
+
+def _tokens_of(tokenizer: Path) -> int:
+    """Return the number of tokens of a tokenizer."""
+    from nemo_adapt import hf_tokenizer
+    from nemo_adapt.tokens import documents
+
+    return documents.vocabulary_size(hf_tokenizer.load(tokenizer))
 
 
 def count(entries: Sequence[Entry], shape: Shape) -> int:

@@ -17,7 +17,8 @@ from nemo_adapt.strategy_choice import PROBED, StrategyChoice
 
 
 def tokenizer(config: Config, run: RunFolder) -> Inputs:
-    """The base tokenizer, text to learn from, guard text, and parallel text to measure fertility on.
+    """The base tokenizer, one that extends it already or text to learn from, guard text, and parallel text to measure
+    fertility on.
 
     The model's config.json says whether the base fits it, and how transformers loads the result.
     """
@@ -25,12 +26,13 @@ def tokenizer(config: Config, run: RunFolder) -> Inputs:
     if not Path(chosen.base).exists():
         key = "model.path" if chosen.base == config.model.path else "tokenizer.base"
         raise UserError(f"{key}: {chosen.base} does not exist: give a folder on this machine")
-    text = _files("tokenizer.text", chosen.text) if chosen.new_tokens else []
+    text = _files("tokenizer.text", chosen.text) if chosen.new_tokens and not chosen.given else []
+    given = {"given": [existing(chosen.given, "tokenizer.given")]} if chosen.given else {}
     parallel = _by_language("parallel", "tokenizer.parallel", chosen.parallel)
     guard, described = expand(chosen.guard, "tokenizer.guard"), Path(config.model.path) / "config.json"
     beside = config.model.path and config.model.path != chosen.base and described.is_file()
     of_model = {"model": [described]} if beside else {}
-    return {"base": [Path(chosen.base)], "text": text, "guard": guard, **parallel, **of_model}
+    return {"base": [Path(chosen.base)], "text": text, "guard": guard, **parallel, **of_model, **given}
 
 
 def text_set(name: str, config: Config, run: RunFolder) -> Inputs:

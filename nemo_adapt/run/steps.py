@@ -23,7 +23,7 @@ from nemo_adapt.run.restart import ANEW, Restart, changed_since, made_otherwise,
 from nemo_adapt.run.run_folder import RunFolder, save_config
 
 NOT_IN_FINGERPRINT = {
-    "tokenizer": ("base", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
+    "tokenizer": ("base", "given", "text", "guard", "parallel"),  # their contents decide, and are hashed as inputs
     "auxiliary": (
         "vectors",
         "dictionary",

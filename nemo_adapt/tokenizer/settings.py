@@ -22,6 +22,8 @@ def check(config: Config) -> None:
         raise UserError(f"tokenizer.keep_marks={settings.keep_marks}: choose one of {', '.join(KEEP_MARKS)}")
     if any(size < 1 for size in settings.sweep):
         raise UserError(f"tokenizer.sweep={settings.sweep}: every size must be above 0")
+    if settings.given and (settings.sweep or settings.target_disparity):
+        raise UserError("tokenizer.given: nothing is learned; leave out tokenizer.sweep and tokenizer.target_disparity")
     if settings.new_tokens:  # without new tokens nothing is measured
         _check_measured(settings)
 

@@ -13,9 +13,9 @@ from nemo_adapt.corpora import text
 from nemo_adapt.files import write_json
 from nemo_adapt.hf_model.model_config import read_config
 from nemo_adapt.run.inputs import Inputs, of_group
-from nemo_adapt.tokenizer import extend, marks, settings
+from nemo_adapt.tokenizer import extend, given, marks, settings
 from nemo_adapt.tokenizer.base import Base, read
-from nemo_adapt.tokenizer.chosen_tokens import PARALLEL, choose_tokens
+from nemo_adapt.tokenizer.chosen_tokens import PARALLEL, ChosenTokens, choose_tokens
 from nemo_adapt.tokenizer.clock import Clock
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
@@ -31,32 +31,37 @@ CHECKED_LINES = 2000
 def build(config: Config, inputs: Inputs, out: Path) -> None:
     """Write the extended tokenizer's folder into ``out``, with token_map.json, fertility.json and learn.json.
 
-    ``inputs``: ``base`` (one folder or file), ``text``, ``guard`` (files), and ``parallel.LANG`` (one file each).
-    ``tokenizer.new_tokens=0`` saves the base with an empty map. Raises ``UserError`` for a base that cannot be read or
-    extended or is not the model's, for text that is missing or empty, and for settings that contradict each other.
+    ``inputs``: ``base`` and perhaps ``given`` (one folder or file each), ``text``, ``guard`` (files), and
+    ``parallel.LANG`` (one file each). ``tokenizer.new_tokens=0`` saves the base with an empty map. With ``given``
+    nothing is learned: that tokenizer is saved, with its map. Raises ``UserError`` for a base that cannot be read or
+    extended or is not the model's, for text that is missing or empty, for a ``given`` one that does not extend the
+    base, and for settings that contradict each other.
     """
     settings.check(config)
     clock, text_field = Clock(), config.data.text_field
     with clock.time("read"):
         original = read(inputs["base"][0])
     beyond = _beyond_rows(config, original)
-    choice = choose_tokens(config, inputs, original, out, clock)
+    if taken := given.take(inputs["given"][0], original) if "given" in inputs else None:
+        choice = ChosenTokens(original, Selection(report={"asked": len(taken[1]), "added": len(taken[1])}))
+    else:
+        choice = choose_tokens(config, inputs, original, out, clock)
     base, chosen = choice.base, choice.selection
+    saved, new = taken or (base, _new_tokens(base, original, chosen))
     with clock.time("save"):
-        tokenizer = extend.save(base, chosen.tokens, out)
-        new = _new_tokens(base, original, chosen)
+        tokenizer = extend.save(saved, chosen.tokens, out)
         TokenMap(base.size - len(beyond), [*beyond, *new]).save(out)
     with clock.time("measure"):
         both = {"base": original.fast, "extended": tokenizer}
         rows = fertility.table(both, of_group(inputs, PARALLEL), config.tokenizer.reference, text_field)
         write_json(out / "fertility.json", rows)
         lines = text.documents(inputs.get("text", []), text_field)
-        differing = _differing(tokenizer, out, lines) if base.proto is not None else 0
+        differing = _differing(tokenizer, out, lines) if saved.proto is not None else 0
     _say_unknown(base, new)
     if differing:
         say(f"{differing:,} of the first {CHECKED_LINES:,} lines of text get other ids than sentencepiece gives them")
     report = {
-        "method": config.tokenizer.method,
+        "method": "given" if taken else config.tokenizer.method,
         **chosen.report,
         "keep_marks": choice.marks,
         "lines_unlike_sentencepiece": differing,

@@ -56,7 +56,10 @@ class TokenMap:
         """Read ``folder/token_map.json``; ``UserError`` when it is missing, damaged, or its ids are not consecutive."""
         path = folder / FILE_NAME
         if not path.is_file():
-            raise UserError(f"{path} does not exist: run the tokenizer stage first")
+            raise UserError(
+                f"{path} does not exist: run the tokenizer stage first (of an extended tokenizer that you have, with "
+                "tokenizer.given)"
+            )
         content = read_object(path, REMEDY)
         try:
             source_vocab = operator.index(content["source_vocab"])
