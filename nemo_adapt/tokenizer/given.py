@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nemo_adapt.errors import UserError
+from nemo_adapt.tokenizer import marks
 from nemo_adapt.tokenizer.base import Base, read
 from nemo_adapt.tokenizer.encode import encode_words
 from nemo_adapt.tokenizer.pieces import token_bytes
@@ -35,7 +36,9 @@ def _new_tokens(given: Base, base: Base, names: list[str]) -> list[NewToken]:
     added = [name for name in names if name in literal]
     pieces = [name for name in names if name not in literal]
     spelled = dict(zip(added, documents.encode(base.fast, added), strict=True))
-    spelled |= zip(pieces, encode_words(base.model, pieces).lists(), strict=True)
+    is_split_alike = not base.byte_level or given.content["pre_tokenizer"] == base.content["pre_tokenizer"]
+    spellings = encode_words(base.model, pieces).lists() if is_split_alike else marks.spellings(base, pieces)
+    spelled |= zip(pieces, spellings, strict=True)
     found = []
     for number, name in enumerate(names, start=base.size):
         raw = name.encode() if name in literal else token_bytes(name, base.byte_level)
