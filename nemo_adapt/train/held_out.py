@@ -70,8 +70,6 @@ def window_of(config: Config, model: Path) -> int:
     return window_size(config.evaluate.context, config.train.seq_length, [limit])
 
 
-@torch.no_grad()
-@devices.varying_shapes()
 def note_texts(progress: dict[str, Any], texts: Mapping[str, Path]) -> None:
     """Keep the hash of each held-out text in a training's ``progress``, and say which are others than those that it has
     scored so far: their curve would be of two texts. A collective."""
@@ -83,6 +81,8 @@ def note_texts(progress: dict[str, Any], texts: Mapping[str, Path]) -> None:
     progress[TEXTS] = {**before, **hashes}
 
 
+@torch.no_grad()
+@devices.varying_shapes()
 def nats(
     chunks: Sequence[Any],
     sequences: Sequence[NDArray[np.int64]],
