@@ -12,7 +12,8 @@ class EvaluateConfig:
     max_bytes: int = 0
     """Score at most this many bytes of each text; 0 scores all."""
     context: int = 0
-    """Window length in tokens; 0 means the training sequence length, or the model's context if that is shorter."""
+    """Window length in tokens; 0 means the training sequence length (1,024 in ``compare``), or the model's
+    context if that is shorter."""
     batch: int = 16
     """Full windows per forward pass, and texts per batch in generation."""
     generate: int = 16

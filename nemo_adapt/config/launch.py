@@ -34,7 +34,7 @@ class ContainerConfig:
     """The container in which all jobs run (needs pyxis and enroot on the nodes)."""
 
     image: str = ""
-    """A file (``/images/nemo.sqsh``), or a name that enroot can import (``nvcr.io#nvidia/nemo:25.09``)."""
+    """A file (``/images/nemo.sqsh``), or a name that enroot can import (``nvcr.io#nvidia/nemo:26.02``)."""
     mounts: list[str] = field(default_factory=list)
     """Further folders to mount, for models, text and results elsewhere: ``/host:/inside`` or ``/host:/inside:ro``. The
     folder that you launch from is always mounted."""
@@ -47,9 +47,9 @@ class SiteConfig:
     account: str = ""
     """Account that is charged."""
     qos: str = ""
-    """Quality of service."""
+    """Quality of service; with ``site.cpu.partition`` not of jobs without GPUs."""
     constraint: str = ""
-    """Features required of the nodes of GPU jobs."""
+    """Features required of the nodes of jobs that train or have GPUs."""
     nodes: int = 0
     """Most nodes per job; 0: those of ``cluster``, or Slurm's own limit."""
     gpus_per_node: int = 0

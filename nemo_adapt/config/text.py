@@ -17,7 +17,7 @@ class TokenizerConfig:
     sample_seed: int = 1234
     """Seed of that sample."""
     max_words: int = 500_000
-    """Learn from this many distinct words of ``text``, the most frequent."""
+    """Learn from this many distinct words of ``text``, the most frequent; ``union`` learns from all."""
     method: str = "continue"
     """How new tokens are chosen: ``continue`` or ``union``."""
     new_tokens: int = 10_000

@@ -57,7 +57,9 @@ class TrainConfig:
     """Weight of the squared log of the softmax's denominator, which keeps logits from drifting (arXiv 2204.02311 uses
     1e-4); the reported loss does not include it."""
     adam_beta1: float = 0.9
+    """Share of the mean of gradients that Adam keeps at each step."""
     adam_beta2: float = 0.95
+    """The same of the mean of their squares."""
     clip_grad: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     max_loss_rise: float = 2.0

@@ -31,6 +31,11 @@ from nemo_adapt.tokens import documents
 from nemo_adapt.tokens.token_map import TokenMap
 from nemo_adapt.tokens.vocab import kept_rows, target_rows
 
+UNUSED = {
+    "resize": ("padded_vocab_multiple", "learned_share", "learned_lr"),
+    "export": ("checkpoint", "dir", "processes", "pad_vocab_to"),
+}
+"""Section -> its keys that this command does not use."""
 PIECE_BYTES = 8 << 20
 """Bytes written or copied at once."""
 
@@ -52,11 +57,12 @@ class OfflineConfig:
 
 
 def main(words: list[str]) -> None:
-    """Run the command. Raises ``UserError`` for missing arguments, and for all that ``_check_ids`` and
-    ``resize_folder`` refuse."""
+    """Run the command. Raises ``UserError`` for missing arguments, for settings without effect, and for all that
+    ``_check_ids`` and ``resize_folder`` refuse."""
     config = recipes.parse(OfflineConfig, words)
     recipes.require("resize-hf", config, ("model", "tokenizer", "out"))
     model, tokenizer = Path(config.model), Path(config.tokenizer)
+    _check_used(config)
     _, shape = read_shape(model)  # report a missing folder before hashing anything
     read_generation(model)
     _check_ids(tokenizer, target_rows(shape, TokenMap.load(tokenizer)))
@@ -78,6 +84,16 @@ def main(words: list[str]) -> None:
     artifact.run(
         stage, lambda place: resize_folder(strategy_inputs, tokenizer, place, config.resize, config.export.shard_mib)
     )
+
+
+def _check_used(config: OfflineConfig) -> None:
+    """Raise ``UserError`` for settings of the sections that the command shares with ``run``, but does not use."""
+    given = {"resize": config.resize, "export": config.export}
+    usual = {"resize": ResizeConfig(), "export": ExportConfig()}
+    for section, keys in UNUSED.items():
+        for key in keys:
+            if getattr(given[section], key) != getattr(usual[section], key):
+                raise UserError(f"resize-hf: {section}.{key} has no effect here: leave it out")
 
 
 def _check_ids(tokenizer: Path, rows: int) -> None:

@@ -419,3 +419,14 @@ def test_weights_that_cannot_be_converted_are_refused_before_the_first_stage(mod
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="is cut short"):
         preflight.check_steps(config, steps)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["export.pad_vocab_to=64", "export.dir=elsewhere", "resize.padded_vocab_multiple=1", "resize.learned_lr=0.1"],
+)
+def test_resize_hf_refuses_settings_without_effect(resizable, tmp_path, word):
+    """They are listed with those of the same section that it uses."""
+    words = [f"model={resizable}", f"tokenizer={tmp_path}/tokenizer", f"out={tmp_path}/out"]
+    with pytest.raises(UserError, match=rf"resize-hf: {word.partition('=')[0]} has no effect here: leave it out"):
+        offline.main([*words, word])

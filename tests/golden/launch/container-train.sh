@@ -58,7 +58,7 @@ export MASTER_ADDR MASTER_PORT
 job=$SLURM_JOB_ID
 code=0 # of a start that is to stop before its ranks are started
 if [ "$asked" = 0 ]; then
-    srun --kill-on-bad-exit=1 --ntasks=16 '--container-image=nvcr.io#nvidia/nemo:25.09' --container-workdir=/home/user/adapt --container-mounts=/home/user/adapt:/home/user/adapt,/models:/models,/text:/text --container-env=NCCL_DEBUG,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
+    srun --kill-on-bad-exit=1 --ntasks=16 '--container-image=nvcr.io#nvidia/nemo:26.02' --container-workdir=/home/user/adapt --container-mounts=/home/user/adapt:/home/user/adapt,/models:/models,/text:/text --container-env=NCCL_DEBUG,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT python /home/user/adapt/runs/turkish/launch/code/main.py job /home/user/adapt/runs/turkish train < /dev/null &
     tasks=$!
     told=0
     while kill -0 "$tasks" 2> /dev/null; do

@@ -288,7 +288,7 @@ def test_container_image_is_checked_where_possible(slurm, folder, capsys):
     make_llama(folder / "model", TinyLlama(heads=8, kv_heads=8))
     for image, says in (
         (f"{folder}/there.sqsh", ""),
-        ("nvcr.io#nvidia/nemo:25.09", "is in a registry: not checked here whether it can be fetched"),
+        ("nvcr.io#nvidia/nemo:26.02", "is in a registry: not checked here whether it can be fetched"),
         ("docker://nvidia/nemo", "is in a registry: not checked here"),
         ("/absent/nemo.sqsh", "/absent/nemo.sqsh cannot be seen from here: each job looks for it"),
     ):

@@ -24,7 +24,7 @@ def options_of(job, *words, run=WORKDIR / "runs/turkish", workdir=WORKDIR):
         ("nemo.sqsh", "/home/user/adapt/nemo.sqsh"),  # pyxis would take the relative name for one in a registry
         ("./images/nemo", "/home/user/adapt/images/nemo"),
         ("/images/nemo.sqsh", "/images/nemo.sqsh"),
-        ("nvcr.io#nvidia/nemo:25.09", "nvcr.io#nvidia/nemo:25.09"),
+        ("nvcr.io#nvidia/nemo:26.02", "nvcr.io#nvidia/nemo:26.02"),
         ("docker://nvidia/nemo", "docker://nvidia/nemo"),
     ],
 )

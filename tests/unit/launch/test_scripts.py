@@ -277,7 +277,7 @@ def test_missing_folder_on_the_first_node_is_an_error(machine, train):
 
 def test_missing_image_or_mount_source_on_a_node_is_named(machine):
     """Each node checks for the image's file and the sources of mounts."""
-    absent, registry = "/absent/nemo.sqsh", "nvcr.io#nvidia/nemo:25.09"
+    absent, registry = "/absent/nemo.sqsh", "nvcr.io#nvidia/nemo:26.02"
     for image, mounts, missing in (
         (absent, "[]", absent),
         (registry, "['/absent/models:/models','tmpfs:/x']", "/absent/models"),
