@@ -9,7 +9,7 @@ from typing import Any
 from nemo_adapt.errors import UserError
 
 TIMEOUT = timedelta(hours=12)
-"""How long a rank waits for another, which may be tokenizing a corpus."""
+"""How long a rank waits for another in a process group, or for a folder that the first rank has finished."""
 
 MOST_PORT = (1 << 16) - 1
 MOST_FILES = 1 << 16
