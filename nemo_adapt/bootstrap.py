@@ -4,8 +4,7 @@ Every measure is a function of sums over examples: bits per byte of nats and byt
 n-gram counts. An example is therefore a row of numbers, and a resample is a sum of rows drawn with replacement.
 
 Intervals are expanded percentiles (Hesterberg 2015, arXiv 1411.5279): resamples of n examples spread too little by
-sqrt((n - 1) / n), and a normal distribution has thinner tails than Student's. Plain percentiles of ten documents of
-unlike lengths would hold the truth in 88% of cases, these in 93%.
+sqrt((n - 1) / n), and a normal distribution has thinner tails than Student's.
 """
 
 import math

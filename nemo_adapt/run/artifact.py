@@ -100,7 +100,7 @@ class Stage:
     @property
     def finished(self) -> bool:
         """True when ``out`` holds the result of exactly these inputs and this configuration, and all its files."""
-        return self._is_made and not missing_file(self.out)
+        return self._is_made and not self.missing
 
     @property
     def _is_made(self) -> bool:

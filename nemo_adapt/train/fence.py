@@ -50,10 +50,10 @@ class Fence:
     def record_failure(self, error: Exception) -> None:
         """Note in the folder why this start ends, for ``status``. For the first rank only; another start's note stays,
         and a folder that cannot be written to matters less than the error."""
-        owner = _owner(self.folder)
-        if owner["token"] == self.token:
-            with contextlib.suppress(OSError):
-                why = str(error) if isinstance(error, UserError) else one_line(error)
+        why = str(error) if isinstance(error, UserError) else one_line(error)
+        with contextlib.suppress(OSError):  # of reading or writing: it would hide the error
+            owner = _owner(self.folder)
+            if owner["token"] == self.token:
                 write_json(self.folder / OWNER, {**owner, FAILURE: why})
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -17,6 +18,7 @@ from nemo_adapt.console.printed import print_table
 from nemo_adapt.errors import UserError
 from nemo_adapt.launch.slurm import State
 from nemo_adapt.status import command, run_files, training
+from nemo_adapt.train import fence as fence_module
 from nemo_adapt.train.fence import Fence
 
 SETTINGS = [
@@ -310,7 +312,7 @@ def test_an_ended_process_is_reported(tmp_path, capsys):
     assert found["warnings"] == [f"stopped: process {pid} has ended; run the same command to go on"]
 
 
-def test_an_error_that_ended_a_training_is_reported(tmp_path, capsys):
+def test_an_error_that_ended_a_training_is_reported(tmp_path, capsys, monkeypatch):
     """The next start may meet it again: "run the same command to go on" is no advice."""
     root = in_training(tmp_path, age=1000, pid=ended_pid())
     owner = json.loads((root / "train/owner.json").read_text())
@@ -320,6 +322,9 @@ def test_an_error_that_ended_a_training_is_reported(tmp_path, capsys):
     assert found["warnings"] == ["failed: the loss rose: see suspect_samples.jsonl"]
     fence.record_failure(ValueError("shapes differ\nhere"))
     assert reported(root, capsys)["training"]["warnings"] == ["failed: shapes differ here"]
+    with monkeypatch.context() as broken:
+        broken.setattr(fence_module, "_owner", mock.Mock(side_effect=OSError(5, "Input/output error")))
+        fence.record_failure(UserError("hidden"))  # the error itself is still to come
     replace(fence, token="of a replaced start").record_failure(UserError("late"))
     assert "late" not in (root / "train/owner.json").read_text()
     assert {**json.loads((root / "train/owner.json").read_text()), "failure": ""} == {**owner, "failure": ""}
